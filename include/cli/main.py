@@ -1,0 +1,25 @@
+"""The `fraud` command: one sub-command a module. Each imports what it needs only when it runs, so `--help` is quick."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from include.errors import FraudError
+
+app = typer.Typer(
+    name="fraud",
+    help="Fraud scoring of card payments: feed the input topic, train models, look after offsets.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+def main() -> None:
+    """Errors made on purpose are one line on stderr and exit code 1; anything else keeps its traceback."""
+    try:
+        app()
+    except FraudError as error:
+        sys.exit(f"fraud: {error}")

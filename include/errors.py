@@ -1,0 +1,93 @@
+"""Every error this product raises on purpose.
+
+FraudError
+├── SettingError            a setting is missing or unusable                       (permanent)
+├── RunConfigurationError   a DAG run was triggered with a wrong configuration     (permanent)
+├── KafkaError              the broker refused or did not answer
+│   ├── GroupInUseError     a consumer is a member of our group
+│   ├── OffsetsChangedError the group's offsets are not where this batch left them (permanent)
+│   ├── TopicChangedError   the topic was truncated or made again                  (permanent)
+│   └── HangingTransactionError   a kafka transaction stays open on our offsets
+├── ModelError              no model can score this batch                          (permanent)
+│   ├── ModelNotFoundError  nothing matches what was asked for
+│   ├── ModelRequirementsError   the model needs libraries that are not here
+│   └── ModelInputError     the model wants columns that payments do not have
+├── ModelStoreError         MLflow or its artifact store did not answer
+├── StagingError            a staged file is missing or damaged
+├── ReportError             a fraud report could not be built or sent
+├── ProducerError           payments could not be read from their source or delivered
+└── TrainingError           the training data cannot train a model                 (permanent)
+
+An error is permanent when trying again cannot help: the task then fails at once, without its retries.
+Messages name the value that is wrong and what mends it. They never hold payment data or secrets.
+"""
+
+from __future__ import annotations
+
+
+class FraudError(Exception):
+    permanent = False
+
+
+class SettingError(FraudError):
+    permanent = True
+
+
+class RunConfigurationError(FraudError):
+    permanent = True
+
+
+class KafkaError(FraudError):
+    pass
+
+
+class GroupInUseError(KafkaError):
+    pass
+
+
+class OffsetsChangedError(KafkaError):
+    permanent = True
+
+
+class TopicChangedError(KafkaError):
+    permanent = True
+
+
+class HangingTransactionError(KafkaError):
+    pass
+
+
+class ModelError(FraudError):
+    permanent = True
+
+
+class ModelNotFoundError(ModelError):
+    pass
+
+
+class ModelRequirementsError(ModelError):
+    pass
+
+
+class ModelInputError(ModelError):
+    pass
+
+
+class ModelStoreError(FraudError):
+    pass
+
+
+class StagingError(FraudError):
+    pass
+
+
+class ReportError(FraudError):
+    pass
+
+
+class ProducerError(FraudError):
+    pass
+
+
+class TrainingError(FraudError):
+    permanent = True
