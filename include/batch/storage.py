@@ -1,0 +1,126 @@
+"""The staging area behind a URL: a local folder, or `s3://bucket/prefix` where workers share no disk.
+
+It holds card data: a local folder is mode 0700. Every write is atomic: a reader sees the old content or the new.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pyarrow.fs as pafs
+
+from include.errors import SettingError, StagingError
+
+
+class Storage:
+    def __init__(self, filesystem: pafs.FileSystem, root: str, url: str) -> None:
+        self._filesystem = filesystem
+        self._root = root.rstrip("/")
+        self._local = isinstance(filesystem, pafs.LocalFileSystem)
+        self.url = url
+
+    @classmethod
+    def open(cls, url: str) -> Storage:
+        """Raises SettingError where the URL cannot be used, StagingError where the place cannot be reached."""
+        if "://" not in url:
+            url = Path(url).expanduser().absolute().as_uri()
+        try:
+            filesystem, root = pafs.FileSystem.from_uri(url)
+        except (ValueError, OSError, NotImplementedError) as error:
+            raise SettingError(
+                f"FRAUD_STAGING_URL={url!r}: give a folder or s3://bucket/prefix ({_first_line(error)})"
+            ) from error
+        storage = cls(filesystem, root, url)
+        if storage._local:
+            storage._make_private_folder(Path(root))
+        return storage
+
+    def _make_private_folder(self, folder: Path) -> None:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.chmod(0o700)
+        except OSError as error:
+            raise StagingError(f"staging folder {folder} cannot be made: {error.strerror}") from error
+
+    def _path(self, path: str) -> str:
+        return f"{self._root}/{path}"
+
+    def write(self, path: str, data: Any) -> None:
+        """`data`: bytes or anything with the buffer protocol."""
+        target = self._path(path)
+        try:
+            if not self._local:
+                with self._filesystem.open_output_stream(target) as stream:
+                    stream.write(data)
+                return
+            Path(target).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            part = Path(f"{target}.{uuid4().hex}.part")
+            try:
+                with part.open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    # A commit to Kafka follows, after which this file alone holds the report: it must outlive a power cut.
+                    os.fsync(file.fileno())
+                part.replace(target)
+            finally:
+                part.unlink(missing_ok=True)
+        except OSError as error:
+            full = " (the disk is full)" if error.errno == errno.ENOSPC else ""
+            raise StagingError(f"cannot write {path} to {self.url}: {_first_line(error)}{full}") from error
+
+    def read(self, path: str) -> bytes | None:
+        """None where there is no such file."""
+        try:
+            with self._filesystem.open_input_stream(self._path(path)) as stream:
+                data: bytes = stream.read()
+                return data
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StagingError(f"cannot read {path} from {self.url}: {_first_line(error)}") from error
+
+    def need(self, path: str) -> bytes:
+        """Raises StagingError where there is no such file."""
+        data = self.read(path)
+        if data is None:
+            raise StagingError(
+                f"{path} is gone from {self.url}: it was removed by hand or by the retention time, or this worker "
+                "does not share the staging area with the one that wrote it (set FRAUD_STAGING_URL to s3://…)"
+            )
+        return data
+
+    def open_file(self, path: str) -> Any:
+        """A random-access file, for Parquet to read single columns of. Raises StagingError."""
+        try:
+            return self._filesystem.open_input_file(self._path(path))
+        except OSError as error:
+            raise StagingError(f"cannot read {path} from {self.url}: {_first_line(error)}") from error
+
+    def delete(self, path: str) -> None:
+        """A file or a whole folder; nothing happens where there is none."""
+        target = self._path(path)
+        try:
+            kind = self._filesystem.get_file_info(target).type
+            if kind == pafs.FileType.Directory:
+                self._filesystem.delete_dir(target)
+            elif kind == pafs.FileType.File:
+                self._filesystem.delete_file(target)
+        except OSError as error:
+            raise StagingError(f"cannot delete {path} from {self.url}: {_first_line(error)}") from error
+
+    def list(self, folder: str) -> list[str]:
+        """Names of the files and folders directly in `folder`, sorted; none where there is no such folder."""
+        selector = pafs.FileSelector(self._path(folder), allow_not_found=True)
+        try:
+            found = self._filesystem.get_file_info(selector)
+        except OSError as error:
+            raise StagingError(f"cannot list {folder} in {self.url}: {_first_line(error)}") from error
+        return sorted(info.base_name for info in found if not info.base_name.endswith(".part"))
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0]

@@ -1,0 +1,31 @@
+"""The columns of a payment as today's producers send them, in their order."""
+
+from __future__ import annotations
+
+COLUMNS: tuple[str, ...] = (
+    "trans_date_trans_time",
+    "cc_num",
+    "merchant",
+    "category",
+    "amt",
+    "first",
+    "last",
+    "gender",
+    "street",
+    "city",
+    "state",
+    "zip",
+    "lat",
+    "long",
+    "city_pop",
+    "job",
+    "dob",
+    "trans_num",
+    "unix_time",
+    "merch_lat",
+    "merch_long",
+    "is_fraud",
+)
+
+PREDICTION = "is_fraud"
+CONFIRMED = "fraud_confirmed"

@@ -1,0 +1,153 @@
+"""topic_1's messages to records: JSON "split" in, one JSON object a payment out, every value byte for byte as it came.
+
+A record is kept as its two halves around the prediction, so that nothing is parsed again to publish it:
+`head + b"1" + tail` is the payment's object with `is_fraud` overwritten in its own place (or put last where the
+payment has none), and `fraud_confirmed` null at the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from include.payments.columns import CONFIRMED, PREDICTION
+from include.payments.refusal import Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One payment of a message; `row` is its place in the message's `data`, counted from 0."""
+
+    row: int
+    head: bytes
+    tail: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedRow:
+    """`row` is None where the whole message is refused."""
+
+    row: int | None
+    refusal: Refusal
+
+
+class _Split(msgspec.Struct, gc=False):
+    columns: msgspec.Raw
+    data: list[list[msgspec.Raw]]
+
+
+class _LooseSplit(msgspec.Struct, gc=False):
+    columns: msgspec.Raw
+    data: list[msgspec.Raw]
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How the values of a row join into a record, for one order of columns."""
+
+    names: tuple[str, ...]
+    before: tuple[bytes, ...]
+    head: tuple[int, ...]
+    tail: tuple[int, ...]
+    last_of_head: bytes
+
+
+_LAYOUTS_KEPT = 1_000
+_END = b',"' + CONFIRMED.encode() + b'":null}'
+
+
+class Decoder:
+    """Keeps what it learnt of the columns' order, which hardly ever changes, from message to message."""
+
+    def __init__(self) -> None:
+        self._split = msgspec.json.Decoder(_Split)
+        self._loose = msgspec.json.Decoder(_LooseSplit)
+        self._rows = msgspec.json.Decoder(list[msgspec.Raw])
+        self._names = msgspec.json.Decoder(list[str])
+        self._layouts: dict[bytes, _Layout | Refusal] = {}
+        self.columns_seen: set[str] = set()
+
+    def decode(self, value: bytes | None) -> list[Record | RefusedRow]:
+        """At least one result a message: a record or a refusal for each row, or one refusal of the whole."""
+        if not value:
+            return [RefusedRow(None, Refusal("empty_value", "the message has no value"))]
+        try:
+            # msgspec passes over bytes that it does not decode; readers of the output could not.
+            value.decode()
+            split = self._split.decode(value)
+        except UnicodeDecodeError:
+            return [RefusedRow(None, Refusal("not_utf8", "the value is not UTF-8 text"))]
+        except (msgspec.DecodeError, RecursionError):
+            return self._decode_loosely(value)
+        layout = self._layout(bytes(split.columns))
+        if isinstance(layout, Refusal):
+            return [RefusedRow(None, layout)]
+        if not split.data:
+            return [RefusedRow(None, Refusal("no_rows", "`data` holds no payment"))]
+        return [self._record(layout, row, values) for row, values in enumerate(split.data)]
+
+    def _record(self, layout: _Layout, row: int, values: list[msgspec.Raw]) -> Record | RefusedRow:
+        if len(values) != len(layout.names):
+            sentence = f"the row has {len(values)} values for {len(layout.names)} columns"
+            return RefusedRow(row, Refusal("row_length", sentence))
+        before = layout.before
+        parts: list[bytes | msgspec.Raw] = []
+        for place in layout.head:
+            parts += (before[place], values[place])
+        parts.append(layout.last_of_head)
+        head = b"".join(parts)
+        if not layout.tail:
+            return Record(row, head, _END)
+        parts = []
+        for place in layout.tail:
+            parts += (before[place], values[place])
+        parts.append(_END)
+        return Record(row, head, b"".join(parts))
+
+    def _decode_loosely(self, value: bytes) -> list[Record | RefusedRow]:
+        """Says what is wrong with a message that is not clean, and saves the rows that are."""
+        try:
+            split = self._loose.decode(value)
+        except msgspec.ValidationError:
+            sentence = 'the value is JSON, but not in "split" form with `columns` and `data`'
+            return [RefusedRow(None, Refusal("not_split", sentence))]
+        except (msgspec.DecodeError, RecursionError):
+            return [RefusedRow(None, Refusal("not_json", "the value is not valid JSON"))]
+        layout = self._layout(bytes(split.columns))
+        if isinstance(layout, Refusal):
+            return [RefusedRow(None, layout)]
+        results: list[Record | RefusedRow] = []
+        for row, raw in enumerate(split.data):
+            try:
+                results.append(self._record(layout, row, self._rows.decode(raw)))
+            except msgspec.DecodeError:
+                results.append(RefusedRow(row, Refusal("row_not_list", "the row is not a list of values")))
+        return results
+
+    def _layout(self, columns: bytes) -> _Layout | Refusal:
+        layout = self._layouts.get(columns)
+        if layout is None:
+            if len(self._layouts) >= _LAYOUTS_KEPT:
+                self._layouts.clear()
+            layout = self._layouts[columns] = self._new_layout(columns)
+        return layout
+
+    def _new_layout(self, columns: bytes) -> _Layout | Refusal:
+        try:
+            names = tuple(self._names.decode(columns))
+        except msgspec.DecodeError:
+            return Refusal("not_split", "`columns` is not a list of names")
+        if len(set(names)) != len(names):
+            return Refusal("duplicate_column", "`columns` names a column twice")
+        self.columns_seen.update(names)
+        kept = [place for place, name in enumerate(names) if name not in (PREDICTION, CONFIRMED)]
+        at = names.index(PREDICTION) if PREDICTION in names else len(names)
+        order = [place for place in kept if place < at]
+        before = [b""] * len(names)
+        for number, place in enumerate(kept):
+            comma = b"," if number or (at < place) else b"{"
+            before[place] = comma + msgspec.json.encode(names[place]) + b":"
+        prediction = (b"," if order else b"{") + msgspec.json.encode(PREDICTION) + b":"
+        tail = tuple(place for place in kept if place > at)
+        return _Layout(names, tuple(before), tuple(order), tail, prediction)
