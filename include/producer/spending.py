@@ -1,0 +1,70 @@
+"""What money is spent on, when and how much: the shape of the public card-fraud data, genuine and fraudulent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from faker import Faker
+
+MERCHANTS_PER_CATEGORY = 50
+
+# Amounts are log-normal: (share, median, sigma) of genuine payments, then of frauds.
+_Spending = tuple[float, float, float]
+CATEGORIES: dict[str, tuple[_Spending, _Spending]] = {
+    "gas_transport": ((10.1, 62, 0.30), (8, 11, 0.30)),
+    "grocery_pos": ((9.5, 90, 0.40), (23, 320, 0.15)),
+    "home": ((9.5, 42, 0.70), (3, 260, 0.20)),
+    "shopping_pos": ((9.0, 34, 0.85), (11, 880, 0.25)),
+    "kids_pets": ((8.7, 42, 0.70), (3, 17, 0.30)),
+    "shopping_net": ((7.5, 38, 0.85), (23, 980, 0.25)),
+    "entertainment": ((7.2, 46, 0.70), (3, 500, 0.25)),
+    "food_dining": ((7.0, 40, 0.60), (2, 125, 0.20)),
+    "personal_care": ((7.0, 30, 0.75), (3, 26, 0.30)),
+    "health_fitness": ((6.6, 38, 0.70), (2, 19, 0.30)),
+    "misc_pos": ((6.1, 32, 0.90), (3, 230, 0.45)),
+    "misc_net": ((4.9, 40, 0.85), (12, 800, 0.25)),
+    "grocery_net": ((3.5, 50, 0.40), (2, 12, 0.30)),
+    "travel": ((3.1, 55, 1.00), (2, 350, 0.70)),
+}
+
+# Payments per hour of the day (UTC), as weights: people sleep, thieves less.
+GENUINE_HOURS = np.array(
+    [3, 2, 1.5, 1.2, 1.2, 1.5, 2.5, 3.5, 4.5, 5, 5, 5.5, 6, 6, 6, 5.5, 5.5, 6, 6.5, 6.5, 6, 5, 4, 3.5]
+)
+FRAUD_HOURS = np.array(
+    [13, 13, 12, 9, 2, 2, 1.5, 1.5, 1.5, 2, 2, 2, 2.5, 2.5, 2.5, 2.5, 2.5, 2.5, 2.5, 2.5, 3, 4, 13, 13]
+)
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How one kind of payer, genuine or fraudulent, chooses what to buy and for how much."""
+
+    shares: np.ndarray
+    medians: np.ndarray
+    sigmas: np.ndarray
+
+    @classmethod
+    def of(cls, kind: int) -> Habits:
+        shares, medians, sigmas = np.array([row[kind] for row in CATEGORIES.values()], dtype=float).T
+        return cls(shares / shares.sum(), medians, sigmas)
+
+    def categories(self, count: int, random: np.random.Generator) -> np.ndarray:
+        categories: np.ndarray = random.choice(len(self.shares), count, p=self.shares)
+        return categories
+
+    def amounts(self, categories: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        amounts: np.ndarray = self.medians[categories] * np.exp(
+            self.sigmas[categories] * random.standard_normal(len(categories))
+        )
+        return amounts
+
+
+GENUINE = Habits.of(0)
+FRAUD = Habits.of(1)
+
+
+def make_merchants(faker: Faker) -> np.ndarray:
+    """Names, MERCHANTS_PER_CATEGORY of each category in turn; the prefix is the public data's, on every merchant."""
+    return np.array([f"fraud_{faker.company()}" for _ in range(len(CATEGORIES) * MERCHANTS_PER_CATEGORY)], dtype=object)
