@@ -12,20 +12,20 @@ MERCHANTS_PER_CATEGORY = 50
 # Amounts are log-normal: (share, median, sigma) of genuine payments, then of frauds.
 _Spending = tuple[float, float, float]
 CATEGORIES: dict[str, tuple[_Spending, _Spending]] = {
-    "gas_transport": ((10.1, 62, 0.30), (8, 11, 0.30)),
-    "grocery_pos": ((9.5, 90, 0.40), (23, 320, 0.15)),
-    "home": ((9.5, 42, 0.70), (3, 260, 0.20)),
-    "shopping_pos": ((9.0, 34, 0.85), (11, 880, 0.25)),
-    "kids_pets": ((8.7, 42, 0.70), (3, 17, 0.30)),
-    "shopping_net": ((7.5, 38, 0.85), (23, 980, 0.25)),
-    "entertainment": ((7.2, 46, 0.70), (3, 500, 0.25)),
-    "food_dining": ((7.0, 40, 0.60), (2, 125, 0.20)),
-    "personal_care": ((7.0, 30, 0.75), (3, 26, 0.30)),
-    "health_fitness": ((6.6, 38, 0.70), (2, 19, 0.30)),
-    "misc_pos": ((6.1, 32, 0.90), (3, 230, 0.45)),
-    "misc_net": ((4.9, 40, 0.85), (12, 800, 0.25)),
-    "grocery_net": ((3.5, 50, 0.40), (2, 12, 0.30)),
-    "travel": ((3.1, 55, 1.00), (2, 350, 0.70)),
+    "gas_transport": ((10.1, 62, 0.24), (8, 11, 0.30)),
+    "grocery_pos": ((9.5, 90, 0.32), (23, 320, 0.15)),
+    "home": ((9.5, 42, 0.56), (3, 260, 0.20)),
+    "shopping_pos": ((9.0, 34, 0.68), (11, 880, 0.25)),
+    "kids_pets": ((8.7, 42, 0.56), (3, 17, 0.30)),
+    "shopping_net": ((7.5, 38, 0.68), (23, 980, 0.25)),
+    "entertainment": ((7.2, 46, 0.56), (3, 500, 0.25)),
+    "food_dining": ((7.0, 40, 0.48), (2, 125, 0.20)),
+    "personal_care": ((7.0, 30, 0.60), (3, 26, 0.30)),
+    "health_fitness": ((6.6, 38, 0.56), (2, 19, 0.30)),
+    "misc_pos": ((6.1, 32, 0.72), (3, 230, 0.45)),
+    "misc_net": ((4.9, 40, 0.68), (12, 800, 0.25)),
+    "grocery_net": ((3.5, 50, 0.32), (2, 12, 0.30)),
+    "travel": ((3.1, 55, 0.80), (2, 350, 0.70)),
 }
 
 # Payments per hour of the day (UTC), as weights: people sleep, thieves less.
