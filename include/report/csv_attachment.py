@@ -1,0 +1,68 @@
+"""The report's attachment: every column of the fraudulent payments, within a bound of bytes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable
+
+from include.report.record import Fraud, Number, Value, columns
+
+# Excel takes a CSV file without this mark for its local code page and garbles names; other readers skip it.
+BOM = b"\xef\xbb\xbf"
+TRACE_COLUMNS = ("source", "row", "fraud_probability")
+
+# What makes a spreadsheet run a cell: one of these characters, plain or full-width, at its start or after whitespace
+# and invisible characters. Where the semicolon separates cells, a cell may also begin inside one of ours.
+_INVISIBLE = r"[\s\x00-\x20\xad\u200b-\u200f\u2060\ufeff\"]*"
+_FORMULA = re.compile(rf"(^|;)(?=[\t\r\n]|{_INVISIBLE}[=+\-@\uff1d\uff0b\uff0d\uff20\ufe62\ufe63\ufe66\ufe6b])")
+_QUOTED = re.compile(r'[",\r\n]')
+_PLAIN_NUMBER = re.compile(r"-\d+(\.\d+)?")
+
+
+def cell(value: Value | int | float) -> str:
+    """A value as its cell: numbers as they are, and text that a spreadsheet would run behind an apostrophe."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Number | int | float):
+        return str(value)
+    if _PLAIN_NUMBER.fullmatch(value):
+        return value
+    return _FORMULA.sub(r"\1'", value)
+
+
+def write(frauds: Iterable[Fraud], *, mask: bool, max_bytes: int) -> tuple[bytes, int]:
+    """The file, and how many payments are in it: each, in the order given, that still fits into `max_bytes`."""
+    names: dict[str, None] = {}
+    rows: list[tuple[list[str], dict[str, str]]] = []
+    size = len(BOM) + _size(TRACE_COLUMNS)
+    for fraud in frauds:
+        trace = [cell(fraud.source), cell(fraud.row), cell(fraud.probability)]
+        cells = {name: cell(value) for name, value in columns(fraud, mask=mask).items()}
+        new = [name for name in cells if name not in names]
+        # Every line has a separator, or its line end, per column: a new column lengthens all of them.
+        lines, width = len(rows) + 2, len(TRACE_COLUMNS) + len(names) + len(new)
+        text = size + _size(map(cell, new)) + _size(trace) + _size(cells.values())
+        if text + lines * (width + 1) > max_bytes:
+            continue
+        size = text
+        names.update(dict.fromkeys(new))
+        rows.append((trace, cells))
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer)
+    writer.writerow([*TRACE_COLUMNS, *map(cell, names)])
+    writer.writerows([*trace, *(cells.get(name, "") for name in names)] for trace, cells in rows)
+    return BOM + _encode(buffer.getvalue()), len(rows)
+
+
+def _size(cells: Iterable[str]) -> int:
+    """Bytes of these cells, as they are written, without separators."""
+    return sum(len(_encode(text)) + (text.count('"') + 2 if _QUOTED.search(text) else 0) for text in cells)
+
+
+def _encode(text: str) -> bytes:
+    """JSON may hold half of a surrogate pair, which UTF-8 cannot."""
+    return text.encode("utf-8", "replace")
