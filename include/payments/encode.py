@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-Header = tuple[str, bytes]
-
 _LABELS = (b"0", b"1")
 
 

@@ -1,0 +1,170 @@
+"""Which batches' reports are still owed: from a batch's first commit until a mail server has accepted its report.
+
+`outbox/<group>/<topic>/<batch>` stands from before the first commit until nothing of that batch can be owed any more.
+In the batch's folder `committed-<partition>` says that a partition got through and `reported-<partition>` that its
+frauds were mailed. A publisher that died before it could say so is spoken for by the note beside the committed offset.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import quote
+
+from include.batch import chunks
+from include.batch.manifest import Manifest, PartitionBatch
+from include.batch.scored import ScoredBatch
+from include.batch.storage import Storage
+from include.errors import StagingError
+from include.kafka.offsets import Committed
+from include.payments.encode import scored_object
+from include.report.record import Fraud
+from include.report.report import OwedReport, ReportFacts
+
+log = logging.getLogger(__name__)
+
+
+class Outbox:
+    def __init__(self, storage: Storage, group: str, topic: str, output_topic: str = "") -> None:
+        self._storage = storage
+        self._folder = f"outbox/{quote(group, safe='')}/{topic}"
+        self._output_topic = output_topic
+
+    def open_entry(self, manifest: Manifest) -> None:
+        self._storage.write(f"{self._folder}/{manifest.batch_id}", b"")
+
+    def entries(self) -> list[str]:
+        """Batch ids, oldest first."""
+        return self._storage.list(self._folder)
+
+    def note_commit(self, manifest: Manifest, partition: int) -> None:
+        self._storage.write(f"{manifest.folder}/committed-{partition}", b"")
+
+    def is_committed(self, manifest: Manifest, partition: int) -> bool:
+        return f"committed-{partition}" in self._storage.list(manifest.folder)
+
+    def note_commits(self, committed: Mapping[int, Committed]) -> None:
+        """Marks what the group's offsets prove, and closes the entries of which nothing can be owed any more."""
+        for batch_id in self.entries():
+            batch = self._batch(batch_id)
+            if batch is None:
+                continue
+            for part in batch.manifest.partitions:
+                now = committed.get(part.partition, Committed(None))
+                if now.note is not None and now.note.batch == batch_id and part.partition not in batch.committed:
+                    log.info("batch %s had committed partition %s", batch_id, part.partition)
+                    self.note_commit(batch.manifest, part.partition)
+            batch = self._batch(batch_id)
+            if batch is not None and not batch.to_report() and batch.is_settled(committed):
+                self._close(batch_id)
+
+    def owed(self) -> Iterator[OwedReport]:
+        """One report a batch, oldest first: the frauds of its partitions that were committed and not yet reported."""
+        for batch_id in self.entries():
+            batch = self._batch(batch_id)
+            if batch is not None and (parts := batch.to_report()):
+                yield OwedReport(batch_id, self._facts(batch, parts), _Frauds(self._storage, batch.manifest, parts))
+
+    def reported(self, report: OwedReport) -> None:
+        batch = self._batch(report.key)
+        if batch is None:
+            return
+        reported = {partition for _, partition, _, _ in report.facts.ranges}
+        for partition in reported:
+            self._storage.write(f"{batch.manifest.folder}/reported-{partition}", b"")
+        if {part.partition for part in batch.manifest.partitions} <= batch.committed and not (
+            {part.partition for part in batch.to_report()} - reported
+        ):
+            self._close(report.key)
+
+    def _close(self, batch_id: str) -> None:
+        self._storage.delete(f"{self._folder}/{batch_id}")
+
+    def _batch(self, batch_id: str) -> _Batch | None:
+        """None, and the entry is closed, where the staged batch is gone: nothing could be mailed."""
+        try:
+            manifest = Manifest.load(self._storage, batch_id)
+            scored = ScoredBatch.load(self._storage, manifest.folder)
+        except StagingError as error:
+            log.error("the report of batch %s cannot be mailed: %s", batch_id, error)
+            self._close(batch_id)
+            return None
+        names = self._storage.list(manifest.folder)
+        return _Batch(manifest, scored, _partitions(names, "committed-"), _partitions(names, "reported-"))
+
+    def _facts(self, batch: _Batch, parts: list[PartitionBatch]) -> ReportFacts:
+        manifest, model = batch.manifest, batch.scored.model
+        numbers = {part.partition for part in parts}
+        counts = [part for part in batch.scored.partitions if part.partition in numbers]
+        name, version = model.get("name"), model.get("version")
+        return ReportFacts(
+            batch_id=manifest.batch_id,
+            run_id=manifest.run_id,
+            run_url=manifest.run_url,
+            model_label=f"{name} version {version}" if name else f"run {model['run_id'][:8]}",
+            model_run_id=model["run_id"],
+            model_url=model.get("url") or "",
+            ranges=tuple((manifest.topic, part.partition, part.start, part.end) for part in parts),
+            scored=sum(part.scored for part in counts),
+            frauds=sum(part.frauds for part in counts),
+            dead_letters=sum(part.dead_letters for part in counts),
+            scored_at=datetime.fromisoformat(batch.scored.scored_at),
+            output_topic=self._output_topic,
+            group=manifest.group,
+        )
+
+
+@dataclass(frozen=True)
+class _Batch:
+    manifest: Manifest
+    scored: ScoredBatch
+    committed: set[int]
+    reported: set[int]
+
+    def to_report(self) -> list[PartitionBatch]:
+        """All committed partitions that were not yet reported, if there is a fraud among them."""
+        waiting = self.committed - self.reported
+        if not any(part.frauds for part in self.scored.partitions if part.partition in waiting):
+            return []
+        return [part for part in self.manifest.partitions if part.partition in waiting]
+
+    def is_settled(self, committed: Mapping[int, Committed]) -> bool:
+        """No partition can be published by this batch any more: each was, or the group has moved on without it."""
+        return all(
+            part.partition in self.committed
+            or committed.get(part.partition, Committed(None)).offset != part.committed_before
+            for part in self.manifest.partitions
+        )
+
+
+@dataclass(frozen=True)
+class _Frauds:
+    """The frauds of some partitions, read from their staged chunks anew each time."""
+
+    storage: Storage
+    manifest: Manifest
+    parts: list[PartitionBatch]
+
+    def __iter__(self) -> Iterator[Fraud]:
+        topic, folder = self.manifest.topic, self.manifest.folder
+        for part in self.parts:
+            for number in range(part.chunks):
+                scores = chunks.read_predictions(self.storage, folder, part.partition, number)
+                frauds = [place for place, prediction in enumerate(scores["prediction"]) if prediction == 1]
+                if not frauds:
+                    continue
+                names = ("offset", "row", "head", "tail")
+                staged = chunks.read_payments(self.storage, folder, part.partition, number, names)
+                for place in frauds:
+                    yield Fraud(
+                        source=f"{topic}/{part.partition}/{staged['offset'][place]}",
+                        row=staged["row"][place],
+                        probability=scores["probability"][place],
+                        record=scored_object(staged["head"][place], staged["tail"][place], 1),
+                    )
+
+
+def _partitions(names: list[str], prefix: str) -> set[int]:
+    return {int(name.removeprefix(prefix)) for name in names if name.startswith(prefix)}

@@ -1,0 +1,180 @@
+"""Step 4: one kafka transaction per partition: predictions and dead letters out and the offset on, or nothing at all."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from include.batch import chunks
+from include.batch.manifest import Manifest, PartitionBatch
+from include.batch.outbox import Outbox
+from include.batch.progress import Progress
+from include.batch.scored import ScoredBatch
+from include.batch.storage import Storage
+from include.errors import HangingTransactionError, KafkaError, OffsetsChangedError, TopicChangedError
+from include.kafka import offsets
+from include.kafka.config import Settings as KafkaSettings
+from include.kafka.config import consumer_settings
+from include.kafka.offsets import CommitNote, Committed
+from include.kafka.transaction import Headers, Outgoing, Transaction, fence
+from include.payments.encode import scored_value
+from include.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_VISIBLE_SECONDS = 30.0
+
+
+class Outcome(Enum):
+    PUBLISHED = "published"
+    ALREADY_PUBLISHED = "already published"
+    PUBLISHED_BY_ANOTHER = "published by another batch"
+
+
+@dataclass(frozen=True)
+class Published:
+    """Outcome by partition, and how many messages this attempt sent."""
+
+    outcomes: dict[int, Outcome]
+    predictions: int
+    dead_letters: int
+
+
+def publish(
+    kafka: KafkaSettings,
+    settings: Settings,
+    storage: Storage,
+    manifest: Manifest,
+    reached: Callable[[str], None] = lambda point: None,
+) -> Published:
+    """Safe to repeat at any time. `reached` hears each point of the protocol as it is passed."""
+    scored = ScoredBatch.load(storage, manifest.folder)
+    outbox = Outbox(storage, manifest.group, manifest.topic)
+    numbers = [part.partition for part in manifest.partitions]
+    topic = offsets.describe_topic(offsets.admin_client(kafka), kafka, manifest.topic)
+    if topic.topic_id != manifest.topic_id:
+        raise TopicChangedError(
+            f"{manifest.topic} was deleted and made again (id {manifest.topic_id}, now {topic.topic_id}) after this "
+            "batch was drained; clear the run's drain task to begin anew"
+        )
+    outbox.open_entry(manifest)
+    reached("before fence")
+    producers = fence(kafka, manifest.group, manifest.topic, numbers)
+    consumer = Consumer(consumer_settings(kafka, manifest.group))
+    published = Published({}, 0, 0)
+    try:
+        for part in manifest.partitions:
+            # Read after the fence: no older attempt can move it any more.
+            committed = offsets.committed_offsets(consumer, kafka, manifest.topic, [part.partition])[part.partition]
+            outcome = _outcome_so_far(manifest, part, committed, outbox)
+            if outcome is None:
+                step = _PartitionStep(kafka, settings, storage, manifest, scored, part, consumer)
+                step.run(producers[part.partition], reached)
+                outcome = Outcome.PUBLISHED
+                counts = next(item for item in scored.partitions if item.partition == part.partition)
+                published = Published(
+                    published.outcomes,
+                    published.predictions + counts.scored,
+                    published.dead_letters + counts.dead_letters,
+                )
+            if outcome is not Outcome.PUBLISHED_BY_ANOTHER:
+                outbox.note_commit(manifest, part.partition)
+            published.outcomes[part.partition] = outcome
+            log.info("%s/%s [%s, %s): %s", manifest.topic, part.partition, part.start, part.end, outcome.value)
+        Progress(storage, manifest.group).note(topic, {part.partition: part.end for part in manifest.partitions})
+    finally:
+        consumer.close()
+    return published
+
+
+def _outcome_so_far(manifest: Manifest, part: PartitionBatch, now: Committed, outbox: Outbox) -> Outcome | None:
+    """None where this batch is to be published now."""
+    if now.offset == part.end and now.offset != part.committed_before:
+        ours = now.note is not None and now.note.batch == manifest.batch_id
+        return Outcome.ALREADY_PUBLISHED if ours else Outcome.PUBLISHED_BY_ANOTHER
+    if now.offset == part.committed_before:
+        return None
+    if outbox.is_committed(manifest, part.partition):
+        return Outcome.ALREADY_PUBLISHED
+    raise OffsetsChangedError(
+        f"group {manifest.group} stands at {now.offset} on {manifest.topic}/{part.partition}, but batch "
+        f"{manifest.batch_id} of offsets [{part.start}, {part.end}) was drained from {part.committed_before}"
+        f"{f' and the offset was committed by batch {now.note.batch}' if now.note else ''}: nothing of it was "
+        "published here. The next run drains from where the group stands"
+    )
+
+
+@dataclass(frozen=True)
+class _PartitionStep:
+    kafka: KafkaSettings
+    settings: Settings
+    storage: Storage
+    manifest: Manifest
+    scored: ScoredBatch
+    part: PartitionBatch
+    consumer: Consumer
+
+    def run(self, producer: Producer, reached: Callable[[str], None]) -> None:
+        place = TopicPartition(self.manifest.topic, self.part.partition)
+        transaction = Transaction(producer, self.kafka, self.consumer, place)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        note = CommitNote(batch=self.manifest.batch_id, topic_id=self.manifest.topic_id, at=now)
+        reached("before transaction")
+        with chunks.paused_collector():
+            transaction.run(self._messages(), self.part.end, note, reached)
+        self._await_visible()
+
+    def _messages(self) -> Iterator[Outgoing]:
+        model = self.scored.model
+        common: Headers = [("model_run_id", model["run_id"].encode())]
+        if model.get("name"):
+            common += [("model_name", model["name"].encode()), ("model_version", str(model["version"]).encode())]
+        batch: Headers = [("batch_id", self.manifest.batch_id.encode())]
+        common += [*batch, ("scored_at", self.scored.scored_at.encode())]
+        place = f"{self.manifest.topic}/{self.part.partition}/"
+        out, dead = self.settings.output_topic, self.settings.dead_letter_topic
+        folder, partition = self.manifest.folder, self.part.partition
+        for number in range(self.part.chunks):
+            scores = chunks.read_predictions(self.storage, folder, partition, number)
+            names = ("offset", "row", "key", "head", "tail")
+            staged = chunks.read_payments(self.storage, folder, partition, number, names)
+            originals = None
+            rows = zip(*staged.values(), *scores.values(), strict=True)
+            for index, (offset, row, key, head, tail, prediction, probability, reason) in enumerate(rows):
+                source = ("source", f"{place}{offset}".encode())
+                if reason is None:
+                    headers = [*common, source, ("row", b"%d" % row)]
+                    if probability is not None:
+                        headers.append(("fraud_probability", repr(probability).encode()))
+                    yield out, key, scored_value(head, tail, prediction), headers
+                    continue
+                if originals is None:
+                    originals = chunks.read_payments(self.storage, folder, partition, number, ("value", "headers"))
+                headers = [*chunks.unpack_headers(originals["headers"][index]), ("reason", reason.encode()), source]
+                if row is not None:
+                    headers.append(("row", b"%d" % row))
+                yield dead, key, originals["value"][index], headers + batch
+
+    def _await_visible(self) -> None:
+        """An acknowledged commit may take a moment until its markers are written; one that never shows is hanging."""
+        until = time.monotonic() + _VISIBLE_SECONDS
+        seen: Committed | None = None
+        while time.monotonic() < until:
+            try:
+                topic, partition = self.manifest.topic, self.part.partition
+                seen = offsets.committed_offsets(self.consumer, self.kafka, topic, [partition])[partition]
+            except HangingTransactionError:
+                continue
+            if seen.offset == self.part.end:
+                return
+            time.sleep(0.05)
+        raise KafkaError(
+            f"{self.manifest.topic}/{self.part.partition}: the commit of offset {self.part.end} was acknowledged but does "
+            f"not show ({seen.offset if seen else 'unsettled'}); look with `kafka-transactions.sh find-hanging`"
+        )

@@ -1,0 +1,117 @@
+"""Where the consumer group stands on the input topic: the only truth about progress."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import msgspec
+from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import KafkaError as Reason
+from confluent_kafka.admin import AdminClient
+
+from include.errors import GroupInUseError, HangingTransactionError, KafkaError
+from include.kafka.config import Settings, common_settings, explained
+
+REQUEST_SECONDS = 15.0
+# Long enough for a busy broker, short enough that an open kafka transaction is seen as what it is.
+_COMMITTED_SECONDS = 5.0
+
+
+class CommitNote(msgspec.Struct, frozen=True):
+    """The metadata beside a committed offset: which batch committed it, on which incarnation of the topic, when."""
+
+    batch: str
+    topic_id: str
+    at: str
+
+    def encode(self) -> str:
+        return msgspec.json.encode(self).decode()
+
+
+@dataclass(frozen=True)
+class Committed:
+    """`offset` is None where the group has none; `note` is None where another program committed it."""
+
+    offset: int | None
+    note: CommitNote | None = None
+
+
+@dataclass(frozen=True)
+class Topic:
+    name: str
+    topic_id: str
+    partitions: tuple[int, ...]
+
+
+def admin_client(client: Settings) -> AdminClient:
+    return AdminClient(common_settings(client) | {"socket.connection.setup.timeout.ms": 10_000})
+
+
+def describe_topic(admin: AdminClient, client: Settings, name: str) -> Topic:
+    with explained(f"topic {name} cannot be described", client):
+        described = admin.describe_topics(TopicCollection([name]), request_timeout=REQUEST_SECONDS)[name].result()
+    return Topic(name, str(described.topic_id), tuple(sorted(partition.id for partition in described.partitions)))
+
+
+def require_unused_group(admin: AdminClient, client: Settings, group: str) -> None:
+    """Kafka would not refuse us beside a member of the same group: its commits and ours would undo each other."""
+    try:
+        with explained(f"group {group} cannot be described", client):
+            described = admin.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)[group].result()
+    except KafkaError as error:
+        cause = error.__cause__
+        if isinstance(cause, KafkaException) and cause.args[0].code() == Reason.GROUP_ID_NOT_FOUND:
+            return
+        raise
+    if described.state in (ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD):
+        return
+    members = ", ".join(f"{member.client_id} on {member.host}" for member in described.members) or "unknown"
+    raise GroupInUseError(
+        f"group {group} is {described.state.name}: it is in use by {members}. Stop that consumer, or set FRAUD_GROUP "
+        "to a group of its own"
+    )
+
+
+def committed_offsets(
+    consumer: Consumer, client: Settings, topic: str, partitions: Iterable[int]
+) -> dict[int, Committed]:
+    """By a read_committed consumer: raises HangingTransactionError while a kafka transaction is open on the offsets."""
+    asked = [TopicPartition(topic, partition) for partition in partitions]
+    try:
+        answers = consumer.committed(asked, timeout=_COMMITTED_SECONDS)
+    except KafkaException as error:
+        if error.args[0].code() == Reason._TIMED_OUT:
+            raise HangingTransactionError(
+                f"the committed offsets of {topic} do not settle: a kafka transaction is open on them. If this lasts, "
+                "see `kafka-transactions.sh find-hanging`"
+            ) from error
+        with explained(f"committed offsets of {topic} cannot be read", client):
+            raise
+    found = {}
+    for answer in answers:
+        if answer.error is not None:
+            with explained(f"committed offset of {topic}/{answer.partition} cannot be read", client):
+                raise KafkaException(answer.error)
+        offset = answer.offset if answer.offset >= 0 else None
+        found[answer.partition] = Committed(offset, _note(answer.metadata))
+    return found
+
+
+def _note(metadata: str | None) -> CommitNote | None:
+    if not metadata:
+        return None
+    try:
+        return msgspec.json.decode(metadata, type=CommitNote)
+    except msgspec.DecodeError:
+        return None
+
+
+def watermarks(consumer: Consumer, client: Settings, topic: str, partition: int) -> tuple[int, int]:
+    """The first offset still retained, and the last stable offset: where a read_committed reader ends for now."""
+    with explained(f"watermarks of {topic}/{partition} cannot be read", client):
+        found = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=REQUEST_SECONDS)
+    if found is None:
+        raise KafkaError(f"watermarks of {topic}/{partition}: the broker did not answer in {REQUEST_SECONDS:g} s")
+    low, stable = found
+    return low, stable

@@ -1,0 +1,92 @@
+"""Reads exactly the given offset ranges, committed messages only, without joining the group."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError as Reason
+
+from include.errors import KafkaError
+from include.kafka.config import Settings, explained
+
+_AT_ONCE = 10_000
+_STALL_SECONDS = 60.0
+
+
+def read_ranges(
+    consumer: Consumer, client: Settings, topic: str, ranges: Mapping[int, tuple[int, int]]
+) -> Iterator[list[Message]]:
+    """Lists of messages of all partitions, in order within each partition; `ranges` are `[start, end)` by partition.
+
+    Control records and aborted messages take offsets but yield nothing, so neither a count nor a quiet poll is an end:
+    a partition is done when a message, the partition's end or the consumer's position reaches `end`.
+    Raises KafkaError where that does not happen.
+    """
+    ends = {partition: end for partition, (start, end) in ranges.items() if start < end}
+    if not ends:
+        return
+    consumer.assign([TopicPartition(topic, partition, ranges[partition][0]) for partition in ends])
+    heard = time.monotonic()
+    while ends:
+        with explained(f"reading {topic}", client):
+            polled = consumer.consume(_AT_ONCE, timeout=0.2)
+        wanted, done = _sort(polled, ends, client, topic)
+        if wanted:
+            yield wanted
+        if polled:
+            heard = time.monotonic()
+        else:
+            done = {
+                place.partition for place in _positions(consumer, topic, ends) if place.offset >= ends[place.partition]
+            }
+        for partition in done:
+            del ends[partition]
+        if done and ends:
+            consumer.incremental_unassign([TopicPartition(topic, partition) for partition in done])
+        if ends and time.monotonic() - heard > _STALL_SECONDS:
+            raise KafkaError(
+                f"reading {topic}: nothing came for {_STALL_SECONDS:g} s, but these partitions are not read to their "
+                f"ends: {', '.join(f'{partition} (to {end})' for partition, end in sorted(ends.items()))}"
+            )
+
+
+def _sort(
+    polled: list[Message], ends: Mapping[int, int], client: Settings, topic: str
+) -> tuple[list[Message], set[int]]:
+    """The messages before their partition's end, and the partitions that are done."""
+    wanted: list[Message] = []
+    done: set[int] = set()
+    for message in polled:
+        partition, offset = message.partition(), message.offset()
+        end = ends.get(-1 if partition is None else partition)
+        if partition is None or offset is None or end is None:
+            continue
+        if message.error() is not None:
+            _require_partition_end(message, client, topic)
+        elif offset < end:
+            wanted.append(message)
+            # The next offset is where the consumer stands now.
+            offset += 1
+        if offset >= end:
+            done.add(partition)
+    return wanted, done
+
+
+def _require_partition_end(message: Message, client: Settings, topic: str) -> None:
+    """The partition's end comes as an event; any other event is an error."""
+    error = message.error()
+    if error is None or error.code() == Reason._PARTITION_EOF:
+        return
+    if error.code() == Reason._AUTO_OFFSET_RESET:
+        raise KafkaError(
+            f"reading {topic}/{message.partition()}: the offsets of this batch are not retained any more; "
+            "the next try begins where the topic begins"
+        )
+    with explained(f"reading {topic}/{message.partition()}", client):
+        raise KafkaException(error)
+
+
+def _positions(consumer: Consumer, topic: str, partitions: Mapping[int, int]) -> list[TopicPartition]:
+    return consumer.position([TopicPartition(topic, partition) for partition in partitions])

@@ -1,0 +1,126 @@
+"""One partition's batch as one kafka transaction: what is published, and the offset it was read to, or neither.
+
+The transactional id names group, topic and partition and nothing else. So a newer attempt fences every older one,
+whichever worker, run or number of shards that came from.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError as Reason
+
+from include.errors import KafkaError
+from include.kafka.config import Settings, explained, explanation, transaction_settings
+from include.kafka.offsets import CommitNote
+
+log = logging.getLogger(__name__)
+
+_INIT_SECONDS = 60.0
+_COMMIT_SECONDS = 120.0
+_INIT_THREADS = 24
+
+Headers = list[tuple[str, str | bytes | None]]
+# topic, key, value, headers
+Outgoing = tuple[str, bytes | None, bytes | None, Headers]
+
+
+def transactional_id(group: str, topic: str, partition: int) -> str:
+    return f"{group}/{topic}/{partition}"
+
+
+def fence(client: Settings, group: str, topic: str, partitions: Iterable[int]) -> dict[int, Producer]:
+    """Ready producers by partition. Every earlier producer of these partitions is now shut out by the broker, and
+    a kafka transaction that it left open is aborted. In parallel: in sequence each takes its time at the broker.
+    """
+
+    def ready(partition: int) -> tuple[int, Producer]:
+        producer = Producer(transaction_settings(client, transactional_id(group, topic, partition)))
+        with explained(f"kafka transactions of {topic}/{partition} cannot be taken over", client):
+            producer.init_transactions(_INIT_SECONDS)
+        return partition, producer
+
+    with ThreadPoolExecutor(_INIT_THREADS) as threads:
+        return dict(threads.map(ready, partitions))
+
+
+class Transaction:
+    """Steps: 1. begin, 2. publish, 3. add the offset, 4. commit. Any error before the commit aborts."""
+
+    def __init__(self, producer: Producer, client: Settings, consumer: Consumer, source: TopicPartition) -> None:
+        self._producer = producer
+        self._client = client
+        self._consumer = consumer
+        self._source = source
+
+    @property
+    def _name(self) -> str:
+        return f"kafka transaction of {self._source.topic}/{self._source.partition}"
+
+    def run(self, messages: Iterable[Outgoing], end: int, note: CommitNote, reached: Callable[[str], None]) -> None:
+        """Returns when the commit is acknowledged. Raises KafkaError; only the committed offset then tells the outcome."""
+        # Step 1. The broker's clock runs from the first message, so the caller has the bytes ready.
+        with explained(f"{self._name} cannot begin", self._client):
+            self._producer.begin_transaction()
+        try:
+            # Step 2. No delivery callbacks: the commit fails if any message did.
+            for topic, key, value, headers in messages:
+                self._produce(topic, key, value, headers)
+            reached("published")
+            # Step 3. The offset rides in the same transaction, with the name of the batch that moves it.
+            offset = TopicPartition(self._source.topic, self._source.partition, end, metadata=note.encode())
+            self._retried(
+                "add the offset",
+                lambda: self._producer.send_offsets_to_transaction(
+                    [offset], self._consumer.consumer_group_metadata(), _COMMIT_SECONDS
+                ),
+            )
+            reached("offsets sent")
+        except BaseException:
+            self._abort()
+            raise
+        # Step 4. From here on an error leaves the outcome unknown, and nothing is aborted by us.
+        self._retried("commit", lambda: self._producer.commit_transaction(_COMMIT_SECONDS))
+        reached("committed")
+
+    def _produce(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
+        while True:
+            try:
+                self._producer.produce(topic, value, key, headers=headers)
+                return
+            except BufferError:
+                self._producer.poll(0.5)
+            except KafkaException as error:
+                raise KafkaError(f"{self._name}: {self._why(error)}") from error
+
+    def _retried(self, doing: str, call: Callable[[], None]) -> None:
+        until = time.monotonic() + _COMMIT_SECONDS
+        while True:
+            try:
+                call()
+                return
+            except KafkaException as error:
+                if error.args[0].retriable() and time.monotonic() < until:
+                    log.info("%s: %s again: %s", self._name, doing, error.args[0].name())
+                    self._producer.poll(0.1)
+                    continue
+                raise KafkaError(f"{self._name} could not {doing}: {self._why(error)}") from error
+
+    def _why(self, error: KafkaException) -> str:
+        reason = error.args[0]
+        if reason.code() in (Reason._FENCED, Reason.INVALID_PRODUCER_EPOCH, Reason.PRODUCER_FENCED):
+            return (
+                f"timed out or fenced by a newer attempt [{reason.name()}]; only the committed offset tells the outcome"
+            )
+        return explanation(reason, self._client)
+
+    def _abort(self) -> None:
+        try:
+            self._producer.abort_transaction(30)
+        except KafkaException as error:
+            # The next attempt's fence ends it; what led here is the error to show.
+            log.warning("%s: abort failed: %s", self._name, error.args[0].name())
