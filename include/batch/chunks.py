@@ -1,7 +1,7 @@
 """Staged payments and their predictions as Parquet: one file pair for a bounded number of payments of one partition.
 
 `payments-<partition>-<number>.parquet`: offset, row (null: the whole message), key, value, headers (msgpack), head,
-tail, reason. A row with a reason is a dead letter and has no head; any other is a record (see include/payments/decode.py).
+tail, reason. A row with a reason is a dead letter and has no head; any other is a record (include/payments/decode.py).
 `predictions-<partition>-<number>.parquet`: prediction (0, 1), probability, reason: line by line for the same rows.
 """
 

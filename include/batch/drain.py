@@ -162,15 +162,19 @@ def _add(columns: chunks.Columns, message: Message, value: bytes | None, decoder
     offset, key, headers = message.offset(), message.key(), chunks.pack_headers(message.headers())
     results = decoder.decode(value)
     for result in results:
-        scored = isinstance(result, Record)
         columns.offset.append(offset or 0)
         columns.row.append(result.row)
         columns.key.append(key)
         columns.value.append(value)
         columns.headers.append(headers)
-        columns.head.append(result.head if scored else None)
-        columns.tail.append(result.tail if scored else None)
-        columns.reason.append(None if scored else str(result.refusal))
+        if isinstance(result, Record):
+            columns.head.append(result.head)
+            columns.tail.append(result.tail)
+            columns.reason.append(None)
+        else:
+            columns.head.append(None)
+            columns.tail.append(None)
+            columns.reason.append(str(result.refusal))
     return len(results)
 
 

@@ -1,4 +1,4 @@
-"""Step 4: one kafka transaction per partition: predictions and dead letters out and the offset on, or nothing at all."""
+"""Step 4: one kafka transaction per partition: predictions and dead letters out and the offset on, or nothing."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def publish(
     reached("before fence")
     producers = fence(kafka, manifest.group, manifest.topic, numbers)
     consumer = Consumer(consumer_settings(kafka, manifest.group))
-    published = Published({}, 0, 0)
+    outcomes: dict[int, Outcome] = {}
     try:
         for part in manifest.partitions:
             # Read after the fence: no older attempt can move it any more.
@@ -77,20 +77,15 @@ def publish(
                 step = _PartitionStep(kafka, settings, storage, manifest, scored, part, consumer)
                 step.run(producers[part.partition], reached)
                 outcome = Outcome.PUBLISHED
-                counts = next(item for item in scored.partitions if item.partition == part.partition)
-                published = Published(
-                    published.outcomes,
-                    published.predictions + counts.scored,
-                    published.dead_letters + counts.dead_letters,
-                )
             if outcome is not Outcome.PUBLISHED_BY_ANOTHER:
                 outbox.note_commit(manifest, part.partition)
-            published.outcomes[part.partition] = outcome
+            outcomes[part.partition] = outcome
             log.info("%s/%s [%s, %s): %s", manifest.topic, part.partition, part.start, part.end, outcome.value)
         Progress(storage, manifest.group).note(topic, {part.partition: part.end for part in manifest.partitions})
     finally:
         consumer.close()
-    return published
+    sent = [part for part in scored.partitions if outcomes[part.partition] is Outcome.PUBLISHED]
+    return Published(outcomes, sum(part.scored for part in sent), sum(part.dead_letters for part in sent))
 
 
 def _outcome_so_far(manifest: Manifest, part: PartitionBatch, now: Committed, outbox: Outbox) -> Outcome | None:
@@ -175,6 +170,6 @@ class _PartitionStep:
                 return
             time.sleep(0.05)
         raise KafkaError(
-            f"{self.manifest.topic}/{self.part.partition}: the commit of offset {self.part.end} was acknowledged but does "
-            f"not show ({seen.offset if seen else 'unsettled'}); look with `kafka-transactions.sh find-hanging`"
+            f"{self.manifest.topic}/{self.part.partition}: the commit of offset {self.part.end} was acknowledged but "
+            f"does not show ({seen.offset if seen else 'unsettled'}); look with `kafka-transactions.sh find-hanging`"
         )

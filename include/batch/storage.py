@@ -63,7 +63,7 @@ class Storage:
                 with part.open("wb") as file:
                     file.write(data)
                     file.flush()
-                    # A commit to Kafka follows, after which this file alone holds the report: it must outlive a power cut.
+                    # After the commit to Kafka this file alone holds the report: it must outlive a power cut.
                     os.fsync(file.fileno())
                 part.replace(target)
             finally:

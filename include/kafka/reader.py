@@ -86,7 +86,3 @@ def _require_partition_end(message: Message, client: Settings, topic: str) -> No
         )
     with explained(f"reading {topic}/{message.partition()}", client):
         raise KafkaException(error)
-
-
-def _positions(consumer: Consumer, topic: str, partitions: Mapping[int, int]) -> list[TopicPartition]:
-    return consumer.position([TopicPartition(topic, partition) for partition in partitions])

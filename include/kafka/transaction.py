@@ -62,7 +62,7 @@ class Transaction:
         return f"kafka transaction of {self._source.topic}/{self._source.partition}"
 
     def run(self, messages: Iterable[Outgoing], end: int, note: CommitNote, reached: Callable[[str], None]) -> None:
-        """Returns when the commit is acknowledged. Raises KafkaError; only the committed offset then tells the outcome."""
+        """Returns when the commit is acknowledged. After a KafkaError only the committed offset tells the outcome."""
         # Step 1. The broker's clock runs from the first message, so the caller has the bytes ready.
         with explained(f"{self._name} cannot begin", self._client):
             self._producer.begin_transaction()
