@@ -1,0 +1,151 @@
+"""Airflow's four processes, as a small production has them: PostgreSQL, LocalExecutor, a login."""
+
+from __future__ import annotations
+
+import base64
+import importlib.metadata
+import json
+import sys
+import threading
+import urllib.request
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from dev.stack import postgres, s3
+from dev.stack.home import LOOPBACK, Home, write_private
+from dev.stack.kafka import Kafka
+from dev.stack.mail import Mail
+from dev.stack.mlflow import Mlflow
+from dev.stack.part import ROOT, Part, Say
+from dev.stack.settings import product_settings
+
+USER = "admin"
+_migration = threading.Lock()
+
+
+class ApiServer(Part):
+    name = "api-server"
+    ports = ("airflow",)
+    needs = ("postgres",)
+    arguments: tuple[str, ...] = ()
+    component = "metadatabase"
+
+    def prepare(self, home: Home, say: Say) -> None:
+        folder = airflow_home(home)
+        with _migration:
+            write_private(folder / "passwords.json", json.dumps({USER: home.secret("airflow")}))
+            stamp = folder / f"migrated-{importlib.metadata.version('apache-airflow')}"
+            if not stamp.exists():
+                say("creating Airflow's tables")
+                self.run_once(home, [sys.executable, "-m", "airflow", "db", "migrate"])
+                stamp.touch()
+
+    def command(self, home: Home) -> list[str]:
+        return [sys.executable, "-m", "airflow", self.name, *self.arguments]
+
+    def environment(self, home: Home) -> Mapping[str, str]:
+        return environment(home)
+
+    def exports(self, home: Home) -> Mapping[str, str]:
+        return environment(home)
+
+    def check(self, home: Home, started: float) -> None:
+        with urllib.request.urlopen(f"http://{home.address('airflow')}/api/v2/monitor/health", timeout=5) as answer:
+            health = json.load(answer)[self.component]
+        if health["status"] != "healthy":
+            raise OSError(f"{self.component} is {health['status']}")
+        if self.component != "metadatabase":
+            # The heartbeat of a process that was stopped a moment ago still counts as healthy.
+            heartbeat = datetime.fromisoformat(health[f"latest_{self.component}_heartbeat"]).timestamp()
+            if heartbeat < started:
+                raise OSError("no heartbeat yet")
+
+
+class Scheduler(ApiServer):
+    # Logs are read from the disk: the server for them would listen on every address.
+    name, component, ports, arguments = "scheduler", "scheduler", (), ("--skip-serve-logs",)
+
+
+class DagProcessor(ApiServer):
+    name, component, ports = "dag-processor", "dag_processor", ()
+
+
+class Triggerer(ApiServer):
+    name, component, ports, arguments = "triggerer", "triggerer", (), ("--skip-serve-logs",)
+
+
+def airflow_home(home: Home) -> Path:
+    return home.data("airflow")
+
+
+def environment(home: Home) -> dict[str, str]:
+    """What Airflow, and every shell that reads stack.env, runs with."""
+    api = f"http://{home.address('airflow')}"
+    folder = airflow_home(home)
+    others = (s3.S3(), Kafka(), Mlflow(), Mail())
+    options = {
+        "CORE__DAGS_FOLDER": ROOT / "dags",
+        "CORE__PLUGINS_FOLDER": ROOT / "plugins",
+        "CORE__LOAD_EXAMPLES": False,
+        "CORE__EXECUTOR": "LocalExecutor",
+        "CORE__PARALLELISM": 8,
+        "CORE__DAGS_ARE_PAUSED_AT_CREATION": True,
+        "CORE__FERNET_KEY": base64.urlsafe_b64encode(bytes.fromhex(home.secret("fernet"))).decode(),
+        "CORE__EXECUTION_API_SERVER_URL": f"{api}/execution/",
+        "CORE__AUTH_MANAGER": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": f"{folder}/passwords.json",
+        "DATABASE__SQL_ALCHEMY_CONN": postgres.url(home, "airflow"),
+        "DATABASE__SQL_ALCHEMY_CONN_ASYNC": postgres.url(home, "airflow", "asyncpg"),
+        "API__HOST": LOOPBACK,
+        "API__PORT": home.port("airflow"),
+        "API__BASE_URL": api,
+        "API__WORKERS": 1,
+        "API__SECRET_KEY": home.secret("session"),
+        "API_AUTH__JWT_SECRET": home.secret("jwt"),
+        "API__EXPOSE_CONFIG": False,
+        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.3,
+        # A task whose worker was killed is noticed after a minute instead of five.
+        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": 60,
+        "SCHEDULER__ENABLE_HEALTH_CHECK": False,
+        "DAG_PROCESSOR__REFRESH_INTERVAL": 10,
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": 10,
+        "LOGGING__BASE_LOG_FOLDER": f"{folder}/logs",
+        "USAGE_DATA_COLLECTION__ENABLED": False,
+    }
+    return {
+        **{f"AIRFLOW__{name}": str(value) for name, value in options.items()},
+        **{name: value for part in others for name, value in part.exports(home).items()},
+        **_connections(home),
+        **product_settings(),
+        "AIRFLOW_HOME": str(folder),
+        "AIRFLOW_URL": api,
+        "AIRFLOW_USERNAME": USER,
+        "AIRFLOW_PASSWORD": home.secret("airflow"),
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+def _connections(home: Home) -> dict[str, str]:
+    smtp = {
+        "disable_tls": True,
+        "disable_ssl": True,
+        "from_email": "fraud-scoring@example.com",
+        "timeout": 10,
+        "retry_limit": 1,
+    }
+    connections = {
+        "KAFKA_DEFAULT": {"conn_type": "kafka", "extra": {"bootstrap.servers": home.address("kafka")}},
+        "SMTP_DEFAULT": {"conn_type": "smtp", "host": LOOPBACK, "port": home.port("smtp"), "extra": smtp},
+        "AWS_DEFAULT": {
+            "conn_type": "aws",
+            "login": s3.ACCESS_KEY,
+            "password": home.secret("s3"),
+            "extra": {
+                "region_name": s3.REGION,
+                "service_config": {"s3": {"endpoint_url": f"http://{home.address('s3')}"}},
+            },
+        },
+    }
+    return {f"AIRFLOW_CONN_{name}": json.dumps(connection) for name, connection in connections.items()}

@@ -1,0 +1,152 @@
+"""The stack's one folder: data, logs, kept ports and secrets, and what says that it runs."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import random
+import secrets
+import shlex
+import shutil
+import socket
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from dev.stack.errors import StackError
+
+LOOPBACK = "127.0.0.1"
+# Below the range from which Linux and macOS take the ports of outgoing connections, which could hold one at a restart.
+PORTS = range(20_000, 32_000)
+SECRETS = ("postgres", "s3", "s3_internal", "airflow", "fernet", "jwt", "session")
+LEAST_FREE_BYTES = 2 * 1024**3
+
+
+class Home:
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path).expanduser().absolute()
+        self.logs = self.path / "logs"
+        self.run = self.path / "run"
+        self.environment_file = self.path / "stack.env"
+        self._ports: dict[str, int] = {}
+        self._secrets: dict[str, str] = {}
+
+    def create(self, port_names: Iterable[str]) -> None:
+        """Make the folder and choose what is chosen once: a port for each name, every secret."""
+        try:
+            for folder in (self.path, self.logs, self.run):
+                folder.mkdir(parents=True, exist_ok=True)
+            self.path.chmod(0o700)
+            free = shutil.disk_usage(self.path).free
+            if free < LEAST_FREE_BYTES:
+                raise StackError(
+                    "disk", f"{free / 1024**3:.1f} GB free at {self.path}, the stack needs 2 GB", self.log("stack")
+                )
+            self._ports = self._kept("ports.json", dict.fromkeys(port_names, 0))
+            self._secrets = self._kept("secrets.json", {name: secrets.token_hex(32) for name in SECRETS})
+        except OSError as error:
+            raise StackError(
+                "disk", f"cannot write {error.filename or self.path}: {error.strerror}", self.log("stack")
+            ) from error
+
+    def _kept(self, name: str, fresh: dict[str, Any]) -> dict[str, Any]:
+        path = self.path / name
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        values = fresh | kept
+        for key in [key for key, value in values.items() if value == 0]:
+            values[key] = _free_port(taken=values.values())
+        if values != kept:
+            write_private(path, json.dumps(values, indent=1))
+        return values
+
+    def port(self, name: str) -> int:
+        return self._ports[name]
+
+    def secret(self, name: str) -> str:
+        return self._secrets[name]
+
+    def address(self, port_name: str) -> str:
+        return f"{LOOPBACK}:{self.port(port_name)}"
+
+    def data(self, part: str) -> Path:
+        folder = self.path / part
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def log(self, part: str) -> Path:
+        return self.logs / f"{part}.log"
+
+    def lock(self, name: str = "supervisor") -> IO[str] | None:
+        """The lock, held until closed; None while another process holds it. It ends with its holder, however that dies."""
+        self.run.mkdir(parents=True, exist_ok=True)
+        return try_lock(self.run / f"{name}.lock")
+
+    def is_locked(self) -> bool:
+        if not self.run.exists():
+            return False
+        held = self.lock()
+        if held is None:
+            return True
+        held.close()
+        return False
+
+    def read_state(self) -> dict[str, Any]:
+        try:
+            state: dict[str, Any] = json.loads((self.run / "state.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return state
+
+    def write_state(self, state: Mapping[str, Any]) -> None:
+        write_private(self.run / "state.json", json.dumps(state, indent=1))
+
+    def write_reply(self, reply: Mapping[str, str]) -> None:
+        write_private(self.run / "reply.json", json.dumps(reply))
+
+    def write_environment(self, environment: Mapping[str, str]) -> None:
+        write_private(
+            self.environment_file,
+            "".join(f"{name}={shlex.quote(value)}\n" for name, value in sorted(environment.items())),
+        )
+
+    def read_environment(self) -> dict[str, str]:
+        text = self.environment_file.read_text()
+        pairs = (word.partition("=") for word in shlex.split(text, comments=True))
+        return {name: value for name, _, value in pairs}
+
+
+def try_lock(path: Path) -> IO[str] | None:
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
+
+
+def write_private(path: Path, text: str) -> None:
+    """Whole or not at all, and never readable by others, not even for a moment."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    part.replace(path)
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_port(taken: Iterable[int]) -> int:
+    candidates = [port for port in random.sample(PORTS, 500) if port not in set(taken)]
+    for port in candidates:
+        if is_free(port):
+            return port
+    raise StackError("ports", f"no free port found between {PORTS.start} and {PORTS.stop}")

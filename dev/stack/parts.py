@@ -1,0 +1,36 @@
+"""The parts of the stack, in the order in which they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dev.stack.airflow import ApiServer, DagProcessor, Scheduler, Triggerer
+from dev.stack.errors import StackError
+from dev.stack.kafka import Kafka
+from dev.stack.mail import Mail
+from dev.stack.mlflow import Mlflow
+from dev.stack.part import Part
+from dev.stack.postgres import Postgres
+from dev.stack.s3 import S3
+
+PARTS: dict[str, Part] = {
+    part.name: part
+    for part in (Postgres(), S3(), Kafka(), Mail(), Mlflow(), ApiServer(), Scheduler(), DagProcessor(), Triggerer())
+}
+AIRFLOW = ("api-server", "scheduler", "dag-processor", "triggerer")
+
+
+def select(words: Iterable[str] | None) -> list[str]:
+    """Part names for what was asked, with what they need; `airflow` is its four processes, and nothing asked is all."""
+    wanted: set[str] = set()
+    waiting = list(words or PARTS)
+    while waiting:
+        word = waiting.pop()
+        names = AIRFLOW if word == "airflow" or word in AIRFLOW else (word,)
+        for name in names:
+            if name not in PARTS:
+                raise StackError(name, f"no such part; there are {', '.join(PARTS)} and airflow for its four")
+            if name not in wanted:
+                wanted.add(name)
+                waiting.extend(PARTS[name].needs)
+    return [name for name in PARTS if name in wanted]

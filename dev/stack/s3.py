@@ -1,0 +1,61 @@
+"""An S3 server: SeaweedFS in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from dev.stack.errors import StackError
+from dev.stack.home import LOOPBACK, Home
+from dev.stack.part import BIN, Part, Say, http_status
+
+ACCESS_KEY = "fraud-scoring"
+REGION = "us-east-1"
+BUCKETS = ("mlflow", "staging")
+_FLAGS = {
+    "s3": "-s3.port", "s3_grpc": "-s3.port.grpc", "s3_master": "-master.port", "s3_master_grpc": "-master.port.grpc",
+    "s3_volume": "-volume.port", "s3_volume_grpc": "-volume.port.grpc", "s3_filer": "-filer.port",
+    "s3_filer_grpc": "-filer.port.grpc", "s3_admin": "-admin.port", "s3_admin_grpc": "-admin.port.grpc",
+}  # fmt: skip
+
+
+class S3(Part):
+    name = "s3"
+    ports = tuple(_FLAGS)
+
+    def prepare(self, home: Home, say: Say) -> None:
+        if not (BIN / "weed").exists():
+            raise StackError(self.name, f"{BIN / 'weed'} is missing: run `make install`", home.log(self.name))
+
+    def command(self, home: Home) -> list[str]:
+        ports = [f"{flag}={home.port(name)}" for name, flag in _FLAGS.items()]
+        return [
+            str(BIN / "weed"), "mini", f"-dir={home.data(self.name)}", f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}", *ports,
+            "-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false", "-master.telemetry=false",
+            f"-bucket={','.join(BUCKETS)}",
+        ]  # fmt: skip
+
+    def environment(self, home: Home) -> Mapping[str, str]:
+        # The keys that sign what its own parts say to each other also close the ports behind the S3 one.
+        signed = ("SIGNING", "SIGNING_READ", "FILER_SIGNING", "FILER_SIGNING_READ")
+        internal = {f"WEED_JWT_{name}_KEY": home.secret("s3_internal") for name in signed}
+        return {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": home.secret("s3"), **internal}
+
+    def exports(self, home: Home) -> Mapping[str, str]:
+        return {
+            "AWS_ENDPOINT_URL_S3": f"http://{home.address('s3')}",
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": home.secret("s3"),
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_REGION": REGION,
+        }
+
+    def check(self, home: Home, started: float) -> None:
+        status = http_status(f"http://{home.address('s3')}/{BUCKETS[-1]}")
+        if status != 403:  # it is up, has read its keys and refuses who has none
+            raise OSError(f"answers {status}")
+
+    def stopped(self, home: Home) -> None:
+        for name in self.ports:
+            for socket in Path("/tmp").glob(f"seaweedfs-*-{home.port(name)}.sock"):  # noqa: S108
+                socket.unlink(missing_ok=True)

@@ -1,0 +1,263 @@
+"""Starts the parts in the order of their needs, watches them, obeys requests, and ends all of them whatever happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from dev.stack import processes
+from dev.stack.errors import StackError
+from dev.stack.home import Home, is_free
+from dev.stack.part import Part
+from dev.stack.parts import PARTS
+
+TICK = 0.2
+
+
+class Stopped(BaseException):
+    """A signal, or the death of the parent, asked for the end."""
+
+
+@dataclass
+class Service:
+    part: Part
+    state: str = "waiting"
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    stopping: bool = False
+
+    def exit_code(self) -> int | None:
+        return self.process.poll() if self.process else None
+
+
+class Supervisor:
+    def __init__(self, home: Home, names: Iterable[str], say: Callable[[str], None]) -> None:
+        self._home = home
+        self._say = say
+        self._services = {name: Service(PARTS[name]) for name in names}
+        self._ending = threading.Event()
+        self._spawning = threading.Lock()
+        self._changed = threading.Condition()
+        self._failure: StackError | None = None
+        self._ready = False
+
+    def run(self, *, parent: int | None, background: bool) -> int:
+        """Holds the stack up until a signal or the parent's death; in the background the parent may leave once it is up."""
+        lock = self._home.lock()
+        if lock is None:
+            raise StackError("stack", f"already up in {self._home.path}")
+        watched = parent
+        with lock:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, _stop)
+            try:
+                processes.kill(self._home)  # what a killed supervisor left
+                self._home.create(name for part in PARTS.values() for name in part.ports)
+                self._check_ports()
+                self._start_all(watched)
+                self._write_environment()
+                self._ready = True
+                self._write_state()
+                watched = None if background else watched
+                while True:
+                    self._tick(watched)
+            except Stopped:
+                return int(any(service.state == "dead" for service in self._services.values()))
+            finally:
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                    signal.signal(number, signal.SIG_IGN)
+                self._end()
+
+    def _check_ports(self) -> None:
+        for name, service in self._services.items():
+            for port_name in service.part.ports:
+                self._check_port(name, port_name)
+
+    def _check_port(self, part: str, port_name: str) -> None:
+        if not is_free(self._home.port(port_name)):
+            kept = self._home.path / "ports.json"
+            raise StackError(
+                part,
+                f"port {self._home.address(port_name)} is taken by another process: free it, or change {port_name} in {kept}",
+                self._home.log(part),
+            )
+
+    def _start_all(self, parent: int | None) -> None:
+        threads = [threading.Thread(target=self._bring_up, args=(one,), daemon=True) for one in self._services.values()]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            _check_parent(parent)
+            time.sleep(TICK)
+            if self._failure:
+                break
+        if self._failure:
+            raise self._failure
+
+    def _bring_up(self, service: Service) -> None:
+        """One part, in a thread of its own: parts that do not need each other start side by side."""
+        needs = [self._services[need] for need in service.part.needs]
+        try:
+            with self._changed:
+                self._changed.wait_for(lambda: self._ending.is_set() or all(need.state == "up" for need in needs))
+            if not self._ending.is_set():
+                self._start(service)
+        except StackError as error:
+            self._fail(error)
+        except OSError as error:
+            problem = f"cannot start: {error.strerror or error} ({error.filename or 'no file'})"
+            self._fail(StackError(service.part.name, problem, self._home.log(service.part.name)))
+        except Exception as error:
+            name = service.part.name
+            self._fail(StackError(name, f"{type(error).__name__}: {error}".splitlines()[0], self._home.log(name)))
+
+    def _fail(self, error: StackError) -> None:
+        if not self._ending.is_set():
+            self._failure = self._failure or error
+
+    def _start(self, service: Service) -> None:
+        part, name = service.part, service.part.name
+        began = time.monotonic()
+        self._set(service, "starting")
+        part.prepare(self._home, lambda text: self._say(f"{name:<14} {text}"))
+        with self._spawning:
+            if self._ending.is_set():
+                return
+            self._spawn(service)
+        self._await_health(service, began)
+        part.settle(self._home)
+        self._set(service, "up")
+        address = self._home.address(part.ports[0]) if part.ports else "-"
+        self._say(f"{name:<14} {address:<17} {time.monotonic() - began:5.1f} s")
+
+    def _spawn(self, service: Service) -> None:
+        log = self._home.log(service.part.name)
+        if log.exists() and log.stat().st_size > 20_000_000:
+            log.replace(log.with_suffix(".log.1"))
+        service.started, service.stopping = time.time(), False
+        with log.open("ab") as output:
+            service.process = subprocess.Popen(
+                service.part.command(self._home), env=service.part.full_environment(self._home),
+                cwd=self._home.data(service.part.name), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                start_new_session=True,  # a Ctrl-C in the terminal reaches the supervisor only, which stops them in order
+            )  # fmt: skip
+        self._write_state()
+
+    def _await_health(self, service: Service, began: float) -> None:
+        part, log = service.part, self._home.log(service.part.name)
+        reason = ""
+        while not self._ending.is_set():
+            if (code := service.exit_code()) is not None:
+                raise StackError(part.name, f"ended at once with exit code {code}{_last_line(log)}", log)
+            try:
+                part.check(self._home, service.started)
+                return
+            except Exception as error:  # not yet
+                reason = str(error).strip().partition("\n")[0]
+            if time.monotonic() - began > part.patience:
+                raise StackError(part.name, f"not healthy after {part.patience:.0f} s ({reason})", log)
+            time.sleep(TICK)
+
+    def _tick(self, parent: int | None) -> None:
+        _check_parent(parent)
+        for service in self._services.values():
+            code = service.exit_code()
+            if code is not None and service.state == "up" and not service.stopping:
+                self._set(service, "dead")
+                log = self._home.log(service.part.name)
+                self._say(str(StackError(service.part.name, f"died with exit code {code}", log)))
+        request = self._home.run / "request.json"
+        if request.exists():
+            self._answer(json.loads(request.read_text()))
+            request.unlink()
+        time.sleep(TICK)
+
+    def _answer(self, request: dict[str, str]) -> None:
+        """Stop or start one part."""
+        service = self._services[request["part"]]
+        error = ""
+        if request["action"] == "stop":
+            service.stopping = True
+            self._end_services([service])
+            self._set(service, "stopped")
+        elif service.state != "up":
+            processes.kill(self._home, [service.part.name])  # its head may have died alone
+            try:
+                for port_name in service.part.ports:
+                    self._check_port(service.part.name, port_name)
+                self._start(service)
+            except (StackError, OSError) as problem:
+                self._set(service, "dead")
+                error = str(problem)
+        self._home.write_reply({"id": request["id"], "error": error})
+
+    def _end(self) -> None:
+        with self._spawning:
+            self._ending.set()
+        with self._changed:
+            self._changed.notify_all()
+        self._home.environment_file.unlink(missing_ok=True)
+        remaining = [service for service in self._services.values() if service.state != "waiting"]
+        while remaining:
+            needed = {need for service in remaining for need in service.part.needs}
+            last = [service for service in remaining if service.part.name not in needed]
+            self._end_services(last)
+            remaining = [service for service in remaining if service not in last]
+        processes.kill(self._home)
+        (self._home.run / "state.json").unlink(missing_ok=True)
+
+    def _end_services(self, services: list[Service]) -> None:
+        processes.end(self._home, {service.part.name: service.part.stop_signal for service in services})
+        for service in services:
+            service.exit_code()
+            service.part.stopped(self._home)
+
+    def _set(self, service: Service, state: str) -> None:
+        with self._changed:
+            service.state = state
+            self._changed.notify_all()
+        self._write_state()
+
+    def _write_state(self) -> None:
+        if self._ending.is_set():
+            return
+        parts: dict[str, Any] = {
+            name: {
+                "state": service.state,
+                "pid": service.process.pid if service.process else None,
+                "address": self._home.address(service.part.ports[0]) if service.part.ports else "-",
+            }
+            for name, service in self._services.items()
+        }
+        with self._changed:
+            self._home.write_state({"pid": os.getpid(), "ready": self._ready, "parts": parts})
+
+    def _write_environment(self) -> None:
+        exports: dict[str, str] = {}
+        for service in self._services.values():
+            exports.update(service.part.exports(self._home))
+        self._home.write_environment(exports)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Stopped
+
+
+def _check_parent(parent: int | None) -> None:
+    if parent is not None and os.getppid() != parent:
+        raise Stopped
+
+
+def _last_line(log: os.PathLike[str]) -> str:
+    with open(log, "rb") as file:
+        file.seek(max(0, os.stat(log).st_size - 2000))
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    return f" ({lines[-1][:200]})" if lines else ""
