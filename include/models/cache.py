@@ -1,0 +1,186 @@
+"""Models on this machine's disk: downloaded once, shared by all tasks, within a bound.
+
+Each entry has two lock files, which the operating system frees when a process ends, however it ends:
+`.download` is held while the entry is fetched, `.use` is shared by every process that uses it. An entry appears by
+an atomic rename, so what is there is whole; the sizes of its files are kept, to notice what was damaged later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from include.errors import ModelNotFoundError, ModelStoreError
+from include.models.resolve import ModelRun
+from include.models.store import Store, is_full_disk
+
+log = logging.getLogger(__name__)
+
+_SIZES = ".sizes.json"
+_PREFIX = "download-"
+
+
+class ModelCache:
+    """`max_bytes` bounds all entries together; the model just fetched and those in use are kept even beyond it."""
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self.folder = folder
+        self.max_bytes = max_bytes
+        self._used: dict[str, int] = {}
+
+    def fetch(self, run: ModelRun) -> Path:
+        """The folder with the model's files. It stays as long as this cache object lives, or the process."""
+        try:
+            self._make_folders()
+            return self._fetch(run)
+        except OSError as error:
+            if is_full_disk(error):
+                raise self._full(run) from error
+            raise ModelStoreError(f"the model cache {self.folder} cannot be used: {error}") from error
+
+    def release(self) -> None:
+        """Entries used so far may be evicted from now on."""
+        while self._used:
+            os.close(self._used.popitem()[1])
+
+    def __del__(self) -> None:
+        with contextlib.suppress(OSError):
+            self.release()
+
+    def _fetch(self, run: ModelRun) -> Path:
+        key = run.cache_key
+        entry = self.folder / key
+        if key not in self._used:
+            self._used[key] = self._open_lock(key, "use")
+            fcntl.flock(self._used[key], fcntl.LOCK_SH)
+        if not _is_whole(entry):
+            with self._locked(key, "download"):
+                if not _is_whole(entry):
+                    self._download(run, entry)
+                    log.info("model of run %s downloaded, %d bytes", run.run_id, _size(entry))
+            self._tidy(key)
+        os.utime(entry)
+        return entry
+
+    def _download(self, run: ModelRun, entry: Path) -> None:
+        self._remove_leftovers(run.cache_key)
+        folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{run.cache_key}-", dir=self.folder))
+        try:
+            Store().download(run.model_uri, folder)
+            root = _root(folder)
+            if root is None:
+                raise ModelNotFoundError(f"run {run.run_id}: no MLmodel file among what lies at {run.model_uri}")
+            _write_sizes(root)
+            if entry.exists():
+                # Damaged: aside first, for a removal is not atomic.
+                entry.rename(folder / f"damaged-{time.monotonic_ns()}")
+            root.rename(entry)
+        except OSError as error:
+            if is_full_disk(error):
+                raise self._full(run) from error
+            raise
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _tidy(self, key: str) -> None:
+        """Removes what interrupted downloads left, then the least recently used entries beyond the bound."""
+        for leftover in self.folder.glob(f"{_PREFIX}*"):
+            other = leftover.name.removeprefix(_PREFIX).rsplit("-", 1)[0]
+            with self._tried(other, "download") as free:
+                if free:
+                    shutil.rmtree(leftover, ignore_errors=True)
+        entries = [path for path in self.folder.iterdir() if path.is_dir() and not path.name.startswith((_PREFIX, "."))]
+        sizes = {path: _size(path) for path in entries}
+        total = sum(sizes.values())
+        for path in sorted(entries, key=lambda path: path.stat().st_mtime):
+            if total <= self.max_bytes:
+                return
+            if path.name == key:
+                continue
+            with self._tried(path.name, "use") as free:
+                if free:
+                    aside = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{path.name}-", dir=self.folder))
+                    path.rename(aside / "evicted")
+                    shutil.rmtree(aside, ignore_errors=True)
+                    total -= sizes[path]
+                    log.info("model %s evicted from the cache, %d bytes", path.name, sizes[path])
+
+    def _remove_leftovers(self, key: str) -> None:
+        for leftover in self.folder.glob(f"{_PREFIX}{key}-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    def _make_folders(self) -> None:
+        (self.folder / ".locks").mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+
+    def _open_lock(self, key: str, purpose: str) -> int:
+        return os.open(self.folder / ".locks" / f"{key}.{purpose}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    @contextmanager
+    def _locked(self, key: str, purpose: str) -> Iterator[None]:
+        lock = self._open_lock(key, purpose)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    @contextmanager
+    def _tried(self, key: str, purpose: str) -> Iterator[bool]:
+        lock = self._open_lock(key, purpose)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+        finally:
+            os.close(lock)
+
+    def _full(self, run: ModelRun) -> ModelStoreError:
+        return ModelStoreError(
+            f"the disk of the model cache {self.folder} is full, the model of run {run.run_id} does not fit: "
+            "free space, or set FRAUD_MODEL_CACHE to another disk or FRAUD_MODEL_CACHE_GB lower"
+        )
+
+
+def _root(folder: Path) -> Path | None:
+    """Where MLmodel is: MLflow may put a model into the folder, or into one of the model's name in it."""
+    return next((path.parent for path in [folder / "MLmodel", *folder.glob("*/MLmodel")] if path.is_file()), None)
+
+
+def _files(entry: Path) -> dict[str, int]:
+    return {
+        str(path.relative_to(entry)): path.stat().st_size
+        for path in sorted(entry.rglob("*"))
+        if path.is_file() and path.name != _SIZES
+    }
+
+
+def _write_sizes(entry: Path) -> None:
+    (entry / _SIZES).write_text(json.dumps(_files(entry)))
+
+
+def _is_whole(entry: Path) -> bool:
+    """Also false where somebody's tool changed or removed a file; what was added since (bytecode) does not matter."""
+    try:
+        expected = json.loads((entry / _SIZES).read_text())
+        return "MLmodel" in expected and all((entry / name).stat().st_size == size for name, size in expected.items())
+    except (OSError, ValueError):
+        return False
+
+
+def _size(entry: Path) -> int:
+    try:
+        return sum(_files(entry).values())
+    except OSError:
+        return 0

@@ -1,0 +1,85 @@
+"""What a model's small files say of it before it is loaded: its MLmodel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from include.errors import ModelError, ModelInputError
+from include.models.column import Column, kind_of_mlflow
+from include.payments.columns import COLUMNS
+
+
+@dataclass(frozen=True)
+class Description:
+    """`inputs` is None where the signature names no columns."""
+
+    flavors: tuple[str, ...]
+    inputs: tuple[Column, ...] | None
+    threshold: float | None
+    trained_with: str | None
+
+    @classmethod
+    def parse(cls, text: str) -> Description:
+        """Of an MLmodel file's text."""
+        import yaml
+
+        try:
+            content = yaml.safe_load(text)
+            flavors = content["flavors"]
+            signature = content.get("signature") or {}
+            columns = json.loads(signature.get("inputs") or "null")
+            metadata = content.get("metadata") or {}
+            threshold = metadata.get("threshold")
+            trained_with = (flavors.get("sklearn") or {}).get("sklearn_version")
+            inputs = _inputs(columns)
+        except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ModelError(
+                f"the model's MLmodel file is not one that MLflow writes ({type(error).__name__})"
+            ) from error
+        return cls(tuple(flavors), inputs, parse_threshold(threshold, "the model's metadata"), trained_with)
+
+    def check_columns(self, seen: Collection[str] | None) -> None:
+        """Raises ModelInputError for a required column that no payment can have.
+
+        What a scikit-learn model takes is known only once it is loaded: its signature may name far more.
+        """
+        if self.inputs is None or "sklearn" in self.flavors:
+            return
+        raise_unknown_columns((column.name for column in self.inputs if column.required), seen)
+
+
+def raise_unknown_columns(names: Iterable[str], seen: Collection[str] | None) -> None:
+    known = {*COLUMNS, *(seen or ())}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ModelInputError(
+            f"the model wants columns that payments do not have: {', '.join(unknown)}; payments have: "
+            f"{', '.join([*COLUMNS, *sorted(known - set(COLUMNS))])}"
+        )
+
+
+def parse_threshold(value: object, where: str) -> float | None:
+    """The probability from which on a payment is fraud; None where the model's own predictions hold."""
+    if value is None:
+        return None
+    try:
+        threshold = float(str(value))
+    except ValueError:
+        threshold = float("nan")
+    if not 0 < threshold < 1:
+        raise ModelError(f"threshold {value!r} in {where}: a probability between 0 and 1 was expected")
+    return None if threshold == 0.5 else threshold
+
+
+def _inputs(columns: object) -> tuple[Column, ...] | None:
+    if not isinstance(columns, list):
+        return None
+    found = []
+    for column in columns:
+        name = column.get("name")
+        if not isinstance(name, str):
+            return None
+        found.append(Column(name, kind_of_mlflow(str(column["type"])), bool(column.get("required", True))))
+    return tuple(found) or None
