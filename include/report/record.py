@@ -34,7 +34,7 @@ Value = str | bool | None
 
 
 def columns(fraud: Fraud, *, mask: bool) -> dict[str, Value]:
-    """The payment's columns. Numbers are `Number`, nested values their JSON text, the card number is masked if asked."""
+    """The payment's columns. Numbers are `Number`, nested values their JSON text, the card number masked if asked."""
     try:
         record = json.loads(fraud.record, parse_int=Number, parse_float=Number, parse_constant=Number)
         values = {name: _value(value) for name, value in record.items()}

@@ -1,0 +1,128 @@
+"""Mails every fraud report that is owed, through Airflow's own email operator."""
+
+from __future__ import annotations
+
+import smtplib
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
+
+from airflow.providers.smtp.operators.smtp import EmailOperator
+from airflow.sdk import BaseHook, Context
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowNotFoundException
+
+from include.errors import FraudError, ReportError, SettingError
+from include.report.report import ATTACHMENT, MAX_ATTACHMENT_BYTES, Mail, Outbox, OwedReport, build
+from include.settings import Settings
+
+# What is tried after a server has said that a mail is too large for it.
+ATTACHMENT_BYTES = (MAX_ATTACHMENT_BYTES, 5 * 1024 * 1024, 0)
+_TOO_LARGE = 552
+# The server answered, and refused this one mail: others may still pass.
+_REFUSALS = (smtplib.SMTPSenderRefused, smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError)
+_NO_SERVER = (OSError, smtplib.SMTPException, AirflowException)
+
+
+class FraudReportOperator(EmailOperator):
+    """`outbox` is called when the task runs, with its context.
+
+    No part of a mail is a template field: those lie in the metadata database, and payments' text would run as Jinja.
+    """
+
+    template_fields: Sequence[str] = ("conn_id",)
+    template_ext: Sequence[str] = ()
+    template_fields_renderers: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, *, outbox: Callable[[Context], Outbox], conn_id: str = "smtp_default", **kwargs: Any) -> None:
+        super().__init__(to=[], conn_id=conn_id, **kwargs)
+        self.outbox = outbox
+        self._server = conn_id
+
+    def execute(self, context: Context) -> dict[str, int]:
+        """Mails all that is owed; raises at the end if some report could not be built or was refused."""
+        try:
+            settings = Settings.from_environment()
+            self._set_addresses(settings)
+        except SettingError as error:
+            raise AirflowFailException(f"{error}. The report stays owed until then") from error
+        outbox = self.outbox(context)
+        mailed, failed = {"reports": 0, "frauds": 0, "left_out": 0}, []
+        for report in outbox.owed():
+            try:
+                mail = self._mail(report, context, mask=settings.mask_cards)
+            except ReportError as error:
+                failed.append(f"{report.key}: {error}")
+                self.log.error("report %s was not sent: %s", report.key, error)
+                continue
+            except _NO_SERVER as error:
+                # No other report will pass either: fail at once. A retry, or the next run, sends what is owed.
+                raise ReportError(f"{self._server} takes no mail ({type(error).__name__}: {error})") from error
+            # From here to the mark, nothing else may happen: what is accepted and not marked is sent again.
+            outbox.reported(report)
+            self.log.info(
+                "report %s sent as %s: %d frauds (%d not attached), %d recipients",
+                report.key,
+                mail.message_id,
+                report.facts.frauds,
+                mail.left_out,
+                len(settings.recipients),
+            )
+            mailed["reports"] += 1
+            mailed["frauds"] += report.facts.frauds
+            mailed["left_out"] += mail.left_out
+        if failed:
+            raise ReportError(f"{len(failed)} reports stay owed, {mailed['reports']} were sent. {'; '.join(failed)}")
+        return mailed
+
+    def _set_addresses(self, settings: Settings) -> None:
+        if not settings.recipients:
+            raise SettingError("EMAIL_RECIPIENT names nobody: give the addresses that fraud reports go to")
+        self.to = list(settings.recipients)
+        try:
+            connection = BaseHook.get_connection(self.conn_id)
+        except AirflowNotFoundException as error:
+            raise SettingError(
+                f"there is no connection {self.conn_id}: set AIRFLOW_CONN_{self.conn_id.upper()}"
+            ) from error
+        self.from_email = connection.extra_dejson.get("from_email")
+        if not self.from_email:
+            raise SettingError(f"connection {self.conn_id} names no sender: add from_email to its extra field")
+        self._server = f"{connection.host}:{connection.port or 'default port'}"
+
+    def _mail(self, report: OwedReport, context: Context, *, mask: bool) -> Mail:
+        """Builds the mail and sends it, smaller if the server finds it too large. Raises ReportError."""
+        for max_bytes in ATTACHMENT_BYTES:
+            mail = self._build(report, mask=mask, max_bytes=max_bytes)
+            try:
+                self._send(mail, context)
+            except _REFUSALS as error:
+                code = getattr(error, "smtp_code", None)
+                if code != _TOO_LARGE or not max_bytes:
+                    raise ReportError(f"{self._server} refused it ({type(error).__name__} {code or ''})") from error
+                self.log.warning("%s takes no mail of this size: attaching less than %d bytes", self._server, max_bytes)
+            else:
+                break
+        return mail
+
+    def _build(self, report: OwedReport, *, mask: bool, max_bytes: int) -> Mail:
+        try:
+            return build(report.facts, report.frauds, mask=mask, max_attachment_bytes=max_bytes)
+        except FraudError as error:
+            raise ReportError(f"cannot be built: {error}") from error
+        except Exception as error:
+            # The text of a foreign error may quote a payment: the log gets its place, and not its words.
+            self.log.error("%s at\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
+            raise ReportError(f"cannot be built: {type(error).__name__}, see this task's log") from None
+
+    def _send(self, mail: Mail, context: Context) -> None:
+        self.subject, self.html_content = mail.subject, mail.html
+        self.custom_headers = {"Message-ID": mail.message_id}
+        with TemporaryDirectory() as folder:
+            # The hook attaches files only, under their own names.
+            path = Path(folder, ATTACHMENT)
+            path.touch(mode=0o600)
+            path.write_bytes(mail.csv)
+            self.files = [str(path)]
+            super().execute(context)
