@@ -1,0 +1,112 @@
+"""What is broken, and when operators were last told: one small file a task in the staging area.
+
+The first failure is told, then nothing while the same thing stays broken, but for a reminder now and then. Another
+cause is told again, and so is the same cause after the task has succeeded in between.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from urllib.parse import quote
+
+import msgspec
+
+from include.batch.storage import Storage
+from include.errors import FraudError
+
+FOLDER = "incidents"
+_LONGEST_DETAIL = 300
+
+
+@dataclass(frozen=True)
+class Failure:
+    """`what`: a task, or a run that is late. `cause` names the kind of error, `detail` says it in one line."""
+
+    what: str
+    cause: str
+    detail: str
+    dag_id: str
+    run_id: str
+    url: str
+    at: datetime
+    try_number: int | None = None
+    map_index: int = -1
+
+
+@dataclass(frozen=True)
+class Incident:
+    """The same thing failing since `since`. `map_index`: which of a mapped task's instances failed last."""
+
+    cause: str
+    since: datetime
+    last: datetime
+    failures: int = 1
+    told: datetime | None = None
+    map_index: int = -1
+
+    def is_due(self, reminder: timedelta) -> bool:
+        return self.told is None or self.last - self.told >= reminder
+
+
+class Incidents:
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def add(self, failure: Failure, *, quiet: timedelta | None = None) -> Incident:
+        """The incident that this failure belongs to, itself counted. After `quiet` without one, an incident is over."""
+        known = self._read(failure.what)
+        if known is None or known.cause != failure.cause or (quiet is not None and failure.at - known.last > quiet):
+            incident = Incident(failure.cause, failure.at, failure.at, map_index=failure.map_index)
+        else:
+            incident = replace(known, last=failure.at, failures=known.failures + 1, map_index=failure.map_index)
+        self._write(failure.what, incident)
+        return incident
+
+    def told(self, failure: Failure, incident: Incident) -> None:
+        """To be called once a mail server has accepted the mail."""
+        self._write(failure.what, replace(incident, told=failure.at))
+
+    def over(self, what: str, map_index: int = -1) -> bool:
+        """Says whether something was broken. Success of another instance of a mapped task ends nothing."""
+        known = self._read(what)
+        if known is None or known.map_index != map_index:
+            return False
+        self._storage.delete(_path(what))
+        return True
+
+    def _read(self, what: str) -> Incident | None:
+        data = self._storage.read(_path(what))
+        try:
+            return msgspec.json.decode(data, type=Incident) if data else None
+        except msgspec.MsgspecError:
+            # Rather one mail too many than none.
+            return None
+
+    def _write(self, what: str, incident: Incident) -> None:
+        self._storage.write(_path(what), msgspec.json.encode(incident))
+
+
+def describe(error: BaseException | str | None) -> tuple[str, str]:
+    """Cause and detail. Only this product's own errors are quoted: the text of a foreign one may hold payment data."""
+    if not isinstance(error, BaseException):
+        return "TaskDied", "its process was killed, or its worker was lost"
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, FraudError):
+        seen = seen.__cause__
+    if seen is None:
+        kind = type(error)
+        return kind.__name__, f"{kind.__module__}.{kind.__qualname__}: its text is in the task's log"
+    lines = str(seen).split("\n")
+    return type(seen).__name__, " ".join(lines[0].split())[:_LONGEST_DETAIL]
+
+
+def message_id(failure: Failure) -> str:
+    """Instances of a mapped task that fail at once, each unaware of the other, are one mail to a mail program."""
+    text = f"{failure.dag_id}/{failure.run_id}/{failure.what}/{failure.cause}"
+    return f"<fraud-incident.{hashlib.sha256(text.encode()).hexdigest()[:32]}@fraud-scoring.local>"
+
+
+def _path(what: str) -> str:
+    return f"{FOLDER}/{quote(what, safe='')}.json"

@@ -1,0 +1,155 @@
+"""Mails operators when a task has failed for good or a run is late: once, not with every run while it stays broken."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any, cast
+from urllib.parse import quote
+
+from airflow.providers.smtp.notifications.smtp import SmtpNotifier
+from airflow.sdk import Context
+from airflow.sdk.configuration import conf
+from airflow.sdk.definitions.callback import AsyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+
+from fraud_scoring.connections import staging
+from include.batch.storage import Storage
+from include.errors import SettingError, StagingError
+from include.report import render
+from include.report.incident import FOLDER, Failure, Incident, Incidents, describe, message_id
+from include.settings import Settings
+
+log = logging.getLogger(__name__)
+
+LATE = "late run"
+_TASK_NEXT = (
+    "No payment is lost: what was not published stays on the topic, and the next run drains it. "
+    "Reports stay owed until they are mailed."
+)
+_LATE_NEXT = "Payments wait on the topic meanwhile. The next run starts when this one has ended, and drains them all."
+
+
+class IncidentNotifier(SmtpNotifier):
+    """For `on_failure_callback` of a task: Airflow calls that after the last try only.
+
+    No part of its mail is a template: what an error says must not run as Jinja.
+    """
+
+    template_fields = ()  # type: ignore[assignment]  # SmtpNotifier's own type is a tuple of eleven
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(to=[], **kwargs)
+
+    def notify(self, context: Context) -> None:
+        settings, failure = Settings.from_environment(), _task_failure(context)
+        incidents = _incidents(settings)
+        incident = incidents.add(failure)
+        if self._is_due(failure, incident, settings, _TASK_NEXT):
+            super().notify(context)
+            incidents.told(failure, incident)
+            log.info("operators told of %s: %s, %d recipients", failure.what, failure.cause, len(settings.operators))
+
+    async def notify_late(self, context: dict[str, Any]) -> None:
+        """For the triggerer, whose one thread must not wait for a disk."""
+        settings = Settings.from_environment()
+        failure = _late_run(context, settings)
+        quiet = max(timedelta(hours=1), 4 * timedelta(minutes=settings.late_minutes))
+        incidents = await asyncio.to_thread(_incidents, settings)
+        incident = await asyncio.to_thread(incidents.add, failure, quiet=quiet)
+        if self._is_due(failure, incident, settings, _LATE_NEXT):
+            await super().async_notify(cast("Context", context))
+            await asyncio.to_thread(incidents.told, failure, incident)
+            log.info("operators told of %s: %s, %d recipients", failure.what, failure.cause, len(settings.operators))
+
+    def _is_due(self, failure: Failure, incident: Incident, settings: Settings, what_next: str) -> bool:
+        """Writes the mail if one is due."""
+        if not settings.operators:
+            log.warning("nobody is told of this failure: FRAUD_OPERATORS_EMAIL names no address")
+            return False
+        if not incident.is_due(timedelta(hours=settings.reminder_hours)):
+            log.info(
+                "operators were told at %s; %d failures since %s", incident.told, incident.failures, incident.since
+            )
+            return False
+        self.to = list(settings.operators)
+        title = "A run is late" if failure.what == LATE else f"{failure.what} failed"
+        again = "Reminder: " if incident.told else ""
+        self.subject = f"{again}{failure.dag_id}: {title}: {failure.cause}, {failure.detail}"
+        self.html_content = render.html(
+            "incident.html.j2",
+            title=title,
+            failure=failure,
+            incident=incident,
+            next=what_next,
+            reminder_hours=settings.reminder_hours,
+        )
+        self.custom_headers = {"Message-ID": message_id(failure)}
+        return True
+
+
+def incident_over(context: Context) -> None:
+    """For `on_success_callback` of a task: its next failure is a new incident."""
+    ti = context["ti"]
+    for incidents in (_incidents(Settings.from_environment()), Incidents(_local())):
+        if incidents.over(ti.task_id, _map_index(ti)):
+            log.info("%s works again", ti.task_id)
+
+
+async def late_run(context: dict[str, Any]) -> None:
+    """What the deadline calls, in the triggerer."""
+    await IncidentNotifier().notify_late(context)
+
+
+def late_run_alert(settings: Settings) -> DeadlineAlert:
+    return DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=timedelta(minutes=settings.late_minutes),
+        callback=AsyncCallback(late_run),
+    )
+
+
+def _incidents(settings: Settings) -> Incidents:
+    """In the staging area, which all workers share; while that itself is broken, on this machine."""
+    try:
+        storage = staging(settings)
+        storage.list(FOLDER)
+    except (StagingError, SettingError) as error:
+        log.warning("incidents are counted on this machine only: %s", error)
+        storage = _local()
+    return Incidents(storage)
+
+
+def _local() -> Storage:
+    return Storage.open(str(Path(gettempdir(), f"fraud_incidents_{os.getuid()}")))
+
+
+def _task_failure(context: Context) -> Failure:
+    ti = context["ti"]
+    cause, detail = describe(context.get("exception"))
+    return Failure(
+        ti.task_id, cause, detail, ti.dag_id, ti.run_id, ti.log_url, datetime.now(UTC), ti.try_number, _map_index(ti)
+    )
+
+
+def _late_run(context: dict[str, Any], settings: Settings) -> Failure:
+    run = context["dag_run"]
+    dag_id, run_id = run["dag_id"], run["dag_run_id"]
+    base_url = conf.get("api", "base_url", fallback="http://localhost:8080/").rstrip("/")
+    return Failure(
+        LATE,
+        "Late",
+        f"not done {settings.late_minutes:g} minutes after it was queued",
+        dag_id,
+        run_id,
+        f"{base_url}/dags/{quote(dag_id)}/runs/{quote(run_id)}",
+        datetime.now(UTC),
+    )
+
+
+def _map_index(ti: Any) -> int:
+    return -1 if ti.map_index is None else int(ti.map_index)
