@@ -13,15 +13,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
 
+from confluent_kafka import Consumer
+
 from include.batch import chunks
 from include.batch.manifest import Manifest, PartitionBatch
 from include.batch.scored import ScoredBatch
 from include.batch.storage import Storage
-from include.errors import StagingError
+from include.errors import KafkaError, StagingError
+from include.kafka import offsets
+from include.kafka.config import Settings as KafkaSettings
+from include.kafka.config import consumer_settings
 from include.kafka.offsets import Committed
 from include.payments.encode import scored_object
 from include.report.record import Fraud
 from include.report.report import OwedReport, ReportFacts
+from include.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -168,3 +174,15 @@ class _Frauds:
 
 def _partitions(names: list[str], prefix: str) -> set[int]:
     return {int(name.removeprefix(prefix)) for name in names if name.startswith(prefix)}
+
+
+def note_what_is_committed(kafka: KafkaSettings, settings: Settings, outbox: Outbox) -> None:
+    """Asks the broker which batches got through. A broker that does not answer leaves what is known already."""
+    consumer = Consumer(consumer_settings(kafka, settings.group))
+    try:
+        topic = offsets.describe_topic(offsets.admin_client(kafka), kafka, settings.input_topic)
+        outbox.note_commits(offsets.committed_offsets(consumer, kafka, topic.name, topic.partitions))
+    except KafkaError as error:
+        log.warning("going on with the commits that are known: %s", error)
+    finally:
+        consumer.close()

@@ -9,6 +9,8 @@ import msgspec
 from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka import KafkaError as Reason
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._group import ConsumerGroupDescription
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from include.errors import GroupInUseError, HangingTransactionError, KafkaError
 from include.kafka.config import Settings, common_settings, explained
@@ -57,13 +59,12 @@ def describe_topic(admin: AdminClient, client: Settings, name: str) -> Topic:
 def require_unused_group(admin: AdminClient, client: Settings, group: str) -> None:
     """Kafka would not refuse us beside a member of the same group: its commits and ours would undo each other."""
     try:
-        with explained(f"group {group} cannot be described", client):
-            described = admin.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)[group].result()
-    except KafkaError as error:
-        cause = error.__cause__
-        if isinstance(cause, KafkaException) and cause.args[0].code() == Reason.GROUP_ID_NOT_FOUND:
+        described = _describe_group(admin, group)
+    except KafkaException as error:
+        if error.args[0].code() == Reason.GROUP_ID_NOT_FOUND:
             return
-        raise
+        with explained(f"group {group} cannot be described", client):
+            raise
     if described.state in (ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD):
         return
     members = ", ".join(f"{member.client_id} on {member.host}" for member in described.members) or "unknown"
@@ -71,6 +72,28 @@ def require_unused_group(admin: AdminClient, client: Settings, group: str) -> No
         f"group {group} is {described.state.name}: it is in use by {members}. Stop that consumer, or set FRAUD_GROUP "
         "to a group of its own"
     )
+
+
+def _coordinator_is_moving(error: BaseException) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() in (
+        Reason.NOT_COORDINATOR,
+        Reason.COORDINATOR_LOAD_IN_PROGRESS,
+        Reason.COORDINATOR_NOT_AVAILABLE,
+    )
+
+
+# A broker that has just started, or taken a partition over, says so for some seconds; librdkafka does not wait here.
+@retry(
+    retry=retry_if_exception(_coordinator_is_moving),
+    wait=wait_fixed(0.3),
+    stop=stop_after_delay(REQUEST_SECONDS),
+    reraise=True,
+)
+def _describe_group(admin: AdminClient, group: str) -> ConsumerGroupDescription:
+    described: ConsumerGroupDescription = admin.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)[
+        group
+    ].result()
+    return described
 
 
 def committed_offsets(

@@ -38,9 +38,8 @@ def read_ranges(
         if polled:
             heard = time.monotonic()
         else:
-            done = {
-                place.partition for place in _positions(consumer, topic, ends) if place.offset >= ends[place.partition]
-            }
+            places = consumer.position([TopicPartition(topic, partition) for partition in ends])
+            done = {place.partition for place in places if place.offset >= ends[place.partition]}
         for partition in done:
             del ends[partition]
         if done and ends:

@@ -1,0 +1,95 @@
+"""
+### Scores the card payments that wait on the input topic, once a minute
+
+`drain` fixes the offsets of this run's batch and stages its payments, `resolve_model` decides which MLflow model run scores
+it, `predict` scores, `publish` writes predictions, dead letters and the consumer group's offsets in one kafka transaction
+per partition, `reports` sees which batches' reports are owed, and `email` mails them. A run that finds nothing to do ends
+with `drain`.
+
+**Roll back** with the trigger button: choose `previous`, an MLflow run id, `models:/name@alias` or `models:/name/version`.
+Tick `keep` and the scheduled runs that follow use that model too, until a run with `latest` and `keep` ends it. What is held
+stands in the Variable `fraud_model_hold`.
+
+**Nothing is published twice**, whatever is retried or cleared, because only the group's committed offsets say what is done:
+- clear `drain`, or a whole old run: it drains and scores what waits *now*, with the run configuration it was given then;
+- clear `resolve_model` or `predict`: if the batch was not published yet it is scored again, else `publish` finds it done;
+- clear `publish`: a batch that got through is left alone; one that did not is published, unless a later run has already
+  drained the same payments: then it fails and says so, and nothing needs to be done;
+- clear `reports` or `email`: only reports that no mail server has accepted yet are sent.
+
+**A failed run needs no hand**: nothing of it was committed, and the next run drains the same payments.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import Param, dag
+from airflow.timetables.trigger import CronTriggerTimetable
+from fraud_scoring import operators as step
+from fraud_scoring.email import FraudReportOperator
+from fraud_scoring.incidents import IncidentNotifier, incident_over, late_run_alert
+
+from include.models.choice import MODEL_PATTERN
+from include.settings import Settings
+
+DEFAULT_ARGS = {
+    "owner": "fraud",
+    "retries": 2,
+    "retry_delay": timedelta(seconds=5),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(minutes=1),
+    "execution_timeout": timedelta(minutes=10),
+    "on_failure_callback": IncidentNotifier(),
+    "on_success_callback": incident_over,
+}
+
+PARAMS = {
+    "model": Param(
+        None,
+        type=["null", "string"],
+        pattern=MODEL_PATTERN,
+        title="Model",
+        examples=["latest", "previous"],
+        description="latest, previous, an MLflow run id, models:/name@alias or models:/name/version. "
+        "Empty: the model that is held, else the configured one.",
+    ),
+    "keep": Param(
+        False,
+        type="boolean",
+        title="Keep",
+        description="Hold on to this model for the scheduled runs that follow. With latest: end the hold.",
+    ),
+    "reason": Param(None, type=["null", "string"], title="Reason", description="Why, for whoever asks later."),
+}
+
+
+@dag(
+    schedule=CronTriggerTimetable("* * * * *", timezone="UTC"),
+    start_date=datetime(2026, 1, 1),
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(minutes=30),
+    default_args=DEFAULT_ARGS,
+    params=PARAMS,
+    doc_md=__doc__,
+    tags=["fraud", "kafka", "mlflow"],
+    deadline=late_run_alert(Settings.from_environment()),
+)
+def score_payments() -> None:
+    drain = step.DrainOperator(task_id=step.DRAIN)
+    resolve_model = step.ResolveModelOperator(task_id=step.RESOLVE_MODEL)
+    predict = step.PredictOperator(task_id=step.PREDICT)
+    # Shorter than the kafka transaction's own time-out, after which the broker would end it.
+    publish = step.PublishOperator(task_id=step.PUBLISH, execution_timeout=timedelta(minutes=4))
+    # Reports are owed for what was committed, whatever became of the rest; an empty leaf keeps a failed run red.
+    reports = step.OwedReportsOperator(task_id=step.REPORTS, trigger_rule="all_done")
+    email = FraudReportOperator(task_id=step.EMAIL, outbox=step.outbox, retries=1)
+    published = EmptyOperator(task_id="published", on_success_callback=None, on_failure_callback=None)
+
+    drain >> resolve_model >> predict >> publish >> [reports, published]
+    drain >> reports >> email
+
+
+score_payments()

@@ -1,0 +1,31 @@
+"""Staged batches hold card data, so they are removed after a retention time; those whose report is owed wait for it."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+
+from include.batch.manifest import hour_of
+from include.batch.storage import Storage
+
+log = logging.getLogger(__name__)
+
+
+def remove_old_batches(storage: Storage, hours: float) -> None:
+    oldest_kept = hour_of(f"{datetime.now(UTC) - timedelta(hours=hours):%Y%m%dT%H%M%SZ}")
+    old = [hour for hour in storage.list("batches") if hour < oldest_kept]
+    if not old:
+        return
+    owed = {
+        batch_id
+        for group in storage.list("outbox")
+        for topic in storage.list(f"outbox/{group}")
+        for batch_id in storage.list(f"outbox/{group}/{topic}")
+    }
+    for hour in old:
+        for batch_id in storage.list(f"batches/{hour}"):
+            if batch_id not in owed:
+                storage.delete(f"batches/{hour}/{batch_id}")
+        if not storage.list(f"batches/{hour}"):
+            storage.delete(f"batches/{hour}")
+    log.info("removed staged batches before %s", oldest_kept)

@@ -1,0 +1,68 @@
+"""Airflow's connections as the product's plain modules take them."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from airflow.sdk import BaseHook, Connection
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from include.batch.storage import Storage
+from include.errors import SettingError
+from include.settings import Settings
+
+KAFKA = "kafka_default"
+AWS = "aws_default"
+SMTP = "smtp_default"
+
+
+def kafka_settings() -> dict[str, Any]:
+    """librdkafka's settings from the connection's extra. Raises SettingError where they name no broker."""
+    connection = _connection(KAFKA)
+    settings: dict[str, Any] = dict(connection.extra_dejson) if connection else {}
+    if not settings.get("bootstrap.servers"):
+        raise SettingError(
+            f"the connection {KAFKA} {'names no broker' if connection else 'does not exist'}: set it (for instance by "
+            f'AIRFLOW_CONN_{KAFKA.upper()}) with "bootstrap.servers" in its "extra"'
+        )
+    return settings
+
+
+def use_aws_connection() -> None:
+    """Hands the connection aws_default to boto3 and pyarrow, which MLflow's artifacts and an S3 staging area go through.
+
+    They read the environment, and a task is a process of its own. Without that connection boto3's own chain decides.
+    """
+    connection = _connection(AWS)
+    if connection is None:
+        return
+    # boto3 takes a while to import, and an idle run has no use for it.
+    from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+
+    hook: Any = AwsGenericHook(aws_conn_id=AWS)
+    credentials = hook.get_session().get_credentials()
+    if credentials is not None:
+        frozen = credentials.get_frozen_credentials()
+        os.environ["AWS_ACCESS_KEY_ID"] = frozen.access_key
+        os.environ["AWS_SECRET_ACCESS_KEY"] = frozen.secret_key
+        if frozen.token:
+            os.environ["AWS_SESSION_TOKEN"] = frozen.token
+    if hook.region_name:
+        os.environ["AWS_DEFAULT_REGION"] = os.environ["AWS_REGION"] = hook.region_name
+    endpoint = hook.conn_config.get_service_endpoint_url("s3")
+    if endpoint:
+        os.environ["AWS_ENDPOINT_URL_S3"] = os.environ["MLFLOW_S3_ENDPOINT_URL"] = endpoint
+
+
+def staging(settings: Settings) -> Storage:
+    if settings.staging_url.startswith("s3:"):
+        use_aws_connection()
+    return Storage.open(settings.staging_url)
+
+
+def _connection(name: str) -> Connection | None:
+    try:
+        return BaseHook.get_connection(name)
+    except AirflowNotFoundException:
+        return None
