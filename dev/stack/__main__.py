@@ -31,10 +31,10 @@ def _run(arguments: argparse.Namespace) -> int:
     match arguments.action:
         case "run":
             parent = arguments.parent or os.getppid()
-            supervisor = Supervisor(stack.home, select(only), lambda text: print(text, flush=True))
+            supervisor = Supervisor(stack.home, select(only), _say)
             return supervisor.run(parent=parent, background=arguments.background)
         case "up":
-            if not stack.up(only, say=lambda text: print(text, flush=True)):
+            if not stack.up(only, say=_say):
                 print(f"already up in {stack.home.path}")
             else:
                 print(f"up; for a shell: set -a; . {os.path.relpath(stack.home.environment_file)}; set +a")
@@ -46,6 +46,12 @@ def _run(arguments: argparse.Namespace) -> int:
         case action:
             getattr(stack, action)(arguments.part)
     return 0
+
+
+def _say(text: str) -> None:
+    # In one piece: parts report from threads of their own.
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def _show(stack: Stack) -> int:

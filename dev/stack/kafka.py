@@ -102,6 +102,8 @@ class Kafka(Part):
         client = admin({"bootstrap.servers": home.address("kafka")})
         wanted = {settings.input_topic, settings.output_topic, settings.dead_letter_topic}
         missing = wanted - set(client.list_topics(timeout=10).topics)
+        if not missing:
+            return
         made = client.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in sorted(missing)], operation_timeout=30)
         for future in made.values():
             future.result(timeout=30)

@@ -19,7 +19,8 @@ MARK = "FRAUD_STACK_PART"
 
 
 def mark(home: Home, part: str) -> dict[str, str]:
-    return {MARK: f"{home.path}:{part}"}
+    # SPT_NOENV: Airflow's process titles (setproctitle) then leave the environment legible.
+    return {MARK: f"{home.path}:{part}", "SPT_NOENV": "1"}
 
 
 def find(home: Home, parts: Iterable[str] | None = None) -> list[psutil.Process]:
