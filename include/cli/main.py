@@ -6,6 +6,8 @@ import sys
 
 import typer
 
+from include.cli import produce
+from include.cli.train import train
 from include.errors import FraudError
 
 app = typer.Typer(
@@ -15,6 +17,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.command()(train)
+app.add_typer(produce.app)
+
+
+@app.callback()
+def fraud() -> None:
+    """Keeps a sub-command's name needed, however few there are."""
 
 
 def main() -> None:

@@ -1,0 +1,115 @@
+"""Payments to learn from: read, checked, and split so that the held-out part is later in time."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from include.errors import TrainingError
+from include.payments.columns import PREDICTION
+
+TIME = "trans_date_trans_time"
+HELD_OUT = 0.2
+SMOTE_NEIGHBOURS = 5
+LEAST_OF_EACH = SMOTE_NEIGHBOURS + 1
+"""SMOTE looks for a fraud's five nearest others."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where payments came from; the sha256 is the file's, as `sha256sum` prints it, or else the frame's."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Split:
+    train: pd.DataFrame
+    held_out: pd.DataFrame
+
+    def describe(self) -> dict[str, Any]:
+        """Counts and time spans, as MLflow parameters."""
+        described: dict[str, Any] = {}
+        for part, frame in (("train", self.train), ("held_out", self.held_out)):
+            described |= {
+                f"{part}_payments": len(frame),
+                f"{part}_frauds": int(frame[PREDICTION].sum()),
+                f"{part}_from": str(frame[TIME].iloc[0]),
+                f"{part}_to": str(frame[TIME].iloc[-1]),
+            }
+        return described
+
+
+def read_csv(path: Path) -> tuple[pd.DataFrame, Source]:
+    """A file with the payments' columns; an unnamed index column, as in the public data sets, is left out."""
+    try:
+        # Texts stay as they are: a 19-digit card number is no number here, and "NA" is a name.
+        texts = dict.fromkeys(("cc_num", "zip", "first", "last", "trans_num"), "str")
+        frame = pd.read_csv(path, dtype=texts, low_memory=False)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise TrainingError(f"{path}: {error.strerror or error}") from error
+    except pd.errors.EmptyDataError as error:
+        raise TrainingError(f"{path}: the file is empty; a CSV of payments is needed") from error
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise TrainingError(f"{path} is no CSV file in UTF-8: {error}") from error
+    unnamed = [name for name in frame.columns if name.startswith("Unnamed:")]
+    return frame.drop(columns=unnamed), Source(path.name, digest)
+
+
+def digest(frame: pd.DataFrame) -> str:
+    rows = pd.util.hash_pandas_object(frame, index=False).to_numpy()
+    return hashlib.sha256(",".join(frame.columns).encode() + rows.tobytes()).hexdigest()
+
+
+def check(frame: pd.DataFrame, columns: tuple[str, ...], numeric: tuple[str, ...]) -> pd.DataFrame:
+    """The payments with `numeric` columns and is_fraud as numbers; TrainingError names what cannot be used."""
+    missing = [name for name in (*columns, PREDICTION) if name not in frame.columns]
+    if missing:
+        raise TrainingError(f"the payments lack the column {', '.join(missing)}; there is {', '.join(frame.columns)}")
+    if frame.empty:
+        raise TrainingError("there are no payments to train on: 0 rows")
+    frame = frame.reset_index(drop=True)
+    for name in numeric:
+        numbers = pd.to_numeric(frame[name], errors="coerce").astype("float64")
+        infinite = numbers.abs() == float("inf")
+        _refuse(name, (numbers.isna() & frame[name].notna()) | infinite, "holds no number")
+        frame[name] = numbers
+    for name in (TIME, "dob"):
+        if name in columns:
+            dates = pd.to_datetime(frame[name].astype("str"), format="ISO8601", utc=True, errors="coerce")
+            _refuse(name, dates.isna() & frame[name].notna(), "holds no date like 2024-10-31 15:56:25")
+    _refuse(TIME, frame[TIME].isna(), "is empty")
+    labels = pd.to_numeric(frame[PREDICTION], errors="coerce")
+    _refuse(PREDICTION, ~labels.isin([0, 1]), "is neither 0 nor 1")
+    frame[PREDICTION] = labels.astype("int64")
+    return frame
+
+
+def split(frame: pd.DataFrame, held_out: float = HELD_OUT) -> Split:
+    """The latest payments are held out. Random ones would be judged by a model that knows what came after them."""
+    times = pd.to_datetime(frame[TIME].astype("str"), format="ISO8601", utc=True)
+    frame = frame.iloc[times.argsort(kind="stable")]
+    times = times.sort_values(kind="stable")
+    start = times.iloc[int(len(frame) * (1 - held_out))]
+    parts = Split(train=frame[(times < start).to_numpy()], held_out=frame[(times >= start).to_numpy()])
+    for name, part, least in (("training", parts.train, LEAST_OF_EACH), ("held-out", parts.held_out, 1)):
+        frauds = int(part[PREDICTION].sum())
+        if min(frauds, len(part) - frauds) < least:
+            raise TrainingError(
+                f"too few payments: of {len(frame)}, {len(part)} are in the {name} part, {frauds} frauds and "
+                f"{len(part) - frauds} genuine ones; at least {least} of each are needed there"
+            )
+    return parts
+
+
+def _refuse(name: str, bad: pd.Series[bool], why: str) -> None:
+    """Says where, not what: a payment's values have no place in messages."""
+    if bad.any():
+        raise TrainingError(f"{name} {why} in {int(bad.sum())} of {len(bad)} payments, first in row {bad.argmax() + 1}")

@@ -1,0 +1,98 @@
+"""MLflow as training uses it: asked first whether it is there, quiet, and with errors that name it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import mlflow
+from boto3.exceptions import Boto3Error
+from botocore.exceptions import BotoCoreError, ClientError
+from mlflow.exceptions import MlflowException
+
+from include.errors import ModelStoreError, SettingError
+
+QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+PATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
+IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+
+
+@contextlib.contextmanager
+def tracking() -> Iterator[str]:
+    """Yields MLflow's address; before that it has answered, and its errors inside become ModelStoreError."""
+    address = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    if not address:
+        raise SettingError("MLFLOW_TRACKING_URI is not set: give MLflow's address, such as http://127.0.0.1:5000")
+    with _quiet():
+        with _reported(address, "does not answer"), _environment(IMPATIENT):
+            mlflow.MlflowClient(address).search_experiments(max_results=1)
+        with _reported(address, "did not take the run"), _environment({**PATIENT, **os.environ}):
+            yield address
+
+
+def pages(address: str, experiment_id: str, run_id: str, name: str, version: str) -> tuple[str, ...]:
+    """The run's and the registered model's pages, where MLflow has pages."""
+    if not address.startswith(("http://", "https://")):
+        return ()
+    root = _shown(address).rstrip("/")
+    return (f"{root}/#/experiments/{experiment_id}/runs/{run_id}", f"{root}/#/models/{name}/versions/{version}")
+
+
+@contextlib.contextmanager
+def _reported(address: str, what: str) -> Iterator[None]:
+    try:
+        yield
+    except (MlflowException, Boto3Error, BotoCoreError, ClientError, OSError) as error:
+        reason = _reason(error).replace(address, _shown(address))
+        raise ModelStoreError(f"MLflow at {_shown(address)} (MLFLOW_TRACKING_URI) {what}: {reason}") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """What MLflow, skops and matplotlib advise or announce is nothing that who trains a model can act on."""
+    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
+    levels = [logger.level for logger in loggers]
+    # The registry prints to stderr what TrainedRun says anyway.
+    with warnings.catch_warnings(), _environment(QUIET), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _reason(error: BaseException) -> str:
+    """One line: what the system said at the bottom of it ("Connection refused"), else the error's own first line."""
+    chain: list[BaseException] = [error]
+    while below := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(below)
+    said = [link.strerror for link in chain if isinstance(link, OSError) and link.strerror]
+    return said[-1] if said else (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+
+def _shown(address: str) -> str:
+    """Without the user and password that an address can hold."""
+    parts = urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
