@@ -1,0 +1,203 @@
+"""Payments in, predictions out; what the model refuses is put aside one by one, and the rest is scored.
+
+A model that raises for a frame is asked again for its halves, down to the payments at fault: at most two tries a
+payment. Those become dead letters only where the fault is theirs. Where the model scores none of a batch, neither
+an ordinary payment nor its own stored example, the fault is the model's: ModelError, and the payments wait.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from include.errors import ModelError, ModelInputError
+from include.models.frame import BIG, BOOLEAN, HUGE, NUMBER, TEXT, WORDS, FrameBuilder, Group
+from include.models.load import LoadedModel
+from include.payments.columns import COLUMNS
+from include.payments.refusal import Refusal
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+# Invented, and as ordinary as can be: what a model cannot score if it can score nothing.
+_ORDINARY = (
+    "2024-06-03 14:05:09", 4000000000000002, "fraud_Kirlin and Sons", "personal_care", 21.5, "Ann", "Smith", "F",
+    "1 Main Street", "Springfield", "IL", 62701, 39.8, -89.6, 114230, "Teacher, primary school", "1980-02-29",
+    "00000000000000000000000000000000", 1717423509000, 39.9, -89.5, None,
+)  # fmt: skip
+_PROBES = 20
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One entry a payment, in order: `prediction` is -1 and `probability` NaN where `refusals` has the reason."""
+
+    prediction: npt.NDArray[np.int8]
+    probability: npt.NDArray[np.float64]
+    refusals: dict[int, Refusal]
+
+
+def score(model: LoadedModel, payments: Sequence[bytes]) -> Scored:
+    """Of payments that are a JSON object each."""
+    return _Scoring(model, payments).run()
+
+
+@dataclass
+class _Scoring:
+    model: LoadedModel
+    payments: Sequence[bytes]
+    scored: int = 0
+    by_model: int = 0
+    raised: set[str] = field(default_factory=set)
+    specimen: pd.DataFrame | None = None
+    works: bool | None = None
+
+    def run(self) -> Scored:
+        builder = FrameBuilder(self.model.takes, exact=self.model.exact)
+        frames = builder.build(self.payments)
+        self.result = Scored(
+            np.full(len(self.payments), -1, dtype=np.int8), np.full(len(self.payments), np.nan), frames.refused
+        )
+        for group in frames.groups:
+            self._score_group(group, frames.groups)
+        if self.by_model and not self.scored and not self._works():
+            raise self._at_fault()
+        if self.by_model:
+            reasons = ", ".join(sorted(self.raised))
+            log.warning("model run %s refused %d payments: %s", self.model.run.run_id, self.by_model, reasons)
+        return self.result
+
+    def _score_group(self, group: Group, groups: list[Group]) -> None:
+        error = self._try(group, 0, len(group.rows))
+        if error is None:
+            return
+        if group.missing and self._needs(group.missing):
+            unheard = [name for name in group.missing if name not in COLUMNS and all(name in g.missing for g in groups)]
+            if unheard:
+                raise ModelInputError(
+                    f"the model of run {self.model.run.run_id} wants columns that no payment of this batch has: "
+                    f"{', '.join(unheard)}"
+                )
+            for place in range(len(group.rows)):
+                self._refuse(group, place, error)
+            return
+        if not self.scored and not self._works() and not self._scores_any(group):
+            raise self._at_fault()
+        self._bisect(group, 0, len(group.rows), error)
+
+    def _bisect(self, group: Group, low: int, high: int, error: Exception) -> None:
+        if high - low == 1:
+            self._refuse(group, low, error)
+            return
+        middle = (low + high) // 2
+        for start, end in ((low, middle), (middle, high)):
+            found = self._try(group, start, end)
+            if found is not None:
+                self._bisect(group, start, end, found)
+
+    def _try(self, group: Group, low: int, high: int) -> Exception | None:
+        """Scores a slice of a group; returns what the model raised instead."""
+        frame = group.frame if high - low == len(group.rows) else group.frame.iloc[low:high].reset_index(drop=True)
+        try:
+            scores = self.model.predict(frame)
+        except MemoryError:
+            raise
+        except ModelError as error:
+            self.raised.add(str(error))
+            return error
+        except Exception as error:
+            self.raised.add(type(error).__name__)
+            return error
+        rows = group.rows[low:high]
+        self.result.prediction[rows] = scores.prediction
+        if scores.probability is not None:
+            self.result.probability[rows] = scores.probability
+        given = scores.prediction >= 0
+        self.scored += int(given.sum())
+        if not given.all():
+            for place in np.flatnonzero(~given):
+                self._refuse(group, low + int(place), None)
+        elif self.specimen is None:
+            self.specimen = frame.iloc[:1]
+        return None
+
+    def _refuse(self, group: Group, place: int, error: Exception | None) -> None:
+        self.by_model += 1
+        row = int(group.rows[place])
+        self.result.probability[row] = np.nan
+        self.result.refusals[row] = self._reason(group, place, error)
+
+    def _reason(self, group: Group, place: int, error: Exception | None) -> Refusal:
+        """Never with the error's own words: they may quote the payment."""
+        if group.missing:
+            return Refusal("missing_column", f"the payment lacks {', '.join(group.missing)}, which the model needs")
+        for column in self.model.takes:
+            kind = group.classes[column.name]
+            wants_number = column.kind not in ("any", "text", "boolean", "datetime")
+            if column.kind == "text" and kind != TEXT:
+                return Refusal("bad_value", f"{column.name}: {column.expects} expected, {WORDS[kind]} found")
+            fits = kind in (NUMBER, BOOLEAN) or (kind == TEXT and _is_number(group.frame[column.name].iloc[place]))
+            if wants_number and not fits:
+                return Refusal("bad_value", f"{column.name}: {column.expects} expected, {WORDS[kind]} found")
+            if kind in (HUGE, BIG):
+                return Refusal("bad_value", f"{column.name}: a number too large for the model")
+        no_prediction = error is None or isinstance(error, ModelError)
+        what = "gave no prediction" if no_prediction else f"raised {type(error).__name__}"
+        return Refusal("model_refused", f"the model {what} for this payment")
+
+    def _needs(self, names: list[str]) -> bool:
+        """Whether the model fails without these columns where it does not fail with them."""
+        whole = self.specimen if self.specimen is not None else self._ordinary()
+        if whole is None:
+            return False
+        try:
+            self.model.predict(whole.drop(columns=names, errors="ignore"))
+        except Exception:
+            return True
+        return False
+
+    def _scores_any(self, group: Group) -> bool:
+        places = sorted({int(place) for place in np.linspace(0, len(group.rows) - 1, _PROBES)})
+        return any(self._try(group, place, place + 1) is None for place in places)
+
+    def _works(self) -> bool:
+        """Whether the model can score anything at all."""
+        if self.works is None:
+            self.works = any(self._can_score(get) for get in (self._ordinary, self.model.input_example))
+        return self.works
+
+    def _can_score(self, get: object) -> bool:
+        try:
+            frame = get()  # type: ignore[operator]
+            return frame is not None and bool((self.model.predict(frame).prediction >= 0).any())
+        except Exception as error:
+            log.debug("not scored: %s", type(error).__name__)
+            return False
+
+    def _ordinary(self) -> pd.DataFrame | None:
+        payment = msgspec.json.encode(dict(zip(COLUMNS, _ORDINARY, strict=True)))
+        groups = FrameBuilder(self.model.takes, exact=self.model.exact).build([payment]).groups
+        return groups[0].frame if groups else None
+
+    def _at_fault(self) -> ModelError:
+        errors = ", ".join(sorted(self.raised)[:3]) or "no prediction"
+        return ModelError(
+            f"the model of run {self.model.run.run_id} scored none of {len(self.payments)} payments ({errors}), nor an "
+            "ordinary payment: the fault is the model's, choose another. The payments wait"
+        )
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(str(value))
+    except ValueError:
+        return False
+    return True
