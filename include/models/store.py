@@ -135,7 +135,7 @@ class Store:
             from mlflow.exceptions import MlflowException
 
             try:
-                return Path(self._download(f"{model_uri}/{name}", folder)).read_text()
+                return Path(self._download(f"{self._location(model_uri)}/{name}", folder)).read_text()
             except (MlflowException, OSError) as error:
                 if self._is_listed(model_uri, name):
                     raise
@@ -151,6 +151,13 @@ class Store:
         from mlflow.artifacts import download_artifacts
 
         return download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=self.uri)
+
+    def _location(self, model_uri: str) -> str:
+        """MLflow takes a path below models:/m-… for the name of a registered model."""
+        if not model_uri.startswith("models:/m-"):
+            return model_uri
+        location: str = self._client.get_logged_model(model_uri.removeprefix("models:/")).artifact_location
+        return location
 
     def _is_listed(self, model_uri: str, name: str) -> bool:
         from mlflow.artifacts import list_artifacts
