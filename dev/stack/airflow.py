@@ -26,7 +26,7 @@ _migration = threading.Lock()
 
 class ApiServer(Part):
     name = "api-server"
-    ports = ("airflow",)
+    ports: tuple[str, ...] = ("airflow",)
     needs = ("postgres",)
     arguments: tuple[str, ...] = ()
     component = "metadatabase"

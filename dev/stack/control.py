@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -42,7 +43,7 @@ class Stack:
         return self.home.read_environment()
 
     def is_up(self) -> bool:
-        return self.home.is_locked() and bool(self.home.read_state().get("ready"))
+        return self.home.supervisor() is not None and bool(self.home.read_state().get("ready"))
 
     def up(
         self, only: Iterable[str] | None = None, *, say: Callable[[str], None] = lambda text: None, leave: bool = True
@@ -52,7 +53,7 @@ class Stack:
         `leave`: it outlives the caller. Otherwise it ends when the caller does, however that dies.
         """
         names = select(only)
-        if self.home.is_locked():
+        if self.home.supervisor():
             return False
         for folder in (self.home.path, self.home.logs, self.home.run):
             folder.mkdir(parents=True, exist_ok=True)
@@ -60,27 +61,26 @@ class Stack:
         with progress.open("ab") as output, errors.open("wb") as error_output:
             begin = output.tell()
             words = ["run", "--home", str(self.home.path), "--only", ",".join(names), "--parent", str(os.getpid())]
-            self._child = subprocess.Popen(
+            self._child = child = subprocess.Popen(
                 [sys.executable, "-m", "dev.stack", *words, *(["--background"] if leave else [])],
                 cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=error_output, start_new_session=True,
             )  # fmt: skip
         try:
-            self._follow(progress, begin, say)
+            self._follow(child, progress, begin, say)
         except BaseException:
-            self._child.terminate()
-            self._child.wait()
+            child.terminate()
+            child.wait()
             raise
-        if self._child.returncode is not None:
+        if child.returncode is not None:
             problem = errors.read_text().strip().rpartition("\n")[2]
-            raise _Told(problem or f"stack: ended with exit code {self._child.returncode}; log: {progress}")
+            raise ToldError(problem or f"stack: ended with exit code {child.returncode}; log: {progress}")
         return True
 
-    def _follow(self, progress: Path, begin: int, say: Callable[[str], None]) -> None:
-        assert self._child is not None
+    def _follow(self, child: subprocess.Popen[bytes], progress: Path, begin: int, say: Callable[[str], None]) -> None:
         with progress.open() as lines:
             lines.seek(begin)
             while True:
-                over = self._child.poll() is not None or self.is_up()
+                over = child.poll() is not None or self.is_up()
                 for line in lines:
                     say(line.rstrip("\n"))
                 if over:
@@ -88,12 +88,10 @@ class Stack:
                 time.sleep(0.1)
 
     def down(self) -> int:
-        """Stop it and wait until no process is left; says how many ran without a supervisor, which is none but after a crash."""
-        if self.home.is_locked():
-            pid = self.home.read_state().get("pid")
-            if pid:
-                os.kill(pid, signal.SIGTERM)
-            self._await(lambda: not self.home.is_locked(), 90, "does not stop")
+        """Stop it and wait until no process is left; says how many ran without a supervisor: some after a crash."""
+        if pid := self.home.supervisor():
+            os.kill(pid, signal.SIGTERM)
+            self._await(lambda: self.home.supervisor() is None, 90, "does not stop")
         if self._child:
             self._child.wait()
         left = processes.end(self.home)
@@ -103,7 +101,7 @@ class Stack:
 
     def status(self) -> list[PartStatus]:
         """What the supervisor says of each part; it looks at them several times a second."""
-        supervised = self.home.is_locked()
+        supervised = self.home.supervisor() is not None
         rows = []
         for name, row in self.home.read_state().get("parts", {}).items():
             state = row["state"]
@@ -145,9 +143,9 @@ class Stack:
                 self._await(lambda: not (self.home.run / "request.json").exists(), 240, f"did not {action} {name}")
                 reply = json.loads((self.home.run / "reply.json").read_text())
             if reply["error"]:
-                raise _Told(reply["error"])
+                raise ToldError(reply["error"])
 
-    def _control(self):  # type: ignore[no-untyped-def]
+    def _control(self) -> IO[str]:
         while (lock := self.home.lock("control")) is None:
             time.sleep(0.05)
         return lock
@@ -160,7 +158,7 @@ class Stack:
             time.sleep(0.05)
 
 
-class _Told(StackError):
+class ToldError(StackError):
     """An error that another process has put into words already."""
 
     def __init__(self, line: str) -> None:

@@ -78,18 +78,19 @@ class Home:
         return self.logs / f"{part}.log"
 
     def lock(self, name: str = "supervisor") -> IO[str] | None:
-        """The lock, held until closed; None while another process holds it. It ends with its holder, however that dies."""
+        """The lock, held until closed or until its holder dies; None while another process holds it."""
         self.run.mkdir(parents=True, exist_ok=True)
         return try_lock(self.run / f"{name}.lock")
 
-    def is_locked(self) -> bool:
+    def supervisor(self) -> int | None:
+        """Its process id, while one runs."""
         if not self.run.exists():
-            return False
+            return None
         held = self.lock()
         if held is None:
-            return True
+            return int((self.run / "supervisor.lock").read_text() or 0) or None
         held.close()
-        return False
+        return None
 
     def read_state(self) -> dict[str, Any]:
         try:
@@ -117,12 +118,15 @@ class Home:
 
 
 def try_lock(path: Path) -> IO[str] | None:
-    file = path.open("w")
+    file = path.open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
         return None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
     return file
 
 

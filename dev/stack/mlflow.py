@@ -17,8 +17,8 @@ class Mlflow(Part):
 
     def command(self, home: Home) -> list[str]:
         return [
-            sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", str(home.port("mlflow")), "--workers", "1",
-            "--no-serve-artifacts", "--default-artifact-root", "s3://mlflow/",
+            sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", str(home.port("mlflow")),
+            "--workers", "1", "--no-serve-artifacts", "--default-artifact-root", "s3://mlflow/",
         ]  # fmt: skip
 
     def environment(self, home: Home) -> Mapping[str, str]:

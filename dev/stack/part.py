@@ -68,8 +68,8 @@ class Part:
         """A command that prepares the part; what it says goes to the part's log."""
         with home.log(self.name).open("ab") as log:
             code = subprocess.run(
-                command, env=self.full_environment(home), cwd=home.data(self.name), stdin=subprocess.DEVNULL, stdout=log,
-                stderr=log, start_new_session=True, check=False,
+                command, env=self.full_environment(home), cwd=home.data(self.name), stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, start_new_session=True, check=False,
             ).returncode  # fmt: skip
         if code:
             raise StackError(

@@ -56,7 +56,7 @@ def send(process: psutil.Process, number: int) -> None:
 
 
 def end(home: Home, parts: Mapping[str, int] | None = None, *, seconds: float = 30.0) -> int:
-    """End these parts, each by its own signal, and whatever is left of them by SIGKILL; says how many processes there were."""
+    """End these parts, each by its own signal, what is left of them by SIGKILL; says how many processes there were."""
     family = find(home, parts)
     if not family:
         return 0

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import boto3
+from botocore.config import Config
+
 from dev.stack.errors import StackError
 from dev.stack.home import LOOPBACK, Home
-from dev.stack.part import BIN, Part, Say, http_status
+from dev.stack.part import BIN, Part, Say
 
 ACCESS_KEY = "fraud-scoring"
 REGION = "us-east-1"
@@ -30,9 +33,9 @@ class S3(Part):
     def command(self, home: Home) -> list[str]:
         ports = [f"{flag}={home.port(name)}" for name, flag in _FLAGS.items()]
         return [
-            str(BIN / "weed"), "mini", f"-dir={home.data(self.name)}", f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}", *ports,
-            "-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false", "-master.telemetry=false",
-            f"-bucket={','.join(BUCKETS)}",
+            str(BIN / "weed"), "mini", f"-dir={home.data(self.name)}", f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}",
+            *ports, "-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false",
+            "-master.telemetry=false", f"-bucket={','.join(BUCKETS)}",
         ]  # fmt: skip
 
     def environment(self, home: Home) -> Mapping[str, str]:
@@ -51,9 +54,17 @@ class S3(Part):
         }
 
     def check(self, home: Home, started: float) -> None:
-        status = http_status(f"http://{home.address('s3')}/{BUCKETS[-1]}")
-        if status != 403:  # it is up, has read its keys and refuses who has none
-            raise OSError(f"answers {status}")
+        client = boto3.client(
+            "s3",
+            endpoint_url=f"http://{home.address('s3')}",
+            region_name=REGION,
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=home.secret("s3"),
+            config=Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1}),
+        )
+        made = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
+        if missing := set(BUCKETS) - made:
+            raise OSError(f"has no buckets {missing} yet")
 
     def stopped(self, home: Home) -> None:
         for name in self.ports:

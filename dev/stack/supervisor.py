@@ -10,8 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 from dev.stack import processes
 from dev.stack.errors import StackError
@@ -20,6 +21,7 @@ from dev.stack.part import Part
 from dev.stack.parts import PARTS
 
 TICK = 0.2
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(BaseException):
@@ -50,15 +52,15 @@ class Supervisor:
         self._ready = False
 
     def run(self, *, parent: int | None, background: bool) -> int:
-        """Holds the stack up until a signal or the parent's death; in the background the parent may leave once it is up."""
-        lock = self._home.lock()
-        if lock is None:
-            raise StackError("stack", f"already up in {self._home.path}")
+        """Hold the stack up until a signal or its parent's end; in the background the parent may leave when it is up."""
+        lock = self._take_lock()
         watched = parent
         with lock:
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            for number in SIGNALS:
                 signal.signal(number, _stop)
             try:
+                (self._home.run / "state.json").unlink(missing_ok=True)
+                (self._home.run / "request.json").unlink(missing_ok=True)
                 processes.kill(self._home)  # what a killed supervisor left
                 self._home.create(name for part in PARTS.values() for name in part.ports)
                 self._check_ports()
@@ -72,9 +74,17 @@ class Supervisor:
             except Stopped:
                 return int(any(service.state == "dead" for service in self._services.values()))
             finally:
-                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                for number in SIGNALS:
                     signal.signal(number, signal.SIG_IGN)
                 self._end()
+
+    def _take_lock(self) -> IO[str]:
+        """Others hold it for a moment when they look whether it is held."""
+        for _ in range(20):
+            if lock := self._home.lock():
+                return lock
+            time.sleep(0.05)
+        raise StackError("stack", f"already up in {self._home.path}")
 
     def _check_ports(self) -> None:
         for name, service in self._services.items():
@@ -84,11 +94,8 @@ class Supervisor:
     def _check_port(self, part: str, port_name: str) -> None:
         if not is_free(self._home.port(port_name)):
             kept = self._home.path / "ports.json"
-            raise StackError(
-                part,
-                f"port {self._home.address(port_name)} is taken by another process: free it, or change {port_name} in {kept}",
-                self._home.log(part),
-            )
+            problem = f"port {self._home.address(port_name)} is taken by another process"
+            raise StackError(part, f"{problem}: free it, or change {port_name} in {kept}", self._home.log(part))
 
     def _start_all(self, parent: int | None) -> None:
         threads = [threading.Thread(target=self._bring_up, args=(one,), daemon=True) for one in self._services.values()]
@@ -147,7 +154,7 @@ class Supervisor:
             service.process = subprocess.Popen(
                 service.part.command(self._home), env=service.part.full_environment(self._home),
                 cwd=self._home.data(service.part.name), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                start_new_session=True,  # a Ctrl-C in the terminal reaches the supervisor only, which stops them in order
+                start_new_session=True,  # a Ctrl-C in the terminal reaches the supervisor, which stops them in order
             )  # fmt: skip
         self._write_state()
 
@@ -238,7 +245,7 @@ class Supervisor:
             for name, service in self._services.items()
         }
         with self._changed:
-            self._home.write_state({"pid": os.getpid(), "ready": self._ready, "parts": parts})
+            self._home.write_state({"ready": self._ready, "parts": parts})
 
     def _write_environment(self) -> None:
         exports: dict[str, str] = {}
@@ -248,6 +255,8 @@ class Supervisor:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
+    for each in SIGNALS:  # a second one would cut the stopping short
+        signal.signal(each, signal.SIG_IGN)
     raise Stopped
 
 
@@ -256,8 +265,8 @@ def _check_parent(parent: int | None) -> None:
         raise Stopped
 
 
-def _last_line(log: os.PathLike[str]) -> str:
-    with open(log, "rb") as file:
-        file.seek(max(0, os.stat(log).st_size - 2000))
+def _last_line(log: Path) -> str:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 2000))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
     return f" ({lines[-1][:200]})" if lines else ""
