@@ -14,9 +14,10 @@ BOM = b"\xef\xbb\xbf"
 TRACE_COLUMNS = ("source", "row", "fraud_probability")
 
 # What makes a spreadsheet run a cell: one of these characters, plain or full-width, at its start or after whitespace
-# and invisible characters. Where the semicolon separates cells, a cell may also begin inside one of ours.
-_INVISIBLE = r"[\s\x00-\x20\xad\u200b-\u200f\u2060\ufeff\"]*"
-_FORMULA = re.compile(rf"(^|;)(?=[\t\r\n]|{_INVISIBLE}[=+\-@\uff1d\uff0b\uff0d\uff20\ufe62\ufe63\ufe66\ufe6b])")
+# and invisible characters. The look-behind lets a match begin only where such a run begins: time stays linear.
+_INVISIBLE = r"[\s\x00-\x20\xad\u200b-\u200f\u2060\ufeff\"]"
+_FORMULA = re.compile(rf"(?<!{_INVISIBLE})({_INVISIBLE}*+)[=+\-@\uff1d\uff0b\uff0d\uff20\ufe62\ufe63\ufe66\ufe6b]")
+_BREAKS = re.compile(r"[\t\r\n]")
 _QUOTED = re.compile(r'[",\r\n]')
 _PLAIN_NUMBER = re.compile(r"-\d+(\.\d+)?")
 
@@ -31,7 +32,16 @@ def cell(value: Value | int | float) -> str:
         return str(value)
     if _PLAIN_NUMBER.fullmatch(value):
         return value
-    return _FORMULA.sub(r"\1'", value)
+    safe = _FORMULA.sub(_neutral, value)
+    return "'" + safe if _BREAKS.match(safe) else safe
+
+
+def _neutral(found: re.Match[str]) -> str:
+    """A spreadsheet set to semicolons or tabs sees none of our quotes: a cell of its own may begin inside one."""
+    start, end = found.span(1)
+    inner = _BREAKS.search(found[1]) or found.string[start - 1 : start] == ";"
+    first = "'" if start == 0 else ""
+    return first + found[1] + ("'" if inner else "") + found.string[end]
 
 
 def write(frauds: Iterable[Fraud], *, mask: bool, max_bytes: int) -> tuple[bytes, int]:
