@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook, Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from include.batch.storage import Storage
 from include.errors import SettingError
 from include.settings import Settings
+
+if TYPE_CHECKING:
+    from include.batch.storage import Storage
 
 KAFKA = "kafka_default"
 AWS = "aws_default"
@@ -30,7 +32,7 @@ def kafka_settings() -> dict[str, Any]:
 
 
 def use_aws_connection() -> None:
-    """Hands the connection aws_default to boto3 and pyarrow, which MLflow's artifacts and an S3 staging area go through.
+    """Hands the connection aws_default to boto3 and pyarrow, for MLflow's artifacts and a staging area on S3.
 
     They read the environment, and a task is a process of its own. Without that connection boto3's own chain decides.
     """
@@ -58,6 +60,9 @@ def use_aws_connection() -> None:
 def staging(settings: Settings) -> Storage:
     if settings.staging_url.startswith("s3:"):
         use_aws_connection()
+    # pyarrow loads numpy, and every parse of the DAG would wait for both.
+    from include.batch.storage import Storage
+
     return Storage.open(settings.staging_url)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import gettempdir
@@ -105,7 +106,10 @@ async def late_run(context: dict[str, Any]) -> None:
     await IncidentNotifier().notify_late(context)
 
 
-def late_run_alert(settings: Settings) -> DeadlineAlert:
+def late_run_alert(settings: Settings) -> DeadlineAlert | None:
+    """None under `airflow dags test`: Airflow 3.3.2 looks the alert up by an id that only a stored DAG has, and fails."""
+    if sys.argv[1:3] == ["dags", "test"]:
+        return None
     return DeadlineAlert(
         reference=DeadlineReference.DAGRUN_QUEUED_AT,
         interval=timedelta(minutes=settings.late_minutes),

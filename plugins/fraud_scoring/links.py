@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow.sdk import BaseOperatorLink, XCom
+from airflow.sdk import BaseOperatorLink
+from airflow.sdk.execution_time.xcom import XCom
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
@@ -19,5 +20,7 @@ class ModelRunLink(BaseOperatorLink):
         return "MLflow run"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        run = XCom.get_value(ti_key=ti_key._replace(task_id="resolve_model"), key="return_value")
+        run = XCom.get_one(
+            key="return_value", task_id="resolve_model", dag_id=ti_key.dag_id, run_id=ti_key.run_id, map_index=-1
+        )
         return (run or {}).get("url") or ""
