@@ -7,7 +7,6 @@ an atomic rename, so what is there is whole; the sizes of its files are kept, to
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import logging
@@ -27,6 +26,8 @@ log = logging.getLogger(__name__)
 
 _SIZES = ".sizes.json"
 _PREFIX = "download-"
+# Entries that this process uses, with the lock that says so to the others.
+_IN_USE: dict[Path, int] = {}
 
 
 class ModelCache:
@@ -35,10 +36,9 @@ class ModelCache:
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
-        self._used: dict[str, int] = {}
 
     def fetch(self, run: ModelRun) -> Path:
-        """The folder with the model's files. It stays as long as this cache object lives, or the process."""
+        """The folder with the model's files. It stays until this process ends."""
         try:
             self._make_folders()
             return self._fetch(run)
@@ -47,21 +47,12 @@ class ModelCache:
                 raise self._full(run) from error
             raise ModelStoreError(f"the model cache {self.folder} cannot be used: {error}") from error
 
-    def release(self) -> None:
-        """Entries used so far may be evicted from now on."""
-        while self._used:
-            os.close(self._used.popitem()[1])
-
-    def __del__(self) -> None:
-        with contextlib.suppress(OSError):
-            self.release()
-
     def _fetch(self, run: ModelRun) -> Path:
         key = run.cache_key
         entry = self.folder / key
-        if key not in self._used:
-            self._used[key] = self._open_lock(key, "use")
-            fcntl.flock(self._used[key], fcntl.LOCK_SH)
+        if entry not in _IN_USE:
+            _IN_USE[entry] = self._open_lock(key, "use")
+            fcntl.flock(_IN_USE[entry], fcntl.LOCK_SH)
         if not _is_whole(entry):
             with self._locked(key, "download"):
                 if not _is_whole(entry):

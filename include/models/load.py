@@ -71,9 +71,12 @@ def load(run: ModelRun, folder: Path) -> LoadedModel:
 
 
 def _sklearn(run: ModelRun, folder: Path, description: Description) -> LoadedModel:
-    import mlflow.sklearn
+    def load_model() -> Any:
+        from mlflow.sklearn import load_model
 
-    model = _loaded(run, description, lambda: mlflow.sklearn.load_model(str(folder)))
+        return load_model(str(folder))
+
+    model = _loaded(run, description, load_model)
     kinds = {column.name: column.kind for column in description.inputs or ()}
     names = getattr(model, "feature_names_in_", None)
     if names is None:
@@ -84,9 +87,13 @@ def _sklearn(run: ModelRun, folder: Path, description: Description) -> LoadedMod
 
 
 def _pyfunc(run: ModelRun, folder: Path, description: Description) -> LoadedModel:
-    import mlflow.pyfunc
+    def load_model() -> Any:
+        # MLflow warns of its own type hints while it is imported.
+        from mlflow.pyfunc import load_model
 
-    model = _loaded(run, description, lambda: mlflow.pyfunc.load_model(str(folder), suppress_warnings=True))
+        return load_model(str(folder), suppress_warnings=True)
+
+    model = _loaded(run, description, load_model)
     takes = description.inputs or _no_names(run)
     return LoadedModel(run, folder, takes, exact=False, ask=_plain(model, run))
 

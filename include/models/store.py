@@ -27,6 +27,7 @@ _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "AWS_MAX_ATTEMPTS": "2",
 }
 # The server sends a file only once it has fetched the whole of it from its own artifact store.
 _DOWNLOAD_TIMEOUT = "120"

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from include.models.column import Column
+from include.models.frame import FrameBuilder, Frames
+from tests.models.zoo import payment
+
+
+def build(takes: list[Column | str], payments: list[Any], *, exact: bool = True) -> Frames:
+    columns = [column if isinstance(column, Column) else Column(column) for column in takes]
+    texts = [value if isinstance(value, bytes) else json.dumps(value).encode() for value in payments]
+    return FrameBuilder(columns, exact=exact).build(texts)
+
+
+def only(frames: Frames) -> pd.DataFrame:
+    assert frames.refused == {}
+    assert len(frames.groups) == 1
+    return frames.groups[0].frame
+
+
+def test_columns_come_in_the_models_order_with_the_types_they_have_alone() -> None:
+    payments = [payment(amt=1.5), payment(amt=2), payment(amt=3.25)]
+    frame = only(build(["zip", "amt", "category"], payments))
+    pd.testing.assert_frame_equal(frame, pd.DataFrame(payments)[["zip", "amt", "category"]])
+
+
+@pytest.mark.parametrize("name", ["a b", "class", 'quo"te', "ünï", "", "__init__", "1"])
+def test_any_name_can_be_a_column(name: str) -> None:
+    assert only(build([name], [{name: 1, "x": 2}, {name: 2}]))[name].tolist() == [1, 2]
+
+
+def test_payments_of_one_pattern_share_a_frame_the_largest_first() -> None:
+    payments = [payment(), payment(amt="16.18"), payment(), payment(amt=None), payment(amt=1e300), payment(amt=...)]
+    groups = build(["amt", "lat"], [*payments, payment(amt=True), payment(amt=[1]), payment()]).groups
+    assert [group.rows.tolist() for group in groups] == [[0, 2, 8], [1], [3], [6], [4], [7], [5]]
+    assert groups[0].frame.dtypes.tolist() == [np.float64, np.float64]
+    assert groups[-1].missing == ["amt"]
+    assert list(groups[-1].frame.columns) == ["lat"]
+    for group in groups[1:-1]:
+        alone = pd.DataFrame([{**payment(), "amt": json.loads(json.dumps(payments + [payment(amt=True), payment(amt=[1])]))[group.rows[0]]["amt"]}])
+        pd.testing.assert_frame_equal(group.frame, alone[["amt", "lat"]])
+
+
+@pytest.mark.parametrize("card", [4311964829736450187, 9999999999999999999, 2**63 - 1, 2**80, 10**400])
+def test_whole_numbers_are_exact_at_any_size(card: int) -> None:
+    groups = build(["cc_num"], [payment(cc_num=card), payment(cc_num=1)]).groups
+    assert {int(group.frame["cc_num"].iloc[0]) for group in groups if group.rows[0] == 0} == {card}
+
+
+@pytest.mark.parametrize("text", [b'{"amt": 1e400}', b'{"amt": ' + b"9" * 4000 + b"}", b'{"amt": "\\ud800"}'])
+def test_what_the_quick_decoder_does_not_read_harms_no_other(text: bytes) -> None:
+    frames = build(["amt"], [payment(), text, payment()])
+    assert frames.groups[0].rows.tolist() == [0, 2]
+    assert [group.rows.tolist() for group in frames.groups[1:]] == [[1]]
+
+
+@pytest.mark.parametrize("text", [b"[1]", b"", b"{}{}", b'{"amt": ' + b"9" * 5000 + b"}", b"\xff", b'{"amt": 1}, {"amt": 2}'])
+def test_what_cannot_be_read_is_refused(text: bytes) -> None:
+    frames = build(["amt"], [payment(), text])
+    assert {row: refusal.code for row, refusal in frames.refused.items()} == {1: "bad_value"}
+    assert frames.groups[0].rows.tolist() == [0]
+
+
+def test_no_payments_make_no_frame() -> None:
+    assert build(["amt"], []) == Frames([], {})
+
+
+def test_the_time_columns_come_from_current_time_where_they_are_missing() -> None:
+    old = payment(trans_date_trans_time=..., unix_time=..., current_time=1730390185811)
+    frame = only(build(["unix_time", "trans_date_trans_time"], [old, payment(current_time=5)]))
+    assert frame["unix_time"].tolist() == [1730390185811, 1730390185811]
+    assert frame["trans_date_trans_time"].tolist() == ["2024-10-31 15:56:25", "2024-10-31 15:56:25"]
+
+
+@pytest.mark.parametrize("time", ["soon", None, 1e300, [1]])
+def test_a_current_time_that_is_no_time_leaves_them_missing(time: object) -> None:
+    old = payment(trans_date_trans_time=..., current_time=time)
+    assert build(["trans_date_trans_time"], [old]).groups[0].missing == ["trans_date_trans_time"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "expected"),
+    [
+        ("int64", [1, "377895991033232", 3.0, "4.0"], np.array([1, 377895991033232, 3, 4])),
+        ("int32", [1, "2"], np.array([1, 2], dtype=np.int32)),
+        ("float64", [1, "16.18", 2.5], np.array([1.0, 16.18, 2.5])),
+        ("float32", [1, "16.5"], np.array([1.0, 16.5], dtype=np.float32)),
+        ("boolean", [True, 0, "True", "0"], np.array([True, False, True, False])),
+        ("datetime", ["2024-10-31 15:56:25", "2024-10-31T16:56:25+01:00"], np.array(["2024-10-31 15:56:25"] * 2, "M8[us]")),
+    ],
+)  # fmt: skip
+def test_values_become_what_a_signature_wants(kind: str, values: list[Any], expected: Any) -> None:
+    series = only(build([Column("x", kind)], [{"x": value} for value in values], exact=False))["x"]
+    assert series.tolist() == pd.Series(expected).tolist()
+    assert series.dtype.kind == expected.dtype.kind
+    assert series.dtype.itemsize == expected.dtype.itemsize
+
+
+def test_texts_become_texts() -> None:
+    frame = only(build([Column("x", "text")], [{"x": value} for value in ("a", 6441, 1.5, True)], exact=False))
+    assert frame["x"].tolist() == ["a", "6441", "1.5", "true"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("int64", [1.5, "many", True, [1], 2**63, "1e400"]),
+        ("int32", [2**31]),
+        ("float64", ["many", True, {}, 10**400]),
+        ("boolean", [2, "yes", []]),
+        ("datetime", ["yesterday", 5]),
+        ("text", [[1], {}]),
+    ],
+)
+def test_what_cannot_become_it_is_refused_without_being_quoted(kind: str, values: list[Any]) -> None:
+    frames = build([Column("x", kind)], [{"x": value} for value in values], exact=False)
+    assert frames.groups == []
+    assert set(frames.refused) == set(range(len(values)))
+    assert {str(refusal) for refusal in frames.refused.values()} == {f"bad_value: x: {Column('x', kind).expects} expected"}
+
+
+def test_a_null_is_left_to_the_model() -> None:
+    frames = build([Column("x", "float64"), Column("y", "int64")], [{"x": None, "y": 1}, {"x": 1, "y": None}], exact=False)
+    assert frames.refused == {}
+    assert np.isnan(frames.groups[0].frame["x"].iloc[0])
+    assert frames.groups[1].frame["y"].tolist() == [None]

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import pytest
+
+from include.errors import ModelRequirementsError
+from include.models.requirements import check, lines_of_conda
+
+SKLEARN = version("scikit-learn")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [f"scikit-learn=={SKLEARN}", "Scikit_Learn>=1.0", ""],
+        ["# absent-package==1", "-r absent.txt", "--extra-index-url https://example.invalid", "-c absent.txt"],
+        ["absent-package==1 ; python_version < '3'", "pandas  # absent-package"],
+        [f"scikit-learn=={SKLEARN} \\", "    --hash=sha256:00"],
+        ["requests[security]", "mlflow @ git+https://example.invalid/mlflow@main"],
+    ],
+)
+def test_what_is_installed_is_enough(lines: list[str]) -> None:
+    assert check(lines) == []
+
+
+def test_another_version_is_worth_a_note() -> None:
+    assert check(["scikit-learn==0.0.1"]) == [f"scikit-learn (wanted ==0.0.1, found {SKLEARN})"]
+
+
+def test_what_cannot_be_checked_is_worth_a_note() -> None:
+    assert check(["./code/thing.tar.gz"]) == ["cannot be checked: ./code/thing.tar.gz"]
+
+
+def test_all_that_is_missing_is_listed_with_what_was_found() -> None:
+    lines = ["some-absent-package==1.2", "scikit-learn==0.0.1", "git+https://example.invalid/x#egg=other_absent&a=b"]
+    lines += ["/wheels/third_absent-1.0-py3-none-any.whl", "-e git+https://example.invalid/y#egg=fourth_absent"]
+    with pytest.raises(ModelRequirementsError) as caught:
+        check(lines)
+    assert "some-absent-package (wanted ==1.2, found none)" in str(caught.value)
+    assert f"in other versions: scikit-learn (wanted ==0.0.1, found {SKLEARN})" in str(caught.value)
+    for name in ("other_absent", "third-absent", "fourth_absent"):
+        assert name in str(caught.value)
+
+
+def test_what_an_extra_adds_is_needed_too() -> None:
+    with pytest.raises(ModelRequirementsError, match="openpyxl"):
+        check(["pandas[excel]"])
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("dependencies:\n- python=3.9\n- pytorch=2\n- pip:\n  - mlflow\n  - cloudpickle==2.0\n", ["mlflow", "cloudpickle==2.0"]),
+        ("dependencies:\n- python=3.9\n", []),
+        ("", []),
+        ("- no\n- mapping\n", []),
+        ("a: [", []),
+    ],
+)
+def test_the_pip_part_of_a_conda_file(text: str, lines: list[str]) -> None:
+    assert lines_of_conda(text) == lines

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from include.errors import ModelError
+from include.models.scores import from_output, labels
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0, 1, 1], [False, True, True], [0.0, 1.0, 1.0], ["0", "1", "1"], ["0.0", "1.0", "1.0"], ["False", "True", "true"],
+        np.array([0, 1, 1], dtype=np.uint8), pd.Series([0, 1, 1]), np.array([0, 1, True], dtype=object),
+    ],
+)  # fmt: skip
+def test_labels_in_each_form(values: Any) -> None:
+    assert labels(values).tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("values", [[0.0, np.nan], ["0", None], pd.Series(["0", None], dtype="str")])
+def test_no_label_is_minus_one(values: Any) -> None:
+    assert labels(values).tolist() == [0, -1]
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [([-1, 1], "returned -1"), ([0.5, 1], "returned 0.5"), (["Ann Smith"], "returned a str"), ([[0, 1]], "shape")],
+)
+def test_other_labels_are_named_but_no_text_is_quoted(values: Any, says: str) -> None:
+    with pytest.raises(ModelError, match=says) as caught:
+        labels(values)
+    assert "Ann" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("output", "threshold", "prediction", "probability"),
+    [
+        (np.array([0, 1]), None, [0, 1], None),
+        ([0, 1], None, [0, 1], None),
+        (np.array([0.2, 0.5]), None, [0, 1], [0.2, 0.5]),
+        (np.array([0.2, 0.31]), 0.3, [0, 1], [0.2, 0.31]),
+        (np.array([[0.8, 0.2], [0.4, 0.6]]), None, [0, 1], [0.2, 0.6]),
+        (np.array([[0.2], [0.6]]), None, [0, 1], [0.2, 0.6]),
+        (pd.DataFrame({"any": [0.2, 0.6]}), None, [0, 1], [0.2, 0.6]),
+        (pd.DataFrame({"prediction": [1, 0], "probability": [0.2, 0.6]}), None, [1, 0], [0.2, 0.6]),
+        (pd.DataFrame({"prediction": [1, 0], "probability": [0.2, 0.6]}), 0.3, [0, 1], [0.2, 0.6]),
+        ({"Prediction": ["0", "1"], "note": ["a", "b"]}, None, [0, 1], None),
+        (pd.Series([True, False]), None, [1, 0], None),
+        (np.array([0.2, np.nan]), None, [0, -1], [0.2, np.nan]),
+    ],
+)
+def test_what_models_return(
+    output: Any, threshold: float | None, prediction: list[int], probability: list[float] | None
+) -> None:
+    scores = from_output(output, 2, threshold)
+    assert scores.prediction.tolist() == prediction
+    if probability is None:
+        assert scores.probability is None
+    else:
+        assert np.array_equal(scores.probability, probability, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("output", "threshold", "says"),
+    [
+        (np.array([0.1, 1.7]), None, "returned 1.7"),
+        (np.array([0, 1, 1]), None, r"shape \(3,\) for 2 payments"),
+        (np.array(1), None, "for 2 payments"),
+        (None, None, "for 2 payments"),
+        (np.array([[0, 1, 0], [1, 0, 0]]), None, r"shape \(2, 3\)"),
+        (np.array([0, 1]), 0.3, "needs a model that gives probabilities"),
+    ],
+)
+def test_what_is_no_prediction_is_said(output: Any, threshold: float | None, says: str) -> None:
+    with pytest.raises(ModelError, match=says):
+        from_output(output, 2, threshold)
