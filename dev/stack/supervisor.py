@@ -52,7 +52,7 @@ class Supervisor:
         self._ready = False
 
     def run(self, *, parent: int | None, background: bool) -> int:
-        """Hold the stack up until a signal or its parent's end; in the background the parent may leave when it is up."""
+        """Hold the stack up until a signal or its parent's end; in the background it may leave when it is up."""
         lock = self._take_lock()
         watched = parent
         with lock:

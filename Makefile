@@ -1,0 +1,74 @@
+# Thin on purpose: it installs, and calls. `make` alone lists what there is. Works with GNU make 3.81 (macOS).
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+UV_VERSION := 0.13.9
+INSTALLED := $(VENV)/.installed
+FREE_GB := 4
+
+.PHONY: help install up down status demo demo-once test check format lock
+.DEFAULT_GOAL := help
+
+help:
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+install: $(INSTALLED) ## create .venv with everything; again only when the requirements changed
+
+demo: install ## the whole pipeline on this machine, live, until Ctrl-C
+	@$(BIN)/python -m dev.demo
+
+demo-once: install ## the same, ends after the first scored batch with a summary
+	@$(BIN)/python -m dev.demo --once
+
+test: install check ## everything CI runs, with a stack of its own
+	@$(BIN)/python -m pytest
+
+check: install ## lint, format and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: install ## let ruff mend what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+up: install ## start the local stack in the background (data and logs in .local)
+	@$(BIN)/python -m dev.stack up
+
+down: ## stop it; no process is left, the data stays
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m dev.stack down; fi
+
+status: ## which part of it runs where
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m dev.stack status; else echo "nothing installed yet: make install"; fi
+
+lock: $(UV) ## compile requirements*.in into pinned requirements*.txt with hashes
+	@$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements.in -o requirements.txt
+	@$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements-dev.in -o requirements-dev.txt
+
+# The first Python that works and that Airflow supports; `make PYTHON=/path/to/python` names another. A name on the
+# PATH may be a pyenv shim of a version that is not installed, so each is tried.
+$(BIN)/python:
+	@free=`df -Pk . | awk 'NR == 2 { print int($$4 / 1048576) }'`; \
+	if [ "$$free" -lt $(FREE_GB) ]; then echo "make: $$free GB free in `pwd`, $(FREE_GB) GB are needed" >&2; exit 1; fi; \
+	for python in $(PYTHON) python3.13 python3.12 python3.11 python3; do \
+	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then \
+	    if ! $$python -c 'import ensurepip, venv' 2>/dev/null; then \
+	      package=`$$python -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'`; \
+      echo "make: $$python has no venv module (on Debian and Ubuntu: apt install $$package)" >&2; exit 1; fi; \
+	    echo "Python: `$$python -c 'import sys; print(sys.executable)'`"; \
+	    $$python -m venv --clear $(VENV) || { echo "make: $$python could not create $(VENV)" >&2; exit 1; }; \
+	    exit 0; \
+	  elif [ -n "$(PYTHON)" ]; then break; fi; \
+	done; \
+	echo "make: no working Python 3.11, 3.12 or 3.13 found; name one: make PYTHON=/path/to/python3.13" >&2; exit 1
+
+$(UV): | $(BIN)/python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) \
+	  || { echo "make: uv could not be installed: is the network up, and is there room on the disk?" >&2; exit 1; }
+
+$(INSTALLED): requirements.txt requirements-dev.txt pyproject.toml | $(UV)
+	@$(UV) pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.txt -r requirements-dev.txt \
+	  || { echo "make: packages could not be installed: is the network up, and is there room on the disk?" >&2; exit 1; }
+	@$(UV) pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation -e .
+	@touch $@
