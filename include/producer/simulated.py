@@ -12,7 +12,7 @@ import msgspec
 from include.payments.columns import COLUMNS, PREDICTION
 from include.producer.message import CARD, PAYMENT_COLUMNS, TIME, UNIX_TIME, Message, now_ms, split_value, time_text
 from include.producer.pace import paced
-from include.producer.simulator import Row, Simulator
+from include.producer.simulator import FIRST_DAY, Row, Simulator
 
 _CARD = COLUMNS.index(CARD)
 _TIME = COLUMNS.index(TIME)
@@ -39,13 +39,14 @@ class SimulatedPayments:
         self._count = count
         self._live = start is None
         if start is None:
-            # Simulated time then passes as fast as real time, so bursts take the minutes they should.
+            # Simulated time then passes as fast as real time, so bursts take the minutes they should. It begins on a
+            # fixed day: the same seed gives the same payments, whenever they are sent.
             per_day = (rate or _UNPACED_RATE) * 86_400
         self._simulator = Simulator(
             seed,
             fraud_share,
             cards,
-            start or datetime.datetime.now(datetime.UTC),
+            start or FIRST_DAY,
             per_day=per_day,
             rhythm=not self._live,
         )

@@ -39,8 +39,10 @@ BURST_MEAN = float(BURST_SIZES @ BURST_SHARES)
 BURST_LONGEST = HOUR
 FAR = 0.7
 """The share of bursts that happen far from the cardholder's home."""
-DISGUISED = 0.08
+DISGUISED = 0.06
 """The share of frauds with the amount and category of a genuine payment: no model can know them by those."""
+LARGE = 0.002
+"""The share of genuine payments with a fraud's amount and category: a new refrigerator is no theft."""
 TRAVELLING = 0.015
 """The share of genuine payments made far from home."""
 
@@ -152,7 +154,7 @@ class Simulator:
         events = np.zeros(count, _EVENT)
         events["time"] = self._random.integers(begin, end, count)
         events["card"] = np.searchsorted(self._activity, self._random.random(count) * self._activity[-1], side="right")
-        self._spend(events, GENUINE)
+        self._spend(events, GENUINE, FRAUD, LARGE)
         self._place(events, far=self._random.random(count) < TRAVELLING, group=np.arange(count))
         return events
 
@@ -171,17 +173,18 @@ class Simulator:
         )
         events["card"] = self._random.integers(0, len(self._activity), bursts)[group]
         events["fraud"] = 1
-        self._spend(events, FRAUD)
-        disguised = self._random.random(len(group)) < DISGUISED
-        part = events[disguised]
-        self._spend(part, GENUINE)
-        events[disguised] = part
+        self._spend(events, FRAUD, GENUINE, DISGUISED)
         self._place(events, far=(self._random.random(bursts) < FAR)[group], group=group)
         return events
 
-    def _spend(self, events: np.ndarray, habits: Habits) -> None:
-        events["category"] = habits.categories(len(events), self._random)
-        amounts = habits.amounts(events["category"], self._random)
+    def _spend(self, events: np.ndarray, habits: Habits, others: Habits, share: float) -> None:
+        """As the payer is used to, but for a share as the other kind of payer is."""
+        categories = habits.categories(len(events), self._random)
+        amounts = habits.amounts(categories, self._random)
+        unlike = np.flatnonzero(self._random.random(len(events)) < share)
+        categories[unlike] = others.categories(len(unlike), self._random)
+        amounts[unlike] = others.amounts(categories[unlike], self._random)
+        events["category"] = categories
         # A thief spends what the card gives, not what its holder is used to.
         amounts = np.where(events["fraud"], amounts, amounts * self._cards.spending[events["card"]])
         events["amount"] = np.round(np.clip(amounts, 1, 25_000), 2)
