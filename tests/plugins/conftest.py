@@ -1,0 +1,130 @@
+"""A real SMTP server for the tests of what sends mail: plain, with STARTTLS and login, or one that refuses."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import json
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+
+class Inbox:
+    """aiosmtpd's handler. `refusals`: what DATA answers to the next messages instead of taking them."""
+
+    def __init__(self) -> None:
+        self.messages: list[EmailMessage] = []
+        self.recipients: list[list[str]] = []
+        self.refusals: list[str] = []
+        self.refused_recipients: dict[str, str] = {}
+        self.logins: list[str] = []
+        self.encrypted: list[bool] = []
+
+    async def handle_RCPT(  # noqa: N802
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if address in self.refused_recipients:
+            return self.refused_recipients[address]
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        if self.refusals:
+            return self.refusals.pop(0)
+        content = envelope.original_content or b""
+        self.messages.append(email.message_from_bytes(content, policy=email.policy.default))  # type: ignore[arg-type]
+        self.recipients.append(list(envelope.rcpt_tos))
+        self.encrypted.append(session.ssl is not None)
+        return "250 OK"
+
+    def authenticate(self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:
+        assert isinstance(data, LoginPassword)
+        self.logins.append(data.login.decode())
+        good = data == LoginPassword(b"fraud", b"secret")
+        return AuthResult(success=good, handled=False)
+
+
+StartServer = Callable[..., Inbox]
+
+
+@pytest.fixture
+def mail_server(monkeypatch: pytest.MonkeyPatch, certificate: Path) -> Iterator[StartServer]:
+    """Starts a server and points the connection smtp_default at it; `extra`, `login` and `password` change that."""
+    with ExitStack() as stack:
+
+        def start(
+            *, tls: bool = False, extra: dict[str, Any] | None = None, login: str = "", password: str = "", **smtp: Any
+        ) -> Inbox:
+            inbox = Inbox()
+            if tls:
+                context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+                context.load_cert_chain(certificate)
+                smtp |= {"tls_context": context, "require_starttls": True, "authenticator": inbox.authenticate}
+                smtp |= {"auth_required": True}
+            controller = Controller(inbox, hostname="127.0.0.1", port=0, **smtp)
+            # The controller connects to `port` to see that it runs: it must be a real one.
+            controller.port = _free_port()
+            controller.start()
+            stack.callback(controller.stop)
+            settings = {"disable_ssl": True, "disable_tls": not tls, "from_email": "fraud@bank.test", "timeout": 5}
+            connection = {
+                "conn_type": "smtp",
+                "host": "127.0.0.1",
+                "port": controller.port,
+                "login": login,
+                "password": password,
+                "extra": settings | (extra or {}),
+            }
+            monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
+            return inbox
+
+        yield start
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of 127.0.0.1, signed by itself, and its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "server.pem"
+    path.write_bytes(
+        signed.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return path

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import csv
+import gc
+import io
+import json
+import socket
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from fraud_scoring.email import FraudReportOperator
+from include.errors import ReportError, StagingError
+from include.report.record import Fraud
+from include.report.report import OwedReport
+from tests.plugins.conftest import Inbox, StartServer
+from tests.report.test_report import facts, fraud
+
+
+class Outbox:
+    """Keeps its reports in memory; the real one is tried with the whole DAG."""
+
+    def __init__(self, *reports: OwedReport) -> None:
+        self.waiting = {report.key: report for report in reports}
+        self.inbox: Inbox | None = None
+
+    def owed(self) -> Iterable[OwedReport]:
+        return list(self.waiting.values())
+
+    def reported(self, report: OwedReport) -> None:
+        if self.inbox is not None:
+            assert len(self.inbox.messages) > 0
+        del self.waiting[report.key]
+
+
+def report(key: str, frauds: Iterable[Fraud] | None = None, count: int = 1) -> OwedReport:
+    number = int(key.strip("batch"))
+    return OwedReport(
+        key, facts(count, batch_id=key, ranges=(("topic_1", 0, number, number + 1),)), frauds or [fraud()]
+    )
+
+
+def send(outbox: Outbox) -> dict[str, int]:
+    operator = FraudReportOperator(task_id="email", outbox=lambda context: outbox)
+    return operator.execute({})  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def _recipients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMAIL_RECIPIENT", "analyst@bank.test, second@bank.test")
+
+
+def attached(inbox: Inbox, number: int = 0) -> list[dict[str, str]]:
+    (part,) = inbox.messages[number].iter_attachments()
+    assert part.get_filename() == "fraud_detection_report.csv"
+    content = part.get_payload(decode=True)
+    assert isinstance(content, bytes)
+    return list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"))))
+
+
+def test_a_report_reaches_every_recipient_with_its_attachment(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    outbox = Outbox(report("batch1"))
+    outbox.inbox = inbox
+    assert send(outbox) == {"reports": 1, "frauds": 1, "left_out": 0}
+    (message,) = inbox.messages
+    assert inbox.recipients == [["analyst@bank.test", "second@bank.test"]]
+    assert message["From"] == "fraud@bank.test"
+    assert message["To"] == "analyst@bank.test, second@bank.test"
+    assert message["Subject"] == "Security alert - Fraud detected: 1 payment, batch batch1"
+    body = message.get_body()
+    assert body is not None
+    assert "455612*********2345" in body.get_content()
+    assert attached(inbox)[0]["cc_num"] == "455612*********2345"
+    assert outbox.waiting == {}
+
+
+def test_one_message_id_and_one_date_the_same_id_each_time(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    send(Outbox(report("batch1")))
+    send(Outbox(report("batch1")))
+    first, again = inbox.messages
+    assert len(first.get_all("Message-ID", [])) == len(first.get_all("Date", [])) == 1
+    assert first["Message-ID"] == again["Message-ID"]
+    assert first["Message-ID"].startswith("<fraud-report.")
+
+
+def test_the_setting_shows_card_numbers(mail_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    inbox = mail_server()
+    monkeypatch.setenv("FRAUD_MASK_CARDS", "false")
+    send(Outbox(report("batch1")))
+    assert attached(inbox)[0]["cc_num"] == "4556123412349012345"
+
+
+def test_starttls_and_login(mail_server: StartServer, monkeypatch: pytest.MonkeyPatch, certificate: Path) -> None:
+    inbox = mail_server(tls=True, login="fraud", password="secret")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    send(Outbox(report("batch1")))
+    assert (inbox.logins, inbox.encrypted) == (["fraud"], [True])
+
+
+def test_a_certificate_that_nobody_trusts_gets_no_mail(mail_server: StartServer) -> None:
+    inbox = mail_server(tls=True, login="fraud", password="secret")
+    outbox = Outbox(report("batch1"))
+    with pytest.raises(ReportError, match=r"takes no mail .*CERTIFICATE_VERIFY_FAILED"):
+        send(outbox)
+    assert (inbox.messages, list(outbox.waiting)) == ([], ["batch1"])
+
+
+# The hook leaves its socket to the garbage collector when the login fails.
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning")
+def test_a_wrong_password_is_said_and_not_shown(
+    mail_server: StartServer, monkeypatch: pytest.MonkeyPatch, certificate: Path
+) -> None:
+    mail_server(tls=True, login="fraud", password="wr0ng")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with pytest.raises(ReportError, match="SMTPAuthenticationError") as error:
+        send(Outbox(report("batch1")))
+    assert "wr0ng" not in str(error.value)
+    del error
+    gc.collect()
+
+
+def test_a_server_that_is_down_owes_everything_and_fails_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        connection = {"conn_type": "smtp", "host": "127.0.0.1", "port": port, "extra": {"from_email": "f@bank.test"}}
+        monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
+        outbox = Outbox(report("batch1"), report("batch2"))
+        with pytest.raises(ReportError, match=f"127.0.0.1:{port} takes no mail .ConnectionRefusedError"):
+            send(outbox)
+    assert list(outbox.waiting) == ["batch1", "batch2"]
+
+
+def test_a_refused_mail_stays_owed_and_the_others_are_sent(mail_server: StartServer) -> None:
+    inbox = mail_server(extra={"retry_limit": 0})
+    inbox.refusals = ["554 looks like spam"]
+    outbox = Outbox(report("batch1"), report("batch2"))
+    with pytest.raises(
+        ReportError, match=r"1 reports stay owed, 1 were sent. batch1: .* refused it .SMTPDataError 554"
+    ):
+        send(outbox)
+    assert list(outbox.waiting) == ["batch1"]
+    assert [message["Subject"][-6:] for message in inbox.messages] == ["batch2"]
+
+
+def test_refused_recipients_leave_it_owed(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    inbox.refused_recipients = dict.fromkeys(["analyst@bank.test", "second@bank.test"], "550 unknown")
+    outbox = Outbox(report("batch1"))
+    with pytest.raises(ReportError, match="SMTPRecipientsRefused"):
+        send(outbox)
+    assert list(outbox.waiting) == ["batch1"]
+
+
+def test_what_is_too_large_for_the_server_is_sent_smaller(
+    mail_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox = mail_server(data_size_limit=60_000)
+    monkeypatch.setattr("fraud_scoring.email.ATTACHMENT_BYTES", (100_000, 10_000, 0))
+    frauds = [fraud(number, number / 1000) for number in range(1000)]
+    assert send(Outbox(report("batch1", frauds, 1000)))["left_out"] == 1000 - len(attached(inbox))
+    assert attached(inbox)[0]["source"] == "topic_1/0/999"
+
+
+class Damaged:
+    def __iter__(self) -> Any:
+        raise StagingError("predictions.parquet is gone")
+
+
+class Crashing:
+    def __iter__(self) -> Any:
+        raise ValueError(fraud().record)
+
+
+def test_a_report_that_cannot_be_built_holds_back_no_other(
+    mail_server: StartServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inbox = mail_server()
+    outbox = Outbox(report("batch1", Damaged()), report("batch2", Crashing()), report("batch3"))
+    with pytest.raises(ReportError) as error:
+        send(outbox)
+    assert "batch1: cannot be built: predictions.parquet is gone" in str(error.value)
+    assert "batch2: cannot be built: ValueError" in str(error.value)
+    assert list(outbox.waiting) == ["batch1", "batch2"]
+    assert len(inbox.messages) == 1
+    # Nothing quotes the payment, neither the error nor the log; but the log says where it happened.
+    chain: BaseException | None = error.value
+    while chain is not None:
+        assert "4556" not in str(chain)
+        chain = chain.__cause__
+    log = "".join(capsys.readouterr())
+    assert "4556" not in log
+    assert "in __iter__" in log
+
+
+def test_nobody_to_mail_to_fails_the_task_for_good(mail_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    mail_server()
+    monkeypatch.setenv("EMAIL_RECIPIENT", "")
+    outbox = Outbox(report("batch1"))
+    with pytest.raises(AirflowFailException, match="EMAIL_RECIPIENT names nobody"):
+        send(outbox)
+    assert list(outbox.waiting) == ["batch1"]
+
+
+def test_a_connection_without_a_sender_says_which_field(mail_server: StartServer) -> None:
+    mail_server(extra={"from_email": None})
+    with pytest.raises(AirflowFailException, match="connection smtp_default names no sender: add from_email"):
+        send(Outbox(report("batch1")))
+
+
+def test_no_connection_says_how_to_make_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIRFLOW_CONN_SMTP_DEFAULT", raising=False)
+    with pytest.raises(AirflowFailException, match="AIRFLOW_CONN_SMTP_DEFAULT"):
+        send(Outbox(report("batch1")))
+
+
+def test_no_copy_of_the_attachment_stays_on_disk(
+    mail_server: StartServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    inbox = mail_server(extra={"retry_limit": 0})
+    inbox.refusals = ["554 no"]
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(ReportError):
+        send(Outbox(report("batch1"), report("batch2")))
+    assert len(inbox.messages) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_of_a_mail_is_a_template_field() -> None:
+    assert tuple(FraudReportOperator.template_fields) == ("conn_id",)
+    assert tuple(FraudReportOperator.template_ext) == ()

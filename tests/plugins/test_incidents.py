@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import smtplib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from fraud_scoring import incidents
+from fraud_scoring.incidents import IncidentNotifier, incident_over, late_run, late_run_alert
+from include.errors import KafkaError, ModelNotFoundError
+from include.settings import Settings
+from tests.plugins.conftest import StartServer
+
+START = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
+
+
+@dataclass
+class TaskInstance:
+    """What a callback reads of Airflow's own."""
+
+    task_id: str = "publish"
+    map_index: int | None = -1
+    run_id: str = "scheduled__2026-11-24T08:00:00+00:00"
+    dag_id: str = "score_payments"
+    try_number: int = 3
+    log_url: str = "https://airflow.test/dags/score_payments/runs/1/tasks/publish?try_number=3"
+
+
+class Clock(datetime):
+    """`datetime`, its `now` set by the test."""
+
+    moment = START
+
+    @classmethod
+    def now(cls, tz: Any = None) -> datetime:
+        return cls.moment
+
+
+@pytest.fixture(autouse=True)
+def _settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FRAUD_OPERATORS_EMAIL", "ops@bank.test; night@bank.test")
+    monkeypatch.setenv("FRAUD_STAGING_URL", str(tmp_path / "staging"))
+    monkeypatch.setenv("FRAUD_REMINDER_HOURS", "6")
+    monkeypatch.setattr(incidents, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(incidents, "datetime", Clock)
+    Clock.moment = START
+
+
+def fail(error: BaseException | None, *, minutes: float = 1, **task: Any) -> None:
+    Clock.moment += timedelta(minutes=minutes)
+    context: dict[str, Any] = {"ti": TaskInstance(**task)}
+    if error is not None:
+        context["exception"] = error
+    IncidentNotifier()(context)
+
+
+def succeed(**task: Any) -> None:
+    incident_over({"ti": TaskInstance(**task)})  # type: ignore[typeddict-item]
+
+
+def body(message: EmailMessage) -> str:
+    part = message.get_body()
+    assert part is not None
+    return str(part.get_content())
+
+
+BROKER_DOWN = KafkaError("no broker answers at kafka:9092")
+
+
+def test_the_mail_names_dag_task_cause_run_try_and_link(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    fail(BROKER_DOWN)
+    (message,) = inbox.messages
+    assert inbox.recipients == [["ops@bank.test", "night@bank.test"]]
+    assert message["Subject"] == "score_payments: publish failed: KafkaError, no broker answers at kafka:9092"
+    html = body(message)
+    assert "scheduled__2026-11-24T08:00:00+00:00" in html
+    assert 'href="https://airflow.test/dags/score_payments/runs/1/tasks/publish?try_number=3"' in html
+    assert ">3</td>" in html
+    assert "No payment is lost" in html
+
+
+def test_the_same_trouble_is_told_once(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    for _ in range(5):
+        fail(BROKER_DOWN)
+    assert len(inbox.messages) == 1
+
+
+def test_a_reminder_says_since_when_and_how_often(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    for minutes in (1, 1, 357, 3, 1):
+        fail(BROKER_DOWN, minutes=minutes)
+    assert len(inbox.messages) == 2
+    assert inbox.messages[1]["Subject"].startswith("Reminder: score_payments: publish failed")
+    assert "Still failing since 2026-11-24 08:01:00 UTC, 4 times so far" in body(inbox.messages[1])
+
+
+def test_another_cause_is_told(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    fail(BROKER_DOWN)
+    fail(ModelNotFoundError("no run has a model"))
+    fail(ModelNotFoundError("no run has a model"))
+    assert [message["Subject"][:60] for message in inbox.messages] == [
+        "score_payments: publish failed: KafkaError, no broker answer",
+        "score_payments: publish failed: ModelNotFoundError, no run h",
+    ]
+
+
+def test_another_task_is_told(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    fail(BROKER_DOWN)
+    fail(BROKER_DOWN, task_id="drain")
+    assert len(inbox.messages) == 2
+
+
+def test_after_a_success_it_is_news_again(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    fail(BROKER_DOWN)
+    succeed()
+    fail(BROKER_DOWN)
+    assert [message["Subject"].startswith("Reminder") for message in inbox.messages] == [False, False]
+    assert inbox.messages[0]["Message-ID"].startswith("<fraud-incident.")
+
+
+def test_a_success_of_another_part_of_a_mapped_task_ends_nothing(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    fail(BROKER_DOWN, map_index=1)
+    succeed(map_index=0)
+    fail(BROKER_DOWN, map_index=1)
+    assert len(inbox.messages) == 1
+    succeed(map_index=1)
+    fail(BROKER_DOWN, map_index=1)
+    assert len(inbox.messages) == 2
+
+
+def test_a_mail_that_no_server_took_is_tried_again(mail_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    inbox = mail_server(extra={"retry_limit": 0})
+    inbox.refusals = ["451 later"]
+    with pytest.raises(smtplib.SMTPDataError):
+        fail(BROKER_DOWN)
+    fail(BROKER_DOWN)
+    fail(BROKER_DOWN)
+    assert len(inbox.messages) == 1
+    assert "2 times so far" in body(inbox.messages[0])
+
+
+def test_a_foreign_errors_text_is_not_quoted(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    fail(ValueError("cannot convert '4556123412349012345'"))
+    (message,) = inbox.messages
+    assert message["Subject"].startswith("score_payments: publish failed: ValueError, builtins.ValueError")
+    assert "4556" not in message.as_string() + body(message)
+
+
+def test_the_products_error_behind_airflows_is_the_cause(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    wrapped = AirflowFailException("ModelNotFoundError: no run")
+    wrapped.__cause__ = ModelNotFoundError("no run has a model\nBcc: thief@evil.test")
+    fail(wrapped)
+    (message,) = inbox.messages
+    assert message["Subject"] == "score_payments: publish failed: ModelNotFoundError, no run has a model"
+    assert "thief" not in message.as_string()
+
+
+def test_what_an_error_says_is_no_template_and_no_markup(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    fail(KafkaError("topic {{ 7 * 7 }} <script>"))
+    assert "{{ 7 * 7 }} <script>" in inbox.messages[0]["Subject"]
+    assert "{{ 7 * 7 }} &lt;script&gt;" in body(inbox.messages[0])
+
+
+def test_a_task_that_was_killed_has_no_exception(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    fail(None)
+    assert "publish failed: TaskDied, its process was killed" in inbox.messages[0]["Subject"]
+
+
+def test_without_operators_nothing_is_sent_and_nothing_breaks(
+    mail_server: StartServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    inbox = mail_server()
+    monkeypatch.setenv("FRAUD_OPERATORS_EMAIL", "")
+    fail(BROKER_DOWN)
+    assert inbox.messages == []
+    assert "FRAUD_OPERATORS_EMAIL names no address" in caplog.text
+
+
+def test_a_broken_staging_area_is_told_once_too(
+    mail_server: StartServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    inbox = mail_server()
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FRAUD_STAGING_URL", str(tmp_path / "file" / "staging"))
+    fail(BROKER_DOWN)
+    fail(BROKER_DOWN)
+    assert len(inbox.messages) == 1
+    succeed()
+    fail(BROKER_DOWN)
+    assert len(inbox.messages) == 2
+
+
+def test_a_damaged_note_costs_one_mail_more(mail_server: StartServer, tmp_path: Path) -> None:
+    inbox = mail_server()
+    fail(BROKER_DOWN)
+    (tmp_path / "staging" / "incidents" / "publish.json").write_text("{")
+    fail(BROKER_DOWN)
+    assert len(inbox.messages) == 2
+
+
+def be_late(minutes: float, run_id: str = "scheduled__2026-11-24T08:00:00+00:00") -> None:
+    Clock.moment += timedelta(minutes=minutes)
+    asyncio.run(late_run({"dag_run": {"dag_id": "score_payments", "dag_run_id": run_id}}))
+
+
+def test_a_late_run_is_told_once_while_runs_stay_late(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    for minutes in (1, 20, 30):
+        be_late(minutes)
+    (message,) = inbox.messages
+    assert message["Subject"] == ("score_payments: A run is late: Late, not done 15 minutes after it was queued")
+    assert "/dags/score_payments/runs/scheduled__2026-11-24T08%3A00%3A00%2B00%3A00" in body(message)
+
+
+def test_a_run_that_is_late_after_hours_of_quiet_is_news(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    be_late(1)
+    be_late(90)
+    assert [message["Subject"].startswith("Reminder") for message in inbox.messages] == [False, False]
+
+
+def test_the_deadline_names_a_function_that_the_triggerer_can_import() -> None:
+    alert = late_run_alert(Settings(late_minutes=7))
+    assert alert.interval == timedelta(minutes=7)
+    assert alert.callback.path == "fraud_scoring.incidents.late_run"
+    assert json.loads(json.dumps(alert.callback.kwargs)) == {}
