@@ -1,0 +1,128 @@
+"""What the demo shows of a finished run, and how it checks one from the outside."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.parser import BytesHeaderParser
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Consumer
+
+from dev.airflow_api import AirflowApi
+from include.kafka.config import client_settings, consumer_settings
+from include.kafka.offsets import watermarks
+from include.kafka.reader import read_ranges
+from include.settings import Settings
+
+DAG = "score_payments"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One finished run, from its tasks' XComs. `mails` counts reports that were accepted in this run."""
+
+    run_id: str
+    state: str
+    seconds: float
+    drained: dict[str, Any]
+    predicted: dict[str, Any]
+    published: dict[str, Any]
+    mails: int
+    model: str
+
+    @property
+    def waited(self) -> bool:
+        """False where nothing had to be done."""
+        return bool(self.drained.get("payments") or self.drained.get("dead_letters"))
+
+    @property
+    def line(self) -> str:
+        if self.state != "success":
+            return f"{self.run_id}: {self.state}, see its tasks in Airflow"
+        if not self.waited:
+            return f"{self.run_id}: nothing waited, {self.seconds:.1f} s"
+        drained, predicted = self.drained, self.predicted
+        parts = (
+            f"drained {drained['payments'] + drained['dead_letters']:,}",
+            f"scored {predicted.get('scored', 0):,} with {self.model}",
+            f"frauds {predicted.get('frauds', 0):,}",
+            f"dead letters {predicted.get('dead_letters', 0):,}",
+            f"published {self.published.get('published', 0):,}",
+            f"lag {drained['lag']:,}",
+            f"{self.seconds:.1f} s",
+            f"{self.mails or 'no'} mail{'s' if self.mails > 1 else ''}",
+        )
+        return f"{self.run_id}: {', '.join(parts)}"
+
+
+def batch(api: AirflowApi, run: Mapping[str, Any]) -> Batch:
+    run_id = run["dag_run_id"]
+    model = api.xcom(DAG, run_id, "resolve_model", "return_value") or {}
+    mailed = api.xcom(DAG, run_id, "email", "return_value") or {}
+    return Batch(
+        run_id=run_id,
+        state=run["state"],
+        seconds=run["duration"] or 0.0,
+        drained=api.xcom(DAG, run_id, "drain") or {},
+        predicted=api.xcom(DAG, run_id, "predict") or {},
+        published=api.xcom(DAG, run_id, "publish") or {},
+        mails=mailed.get("reports", 0),
+        model=f"{model['name']} version {model['version']}" if model.get("name") else model.get("run_id", "-")[:8],
+    )
+
+
+def problems(batch: Batch, environment: Mapping[str, str]) -> list[str]:
+    """What is off with a scored batch: compares what its tasks say with the topics and the mailbox."""
+    found: list[str] = []
+    batch_id = batch.drained["batch"]
+    settings = Settings.from_environment(environment)
+    sources = _sources(environment, settings.output_topic, batch_id)
+    refused = _sources(environment, settings.dead_letter_topic, batch_id)
+    seen = Counter(sources + refused)
+    counts = {
+        "drained": batch.drained["payments"] + batch.drained["dead_letters"],
+        "scored and dead letters": batch.predicted["scored"] + batch.predicted["dead_letters"],
+        f"on {settings.output_topic} and {settings.dead_letter_topic}": len(seen),
+    }
+    if len(set(counts.values())) > 1:
+        found.append(f"counts differ: {counts}")
+    if len(sources) != batch.predicted["scored"]:
+        found.append(f"{len(sources)} predictions on {settings.output_topic}, {batch.predicted['scored']} were scored")
+    doubled = [source for source, times in seen.items() if times > 1]
+    if doubled:
+        found.append(f"{len(doubled)} payments stand twice on the output, for instance {doubled[0]}")
+    mails = sum(batch_id in subject for subject in subjects(Path(environment["MAILDIR"])))
+    if mails != bool(batch.predicted["frauds"]):
+        found.append(f"{mails} reports of this batch in the mailbox, with {batch.predicted['frauds']} frauds found")
+    return found
+
+
+def subjects(maildir: Path) -> list[str]:
+    parser = BytesHeaderParser()
+    headers = (parser.parsebytes(path.read_bytes()) for path in maildir.glob("new/*"))
+    return [str(message["Subject"]) for message in headers]
+
+
+def _sources(environment: Mapping[str, str], topic: str, batch_id: str) -> list[str]:
+    """Source and row of each committed message of a batch."""
+    client = client_settings(environment)
+    consumer = Consumer(consumer_settings(client, "fraud_demo"))
+    try:
+        metadata = consumer.list_topics(topic, timeout=10).topics[topic]
+        ranges = {number: watermarks(consumer, client, topic, number) for number in metadata.partitions}
+        found = []
+        for messages in read_ranges(consumer, client, topic, ranges):
+            for message in messages:
+                headers = dict(message.headers() or [])
+                if headers.get("batch_id") == batch_id.encode():
+                    found.append(f"{_text(headers['source'])}/{_text(headers.get('row'))}")
+        return found
+    finally:
+        consumer.close()
+
+
+def _text(value: str | bytes | None) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
