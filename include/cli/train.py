@@ -44,8 +44,6 @@ def train(
     steps.addHandler(logging.StreamHandler())
     steps.setLevel(logging.INFO)
     from include.training.data import Source, digest, read_csv
-    from include.training.judge import COUNTS
-    from include.training.train import train as train_model
 
     if csv is not None:
         frame, source = read_csv(csv)
@@ -54,6 +52,10 @@ def train(
 
         frame = Simulator(seed=seed, per_day=payments / days).frame(days=days)
         source = Source(f"simulator, seed {seed}, {days:g} days", digest(frame))
+    # Slow to import: an unusable file is known before.
+    from include.training.judge import COUNTS
+    from include.training.train import train as train_model
+
     trained = train_model(
         frame,
         experiment=experiment or settings.experiment or DEFAULT,

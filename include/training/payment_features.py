@@ -91,7 +91,7 @@ def _numbers(frame: pd.DataFrame, name: str) -> Floats:
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name}: a value is no number") from None
     if np.isinf(numbers).any():
-        raise ValueError(f"{name}: a value is infinite")
+        raise ValueError(f"{name}: a value is no finite number")
     # numpy rounds the last digit of strided arrays differently, and a row alone is never strided.
     return np.ascontiguousarray(numbers)
 

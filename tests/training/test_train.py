@@ -1,0 +1,294 @@
+"""Against the stack's real MLflow, with its artifacts on the stack's real S3."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from include.errors import ModelStoreError, SettingError, TrainingError
+from include.training import payment_features
+from include.training.data import Source, split
+from include.training.train import TrainedRun, train
+
+pytestmark = pytest.mark.stack
+
+NAME = EXPERIMENT = f"training_test_{uuid.uuid4().hex[:8]}"
+
+# Loads a model as anybody would, where nothing of this project can be imported.
+STRANGER = """
+import sys
+sys.modules["include"] = None
+import mlflow, pandas
+model = mlflow.sklearn.load_model(sys.argv[1])
+payments = pandas.read_csv(sys.argv[2])[list(model.feature_names_in_)]
+scores = {"fraud": model.predict(payments), "probability": model.predict_proba(payments)[:, 1]}
+pandas.DataFrame(scores).to_csv(sys.argv[3])
+"""
+
+
+@dataclass(frozen=True)
+class Trained:
+    run: TrainedRun
+    logged: Any
+    model: Path
+
+    @property
+    def mlmodel(self) -> dict[str, Any]:
+        return yaml.safe_load((self.model / "MLmodel").read_text())
+
+
+def trained(payments: pd.DataFrame, folder: Path, **choices: Any) -> Trained:
+    run = train(payments, experiment=EXPERIMENT, name=NAME, trees=10, **choices)
+    files = mlflow.artifacts.download_artifacts(f"runs:/{run.run_id}/model", dst_path=str(folder))
+    return Trained(run, mlflow.MlflowClient().get_run(run.run_id), Path(files))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _leaves_nothing(services: dict[str, str]) -> Iterator[None]:
+    """Other tests of the session ask for the latest model."""
+    yield
+    client = mlflow.MlflowClient()
+    client.delete_registered_model(NAME)
+    client.delete_experiment(client.get_experiment_by_name(EXPERIMENT).experiment_id)
+
+
+@pytest.fixture(scope="module")
+def by_payment(services: dict[str, str], payments: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    source = Source("two days", "0" * 64)
+    return trained(payments, tmp_path_factory.mktemp("payment"), threshold=0.3, source=source)
+
+
+@pytest.fixture(scope="module")
+def by_number(services: dict[str, str], payments: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return trained(payments, tmp_path_factory.mktemp("numeric"), features="numeric")
+
+
+def test_the_run_tells_how_it_was_made(by_payment: Trained, payments: pd.DataFrame) -> None:
+    params = by_payment.logged.data.params
+
+    assert by_payment.logged.info.status == "FINISHED"
+    assert params["features"] == "payment"
+    assert params["columns"].split(", ") == list(payment_features.COLUMNS)
+    assert (params["trees"], params["threshold"], params["seed"]) == ("10", "0.3", "42")
+    assert (params["data"], params["data_sha256"]) == ("two days", "0" * 64)
+    assert int(params["train_payments"]) + int(params["held_out_payments"]) == len(payments)
+    assert params["train_to"] < params["held_out_from"]
+    assert params["held_out_to"] == payments["trans_date_trans_time"].max()
+
+
+def test_the_run_names_its_data_set(by_payment: Trained) -> None:
+    [entry] = by_payment.logged.inputs.dataset_inputs
+
+    assert entry.dataset.name == "two days"
+    assert entry.dataset.digest
+    assert json.loads(entry.dataset.profile)["num_rows"] == int(by_payment.logged.data.params["train_payments"]) + int(
+        by_payment.logged.data.params["held_out_payments"]
+    )
+
+
+def test_metrics_are_those_of_the_later_payments(by_payment: Trained, payments: pd.DataFrame) -> None:
+    held_out = split(payments).held_out
+    truth = held_out["is_fraud"].to_numpy() == 1
+
+    model = mlflow.sklearn.load_model(str(by_payment.model))
+    found = model.predict_proba(held_out)[:, 1] >= 0.3
+
+    metrics = by_payment.logged.data.metrics
+    assert metrics == by_payment.run.metrics
+    assert metrics["true_positives"] == (found & truth).sum() > 0
+    assert metrics["precision"] == pytest.approx(truth[found].mean())
+    assert metrics["recall"] == pytest.approx(found[truth].mean())
+    assert 0.5 < metrics["average_precision"] < 1
+    assert 0.5 < metrics["roc_auc"] < 1
+
+
+def test_pictures_are_pngs(by_payment: Trained, tmp_path: Path) -> None:
+    folder = mlflow.artifacts.download_artifacts(f"runs:/{by_payment.run.run_id}/plots", dst_path=str(tmp_path))
+    files = sorted(Path(folder).iterdir())
+
+    assert [file.name for file in files] == ["confusion_matrix.png", "precision_recall_curve.png", "roc_curve.png"]
+    assert all(file.read_bytes().startswith(b"\x89PNG") and file.stat().st_size > 5_000 for file in files)
+
+
+def test_the_model_is_registered(by_payment: Trained, by_number: Trained) -> None:
+    client = mlflow.MlflowClient()
+
+    for one in (by_payment, by_number):
+        assert client.get_model_version(NAME, one.run.version).run_id == one.run.run_id
+    assert by_number.run.version != by_payment.run.version
+
+
+def test_the_model_is_stored_without_pickle(by_payment: Trained) -> None:
+    flavor = by_payment.mlmodel["flavors"]["sklearn"]
+
+    assert flavor["serialization_format"] == "skops"
+    assert (by_payment.model / flavor["pickled_model"]).suffix == ".skops"
+    assert not [file for file in by_payment.model.rglob("*") if file.suffix == ".pkl"]
+
+
+def test_requirements_are_pinned_to_what_trained(by_payment: Trained) -> None:
+    lines = (by_payment.model / "requirements.txt").read_text().split()
+
+    assert {"scikit-learn", "imbalanced-learn", "skops", "pandas", "numpy", "mlflow"} <= {
+        line.split("==")[0] for line in lines
+    }
+    assert all(version(line.split("==")[0]) == line.split("==")[1] for line in lines)
+
+
+def test_signature_and_example_name_the_columns_taken(by_payment: Trained, by_number: Trained) -> None:
+    taken = json.loads(by_payment.mlmodel["signature"]["inputs"])
+    example = json.loads((by_payment.model / "input_example.json").read_text())
+
+    assert tuple(column["name"] for column in taken) == payment_features.COLUMNS
+    assert tuple(example["columns"]) == payment_features.COLUMNS
+    assert [column["name"] for column in json.loads(by_number.mlmodel["signature"]["inputs"])] == list(
+        mlflow.sklearn.load_model(str(by_number.model)).feature_names_in_
+    )
+
+
+def test_nobodys_data_is_in_the_model(by_payment: Trained, payments: pd.DataFrame) -> None:
+    files = [file.read_bytes() for file in by_payment.model.rglob("*") if file.is_file()]
+    with ZipFile(by_payment.model / "model.skops") as archive:
+        files += [archive.read(name) for name in archive.namelist()]
+    logged = b"".join(files)
+
+    assert b"category" in logged
+    for column in ("cc_num", "street", "trans_num", "dob"):
+        assert not [value for value in payments[column].astype("str").unique() if value.encode() in logged]
+
+
+def test_a_threshold_travels_with_the_model(by_payment: Trained, by_number: Trained) -> None:
+    assert by_payment.mlmodel["metadata"] == {"threshold": 0.3}
+    assert not by_number.mlmodel.get("metadata")
+
+
+@pytest.mark.parametrize("form", ["by_payment", "by_number"])
+def test_a_process_without_this_project_predicts_the_same(
+    request: pytest.FixtureRequest, payments: pd.DataFrame, tmp_path: Path, form: str
+) -> None:
+    one: Trained = request.getfixturevalue(form)
+    some = payments.head(500)
+    some.to_csv(tmp_path / "payments.csv", index=False)
+
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run(
+        [sys.executable, "-c", STRANGER, f"runs:/{one.run.run_id}/model", "payments.csv", "scores.csv"],
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        timeout=120,
+    )
+
+    scores = pd.read_csv(tmp_path / "scores.csv")
+    model = mlflow.sklearn.load_model(str(one.model))
+    taken = some[list(model.feature_names_in_)]
+    assert scores["fraud"].tolist() == model.predict(taken).tolist()
+    assert np.allclose(scores["probability"], model.predict_proba(taken)[:, 1], rtol=0, atol=1e-12)
+    assert 0 < scores["fraud"].sum() < len(scores)
+
+
+def test_two_versions_of_the_feature_code_live_in_one_process(
+    by_payment: Trained,
+    services: dict[str, str],
+    payments: pd.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    changed = tmp_path / "payment_features.py"
+    text = Path(str(payment_features.__file__)).read_text()
+    changed.write_text(text.replace("EARTH_RADIUS_KM = 6371.0088", "EARTH_RADIUS_KM = 3959.0"))
+    monkeypatch.setattr(payment_features, "__file__", str(changed))
+    newer = trained(payments, tmp_path)
+
+    old, new = (mlflow.sklearn.load_model(str(one.model))[0] for one in (by_payment, newer))
+
+    place = list(old.get_feature_names_out()).index("distance_km")
+    distances = old.transform(payments)[:, place], new.transform(payments)[:, place]
+    assert np.allclose(distances[0] * 3959.0 / 6371.0088, distances[1])
+
+
+def test_too_little_data_leaves_no_run(services: dict[str, str], payments: pd.DataFrame) -> None:
+    with pytest.raises(TrainingError, match="0 frauds and"):
+        train(payments[payments["is_fraud"] == 0], experiment="training of nothing")
+
+    assert mlflow.get_experiment_by_name("training of nothing") is None
+
+
+@pytest.mark.parametrize("threshold", [0, 1, -0.1, float("nan")])
+def test_a_threshold_that_is_no_probability(payments: pd.DataFrame, threshold: float) -> None:
+    with pytest.raises(TrainingError, match="between 0 and 1"):
+        train(payments, threshold=threshold)
+
+
+def test_numbers_with_gaps_are_refused_by_name(payments: pd.DataFrame) -> None:
+    with pytest.raises(TrainingError, match="city_pop has some"):
+        train(payments.assign(city_pop=np.nan), features="numeric")
+
+
+def test_no_address_of_mlflow(payments: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(SettingError, match="MLFLOW_TRACKING_URI is not set"):
+        train(payments)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_mlflow_that_does_not_answer(payments: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:  # bound and not listening: connections are refused
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://someone:secret@127.0.0.1:{taken.getsockname()[1]}")
+
+        with pytest.raises(ModelStoreError, match=r"MLflow at http://127\.0\.0\.1:\d+ .* refused") as raised:
+            train(payments)
+
+    assert "secret" not in str(raised.value)
+
+
+def test_the_command(services: dict[str, str], payments: pd.DataFrame, tmp_path: Path) -> None:
+    file = tmp_path / "payments.csv"
+    payments.to_csv(file)
+    words = ["train", "--csv", str(file), "--experiment", EXPERIMENT, "--name", NAME, "--trees", "5"]
+
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "fraud"), *words], capture_output=True, text=True, timeout=120, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    output = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if not line.startswith("http"))
+    run = mlflow.MlflowClient().get_run(output["run"])
+    assert float(output["recall"]) == pytest.approx(run.data.metrics["recall"], abs=0.0005)
+    assert run.data.params["data_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    # What third parties have to say stays away: two lines, both ours.
+    assert [line.split()[0] for line in done.stderr.splitlines()] == ["training", "MLflow"]
+
+
+def test_the_command_tells_what_is_wrong_in_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "fraud"), "train", "--csv", str(tmp_path / "none.csv")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr == f"fraud: {tmp_path / 'none.csv'}: No such file or directory\n"
