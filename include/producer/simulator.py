@@ -6,10 +6,9 @@ import datetime
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from faker import Faker
 
 from include.errors import SettingError
@@ -25,6 +24,9 @@ from include.producer.spending import (
     Habits,
     make_merchants,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Row = tuple[Any, ...]
 """One payment's values, in the order of COLUMNS."""
@@ -113,6 +115,8 @@ class Simulator:
             if payments is not None
             else self._until(self._start + round(24 * HOUR * (days or 0)))
         )
+        import pandas as pd  # not needed to produce: a quick start
+
         return pd.DataFrame(rows, columns=list(COLUMNS))
 
     def _until(self, end: int) -> list[Row]:

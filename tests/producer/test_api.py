@@ -1,0 +1,264 @@
+"""The payments API as a source, against a real HTTP server on loopback that answers as it is told."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import re
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from include.errors import ProducerError, SettingError
+from include.payments.columns import COLUMNS
+from include.producer.api import ApiPayments
+from include.producer.message import Message
+
+PAYMENT = {
+    "cc_num": "4586834497869073662",
+    "merchant": '"fraud_McDermott, Osinski and Morar"',
+    "category": '"home"',
+    "amt": "16.180",
+    "first": '"Kimberly"',
+    "last": '"Myers"',
+    "gender": '"F"',
+    "street": '"6881 King Isle Suite 228"',
+    "city": '"Higganum"',
+    "state": '"CT"',
+    "zip": "6441",
+    "lat": "41.4682",
+    "long": "-72.5751",
+    "city_pop": "5438",
+    "job": '"Librarian, academic"',
+    "dob": '"1964-11-17"',
+    "trans_num": '"64b632ebfbc52a1075747f9301db22b8"',
+    "merch_lat": "41.581898",
+    "merch_long": "-73.130293",
+    "is_fraud": "0",
+    "current_time": "1730390185811",
+}
+TIMES = {"trans_date_trans_time": '"2024-10-31 15:56:25"', "unix_time": "1730390185811"}
+
+
+@dataclass
+class Answer:
+    body: bytes = b""
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Api:
+    """Gives its answers in turn, the last one for ever; a status of 0 hangs up without an answer."""
+
+    answers: list[Answer] = field(default_factory=list)
+    requests: list[float] = field(default_factory=list)
+    url: str = ""
+
+    def next(self) -> Answer:
+        self.requests.append(time.monotonic())
+        return self.answers[min(len(self.requests), len(self.answers)) - 1]
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    api = Api()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer = api.next()
+            if not answer.status:
+                self.close_connection = True
+                return
+            self.send_response(answer.status)
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(answer.body)))
+            self.end_headers()
+            self.wfile.write(answer.body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        api.url = f"http://127.0.0.1:{server.server_port}/current-transactions"
+        yield api
+        server.shutdown()
+        thread.join()
+
+
+def split(*payments: dict[str, str], index: str = "144842") -> bytes:
+    names = json.dumps(list(payments[0]))
+    rows = ",".join(f"[{', '.join(payment.values())}]" for payment in payments)
+    return f'{{"columns":{names}, "index":[{index}], "data":[{rows}]}}'.encode()
+
+
+def taken(source: ApiPayments, count: int, stop: threading.Event | None = None) -> list[Message]:
+    messages = itertools.chain.from_iterable(source.batches(stop or threading.Event()))
+    return list(itertools.islice(messages, count))
+
+
+def source(api: Api, **options: float) -> ApiPayments:
+    return ApiPayments(api.url, **{"interval": 0.05, "longest_wait": 0.1} | options)  # type: ignore[arg-type]
+
+
+def as_sent(payment: dict[str, str], index: str = "144842") -> bytes:
+    names = json.dumps(list(payment), separators=(",", ":"))
+    return f'{{"columns":{names},"index":[{index}],"data":[[{",".join(payment.values())}]]}}'.encode()
+
+
+def in_order(payment: dict[str, str]) -> dict[str, str]:
+    return {name: payment[name] for name in COLUMNS}
+
+
+def again(number: int) -> dict[str, str]:
+    return PAYMENT | {"trans_num": f'"{number:032x}"'}
+
+
+def test_current_time_becomes_both_times_and_every_value_keeps_its_form(api: Api) -> None:
+    api.answers = [Answer(split(PAYMENT))]
+    [message] = taken(source(api), 1)
+    assert message.value == as_sent(in_order(PAYMENT | TIMES))
+    assert message.key == b"4586834497869073662"
+
+
+@pytest.mark.parametrize("wraps", [1, 2])
+def test_json_inside_a_json_string(api: Api, wraps: int) -> None:
+    body = split(PAYMENT)
+    for _ in range(wraps):
+        body = json.dumps(body.decode()).encode()
+    api.answers = [Answer(body)]
+    [message] = taken(source(api), 1)
+    assert message.value == as_sent(in_order(PAYMENT | TIMES))
+
+
+def test_times_that_are_there_are_left_alone(api: Api) -> None:
+    own = {"trans_date_trans_time": '"2020-01-01 00:00:00"', "unix_time": "1577836800000"}
+    api.answers = [Answer(split(PAYMENT | own))]
+    [message] = taken(source(api), 1)
+    assert message.value == as_sent(in_order(PAYMENT | own))
+
+
+def test_several_rows_unknown_and_missing_columns_and_a_card_as_text(api: Api) -> None:
+    first = {name: value for name, value in PAYMENT.items() if name != "job"} | {"channel": '"web"'}
+    second = first | {"cc_num": '"0377895991033232"', "amt": "1E+2"}
+    api.answers = [Answer(split(first, second, index='7, "b"'))]
+    messages = taken(source(api), 2)
+    expected = [in_order(payment | TIMES | {"job": ""}) for payment in (first, second)]
+    for payment in expected:
+        del payment["job"]
+        payment["channel"] = '"web"'
+    assert [m.value for m in messages] == [as_sent(expected[0], "7"), as_sent(expected[1], '"b"')]
+    assert [m.key for m in messages] == [b"4586834497869073662", b"0377895991033232"]
+
+
+def test_the_interval_is_kept_and_count_ends_it(api: Api) -> None:
+    api.answers = [Answer(split(again(number))) for number in range(4)]
+    messages = list(itertools.chain.from_iterable(source(api, interval=0.2, count=4).batches(threading.Event())))
+    assert len(messages) == 4
+    assert [second - first > 0.15 for first, second in itertools.pairwise(api.requests)] == [True] * 3
+
+
+def test_an_answer_that_is_still_the_same_is_sent_once(api: Api) -> None:
+    same = Answer(split(PAYMENT))
+    api.answers = [same, same, Answer(split(again(2)))]
+    polled = source(api)
+    messages = taken(polled, 2)
+    assert [json.loads(m.value)["data"][0][17] for m in messages] == [PAYMENT["trans_num"].strip('"'), f"{2:032x}"]
+    assert "1 repeated" in polled.info()
+
+
+def test_it_tries_again_after_failures(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    api.answers = [Answer(status=500), Answer(status=503), Answer(status=0), Answer(split(PAYMENT))]
+    polled = source(api)
+    assert len(taken(polled, 1)) == 1
+    assert "3 retries" in polled.info()
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 3
+    assert "500 Internal Server Error; try 2 in" in caplog.messages[0]
+    assert "RemoteProtocolError" in caplog.messages[2]
+
+
+def test_it_tries_again_when_nobody_listens() -> None:
+    polled = ApiPayments("http://127.0.0.1:9/", interval=0.1, longest_wait=0.05)
+    stop = threading.Event()
+    thread = threading.Thread(target=taken, args=(polled, 1, stop))
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not (retried := re.search(r" [1-9]\d* retries", polled.info())) and time.monotonic() < deadline:
+        stop.wait(0.005)
+    stop.set()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert retried
+
+
+def test_it_waits_as_long_as_retry_after_says(api: Api) -> None:
+    api.answers = [Answer(status=429, headers={"Retry-After": "1"}), Answer(split(PAYMENT))]
+    assert len(taken(source(api), 1)) == 1
+    assert 1 <= api.requests[1] - api.requests[0] < 3
+
+
+def test_stop_ends_a_long_wait(api: Api) -> None:
+    api.answers = [Answer(status=429, headers={"Retry-After": "500"})]
+    stop = threading.Event()
+    threading.Timer(0.3, stop.set).start()
+    begin = time.monotonic()
+    assert taken(source(api), 1, stop) == []
+    assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>busy</html>",
+        b'"not json inside"',
+        b'{"error": "late"}',
+        b"[1, 2]",
+        b'{"columns": ["a"], "data": [[1, 2]]}',
+        b'{"columns": ["a"], "data": [[NaN]]}',
+        b'{"columns": ["current_time"], "data": [["soon"]]}',
+        b'{"columns": ["current_time"], "data": [[99999999999999999999]]}',
+        b'{"columns": ["a"], "data": [["\xff"]]}',
+        b"[" * 100_000,
+        split(PAYMENT)[:-20],
+    ],
+)
+def test_malformed_answers_are_counted_and_polling_goes_on(
+    api: Api, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    api.answers = [Answer(body), Answer(split(PAYMENT))]
+    polled = source(api)
+    assert len(taken(polled, 1)) == 1
+    assert "1 malformed" in polled.info()
+    assert "malformed answer 1: " in caplog.text
+
+
+def test_an_answer_without_payments_is_none(api: Api) -> None:
+    api.answers = [Answer(b'{"columns": [], "index": [], "data": []}'), Answer(split(PAYMENT))]
+    polled = source(api)
+    assert len(taken(polled, 1)) == 1
+    assert "0 malformed and 0 repeated" in polled.info()
+
+
+@pytest.mark.parametrize("status", [400, 401, 404])
+def test_a_refused_request_is_an_error_that_hides_the_key(api: Api, status: int) -> None:
+    api.answers = [Answer(status=status)]
+    api.url += "?key=sesame"
+    with pytest.raises(ProducerError, match=f"/current-transactions answers {status} ") as error:
+        taken(source(api), 1)
+    assert "sesame" not in str(error.value)
+    assert len(api.requests) == 1
+
+
+@pytest.mark.parametrize("url", ["", "127.0.0.1:80/x", "ftp://host/x", "http://", "http://host:port/"])
+def test_an_address_that_is_none(url: str) -> None:
+    with pytest.raises(SettingError):
+        ApiPayments(url, interval=1)
