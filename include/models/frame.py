@@ -123,35 +123,44 @@ class _Reader:
         self._names = tuple(names)
         fields = [(f"f{place}", Any, msgspec.UNSET) for place in range(len(names))]
         rename = {f"f{place}": name for place, name in enumerate(names)}
-        self._struct = msgspec.defstruct("Payment", fields, rename=rename, gc=False)
-        self._all = msgspec.json.Decoder(list[self._struct])  # type: ignore[name-defined]
-        self._one = msgspec.json.Decoder(self._struct)
+        try:
+            struct: Any = msgspec.defstruct("Payment", fields, rename=rename, gc=False)
+        except ValueError:
+            # A name with a quotation mark or the like, which msgspec does not take.
+            self._decoders = None
+        else:
+            self._decoders = msgspec.json.Decoder(list[struct]), msgspec.json.Decoder(struct)
 
     def read(self, payments: Sequence[bytes]) -> tuple[list[list[Any]], dict[int, Refusal]]:
         """A list of values a column, `msgspec.UNSET` where a payment has none."""
         refused: dict[int, Refusal] = {}
-        rows: list[Any]
-        try:
-            rows = self._all.decode(b"[" + b",".join(payments) + b"]")
-        except (ValueError, RecursionError):
-            rows = []
+        rows = self._read_all(payments)
         if len(rows) != len(payments):
             rows = [self._read_one(payment, place, refused) for place, payment in enumerate(payments)]
-        values = zip(*map(msgspec.structs.astuple, rows), strict=True)
-        return [list(column) for column in values] or [[] for _ in self._names], refused
+        return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in self._names], refused
 
-    def _read_one(self, payment: bytes, place: int, refused: dict[int, Refusal]) -> Any:
+    def _read_all(self, payments: Sequence[bytes]) -> list[tuple[Any, ...]]:
+        """Nothing where one of them cannot be read in this way."""
+        if self._decoders is None:
+            return []
         try:
-            return self._one.decode(payment)
+            return list(map(msgspec.structs.astuple, self._decoders[0].decode(b"[" + b",".join(payments) + b"]")))
         except (ValueError, RecursionError):
-            pass
+            return []
+
+    def _read_one(self, payment: bytes, place: int, refused: dict[int, Refusal]) -> tuple[Any, ...]:
+        if self._decoders is not None:
+            try:
+                return msgspec.structs.astuple(self._decoders[1].decode(payment))
+            except (ValueError, RecursionError):
+                pass
         try:
             # The standard library reads what msgspec does not: numbers past a float's range, lone surrogates.
             content = json.loads(payment)
-            return self._struct(*(content.get(name, msgspec.UNSET) for name in self._names))
+            return tuple(content.get(name, msgspec.UNSET) for name in self._names)
         except (ValueError, RecursionError, AttributeError):
             refused[place] = Refusal("bad_value", "the payment's values cannot be read")
-            return self._struct()
+            return (msgspec.UNSET,) * len(self._names)
 
 
 def _time_text(milliseconds: Any) -> Any:

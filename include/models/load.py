@@ -74,7 +74,7 @@ def _sklearn(run: ModelRun, folder: Path, description: Description) -> LoadedMod
     def load_model() -> Any:
         from mlflow.sklearn import load_model
 
-        return load_model(str(folder))
+        return load_model(str(folder))  # type: ignore[no-untyped-call]
 
     model = _loaded(run, description, load_model)
     kinds = {column.name: column.kind for column in description.inputs or ()}

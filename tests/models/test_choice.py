@@ -28,10 +28,19 @@ def test_nothing_said_is_no_choice(conf: dict[str, object]) -> None:
 
 @pytest.mark.parametrize(
     "model",
-    ["newest", "LATEST", RUN_ID[:-1], RUN_ID.upper(), "models:/fraud", "models:/fraud/Production", "models:/a:b/1", "runs:/x"],
+    [
+        "newest",
+        "LATEST",
+        RUN_ID[:-1],
+        RUN_ID.upper(),
+        "models:/fraud",
+        "models:/fraud/Production",
+        "models:/a:b/1",
+        "runs:/x",
+    ],
 )
 def test_another_model_is_refused_with_what_is_allowed(model: str) -> None:
-    with pytest.raises(RunConfigurationError, match="latest, previous, an MLflow run id .* models:/name@alias"):
+    with pytest.raises(RunConfigurationError, match=r"latest, previous, an MLflow run id .* models:/name@alias"):
         ModelChoice.parse({"model": model})
     assert not re.search(MODEL_PATTERN, model)
 
@@ -78,6 +87,8 @@ def test_a_hold_that_cannot_be_read_says_how_to_end_it(text: str) -> None:
 
 
 def test_choosing_imports_nothing_heavy() -> None:
-    code = "import sys, include.models.choice; print(sorted({'mlflow', 'pandas', 'numpy', 'sklearn'} & set(sys.modules)))"
+    code = (
+        "import sys, include.models.choice; print(sorted({'mlflow', 'pandas', 'numpy', 'sklearn'} & set(sys.modules)))"
+    )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert ran.stdout.strip() == "[]"

@@ -43,12 +43,14 @@ def test_a_scikit_learn_models_signature_may_name_more_than_it_takes() -> None:
     Description.parse(mlmodel("device", flavor="sklearn")).check_columns(None)
 
 
-@pytest.mark.parametrize(("value", "threshold"), [(None, None), (0.5, None), ("0.5", None), (0.3, 0.3), ("1e-3", 0.001)])
+@pytest.mark.parametrize(
+    ("value", "threshold"), [(None, None), (0.5, None), ("0.5", None), (0.3, 0.3), ("1e-3", 0.001)]
+)
 def test_thresholds(value: object, threshold: float | None) -> None:
     assert parse_threshold(value, "here") == threshold
 
 
 @pytest.mark.parametrize("value", ["high", 0, 1, 1.5, -0.1, "nan", [0.3]])
 def test_a_threshold_that_is_no_probability_is_refused(value: object) -> None:
-    with pytest.raises(ModelError, match="threshold .* in here"):
+    with pytest.raises(ModelError, match=r"threshold .* in here"):
         parse_threshold(value, "here")

@@ -51,7 +51,10 @@ def test_what_an_extra_adds_is_needed_too() -> None:
 @pytest.mark.parametrize(
     ("text", "lines"),
     [
-        ("dependencies:\n- python=3.9\n- pytorch=2\n- pip:\n  - mlflow\n  - cloudpickle==2.0\n", ["mlflow", "cloudpickle==2.0"]),
+        (
+            "dependencies:\n- python=3.9\n- pytorch=2\n- pip:\n  - mlflow\n  - cloudpickle==2.0\n",
+            ["mlflow", "cloudpickle==2.0"],
+        ),
         ("dependencies:\n- python=3.9\n", []),
         ("", []),
         ("- no\n- mapping\n", []),

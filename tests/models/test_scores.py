@@ -13,7 +13,8 @@ from include.models.scores import from_output, labels
 @pytest.mark.parametrize(
     "values",
     [
-        [0, 1, 1], [False, True, True], [0.0, 1.0, 1.0], ["0", "1", "1"], ["0.0", "1.0", "1.0"], ["False", "True", "true"],
+        [0, 1, 1], [False, True, True], [0.0, 1.0, 1.0], ["0", "1", "1"], ["0.0", "1.0", "1.0"],
+        ["False", "True", "true"],
         np.array([0, 1, 1], dtype=np.uint8), pd.Series([0, 1, 1]), np.array([0, 1, True], dtype=object),
     ],
 )  # fmt: skip

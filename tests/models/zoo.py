@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import numpy as np
 import pandas as pd
 from imblearn.over_sampling import SMOTE
 from imblearn.pipeline import Pipeline as ImbalancedPipeline
-from mlflow.models import infer_signature
+from mlflow.models import ModelSignature, infer_signature
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.preprocessing import StandardScaler
 
@@ -25,8 +28,8 @@ REQUIREMENTS = ["scikit-learn"]
 def payment(**changes: Any) -> dict[str, Any]:
     """As it is on the topic, but for `changes`; a change to `...` takes the column away."""
     values = (
-        "2024-10-31 15:56:25", 377895991033232, "fraud_McDermott, Osinski and Morar", "home", 16.18, "Kim", "Myers", "F",
-        "6881 King Isle", "Higganum", "CT", 6441, 41.4682, -72.5751, 5438, "Librarian, academic", "1964-11-17",
+        "2024-10-31 15:56:25", 377895991033232, "fraud_McDermott, Osinski and Morar", "home", 16.18, "Kim", "Myers",
+        "F", "6881 King Isle", "Higganum", "CT", 6441, 41.4682, -72.5751, 5438, "Librarian, academic", "1964-11-17",
         "64b632ebfbc52a1075747f9301db22b8", 1730390185811, 41.581898, -73.130293, None,
     )  # fmt: skip
     whole = {**dict(zip(COLUMNS, values, strict=True)), **changes}
@@ -63,33 +66,41 @@ def seed_pipeline(trees: int = 15) -> ImbalancedPipeline:
 
 def save_seed_model(folder: Path) -> Path:
     """The seed project's form: cloudpickle, a signature of all 21 columns, a pipeline that takes the numeric ones."""
-    frame, fraud = history()
-    mlflow.sklearn.save_model(
-        seed_pipeline(),
-        folder,
-        signature=infer_signature(frame, fraud),
-        serialization_format="cloudpickle",
-        pip_requirements=REQUIREMENTS,
-    )
-    return folder
+    return save_sklearn(folder, seed_pipeline(), signature=signature())
 
 
 def save_sklearn(folder: Path, model: Any, **options: Any) -> Path:
     options = {"serialization_format": "cloudpickle", "pip_requirements": REQUIREMENTS, **options}
-    mlflow.sklearn.save_model(model, folder, **options)
+    with _quiet():
+        mlflow.sklearn.save_model(model, folder, **options)
     return folder
 
 
-def save_pyfunc(folder: Path, model: mlflow.pyfunc.PythonModel, columns: list[str], **options: Any) -> Path:
+def save_pyfunc(folder: Path, model: mlflow.pyfunc.PythonModel, columns: list[str]) -> Path:
+    """`columns` of the signature; with none there is no signature."""
+    with _quiet():
+        mlflow.pyfunc.save_model(
+            folder,
+            python_model=model,
+            signature=signature(*columns) if columns else None,
+            pip_requirements=REQUIREMENTS,
+        )
+    return folder
+
+
+def signature(*columns: str) -> ModelSignature:
+    """Of some columns, or of all 21."""
     frame, fraud = history()
-    mlflow.pyfunc.save_model(
-        folder,
-        python_model=model,
-        signature=infer_signature(frame[columns], fraud),
-        pip_requirements=REQUIREMENTS,
-        **options,
-    )
-    return folder
+    with _quiet():
+        return infer_signature(frame[list(columns) or list(frame)], fraud)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """MLflow advises on signatures, examples and pickles whoever saves a model."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def run_of(threshold: float | None = None, **changes: Any) -> ModelRun:
