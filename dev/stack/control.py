@@ -55,6 +55,8 @@ class Stack:
         names = select(only)
         if self.home.supervisor():
             return False
+        if self._child:
+            self._child.wait()
         for folder in (self.home.path, self.home.logs, self.home.run):
             folder.mkdir(parents=True, exist_ok=True)
         progress, errors = self.home.log("stack"), self.home.run / "error"

@@ -12,10 +12,12 @@ DEFAULTS = {"EMAIL_RECIPIENT": "analysts@example.com", "FRAUD_OPERATORS_EMAIL": 
 
 
 def product_settings() -> dict[str, str]:
-    given = {**dotenv_values(ROOT / ".env"), **os.environ}
+    given = {**dotenv_values(os.environ.get("FRAUD_STACK_ENV_FILE", ROOT / ".env")), **os.environ}
     ours = {
         name: value
         for name, value in given.items()
-        if value and (name == "EMAIL_RECIPIENT" or name.startswith("FRAUD_")) and not name.startswith("FRAUD_STACK_")
+        if value
+        and (name == "EMAIL_RECIPIENT" or name.startswith("FRAUD_"))
+        and not name.startswith(("FRAUD_STACK_", "FRAUD_TEST_"))
     }
     return DEFAULTS | ours

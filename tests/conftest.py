@@ -1,0 +1,94 @@
+"""What all tests share. They see nothing of the developer's environment; the stack starts when a test asks for it."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOREIGN = ("AIRFLOW", "AWS_", "EMAIL_RECIPIENT", "FRAUD_", "KAFKA_", "MLFLOW_")
+
+for name in [name for name in os.environ if name.startswith(FOREIGN) and name != "FRAUD_TEST_STACK"]:
+    del os.environ[name]
+os.environ |= {
+    # Before the first import of Airflow, which would write a configuration into the developer's home.
+    "AIRFLOW_HOME": str(ROOT / ".pytest_cache" / "airflow"),
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "FRAUD_STACK_ENV_FILE": os.devnull,
+}
+
+from confluent_kafka.cimpl import NewTopic  # noqa: E402
+
+from dev.stack import Stack  # noqa: E402
+from dev.stack.kafka import admin  # noqa: E402
+from tests.support.live_stack import LiveStack  # noqa: E402
+from tests.support.mail import Inbox  # noqa: E402
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "stack" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.stack)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
+    """The whole stack, once a session. FRAUD_TEST_STACK=<home> takes one that runs already instead."""
+    running = os.environ.get("FRAUD_TEST_STACK")
+    own = Stack(running or tmp_path_factory.mktemp("stack"))
+    if not running:
+        own.up(leave=False)
+    try:
+        live = LiveStack(own)
+        yield live
+        live.close()
+    finally:
+        if not running:
+            own.down()
+
+
+@pytest.fixture(scope="session")
+def services(stack: LiveStack) -> LiveStack:
+    """The same stack, for tests that need Kafka, MLflow, S3 or mail but not Airflow."""
+    return stack
+
+
+@pytest.fixture
+def service_environment(services: LiveStack, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The environment in which MLflow, boto3 and Airflow's connections find the stack, set for this test."""
+    wanted = {
+        name: value
+        for name, value in services.env.items()
+        if name.startswith(("AWS_", "MLFLOW_", "KAFKA_", "AIRFLOW_CONN_"))
+    }
+    for name, value in wanted.items():
+        monkeypatch.setenv(name, value)
+    return wanted
+
+
+@pytest.fixture
+def topics(services: LiveStack) -> Iterator[Callable[..., str]]:
+    """Makes topics with a name of their own, and deletes them when the test ends."""
+    client = admin({"bootstrap.servers": services.bootstrap_servers})
+    made: list[str] = []
+
+    def create(partitions: int = 1, prefix: str = "test", **configuration: str) -> str:
+        name = f"{prefix}_{uuid.uuid4().hex[:10]}"
+        client.create_topics([NewTopic(name, partitions, 1, config=configuration)])[name].result(timeout=30)
+        made.append(name)
+        return name
+
+    yield create
+    if made:
+        for future in client.delete_topics(made).values():
+            future.result(timeout=30)
+
+
+@pytest.fixture
+def inbox(services: LiveStack) -> Inbox:
+    """The mail that comes in during this test."""
+    return Inbox(services.maildir)

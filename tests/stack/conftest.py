@@ -1,0 +1,18 @@
+"""Small stacks of a few parts each, in homes of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dev.stack import Stack
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Stack]:
+    """A stack that is not up; whatever the test started in its home is ended."""
+    stack = Stack(tmp_path / "home")
+    yield stack
+    stack.down()

@@ -1,0 +1,192 @@
+"""Starting and stopping: nothing is lost and no process is left, whatever ends the stack."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from confluent_kafka import Consumer, Producer
+
+from dev.stack import Stack, StackError, processes
+from dev.stack.home import Home
+
+ROOT = Path(__file__).parents[2]
+
+
+def cli(*words: str, home: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dev.stack", *words, "--home", str(home)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.1)
+
+
+def test_up_status_down_and_up_again_keeps_messages(small: Stack) -> None:
+    home = small.home.path
+    up = cli("up", "--only", "kafka,mail", home=home)
+    assert up.returncode == 0, up.stderr
+    assert [line.split()[0] for line in up.stdout.splitlines() if line.endswith(" s")] == ["mail", "kafka"]
+    assert stat.S_IMODE((home / "stack.env").stat().st_mode) == 0o600
+    assert "already up" in cli("up", home=home).stdout
+
+    status = cli("status", home=home)
+    assert status.returncode == 0
+    rows = [line.split() for line in status.stdout.splitlines()]
+    assert [(row[0], row[1]) for row in rows[1:]] == [("kafka", "up"), ("mail", "up")]
+    servers = small.env["KAFKA_BOOTSTRAP_SERVERS"]
+    assert rows[1][3] == servers
+    producer = Producer({"bootstrap.servers": servers})
+    producer.produce("topic_1", b"kept")
+    assert producer.flush(20) == 0
+
+    assert cli("down", home=home).stdout == "down\n"
+    assert processes.find(Home(home)) == []
+    assert not (home / "stack.env").exists()
+    assert cli("status", home=home).returncode == 3
+
+    assert cli("up", "--only", "kafka", home=home).returncode == 0
+    assert small.env["KAFKA_BOOTSTRAP_SERVERS"] == servers
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": "test", "auto.offset.reset": "earliest"})
+    try:
+        consumer.subscribe(["topic_1"])
+        message = consumer.poll(30)
+        assert message is not None
+        assert message.value() == b"kept"
+    finally:
+        consumer.close()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_every_process(small: Stack, ending: signal.Signals) -> None:
+    command = [sys.executable, "-m", "dev.stack", "run", "--only", "postgres,mail", "--home", str(small.home.path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as supervisor:
+        wait_until(small.is_up)
+        assert len(processes.find(small.home)) > 2
+        supervisor.send_signal(ending)
+        assert supervisor.wait(30) == 0
+    assert processes.find(small.home) == []
+
+
+def test_a_signal_during_the_start_ends_every_process(small: Stack) -> None:
+    command = [sys.executable, "-m", "dev.stack", "run", "--only", "postgres,s3,mail", "--home", str(small.home.path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as supervisor:
+        wait_until(lambda: bool(processes.find(small.home)))
+        assert not small.is_up()
+        supervisor.terminate()
+        assert supervisor.wait(30) == 0
+    assert processes.find(small.home) == []
+
+
+def test_the_death_of_its_parent_ends_every_process(small: Stack) -> None:
+    code = "import sys, time; from dev.stack import Stack; Stack(sys.argv[1]).up(['mail'], leave=False); time.sleep(99)"
+    with subprocess.Popen([sys.executable, "-c", code, str(small.home.path)], cwd=ROOT) as parent:
+        wait_until(small.is_up)
+        parent.kill()
+    wait_until(lambda: small.home.supervisor() is None)
+    assert processes.find(small.home) == []
+
+
+def test_what_a_killed_supervisor_leaves_is_ended_by_down_and_by_up(small: Stack) -> None:
+    small.up(["postgres", "mail"])
+    old = kill_supervisor(small)
+    assert {row.state for row in small.status()} == {"orphan"}
+    assert small.up(["mail"])
+    assert not any(process.is_running() for process in old)
+
+    kill_supervisor(small)
+    assert small.down() == 1
+    assert processes.find(small.home) == []
+
+
+def kill_supervisor(stack: Stack) -> list[psutil.Process]:
+    supervisor = psutil.Process(stack.home.supervisor())
+    supervisor.kill()
+    wait_until(lambda: stack.home.supervisor() is None)
+    left = processes.find(stack.home)
+    assert left
+    return left
+
+
+def test_a_part_that_dies_is_named_and_can_be_started_again(small: Stack) -> None:
+    small.up(["mail", "postgres"])
+    small.kill("mail")
+    shown = cli("status", home=small.home.path)
+    assert shown.returncode == 1
+    assert [line.split()[1] for line in shown.stdout.splitlines() if line.startswith("mail")] == ["dead"]
+    log = small.home.log("mail")
+    assert f"mail: died with exit code -9; log: {log}" in small.home.log("stack").read_text()
+
+    assert cli("start", "mail", home=small.home.path).returncode == 0
+    small.stop("postgres")
+    assert {row.name: row.state for row in small.status()} == {"mail": "up", "postgres": "stopped"}
+
+
+def test_a_taken_port_gives_one_line_and_leaves_nothing(small: Stack) -> None:
+    small.up(["mail"])
+    port = int(small.status()[0].address.rpartition(":")[2])
+    small.down()
+    with socket.create_server(("127.0.0.1", port)):
+        up = cli("up", "--only", "mail,postgres", home=small.home.path)
+    assert up.returncode == 1
+    assert up.stdout == ""
+    assert up.stderr.splitlines() == [
+        f"mail: port 127.0.0.1:{port} is taken by another process: free it, or change smtp in "
+        f"{small.home.path / 'ports.json'}; log: {small.home.log('mail')}"
+    ]
+    assert processes.find(small.home) == []
+
+
+def test_a_part_that_fails_at_its_start_gives_one_line_and_leaves_nothing(small: Stack) -> None:
+    small.up(["postgres"])
+    small.down()
+    (small.home.path / "postgres" / "data" / "PG_VERSION").write_text("9\n")
+    with pytest.raises(StackError) as raised:
+        small.up(["postgres", "mail"])
+    assert str(raised.value).startswith("postgres: ended at once with exit code 1 (")
+    assert str(raised.value).endswith(f"; log: {small.home.log('postgres')}")
+    assert processes.find(small.home) == []
+
+
+def test_a_full_disk_gives_one_line(small: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dev.stack.home.LEAST_FREE_BYTES", 2**62)
+    with pytest.raises(StackError, match=r"^disk: [\d.]+ GB free at .*, the stack needs"):
+        small.home.create(["one"])
+
+
+def test_a_folder_that_cannot_be_written_gives_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    shown = cli("up", "--only", "mail", home=tmp_path / "file" / "home")
+    assert shown.returncode == 1
+    assert len(shown.stderr.splitlines()) == 1
+    assert "Not a directory" in shown.stderr
+
+
+def test_an_unknown_part_gives_one_line(small: Stack) -> None:
+    shown = cli("up", "--only", "kafak", home=small.home.path)
+    assert shown.returncode == 1
+    assert shown.stderr.startswith("kafak: no such part; there are postgres, s3, kafka, ")
+
+
+def test_two_stacks_run_side_by_side(small: Stack, tmp_path: Path) -> None:
+    other = Stack(tmp_path / "other")
+    try:
+        small.up(["mail", "postgres"])
+        other.up(["mail", "postgres"])
+        assert not {row.address for row in small.status()} & {row.address for row in other.status()}
+        small.down()
+        assert {row.state for row in other.status()} == {"up"}
+        assert all(psutil.pid_exists(row.pid) for row in other.status() if row.pid)
+    finally:
+        other.down()

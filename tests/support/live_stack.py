@@ -1,0 +1,48 @@
+"""The running stack, as tests see it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from dev.stack import Stack
+from tests.support.airflow_client import AirflowClient
+
+
+class LiveStack:
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self.home = stack.home.path
+        self.env = stack.env
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return self.env["KAFKA_BOOTSTRAP_SERVERS"]
+
+    @property
+    def mlflow_uri(self) -> str:
+        return self.env["MLFLOW_TRACKING_URI"]
+
+    @property
+    def maildir(self) -> Path:
+        return Path(self.env["MAILDIR"])
+
+    @cached_property
+    def airflow(self) -> AirflowClient:
+        return AirflowClient(self.env["AIRFLOW_URL"], self.env["AIRFLOW_USERNAME"], self.env["AIRFLOW_PASSWORD"])
+
+    def start(self, part: str) -> None:
+        self._stack.start(part)
+
+    def stop(self, part: str) -> None:
+        self._stack.stop(part)
+
+    def kill(self, part: str) -> None:
+        self._stack.kill(part)
+
+    def pid(self, part: str) -> int:
+        return next(row.pid for row in self._stack.status() if row.name == part and row.pid)
+
+    def close(self) -> None:
+        if "airflow" in self.__dict__:
+            self.airflow.close()
