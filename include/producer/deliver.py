@@ -101,8 +101,8 @@ class KafkaDelivery:
         while len(self._producer) and time.monotonic() < deadline:
             self._producer.flush(0.5)
         if len(self._producer):
-            last = explanation(self._errors[-1], self._client) if self._errors else "no reason known"
-            self._reason = self._reason or f"no answer within {self._flush_seconds:g} s ({last})"
+            last = f" ({explanation(self._errors[-1], self._client)})" if self._errors else ""
+            self._reason = self._reason or f"the broker did not answer within {self._flush_seconds:g} s{last}"
             # Each purged one reports itself as failed.
             self._producer.purge()
             self._producer.flush(1)
