@@ -37,13 +37,14 @@ class Failure:
 
 @dataclass(frozen=True)
 class Incident:
-    """The same thing failing since `since`. `map_index`: which of a mapped task's instances failed last."""
+    """The same thing failing since `since`. `run_id` and `map_index`: where it failed last."""
 
     cause: str
     since: datetime
     last: datetime
     failures: int = 1
     told: datetime | None = None
+    run_id: str = ""
     map_index: int = -1
 
     def is_due(self, reminder: timedelta) -> bool:
@@ -57,12 +58,16 @@ class Incidents:
     def add(self, failure: Failure, *, quiet: timedelta | None = None) -> Incident:
         """The incident that this failure belongs to, itself counted. After `quiet` without one, an incident is over."""
         known = self._read(failure.what)
-        if known is None or known.cause != failure.cause or (quiet is not None and failure.at - known.last > quiet):
-            incident = Incident(failure.cause, failure.at, failure.at, map_index=failure.map_index)
-        else:
-            incident = replace(known, last=failure.at, failures=known.failures + 1, map_index=failure.map_index)
+        incident = Incident(failure.cause, failure.at, failure.at, run_id=failure.run_id, map_index=failure.map_index)
+        if known is not None and known.cause == failure.cause and (quiet is None or failure.at - known.last <= quiet):
+            incident = replace(incident, since=known.since, failures=known.failures + 1, told=known.told)
         self._write(failure.what, incident)
         return incident
+
+    def has(self, what: str, run_id: str) -> bool:
+        """Whether its failure in this run was counted already."""
+        known = self._read(what)
+        return known is not None and known.run_id == run_id
 
     def told(self, failure: Failure, incident: Incident) -> None:
         """To be called once a mail server has accepted the mail."""
@@ -91,7 +96,7 @@ class Incidents:
 def describe(error: BaseException | str | None) -> tuple[str, str]:
     """Cause and detail. Only this product's own errors are quoted: the text of a foreign one may hold payment data."""
     if not isinstance(error, BaseException):
-        return "TaskDied", "its process was killed, or its worker was lost"
+        return "TaskDied", "its process was killed (out of memory?), or its worker was lost"
     seen: BaseException | None = error
     while seen is not None and not isinstance(seen, FraudError):
         seen = seen.__cause__

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import gettempdir
@@ -36,7 +37,9 @@ _LATE_NEXT = "Payments wait on the topic meanwhile. The next run starts when thi
 
 
 class IncidentNotifier(SmtpNotifier):
-    """For `on_failure_callback` of a task: Airflow calls that after the last try only.
+    """For `on_failure_callback` of the tasks, which Airflow calls after the last try only, and of the DAG.
+
+    A task whose process is killed, and a run that takes too long, have no other callback than the DAG's.
 
     No part of its mail is a template: what an error says must not run as Jinja.
     """
@@ -47,8 +50,14 @@ class IncidentNotifier(SmtpNotifier):
         super().__init__(to=[], **kwargs)
 
     def notify(self, context: Context) -> None:
-        settings, failure = Settings.from_environment(), _task_failure(context)
+        settings = Settings.from_environment()
         incidents = _incidents(settings)
+        if "reason" in context:
+            failure = _run_failure(context)
+            if incidents.has(failure.what, failure.run_id):
+                return
+        else:
+            failure = _task_failure(context)
         incident = incidents.add(failure)
         if self._is_due(failure, incident, settings, _TASK_NEXT):
             super().notify(context)
@@ -107,7 +116,7 @@ async def late_run(context: dict[str, Any]) -> None:
 
 
 def late_run_alert(settings: Settings) -> DeadlineAlert | None:
-    """None under `airflow dags test`: Airflow 3.3.2 looks the alert up by an id that only a stored DAG has, and fails."""
+    """None under `airflow dags test`: Airflow 3.3.2 looks the alert up by an id that only a stored DAG has."""
     if sys.argv[1:3] == ["dags", "test"]:
         return None
     return DeadlineAlert(
@@ -140,19 +149,35 @@ def _task_failure(context: Context) -> Failure:
     )
 
 
+def _run_failure(context: Mapping[str, Any]) -> Failure:
+    """The DAG's callback knows a task that failed, or not even that."""
+    cause, detail = describe(None)
+    if context["reason"] == "timed_out":
+        cause, detail = "RunTimedOut", "the run took longer than its dagrun_timeout and was ended"
+    ti = context.get("ti")
+    if ti is not None:
+        return Failure(ti.task_id, cause, detail, ti.dag_id, ti.run_id, ti.log_url, datetime.now(UTC), ti.try_number)
+    dag_id, run_id = context["dag"].dag_id, context["run_id"]
+    return Failure("run", cause, detail, dag_id, run_id, _run_url(dag_id, run_id), datetime.now(UTC))
+
+
 def _late_run(context: dict[str, Any], settings: Settings) -> Failure:
     run = context["dag_run"]
     dag_id, run_id = run["dag_id"], run["dag_run_id"]
-    base_url = conf.get("api", "base_url", fallback="http://localhost:8080/").rstrip("/")
     return Failure(
         LATE,
         "Late",
         f"not done {settings.late_minutes:g} minutes after it was queued",
         dag_id,
         run_id,
-        f"{base_url}/dags/{quote(dag_id)}/runs/{quote(run_id)}",
+        _run_url(dag_id, run_id),
         datetime.now(UTC),
     )
+
+
+def _run_url(dag_id: str, run_id: str) -> str:
+    base_url = conf.get("api", "base_url", fallback="http://localhost:8080/").rstrip("/")
+    return f"{base_url}/dags/{quote(dag_id)}/runs/{quote(run_id)}"
 
 
 def _map_index(ti: Any) -> int:

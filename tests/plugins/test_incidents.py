@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
 
 from fraud_scoring import incidents
@@ -177,10 +178,34 @@ def test_what_an_error_says_is_no_template_and_no_markup(mail_server: StartServe
     assert "{{ 7 * 7 }} &lt;script&gt;" in body(inbox.messages[0])
 
 
-def test_a_task_that_was_killed_has_no_exception(mail_server: StartServer) -> None:
+def fail_run(reason: str = "task_failure", **task: Any) -> None:
+    """The DAG's own callback."""
+    IncidentNotifier()({"ti": TaskInstance(**task), "reason": reason})
+
+
+def test_a_task_that_was_killed_is_told_by_its_run(mail_server: StartServer) -> None:
     inbox = mail_server()
-    fail(None)
-    assert "publish failed: TaskDied, its process was killed" in inbox.messages[0]["Subject"]
+    fail_run()
+    fail_run(run_id="the next one")
+    (message,) = inbox.messages
+    assert message["Subject"].startswith("score_payments: publish failed: TaskDied, its process was killed")
+
+
+def test_a_run_is_silent_about_a_task_that_has_spoken(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    fail(BROKER_DOWN)
+    fail_run()
+    assert len(inbox.messages) == 1
+    fail(BROKER_DOWN, minutes=400)
+    assert "2 times so far" in body(inbox.messages[1])
+
+
+def test_a_run_that_took_too_long_says_so_even_of_no_task(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    IncidentNotifier()({"dag": DAG("score_payments"), "run_id": "manual 1", "reason": "timed_out"})
+    (message,) = inbox.messages
+    assert message["Subject"].startswith("score_payments: run failed: RunTimedOut, the run took longer")
+    assert "/dags/score_payments/runs/manual%201" in body(message)
 
 
 def test_without_operators_nothing_is_sent_and_nothing_breaks(
@@ -238,6 +263,7 @@ def test_a_run_that_is_late_after_hours_of_quiet_is_news(mail_server: StartServe
 
 def test_the_deadline_names_a_function_that_the_triggerer_can_import() -> None:
     alert = late_run_alert(Settings(late_minutes=7))
+    assert alert is not None
     assert alert.interval == timedelta(minutes=7)
     assert alert.callback.path == "fraud_scoring.incidents.late_run"
     assert json.loads(json.dumps(alert.callback.kwargs)) == {}
