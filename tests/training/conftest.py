@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pandas as pd
 import pytest
 
-from dev.stack import Stack
 from include.producer.simulator import Simulator
+from tests.support.live_stack import LiveStack
 
 
 @pytest.fixture(scope="session")
@@ -16,10 +16,10 @@ def payments() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def services(stack: Stack) -> Iterator[dict[str, str]]:
+def tracking_server(services: LiveStack) -> Iterator[dict[str, str]]:
     """The environment in which MLflow and its artifacts on S3 are found."""
     names = ("MLFLOW_TRACKING_URI", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL_S3")
-    environment = {name: value for name, value in stack.env.items() if name in names or name.endswith("_REGION")}
+    environment = {name: value for name, value in services.env.items() if name in names or name.endswith("_REGION")}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)

@@ -61,7 +61,7 @@ def trained(payments: pd.DataFrame, folder: Path, **choices: Any) -> Trained:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _leaves_nothing(services: dict[str, str]) -> Iterator[None]:
+def _leaves_nothing(tracking_server: dict[str, str]) -> Iterator[None]:
     """Other tests of the session ask for the latest model."""
     yield
     client = mlflow.MlflowClient()
@@ -70,13 +70,17 @@ def _leaves_nothing(services: dict[str, str]) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def by_payment(services: dict[str, str], payments: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def by_payment(
+    tracking_server: dict[str, str], payments: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory
+) -> Trained:
     source = Source("two days", "0" * 64)
     return trained(payments, tmp_path_factory.mktemp("payment"), threshold=0.3, source=source)
 
 
 @pytest.fixture(scope="module")
-def by_number(services: dict[str, str], payments: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def by_number(
+    tracking_server: dict[str, str], payments: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory
+) -> Trained:
     return trained(payments, tmp_path_factory.mktemp("numeric"), features="numeric")
 
 
@@ -206,7 +210,7 @@ def test_a_process_without_this_project_predicts_the_same(
 
 def test_two_versions_of_the_feature_code_live_in_one_process(
     by_payment: Trained,
-    services: dict[str, str],
+    tracking_server: dict[str, str],
     payments: pd.DataFrame,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -224,7 +228,7 @@ def test_two_versions_of_the_feature_code_live_in_one_process(
     assert np.allclose(distances[0] * 3959.0 / 6371.0088, distances[1])
 
 
-def test_too_little_data_leaves_no_run(services: dict[str, str], payments: pd.DataFrame) -> None:
+def test_too_little_data_leaves_no_run(tracking_server: dict[str, str], payments: pd.DataFrame) -> None:
     with pytest.raises(TrainingError, match="0 frauds and"):
         train(payments[payments["is_fraud"] == 0], experiment="training of nothing")
 
@@ -263,7 +267,7 @@ def test_an_mlflow_that_does_not_answer(payments: pd.DataFrame, monkeypatch: pyt
     assert "secret" not in str(raised.value)
 
 
-def test_the_command(services: dict[str, str], payments: pd.DataFrame, tmp_path: Path) -> None:
+def test_the_command(tracking_server: dict[str, str], payments: pd.DataFrame, tmp_path: Path) -> None:
     file = tmp_path / "payments.csv"
     payments.to_csv(file)
     words = ["train", "--csv", str(file), "--experiment", EXPERIMENT, "--name", NAME, "--trees", "5"]
