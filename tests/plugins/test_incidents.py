@@ -202,7 +202,7 @@ def test_a_run_is_silent_about_a_task_that_has_spoken(mail_server: StartServer) 
 
 def test_a_run_that_took_too_long_says_so_even_of_no_task(mail_server: StartServer) -> None:
     inbox = mail_server()
-    IncidentNotifier()({"dag": DAG("score_payments"), "run_id": "manual 1", "reason": "timed_out"})
+    IncidentNotifier()({"dag": DAG("score_payments", schedule=None), "run_id": "manual 1", "reason": "timed_out"})
     (message,) = inbox.messages
     assert message["Subject"].startswith("score_payments: run failed: RunTimedOut, the run took longer")
     assert "/dags/score_payments/runs/manual%201" in body(message)
