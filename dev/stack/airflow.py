@@ -93,7 +93,6 @@ def environment(home: Home) -> dict[str, str]:
         "CORE__DAGS_ARE_PAUSED_AT_CREATION": True,
         "CORE__FERNET_KEY": base64.urlsafe_b64encode(bytes.fromhex(home.secret("fernet"))).decode(),
         "CORE__EXECUTION_API_SERVER_URL": f"{api}/execution/",
-        "CORE__AUTH_MANAGER": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
         "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": f"{folder}/passwords.json",
         "DATABASE__SQL_ALCHEMY_CONN": postgres.url(home, "airflow"),

@@ -57,8 +57,7 @@ class Stack:
             return False
         if self._child:
             self._child.wait()
-        for folder in (self.home.path, self.home.logs, self.home.run):
-            folder.mkdir(parents=True, exist_ok=True)
+        self.home.make_folders()
         progress, errors = self.home.log("stack"), self.home.run / "error"
         with progress.open("ab") as output, errors.open("wb") as error_output:
             begin = output.tell()

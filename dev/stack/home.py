@@ -10,7 +10,8 @@ import secrets
 import shlex
 import shutil
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,23 +33,29 @@ class Home:
         self._ports: dict[str, int] = {}
         self._secrets: dict[str, str] = {}
 
-    def create(self, port_names: Iterable[str]) -> None:
-        """Make the folder and choose what is chosen once: a port for each name, every secret."""
-        try:
+    def make_folders(self) -> None:
+        with self._told_in_one_line():
             for folder in (self.path, self.logs, self.run):
                 folder.mkdir(parents=True, exist_ok=True)
             self.path.chmod(0o700)
-            free = shutil.disk_usage(self.path).free
-            if free < LEAST_FREE_BYTES:
-                raise StackError(
-                    "disk", f"{free / 1024**3:.1f} GB free at {self.path}, the stack needs 2 GB", self.log("stack")
-                )
+
+    def create(self, port_names: Iterable[str]) -> None:
+        """Make the folder and choose what is chosen once: a port for each name, every secret."""
+        self.make_folders()
+        free = shutil.disk_usage(self.path).free
+        if free < LEAST_FREE_BYTES:
+            need = f"{LEAST_FREE_BYTES / 1024**3:.0f} GB"
+            raise StackError("disk", f"{free / 1024**3:.1f} GB free at {self.path}, the stack needs {need}")
+        with self._told_in_one_line():
             self._ports = self._kept("ports.json", dict.fromkeys(port_names, 0))
             self._secrets = self._kept("secrets.json", {name: secrets.token_hex(32) for name in SECRETS})
+
+    @contextmanager
+    def _told_in_one_line(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
-            raise StackError(
-                "disk", f"cannot write {error.filename or self.path}: {error.strerror}", self.log("stack")
-            ) from error
+            raise StackError("disk", f"cannot write {error.filename or self.path}: {error.strerror}") from error
 
     def _kept(self, name: str, fresh: dict[str, Any]) -> dict[str, Any]:
         path = self.path / name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
@@ -79,8 +80,9 @@ class Kafka(Part):
                     break
                 except Exception as error:
                     if attempt == 3:
-                        problem = f"Apache Kafka {VERSION} could not be downloaded to {cache}: {error}".splitlines()[0]
-                        raise StackError(self.name, f"{problem}; is the network up?", home.log(self.name)) from error
+                        home.log(self.name).write_text(traceback.format_exc())
+                        problem = f"Apache Kafka {VERSION} could not be downloaded to {cache} ({type(error).__name__})"
+                        raise StackError(self.name, f"{problem}: is the network up?", home.log(self.name)) from error
             marker.touch()
 
     def _java(self) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dev.stack.errors import StackError
-from dev.stack.home import Home
+from dev.stack.home import LOOPBACK, Home
 from dev.stack.processes import mark
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +21,12 @@ Say = Callable[[str], None]
 
 # What a caller's shell may hold for other servers must not reach the stack's.
 _FOREIGN = ("AIRFLOW", "AWS_", "KAFKA_", "MLFLOW_", "PG", "WEED_", "JAVA_", "JDK_", "CLASSPATH", "PYTHON")
+
+
+def without_proxy() -> dict[str, str]:
+    """A caller's proxy must not be asked for what is on loopback."""
+    value = ",".join(filter(None, (os.environ.get("no_proxy", os.environ.get("NO_PROXY", "")), LOOPBACK, "localhost")))
+    return {"no_proxy": value, "NO_PROXY": value}
 
 
 class Part:

@@ -17,7 +17,7 @@ from typing import IO, Any
 from dev.stack import processes
 from dev.stack.errors import StackError
 from dev.stack.home import Home, is_free
-from dev.stack.part import Part
+from dev.stack.part import Part, without_proxy
 from dev.stack.parts import PARTS
 
 TICK = 0.2
@@ -58,6 +58,7 @@ class Supervisor:
         with lock:
             for number in SIGNALS:
                 signal.signal(number, _stop)
+            os.environ.update(without_proxy())
             try:
                 (self._home.run / "state.json").unlink(missing_ok=True)
                 (self._home.run / "request.json").unlink(missing_ok=True)
@@ -248,7 +249,7 @@ class Supervisor:
             self._home.write_state({"ready": self._ready, "parts": parts})
 
     def _write_environment(self) -> None:
-        exports: dict[str, str] = {}
+        exports = {name: os.environ[name] for name in without_proxy()}
         for service in self._services.values():
             exports.update(service.part.exports(self._home))
         self._home.write_environment(exports)

@@ -103,7 +103,7 @@ def test_what_a_killed_supervisor_leaves_is_ended_by_down_and_by_up(small: Stack
     old = kill_supervisor(small)
     assert {row.state for row in small.status()} == {"orphan"}
     assert small.up(["mail"])
-    assert not any(process.is_running() for process in old)
+    assert not any(map(processes.is_alive, old))
 
     kill_supervisor(small)
     assert small.down() == 1
@@ -171,6 +171,18 @@ def test_a_folder_that_cannot_be_written_gives_one_line(tmp_path: Path) -> None:
     assert shown.returncode == 1
     assert len(shown.stderr.splitlines()) == 1
     assert "Not a directory" in shown.stderr
+
+
+def test_a_missing_download_gives_one_line(small: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"JGO_CACHE_DIR": tmp_path / "cache", "M2_REPO": tmp_path / "m2"}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # nobody is there
+    shown = cli("up", "--only", "kafka", home=small.home.path)
+    assert shown.returncode == 1
+    (line,) = shown.stderr.splitlines()
+    assert line.startswith("kafka: Apache Kafka 4.4.0 could not be downloaded to ")
+    assert line.endswith(f"is the network up?; log: {small.home.log('kafka')}")
+    assert "Error" in small.home.log("kafka").read_text()
 
 
 def test_an_unknown_part_gives_one_line(small: Stack) -> None:
