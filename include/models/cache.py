@@ -42,9 +42,14 @@ class ModelCache:
         try:
             self._make_folders()
             return self._fetch(run)
-        except OSError as error:
+        except (OSError, ModelStoreError) as error:
             if is_full_disk(error):
-                raise self._full(run) from error
+                raise ModelStoreError(
+                    f"the disk of the model cache {self.folder} is full, the model of run {run.run_id} does not fit: "
+                    "free space, or set FRAUD_MODEL_CACHE to another disk or FRAUD_MODEL_CACHE_GB lower"
+                ) from error
+            if isinstance(error, ModelStoreError):
+                raise
             raise ModelStoreError(f"the model cache {self.folder} cannot be used: {error}") from error
 
     def _fetch(self, run: ModelRun) -> Path:
@@ -75,10 +80,6 @@ class ModelCache:
                 # Damaged: aside first, for a removal is not atomic.
                 entry.rename(folder / f"damaged-{time.monotonic_ns()}")
             root.rename(entry)
-        except OSError as error:
-            if is_full_disk(error):
-                raise self._full(run) from error
-            raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -136,12 +137,6 @@ class ModelCache:
             yield True
         finally:
             os.close(lock)
-
-    def _full(self, run: ModelRun) -> ModelStoreError:
-        return ModelStoreError(
-            f"the disk of the model cache {self.folder} is full, the model of run {run.run_id} does not fit: "
-            "free space, or set FRAUD_MODEL_CACHE to another disk or FRAUD_MODEL_CACHE_GB lower"
-        )
 
 
 def _root(folder: Path) -> Path | None:

@@ -46,8 +46,12 @@ class Store:
         for name, value in _PATIENCE.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
 
-        self._client = MlflowClient(self.uri, os.environ.get("MLFLOW_REGISTRY_URI", "").strip() or None)
+        try:
+            self._client = MlflowClient(self.uri, os.environ.get("MLFLOW_REGISTRY_URI", "").strip() or None)
+        except MlflowException as error:
+            raise SettingError(f"MLFLOW_TRACKING_URI={self.shown_uri}: {self._clean(str(error))}") from error
 
     def experiments(self) -> Iterator[Experiment]:
         """Those not deleted, the newest (by creation time) first."""
@@ -198,8 +202,6 @@ class Store:
         try:
             yield
         except (MlflowException, RequestException, BotoCoreError, ClientError, Boto3Error, OSError) as error:
-            if is_full_disk(error):
-                raise
             text = self._clean(str(error))
             raise ModelStoreError(
                 f"MLflow at {self.shown_uri}, or its artifact store, did not give what was asked: {text}"

@@ -22,7 +22,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from include.errors import ModelError, ModelInputError
 from include.models.load import LoadedModel, load
 from include.models.score import Scored, score
-from tests.models.zoo import NUMERIC, history, payment, run_of, save_pyfunc, save_seed_model, save_sklearn, signature
+from tests.models.zoo import NUMERIC, history, payment, run_of, save_pyfunc, save_sklearn, signature
 
 FRAME, FRAUD = history()
 
@@ -46,11 +46,6 @@ def agrees(scored: Scored, expected: list[int | None]) -> None:
     assert scored.prediction.tolist() == [-1 if each is None else each for each in expected]
     assert set(scored.refusals) == {place for place, each in enumerate(expected) if each is None}
     assert np.isnan(scored.probability[scored.prediction < 0]).all()
-
-
-@pytest.fixture(scope="module")
-def seed_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_seed_model(tmp_path_factory.mktemp("seed") / "m")
 
 
 @pytest.fixture(scope="module")

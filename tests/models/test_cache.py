@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from include.errors import ModelNotFoundError, ModelStoreError
+from include.models import cache as cache_module
+from include.models.cache import ModelCache
+from include.models.load import load
+from include.models.resolve import DEFAULT, ModelRun, resolve
+from include.models.score import score
+from tests.models.conftest import Lab
+from tests.models.test_score import encoded
+from tests.models.zoo import payment, run_of
+
+GIGABYTE = 10**9
+# What a task does: fetches, tells, and uses the model until its standard input ends.
+TASK = """
+import json, sys
+from pathlib import Path
+from include.models.cache import ModelCache
+from include.models.resolve import ModelRun
+run = ModelRun.from_dict(json.loads(sys.argv[2]))
+print(ModelCache(Path(sys.argv[1]), int(sys.argv[3])).fetch(run), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def lab(service_environment: dict[str, str], seed_folder: Path) -> Lab:
+    """Its models are whole."""
+    return Lab(seed_folder)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_in_use() -> Iterator[None]:
+    yield
+    forget()
+
+
+def forget() -> None:
+    """As when this process ended."""
+    while cache_module._IN_USE:
+        os.close(cache_module._IN_USE.popitem()[1])
+
+
+def resolved(run_id: str) -> ModelRun:
+    return resolve(run_id, experiment=None, chosen_by=DEFAULT)
+
+
+def task(folder: Path, run: ModelRun, max_bytes: int = GIGABYTE) -> subprocess.Popen[str]:
+    import json
+
+    command = [sys.executable, "-c", TASK, str(folder), json.dumps(run.to_dict()), str(max_bytes)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def entries(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.name != ".locks"}
+
+
+@pytest.mark.parametrize("model", ["logged", "artifacts"])
+def test_a_fetched_model_scores(lab: Lab, tmp_path: Path, model: str) -> None:
+    run = resolved(lab.run(lab.experiment(), model=model))
+    folder = ModelCache(tmp_path / "cache", GIGABYTE).fetch(run)
+    assert score(load(run, folder), encoded([payment()])).prediction.tolist() == [0]
+    assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_registered_model_is_fetched_too(lab: Lab, tmp_path: Path) -> None:
+    run_id = lab.run(lab.experiment(), model="artifacts")
+    name = f"fraud {run_id}"
+    lab.client.create_registered_model(name)
+    lab.client.create_model_version(name, f"{lab.client.get_run(run_id).info.artifact_uri}/model", run_id)
+    folder = ModelCache(tmp_path, GIGABYTE).fetch(resolved(f"models:/{name}/1"))
+    lab.client.delete_registered_model(name)
+    assert (folder / "model.pkl").stat().st_size > 0
+
+
+def test_it_is_downloaded_once_even_while_mlflow_is_down(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = resolved(lab.run(lab.experiment()))
+    first = ModelCache(tmp_path, GIGABYTE).fetch(run)
+    forget()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert ModelCache(tmp_path, GIGABYTE).fetch(run) == first
+
+
+def test_tasks_at_the_same_time_share_one_download(
+    lab: Lab, tmp_path: Path, service_environment: dict[str, str]
+) -> None:
+    run = resolved(lab.run(lab.experiment()))
+    tasks = [task(tmp_path, run) for _ in range(3)]
+    outputs = [each.communicate(timeout=120)[0] for each in tasks]
+    assert [each.returncode for each in tasks] == [0, 0, 0]
+    assert {output.strip() for output in outputs} == {str(tmp_path / run.cache_key)}
+    assert entries(tmp_path) == {run.cache_key}
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda e: (e / "MLmodel").unlink(), lambda e: os.truncate(e / "model.pkl", 10), shutil.rmtree]
+)
+def test_a_damaged_entry_is_downloaded_again(lab: Lab, tmp_path: Path, damage: object) -> None:
+    run = resolved(lab.run(lab.experiment()))
+    folder = ModelCache(tmp_path, GIGABYTE).fetch(run)
+    size = (folder / "model.pkl").stat().st_size
+    damage(folder)  # type: ignore[operator]
+    assert (ModelCache(tmp_path, GIGABYTE).fetch(run) / "model.pkl").stat().st_size == size
+    assert entries(tmp_path) == {run.cache_key}
+
+
+def test_the_least_recently_used_goes_first_but_none_in_use(lab: Lab, tmp_path: Path) -> None:
+    experiment = lab.experiment()
+    runs = [resolved(lab.run(experiment)) for _ in range(4)]
+    big = ModelCache(tmp_path, GIGABYTE)
+    for run in runs[:3]:
+        big.fetch(run)
+    forget()
+    size = sum(path.stat().st_size for path in (tmp_path / runs[0].cache_key).rglob("*"))
+    for age, run in zip((10, 30, 20), runs, strict=False):
+        os.utime(tmp_path / run.cache_key, (1_700_000_000 - age, 1_700_000_000 - age))
+    other = task(tmp_path, runs[1])
+    assert other.stdout is not None
+    other.stdout.readline()
+    os.utime(tmp_path / runs[1].cache_key, (1_600_000_000, 1_600_000_000))
+    ModelCache(tmp_path, int(size * 3.5)).fetch(runs[3])
+    assert entries(tmp_path) == {runs[0].cache_key, runs[1].cache_key, runs[3].cache_key}
+    other.communicate(timeout=60)
+    forget()
+    assert ModelCache(tmp_path, 1).fetch(resolved(lab.run(experiment))).is_dir()
+    assert len(entries(tmp_path)) == 1
+
+
+def test_what_a_killed_download_left_is_removed(lab: Lab, tmp_path: Path) -> None:
+    """Its own by the next fetch, another's too, but not one that is still going on."""
+    experiment = lab.experiment()
+    run, other = resolved(lab.run(experiment)), resolved(lab.run(experiment))
+    going_on = run_of(run_id="1" * 32)
+    for each in (run, other, going_on):
+        (tmp_path / f"download-{each.cache_key}-abc").mkdir()
+    cache = ModelCache(tmp_path, GIGABYTE)
+    cache._make_folders()
+    with cache._locked(going_on.cache_key, "download"):
+        cache.fetch(run)
+    assert entries(tmp_path) == {run.cache_key, f"download-{going_on.cache_key}-abc"}
+
+
+def test_a_task_killed_while_it_downloads_does_not_block_the_next(
+    lab: Lab, tmp_path: Path, service_environment: dict[str, str]
+) -> None:
+    run = resolved(lab.run(lab.experiment()))
+    cache = ModelCache(tmp_path, GIGABYTE)
+    cache._make_folders()
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+
+    def hold_the_lock() -> None:
+        with cache._locked(run.cache_key, "download"):
+            ready.set()
+            signal.pause()
+
+    process = context.Process(target=hold_the_lock)
+    process.start()
+    assert ready.wait(30)
+    process.kill()
+    process.join(30)
+    assert cache.fetch(run).is_dir()
+
+
+def test_an_artifact_store_without_the_files_is_an_error_and_leaves_nothing(lab: Lab, tmp_path: Path) -> None:
+    run = resolved(lab.run(lab.experiment(), model="artifacts"))
+    gone = ModelRun(**{**run.to_dict(), "model_uri": run.model_uri.replace(run.run_id, "0" * 32)})
+    with pytest.raises((ModelNotFoundError, ModelStoreError)):
+        ModelCache(tmp_path, GIGABYTE).fetch(gone)
+    assert entries(tmp_path) == set()
+
+
+def test_a_full_disk_says_which_and_what_to_do(lab: Lab, tmp_path: Path) -> None:
+    run = resolved(lab.run(lab.experiment()))
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("needs a disk of its own, which only root can mount")
+    try:
+        with pytest.raises(ModelStoreError, match=f"disk of the model cache {disk}.* is full.*FRAUD_MODEL_CACHE"):
+            ModelCache(disk / "cache", GIGABYTE).fetch(run)
+        assert entries(disk / "cache") == set()
+    finally:
+        forget()
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ModelStoreError, match="file/cache"):
+        ModelCache(tmp_path / "file" / "cache", GIGABYTE).fetch(run_of())
