@@ -12,43 +12,25 @@ import sys
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
 
-from dev.stack import Stack
 from include.producer.simulator import Simulator
+from tests.support.live_stack import LiveStack
 
 FRAUD = Path(sys.executable).with_name("fraud")
 PARTITIONS = 3
-
-pytestmark = pytest.mark.stack
 
 Topics = Callable[..., str]
 
 
 @pytest.fixture
-def servers(stack: Stack) -> str:
-    return stack.env["KAFKA_BOOTSTRAP_SERVERS"]
-
-
-@pytest.fixture
-def new_topic(servers: str) -> Iterator[Topics]:
-    admin = AdminClient({"bootstrap.servers": servers})
-    names = []
-
-    def create(**config: str) -> str:
-        name = f"produced_{uuid.uuid4().hex}"
-        admin.create_topics([NewTopic(name, PARTITIONS, 1, config=config)])[name].result(30)
-        names.append(name)
-        return name
-
-    yield create
-    for deleted in admin.delete_topics(names).values() if names else ():
-        deleted.result(30)
+def servers(services: LiveStack) -> str:
+    return services.bootstrap_servers
 
 
 def command(servers: str, *words: str) -> list[str]:
@@ -88,8 +70,8 @@ def values(message: Message) -> list[object]:
     return row
 
 
-def test_every_payment_arrives_once_with_one_card_in_order_on_one_partition(servers: str, new_topic: Topics) -> None:
-    topic = new_topic()
+def test_every_payment_arrives_once_with_one_card_in_order_on_one_partition(servers: str, topics: Topics) -> None:
+    topic = topics(PARTITIONS)
     words = [
         "--topic",
         topic,
@@ -127,9 +109,9 @@ def test_every_payment_arrives_once_with_one_card_in_order_on_one_partition(serv
     assert by_card == expected
 
 
-def test_partitions_are_those_of_java_clients(servers: str, new_topic: Topics) -> None:
+def test_partitions_are_those_of_java_clients(servers: str, topics: Topics) -> None:
     assert murmur2(b"abc") == 479470107  # a test vector of Kafka's own
-    topic = new_topic()
+    topic = topics(PARTITIONS)
     assert run(servers, "simulate", "--topic", topic, "--count", "300", "--rate", "0").returncode == 0
     for partition, messages in enumerate(received(servers, topic)):
         assert {murmur2(message.key()) % PARTITIONS for message in messages} == {partition}
@@ -137,9 +119,9 @@ def test_partitions_are_those_of_java_clients(servers: str, new_topic: Topics) -
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_gracefully_with_everything_delivered(
-    servers: str, new_topic: Topics, number: signal.Signals
+    servers: str, topics: Topics, number: signal.Signals
 ) -> None:
-    topic = new_topic()
+    topic = topics(PARTITIONS)
     words = command(servers, "simulate", "--topic", topic, "--rate", "300")
     with subprocess.Popen(
         words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -157,8 +139,8 @@ def test_a_signal_ends_it_gracefully_with_everything_delivered(
     assert sent == sum(map(len, received(servers, topic))) > 0
 
 
-def test_a_failed_delivery_is_an_error_with_count_and_reason(servers: str, new_topic: Topics) -> None:
-    topic = new_topic(**{"max.message.bytes": "400"})
+def test_a_failed_delivery_is_an_error_with_count_and_reason(servers: str, topics: Topics) -> None:
+    topic = topics(PARTITIONS, **{"max.message.bytes": "400"})
     ended = run(servers, "simulate", "--topic", topic, "--rate", "100")
     assert ended.returncode == 1
     last = ended.stderr.splitlines()[-1]
@@ -176,9 +158,9 @@ def test_a_topic_that_does_not_exist_is_named_and_not_created(servers: str) -> N
 
 
 def test_csv_payments_arrive_as_written_with_the_connection_of_airflow(
-    servers: str, new_topic: Topics, tmp_path: Path
+    servers: str, topics: Topics, tmp_path: Path
 ) -> None:
-    topic = new_topic()
+    topic = topics(PARTITIONS)
     path = tmp_path / "payments.csv"
     Simulator(seed=4).frame(200).to_csv(path)
     connection = {"conn_type": "kafka", "extra": {"bootstrap.servers": servers, "group.id": "x", "acks": "0"}}
