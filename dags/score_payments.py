@@ -1,36 +1,35 @@
 """
 ### Scores the card payments that wait on the input topic, once a minute
 
-`drain` fixes the offsets of this run's batch and stages its payments, `resolve_model` decides which MLflow model run scores
-it, `predict` scores, `publish` writes predictions, dead letters and the consumer group's offsets in one kafka transaction
-per partition, `reports` sees which batches' reports are owed, and `email` mails them. A run that finds nothing to do ends
-with `drain`.
+`drain` fixes the offsets of this run's batch and stages its payments, `resolve_model` decides which MLflow model run
+scores it, `predict` scores, `publish` writes predictions, dead letters and the consumer group's offsets in one kafka
+transaction per partition, `reports` sees which batches' reports are owed, and `email` mails them. A run that finds
+nothing to do ends with `drain`.
 
-**Roll back** with the trigger button: choose `previous`, an MLflow run id, `models:/name@alias` or `models:/name/version`.
-Tick `keep` and the scheduled runs that follow use that model too, until a run with `latest` and `keep` ends it. What is held
-stands in the Variable `fraud_model_hold`.
+**Roll back** with the trigger button: `previous`, an MLflow run id, `models:/name@alias` or `models:/name/version`.
+Tick `keep` and the scheduled runs that follow use that model too, until a run with `latest` and `keep` ends it. What is
+held stands in the Variable `fraud_model_hold`.
 
-**Nothing is published twice**, whatever is retried or cleared, because only the group's committed offsets say what is done:
-- clear `drain`, or a whole old run: it drains and scores what waits *now*, with the run configuration it was given then;
-- clear `resolve_model` or `predict`: if the batch was not published yet it is scored again, else `publish` finds it done;
-- clear `publish`: a batch that got through is left alone; one that did not is published, unless a later run has already
-  drained the same payments: then it fails and says so, and nothing needs to be done;
+**Nothing is published twice**, whatever is retried or cleared, for only the group's committed offsets say what is done:
+- clear `drain`, or a whole old run: it drains and scores what waits *now*, with the configuration it was given then;
+- clear `resolve_model` or `predict`: the batch is scored again if its publishing has not begun, else it is left alone;
+- clear `publish`: a batch that got through is left alone; one that did not is published, unless a later run has drained
+  the same payments: then it fails and says so, and nothing needs to be done;
 - clear `reports` or `email`: only reports that no mail server has accepted yet are sent.
 
-**A failed run needs no hand**: nothing of it was committed, and the next run drains the same payments.
+**A failed run needs no hand**: what it has not committed is drained by the next run.
 """
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import Param, dag
-from airflow.timetables.trigger import CronTriggerTimetable
+from airflow.sdk import CronTriggerTimetable, Param, dag
+
 from fraud_scoring import operators as step
 from fraud_scoring.email import FraudReportOperator
 from fraud_scoring.incidents import IncidentNotifier, incident_over, late_run_alert
-
 from include.models.choice import MODEL_PATTERN
 from include.settings import Settings
 
@@ -67,7 +66,7 @@ PARAMS = {
 
 @dag(
     schedule=CronTriggerTimetable("* * * * *", timezone="UTC"),
-    start_date=datetime(2026, 1, 1),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(minutes=30),
@@ -75,6 +74,8 @@ PARAMS = {
     params=PARAMS,
     doc_md=__doc__,
     tags=["fraud", "kafka", "mlflow"],
+    # The tasks' own callback names the cause; this one hears of what kills a task or the whole run.
+    on_failure_callback=IncidentNotifier(),
     deadline=late_run_alert(Settings.from_environment()),
 )
 def score_payments() -> None:

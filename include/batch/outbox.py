@@ -45,6 +45,12 @@ class Outbox:
         """Batch ids, oldest first."""
         return self._storage.list(self._folder)
 
+    def has_begun(self, manifest: Manifest) -> bool:
+        """Some partition may be published: the staged predictions stand for what readers see."""
+        if manifest.batch_id in self.entries():
+            return True
+        return any(name.startswith("committed-") for name in self._storage.list(manifest.folder))
+
     def note_commit(self, manifest: Manifest, partition: int) -> None:
         self._storage.write(f"{manifest.folder}/committed-{partition}", b"")
 

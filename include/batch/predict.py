@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from include.batch import chunks
 from include.batch.manifest import Manifest, PartitionBatch
+from include.batch.outbox import Outbox
 from include.batch.scored import PartitionScores, ScoredBatch
 from include.batch.storage import Storage
 from include.models.resolve import ModelRun
@@ -18,17 +19,18 @@ if TYPE_CHECKING:
     from include.models.load import LoadedModel
 
 
-def predict(
-    settings: Settings, storage: Storage, manifest: Manifest, run: ModelRun
-) -> tuple[ScoredBatch, Counter[str]]:
-    """The batch's counts, and its dead letters by reason. A batch without a payment to score needs no model."""
+def predict(settings: Settings, storage: Storage, manifest: Manifest, run: ModelRun) -> ScoredBatch:
+    """A batch without a payment to score needs no model. One whose publishing has begun is not scored again: its
+    report, and what is still to be published of it, must say what readers see already."""
+    if Outbox(storage, manifest.group, manifest.topic).has_begun(manifest):
+        return ScoredBatch.load(storage, manifest.folder)
     model = _load(settings, run) if manifest.payments else None
     reasons: Counter[str] = Counter()
     with chunks.paused_collector():
         parts = tuple(_predict_partition(storage, manifest, part, model, reasons) for part in manifest.partitions)
-    scored = ScoredBatch(run.to_dict(), datetime.now(UTC).isoformat(timespec="milliseconds"), parts)
+    scored = ScoredBatch(run.to_dict(), datetime.now(UTC).isoformat(timespec="milliseconds"), parts, dict(reasons))
     scored.save(storage, manifest.folder)
-    return scored, reasons
+    return scored
 
 
 def _load(settings: Settings, run: ModelRun) -> LoadedModel:

@@ -21,11 +21,12 @@ class PartitionScores:
 
 @dataclass(frozen=True)
 class ScoredBatch:
-    """`model` is ModelRun.to_dict(); dead letters are those of drain and of the model together."""
+    """`model` is ModelRun.to_dict(); dead letters, and their count by reason, are those of drain and model together."""
 
     model: dict[str, Any]
     scored_at: str
     partitions: tuple[PartitionScores, ...]
+    reasons: dict[str, int]
 
     @property
     def scored(self) -> int:

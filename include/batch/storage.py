@@ -8,28 +8,32 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
-
-import pyarrow.fs as pafs
 
 from include.errors import SettingError, StagingError
 
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
 
 class Storage:
-    def __init__(self, filesystem: pafs.FileSystem, root: str, url: str) -> None:
+    def __init__(self, filesystem: FileSystem, root: str, url: str) -> None:
         self._filesystem = filesystem
         self._root = root.rstrip("/")
-        self._local = isinstance(filesystem, pafs.LocalFileSystem)
+        self._local = filesystem.type_name == "local"
         self.url = url
 
     @classmethod
     def open(cls, url: str) -> Storage:
         """Raises SettingError where the URL cannot be used, StagingError where the place cannot be reached."""
+        # Not above: the DAG file names this class, and is parsed again and again.
+        from pyarrow.fs import FileSystem
+
         if "://" not in url:
             url = Path(url).expanduser().absolute().as_uri()
         try:
-            filesystem, root = pafs.FileSystem.from_uri(url)
+            filesystem, root = FileSystem.from_uri(url)
         except (ValueError, OSError, NotImplementedError) as error:
             raise SettingError(
                 f"FRAUD_STAGING_URL={url!r}: give a folder or s3://bucket/prefix ({_first_line(error)})"
@@ -104,17 +108,20 @@ class Storage:
         """A file or a whole folder; nothing happens where there is none."""
         target = self._path(path)
         try:
-            kind = self._filesystem.get_file_info(target).type
-            if kind == pafs.FileType.Directory:
-                self._filesystem.delete_dir(target)
-            elif kind == pafs.FileType.File:
+            if self._filesystem.get_file_info(target).is_file:
                 self._filesystem.delete_file(target)
+            else:
+                self._filesystem.delete_dir(target)
+        except FileNotFoundError:
+            return
         except OSError as error:
             raise StagingError(f"cannot delete {path} from {self.url}: {_first_line(error)}") from error
 
     def list(self, folder: str) -> list[str]:
         """Names of the files and folders directly in `folder`, sorted; none where there is no such folder."""
-        selector = pafs.FileSelector(self._path(folder), allow_not_found=True)
+        from pyarrow.fs import FileSelector
+
+        selector = FileSelector(self._path(folder), allow_not_found=True)
         try:
             found = self._filesystem.get_file_info(selector)
         except OSError as error:

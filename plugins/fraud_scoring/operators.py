@@ -54,8 +54,8 @@ class _Step(BaseOperator):
 
 
 class DrainOperator(BaseBranchOperator):
-    """Goes on with resolve_model where payments wait or the run was given a configuration, straight to the reports where
-    only an earlier batch's report is owed, and ends the run where there is nothing to do at all."""
+    """Goes on with resolve_model where payments wait or the run was given a configuration, straight to the reports
+    where only an earlier batch's report is owed, and ends the run where there is nothing to do at all."""
 
     def choose_branch(self, context: Context) -> str | None:
         with plain_failures():
@@ -164,7 +164,7 @@ class PredictOperator(_Step):
 
         run = ModelRun.from_dict(context["ti"].xcom_pull(task_ids=RESOLVE_MODEL))
         use_aws_connection()
-        scored, reasons = predict(settings, staging(settings), manifest, run)
+        scored = predict(settings, staging(settings), manifest, run)
         self.tell(
             context,
             f"batch {manifest.batch_id}: model run {run.run_id}",
@@ -173,7 +173,7 @@ class PredictOperator(_Step):
             scored=scored.scored,
             frauds=scored.frauds,
             dead_letters=scored.dead_letters,
-            dead_letter_reasons=dict(reasons),
+            dead_letter_reasons=scored.reasons,
         )
 
 

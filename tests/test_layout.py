@@ -1,0 +1,49 @@
+"""Rules of the tree that a reader relies on, and two traps of Airflow's."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add((node.module or "").partition(".")[0])
+    return names
+
+
+def test_include_is_plain_python_without_airflow():
+    files = sorted((ROOT / "include").rglob("*.py"))
+    assert files
+    assert [str(path) for path in files if imports(path) & {"airflow", "fraud_scoring", "dev"}] == []
+
+
+def test_what_workers_get_does_not_need_the_developers_tools():
+    files = [path for folder in ("dags", "plugins") for path in (ROOT / folder).rglob("*.py")]
+    assert files
+    assert [str(path) for path in files if "dev" in imports(path)] == []
+
+
+def test_airflow_does_not_load_the_plugin_package_by_bare_names():
+    """It imports every file of the plugins folder by its stem: an mlflow.py there would hide the real one."""
+    ignored = (ROOT / "plugins" / ".airflowignore").read_text()
+    assert "fraud_scoring" in ignored
+    assert [path.name for path in (ROOT / "plugins").glob("*.py")] == ["fraud_plugin.py"]
+
+
+@pytest.mark.parametrize("module", ["include.settings", "include.models.choice", "include.errors", "include.cli.main"])
+def test_light_modules_stay_light(module: str):
+    heavy = ("pandas", "numpy", "mlflow", "sklearn", "boto3", "pyarrow")
+    code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

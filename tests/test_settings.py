@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from include.errors import SettingError
+from include.settings import Settings
+
+
+def test_with_nothing_set():
+    settings = Settings.from_environment({"AIRFLOW_HOME": "/srv/airflow"})
+    assert (settings.input_topic, settings.output_topic) == ("topic_1", "topic_2")
+    assert settings.dead_letter_topic == "topic_1_dead_letters"
+    assert settings.group == "fraud_scoring"
+    assert settings.model == "latest"
+    assert settings.staging_url == "/srv/airflow/fraud/staging"
+    assert settings.recipients == ()
+    assert settings.mask_cards is True
+
+
+def test_empty_counts_as_unset():
+    assert Settings.from_environment({"FRAUD_GROUP": " ", "FRAUD_MAX_PAYMENTS": ""}).group == "fraud_scoring"
+
+
+@pytest.mark.parametrize("text", ["a@x.org,b@x.org", "a@x.org; b@x.org", " a@x.org  b@x.org "])
+def test_recipients_one_or_several(text: str):
+    assert Settings.from_environment({"EMAIL_RECIPIENT": text}).recipients == ("a@x.org", "b@x.org")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FRAUD_MAX_PAYMENTS", "many"),
+        ("FRAUD_MAX_PAYMENTS", "0"),
+        ("FRAUD_STAGING_HOURS", "inf"),
+        ("FRAUD_MASK_CARDS", "maybe"),
+        ("EMAIL_RECIPIENT", "nobody"),
+    ],
+)
+def test_unusable_value_is_named(name: str, value: str):
+    with pytest.raises(SettingError, match=name) as error:
+        Settings.from_environment({name: value})
+    assert value in str(error.value)
+
+
+def test_every_setting_is_documented():
+    root = Path(__file__).parents[1]
+    names = {"EMAIL_RECIPIENT" if f.name == "recipients" else f"FRAUD_{f.name.upper()}" for f in fields(Settings)}
+    names = names - {"FRAUD_OPERATORS"} | {"FRAUD_OPERATORS_EMAIL"}
+    for text in ((root / ".env.example").read_text(), (root / "docs" / "configuration.md").read_text()):
+        assert {name for name in names if name not in text} == set()
