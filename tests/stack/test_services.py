@@ -30,11 +30,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_every_port_is_on_loopback(stack: LiveStack) -> None:
-    pids = {process.pid for process in processes.find(Home(stack.home))}
     listening = [
         connection.laddr
-        for connection in psutil.net_connections("all")
-        if connection.pid in pids and connection.status == psutil.CONN_LISTEN
+        for process in processes.find(Home(stack.home))
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
     ]
     assert len(listening) > 15
     assert {address.ip for address in listening} == {"127.0.0.1"}
