@@ -31,7 +31,7 @@ from fraud_scoring import operators as step
 from fraud_scoring.email import FraudReportOperator
 from fraud_scoring.incidents import IncidentNotifier, incident_over, late_run_alert
 from include.models.choice import MODEL_PATTERN
-from include.settings import Settings
+from include.settings import late_after
 
 DEFAULT_ARGS = {
     "owner": "fraud",
@@ -69,14 +69,15 @@ PARAMS = {
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
-    dagrun_timeout=timedelta(minutes=30),
+    # Later than the deadline, which would else be dropped unseen.
+    dagrun_timeout=late_after() + timedelta(minutes=15),
     default_args=DEFAULT_ARGS,
     params=PARAMS,
     doc_md=__doc__,
     tags=["fraud", "kafka", "mlflow"],
     # The tasks' own callback names the cause; this one hears of what kills a task or the whole run.
     on_failure_callback=IncidentNotifier(),
-    deadline=late_run_alert(Settings.from_environment()),
+    deadline=late_run_alert(late_after()),
 )
 def score_payments() -> None:
     drain = step.DrainOperator(task_id=step.DRAIN)

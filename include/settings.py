@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 from include.errors import SettingError
@@ -54,6 +55,14 @@ class Settings:
             late_minutes=read.number("FRAUD_LATE_MINUTES", cls.late_minutes, least=1),
             reminder_hours=read.number("FRAUD_REMINDER_HOURS", cls.reminder_hours, least=0),
         )
+
+
+def late_after(environment: Mapping[str, str] = os.environ) -> timedelta:
+    """For the DAG file: a setting that cannot be used fails the tasks by name, and must not make the DAG disappear."""
+    try:
+        return timedelta(minutes=_Reader(environment).number("FRAUD_LATE_MINUTES", Settings.late_minutes, least=1))
+    except SettingError:
+        return timedelta(minutes=Settings.late_minutes)
 
 
 class _Reader:

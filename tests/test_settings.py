@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from include.errors import SettingError
-from include.settings import Settings
+from include.settings import Settings, late_after
 
 
 def test_with_nothing_set():
@@ -51,3 +52,8 @@ def test_every_setting_is_documented():
     names = names - {"FRAUD_OPERATORS"} | {"FRAUD_OPERATORS_EMAIL"}
     for text in ((root / ".env.example").read_text(), (root / "docs" / "configuration.md").read_text()):
         assert {name for name in names if name not in text} == set()
+
+
+@pytest.mark.parametrize(("value", "minutes"), [("", 15), ("7", 7), ("soon", 15)])
+def test_dag_can_be_parsed_whatever_is_set(value: str, minutes: float):
+    assert late_after({"FRAUD_LATE_MINUTES": value, "EMAIL_RECIPIENT": "nobody"}) == timedelta(minutes=minutes)

@@ -115,13 +115,13 @@ async def late_run(context: dict[str, Any]) -> None:
     await IncidentNotifier().notify_late(context)
 
 
-def late_run_alert(settings: Settings) -> DeadlineAlert | None:
+def late_run_alert(after: timedelta) -> DeadlineAlert | None:
     """None under `airflow dags test`: Airflow 3.3.2 looks the alert up by an id that only a stored DAG has."""
     if sys.argv[1:3] == ["dags", "test"]:
         return None
     return DeadlineAlert(
         reference=DeadlineReference.DAGRUN_QUEUED_AT,
-        interval=timedelta(minutes=settings.late_minutes),
+        interval=after,
         callback=AsyncCallback(late_run),
     )
 

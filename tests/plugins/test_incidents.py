@@ -16,7 +16,6 @@ from airflow.sdk.exceptions import AirflowFailException
 from fraud_scoring import incidents
 from fraud_scoring.incidents import IncidentNotifier, incident_over, late_run, late_run_alert
 from include.errors import KafkaError, ModelNotFoundError
-from include.settings import Settings
 from tests.plugins.conftest import StartServer
 
 START = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
@@ -262,7 +261,7 @@ def test_a_run_that_is_late_after_hours_of_quiet_is_news(mail_server: StartServe
 
 
 def test_the_deadline_names_a_function_that_the_triggerer_can_import() -> None:
-    alert = late_run_alert(Settings(late_minutes=7))
+    alert = late_run_alert(timedelta(minutes=7))
     assert alert is not None
     assert alert.interval == timedelta(minutes=7)
     assert alert.callback.path == "fraud_scoring.incidents.late_run"
