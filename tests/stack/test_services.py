@@ -58,7 +58,7 @@ def test_airflow_refuses_without_the_password(stack: LiveStack) -> None:
     assert httpx.get(f"{url}/api/v2/dags").status_code == 401
     wrong = {"username": stack.env["AIRFLOW_USERNAME"], "password": "admin"}
     assert httpx.post(f"{url}/auth/token", json=wrong).status_code == 401
-    assert "dags" in stack.airflow.get("/dags")
+    assert "dags" in stack.airflow.request("GET", "dags")
 
 
 def test_postgres_refuses_without_the_password(stack: LiveStack) -> None:

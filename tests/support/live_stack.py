@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
+from dev.airflow_api import AirflowApi
 from dev.stack import Stack
-from tests.support.airflow_client import AirflowClient
 
 
 class LiveStack:
@@ -28,8 +28,8 @@ class LiveStack:
         return Path(self.env["MAILDIR"])
 
     @cached_property
-    def airflow(self) -> AirflowClient:
-        return AirflowClient(self.env["AIRFLOW_URL"], self.env["AIRFLOW_USERNAME"], self.env["AIRFLOW_PASSWORD"])
+    def airflow(self) -> AirflowApi:
+        return AirflowApi(self.env)
 
     def start(self, part: str) -> None:
         self._stack.start(part)
