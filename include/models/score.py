@@ -34,6 +34,7 @@ _ORDINARY = (
     "00000000000000000000000000000000", 1717423509000, 39.9, -89.5, None,
 )  # fmt: skip
 _PROBES = 20
+_FEW = 16
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,14 @@ class _Scoring:
         self.result = Scored(
             np.full(len(self.payments), -1, dtype=np.int8), np.full(len(self.payments), np.nan), frames.refused
         )
-        for group in frames.groups:
-            self._score_group(group, frames.groups)
+        # All of them first, so that it is known whether the model scores anything before a culprit is looked for.
+        tried = [(group, self._try(group, 0, len(group.rows))) for group in frames.groups]
+        failed = [(group, error) for group, error in tried if error is not None]
+        if failed and not self.scored and not self._works() and not any(self._scores_any(group) for group, _ in failed):
+            self._raise_unheard_columns(frames.groups)
+            raise self._at_fault()
+        for group, error in failed:
+            self._sort_out(group, error, frames.groups)
         if self.by_model and not self.scored and not self._works():
             raise self._at_fault()
         if self.by_model:
@@ -75,31 +82,36 @@ class _Scoring:
             log.warning("model run %s refused %d payments: %s", self.model.run.run_id, self.by_model, reasons)
         return self.result
 
-    def _score_group(self, group: Group, groups: list[Group]) -> None:
-        error = self._try(group, 0, len(group.rows))
-        if error is None:
+    def _sort_out(self, group: Group, error: Exception, groups: list[Group]) -> None:
+        """Refuses the culprits of a group that the model raised for, and scores the rest."""
+        if not (group.missing and self._needs(group.missing)):
+            self._bisect(group, 0, len(group.rows), error)
             return
-        if group.missing and self._needs(group.missing):
-            unheard = [name for name in group.missing if name not in COLUMNS and all(name in g.missing for g in groups)]
-            if unheard:
-                raise ModelInputError(
-                    f"the model of run {self.model.run.run_id} wants columns that no payment of this batch has: "
-                    f"{', '.join(unheard)}"
-                )
-            for place in range(len(group.rows)):
-                self._refuse(group, place, error)
-            return
-        if not self.scored and not self._works() and not self._scores_any(group):
-            raise self._at_fault()
-        self._bisect(group, 0, len(group.rows), error)
+        self._raise_unheard_columns(groups)
+        for place in range(len(group.rows)):
+            self._refuse(group, place, error)
+
+    def _raise_unheard_columns(self, groups: list[Group]) -> None:
+        """A column that is none of the usual ones, and that all payments lack, is not the payments' fault."""
+        names = [name for name in groups[0].missing if name not in COLUMNS]
+        names = [name for name in names if all(name in group.missing for group in groups)]
+        # Where any payment was scored without them, the model does not need them.
+        if names and not self.scored and not self._can_score(self._ordinary):
+            raise ModelInputError(
+                f"the model of run {self.model.run.run_id} wants columns that no payment of this batch has: "
+                f"{', '.join(names)}"
+            )
 
     def _bisect(self, group: Group, low: int, high: int, error: Exception) -> None:
         if high - low == 1:
             self._refuse(group, low, error)
             return
         middle = (low + high) // 2
-        for start, end in ((low, middle), (middle, high)):
-            found = self._try(group, start, end)
+        halves = [(start, end, self._try(group, start, end)) for start, end in ((low, middle), (middle, high))]
+        if high - low <= _FEW and all(found is not None for _, _, found in halves):
+            # Where culprits lie close together, halving on finds no innocents to save.
+            halves = [(place, place + 1, self._try(group, place, place + 1)) for place in range(low, high)]
+        for start, end, found in halves:
             if found is not None:
                 self._bisect(group, start, end, found)
 
@@ -138,7 +150,9 @@ class _Scoring:
     def _reason(self, group: Group, place: int, error: Exception | None) -> Refusal:
         """Never with the error's own words: they may quote the payment."""
         if group.missing:
-            return Refusal("missing_column", f"the payment lacks {', '.join(group.missing)}, which the model needs")
+            needed = [name for name in group.missing if self.specimen is None or name in self.specimen]
+            sentence = f"the payment lacks {', '.join(needed or group.missing)}, which the model needs"
+            return Refusal("missing_column", sentence)
         for column in self.model.takes:
             kind = group.classes[column.name]
             wants_number = column.kind not in ("any", "text", "boolean", "datetime")

@@ -24,10 +24,11 @@ from tests.models.zoo import payment, run_of
 GIGABYTE = 10**9
 # What a task does: fetches, tells, and uses the model until its standard input ends.
 TASK = """
-import json, sys
+import json, logging, sys
 from pathlib import Path
 from include.models.cache import ModelCache
 from include.models.resolve import ModelRun
+logging.basicConfig(level="INFO", stream=sys.stdout)
 run = ModelRun.from_dict(json.loads(sys.argv[2]))
 print(ModelCache(Path(sys.argv[1]), int(sys.argv[3])).fetch(run), flush=True)
 sys.stdin.read()
@@ -102,7 +103,8 @@ def test_tasks_at_the_same_time_share_one_download(
     tasks = [task(tmp_path, run) for _ in range(3)]
     outputs = [each.communicate(timeout=120)[0] for each in tasks]
     assert [each.returncode for each in tasks] == [0, 0, 0]
-    assert {output.strip() for output in outputs} == {str(tmp_path / run.cache_key)}
+    assert {output.splitlines()[-1] for output in outputs} == {str(tmp_path / run.cache_key)}
+    assert sum(output.count("downloaded") for output in outputs) == 1
     assert entries(tmp_path) == {run.cache_key}
 
 
@@ -130,7 +132,7 @@ def test_the_least_recently_used_goes_first_but_none_in_use(lab: Lab, tmp_path: 
         os.utime(tmp_path / run.cache_key, (1_700_000_000 - age, 1_700_000_000 - age))
     other = task(tmp_path, runs[1])
     assert other.stdout is not None
-    other.stdout.readline()
+    assert other.stdout.readline().strip() == str(tmp_path / runs[1].cache_key)
     os.utime(tmp_path / runs[1].cache_key, (1_600_000_000, 1_600_000_000))
     ModelCache(tmp_path, int(size * 3.5)).fetch(runs[3])
     assert entries(tmp_path) == {runs[0].cache_key, runs[1].cache_key, runs[3].cache_key}

@@ -216,6 +216,13 @@ def test_a_model_that_scores_nothing_is_at_fault_itself(tmp_path: Path) -> None:
     assert model.asked < 100
 
 
+def test_a_rough_majority_does_not_put_the_blame_on_the_model(texts_folder: Path) -> None:
+    """Nor where the model, which knows few categories, cannot score an ordinary payment."""
+    payments = [payment(category=None)] * 40 + [payment(), payment(category="unheard")]
+    scored = score(load(run_of(), texts_folder), encoded(payments))
+    assert scored.prediction.tolist() == [-1] * 40 + [0, -1]
+
+
 def test_the_models_own_example_shows_that_it_works(tmp_path: Path) -> None:
     """An ordinary payment is beyond this model, but not what it was made for."""
     broken = Broken(limit=10).fit(FRAME[["amt"]], FRAUD)
@@ -227,10 +234,22 @@ def test_the_models_own_example_shows_that_it_works(tmp_path: Path) -> None:
 def test_a_column_that_no_payment_has_is_the_models_fault(tmp_path: Path) -> None:
     frame = FRAME[["amt", "lat"]].rename(columns={"lat": "device"})
     forest = RandomForestClassifier(3).fit(frame, FRAUD)
-    model = load(run_of(), save_sklearn(tmp_path / "m", forest))
+    model = load(run_of(), save_sklearn(tmp_path / "m", forest, input_example=frame.iloc[:1]))
     with pytest.raises(ModelInputError, match="no payment of this batch has: device"):
         score(model, encoded([payment(), payment(amt=...)]))
     assert score(model, encoded([payment(), payment(device=1.5)])).refusals[0].code == "missing_column"
+
+
+def test_a_column_that_it_was_trained_on_but_does_not_need_is_nobodys_fault(tmp_path: Path) -> None:
+    frame = FRAME[["amt", "lat"]].assign(**{"Unnamed: 0": 1})
+    pipeline = make_pipeline(make_column_transformer(("passthrough", ["amt", "lat"])), RandomForestClassifier(3))
+    example = frame.iloc[:1]
+    folder = save_sklearn(tmp_path / "m", pipeline.fit(frame, FRAUD), input_example=example)
+    scored = score(load(run_of(), folder), encoded([payment(), payment(amt=...)]))
+    assert {place: each.sentence for place, each in scored.refusals.items()} == {
+        1: "the payment lacks amt, which the model needs"
+    }
+    assert score(load(run_of(), folder), encoded([payment(amt=...)])).refusals[0].code == "missing_column"
 
 
 class Shares(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
