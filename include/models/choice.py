@@ -14,6 +14,7 @@ ALLOWED = "latest, previous, an MLflow run id (32 hexadecimal digits), models:/n
 # Also the JSON schema of the trigger form, so in the dialect that both know. Nothing typed is no choice.
 MODEL_PATTERN = r"^(latest|previous|[0-9a-f]{32}|models:/[^/:]+(@[A-Za-z0-9_-]+|/[0-9]+))?$"
 HOLD_VARIABLE = "fraud_model_hold"
+END_OF_HOLD = 'trigger a run with {"model": "latest", "keep": true}'
 
 
 def is_allowed(model: str) -> bool:
@@ -99,6 +100,6 @@ class Hold:
 
 def _unreadable(why: str) -> SettingError:
     return SettingError(
-        f"the Airflow Variable {HOLD_VARIABLE} cannot be read: {why}. Delete the Variable, or trigger a run with "
-        '{"model": "latest", "keep": true}, to end the hold'
+        f"the Airflow Variable {HOLD_VARIABLE} cannot be read: {why}. "
+        f"To end the hold, delete the Variable or {END_OF_HOLD}"
     )

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from include.errors import ModelNotFoundError, RunConfigurationError, SettingError
+from include.errors import FraudError, ModelError, ModelNotFoundError, RunConfigurationError, SettingError
 from include.models import requirements
-from include.models.choice import ALLOWED, HOLD_VARIABLE, is_allowed
+from include.models.choice import ALLOWED, END_OF_HOLD, HOLD_VARIABLE, is_allowed
 from include.models.description import Description, parse_threshold
 from include.models.store import Store
 
@@ -79,7 +79,18 @@ def resolve(
 ) -> ModelRun:
     """`experiment` narrows latest and previous; `columns` are those seen in this batch beside the usual ones."""
     if not is_allowed(asked):
-        _refuse(asked, chosen_by)
+        raise _not_allowed(asked, chosen_by)
+    try:
+        return _resolve(asked, experiment, chosen_by, reason, columns)
+    except ModelError as error:
+        if chosen_by != HOLD:
+            raise
+        raise type(error)(f"{error}. It is held ({HOLD_VARIABLE}); to end the hold, {END_OF_HOLD}") from error
+
+
+def _resolve(
+    asked: str, experiment: str | None, chosen_by: str, reason: str | None, columns: Collection[str] | None
+) -> ModelRun:
     store = Store()
     if asked in ("latest", "previous"):
         found = _newest(store, asked, experiment)
@@ -106,11 +117,11 @@ def resolve(
     )
 
 
-def _refuse(asked: str, chosen_by: str) -> None:
+def _not_allowed(asked: str, chosen_by: str) -> FraudError:
     if chosen_by == RUN_CONFIGURATION:
-        raise RunConfigurationError(f"model={asked!r} is not allowed; allowed: {ALLOWED}")
+        return RunConfigurationError(f"model={asked!r} is not allowed; allowed: {ALLOWED}")
     where = f"the Airflow Variable {HOLD_VARIABLE}" if chosen_by == HOLD else "FRAUD_MODEL"
-    raise SettingError(f"{where}: {asked!r} is no model; allowed: {ALLOWED}")
+    return SettingError(f"{where}: {asked!r} is no model; allowed: {ALLOWED}")
 
 
 def _newest(store: Store, asked: str, experiment: str | None) -> _Found:

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import multiprocessing
+import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,6 +33,17 @@ print(ModelCache(Path(sys.argv[1]), int(sys.argv[3])).fetch(run), flush=True)
 sys.stdin.read()
 """
 
+DOWNLOADING = """
+import signal, sys
+from pathlib import Path
+from include.models.cache import ModelCache
+cache = ModelCache(Path(sys.argv[1]), 10**9)
+cache._make_folders()
+with cache._locked(sys.argv[2], "download"):
+    print("downloading", flush=True)
+    signal.pause()
+"""
+
 
 @pytest.fixture
 def lab(service_environment: dict[str, str], seed_folder: Path) -> Lab:
@@ -58,8 +68,6 @@ def resolved(run_id: str) -> ModelRun:
 
 
 def task(folder: Path, run: ModelRun, max_bytes: int = GIGABYTE) -> subprocess.Popen[str]:
-    import json
-
     command = [sys.executable, "-c", TASK, str(folder), json.dumps(run.to_dict()), str(max_bytes)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -156,25 +164,17 @@ def test_what_a_killed_download_left_is_removed(lab: Lab, tmp_path: Path) -> Non
     assert entries(tmp_path) == {run.cache_key, f"download-{going_on.cache_key}-abc"}
 
 
-def test_a_task_killed_while_it_downloads_does_not_block_the_next(
-    lab: Lab, tmp_path: Path, service_environment: dict[str, str]
-) -> None:
+def test_a_task_killed_while_it_downloads_does_not_block_the_next(lab: Lab, tmp_path: Path) -> None:
     run = resolved(lab.run(lab.experiment()))
-    cache = ModelCache(tmp_path, GIGABYTE)
-    cache._make_folders()
-    context = multiprocessing.get_context("fork")
-    ready = context.Event()
-
-    def hold_the_lock() -> None:
-        with cache._locked(run.cache_key, "download"):
-            ready.set()
-            signal.pause()
-
-    process = context.Process(target=hold_the_lock)
-    process.start()
-    assert ready.wait(30)
-    process.kill()
-    process.join(30)
+    with subprocess.Popen(
+        [sys.executable, "-c", DOWNLOADING, str(tmp_path), run.cache_key], stdout=subprocess.PIPE, text=True
+    ) as downloading:
+        assert downloading.stdout is not None
+        assert downloading.stdout.readline() == "downloading\n"
+        cache = ModelCache(tmp_path, GIGABYTE)
+        with cache._tried(run.cache_key, "download") as free:
+            assert not free
+        downloading.kill()
     assert cache.fetch(run).is_dir()
 
 

@@ -82,7 +82,7 @@ def test_a_hold_survives_its_json() -> None:
     ],
 )  # fmt: skip
 def test_a_hold_that_cannot_be_read_says_how_to_end_it(text: str) -> None:
-    with pytest.raises(SettingError, match=r'fraud_model_hold .*"model": "latest", "keep": true'):
+    with pytest.raises(SettingError, match=r'fraud_model_hold .*end the hold.*"model": "latest", "keep": true'):
         Hold.from_json(text)
 
 

@@ -166,6 +166,13 @@ def test_runs_that_cannot_score_each_have_their_reason(lab: Lab, registered: Reg
             ask(asked)
 
 
+def test_a_held_run_that_is_gone_says_how_to_end_the_hold(lab: Lab) -> None:
+    run_id = lab.run(lab.experiment())
+    lab.client.delete_run(run_id)
+    with pytest.raises(ModelNotFoundError, match=r'is deleted.*fraud_model_hold.*"model": "latest", "keep": true'):
+        resolve(run_id, experiment=None, chosen_by=HOLD)
+
+
 def test_a_run_of_a_deleted_experiment_is_refused(lab: Lab) -> None:
     experiment = lab.experiment()
     run_id = lab.run(experiment)
