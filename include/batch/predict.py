@@ -56,7 +56,8 @@ def _predict_partition(
             from include.models.score import score
 
             heads, tails = staged["head"], staged["tail"]
-            result = score(model, [unscored_object(heads[place], tails[place]) for place in places])
+            payments = [unscored_object(heads[place], tails[place]) for place in places]
+            result = score(model, payments, columns=manifest.columns)
             labels, chances = result.prediction.tolist(), result.probability.tolist()
             for index, place in enumerate(places):
                 refusal = result.refusals.get(index)

@@ -22,6 +22,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from include.errors import ModelError, ModelInputError
 from include.models.load import LoadedModel, load
 from include.models.score import Scored, score
+from include.payments.columns import COLUMNS
 from tests.models.zoo import NUMERIC, history, payment, run_of, save_pyfunc, save_sklearn, signature
 
 FRAME, FRAUD = history()
@@ -179,6 +180,27 @@ def test_culprits_are_found_without_asking_for_each(texts_folder: Path) -> None:
         (5, 700, 701), "model_refused: the model raised ValueError for this payment"
     )
     assert model.asked < 100
+
+
+def test_a_flood_of_culprits_is_bounded(texts_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("include.models.score._TRIES", 100)
+    model = Counting(load(run_of(), texts_folder))
+    payments = [payment(category="home" if place < 200 else f"unheard {place}") for place in range(4000)]
+    scored = score(model, encoded(payments))  # type: ignore[arg-type]
+    assert set(scored.refusals) == set(range(200, 4000))
+    assert model.asked < 1000
+
+
+def test_a_column_that_other_payments_of_the_batch_have_is_not_unheard_of(tmp_path: Path) -> None:
+    history_with_age = FRAME[["amt"]].assign(device_age=FRAME["amt"] * 2)
+    fitted = RandomForestClassifier(5, random_state=1).fit(history_with_age, FRAUD)
+    model = load(run_of(), save_sklearn(tmp_path / "m", fitted))
+    rough = encoded([payment()] * 30)
+    with pytest.raises(ModelInputError, match="device_age"):
+        score(model, rough)
+    scored = score(model, rough, columns=[*COLUMNS, "device_age"])
+    assert {each.code for each in scored.refusals.values()} == {"missing_column"}
+    assert len(scored.refusals) == 30
 
 
 def test_a_flood_without_a_needed_column_is_refused_at_once(seed: LoadedModel) -> None:
