@@ -2,6 +2,7 @@
 
 `payments-<partition>-<number>.parquet`: offset, row (null: the whole message), key, value, headers (msgpack), head,
 tail, reason. A row with a reason is a dead letter and has no head; any other is a record (include/payments/decode.py).
+Where a message holds several rows, value and headers stand with the first of them only.
 `predictions-<partition>-<number>.parquet`: prediction (0, 1), probability, reason: line by line for the same rows.
 """
 

@@ -145,8 +145,9 @@ def _stage(consumer: Consumer, kafka: KafkaSettings, storage: Storage, manifest:
         for messages in read_ranges(consumer, kafka, manifest.topic, ranges):
             for message in messages:
                 value = message.value()
-                held += _add(opened[message.partition() or 0].columns, message, value, decoder)
-                held_bytes += len(value or b"")
+                rows, size = _add(opened[message.partition() or 0].columns, message, value, decoder)
+                held += rows
+                held_bytes += size
                 if held >= _CHUNK_PAYMENTS or held_bytes >= _CHUNK_BYTES:
                     _flush(storage, manifest.folder, opened.values())
                     held = held_bytes = 0
@@ -158,16 +159,23 @@ def _stage(consumer: Consumer, kafka: KafkaSettings, storage: Storage, manifest:
     )
 
 
-def _add(columns: chunks.Columns, message: Message, value: bytes | None, decoder: Decoder) -> int:
+def _add(columns: chunks.Columns, message: Message, value: bytes | None, decoder: Decoder) -> tuple[int, int]:
+    """How many rows it added, and about how many bytes."""
     offset, key, headers = message.offset(), message.key(), chunks.pack_headers(message.headers())
     results = decoder.decode(value)
+    size = len(value or b"")
     for result in results:
         columns.offset.append(offset or 0)
         columns.row.append(result.row)
         columns.key.append(key)
         columns.value.append(value)
         columns.headers.append(headers)
+        # A message's further rows share its value and headers: with each row, a large one would be staged thousands
+        # of times.
+        value = headers = None
         if isinstance(result, Record):
+            if result.row:
+                size += len(result.head) + len(result.tail)
             columns.head.append(result.head)
             columns.tail.append(result.tail)
             columns.reason.append(None)
@@ -175,7 +183,7 @@ def _add(columns: chunks.Columns, message: Message, value: bytes | None, decoder
             columns.head.append(None)
             columns.tail.append(None)
             columns.reason.append(str(result.refusal))
-    return len(results)
+    return len(results), size
 
 
 def _flush(storage: Storage, folder: str, opened: Iterable[_Open]) -> None:

@@ -139,9 +139,11 @@ class _PartitionStep:
             scores = chunks.read_predictions(self.storage, folder, partition, number)
             names = ("offset", "row", "key", "head", "tail")
             staged = chunks.read_payments(self.storage, folder, partition, number, names)
-            originals = None
+            originals, first = None, 0
             rows = zip(*staged.values(), *scores.values(), strict=True)
             for index, (offset, row, key, head, tail, prediction, probability, reason) in enumerate(rows):
+                if not row:
+                    first = index
                 source = ("source", f"{place}{offset}".encode())
                 if reason is None:
                     headers = [*common, source, ("row", b"%d" % row)]
@@ -151,10 +153,10 @@ class _PartitionStep:
                     continue
                 if originals is None:
                     originals = chunks.read_payments(self.storage, folder, partition, number, ("value", "headers"))
-                headers = [*chunks.unpack_headers(originals["headers"][index]), ("reason", reason.encode()), source]
+                headers = [*chunks.unpack_headers(originals["headers"][first]), ("reason", reason.encode()), source]
                 if row is not None:
                     headers.append(("row", b"%d" % row))
-                yield dead, key, originals["value"][index], headers + batch
+                yield dead, key, originals["value"][first], headers + batch
 
     def _await_visible(self) -> None:
         """An acknowledged commit may take a moment until its markers are written; one that never shows is hanging."""

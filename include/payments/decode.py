@@ -7,6 +7,7 @@ payment has none), and `fraud_confirmed` null at the end.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import msgspec
@@ -54,6 +55,18 @@ class _Layout:
 
 
 _LAYOUTS_KEPT = 1_000
+_LONGEST_LAYOUT_KEPT = 10_000
+_NAMES_KEPT = 1_000
+_LONGEST_NAME_KEPT = 100
+
+# Each row of a message becomes a message with all of the columns' names, or with all of the message: without a bound,
+# one message of a megabyte would become gigabytes.
+_MOST_ROWS = 10_000
+_MOST_BYTES_OF_NAMES = 100_000_000
+# Deeper than any payment, and so shallow that every reader of the output can follow.
+_DEEPEST = 200
+_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"|([\[{])|([\]}])')
+
 _END = b',"' + CONFIRMED.encode() + b'":null}'
 
 
@@ -85,7 +98,10 @@ class Decoder:
             return [RefusedRow(None, layout)]
         if not split.data:
             return [RefusedRow(None, Refusal("no_rows", "`data` holds no payment"))]
-        return [self._record(layout, row, values) for row, values in enumerate(split.data)]
+        if (too_many := _too_many(split.columns, split.data)) is not None:
+            return [RefusedRow(None, too_many)]
+        results = [self._record(layout, row, values) for row, values in enumerate(split.data)]
+        return results if len(value) < 2 * _DEEPEST else [_shallow(result) for result in results]
 
     def _record(self, layout: _Layout, row: int, values: list[msgspec.Raw]) -> Record | RefusedRow:
         if len(values) != len(layout.names):
@@ -113,14 +129,17 @@ class Decoder:
             sentence = 'the value is JSON, but not in "split" form with `columns` and `data`'
             return [RefusedRow(None, Refusal("not_split", sentence))]
         except (msgspec.DecodeError, RecursionError):
-            return [RefusedRow(None, Refusal("not_json", "the value is not valid JSON"))]
+            sentence = "the value is not valid JSON, or holds half of a surrogate pair, or is nested too deep to read"
+            return [RefusedRow(None, Refusal("not_json", sentence))]
         layout = self._layout(bytes(split.columns))
         if isinstance(layout, Refusal):
             return [RefusedRow(None, layout)]
+        if (too_many := _too_many(split.columns, split.data)) is not None:
+            return [RefusedRow(None, too_many)]
         results: list[Record | RefusedRow] = []
         for row, raw in enumerate(split.data):
             try:
-                results.append(self._record(layout, row, self._rows.decode(raw)))
+                results.append(_shallow(self._record(layout, row, self._rows.decode(raw))))
             except msgspec.DecodeError:
                 results.append(RefusedRow(row, Refusal("row_not_list", "the row is not a list of values")))
         return results
@@ -130,7 +149,9 @@ class Decoder:
         if layout is None:
             if len(self._layouts) >= _LAYOUTS_KEPT:
                 self._layouts.clear()
-            layout = self._layouts[columns] = self._new_layout(columns)
+            layout = self._new_layout(columns)
+            if len(columns) <= _LONGEST_LAYOUT_KEPT:
+                self._layouts[columns] = layout
         return layout
 
     def _new_layout(self, columns: bytes) -> _Layout | Refusal:
@@ -140,7 +161,9 @@ class Decoder:
             return Refusal("not_split", "`columns` is not a list of names")
         if len(set(names)) != len(names):
             return Refusal("duplicate_column", "`columns` names a column twice")
-        self.columns_seen.update(names)
+        # They go into the manifest, which has to stay small whatever is sent.
+        if len(self.columns_seen) + len(names) <= _NAMES_KEPT:
+            self.columns_seen.update(name for name in names if len(name) <= _LONGEST_NAME_KEPT)
         kept = [place for place, name in enumerate(names) if name not in (PREDICTION, CONFIRMED)]
         at = names.index(PREDICTION) if PREDICTION in names else len(names)
         order = [place for place in kept if place < at]
@@ -151,3 +174,28 @@ class Decoder:
         prediction = (b"," if order else b"{") + msgspec.json.encode(PREDICTION) + b":"
         tail = tuple(place for place in kept if place > at)
         return _Layout(names, tuple(before), tuple(order), tail, prediction)
+
+
+def _too_many(columns: msgspec.Raw, rows: list[list[msgspec.Raw]] | list[msgspec.Raw]) -> Refusal | None:
+    if len(rows) <= _MOST_ROWS and len(rows) * memoryview(columns).nbytes <= _MOST_BYTES_OF_NAMES:
+        return None
+    return Refusal("too_many_rows", f"the message holds {len(rows)} rows, more than can become messages of their own")
+
+
+def _shallow(result: Record | RefusedRow) -> Record | RefusedRow:
+    if isinstance(result, RefusedRow):
+        return result
+    for part in (result.head, result.tail):
+        if part.count(b"[") + part.count(b"{") > _DEEPEST and _depth(part) > _DEEPEST:
+            return RefusedRow(
+                result.row, Refusal("nested_too_deep", f"a value is nested deeper than {_DEEPEST} levels")
+            )
+    return result
+
+
+def _depth(text: bytes) -> int:
+    depth = deepest = 0
+    for found in _BRACKET.finditer(text):
+        depth += (found[1] is not None) - (found[2] is not None)
+        deepest = max(deepest, depth)
+    return deepest

@@ -132,10 +132,28 @@ def test_bad_row_leaves_the_others_of_its_message():
         (b'{"columns":["a"],"data":[]}', "no_rows"),
         (b'{"columns":["a","a"],"data":[[1,2]]}', "duplicate_column"),
         (b"[" * 100_000, "not_split"),
+        (b'{"columns":["a"],"data":[[%s]]}' % (b"[" * 100_000 + b"]" * 100_000), "not_json"),
+        (b'{"columns":["a"],"data":[["half \\ud83d"]]}', "not_json"),
+        (b'{"columns":["a"],"data":[' + b"[1]," * 10_000 + b"[1]]}", "too_many_rows"),
+        (b'{"columns":["a"],"data":[' + b"{}," * 10_000 + b"{}]}", "too_many_rows"),
+        (b'{"columns":["%s"],"data":[%s[1]]}' % (b"a" * 500_000, b"[1]," * 500), "too_many_rows"),
     ],
 )
 def test_foreign_message_is_refused_as_a_whole(value: bytes | None, code: str):
     assert codes(value) == [(None, code)]
+
+
+@pytest.mark.parametrize("around", [b"", b",7"])
+def test_value_nested_deeper_than_readers_follow_is_refused_alone(around: bytes):
+    def message(levels: int) -> bytes:
+        deep = b"[" * levels + b"]" * levels
+        return b'{"columns":["a","b"],"data":[[%s,"[[[["],[1,2]%s]}' % (deep, around)
+
+    expected = [(2, "row_not_list")] if around else []
+    assert codes(message(150)) == expected
+    assert codes(message(300)) == [(0, "nested_too_deep"), *expected]
+    # Brackets inside of texts, and beside one another, are no depth.
+    assert codes(split(["a", "b"], ["[" * 500 + '\\"', [[]] * 500])) == []
 
 
 def test_reason_never_quotes_the_payment():
@@ -150,6 +168,14 @@ def test_columns_seen_are_remembered_over_messages():
     decoder.decode(split(["a"], [1]))
     decoder.decode(split(["b"], [1]))
     assert decoder.columns_seen == {"a", "b"}
+
+
+def test_names_that_nobody_uses_fill_no_memory():
+    decoder = Decoder()
+    for number in range(2_000):
+        decoder.decode(split([f"{number}", "x" * 200], [1, 2]))
+    assert len(decoder.columns_seen) <= 1_000
+    assert max(map(len, decoder.columns_seen)) <= 100
 
 
 json_values = st.recursive(
