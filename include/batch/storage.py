@@ -1,6 +1,7 @@
 """The staging area behind a URL: a local folder, or `s3://bucket/prefix` where workers share no disk.
 
-It holds card data: a local folder is mode 0700. Every write is atomic: a reader sees the old content or the new.
+It holds card data: a local folder is mode 0700. Every write is atomic: a reader sees the old content or the new. (On
+S3, a large file is read in parts, and could be replaced between two of them: that is what Parquet's checksums are for.)
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ class Storage:
             raise SettingError(
                 f"FRAUD_STAGING_URL={url!r}: give a folder or s3://bucket/prefix ({_first_line(error)})"
             ) from error
+        if not root:
+            raise SettingError(f"FRAUD_STAGING_URL={url!r}: no folder or bucket is named")
         storage = cls(filesystem, root, url)
         if storage._local:
             storage._make_private_folder(Path(root))

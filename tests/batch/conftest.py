@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from include.batch import chunks
+from include.batch.manifest import Manifest, PartitionBatch
+from include.batch.scored import PartitionScores, ScoredBatch
+from include.batch.storage import Storage
+from tests.support.scoring import MODEL
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Storage:
+    return Storage.open(str(tmp_path / "staging"))
+
+
+@pytest.fixture
+def bucket(service_environment: dict[str, str]) -> Storage:
+    name = f"staging-{uuid.uuid4().hex[:12]}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    return Storage.open(f"s3://{name}/prefix")
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def storage(request: pytest.FixtureRequest) -> Storage:
+    """Both kinds, with nothing in them."""
+    made: Storage = request.getfixturevalue(request.param)
+    return made
+
+
+@pytest.fixture
+def staged(folder: Storage) -> Callable[..., Manifest]:
+    """Stages a batch by partition: its frauds, of two payments and a dead letter each."""
+
+    def stage(batch_id: str, frauds: dict[int, int], **changes: Any) -> Manifest:
+        parts = tuple(PartitionBatch(number, 10, 13, 10, 1, 2, 1) for number in frauds)
+        values = {"run_id": "r", "run_url": "u", "group": "a/group", "topic": "topic", "topic_id": "id"}
+        manifest = Manifest(
+            batch_id=batch_id, drained_at="2026-01-01T00:00:00+00:00", partitions=parts, **values | changes
+        )
+        for number, count in frauds.items():
+            columns = chunks.Columns(
+                [10, 11, 12], [0, 0, None], [b"k", None, b""], [b"v", b"v", None], [None] * 3,
+                [b'{"n":10,"is_fraud":', b'{"n":11,"is_fraud":', None], [b',"fraud_confirmed":null}'] * 2 + [None],
+                [None, None, "empty_value: nothing"],
+            )  # fmt: skip
+            chunks.write_payments(folder, manifest.folder, number, 0, columns)
+            chunks.write_predictions(
+                folder, manifest.folder, number, 0,
+                prediction=[int(count > 0), int(count > 1), None], probability=[0.9, 0.1, None],
+                reason=columns.reason,
+            )  # fmt: skip
+        manifest.save(folder)
+        scores = tuple(PartitionScores(number, 2, count, 1) for number, count in frauds.items())
+        ScoredBatch(MODEL, "2026-01-01T00:00:00+00:00", scores, {}).save(folder, manifest.folder)
+        return manifest
+
+    return stage

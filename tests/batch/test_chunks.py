@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import pytest
+
+from include.batch import chunks
+from include.batch.storage import Storage
+from include.errors import StagingError
+from include.kafka.transaction import Headers
+
+NAMES = ("offset", "row", "key", "value", "headers", "head", "tail", "reason")
+
+
+def columns() -> chunks.Columns:
+    headers: Headers = [("a", b"1"), ("a", None), ("ü", b"\xff"), ("", b"")]
+    return chunks.Columns(
+        offset=[2**40, 2**40 + 1],
+        row=[3, None],
+        key=[b"", None],
+        value=[b"\xff\x00", None],
+        headers=[chunks.pack_headers(headers), None],
+        head=[b"{", None],
+        tail=[b"}", None],
+        reason=[None, "empty_value: the message has no value"],
+    )
+
+
+def test_null_and_empty_are_kept_apart(storage: Storage):
+    chunks.write_payments(storage, "batch", 1, 2, columns())
+    read = chunks.read_payments(storage, "batch", 1, 2, NAMES)
+    assert read == {name: getattr(columns(), name) for name in NAMES}
+    assert chunks.unpack_headers(read["headers"][0]) == [("a", b"1"), ("a", None), ("ü", b"\xff"), ("", b"")]
+    assert chunks.unpack_headers(read["headers"][1]) == []
+
+
+def test_predictions_are_kept_line_by_line(storage: Storage):
+    values = {"prediction": [1, 0, None], "probability": [0.1 + 0.2, None, None], "reason": [None, None, "x: y"]}
+    chunks.write_predictions(storage, "batch", 0, 0, **values)  # type: ignore[arg-type]
+    assert chunks.read_predictions(storage, "batch", 0, 0) == values
+
+
+def test_a_chunk_that_is_gone_is_named(storage: Storage):
+    with pytest.raises(StagingError, match=r"batch/payments-0-7\.parquet"):
+        chunks.read_payments(storage, "batch", 0, 7, NAMES)
+
+
+def test_a_damaged_chunk_is_never_taken_for_payments(folder: Storage, tmp_path: Path):
+    chunks.write_payments(folder, "batch", 0, 0, columns())
+    file = tmp_path / "staging/batch/payments-0-0.parquet"
+    whole = file.read_bytes()
+    at = whole.index(b"\xff\x00")
+    damaged = (b"", whole[:100], whole[:-1], whole[:at] + b"\xfe" + whole[at + 1 :], b"PAR1" + b"\0" * 50 + b"PAR1")
+    for content in damaged:
+        file.write_bytes(content)
+        with pytest.raises(StagingError, match=r"payments-0-0.parquet in .* is damaged; clear the run's drain task"):
+            chunks.read_payments(folder, "batch", 0, 0, NAMES)
+
+
+def test_the_collector_runs_again_whatever_happened():
+    def fail() -> None:
+        with chunks.paused_collector():
+            assert not gc.isenabled()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert gc.isenabled()

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from include.batch.cleaning import remove_old_batches
+from include.batch.manifest import Manifest, hour_of, new_batch_id
+from include.batch.outbox import Outbox
+from include.batch.storage import Storage
+
+
+def stage(storage: Storage, hours_ago: float) -> Manifest:
+    batch_id = new_batch_id(datetime.now(UTC) - timedelta(hours=hours_ago))
+    manifest = Manifest(batch_id, "r", "u", "a/group", "topic", "id", "2026-01-01T00:00:00+00:00", ())
+    manifest.save(storage)
+    storage.write(f"{manifest.folder}/payments-0-0.parquet", b"x")
+    return manifest
+
+
+def test_old_batches_go_and_those_whose_report_is_owed_stay(storage: Storage):
+    old, owed, recent = stage(storage, 80), stage(storage, 80), stage(storage, 70)
+    Outbox(storage, "a/group", "topic").open_entry(owed)
+    remove_old_batches(storage, hours=72)
+    assert storage.list(old.folder) == []
+    assert storage.list(owed.folder) == storage.list(recent.folder) == ["manifest.json", "payments-0-0.parquet"]
+
+    storage.delete(f"outbox/a%2Fgroup/topic/{owed.batch_id}")
+    remove_old_batches(storage, hours=72)
+    assert storage.list("batches") == [hour_of(recent.batch_id)]
+
+
+def test_nothing_staged_is_nothing_to_remove(storage: Storage):
+    remove_old_batches(storage, hours=1)
+    assert storage.list("batches") == []

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from include.batch.manifest import Manifest, PartitionBatch, hour_of, new_batch_id
+from include.batch.scored import PartitionScores, ScoredBatch
+from include.batch.storage import Storage
+from include.errors import StagingError
+from tests.support.scoring import MODEL
+
+MANIFEST = Manifest(
+    batch_id="20260102T030405Z-abcdef",
+    run_id="scheduled__2026-01-02T03:04:00+00:00",
+    run_url="http://localhost/dags/x/runs/ü",
+    group="group / ü",
+    topic="topic",
+    topic_id="AbC",
+    drained_at="2026-01-02T03:04:05+00:00",
+    partitions=(PartitionBatch(0, 5, 9, None, 1, 3, 1), PartitionBatch(7, 2**40, 2**40 + 9, 2**40 - 2, 2, 8, 1, 2)),
+    columns=("amt", "größe"),
+    lag=12,
+)
+
+
+def test_manifest_goes_through_an_xcom_and_through_storage(storage: Storage):
+    assert Manifest.from_dict(json.loads(json.dumps(MANIFEST.to_dict()))) == MANIFEST
+    MANIFEST.save(storage)
+    assert Manifest.load(storage, MANIFEST.batch_id) == MANIFEST
+    assert (MANIFEST.payments, MANIFEST.dead_letters, MANIFEST.lost) == (11, 2, 2)
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b'{"batch_id": 7}'])
+def test_damaged_manifest_is_named(folder: Storage, damage: bytes):
+    folder.write(f"{MANIFEST.folder}/manifest.json", damage)
+    folder.write(f"{MANIFEST.folder}/scored.json", damage)
+    with pytest.raises(StagingError, match=r"manifest\.json .* is damaged"):
+        Manifest.load(folder, MANIFEST.batch_id)
+    with pytest.raises(StagingError, match=r"scored\.json .* is damaged"):
+        ScoredBatch.load(folder, MANIFEST.folder)
+
+
+def test_scored_batch_is_kept_beside_it(folder: Storage):
+    scored = ScoredBatch(
+        MODEL, "2026-01-01T00:00:00.000+00:00", (PartitionScores(0, 5, 2, 1), PartitionScores(1, 3)), {"x": 1}
+    )
+    scored.save(folder, MANIFEST.folder)
+    assert ScoredBatch.load(folder, MANIFEST.folder) == scored
+    assert (scored.scored, scored.frauds, scored.dead_letters) == (8, 2, 1)
+
+
+def test_batch_ids_sort_by_time_in_utc_and_are_never_the_same():
+    now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=5)))
+    assert new_batch_id(now).startswith("20260101T220405Z-")
+    assert new_batch_id(now) != new_batch_id(now)
+    assert new_batch_id(now) < new_batch_id(now + timedelta(seconds=1))
+    assert hour_of(new_batch_id(datetime(2026, 1, 2, 3, tzinfo=UTC))) == "20260102T03"

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from include.batch.manifest import Manifest
+from include.batch.outbox import Outbox
+from include.batch.storage import Storage
+from include.kafka.offsets import CommitNote, Committed
+
+Stage = Callable[..., Manifest]
+FIRST, SECOND = "20260101T000000Z-aaaaaa", "20260101T000100Z-bbbbbb"
+
+
+@pytest.fixture
+def outbox(folder: Storage) -> Outbox:
+    return Outbox(folder, "a/group", "topic", "scored")
+
+
+def committed_by(batch_id: str | None, offset: int = 13) -> Committed:
+    return Committed(offset, CommitNote(batch_id, "id", "now") if batch_id else None)
+
+
+def owed(outbox: Outbox) -> dict[str, list[tuple[str, int]]]:
+    return {
+        report.key: [(fraud.source, fraud.row) for fraud in report.frauds]  # type: ignore[attr-defined]
+        for report in outbox.owed()
+    }
+
+
+def publish(outbox: Outbox, manifest: Manifest, *partitions: int) -> None:
+    outbox.open_entry(manifest)
+    for partition in partitions:
+        outbox.note_commit(manifest, partition)
+
+
+def test_a_report_is_owed_from_the_first_commit_until_it_was_mailed(outbox: Outbox, staged: Stage):
+    manifest = staged(FIRST, {0: 1, 1: 2})
+    assert not outbox.has_begun(manifest)
+    outbox.open_entry(manifest)
+    assert outbox.has_begun(manifest)
+    assert owed(outbox) == {}
+    outbox.note_commit(manifest, 0)
+    assert owed(outbox) == {FIRST: [("topic/0/10", 0)]}
+    outbox.note_commit(manifest, 1)
+    (report,) = outbox.owed()
+    assert [fraud.source for fraud in report.frauds] == ["topic/0/10", "topic/1/10", "topic/1/11"]
+    assert next(iter(report.frauds)).record == b'{"n":10,"is_fraud":1,"fraud_confirmed":null}'
+    assert report.facts.ranges == (("topic", 0, 10, 13), ("topic", 1, 10, 13))
+    assert (report.facts.scored, report.facts.frauds, report.facts.dead_letters) == (4, 3, 2)
+    assert report.facts.output_topic == "scored"
+    outbox.reported(report)
+    assert owed(outbox) == {}
+    assert outbox.entries() == []
+
+
+def test_a_partition_that_got_through_later_has_a_report_of_its_own(outbox: Outbox, staged: Stage):
+    manifest = staged(FIRST, {0: 1, 1: 1})
+    publish(outbox, manifest, 0)
+    (report,) = outbox.owed()
+    outbox.note_commit(manifest, 1)
+    outbox.reported(report)
+    assert owed(outbox) == {FIRST: [("topic/1/10", 0)]}
+    (report,) = outbox.owed()
+    assert report.facts.ranges == (("topic", 1, 10, 13),)
+    outbox.reported(report)
+    assert outbox.entries() == []
+
+
+def test_a_batch_without_fraud_owes_nothing(outbox: Outbox, staged: Stage):
+    publish(outbox, staged(FIRST, {0: 0, 1: 0}), 0, 1)
+    assert owed(outbox) == {}
+    outbox.note_commits({0: committed_by(FIRST), 1: committed_by(FIRST)})
+    assert outbox.entries() == []
+
+
+def test_frauds_wait_for_nobody_and_oldest_come_first(outbox: Outbox, staged: Stage):
+    publish(outbox, staged(SECOND, {0: 1}), 0)
+    publish(outbox, staged(FIRST, {0: 1, 1: 0}), 0, 1)
+    assert list(owed(outbox)) == [FIRST, SECOND]
+
+
+def test_a_publisher_that_died_is_spoken_for_by_the_committed_offset(outbox: Outbox, staged: Stage):
+    publish(outbox, staged(FIRST, {0: 1, 1: 1}))
+    outbox.note_commits({0: committed_by(FIRST), 1: Committed(10)})
+    assert owed(outbox) == {FIRST: [("topic/0/10", 0)]}
+
+
+@pytest.mark.parametrize(
+    "now", [committed_by(SECOND), committed_by(None), Committed(9), Committed(None), committed_by(None, 20)]
+)
+def test_a_batch_that_was_overtaken_is_closed(outbox: Outbox, staged: Stage, now: Committed):
+    publish(outbox, staged(FIRST, {0: 1}))
+    outbox.note_commits({0: now})
+    assert owed(outbox) == {}
+    assert outbox.entries() == []
+
+
+def test_a_batch_that_may_still_be_published_stays_open(outbox: Outbox, staged: Stage):
+    publish(outbox, staged(FIRST, {0: 1, 1: 0}), 1)
+    outbox.note_commits({0: Committed(10), 1: committed_by(FIRST)})
+    assert outbox.entries() == [FIRST]
+
+
+def test_what_was_committed_stays_owed_when_the_rest_was_overtaken(outbox: Outbox, staged: Stage):
+    publish(outbox, staged(FIRST, {0: 1, 1: 1}), 0)
+    outbox.note_commits({0: committed_by(SECOND, 20), 1: committed_by(SECOND, 20)})
+    (report,) = outbox.owed()
+    assert report.facts.ranges == (("topic", 0, 10, 13),)
+    outbox.reported(report)
+    outbox.note_commits({0: committed_by(SECOND, 20), 1: committed_by(SECOND, 20)})
+    assert outbox.entries() == []
+
+
+def test_a_batch_that_is_gone_is_told_and_closed(
+    outbox: Outbox, staged: Stage, folder: Storage, caplog: pytest.LogCaptureFixture
+):
+    gone = staged(FIRST, {0: 1})
+    publish(outbox, gone, 0)
+    publish(outbox, staged(SECOND, {0: 1}), 0)
+    folder.delete(gone.folder)
+    with caplog.at_level(logging.ERROR):
+        assert list(owed(outbox)) == [SECOND]
+    assert f"the report of batch {FIRST} cannot be mailed" in caplog.text
+    assert outbox.entries() == [SECOND]
+
+
+def test_groups_and_topics_owe_apart(folder: Storage, outbox: Outbox, staged: Stage):
+    publish(outbox, staged(FIRST, {0: 1}), 0)
+    for other in (Outbox(folder, "a", "topic"), Outbox(folder, "a/group", "other")):
+        assert other.entries() == []
+
+
+def test_it_works_on_s3_too(bucket: Storage):
+    outbox = Outbox(bucket, "a/group", "topic")
+    values: dict[str, Any] = {"run_id": "r", "run_url": "u", "group": "a/group", "topic": "topic", "topic_id": "id"}
+    outbox.open_entry(Manifest(batch_id=FIRST, drained_at="now", partitions=(), **values))
+    assert outbox.entries() == [FIRST]

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import resource
+import threading
+from pathlib import Path
+
+import pytest
+
+from include.batch.storage import Storage
+from include.errors import SettingError, StagingError
+
+
+def test_what_was_written_is_read_until_it_is_replaced(storage: Storage):
+    storage.write("a/b/c.json", b"old")
+    assert storage.read("a/b/c.json") == b"old"
+    storage.write("a/b/c.json", memoryview(b"new"))
+    assert storage.need("a/b/c.json") == b"new"
+    with storage.open_file("a/b/c.json") as file:
+        assert file.read() == b"new"
+    storage.write("a/empty", b"")
+    assert storage.read("a/empty") == b""
+
+
+def test_what_is_not_there_is_named(storage: Storage):
+    assert storage.read("a/b") is None
+    with pytest.raises(StagingError, match=r"a/b is gone from .*does not share the staging area"):
+        storage.need("a/b")
+    with pytest.raises(StagingError, match="cannot read a/b"):
+        storage.open_file("a/b")
+
+
+def test_folders_list_their_names_in_order(storage: Storage):
+    assert storage.list("a") == []
+    for path in ("a/2", "a/1", "a/deep/er/3", "b/4"):
+        storage.write(path, b"x")
+    assert storage.list("a") == ["1", "2", "deep"]
+    assert storage.list("a/deep") == ["er"]
+
+
+def test_a_file_or_a_whole_folder_is_deleted(storage: Storage):
+    for path in ("a/1", "a/2", "a/deep/3", "b/4"):
+        storage.write(path, b"x")
+    storage.delete("a/1")
+    assert storage.list("a") == ["2", "deep"]
+    storage.delete("a")
+    assert storage.list("a") == []
+    assert storage.read("a/deep/3") is None
+    assert storage.read("b/4") == b"x"
+    storage.delete("a")
+    storage.delete("never/there")
+
+
+def test_readers_never_see_half_a_file(storage: Storage):
+    # As large as a manifest gets.
+    contents = {bytes([letter]) * 100_000 for letter in b"ab"}
+    storage.write("file", min(contents))
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            for content in contents:
+                storage.write("file", content)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        seen = {storage.read("file") for _ in range(50)}
+    finally:
+        stop.set()
+        writer.join()
+    assert seen <= contents
+
+
+def test_local_folders_are_the_owners_alone(tmp_path: Path):
+    place = tmp_path / "staging"
+    place.mkdir(mode=0o755)
+    Storage.open(str(place)).write("batches/1/file", b"x")
+    assert place.stat().st_mode & 0o777 == 0o700
+    assert Storage.open(place.as_uri()).read("batches/1/file") == b"x"
+
+
+def test_a_full_disk_leaves_the_old_content_and_no_rest(folder: Storage, tmp_path: Path):
+    folder.write("a/file", b"old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(StagingError, match="cannot write a/file to file:"):
+            folder.write("a/file", b"x" * 5000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in (tmp_path / "staging/a").iterdir()] == ["file"]
+    assert folder.read("a/file") == b"old"
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StagingError, match="file/staging cannot be made: Not a directory"):
+        Storage.open(str(tmp_path / "file/staging"))
+
+
+@pytest.mark.parametrize("url", ["ftp://host/folder", "s3://", "s3://a bucket", "nonsense://x"])
+def test_an_address_that_cannot_be_used_is_a_setting_error(url: str):
+    with pytest.raises(SettingError, match="FRAUD_STAGING_URL="):
+        Storage.open(url)
+
+
+def test_a_server_that_refuses_is_named(bucket: Storage, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    stranger = Storage.open(bucket.url)
+    for act in (
+        lambda: stranger.write("a", b"x"),
+        lambda: stranger.read("a"),
+        lambda: stranger.open_file("a"),
+        lambda: stranger.list("a"),
+        lambda: stranger.delete("a"),
+    ):
+        with pytest.raises(StagingError, match=f"cannot .* a (to|from|in) {bucket.url}"):
+            act()

@@ -1,0 +1,75 @@
+"""The steps of a run as plain Python, for tests that bring their own topics, group and staging area."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from include.batch import chunks
+from include.batch.drain import drain
+from include.batch.manifest import Manifest
+from include.batch.outbox import Outbox
+from include.batch.publish import Published, publish
+from include.batch.scored import PartitionScores, ScoredBatch
+from include.batch.storage import Storage
+from include.settings import Settings
+
+MODEL = {
+    "run_id": "f" * 32, "model_uri": "models:/m-0", "experiment": "e", "name": None, "version": None,
+    "asked": "latest", "chosen_by": "default", "reason": None, "url": "", "threshold": None,
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Scoring:
+    kafka: dict[str, Any]
+    settings: Settings
+
+    @property
+    def storage(self) -> Storage:
+        return Storage.open(self.settings.staging_url)
+
+    @property
+    def outbox(self) -> Outbox:
+        return Outbox(self.storage, self.settings.group, self.settings.input_topic, self.settings.output_topic)
+
+    def change(self, **settings: Any) -> Scoring:
+        return dataclasses.replace(self, settings=dataclasses.replace(self.settings, **settings))
+
+    def drain(self) -> Manifest:
+        return drain(self.kafka, self.settings, self.storage, run_id="a run", run_url="http://airflow/run")
+
+    def predict_without_model(self, manifest: Manifest, frauds: Callable[[int], bool] = lambda offset: True) -> None:
+        """Stages predictions as predict does: fraud where `frauds` says so of the offset."""
+        counts, reasons = [], 0
+        for part in manifest.partitions:
+            found = 0
+            for number in range(part.chunks):
+                staged = chunks.read_payments(
+                    self.storage, manifest.folder, part.partition, number, ("offset", "reason")
+                )
+                reason = staged["reason"]
+                prediction = [
+                    None if why else int(frauds(at)) for at, why in zip(staged["offset"], reason, strict=True)
+                ]
+                chunks.write_predictions(
+                    self.storage, manifest.folder, part.partition, number,
+                    prediction=prediction, probability=[one and 0.9 for one in prediction], reason=reason,
+                )  # fmt: skip
+                found += prediction.count(1)
+            reasons += part.dead_letters
+            counts.append(PartitionScores(part.partition, part.payments, found, part.dead_letters))
+        codes = {"empty_value": reasons} if reasons else {}
+        ScoredBatch(MODEL, "2026-01-01T00:00:00+00:00", tuple(counts), codes).save(self.storage, manifest.folder)
+
+    def drain_and_predict(self) -> Manifest:
+        manifest = self.drain()
+        self.predict_without_model(manifest)
+        return manifest
+
+    def publish(self, manifest: Manifest, reached: Callable[[str], None] = lambda point: None) -> Published:
+        return publish(self.kafka, self.settings, self.storage, manifest, reached)
+
+    def run(self) -> Published:
+        return self.publish(self.drain_and_predict())
