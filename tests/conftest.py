@@ -25,6 +25,7 @@ from confluent_kafka.cimpl import NewTopic  # noqa: E402
 
 from dev.stack import Stack  # noqa: E402
 from dev.stack.kafka import admin  # noqa: E402
+from tests.support.breakpoint import install_breakpoints  # noqa: E402
 from tests.support.live_stack import LiveStack  # noqa: E402
 from tests.support.mail import Inbox  # noqa: E402
 
@@ -40,6 +41,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
     """The whole stack, once a session. FRAUD_TEST_STACK=<home> takes one that runs already instead."""
     running = os.environ.get("FRAUD_TEST_STACK")
     own = Stack(running or tmp_path_factory.mktemp("stack"))
+    install_breakpoints(own)
     if not running:
         own.up(leave=False)
     try:

@@ -1,0 +1,68 @@
+"""Stops a publish task that the scheduler started at a point of its protocol, so that a test can kill it there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+
+from dev.stack import Stack
+
+SETTINGS = Path(__file__).parent / "breakpoints" / "airflow_local_settings.py"
+
+
+def install_breakpoints(stack: Stack) -> None:
+    """Before the scheduler starts; one that runs already is started again."""
+    target = stack.home.path / "airflow" / "config" / SETTINGS.name
+    text = SETTINGS.read_text()
+    if target.exists() and target.read_text() == text:
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text)
+    if stack.is_up():
+        stack.stop("scheduler")
+        stack.start("scheduler")
+
+
+class Breakpoint:
+    def __init__(self, airflow_home: Path) -> None:
+        self._wanted = airflow_home / "breakpoint"
+        self._pid = airflow_home / "breakpoint.pid"
+
+    def set(self, point: str, times: int = 1) -> None:
+        """The next publish that passes `point` for that many times stops there."""
+        self._pid.unlink(missing_ok=True)
+        part = self._wanted.with_suffix(".part")
+        part.write_text(f"{point} {times}")
+        part.rename(self._wanted)
+
+    def wait(self, seconds: float = 180) -> int:
+        """The id of the process that stands still there."""
+        deadline = time.monotonic() + seconds
+        while not self._pid.exists() or self._state() != psutil.STATUS_STOPPED:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no publish task reached the breakpoint within {seconds:.0f} s")
+            time.sleep(0.05)
+        return int(self._pid.read_text())
+
+    def kill(self) -> None:
+        os.kill(self.wait(), signal.SIGKILL)
+
+    def go_on(self) -> None:
+        os.kill(self.wait(), signal.SIGCONT)
+
+    def clear(self) -> None:
+        """Nobody stops any more, and nobody is left standing."""
+        self._wanted.unlink(missing_ok=True)
+        if self._pid.exists() and self._state() == psutil.STATUS_STOPPED:
+            self.go_on()
+        self._pid.unlink(missing_ok=True)
+
+    def _state(self) -> str:
+        try:
+            return str(psutil.Process(int(self._pid.read_text())).status())
+        except psutil.NoSuchProcess:
+            return "gone"

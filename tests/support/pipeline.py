@@ -1,0 +1,206 @@
+"""The DAG score_payments on the running stack: payments in, runs, and what came out of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from tests.support.breakpoint import Breakpoint
+from tests.support.live_stack import LiveStack
+from tests.support.mail import Inbox
+from tests.support.payments import Payment
+from tests.support.topics import Arrived, Reader, send
+from tests.support.two_models import TwoModels
+
+DAG = "score_payments"
+HOLD = "fraud_model_hold"
+ANALYSTS = "analysts@example.com"
+OPERATORS = "operators@example.com"
+
+
+@dataclass(frozen=True)
+class Sent:
+    payment: Payment
+    source: str
+
+
+class Pipeline:
+    def __init__(self, stack: LiveStack, models: TwoModels) -> None:
+        self.stack = stack
+        self.models = models
+        self.api = stack.airflow
+        self.breakpoint = Breakpoint(stack.home / "airflow")
+        self.secrets: set[str] = set()
+
+    def send(self, payments: Iterable[Payment], topic: str = "topic_1") -> list[Sent]:
+        payments = list(payments)
+        self.secrets.update(*(payment.secrets for payment in payments))
+        messages = [(payment.key, payment.message) for payment in payments]
+        sources = send(self.stack.bootstrap_servers, topic, messages)
+        return [Sent(payment, source) for payment, source in zip(payments, sources, strict=True)]
+
+    def settle(self, seconds: float = 15) -> None:
+        """Until no run is active and the next scheduled one is that far away: it would take what a test sends."""
+
+        def settled() -> bool:
+            now = datetime.now(UTC)
+            minute = now.replace(second=0, microsecond=0)
+            runs = self.api.runs(DAG, limit=10)
+            this_minute = [run for run in runs if run["run_type"] == "scheduled" and _time(run["run_after"]) == minute]
+            return bool(this_minute) and not self.active() and 60 - (now - minute).total_seconds() > seconds
+
+        wait_until(settled, "the DAG does not come to rest", 300)
+
+    def rest(self) -> None:
+        """Pauses the DAG while no run is active: a paused one leaves its runs where they are."""
+        wait_until(self._paused_between_runs, "runs go on", 300)
+
+    def _paused_between_runs(self) -> bool:
+        if self.active():
+            return False
+        self.api.pause(DAG, True)
+        if self.active():
+            self.api.pause(DAG, False)
+            return False
+        return True
+
+    def active(self) -> list[dict[str, Any]]:
+        return [run for run in self.api.runs(DAG, limit=50) if run["state"] in ("queued", "running")]
+
+    def score(
+        self, payments: Iterable[Payment], conf: Mapping[str, Any] | None = None, state: str = "success"
+    ) -> tuple[str, list[Sent]]:
+        """Sends payments and triggers a run, which drains just them; the id of the finished run."""
+        self.settle()
+        sent = self.send(payments)
+        run_id = self.finish(self.api.trigger(DAG, conf), state)
+        drained = self.counts(run_id, "drain")
+        assert drained is None or drained["payments"] + drained["dead_letters"] == len(sent)
+        return run_id, sent
+
+    def finish(self, run_id: str, state: str = "success") -> str:
+        run = self.api.wait_for_run(DAG, run_id)
+        assert run["state"] == state, self.states(run_id)
+        return run_id
+
+    def states(self, run_id: str) -> dict[str, str]:
+        return {name: task["state"] for name, task in self.api.tasks(DAG, run_id).items()}
+
+    def task(self, run_id: str, task_id: str) -> dict[str, Any]:
+        return self.api.tasks(DAG, run_id)[task_id]
+
+    def counts(self, run_id: str, task_id: str) -> Any:
+        return self.api.xcom(DAG, run_id, task_id)
+
+    def log(self, run_id: str, task_id: str, attempt: int = 1) -> str:
+        path = f"dags/{DAG}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}/logs/{attempt}"
+        lines = self.api.request("GET", path, params={"full_content": True})["content"]
+        return "\n".join(str(line.get("event", "")) + str(line.get("error_detail", "")) for line in lines)
+
+    def clear(self, run_id: str, *task_ids: str) -> None:
+        """As the UI does for one task without those after it; for the whole run without a name. Awaits its end."""
+        before = {name: task["id"] for name, task in self.api.tasks(DAG, run_id).items()}
+        body: dict[str, Any] = {"dry_run": False, "only_failed": False, "reset_dag_runs": True, "dag_run_id": run_id}
+        if task_ids:
+            body["task_ids"] = list(task_ids)
+        cleared = self.api.request("POST", f"dags/{DAG}/clearTaskInstances", json=body)["task_instances"]
+        assert {task["task_id"] for task in cleared} == set(task_ids or before)
+        self.api.wait_for_run(DAG, run_id)
+
+    def held(self) -> str | None:
+        """What the Variable of the held model says."""
+        try:
+            return str(self.api.request("GET", f"variables/{HOLD}")["value"])
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code == httpx.codes.NOT_FOUND:
+                return None
+            raise
+
+    def end_hold(self) -> None:
+        if self.held() is not None:
+            self.api.request("DELETE", f"variables/{HOLD}")
+
+
+class Outputs:
+    """What came to both output topics since it was made."""
+
+    def __init__(self, servers: str, output: str = "topic_2", dead_letters: str = "topic_1_dead_letters") -> None:
+        self._output = Reader(servers, output)
+        self._dead_letters = Reader(servers, dead_letters)
+
+    def scored(self, sent: Iterable[Sent]) -> list[Arrived]:
+        """What became of each payment, in their order: all of them scored, once, and none is a dead letter."""
+        sources = [one.source for one in sent]
+        found = [arrived for arrived in self._output.arrived() if arrived.headers["source"] in sources]
+        assert Counter(arrived.headers["source"] for arrived in found) == Counter(sources)
+        assert not [arrived for arrived in self._dead_letters.arrived() if arrived.headers["source"] in sources]
+        return sorted(found, key=lambda arrived: sources.index(arrived.headers["source"]))
+
+    def dead_letters(self, sources: Iterable[str]) -> list[Arrived]:
+        """The same for what could not be scored."""
+        sources = list(sources)
+        found = [arrived for arrived in self._dead_letters.arrived() if arrived.headers["source"] in sources]
+        assert Counter(arrived.headers["source"] for arrived in found) == Counter(sources)
+        assert not [arrived for arrived in self._output.arrived() if arrived.headers["source"] in sources]
+        return sorted(found, key=lambda arrived: sources.index(arrived.headers["source"]))
+
+    def none(self, sent: Iterable[Sent]) -> None:
+        """Nothing became of these so far."""
+        sources = {one.source for one in sent}
+        everything = [*self._output.arrived(), *self._dead_letters.arrived()]
+        assert not [arrived for arrived in everything if arrived.headers["source"] in sources]
+
+    def count(self) -> int:
+        """Whatever came: where nobody else sends anything."""
+        return len(self._output.arrived()) + len(self._dead_letters.arrived())
+
+
+def reports(inbox: Inbox, recipient: str = ANALYSTS) -> list[EmailMessage]:
+    found = [message for message in inbox.messages() if message["To"] == recipient]
+    assert all(str(message["Subject"]).startswith("Security alert - Fraud detected") for message in found)
+    return found
+
+
+def reported(messages: Iterable[EmailMessage]) -> list[str]:
+    """The `trans_num` of each payment in the reports' attachments."""
+    numbers = []
+    for message in messages:
+        (attachment,) = message.iter_attachments()
+        assert attachment.get_filename() == "fraud_detection_report.csv"
+        content = attachment.get_content()
+        text = content.decode() if isinstance(content, bytes) else content
+        numbers += [row["trans_num"] for row in csv.DictReader(io.StringIO(text.lstrip("\ufeff")))]
+    return numbers
+
+
+def alarms(inbox: Inbox) -> list[str]:
+    """Subjects of what operators were told."""
+    return [str(message["Subject"]) for message in inbox.messages() if message["To"] == OPERATORS]
+
+
+def trans_nums(sent: Iterable[Sent]) -> list[str]:
+    return [one.payment.values["trans_num"] for one in sent]
+
+
+def wait_until(condition: Callable[[], Any], problem: str, seconds: float = 120) -> Any:
+    """What the condition says, once it says something true."""
+    deadline = time.monotonic() + seconds
+    while not (seen := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{problem} within {seconds:.0f} s")
+        time.sleep(0.3)
+    return seen
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)

@@ -1,0 +1,63 @@
+"""Two models in a new experiment of the stack's MLflow: the newest ones there, so `latest` and `previous` mean them."""
+
+from __future__ import annotations
+
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from mlflow.models import infer_signature
+from sklearn.tree import DecisionTreeClassifier
+
+from tests.support.live_stack import LiveStack
+
+
+@dataclass(frozen=True)
+class TwoModels:
+    """Run ids; `latest` is registered under `name`, as version 1, and `previous` is not."""
+
+    latest: str
+    previous: str
+    name: str
+
+
+@contextmanager
+def two_models(stack: LiveStack) -> Iterator[TwoModels]:
+    """`latest` calls payments above 500 fraud, `previous` those above 900."""
+    name = f"system {uuid.uuid4().hex[:8]}"
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for variable, value in stack.env.items():
+            if variable.startswith(("AWS_", "MLFLOW_")):
+                patch.setenv(variable, value)
+        client = MlflowClient(stack.mlflow_uri)
+        mlflow.set_tracking_uri(stack.mlflow_uri)
+        try:
+            experiment = client.create_experiment(name)
+            previous, latest = _run(experiment, 900), _run(experiment, 500, name)
+            yield TwoModels(latest, previous, name)
+            client.delete_registered_model(name)
+            client.delete_experiment(experiment)
+        finally:
+            mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
+
+
+def _run(experiment: str, limit: float, name: str | None = None) -> str:
+    amounts = pd.DataFrame({"amt": [float(amount) for amount in range(0, 2000, 10)]})
+    model = DecisionTreeClassifier(max_depth=1).fit(amounts, (amounts["amt"] > limit).astype(int))
+    with mlflow.start_run(experiment_id=experiment) as run:
+        mlflow.sklearn.log_model(
+            model,
+            name="model",
+            registered_model_name=name,
+            signature=infer_signature(amounts, [0, 1]),
+            pip_requirements=["scikit-learn"],
+            serialization_format="cloudpickle",
+        )
+    return str(run.info.run_id)

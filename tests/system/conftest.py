@@ -1,0 +1,40 @@
+"""The whole DAG on the session's stack, on the product's own topics and group: each test looks at what is new."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.live_stack import LiveStack
+from tests.support.pipeline import DAG, Outputs, Pipeline
+from tests.support.two_models import TwoModels, two_models
+
+
+@pytest.fixture(scope="session")
+def models(stack: LiveStack) -> Iterator[TwoModels]:
+    with two_models(stack) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def _pipeline(stack: LiveStack, models: TwoModels) -> Pipeline:
+    made = Pipeline(stack, models)
+    made.api.wait_for_dag(DAG)
+    return made
+
+
+@pytest.fixture
+def pipeline(_pipeline: Pipeline) -> Iterator[Pipeline]:
+    """With the DAG at work every minute, and no model held."""
+    _pipeline.end_hold()
+    _pipeline.api.pause(DAG, False)
+    yield _pipeline
+    _pipeline.breakpoint.clear()
+    _pipeline.rest()
+    _pipeline.end_hold()
+
+
+@pytest.fixture
+def outputs(stack: LiveStack) -> Outputs:
+    return Outputs(stack.bootstrap_servers)

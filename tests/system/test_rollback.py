@@ -1,0 +1,78 @@
+"""Another model by a trigger: for one batch, or until the hold is ended."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+
+from tests.support.commands import airflow
+from tests.support.payments import FRAUD_FOR_LATEST, payments
+from tests.support.pipeline import DAG, Outputs, Pipeline, Sent
+
+
+def test_trigger_rolls_back_one_batch(pipeline: Pipeline, outputs: Outputs) -> None:
+    pipeline.settle()
+    sent = pipeline.send(payments(FRAUD_FOR_LATEST, FRAUD_FOR_LATEST))
+    known = {run["dag_run_id"] for run in pipeline.api.runs(DAG)}
+    airflow(pipeline.stack.env, "dags", "trigger", DAG, "-c", '{"model": "previous"}')
+    (run_id,) = [run["dag_run_id"] for run in pipeline.api.runs(DAG) if run["dag_run_id"] not in known][-1:]
+    pipeline.finish(run_id)
+    _check_scored_by(pipeline, outputs, sent, pipeline.models.previous)
+    assert pipeline.held() is None
+
+
+def test_kept_model_scores_until_the_hold_is_ended(pipeline: Pipeline, outputs: Outputs) -> None:
+    """Also when nothing waited at the moment of the rollback."""
+    before = datetime.now(UTC) - timedelta(seconds=1)
+    pipeline.settle()
+    conf = {"model": "previous", "keep": True, "reason": "false alarms since noon"}
+    run_id = pipeline.finish(pipeline.api.trigger(DAG, conf))
+    assert pipeline.states(run_id)["resolve_model"] == "success"
+    assert pipeline.states(run_id)["predict"] == "skipped"
+    hold = json.loads(pipeline.held() or "")
+    assert before < datetime.fromisoformat(hold.pop("since")) <= datetime.now(UTC)
+    assert hold == {
+        "run_id": pipeline.models.previous,
+        "asked": "previous",
+        "reason": "false alarms since noon",
+        "who": "admin",
+        "model": None,
+    }
+
+    run_id, sent = pipeline.score(payments(FRAUD_FOR_LATEST))
+    _check_scored_by(pipeline, outputs, sent, pipeline.models.previous)
+    assert pipeline.counts(run_id, "resolve_model")["chosen_by"] == "hold"
+
+    _, sent = pipeline.score(payments(FRAUD_FOR_LATEST), {"model": "latest", "keep": True})
+    _check_scored_by(pipeline, outputs, sent, pipeline.models.latest)
+    assert pipeline.held() is None
+
+
+def test_wrong_model_is_refused_at_the_trigger(pipeline: Pipeline) -> None:
+    with pytest.raises(httpx.HTTPStatusError) as refused:
+        pipeline.api.trigger(DAG, {"model": "newest"})
+    assert refused.value.response.status_code == httpx.codes.BAD_REQUEST
+    assert "newest" in refused.value.response.text
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        airflow(pipeline.stack.env, "dags", "trigger", DAG, "-c", '{"model": "newest"}')
+    assert "newest" in failed.value.stderr + failed.value.stdout
+
+
+def test_unknown_key_fails_in_the_first_task_and_says_what_is_allowed(pipeline: Pipeline) -> None:
+    pipeline.settle()
+    run_id = pipeline.finish(pipeline.api.trigger(DAG, {"modell": "previous"}), "failed")
+    drain = pipeline.task(run_id, "drain")
+    assert (drain["state"], drain["try_number"]) == ("failed", 1)
+    assert "unknown in the run configuration: ['modell']; allowed: model, keep, reason" in pipeline.log(run_id, "drain")
+
+
+def _check_scored_by(pipeline: Pipeline, outputs: Outputs, sent: list[Sent], run_id: str) -> None:
+    """Only the latest model calls these payments fraud."""
+    arrived = outputs.scored(sent)
+    assert {message.headers["model_run_id"] for message in arrived} == {run_id}
+    assert {message.payment["is_fraud"] for message in arrived} == {int(run_id == pipeline.models.latest)}
+    assert all(("model_name" in message.headers) == (run_id == pipeline.models.latest) for message in arrived)

@@ -1,0 +1,96 @@
+"""What the scheduler starts by itself, and what a person sees of it."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+
+from tests.support.live_stack import LiveStack
+from tests.support.mail import Inbox
+from tests.support.payments import FRAUD_FOR_BOTH, FRAUD_FOR_LATEST, GENUINE, payments
+from tests.support.pipeline import DAG, Outputs, Pipeline, reported, reports, trans_nums, wait_until
+
+
+def test_scheduled_run_scores_what_waits(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:
+    pipeline.settle(3)
+    sent = pipeline.send(payments(GENUINE, FRAUD_FOR_LATEST, FRAUD_FOR_BOTH, GENUINE))
+    run_id = _next_scheduled_run(pipeline)
+
+    arrived = outputs.scored(sent)
+    assert [message.payment for message in arrived] == [
+        one.payment.scored(fraud) for one, fraud in zip(sent, (0, 1, 1, 0), strict=True)
+    ]
+    assert [list(message.payment) for message in arrived] == [list(one.payment.scored(0)) for one in sent]
+    assert [message.key for message in arrived] == [one.payment.key for one in sent]
+    batch = pipeline.counts(run_id, "drain")["batch"]
+    for message, one, probability in zip(arrived, sent, (0.0, 1.0, 1.0, 0.0), strict=True):
+        scored_at = message.headers.pop("scored_at")
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", scored_at)
+        assert float(message.headers.pop("fraud_probability")) == probability
+        assert message.headers == {
+            "model_run_id": pipeline.models.latest,
+            "model_name": pipeline.models.name,
+            "model_version": "1",
+            "source": one.source,
+            "row": "0",
+            "batch_id": batch,
+        }
+
+    (mail,) = reports(inbox)
+    assert mail["Subject"] == f"Security alert - Fraud detected: 2 payments, batch {batch}"
+    assert sorted(reported([mail])) == sorted(trans_nums(sent[1:3]))
+    page = mail.get_body(("html",)).get_content()  # type: ignore[union-attr]
+    assert f"{pipeline.stack.env['AIRFLOW_URL']}/dags/{DAG}/runs/{run_id}" in page.replace("&#43;", "+")
+    assert pipeline.models.name in page
+
+    _check_what_airflow_shows(pipeline, run_id, batch)
+
+
+def _check_what_airflow_shows(pipeline: Pipeline, run_id: str, batch: str) -> None:
+    model = pipeline.models.latest
+    assert set(pipeline.states(run_id).values()) == {"success"}
+    counts = {
+        task: pipeline.counts(run_id, task) for task in ("drain", "resolve_model", "predict", "publish", "reports")
+    }
+    partitions = counts["publish"].pop("partitions")
+    assert set(partitions.values()) == {"published"}
+    assert counts == {
+        "drain": {
+            "batch": batch, "payments": 4, "dead_letters": 0, "lost_to_retention": 0, "lag": 0, "reports_owed": 0,
+        },
+        "resolve_model": {"batch": batch, "model_run_id": model, "asked": "latest", "chosen_by": "default"},
+        "predict": {
+            "batch": batch, "model_run_id": model, "scored": 4, "frauds": 2, "dead_letters": 0,
+            "dead_letter_reasons": {},
+        },
+        "publish": {"batch": batch, "published": 4, "dead_letters": 0},
+        "reports": {"reports_owed": 1, "frauds": 2},
+    }  # fmt: skip
+    for task in ("resolve_model", "predict"):
+        path = f"dags/{DAG}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task}/links"
+        (link,) = pipeline.api.request("GET", path)["extra_links"].values()
+        assert link.startswith(pipeline.stack.mlflow_uri)
+        assert link.endswith(f"/runs/{model}")
+    assert "drain" in pipeline.api.request("GET", f"dags/{DAG}/details")["doc_md"]
+
+
+def test_run_that_finds_nothing_ends_with_drain(pipeline: Pipeline, stack: LiveStack, inbox: Inbox) -> None:
+    pipeline.settle()
+    outputs = Outputs(stack.bootstrap_servers)
+    run_id = pipeline.finish(pipeline.api.trigger(DAG))
+    states = pipeline.states(run_id)
+    assert states.pop("drain") == "success"
+    assert set(states.values()) == {"skipped"}
+    assert pipeline.counts(run_id, "drain")["payments"] == 0
+    assert outputs.count() == 0
+    assert not reports(inbox)
+
+
+def _next_scheduled_run(pipeline: Pipeline) -> str:
+    known = {run["dag_run_id"] for run in pipeline.api.runs(DAG)}
+
+    def fresh() -> str | None:
+        runs = [run for run in pipeline.api.runs(DAG) if run["dag_run_id"] not in known]
+        return next((run["dag_run_id"] for run in runs if run["run_type"] == "scheduled"), None)
+
+    return pipeline.finish(wait_until(fresh, "no run was scheduled"))
