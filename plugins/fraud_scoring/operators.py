@@ -179,6 +179,8 @@ class PredictOperator(_Step):
 
 class PublishOperator(_Step):
     def step(self, context: Context, settings: Settings, manifest: Manifest) -> None:
+        if not manifest.partitions:
+            raise AirflowSkipException("nothing waits")
         from include.batch.publish import publish
 
         published = publish(kafka_settings(), settings, staging(settings), manifest)
