@@ -93,11 +93,13 @@ def unpack_headers(packed: bytes | None) -> Headers:
 @contextmanager
 def paused_collector() -> Iterator[None]:
     """Millions of small objects that hold no cycles: the collector would look at them again and again for nothing."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if was_enabled:
+            gc.enable()
 
 
 def _write(storage: Storage, path: str, table: pa.Table) -> None:

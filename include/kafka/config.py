@@ -151,6 +151,7 @@ _HINTS = {
     Reason.CLUSTER_AUTHORIZATION_FAILED: "the user lacks a right on the cluster",
     Reason.UNKNOWN_TOPIC_OR_PART: "the topic does not exist; create it",
     Reason._UNKNOWN_TOPIC: "the topic does not exist; create it",
+    Reason.MSG_SIZE_TOO_LARGE: "raise that topic's max.message.bytes above the input topic's: headers were added",
     Reason._UNKNOWN_PARTITION: "the topic does not exist or lost a partition",
 }
 
