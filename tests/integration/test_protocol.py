@@ -1,0 +1,505 @@
+"""The protocol against a real broker: repeated, overtaken, frozen, killed; each payment once whatever happens."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+from include.batch.manifest import Manifest
+from include.batch.outbox import note_what_is_committed
+from include.batch.predict import predict
+from include.batch.publish import Outcome
+from include.batch.scored import ScoredBatch
+from include.errors import (
+    GroupInUseError,
+    HangingTransactionError,
+    KafkaError,
+    OffsetsChangedError,
+    StagingError,
+    TopicChangedError,
+)
+from include.kafka import offsets
+from include.kafka.config import consumer_settings
+from include.models.resolve import ModelRun
+from include.settings import Settings
+from tests.support import kafka_log
+from tests.support.publisher import Publisher
+from tests.support.scoring import MODEL, Scoring
+
+Make = Callable[..., Scoring]
+BEFORE_COMMIT = ("before fence", "before transaction", "published", "offsets sent")
+
+
+def payments(*numbers: int) -> list[bytes]:
+    return [b'{"columns":["n"],"index":[0],"data":[[%d]]}' % number for number in numbers]
+
+
+def servers(scoring: Scoring) -> str:
+    return str(scoring.kafka["bootstrap.servers"])
+
+
+def send(scoring: Scoring, *values: bytes | None, partition: int = 0) -> None:
+    kafka_log.send(servers(scoring), scoring.settings.input_topic, values, partition)
+
+
+def sources(scoring: Scoring, topic: str) -> list[str]:
+    """Where what readers of committed messages see there came from: partition and offset, sorted."""
+    found = [dict(message.headers() or [])["source"] or b"" for message in kafka_log.read_all(servers(scoring), topic)]
+    return sorted(source.decode().partition("/")[2] for source in found)
+
+
+def scored(scoring: Scoring) -> list[str]:
+    return sources(scoring, scoring.settings.output_topic)
+
+
+def dead(scoring: Scoring) -> list[str]:
+    return sources(scoring, scoring.settings.dead_letter_topic)
+
+
+def owed(scoring: Scoring) -> list[str]:
+    return [report.key for report in scoring.outbox.owed()]
+
+
+def admin(scoring: Scoring) -> AdminClient:
+    return offsets.admin_client(scoring.kafka)
+
+
+def stands_at(scoring: Scoring) -> dict[int, int | None]:
+    consumer = Consumer(consumer_settings(scoring.kafka, scoring.settings.group))
+    try:
+        topic = offsets.describe_topic(admin(scoring), scoring.kafka, scoring.settings.input_topic)
+        found = offsets.committed_offsets(consumer, scoring.kafka, topic.name, topic.partitions)
+        return {partition: committed.offset for partition, committed in found.items()}
+    finally:
+        consumer.close()
+
+
+def set_offset(scoring: Scoring, offset: int, partition: int = 0) -> None:
+    """As `kafka-consumer-groups.sh --reset-offsets` does."""
+    place = TopicPartition(scoring.settings.input_topic, partition, offset)
+    client = admin(scoring)
+    wanted = ConsumerGroupTopicPartitions(scoring.settings.group, [place])
+    (answer,) = client.alter_consumer_group_offsets([wanted]).values()
+    assert answer.result(30).topic_partitions[0].error is None
+
+
+def start_publisher(scoring: Scoring, manifest: Manifest, stop_at: str) -> Publisher:
+    settings = scoring.settings
+    environment = {
+        "KAFKA_BOOTSTRAP_SERVERS": servers(scoring),
+        "FRAUD_INPUT_TOPIC": settings.input_topic,
+        "FRAUD_OUTPUT_TOPIC": settings.output_topic,
+        "FRAUD_DEAD_LETTER_TOPIC": settings.dead_letter_topic,
+        "FRAUD_GROUP": settings.group,
+        "FRAUD_STAGING_URL": settings.staging_url,
+        "PYTHONPATH": os.pathsep.join(("plugins", ".")),
+    }
+    return Publisher.start(manifest.batch_id, stop_at, environment)
+
+
+# What a run reads.
+
+
+def test_first_start_begins_at_the_earliest_payment(scoring: Make):
+    here = scoring(2)
+    send(here, *payments(1, 2), None)
+    send(here, *payments(3), partition=1)
+    manifest = here.drain()
+    assert [(part.partition, part.start, part.end, part.committed_before) for part in manifest.partitions] == [
+        (0, 0, 3, None),
+        (1, 0, 1, None),
+    ]
+    assert (manifest.payments, manifest.dead_letters, manifest.columns) == (3, 1, ("n",))
+    here.predict_without_model(manifest)
+    published = here.publish(manifest)
+    assert published.outcomes == {0: Outcome.PUBLISHED, 1: Outcome.PUBLISHED}
+    assert (published.predictions, published.dead_letters) == (3, 1)
+    assert scored(here) == ["0/0", "0/1", "1/0"]
+    assert dead(here) == ["0/2"]
+    assert stands_at(here) == {0: 3, 1: 1}
+
+
+def test_where_nothing_waits_nothing_is_drained_or_kept(scoring: Make):
+    here = scoring(3)
+    assert here.drain().partitions == ()
+    send(here, *payments(1))
+    here.run()
+    staged = here.storage.list("batches")
+    manifest = here.drain()
+    assert manifest.partitions == ()
+    assert here.storage.list("batches") == staged
+    assert here.storage.read(f"{manifest.folder}/manifest.json") is None
+
+
+def test_a_run_takes_so_much_and_says_what_is_left(scoring: Make):
+    here = scoring().change(max_payments=4)
+    send(here, *payments(*range(10)))
+    manifest = here.drain_and_predict()
+    assert (manifest.payments, manifest.lag) == (4, 6)
+    here.publish(manifest)
+    assert (here.run().predictions, here.run().predictions) == (4, 2)
+    assert scored(here) == [f"0/{offset}" for offset in range(10)]
+
+
+def test_a_group_of_an_earlier_consumer_is_taken_over_where_it_stood(scoring: Make):
+    here = scoring(2)
+    send(here, *payments(1, 2, 3))
+    earlier = Consumer({"bootstrap.servers": servers(here), "group.id": here.settings.group})
+    earlier.commit(offsets=[TopicPartition(here.settings.input_topic, 0, 2)], asynchronous=False)
+    earlier.close()
+    here.run()
+    assert scored(here) == ["0/2"]
+
+
+def test_aborted_payments_are_passed_by_and_the_offset_moves_on(scoring: Make):
+    here = scoring()
+    client = kafka_log.producer(servers(here), f"aborting {here.settings.input_topic}")
+    for _ in range(2):
+        client.begin_transaction()
+        client.produce(here.settings.input_topic, payments(1)[0], partition=0)
+        client.flush()
+        client.abort_transaction()
+    manifest = here.drain_and_predict()
+    assert (manifest.payments, manifest.dead_letters) == (0, 0)
+    assert here.publish(manifest).outcomes == {0: Outcome.PUBLISHED}
+    assert stands_at(here) == {0: 4}
+    assert here.drain().partitions == ()
+    assert scored(here) == dead(here) == owed(here) == []
+
+
+def test_an_open_kafka_transaction_of_a_producer_is_waited_for(scoring: Make):
+    here = scoring()
+    send(here, *payments(1))
+    client = kafka_log.producer(servers(here), f"open {here.settings.input_topic}")
+    client.begin_transaction()
+    client.produce(here.settings.input_topic, payments(2)[0], partition=0)
+    client.flush()
+    send(here, *payments(3))
+    here.run()
+    assert scored(here) == ["0/0"]
+    client.commit_transaction()
+    here.run()
+    assert scored(here) == ["0/0", "0/1", "0/2"]
+
+
+def test_payments_that_expired_unread_are_counted_and_the_rest_is_scored(
+    scoring: Make, caplog: pytest.LogCaptureFixture
+):
+    here = scoring(2)
+    send(here, *payments(1, 2, 3, 4, 5))
+    send(here, *payments(1, 2), partition=1)
+    here.change(max_payments=1).run()
+    client = admin(here)
+    gone = [TopicPartition(here.settings.input_topic, 0, 4), TopicPartition(here.settings.input_topic, 1, 2)]
+    for answer in client.delete_records(gone).values():
+        answer.result(30)
+    manifest = here.drain_and_predict()
+    assert [(part.committed_before, part.start, part.end, part.lost) for part in manifest.partitions] == [
+        (1, 4, 5, 3),
+        (1, 2, 2, 1),
+    ]
+    assert manifest.lost == 4
+    assert "3 offsets from 1 to 4 expired before they were read" in caplog.text
+    here.publish(manifest)
+    assert scored(here) == ["0/0", "0/4", "1/0"]
+    assert stands_at(here) == {0: 5, 1: 2}
+    # Told once.
+    assert here.drain().partitions == ()
+
+
+# What a run refuses.
+
+
+def test_a_group_in_use_is_refused_naming_its_member(scoring: Make):
+    here = scoring()
+    send(here, *payments(1))
+    with member_of(here):
+        with pytest.raises(GroupInUseError, match=r"is STABLE: it is in use by a-stranger on /127.0.0.1. Stop that"):
+            here.drain()
+        assert stands_at(here) == {0: None}
+    here.run()
+    assert scored(here) == ["0/0"]
+
+
+@contextmanager
+def member_of(scoring: Scoring) -> Iterator[None]:
+    settings = {"group.id": scoring.settings.group, "client.id": "a-stranger", "enable.auto.commit": False}
+    stranger = Consumer({"bootstrap.servers": servers(scoring)} | settings)
+    stranger.subscribe([scoring.settings.input_topic])
+    until = time.monotonic() + 30
+    while not stranger.assignment():
+        assert time.monotonic() < until
+        stranger.poll(0.1)
+    try:
+        yield
+    finally:
+        stranger.close()
+
+
+def test_a_missing_topic_is_named(scoring: Make):
+    here = scoring().change(input_topic="nobody_made_this")
+    with pytest.raises(KafkaError, match=r"^topic nobody_made_this cannot be described: .*does not exist; create it$"):
+        here.drain()
+
+
+def test_a_broker_that_is_not_there_is_named_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert offsets.REQUEST_SECONDS <= 15
+    monkeypatch.setattr(offsets, "REQUEST_SECONDS", 2.0)
+    away = Scoring({"bootstrap.servers": "127.0.0.1:1", "log_level": 0}, Settings(staging_url=str(tmp_path)))
+    began = time.monotonic()
+    with pytest.raises(KafkaError, match=r"at 127\.0\.0\.1:1: .*is it up and the address right\?$") as caught:
+        away.drain()
+    assert time.monotonic() - began < 5
+    assert "\n" not in str(caught.value)
+
+
+def test_a_topic_made_again_is_not_taken_for_the_old_one(scoring: Make):
+    here = scoring()
+    send(here, *payments(1, 2))
+    here.run()
+    send(here, *payments(3))
+    drained = here.drain_and_predict()
+    make_again(here)
+    send(here, *payments(*range(10, 20)))
+    with pytest.raises(TopicChangedError, match=r"was deleted and made again .*clear the run's drain task"):
+        here.publish(drained)
+    # Kafka forgot the group's offsets together with the topic.
+    with pytest.raises(TopicChangedError, match="the group's committed offset is gone; it had reached 2"):
+        here.drain()
+    # Somebody restores the offset, as it was.
+    note = offsets.CommitNote("b", drained.topic_id, "now").encode()
+    place = TopicPartition(here.settings.input_topic, 0, 2, metadata=note)
+    consumer = Consumer({"bootstrap.servers": servers(here), "group.id": here.settings.group})
+    consumer.commit(offsets=[place], asynchronous=False)
+    consumer.close()
+    with pytest.raises(TopicChangedError, match=f"made again \\(id {drained.topic_id}, now .*after offset 2"):
+        here.drain()
+    # The decision that the message asks for.
+    set_offset(here, 0)
+    here.run()
+    assert scored(here) == sorted(["0/0", "0/1", *(f"0/{offset}" for offset in range(10))])
+
+
+def make_again(scoring: Scoring) -> None:
+    topic = scoring.settings.input_topic
+    client = admin(scoring)
+    client.delete_topics([topic])[topic].result(30)
+    until = time.monotonic() + 30
+    while topic in client.list_topics(timeout=10).topics:
+        assert time.monotonic() < until
+    kafka_log.make_topic(servers(scoring), name=topic)
+
+
+def test_offsets_that_are_gone_are_no_first_start(scoring: Make):
+    here = scoring()
+    send(here, *payments(1, 2))
+    here.run()
+    client = admin(here)
+    client.delete_consumer_groups([here.settings.group])[here.settings.group].result(30)
+    with pytest.raises(TopicChangedError, match=r"offset is gone; it had reached 2.*--reset-offsets"):
+        here.drain()
+    set_offset(here, 2)
+    send(here, *payments(3))
+    here.run()
+    assert scored(here) == ["0/0", "0/1", "0/2"]
+
+
+def test_an_offset_past_the_end_is_refused(scoring: Make):
+    here = scoring()
+    send(here, *payments(1))
+    set_offset(here, 7)
+    with pytest.raises(TopicChangedError, match="the committed offset 7 is past the topic's end 1"):
+        here.drain()
+
+
+# What a run publishes.
+
+
+def test_publishing_again_finds_its_own_batch_and_doubles_nothing(scoring: Make):
+    here = scoring(2)
+    send(here, *payments(1, 2), b"no JSON")
+    send(here, *payments(3), partition=1)
+    manifest = here.drain_and_predict()
+    here.publish(manifest)
+    again = here.publish(manifest)
+    assert again.outcomes == {0: Outcome.ALREADY_PUBLISHED, 1: Outcome.ALREADY_PUBLISHED}
+    assert (again.predictions, again.dead_letters) == (0, 0)
+    # And when later batches have moved the group on.
+    send(here, *payments(4))
+    here.run()
+    assert set(here.publish(manifest).outcomes.values()) == {Outcome.ALREADY_PUBLISHED}
+    assert scored(here) == ["0/0", "0/1", "0/3", "1/0"]
+    assert dead(here) == ["0/2"]
+
+
+def test_another_batch_of_the_same_payments_is_passed_by_and_mails_nothing(scoring: Make):
+    here = scoring()
+    send(here, *payments(1, 2))
+    first, second = here.drain_and_predict(), here.drain_and_predict()
+    here.publish(second)
+    assert here.publish(first).outcomes == {0: Outcome.PUBLISHED_BY_ANOTHER}
+    here.drain()
+    assert owed(here) == [second.batch_id]
+    assert scored(here) == ["0/0", "0/1"]
+
+
+@pytest.mark.parametrize("offset", [0, 1, 4])
+def test_offsets_that_somebody_moved_stop_a_batch_in_flight(scoring: Make, offset: int):
+    here = scoring()
+    send(here, *payments(1, 2))
+    here.run()
+    send(here, *payments(3, 4, 5))
+    manifest = here.drain_and_predict()
+    set_offset(here, offset)
+    message = rf"stands at {offset} on .*/0, but batch {manifest.batch_id} of offsets \[2, 5\) was drained from 2"
+    with pytest.raises(OffsetsChangedError, match=message):
+        here.publish(manifest)
+    assert scored(here) == ["0/0", "0/1"]
+    # The next run begins where the group stands now, and nothing is owed of the other.
+    here.run()
+    assert scored(here) == sorted(["0/0", "0/1", *(f"0/{place}" for place in range(offset, 5))])
+    here.drain()
+    assert manifest.batch_id not in here.outbox.entries()
+
+
+def test_what_got_through_is_owed_although_another_partition_failed(scoring: Make):
+    here = scoring(2)
+    for partition in range(2):
+        send(here, *payments(1, 2), partition=partition)
+    manifest = here.drain_and_predict()
+    here.storage.delete(f"{manifest.folder}/payments-1-0.parquet")
+    with pytest.raises(StagingError, match="payments-1-0"):
+        here.publish(manifest)
+    assert scored(here) == ["0/0", "0/1"]
+    (report,) = here.outbox.owed()
+    assert report.facts.ranges == ((here.settings.input_topic, 0, 0, 2),)
+    assert [fraud.source for fraud in report.frauds] == [f"{here.settings.input_topic}/0/{n}" for n in range(2)]
+    here.outbox.reported(report)
+    following = here.drain_and_predict()
+    assert [part.partition for part in following.partitions] == [1]
+    here.publish(following)
+    assert scored(here) == ["0/0", "0/1", "1/0", "1/1"]
+    assert owed(here) == [following.batch_id]
+
+
+def test_a_batch_whose_publishing_began_is_not_scored_again(scoring: Make):
+    here = scoring(2)
+    for partition in range(2):
+        send(here, *payments(1, 2), partition=partition)
+    manifest = here.drain_and_predict()
+    whole = here.storage.need(f"{manifest.folder}/payments-1-0.parquet")
+    here.storage.delete(f"{manifest.folder}/payments-1-0.parquet")
+    with pytest.raises(StagingError):
+        here.publish(manifest)
+    here.storage.write(f"{manifest.folder}/payments-1-0.parquet", whole)
+    other = ModelRun.from_dict(MODEL | {"run_id": "a" * 32})
+    assert predict(here.settings, here.storage, manifest, other).model["run_id"] == MODEL["run_id"]
+    here.publish(manifest)
+    runs = {
+        dict(m.headers() or [])["model_run_id"] for m in kafka_log.read_all(servers(here), here.settings.output_topic)
+    }
+    assert runs == {MODEL["run_id"].encode()}
+    assert ScoredBatch.load(here.storage, manifest.folder).model["run_id"] == MODEL["run_id"]
+
+
+def test_many_partitions_are_fenced_at_the_same_time(scoring: Make):
+    here = scoring(24)
+    client = kafka_log.producer(servers(here))
+    for partition in range(24):
+        client.produce(here.settings.input_topic, payments(partition)[0], b"key", partition)
+    assert client.flush(30) == 0
+    manifest = here.drain_and_predict()
+    passed = []
+    published = here.publish(manifest, lambda point: passed.append((point, time.monotonic())))
+    assert set(published.outcomes.values()) == {Outcome.PUBLISHED}
+    assert len(scored(here)) == 24
+    times = [when for point, when in passed if point in ("before fence", "before transaction")]
+    # One after the other they take 9 s on a quiet machine, and 0.6 s together.
+    assert times[1] - times[0] < 5
+
+
+def test_a_message_that_grew_too_large_is_named_with_its_mend(scoring: Make):
+    here = scoring()
+    # No compressor makes this smaller, and a dead letter's headers make it larger than the topic allows.
+    send(here, os.urandom(1_048_588 - 100))
+    manifest = here.drain_and_predict()
+    with pytest.raises(KafkaError, match=r"MSG_SIZE_TOO_LARGE.*max\.message\.bytes"):
+        here.publish(manifest)
+    client = admin(here)
+    entry = ConfigEntry("max.message.bytes", "2000000", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, here.settings.dead_letter_topic, incremental_configs=[entry])
+    client.incremental_alter_configs([resource])[resource].result(30)
+    assert here.publish(manifest).outcomes == {0: Outcome.PUBLISHED}
+    assert dead(here) == ["0/0"]
+
+
+# What dies or freezes while it publishes.
+
+
+@pytest.mark.parametrize("point", [*BEFORE_COMMIT, "committed"])
+@pytest.mark.parametrize("goes_on", ["a retry", "the next run"])
+def test_a_publisher_killed_anywhere_leaves_each_payment_once(scoring: Make, point: str, goes_on: str):
+    here = scoring()
+    send(here, *payments(1, 2), b"no JSON")
+    manifest = here.drain_and_predict()
+    start_publisher(here, manifest, point).kill()
+    died_before = point in BEFORE_COMMIT
+    assert (scored(here), dead(here)) == (([], []) if died_before else (["0/0", "0/1"], ["0/2"]))
+
+    if goes_on == "a retry":
+        last = manifest
+        outcome = here.publish(manifest).outcomes[0]
+        assert outcome is (Outcome.PUBLISHED if died_before else Outcome.ALREADY_PUBLISHED)
+        assert scored(here) == ["0/0", "0/1"]
+    else:
+        send(here, *payments(9))
+        last = here.drain_and_predict()
+        assert [(part.start, part.end) for part in last.partitions] == [(0 if died_before else 3, 4)]
+        here.publish(last)
+        assert scored(here) == ["0/0", "0/1", "0/3"]
+    assert dead(here) == ["0/2"]
+    note_what_is_committed(here.kafka, here.settings, here.outbox)
+    assert owed(here) == sorted({last.batch_id} if died_before else {manifest.batch_id, last.batch_id})
+
+
+@pytest.mark.parametrize("point", BEFORE_COMMIT)
+def test_a_frozen_publisher_that_wakes_up_changes_nothing(scoring: Make, point: str):
+    here = scoring()
+    send(here, *payments(1, 2), b"no JSON")
+    manifest = here.drain_and_predict()
+    zombie = start_publisher(here, manifest, point)
+    zombie.freeze()
+    assert here.publish(manifest).outcomes == {0: Outcome.PUBLISHED}
+    send(here, *payments(4))
+    here.run()
+    code, words = zombie.go_on()
+    if point == "before fence":
+        # It asks before it publishes, and hears that all is done.
+        assert (code, words) == (0, "['already published']")
+    else:
+        assert code == 1
+        assert "timed out or fenced by a newer attempt" in words
+    assert len(scored(here)) == 3
+    assert len(set(scored(here))) == 3
+    assert dead(here) == ["0/2"]
+
+
+def test_a_frozen_publisher_does_not_stop_the_next_run(scoring: Make):
+    here = scoring()
+    send(here, *payments(1, 2))
+    zombie = start_publisher(here, here.drain_and_predict(), "offsets sent")
+    zombie.freeze()
+    with pytest.raises(HangingTransactionError, match="find-hanging"):
+        stands_at(here)
+    here.run()
+    code, words = zombie.go_on()
+    assert code == 1
+    assert "fenced" in words
+    assert scored(here) == ["0/0", "0/1"]

@@ -1,0 +1,215 @@
+"""Checks what came out against what went in. It knows the contract, and nothing of the product's code.
+
+A payment's numbers are compared by the text they were written in, so that no digit can be lost or added unseen.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Message
+
+HALVES = re.compile(rb"\\u[dD][89a-fA-F]")
+ORACLE = Path(__file__).with_name("oracle.py")
+
+
+class Number(str):
+    """As it was written: 1.0 is not 1, and 1e2 is not 100."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Of one payment, or of a message that is none (`row` is None, or it has no values)."""
+
+    message: Message
+    row: int | None
+    columns: list[str] | None = None
+    values: list[Any] | None = None
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _read(value: bytes, **options: Any) -> Any:
+    # Not json.loads(bytes), which guesses UTF-16 and takes a byte order mark.
+    return json.loads(value.decode(), parse_constant=_no_constant, **options)
+
+
+def expected(messages: Iterable[Message]) -> list[Expected]:
+    return [one for message in messages for one in _expected_of(message)]
+
+
+def _expected_of(message: Message) -> list[Expected]:
+    whole = [Expected(message, None)]
+    try:
+        content = _read(message.value() or b"", parse_int=Number, parse_float=Number)
+    except (ValueError, RecursionError):
+        return whole
+    # No writer of UTF-8 can pass on half of a surrogate pair, and many a reader refuses it.
+    if not isinstance(content, dict) or (HALVES.search(message.value() or b"") and not _is_text(content)):
+        return whole
+    columns, rows = content.get("columns"), content.get("data")
+    if not isinstance(columns, list) or not isinstance(rows, list) or not rows:
+        return whole
+    if not all(type(name) is str for name in columns) or len(set(columns)) < len(columns):
+        return whole
+    return [
+        Expected(message, number, columns, row)
+        if isinstance(row, list) and len(row) == len(columns)
+        else Expected(message, number)
+        for number, row in enumerate(rows)
+    ]
+
+
+def _is_text(content: Any) -> bool:
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def source_of(message: Message) -> str:
+    return f"{message.topic()}/{message.partition()}/{message.offset()}"
+
+
+def ask_oracle(
+    payments: list[Expected],
+    alone: Callable[[Expected], bool],
+    model_uri: str,
+    file: Path,
+    environment: dict[str, str],
+) -> list[int | str]:
+    """Its answer for each payment: 0, 1, or the name of what the bare model raised."""
+    # Python's own reading of the numbers, of which the raw texts above know nothing.
+    plain = {source_of(payment.message): payment.message for payment in payments}
+    sys.set_int_max_str_digits(0)
+    contents = {source: json.loads((message.value() or b"").decode())["data"] for source, message in plain.items()}
+    with file.open("w") as lines:
+        for payment in payments:
+            values = contents[source_of(payment.message)][payment.row]
+            lines.write(json.dumps([alone(payment), payment.columns, values]) + "\n")
+    variables = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | environment
+    done = subprocess.run(
+        [sys.executable, "-I", str(ORACLE), model_uri, str(file)],
+        env=variables, cwd=file.parent, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    answers: list[int | str] = json.loads(done.stdout)
+    assert len(answers) == len(payments)
+    return answers
+
+
+def check_each_once(
+    wanted: list[Expected], scored: Iterable[Message], dead: Iterable[Message], name_of: Callable[[Expected], str]
+) -> None:
+    due = Counter((source_of(one.message), one.row) for one in wanted)
+    assert set(due.values()) == {1}
+    came = Counter(_place(message) for message in [*scored, *dead])
+    doubled = [place for place, times in came.items() if times > 1]
+    assert not doubled, f"{len(doubled)} came twice: {doubled[:5]}"
+    lost = {name_of(one) for one in wanted if (source_of(one.message), one.row) not in came}
+    assert not lost, f"of these kinds some never came: {sorted(lost)}"
+    assert not came.keys() - due.keys(), f"nobody sent: {sorted(map(str, came.keys() - due.keys()))[:5]}"
+
+
+def _place(message: Message) -> tuple[str, int | None]:
+    # A dead letter's own headers come first, and may have the same names.
+    headers = message.headers() or []
+    reasons = [place for place, (name, _) in enumerate(headers) if name == "reason"]
+    ours = dict(headers[reasons[-1] :] if reasons else headers)
+    row = ours.get("row")
+    return (ours["source"] or b"").decode(), None if row is None else int(row)
+
+
+def check_scored(wanted: Iterable[Expected], scored: Iterable[Message], run_id: str) -> dict[tuple[str, int], int]:
+    """Each is the payment as it came, but for two columns. Returns the predictions by source and row."""
+    payments = {(source_of(one.message), one.row): one for one in wanted if one.values is not None}
+    predictions = {}
+    for message in scored:
+        source, row = _place(message)
+        headers = dict(message.headers() or [])
+        one = payments[source, row]
+        records = _read(
+            message.value() or b"", parse_int=Number, parse_float=Number, object_pairs_hook=lambda pairs: pairs
+        )
+        assert len(records) == 1, source
+        names, values = [name for name, _ in records[0]], [value for _, value in records[0]]
+        prediction = values[names.index("is_fraud")]
+        assert prediction in ("0", "1"), source
+        assert isinstance(prediction, Number), source
+        want_names, want_values = _as_published(one, prediction)
+        assert names == want_names, source
+        assert values == want_values, f"{source} row {row}: a value changed"
+        assert message.key() == one.message.key(), source
+        assert headers["model_run_id"] == run_id.encode()
+        assert re.fullmatch(rb"\d{8}T\d{6}Z-[0-9a-f]{6}", headers["batch_id"] or b"")
+        assert headers["scored_at"]
+        assert (float(headers["fraud_probability"] or "nan") > 0.5) == (prediction == "1"), source
+        assert row is not None
+        predictions[source, row] = int(prediction)
+    return predictions
+
+
+def _as_published(one: Expected, prediction: str) -> tuple[list[str], list[Any]]:
+    assert one.columns is not None
+    assert one.values is not None
+    # Numbers and texts again from the raw value, with objects as pairs: their order and doubles count as well.
+    content = _read(
+        one.message.value() or b"", parse_int=Number, parse_float=Number, object_pairs_hook=lambda pairs: pairs
+    )
+    values = dict(content)["data"][one.row]
+    kept = [(name, value) for name, value in zip(one.columns, values, strict=True) if name != "fraud_confirmed"]
+    if "is_fraud" not in one.columns:
+        kept.append(("is_fraud", None))
+    kept = [(name, Number(prediction) if name == "is_fraud" else value) for name, value in kept]
+    kept.append(("fraud_confirmed", None))
+    return [name for name, _ in kept], [value for _, value in kept]
+
+
+def check_dead(wanted: Iterable[Expected], dead: Iterable[Message]) -> Counter[str]:
+    """Each holds the original's key, bytes and headers. Returns the reasons' codes, counted."""
+    originals = {(source_of(one.message), one.row): one.message for one in wanted}
+    codes: Counter[str] = Counter()
+    for message in dead:
+        source, row = _place(message)
+        original = originals[source, row]
+        assert message.value() == original.value(), source
+        assert message.key() == original.key(), source
+        headers, own = message.headers() or [], original.headers() or []
+        assert headers[: len(own)] == own, source
+        added = [name for name, _ in headers[len(own) :]]
+        assert added == ["reason", "source", *(["row"] if row is not None else []), "batch_id"], source
+        reason = (dict(headers)["reason"] or b"").decode()
+        code, _, sentence = reason.partition(": ")
+        assert re.fullmatch(r"[a-z][a-z0-9_]+", code), reason
+        assert sentence, reason
+        codes[code] += 1
+    return codes
+
+
+def check_predictions(
+    payments: list[Expected],
+    answers: list[int | str],
+    predictions: dict[tuple[str, int], int],
+    name_of: Callable[[Expected], str],
+) -> None:
+    """What the oracle scores is scored alike, and what it raises on is a dead letter."""
+    wrong: dict[str, str] = {}
+    for one, answer in zip(payments, answers, strict=True):
+        assert one.row is not None
+        came = predictions.get((source_of(one.message), one.row))
+        want = answer if isinstance(answer, int) else None
+        if came != want:
+            wrong.setdefault(name_of(one), f"row {one.row}: oracle {answer}, product {came}")
+    assert not wrong, "\n".join(f"{name}: {what}" for name, what in wrong.items())

@@ -1,0 +1,76 @@
+"""A publisher in a process of its own, for tests that kill or freeze it: python -m tests.support.publisher batch point.
+
+It says each point of the protocol as it passes it, and at `point` waits for a line. The environment has its settings.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Publisher:
+    process: subprocess.Popen[str]
+
+    @classmethod
+    def start(cls, batch_id: str, stop_at: str, environment: dict[str, str]) -> Publisher:
+        """Returns when it stands still at that point."""
+        words = [sys.executable, "-m", "tests.support.publisher", batch_id, stop_at]
+        process = subprocess.Popen(
+            words, cwd=ROOT, env=os.environ | environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdout is not None
+        passed = []
+        for line in process.stdout:
+            passed.append(line.strip())
+            if passed[-1] == stop_at:
+                return cls(process)
+        raise AssertionError(f"it passed {passed} only: {process.communicate()[1]}")
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate(timeout=30)
+        assert self.process.returncode == -signal.SIGKILL
+
+    def freeze(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> tuple[int, str]:
+        """Its exit code, and its last words."""
+        self.process.send_signal(signal.SIGCONT)
+        said, errors = self.process.communicate("\n", timeout=90)
+        lines = [line for line in (said + errors).splitlines() if not line.startswith("%")]  # librdkafka's own log
+        return self.process.returncode, lines[-1]
+
+
+def main() -> None:
+    from include.batch.manifest import Manifest
+    from include.batch.publish import publish
+    from include.batch.storage import Storage
+    from include.kafka.config import client_settings
+    from include.settings import Settings
+
+    batch_id, stop_at = sys.argv[1:]
+    settings = Settings.from_environment()
+    storage = Storage.open(settings.staging_url)
+
+    def reached(point: str) -> None:
+        sys.stdout.write(f"{point}\n")
+        sys.stdout.flush()
+        if point == stop_at:
+            sys.stdin.readline()
+
+    published = publish(client_settings(os.environ), settings, storage, Manifest.load(storage, batch_id), reached)
+    sys.stdout.write(f"{sorted(outcome.value for outcome in published.outcomes.values())}\n")
+
+
+if __name__ == "__main__":
+    main()
