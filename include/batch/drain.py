@@ -20,7 +20,7 @@ from include.kafka.config import Settings as KafkaSettings
 from include.kafka.config import consumer_settings
 from include.kafka.offsets import Committed, Topic
 from include.kafka.reader import read_ranges
-from include.kafka.transaction import fence
+from include.kafka.transaction import Headers, fence
 from include.payments.decode import Decoder, Record
 from include.settings import Settings
 
@@ -161,7 +161,7 @@ def _stage(consumer: Consumer, kafka: KafkaSettings, storage: Storage, manifest:
 
 def _add(columns: chunks.Columns, message: Message, value: bytes | None, decoder: Decoder) -> tuple[int, int]:
     """How many rows it added, and about how many bytes."""
-    offset, key, headers = message.offset(), message.key(), chunks.pack_headers(message.headers())
+    offset, key, headers = message.offset(), message.key(), chunks.pack_headers(_headers(message))
     results = decoder.decode(value)
     size = len(value or b"")
     for result in results:
@@ -184,6 +184,17 @@ def _add(columns: chunks.Columns, message: Message, value: bytes | None, decoder
             columns.tail.append(None)
             columns.reason.append(str(result.refusal))
     return len(results), size
+
+
+def _headers(message: Message) -> Headers | dict[str, str | bytes | None] | None:
+    """None also where a header's name is not UTF-8, which this client cannot read: that must not stop all payments."""
+    try:
+        return message.headers()
+    except (SystemError, UnicodeError):
+        log.warning(
+            "%s/%s/%s: headers left out, a name is not UTF-8", message.topic(), message.partition(), message.offset()
+        )
+        return None
 
 
 def _flush(storage: Storage, folder: str, opened: Iterable[_Open]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -212,6 +213,17 @@ def test_payments_that_expired_unread_are_counted_and_the_rest_is_scored(
     assert stands_at(here) == {0: 5, 1: 2}
     # Told once.
     assert here.drain().partitions == ()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where else librdkafka lies is not known here")
+def test_a_header_that_cannot_be_read_stops_nobody(scoring: Make):
+    here = scoring()
+    for value in (payments(1)[0], b"no JSON"):
+        kafka_log.send_with_header(servers(here), here.settings.input_topic, value, b"\xff\xfe")
+    send(here, *payments(2))
+    here.run()
+    assert scored(here) == ["0/0", "0/2"]
+    assert dead(here) == ["0/1"]
 
 
 # What a run refuses.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import uuid
 from collections.abc import Iterable
+from pathlib import Path
 
+import confluent_kafka
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.cimpl import NewTopic
 
@@ -76,3 +79,25 @@ def read_all(servers: str, topic: str) -> list[Message]:
         return sorted(found, key=lambda message: (message.partition(), message.offset()))
     finally:
         consumer.close()
+
+
+def send_with_header(servers: str, topic: str, value: bytes, header: bytes) -> None:
+    """With a header whose name may be any bytes: the Python client sends text only, librdkafka itself what it is given.
+
+    Linux only, where the library lies beside the Python client under this name.
+    """
+    folder = Path(str(confluent_kafka.__file__)).parents[1] / "confluent_kafka.libs"
+    library = ctypes.CDLL(str(next(folder.glob("librdkafka*"))))
+    for function in ("rd_kafka_conf_new", "rd_kafka_new", "rd_kafka_headers_new"):
+        getattr(library, function).restype = ctypes.c_void_p
+    settings, error = ctypes.c_void_p(library.rd_kafka_conf_new()), ctypes.create_string_buffer(512)
+    library.rd_kafka_conf_set(settings, b"bootstrap.servers", servers.encode(), error, 512)
+    client = ctypes.c_void_p(library.rd_kafka_new(0, settings, error, 512))
+    headers = ctypes.c_void_p(library.rd_kafka_headers_new(1))
+    one = ctypes.c_ssize_t(len(header)), b"x", ctypes.c_ssize_t(1)
+    assert library.rd_kafka_header_add(headers, header, *one) == 0
+    # Pairs of a kind and its value: topic, value, flags (2: copy the value), headers, end.
+    content = 4, value, ctypes.c_size_t(len(value))
+    assert library.rd_kafka_producev(client, 1, topic.encode(), *content, 7, 2, 10, headers, 0) == 0
+    assert library.rd_kafka_flush(client, 30_000) == 0
+    library.rd_kafka_destroy(client)
