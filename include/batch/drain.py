@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from operator import methodcaller
 
 from confluent_kafka import Consumer, Message
 
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 # What is held in memory before it is staged, over all partitions.
 _CHUNK_PAYMENTS = 50_000
 _CHUNK_BYTES = 64_000_000
+# Where the client fails to read a header's name it sets an error and returns a broken list all the same. Calls from C
+# notice; a method that is called often enough from Python does not, and the broken list ends the process.
+_READ_HEADERS = methodcaller("headers")
 
 
 def drain(kafka: KafkaSettings, settings: Settings, storage: Storage, *, run_id: str, run_url: str) -> Manifest:
@@ -186,10 +190,11 @@ def _add(columns: chunks.Columns, message: Message, value: bytes | None, decoder
     return len(results), size
 
 
-def _headers(message: Message) -> Headers | dict[str, str | bytes | None] | None:
+def _headers(message: Message) -> Headers | None:
     """None also where a header's name is not UTF-8, which this client cannot read: that must not stop all payments."""
     try:
-        return message.headers()
+        found: Headers | None = _READ_HEADERS(message)
+        return found
     except (SystemError, UnicodeError):
         log.warning(
             "%s/%s/%s: headers left out, a name is not UTF-8", message.topic(), message.partition(), message.offset()

@@ -218,12 +218,14 @@ def test_payments_that_expired_unread_are_counted_and_the_rest_is_scored(
 @pytest.mark.skipif(sys.platform != "linux", reason="where else librdkafka lies is not known here")
 def test_a_header_that_cannot_be_read_stops_nobody(scoring: Make):
     here = scoring()
+    # As many as it takes for Python to call what reads headers in a quicker way.
+    send(here, *payments(*range(100)))
     for value in (payments(1)[0], b"no JSON"):
         kafka_log.send_with_header(servers(here), here.settings.input_topic, value, b"\xff\xfe")
     send(here, *payments(2))
     here.run()
-    assert scored(here) == ["0/0", "0/2"]
-    assert dead(here) == ["0/1"]
+    assert scored(here) == sorted(f"0/{offset}" for offset in range(103) if offset != 101)
+    assert dead(here) == ["0/101"]
 
 
 # What a run refuses.
