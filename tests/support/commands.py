@@ -5,34 +5,28 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from types import TracebackType
 
 from dev.stack.part import BIN, ROOT
 
-# The command's own entry point: only its imports, which take most of its time, are done once.
-_IN_TURN = """
+DONE = "::: done :::"
+# The command's own entry point, called again and again.
+_PROGRAM = f"""
 import json, sys
 from airflow.__main__ import main
-for words in json.loads(sys.argv[1]):
-    sys.argv = ["airflow", *words]
+for line in sys.stdin:
+    sys.argv = ["airflow", *json.loads(line)]
     main()
+    print("{DONE}", flush=True)
 """
 
 
 def airflow(environment: Mapping[str, str], *words: str) -> str:
     """What it printed. Raises CalledProcessError."""
-    return _run(environment, str(BIN / "airflow"), *words)
-
-
-def airflow_in_turn(environment: Mapping[str, str], commands: Sequence[Sequence[str]]) -> str:
-    return _run(environment, str(BIN / "python"), "-c", _IN_TURN, json.dumps(commands))
-
-
-def _run(environment: Mapping[str, str], *words: str) -> str:
-    clean = {"PATH": f"{BIN}{os.pathsep}{os.defpath}", "HOME": os.environ.get("HOME", "/tmp"), "COLUMNS": "300"}
     done = subprocess.run(
-        words,
-        env=clean | dict(environment),
+        [str(BIN / "airflow"), *words],
+        env=_shell(environment),
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -41,3 +35,43 @@ def _run(environment: Mapping[str, str], *words: str) -> str:
         check=True,
     )
     return done.stdout + done.stderr
+
+
+class AirflowInTurn:
+    """Runs several commands in one process: its start takes most of a command's time."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [str(BIN / "python"), "-c", _PROGRAM],
+            env=_shell(environment),
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def __call__(self, *words: str) -> str:
+        """What it printed."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(words) + "\n")
+        self._process.stdin.flush()
+        lines = []
+        for line in self._process.stdout:
+            if line.strip() == DONE:
+                return "".join(lines)
+            lines.append(line)
+        raise AssertionError(f"airflow {' '.join(words)} ended:\n{''.join(lines)}")
+
+    def __enter__(self) -> AirflowInTurn:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def _shell(environment: Mapping[str, str]) -> dict[str, str]:
+    clean = {"PATH": f"{BIN}{os.pathsep}{os.defpath}", "HOME": os.environ.get("HOME", "/tmp"), "COLUMNS": "300"}
+    return clean | dict(environment)

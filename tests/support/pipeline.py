@@ -42,14 +42,14 @@ class Pipeline:
         self.breakpoint = Breakpoint(stack.home / "airflow")
         self.secrets: set[str] = set()
 
-    def send(self, payments: Iterable[Payment], topic: str = "topic_1") -> list[Sent]:
+    def send(self, payments: Iterable[Payment], topic: str = "topic_1", spread: int | None = None) -> list[Sent]:
         payments = list(payments)
         self.secrets.update(*(payment.secrets for payment in payments))
         messages = [(payment.key, payment.message) for payment in payments]
-        sources = send(self.stack.bootstrap_servers, topic, messages)
+        sources = send(self.stack.bootstrap_servers, topic, messages, spread)
         return [Sent(payment, source) for payment, source in zip(payments, sources, strict=True)]
 
-    def settle(self, seconds: float = 15) -> None:
+    def settle(self, seconds: float = 10) -> None:
         """Until no run is active and the next scheduled one is that far away: it would take what a test sends."""
 
         def settled() -> bool:

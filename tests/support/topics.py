@@ -32,8 +32,10 @@ class Arrived:
         return dict(payment)
 
 
-def send(servers: str, topic: str, messages: Iterable[tuple[bytes | None, bytes | None]]) -> list[str]:
-    """Keys and values; their sources (`topic/partition/offset`)."""
+def send(
+    servers: str, topic: str, messages: Iterable[tuple[bytes | None, bytes | None]], spread: int | None = None
+) -> list[str]:
+    """Keys and values; their sources (`topic/partition/offset`). `spread`: over so many partitions in turn."""
     sources: dict[int, str] = {}
     producer = Producer({"bootstrap.servers": servers, "acks": "all", "partitioner": "murmur2_random"})
     for number, (key, value) in enumerate(messages):
@@ -42,7 +44,7 @@ def send(servers: str, topic: str, messages: Iterable[tuple[bytes | None, bytes 
             assert error is None, error
             sources[number] = f"{topic}/{message.partition()}/{message.offset()}"
 
-        producer.produce(topic, value, key, on_delivery=delivered)
+        producer.produce(topic, value, key, number % spread if spread else -1, on_delivery=delivered)
     assert producer.flush(60) == 0
     return [sources[number] for number in range(len(sources))]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import uuid
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -15,11 +16,10 @@ from tests.support.pipeline import DAG, Outputs, Pipeline, Sent
 
 
 def test_trigger_rolls_back_one_batch(pipeline: Pipeline, outputs: Outputs) -> None:
-    pipeline.settle()
+    pipeline.settle(25)  # the command takes a while to start
     sent = pipeline.send(payments(FRAUD_FOR_LATEST, FRAUD_FOR_LATEST))
-    known = {run["dag_run_id"] for run in pipeline.api.runs(DAG)}
-    airflow(pipeline.stack.env, "dags", "trigger", DAG, "-c", '{"model": "previous"}')
-    (run_id,) = [run["dag_run_id"] for run in pipeline.api.runs(DAG) if run["dag_run_id"] not in known][-1:]
+    run_id = f"rollback_{uuid.uuid4().hex}"
+    airflow(pipeline.stack.env, "dags", "trigger", DAG, "-r", run_id, "-c", '{"model": "previous"}')
     pipeline.finish(run_id)
     _check_scored_by(pipeline, outputs, sent, pipeline.models.previous)
     assert pipeline.held() is None

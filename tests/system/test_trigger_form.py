@@ -33,7 +33,7 @@ def test_previous_chosen_in_the_form_scores_with_the_previous_model(
     sent = pipeline.send(payments(FRAUD_FOR_LATEST, FRAUD_FOR_LATEST))
     answer = _submit(page, form)
     assert answer.ok, answer.text()
-    expect(form).to_be_hidden()
+    expect(form).to_be_hidden(timeout=60_000)
 
     run_id = pipeline.finish(answer.json()["dag_run_id"])
     assert pipeline.api.run(DAG, run_id)["conf"] == {"model": "previous", "keep": False, "reason": None}
