@@ -12,7 +12,7 @@ from include.errors import FraudError
 
 app = typer.Typer(
     name="fraud",
-    help="Fraud scoring of card payments: feed the input topic, train models, look after offsets.",
+    help="Fraud scoring of card payments: feed the input topic, train models.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
