@@ -40,7 +40,7 @@ down: ## stop it; no process is left, the data stays
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m dev.stack down; fi
 
 status: ## which part of it runs where
-	@if [ -x $(BIN)/python ]; then $(BIN)/python -m dev.stack status; else echo "nothing installed yet: make install"; fi
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m dev.stack status || [ $$? -eq 3 ]; else echo "nothing installed yet: make install"; fi
 
 lock: $(UV) ## compile requirements*.in into pinned requirements*.txt with hashes
 	@$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements.in -o requirements.txt
@@ -68,7 +68,8 @@ $(UV): | $(BIN)/python
 	  || { echo "make: uv could not be installed: is the network up, and is there room on the disk?" >&2; exit 1; }
 
 $(INSTALLED): requirements.txt requirements-dev.txt pyproject.toml | $(UV)
-	@$(UV) pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.txt -r requirements-dev.txt \
+	@echo "installing some 250 packages into $(VENV), a minute or two …"
+	@$(UV) pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.txt -r requirements-dev.txt \
 	  || { echo "make: packages could not be installed: is the network up, and is there room on the disk?" >&2; exit 1; }
 	@$(UV) pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation -e .
 	@touch $@
