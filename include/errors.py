@@ -13,7 +13,8 @@ FraudError
 │   ├── ModelRequirementsError   the model needs libraries that are not here
 │   └── ModelInputError     the model wants columns that payments do not have
 ├── ModelStoreError         MLflow or its artifact store did not answer
-├── StagingError            a staged file is missing or damaged
+├── StagingError            a staged file cannot be written or read, or is damaged
+│   └── StagedFileGoneError a staged file is not there any more
 ├── ReportError             a fraud report could not be built or sent
 ├── ProducerError           payments could not be read from their source or delivered
 └── TrainingError           the training data cannot train a model                 (permanent)
@@ -78,6 +79,10 @@ class ModelStoreError(FraudError):
 
 
 class StagingError(FraudError):
+    pass
+
+
+class StagedFileGoneError(StagingError):
     pass
 
 

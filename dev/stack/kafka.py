@@ -111,7 +111,10 @@ class Kafka(Part):
         missing = wanted - set(client.list_topics(timeout=10).topics)
         if not missing:
             return
-        made = client.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in sorted(missing)], operation_timeout=30)
+        # What comes in with headers added must fit into what goes out.
+        config = {name: {} if name == settings.input_topic else {"max.message.bytes": "2097152"} for name in missing}
+        topics = [NewTopic(name, PARTITIONS, 1, config=config[name]) for name in sorted(missing)]
+        made = client.create_topics(topics, operation_timeout=30)
         for future in made.values():
             future.result(timeout=30)
 

@@ -6,6 +6,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 
 from include.batch.manifest import hour_of
+from include.batch.outbox import COMMITTED
 from include.batch.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -17,10 +18,10 @@ def remove_old_batches(storage: Storage, hours: float) -> None:
     if not old:
         return
     owed = {
-        batch_id
+        entry.removesuffix(COMMITTED)
         for group in storage.list("outbox")
         for topic in storage.list(f"outbox/{group}")
-        for batch_id in storage.list(f"outbox/{group}/{topic}")
+        for entry in storage.list(f"outbox/{group}/{topic}")
     }
     for hour in old:
         for batch_id in storage.list(f"batches/{hour}"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -59,7 +59,8 @@ class Manifest:
         return sum(part.lost for part in self.partitions)
 
     def to_dict(self) -> dict[str, Any]:
-        plain: dict[str, Any] = msgspec.to_builtins(self)
+        """For an XCom: without the columns, whose names come from the topic and might be anything."""
+        plain: dict[str, Any] = msgspec.to_builtins(replace(self, columns=()))
         return plain
 
     @classmethod

@@ -1,6 +1,8 @@
 """Which batches' reports are still owed: from a batch's first commit until a mail server has accepted its report.
 
-`outbox/<group>/<topic>/<batch>` stands from before the first commit until nothing of that batch can be owed any more.
+`outbox/<group>/<topic>/<batch>` stands from before the first commit until nothing of that batch can be owed any more,
+under the name `<batch>.committed` once no more of it can be published and only the mail is owed: a mail server that is
+down for a day leaves many of those, and scoring passes over them without reading them.
 In the batch's folder `committed-<partition>` says that a partition got through and `reported-<partition>` that its
 frauds were mailed. A publisher that died before it could say so is spoken for by the note beside the committed offset.
 """
@@ -19,7 +21,7 @@ from include.batch import chunks
 from include.batch.manifest import Manifest, PartitionBatch
 from include.batch.scored import ScoredBatch
 from include.batch.storage import Storage
-from include.errors import KafkaError, StagingError
+from include.errors import KafkaError, StagedFileGoneError, StagingError
 from include.kafka import offsets
 from include.kafka.config import Settings as KafkaSettings
 from include.kafka.config import consumer_settings
@@ -31,6 +33,8 @@ from include.settings import Settings
 
 log = logging.getLogger(__name__)
 
+COMMITTED = ".committed"
+
 
 class Outbox:
     def __init__(self, storage: Storage, group: str, topic: str, output_topic: str = "") -> None:
@@ -39,11 +43,17 @@ class Outbox:
         self._output_topic = output_topic
 
     def open_entry(self, manifest: Manifest) -> None:
-        self._storage.write(f"{self._folder}/{manifest.batch_id}", b"")
+        if manifest.batch_id not in self.entries():
+            self._storage.write(f"{self._folder}/{manifest.batch_id}", b"")
 
     def entries(self) -> list[str]:
         """Batch ids, oldest first."""
-        return self._storage.list(self._folder)
+        return list(self._entries())
+
+    def _entries(self) -> dict[str, bool]:
+        """By batch id, whether only its mail is owed still."""
+        names = self._storage.list(self._folder)
+        return {name.removesuffix(COMMITTED): name.removesuffix(COMMITTED) + COMMITTED in names for name in names}
 
     def has_begun(self, manifest: Manifest) -> bool:
         """Some partition may be published: the staged predictions stand for what readers see."""
@@ -59,7 +69,7 @@ class Outbox:
 
     def note_commits(self, committed: Mapping[int, Committed]) -> None:
         """Marks what the group's offsets prove, and closes the entries of which nothing can be owed any more."""
-        for batch_id in self.entries():
+        for batch_id in [name for name, whole in self._entries().items() if not whole]:
             batch = self._batch(batch_id)
             if batch is None:
                 continue
@@ -68,9 +78,22 @@ class Outbox:
                 if now.note is not None and now.note.batch == batch_id and part.partition not in batch.committed:
                     log.info("batch %s had committed partition %s", batch_id, part.partition)
                     self.note_commit(batch.manifest, part.partition)
-            batch = self._batch(batch_id)
-            if batch is not None and not batch.to_report() and batch.is_settled(committed):
+                    batch.committed.add(part.partition)
+            if not batch.is_settled(committed):
+                continue
+            if batch.to_report():
+                self._storage.write(f"{self._folder}/{batch_id}{COMMITTED}", b"")
+                self._storage.delete(f"{self._folder}/{batch_id}")
+            else:
                 self._close(batch_id)
+
+    def owed_batches(self) -> list[str]:
+        """The ids of the batches that `owed` tells of."""
+        return [name for name, whole in self._entries().items() if whole or self._owes(name)]
+
+    def _owes(self, batch_id: str) -> bool:
+        batch = self._batch(batch_id)
+        return batch is not None and bool(batch.to_report())
 
     def owed(self) -> Iterator[OwedReport]:
         """One report a batch, oldest first: the frauds of its partitions that were committed and not yet reported."""
@@ -86,22 +109,25 @@ class Outbox:
         reported = {partition for _, partition, _, _ in report.facts.ranges}
         for partition in reported:
             self._storage.write(f"{batch.manifest.folder}/reported-{partition}", b"")
-        if {part.partition for part in batch.manifest.partitions} <= batch.committed and not (
-            {part.partition for part in batch.to_report()} - reported
-        ):
+        whole = self._entries().get(report.key) or {p.partition for p in batch.manifest.partitions} <= batch.committed
+        if whole and not {part.partition for part in batch.to_report()} - reported:
             self._close(report.key)
 
     def _close(self, batch_id: str) -> None:
         self._storage.delete(f"{self._folder}/{batch_id}")
+        self._storage.delete(f"{self._folder}/{batch_id}{COMMITTED}")
 
     def _batch(self, batch_id: str) -> _Batch | None:
-        """None, and the entry is closed, where the staged batch is gone: nothing could be mailed."""
+        """None where the staged batch cannot be read. Where it is gone its entry is closed: nothing could be mailed."""
         try:
             manifest = Manifest.load(self._storage, batch_id)
             scored = ScoredBatch.load(self._storage, manifest.folder)
-        except StagingError as error:
-            log.error("the report of batch %s cannot be mailed: %s", batch_id, error)
+        except StagedFileGoneError as error:
+            log.error("the report of batch %s can never be mailed: %s", batch_id, error)
             self._close(batch_id)
+            return None
+        except StagingError as error:
+            log.error("the report of batch %s stays owed: %s", batch_id, error)
             return None
         names = self._storage.list(manifest.folder)
         return _Batch(manifest, scored, _partitions(names, "committed-"), _partitions(names, "reported-"))

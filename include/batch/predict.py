@@ -24,6 +24,8 @@ def predict(settings: Settings, storage: Storage, manifest: Manifest, run: Model
     report, and what is still to be published of it, must say what readers see already."""
     if Outbox(storage, manifest.group, manifest.topic).has_begun(manifest):
         return ScoredBatch.load(storage, manifest.folder)
+    # With the columns, which the XCom does without.
+    manifest = Manifest.load(storage, manifest.batch_id)
     model = _load(settings, run) if manifest.payments else None
     reasons: Counter[str] = Counter()
     with chunks.paused_collector():

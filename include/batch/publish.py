@@ -17,7 +17,7 @@ from include.batch.outbox import Outbox
 from include.batch.progress import Progress
 from include.batch.scored import ScoredBatch
 from include.batch.storage import Storage
-from include.errors import HangingTransactionError, KafkaError, OffsetsChangedError, TopicChangedError
+from include.errors import FraudError, HangingTransactionError, KafkaError, OffsetsChangedError, TopicChangedError
 from include.kafka import offsets
 from include.kafka.config import Settings as KafkaSettings
 from include.kafka.config import consumer_settings
@@ -68,24 +68,43 @@ def publish(
     producers = fence(kafka, manifest.group, manifest.topic, numbers)
     consumer = Consumer(consumer_settings(kafka, manifest.group))
     outcomes: dict[int, Outcome] = {}
+    errors: list[FraudError] = []
     try:
         for part in manifest.partitions:
-            # Read after the fence: no older attempt can move it any more.
-            committed = offsets.committed_offsets(consumer, kafka, manifest.topic, [part.partition])[part.partition]
-            outcome = _outcome_so_far(manifest, part, committed, outbox)
-            if outcome is None:
-                step = _PartitionStep(kafka, settings, storage, manifest, scored, part, consumer)
-                step.run(producers[part.partition], reached)
-                outcome = Outcome.PUBLISHED
-            if outcome is not Outcome.PUBLISHED_BY_ANOTHER:
-                outbox.note_commit(manifest, part.partition)
+            try:
+                # Read after the fence: no older attempt can move it any more.
+                committed = offsets.committed_offsets(consumer, kafka, manifest.topic, [part.partition])[part.partition]
+                outcome = _outcome_so_far(manifest, part, committed, outbox)
+                if outcome is None:
+                    step = _PartitionStep(kafka, settings, storage, manifest, scored, part, consumer)
+                    step.run(producers[part.partition], reached)
+                    outcome = Outcome.PUBLISHED
+                if outcome is not Outcome.PUBLISHED_BY_ANOTHER:
+                    outbox.note_commit(manifest, part.partition)
+            except FraudError as error:
+                # The others go on: what is wrong with one partition must not hold them up, now or in any later run.
+                log.error("%s/%s [%s, %s): %s", manifest.topic, part.partition, part.start, part.end, error)
+                errors.append(error)
+                continue
             outcomes[part.partition] = outcome
             log.info("%s/%s [%s, %s): %s", manifest.topic, part.partition, part.start, part.end, outcome.value)
-        Progress(storage, manifest.group).note(topic, {part.partition: part.end for part in manifest.partitions})
+        done = {part.partition: part.end for part in manifest.partitions if part.partition in outcomes}
+        Progress(storage, manifest.group).note(topic, done)
     finally:
         consumer.close()
+    _raise_together(errors)
     sent = [part for part in scored.partitions if outcomes[part.partition] is Outcome.PUBLISHED]
     return Published(outcomes, sum(part.scored for part in sent), sum(part.dead_letters for part in sent))
+
+
+def _raise_together(errors: list[FraudError]) -> None:
+    """As one error that says all; permanent only if each is, for a retry may mend the others."""
+    if not errors:
+        return
+    leading = next((error for error in errors if not error.permanent), errors[0])
+    if len(errors) == 1:
+        raise leading
+    raise type(leading)("; ".join(str(error) for error in errors)) from leading
 
 
 def _outcome_so_far(manifest: Manifest, part: PartitionBatch, now: Committed, outbox: Outbox) -> Outcome | None:

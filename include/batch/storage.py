@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from include.errors import SettingError, StagingError
+from include.errors import SettingError, StagedFileGoneError, StagingError
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -91,10 +91,10 @@ class Storage:
             raise StagingError(f"cannot read {path} from {self.url}: {_first_line(error)}") from error
 
     def need(self, path: str) -> bytes:
-        """Raises StagingError where there is no such file."""
+        """Raises StagedFileGoneError where there is no such file."""
         data = self.read(path)
         if data is None:
-            raise StagingError(
+            raise StagedFileGoneError(
                 f"{path} is gone from {self.url}: it was removed by hand or by the retention time, or this worker "
                 "does not share the staging area with the one that wrote it (set FRAUD_STAGING_URL to s3://…)"
             )

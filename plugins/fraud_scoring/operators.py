@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from airflow.providers.standard.operators.branch import BaseBranchOperator
 from airflow.sdk import BaseOperator, Context, Variable
@@ -18,6 +19,7 @@ from fraud_scoring.connections import kafka_settings, staging, use_aws_connectio
 from fraud_scoring.failures import plain_failures
 from fraud_scoring.links import ModelRunLink
 from include.batch.manifest import Manifest
+from include.errors import StagingError
 from include.models.choice import HOLD_VARIABLE, Hold, ModelChoice
 from include.models.resolve import DEFAULT, HOLD, RUN_CONFIGURATION, ModelRun, resolve
 from include.settings import Settings
@@ -36,7 +38,7 @@ EMAIL = "email"
 def run_url(context: Context) -> str:
     run = context["dag_run"]
     base = conf.get("api", "base_url", fallback="http://localhost:8080").rstrip("/")
-    return f"{base}/dags/{run.dag_id}/runs/{run.run_id}"
+    return f"{base}/dags/{run.dag_id}/runs/{quote(run.run_id, safe='')}"
 
 
 class _Step(BaseOperator):
@@ -89,8 +91,8 @@ class DrainOperator(BaseBranchOperator):
                 "reports_owed": owed,
             },
         )
+        remove_old_batches(storage, settings.staging_hours)
         if manifest.partitions:
-            remove_old_batches(storage, settings.staging_hours)
             return RESOLVE_MODEL
         if not choice.is_empty:
             return RESOLVE_MODEL
@@ -105,7 +107,7 @@ class ResolveModelOperator(_Step):
     def step(self, context: Context, settings: Settings, manifest: Manifest) -> dict[str, Any]:
         choice = ModelChoice.parse(context["dag_run"].conf or {})
         use_aws_connection()
-        columns = manifest.columns or None
+        columns = (Manifest.load(staging(settings), manifest.batch_id).columns if manifest.partitions else ()) or None
         if choice.model:
             run = resolve(
                 choice.model,
@@ -162,14 +164,20 @@ class PredictOperator(_Step):
             raise AirflowSkipException("nothing waits")
         from include.batch.predict import predict
 
-        run = ModelRun.from_dict(context["ti"].xcom_pull(task_ids=RESOLVE_MODEL))
+        resolved = context["ti"].xcom_pull(task_ids=RESOLVE_MODEL)
+        if resolved is None:
+            raise StagingError(f"{RESOLVE_MODEL} has decided nothing in this run: run or clear {RESOLVE_MODEL} first")
+        run = ModelRun.from_dict(resolved)
         use_aws_connection()
         scored = predict(settings, staging(settings), manifest, run)
+        used = scored.model["run_id"]
+        if used != run.run_id:
+            self.log.warning("left as it was scored by model run %s: its publishing has begun", used)
         self.tell(
             context,
-            f"batch {manifest.batch_id}: model run {run.run_id}",
+            f"batch {manifest.batch_id}: model run {used}",
             batch=manifest.batch_id,
-            model_run_id=run.run_id,
+            model_run_id=used,
             scored=scored.scored,
             frauds=scored.frauds,
             dead_letters=scored.dead_letters,
@@ -206,10 +214,8 @@ class OwedReportsOperator(BaseBranchOperator):
             outbox = Outbox(storage, settings.group, settings.input_topic)
             if outbox.entries():
                 note_what_is_committed(kafka_settings(), settings, outbox)
-            owed = [report.facts for report in outbox.owed()]
-        batches = ", ".join(facts.batch_id for facts in owed) or "none"
-        counts = {"reports_owed": len(owed), "frauds": sum(facts.frauds for facts in owed)}
-        _tell(self, context, f"reports owed: {batches}", counts)
+            owed = outbox.owed_batches()
+        _tell(self, context, f"reports owed of batches {', '.join(owed) or 'none'}", {"reports_owed": len(owed)})
         return EMAIL if owed else None
 
 
@@ -222,7 +228,10 @@ def outbox(context: Context) -> Outbox:
 
 
 def _manifest(context: Context) -> Manifest:
-    return Manifest.from_dict(context["ti"].xcom_pull(task_ids=DRAIN, key="manifest"))
+    found = context["ti"].xcom_pull(task_ids=DRAIN, key="manifest")
+    if found is None:
+        raise StagingError(f"{DRAIN} has left no manifest in this run: run or clear {DRAIN} first")
+    return Manifest.from_dict(found)
 
 
 def _tell(operator: BaseOperator, context: Context, line: str, counts: Mapping[str, Any]) -> None:

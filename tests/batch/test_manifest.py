@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -26,7 +27,9 @@ MANIFEST = Manifest(
 
 
 def test_manifest_goes_through_an_xcom_and_through_storage(storage: Storage):
-    assert Manifest.from_dict(json.loads(json.dumps(MANIFEST.to_dict()))) == MANIFEST
+    # Columns are named by whoever sends, so they must not reach the metadata database.
+    assert Manifest.from_dict(json.loads(json.dumps(MANIFEST.to_dict()))) == replace(MANIFEST, columns=())
+    assert MANIFEST.columns
     MANIFEST.save(storage)
     assert Manifest.load(storage, MANIFEST.batch_id) == MANIFEST
     assert (MANIFEST.payments, MANIFEST.dead_letters, MANIFEST.lost) == (11, 2, 2)

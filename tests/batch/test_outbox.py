@@ -9,6 +9,7 @@ import pytest
 from include.batch.manifest import Manifest
 from include.batch.outbox import Outbox
 from include.batch.storage import Storage
+from include.errors import StagingError
 from include.kafka.offsets import CommitNote, Committed
 
 Stage = Callable[..., Manifest]
@@ -115,6 +116,38 @@ def test_what_was_committed_stays_owed_when_the_rest_was_overtaken(outbox: Outbo
     assert outbox.entries() == []
 
 
+def test_a_report_that_cannot_be_read_now_stays_owed(
+    outbox: Outbox, staged: Stage, folder: Storage, monkeypatch: pytest.MonkeyPatch
+):
+    publish(outbox, staged(FIRST, {0: 1}), 0)
+    with monkeypatch.context() as broken:
+        broken.setattr(Storage, "read", unreadable)
+        assert owed(outbox) == {}
+        outbox.note_commits({0: committed_by(FIRST)})
+    assert list(owed(outbox)) == [FIRST]
+
+
+def unreadable(storage: Storage, path: str) -> bytes | None:
+    raise StagingError(f"cannot read {path}: 503 Slow Down")
+
+
+def test_what_only_waits_for_the_mail_is_not_read_by_scoring(
+    outbox: Outbox, staged: Stage, monkeypatch: pytest.MonkeyPatch
+):
+    manifest = staged(FIRST, {0: 1})
+    publish(outbox, manifest, 0)
+    outbox.note_commits({0: committed_by(FIRST)})
+    with monkeypatch.context() as broken:
+        broken.setattr(Storage, "read", unreadable)
+        outbox.note_commits({0: committed_by(SECOND, 20)})
+        assert outbox.owed_batches() == [FIRST]
+        assert outbox.has_begun(manifest)
+    outbox.open_entry(manifest)
+    (report,) = outbox.owed()
+    outbox.reported(report)
+    assert outbox.entries() == []
+
+
 def test_a_batch_that_is_gone_is_told_and_closed(
     outbox: Outbox, staged: Stage, folder: Storage, caplog: pytest.LogCaptureFixture
 ):
@@ -124,7 +157,7 @@ def test_a_batch_that_is_gone_is_told_and_closed(
     folder.delete(gone.folder)
     with caplog.at_level(logging.ERROR):
         assert list(owed(outbox)) == [SECOND]
-    assert f"the report of batch {FIRST} cannot be mailed" in caplog.text
+    assert f"the report of batch {FIRST} can never be mailed" in caplog.text
     assert outbox.entries() == [SECOND]
 
 

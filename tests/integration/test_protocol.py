@@ -403,6 +403,20 @@ def test_what_got_through_is_owed_although_another_partition_failed(scoring: Mak
     assert owed(here) == [following.batch_id]
 
 
+def test_a_partition_that_fails_holds_up_no_other(scoring: Make):
+    here = scoring(partitions=3)
+    for partition in range(3):
+        send(here, *payments(1, 2), partition=partition)
+    manifest = here.drain_and_predict()
+    here.storage.write(f"{manifest.folder}/predictions-0-0.parquet", b"damaged")
+    with pytest.raises(StagingError, match="predictions-0-0"):
+        here.publish(manifest)
+    assert scored(here) == ["1/0", "1/1", "2/0", "2/1"]
+    assert stands_at(here) == {0: None, 1: 2, 2: 2}
+    here.run()
+    assert scored(here) == ["0/0", "0/1", "1/0", "1/1", "2/0", "2/1"]
+
+
 def test_a_batch_whose_publishing_began_is_not_scored_again(scoring: Make):
     here = scoring(2)
     for partition in range(2):
