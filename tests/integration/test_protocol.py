@@ -404,7 +404,7 @@ def test_what_got_through_is_owed_although_another_partition_failed(scoring: Mak
 
 
 def test_a_partition_that_fails_holds_up_no_other(scoring: Make):
-    here = scoring(partitions=3)
+    here = scoring(3)
     for partition in range(3):
         send(here, *payments(1, 2), partition=partition)
     manifest = here.drain_and_predict()
