@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from email.utils import getaddresses
 from pathlib import Path
 
 from include.errors import SettingError
@@ -27,16 +29,33 @@ class Settings:
     model_cache: Path = field(default_factory=Path)
     model_cache_gb: float = 10.0
     mask_cards: bool = True
-    recipients: tuple[str, ...] = ()
-    operators: tuple[str, ...] = ()
+    # Read when they are needed only: a slip in an address must not stop the scoring.
+    recipients_text: str = ""
+    operators_text: str = ""
     late_minutes: float = 15.0
     reminder_hours: float = 6.0
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
         """Raises SettingError, naming the variable, where a value cannot be used."""
-        home = Path(environment.get("AIRFLOW_HOME") or "~/airflow").expanduser().absolute() / "fraud"
-        read = _Reader(environment)
+        return cls._from(_Reader(environment))
+
+    @classmethod
+    def usable(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        """For whatever tells that a setting cannot be used: the default stands in for it."""
+        return cls._from(_Reader(environment, lenient=True))
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        return _addresses("EMAIL_RECIPIENT", self.recipients_text)
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        return _addresses("FRAUD_OPERATORS_EMAIL", self.operators_text)
+
+    @classmethod
+    def _from(cls, read: _Reader) -> Settings:
+        home = read.folder("AIRFLOW_HOME", "~/airflow").absolute() / "fraud"
         return cls(
             input_topic=read.text("FRAUD_INPUT_TOPIC", cls.input_topic),
             output_topic=read.text("FRAUD_OUTPUT_TOPIC", cls.output_topic),
@@ -47,11 +66,11 @@ class Settings:
             max_payments=int(read.number("FRAUD_MAX_PAYMENTS", cls.max_payments, least=1)),
             staging_url=read.text("FRAUD_STAGING_URL", str(home / "staging")),
             staging_hours=read.number("FRAUD_STAGING_HOURS", cls.staging_hours, least=1),
-            model_cache=Path(read.text("FRAUD_MODEL_CACHE", str(home / "models"))).expanduser(),
+            model_cache=read.folder("FRAUD_MODEL_CACHE", str(home / "models")),
             model_cache_gb=read.number("FRAUD_MODEL_CACHE_GB", cls.model_cache_gb, least=0.1),
             mask_cards=read.flag("FRAUD_MASK_CARDS", cls.mask_cards),
-            recipients=read.addresses("EMAIL_RECIPIENT"),
-            operators=read.addresses("FRAUD_OPERATORS_EMAIL"),
+            recipients_text=read.text("EMAIL_RECIPIENT", ""),
+            operators_text=read.text("FRAUD_OPERATORS_EMAIL", ""),
             late_minutes=read.number("FRAUD_LATE_MINUTES", cls.late_minutes, least=1),
             reminder_hours=read.number("FRAUD_REMINDER_HOURS", cls.reminder_hours, least=0),
         )
@@ -59,17 +78,19 @@ class Settings:
 
 def late_after(environment: Mapping[str, str] = os.environ) -> timedelta:
     """For the DAG file: a setting that cannot be used fails the tasks by name, and must not make the DAG disappear."""
-    try:
-        return timedelta(minutes=_Reader(environment).number("FRAUD_LATE_MINUTES", Settings.late_minutes, least=1))
-    except SettingError:
-        return timedelta(minutes=Settings.late_minutes)
+    read = _Reader(environment, lenient=True)
+    return timedelta(minutes=read.number("FRAUD_LATE_MINUTES", Settings.late_minutes, least=1))
 
 
 class _Reader:
-    """An empty variable counts as unset: docker compose passes every variable it knows, set or not."""
+    """An empty variable counts as unset: docker compose passes every variable it knows, set or not.
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    A lenient one takes a value that cannot be used for unset as well.
+    """
+
+    def __init__(self, environment: Mapping[str, str], *, lenient: bool = False) -> None:
         self._environment = environment
+        self._lenient = lenient
 
     def text(self, name: str, default: str) -> str:
         return self._environment.get(name, "").strip() or default
@@ -80,9 +101,10 @@ class _Reader:
             number = float(text)
         except ValueError:
             number = float("nan")
-        if not least <= number < float("inf"):
-            raise SettingError(f"{name}={text!r}: give a number of at least {least:g}")
-        return number
+        if least <= number < float("inf"):
+            return number
+        self._refuse(f"{name}={text!r}: give a number of at least {least:g}")
+        return default
 
     def flag(self, name: str, default: bool) -> bool:
         text = self.text(name, str(default)).lower()
@@ -90,12 +112,29 @@ class _Reader:
             return True
         if text in {"false", "0", "no", "off"}:
             return False
-        raise SettingError(f"{name}={text!r}: give true or false")
+        self._refuse(f"{name}={text!r}: give true or false")
+        return default
 
-    def addresses(self, name: str) -> tuple[str, ...]:
-        """One address or several, separated by commas, semicolons or spaces."""
-        words = self.text(name, "").replace(",", " ").replace(";", " ").split()
-        for word in words:
-            if word.count("@") != 1 or word.startswith("@") or word.endswith("@"):
-                raise SettingError(f"{name}: {word!r} is not a mail address")
-        return tuple(words)
+    def folder(self, name: str, default: str) -> Path:
+        text = self.text(name, default)
+        try:
+            return Path(text).expanduser()
+        except RuntimeError:
+            self._refuse(f"{name}={text!r}: no such home folder is known, give a whole path")
+            return Path(default).expanduser()
+
+    def _refuse(self, message: str) -> None:
+        if not self._lenient:
+            raise SettingError(message)
+
+
+def _addresses(name: str, text: str) -> tuple[str, ...]:
+    """`a@x.org` or `Some Name <a@x.org>`, separated by commas or semicolons; bare ones by spaces as well."""
+    # The parser joins words without a separator, and answers with an empty address where something is none at all.
+    separated = re.sub(r"(@[^\s@<>,;]+>?)\s|\s(?=[^\s@<>,;]+@)", r"\1,", text)
+    listed = re.sub(r"[\s,;]*[,;][\s,;]*", ", ", separated).strip(", ")
+    addresses = [address for _, address in getaddresses([listed] if listed else [])]
+    for address in addresses:
+        if not re.fullmatch(r"[^\s@<>,;:\"]+@[^\s@<>,;:\"]+", address):
+            raise SettingError(f"{name}={text!r}: {address or text!r} is not a mail address")
+    return tuple(addresses)

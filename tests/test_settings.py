@@ -31,25 +31,52 @@ def test_recipients_one_or_several(text: str):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "Fraud Team <a@x.org>, b@x.org",
+        '"Doe, Jane; Dr" <a@x.org>; Bo <b@x.org>,',
+        "Ann <a@x.org> b@x.org",
+        "a@x.org Bo <b@x.org>",
+        "a@x.org, , b@x.org",
+    ],
+)
+def test_recipients_may_have_names(text: str):
+    assert Settings.from_environment({"EMAIL_RECIPIENT": text}).recipients == ("a@x.org", "b@x.org")
+
+
+@pytest.mark.parametrize("text", ["nobody", "a@x.org nobody", "Ann a@x.org", "a@@x.org", "@x.org", "Doe, Jo <a@x.org>"])
+def test_an_unusable_address_is_an_error_of_whoever_writes_to_it(text: str):
+    settings = Settings.from_environment({"EMAIL_RECIPIENT": text, "FRAUD_OPERATORS_EMAIL": text})
+    assert settings.group == "fraud_scoring"
+    for name, read in (("EMAIL_RECIPIENT", "recipients"), ("FRAUD_OPERATORS_EMAIL", "operators")):
+        with pytest.raises(SettingError, match=name) as error:
+            getattr(settings, read)
+        assert text in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("FRAUD_MAX_PAYMENTS", "many"),
         ("FRAUD_MAX_PAYMENTS", "0"),
         ("FRAUD_STAGING_HOURS", "inf"),
         ("FRAUD_MASK_CARDS", "maybe"),
-        ("EMAIL_RECIPIENT", "nobody"),
+        ("FRAUD_MODEL_CACHE", "~nobody-of-this-name/models"),
     ],
 )
 def test_unusable_value_is_named(name: str, value: str):
     with pytest.raises(SettingError, match=name) as error:
         Settings.from_environment({name: value})
     assert value in str(error.value)
+    # And whoever must tell that can still read all else.
+    settings = Settings.usable({name: value, "FRAUD_OPERATORS_EMAIL": "a@x.org", "AIRFLOW_HOME": "/srv/airflow"})
+    assert settings == Settings.from_environment({"FRAUD_OPERATORS_EMAIL": "a@x.org", "AIRFLOW_HOME": "/srv/airflow"})
 
 
 def test_every_setting_is_documented():
     root = Path(__file__).parents[1]
-    names = {"EMAIL_RECIPIENT" if f.name == "recipients" else f"FRAUD_{f.name.upper()}" for f in fields(Settings)}
-    names = names - {"FRAUD_OPERATORS"} | {"FRAUD_OPERATORS_EMAIL"}
+    others = {"recipients_text": "EMAIL_RECIPIENT", "operators_text": "FRAUD_OPERATORS_EMAIL"}
+    names = {others.get(f.name, f"FRAUD_{f.name.upper()}") for f in fields(Settings)}
     for text in ((root / ".env.example").read_text(), (root / "docs" / "configuration.md").read_text()):
         assert {name for name in names if name not in text} == set()
 

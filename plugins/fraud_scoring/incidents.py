@@ -6,11 +6,12 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
 from airflow.providers.smtp.notifications.smtp import SmtpNotifier
@@ -21,12 +22,14 @@ from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
 from fraud_scoring.connections import staging
 from include.batch.storage import Storage
-from include.errors import SettingError, StagingError
+from include.errors import FraudError, SettingError
 from include.report import render
-from include.report.incident import FOLDER, Failure, Incident, Incidents, describe, message_id
+from include.report.incident import Failure, Incident, Incidents, describe, message_id
 from include.settings import Settings
 
 log = logging.getLogger(__name__)
+_Answer = TypeVar("_Answer")
+_Place = Callable[[], Storage]
 
 LATE = "late run"
 _TASK_NEXT = (
@@ -50,35 +53,43 @@ class IncidentNotifier(SmtpNotifier):
         super().__init__(to=[], **kwargs)
 
     def notify(self, context: Context) -> None:
-        settings = Settings.from_environment()
-        incidents = _incidents(settings)
+        settings = Settings.usable()
+        places = _places(settings)
         if "reason" in context:
             failure = _run_failure(context)
-            if incidents.has(failure.what, failure.run_id):
+            if any(
+                _in_first([place], lambda incidents: incidents.has(failure.what, failure.run_id)) for place in places
+            ):
                 return
         else:
             failure = _task_failure(context)
-        incident = incidents.add(failure)
+        incident = _in_first(places, lambda incidents: incidents.add(failure)) or _uncounted(failure)
         if self._is_due(failure, incident, settings, _TASK_NEXT):
             super().notify(context)
-            incidents.told(failure, incident)
+            _in_first(places, lambda incidents: incidents.told(failure, incident))
             log.info("operators told of %s: %s, %d recipients", failure.what, failure.cause, len(settings.operators))
 
     async def notify_late(self, context: dict[str, Any]) -> None:
         """For the triggerer, whose one thread must not wait for a disk."""
-        settings = Settings.from_environment()
+        settings = Settings.usable()
+        places = _places(settings)
         failure = _late_run(context, settings)
         quiet = max(timedelta(hours=1), 4 * timedelta(minutes=settings.late_minutes))
-        incidents = await asyncio.to_thread(_incidents, settings)
-        incident = await asyncio.to_thread(incidents.add, failure, quiet=quiet)
+        counted = await asyncio.to_thread(_in_first, places, lambda incidents: incidents.add(failure, quiet=quiet))
+        incident = counted or _uncounted(failure)
         if self._is_due(failure, incident, settings, _LATE_NEXT):
             await super().async_notify(cast("Context", context))
-            await asyncio.to_thread(incidents.told, failure, incident)
+            await asyncio.to_thread(_in_first, places, lambda incidents: incidents.told(failure, incident))
             log.info("operators told of %s: %s, %d recipients", failure.what, failure.cause, len(settings.operators))
 
     def _is_due(self, failure: Failure, incident: Incident, settings: Settings, what_next: str) -> bool:
         """Writes the mail if one is due."""
-        if not settings.operators:
+        try:
+            operators = settings.operators
+        except SettingError as error:
+            log.error("nobody is told of this failure: %s", error)
+            return False
+        if not operators:
             log.warning("nobody is told of this failure: FRAUD_OPERATORS_EMAIL names no address")
             return False
         if not incident.is_due(timedelta(hours=settings.reminder_hours)):
@@ -86,7 +97,7 @@ class IncidentNotifier(SmtpNotifier):
                 "operators were told at %s; %d failures since %s", incident.told, incident.failures, incident.since
             )
             return False
-        self.to = list(settings.operators)
+        self.to = list(operators)
         title = "A run is late" if failure.what == LATE else f"{failure.what} failed"
         again = "Reminder: " if incident.told else ""
         self.subject = f"{again}{failure.dag_id}: {title}: {failure.cause}, {failure.detail}"
@@ -105,8 +116,8 @@ class IncidentNotifier(SmtpNotifier):
 def incident_over(context: Context) -> None:
     """For `on_success_callback` of a task: its next failure is a new incident."""
     ti = context["ti"]
-    for incidents in (_incidents(Settings.from_environment()), Incidents(_local())):
-        if incidents.over(ti.task_id, _map_index(ti)):
+    for place in _places(Settings.usable()):
+        if _in_first([place], lambda incidents: incidents.over(ti.task_id, _map_index(ti))):
             log.info("%s works again", ti.task_id)
 
 
@@ -126,15 +137,29 @@ def late_run_alert(after: timedelta) -> DeadlineAlert | None:
     )
 
 
-def _incidents(settings: Settings) -> Incidents:
-    """In the staging area, which all workers share; while that itself is broken, on this machine."""
-    try:
-        storage = staging(settings)
-        storage.list(FOLDER)
-    except (StagingError, SettingError) as error:
-        log.warning("incidents are counted on this machine only: %s", error)
-        storage = _local()
-    return Incidents(storage)
+def _places(settings: Settings) -> list[_Place]:
+    """The staging area, which all workers share; while that itself is broken or full, this machine."""
+    return [partial(staging, settings), _local]
+
+
+def _in_first(places: Iterable[_Place], do: Callable[[Incidents], _Answer]) -> _Answer | None:
+    """None where no place can be used: the mail must go out all the same."""
+    for place in places:
+        try:
+            return do(Incidents(place()))
+        except Exception as error:
+            # Access to S3 fails with errors of several libraries.
+            reason = error if isinstance(error, FraudError) else type(error).__name__
+            log.warning(
+                "incidents cannot be kept in %s: %s",
+                "the temporary folder" if place is _local else "the staging area",
+                reason,
+            )
+    return None
+
+
+def _uncounted(failure: Failure) -> Incident:
+    return Incident(failure.cause, failure.at, failure.at, run_id=failure.run_id, map_index=failure.map_index)
 
 
 def _local() -> Storage:

@@ -15,7 +15,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from fraud_scoring import incidents
 from fraud_scoring.incidents import IncidentNotifier, incident_over, late_run, late_run_alert
-from include.errors import KafkaError, ModelNotFoundError
+from include.batch.storage import Storage
+from include.errors import KafkaError, ModelNotFoundError, SettingError, StagingError
 from tests.plugins.conftest import StartServer
 
 START = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
@@ -215,6 +216,69 @@ def test_without_operators_nothing_is_sent_and_nothing_breaks(
     fail(BROKER_DOWN)
     assert inbox.messages == []
     assert "FRAUD_OPERATORS_EMAIL names no address" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["FRAUD_MAX_PAYMENTS", "FRAUD_REMINDER_HOURS", "FRAUD_MASK_CARDS", "EMAIL_RECIPIENT"])
+def test_a_setting_that_fails_every_task_is_told(
+    mail_server: StartServer, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    inbox = mail_server()
+    monkeypatch.setenv(name, "abc")
+    for _ in range(2):
+        fail(SettingError(f"{name}='abc': give another"), task_id="drain")
+    (message,) = inbox.messages
+    assert f"drain failed: SettingError, {name}='abc'" in message["Subject"]
+    be_late(1)
+    assert len(inbox.messages) == 2
+
+
+def test_operators_that_are_none_are_an_error_in_the_log(
+    mail_server: StartServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    inbox = mail_server()
+    monkeypatch.setenv("FRAUD_OPERATORS_EMAIL", "ops.bank.test")
+    fail(BROKER_DOWN)
+    assert inbox.messages == []
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "FRAUD_OPERATORS_EMAIL='ops.bank.test'" in record.getMessage()
+
+
+def fill_disk(monkeypatch: pytest.MonkeyPatch, *folders: str) -> None:
+    """Nothing can be written below these any more; what is there can be read."""
+    write = Storage.write
+
+    def full(self: Storage, path: str, data: Any) -> None:
+        if any(folder in self.url for folder in folders):
+            raise StagingError(f"cannot write {path} (the disk is full)")
+        write(self, path, data)
+
+    monkeypatch.setattr(Storage, "write", full)
+
+
+def test_a_full_staging_area_is_told_once(mail_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    inbox = mail_server()
+    fill_disk(monkeypatch, "/staging")
+    for _ in range(2):
+        fail(StagingError("the disk is full"))
+        fail_run()
+    assert len(inbox.messages) == 1
+    be_late(1)
+    be_late(1)
+    assert len(inbox.messages) == 2
+    succeed()
+    fail(StagingError("the disk is full"))
+    assert len(inbox.messages) == 3
+
+
+def test_where_nothing_can_be_noted_every_failure_is_told(
+    mail_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox = mail_server()
+    fill_disk(monkeypatch, "/staging", "/fraud_incidents_")
+    fail(StagingError("the disk is full"))
+    be_late(1)
+    assert len(inbox.messages) == 2
+    succeed()
 
 
 def test_a_broken_staging_area_is_told_once_too(
