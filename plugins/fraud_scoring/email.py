@@ -17,12 +17,19 @@ from include.errors import FraudError, ReportError, SettingError
 from include.report.report import ATTACHMENT, MAX_ATTACHMENT_BYTES, Mail, Outbox, OwedReport, build
 from include.settings import Settings
 
-# What is tried after a server has said that a mail is too large for it.
+# What is tried after a server has said that a mail is too large for it, or has hung up on it without a word.
 ATTACHMENT_BYTES = (MAX_ATTACHMENT_BYTES, 5 * 1024 * 1024, 0)
 _TOO_LARGE = 552
+_CLOSING = 421
 # The server answered, and refused this one mail: others may still pass.
 _REFUSALS = (smtplib.SMTPSenderRefused, smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError)
 _NO_SERVER = (OSError, smtplib.SMTPException, AirflowException)
+# So many one after the other, and it is not the mails: the server takes none.
+_DROPS = 2
+
+
+class _DroppedError(ReportError):
+    """The server hung up on this mail. That may be for what is in it, as when something on its way chokes on it."""
 
 
 class FraudReportOperator(EmailOperator):
@@ -48,13 +55,19 @@ class FraudReportOperator(EmailOperator):
         except SettingError as error:
             raise AirflowFailException(f"{error}. The report stays owed until then") from error
         outbox = self.outbox(context)
-        mailed, failed = {"reports": 0, "frauds": 0, "left_out": 0}, []
+        mailed, failed, drops = {"reports": 0, "frauds": 0, "left_out": 0}, [], 0
         for report in outbox.owed():
             try:
                 mail = self._mail(report, context, mask=settings.mask_cards)
             except ReportError as error:
                 failed.append(f"{report.key}: {error}")
                 self.log.error("report %s was not sent: %s", report.key, error)
+                drops = drops + 1 if isinstance(error, _DroppedError) else 0
+                if drops == _DROPS:
+                    raise ReportError(
+                        f"{self._server} hangs up on every mail: {mailed['reports']} were sent, all others stay owed. "
+                        f"{'; '.join(failed)}"
+                    ) from error
                 continue
             except _NO_SERVER as error:
                 # No other report will pass either: fail at once. A retry, or the next run, sends what is owed.
@@ -69,6 +82,7 @@ class FraudReportOperator(EmailOperator):
                 mail.left_out,
                 len(settings.recipients),
             )
+            drops = 0
             mailed["reports"] += 1
             mailed["frauds"] += report.facts.frauds
             mailed["left_out"] += mail.left_out
@@ -92,13 +106,19 @@ class FraudReportOperator(EmailOperator):
         self._server = f"{connection.host}:{connection.port or 'default port'}"
 
     def _mail(self, report: OwedReport, context: Context, *, mask: bool) -> Mail:
-        """Builds the mail and sends it, smaller if the server finds it too large. Raises ReportError."""
+        """Builds the mail and sends it, smaller if the server finds it too large or hangs up. Raises ReportError."""
         for max_bytes in ATTACHMENT_BYTES:
             mail = self._build(report, mask=mask, max_bytes=max_bytes)
             try:
                 self._send(mail, context)
-            except _REFUSALS as error:
+            except (smtplib.SMTPServerDisconnected, *_REFUSALS) as error:
+                # While a mail is sent, smtplib makes this of a time-out and of a connection reset, too.
                 code = getattr(error, "smtp_code", None)
+                if isinstance(error, smtplib.SMTPServerDisconnected) or code == _CLOSING:
+                    if not max_bytes:
+                        raise _DroppedError(f"{self._server} hung up on it ({type(error).__name__})") from error
+                    self.log.warning("%s hung up: attaching less than %d bytes", self._server, max_bytes)
+                    continue
                 if code != _TOO_LARGE or not max_bytes:
                     raise ReportError(f"{self._server} refused it ({type(error).__name__} {code or ''})") from error
                 self.log.warning("%s takes no mail of this size: attaching less than %d bytes", self._server, max_bytes)

@@ -4,13 +4,16 @@ import csv
 import gc
 import io
 import json
+import runpy
 import socket
 import tempfile
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiosmtpd.smtp import SMTP, Envelope, Session
 from airflow.sdk.exceptions import AirflowFailException
 
 from fraud_scoring.email import FraudReportOperator
@@ -170,6 +173,71 @@ def test_what_is_too_large_for_the_server_is_sent_smaller(
     assert attached(inbox)[0]["source"] == "topic_1/0/999"
 
 
+def hang_up(inbox: Inbox, *batches: str, above: int = 0) -> list[int]:
+    """On mails of these batches that are larger than `above` bytes; says how large they were."""
+    take, sizes = inbox.handle_DATA, []
+
+    async def handle_data(server: SMTP, session: Session, envelope: Envelope) -> str:
+        content = envelope.original_content or b""
+        if len(content) > above and any(f"batch {batch}\r\n".encode() in content for batch in batches):
+            sizes.append(len(content))
+            assert server.transport is not None
+            server.transport.abort()
+            return "451 not heard by anybody"
+        return await take(server, session, envelope)
+
+    inbox.handle_DATA = handle_data  # type: ignore[method-assign]
+    return sizes
+
+
+@pytest.mark.parametrize("retry_limit", [0, 1])
+def test_a_mail_on_which_the_server_hangs_up_holds_back_no_other(mail_server: StartServer, retry_limit: int) -> None:
+    inbox = mail_server(extra={"retry_limit": retry_limit})
+    sizes = hang_up(inbox, "batch1", "batch3")
+    outbox = Outbox(*(report(f"batch{number}") for number in (1, 2, 3, 4)))
+    with pytest.raises(
+        ReportError, match=r"2 reports stay owed, 2 were sent. batch1: .* hung up .*; batch3: .* hung up"
+    ):
+        send(outbox)
+    assert list(outbox.waiting) == ["batch1", "batch3"]
+    assert [message["Subject"][-6:] for message in inbox.messages] == ["batch2", "batch4"]
+    assert len(sizes) == 6
+
+
+def test_a_server_that_closes_politely_has_hung_up_too(mail_server: StartServer) -> None:
+    inbox = mail_server(extra={"retry_limit": 0})
+    inbox.refusals = ["421 closing"] * 3
+    outbox = Outbox(report("batch1"), report("batch2"))
+    with pytest.raises(ReportError, match=r"batch1: .* hung up on it .SMTPDataError"):
+        send(outbox)
+    assert list(outbox.waiting) == ["batch1"]
+
+
+def test_what_the_server_hangs_up_on_is_sent_smaller(mail_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    inbox = mail_server()
+    hang_up(inbox, "batch1", above=60_000)
+    monkeypatch.setattr("fraud_scoring.email.ATTACHMENT_BYTES", (100_000, 10_000, 0))
+    frauds = [fraud(number, number / 1000) for number in range(1000)]
+    assert 0 < send(Outbox(report("batch1", frauds, 1000)))["left_out"] == 1000 - len(attached(inbox))
+
+
+def test_a_server_that_hangs_up_on_every_mail_is_left_alone(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    sizes = hang_up(inbox, "batch2", "batch3", "batch4")
+    outbox = Outbox(*(report(f"batch{number}") for number in (1, 2, 3, 4)))
+    with pytest.raises(ReportError, match="hangs up on every mail: 1 were sent, all others stay owed"):
+        send(outbox)
+    assert list(outbox.waiting) == ["batch2", "batch3", "batch4"]
+    assert len(sizes) == 6
+
+
+def test_a_server_that_hangs_does_not_keep_the_next_run_waiting() -> None:
+    names = runpy.run_path(str(Path(__file__).parents[2] / "dags" / "score_payments.py"))
+    task = names["score_payments"]().get_task("email")
+    assert task.retries == 0
+    assert task.execution_timeout <= timedelta(seconds=90)
+
+
 class Damaged:
     def __iter__(self) -> Any:
         raise StagingError("predictions.parquet is gone")
@@ -206,6 +274,17 @@ def test_nobody_to_mail_to_fails_the_task_for_good(mail_server: StartServer, mon
     monkeypatch.setenv("EMAIL_RECIPIENT", "")
     outbox = Outbox(report("batch1"))
     with pytest.raises(AirflowFailException, match="EMAIL_RECIPIENT names nobody"):
+        send(outbox)
+    assert list(outbox.waiting) == ["batch1"]
+
+
+def test_an_address_that_is_none_fails_the_task_for_good(
+    mail_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mail_server()
+    monkeypatch.setenv("EMAIL_RECIPIENT", "analyst.bank.test")
+    outbox = Outbox(report("batch1"))
+    with pytest.raises(AirflowFailException, match=r"EMAIL_RECIPIENT='analyst.bank.test'"):
         send(outbox)
     assert list(outbox.waiting) == ["batch1"]
 
