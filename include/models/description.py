@@ -43,20 +43,23 @@ class Description:
     def check_columns(self, seen: Collection[str] | None) -> None:
         """Raises ModelInputError for a required column that no payment can have.
 
-        What a scikit-learn model takes is known only once it is loaded: its signature may name far more.
+        What a scikit-learn model takes is known only once it is loaded: its signature may name far more. Without
+        `seen` nothing is known of the payments, which may have more than the usual columns.
         """
-        if self.inputs is None or "sklearn" in self.flavors:
+        if self.inputs is None or "sklearn" in self.flavors or not seen:
             return
         raise_unknown_columns((column.name for column in self.inputs if column.required), seen)
 
 
-def raise_unknown_columns(names: Iterable[str], seen: Collection[str] | None) -> None:
-    known = {*COLUMNS, *(seen or ())}
+def raise_unknown_columns(names: Iterable[str], seen: Collection[str]) -> None:
+    known = {*COLUMNS, *seen}
     unknown = [name for name in names if name not in known]
     if unknown:
+        # Others by number only: whoever sends to the topic names them, and may do so with personal data.
+        others = len(known) - len(COLUMNS)
         raise ModelInputError(
             f"the model wants columns that payments do not have: {', '.join(unknown)}; payments have: "
-            f"{', '.join([*COLUMNS, *sorted(known - set(COLUMNS))])}"
+            f"{', '.join(COLUMNS)}" + (f" and {others:,} other{'s' * (others > 1)}" if others else "")
         )
 
 

@@ -15,18 +15,23 @@ from include.errors import ModelRequirementsError
 
 @dataclass(frozen=True)
 class Unmet:
-    """`found` is None where the package is not installed."""
+    """`found` is None where the package is not installed; `extra` is what asks for it where only an extra does."""
 
     name: str
     wanted: str
     found: str | None
+    extra: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.name} (wanted {self.wanted or 'any version'}, found {self.found or 'none'})"
+        by = f" by {self.extra}" if self.extra else ""
+        return f"{self.name} (wanted {self.wanted or 'any version'}{by}, found {self.found or 'none'})"
 
 
 def check(lines: Iterable[str]) -> list[str]:
-    """Raises ModelRequirementsError where packages are missing; returns what differs, which often works."""
+    """Raises ModelRequirementsError where packages are missing; returns what differs, which often works.
+
+    What only an extra adds (mlflow[extras]) is seldom needed to predict: it is but noted.
+    """
     missing: list[Unmet] = []
     differing: list[Unmet] = []
     notes: list[str] = []
@@ -36,7 +41,10 @@ def check(lines: Iterable[str]) -> list[str]:
             notes.append(f"cannot be checked: {line}")
             continue
         for unmet in _unmet(requirement):
-            (missing if unmet.found is None else differing).append(unmet)
+            if unmet.extra:
+                notes.append(str(unmet))
+            else:
+                (missing if unmet.found is None else differing).append(unmet)
     if missing:
         text = f"the model needs packages that are not installed here: {', '.join(map(str, missing))}"
         if differing:
@@ -88,7 +96,7 @@ def _parse(line: str) -> Requirement | None:
         return None
 
 
-def _unmet(requirement: Requirement, extra: str = "") -> Iterator[Unmet]:
+def _unmet(requirement: Requirement, extra: str = "", by: str | None = None) -> Iterator[Unmet]:
     environment = {**default_environment(), "extra": extra}
     if requirement.marker is not None and not requirement.marker.evaluate(environment):  # type: ignore[arg-type]
         return
@@ -96,14 +104,14 @@ def _unmet(requirement: Requirement, extra: str = "") -> Iterator[Unmet]:
     try:
         distribution = metadata.distribution(requirement.name)
     except metadata.PackageNotFoundError:
-        yield Unmet(requirement.name, wanted, None)
+        yield Unmet(requirement.name, wanted, None, by)
         return
     if not requirement.specifier.contains(distribution.version, prereleases=True):
-        yield Unmet(requirement.name, wanted, distribution.version)
+        yield Unmet(requirement.name, wanted, distribution.version, by)
     for wanted_extra in requirement.extras:
         for line in distribution.requires or ():
             needed = Requirement(line)
             # Only what the extra adds: a package's plain requirements came with its installation.
             is_self = canonicalize_name(needed.name) == canonicalize_name(requirement.name)
             if "extra" in str(needed.marker) and not is_self:
-                yield from _unmet(needed, wanted_extra)
+                yield from _unmet(needed, wanted_extra, f"{requirement.name}[{wanted_extra}]")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEFAULT, HOLD, RUN_CONFIGURATION = "default", "hold", "run configuration"
+THRESHOLD_TAG = "fraud_threshold"
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def resolve(
     reason: str | None = None,
     columns: Collection[str] | None = None,
 ) -> ModelRun:
-    """`experiment` narrows latest and previous; `columns` are those seen in this batch beside the usual ones."""
+    """`experiment` narrows latest and previous; `columns` are those seen in this batch, if all are known."""
     if not is_allowed(asked):
         raise _not_allowed(asked, chosen_by)
     try:
@@ -256,10 +257,10 @@ def _requirements(store: Store, found: _Found) -> list[str]:
 
 
 def _threshold(description: Description, run: Run) -> float | None:
-    """What travels with the model itself comes before what is written on its run."""
+    """What travels with the model itself comes before what is written on its run.
+
+    A run's parameters never count: what they call a threshold may be that of any step (VarianceThreshold).
+    """
     if description.threshold is not None:
         return description.threshold
-    for where, values in (("tag", run.data.tags), ("parameter", run.data.params)):
-        if "threshold" in values:
-            return parse_threshold(values["threshold"], f"a {where} of run {run.info.run_id}")
-    return None
+    return parse_threshold(run.data.tags.get(THRESHOLD_TAG), f"the tag {THRESHOLD_TAG} of run {run.info.run_id}")

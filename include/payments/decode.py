@@ -43,15 +43,16 @@ class _LooseSplit(msgspec.Struct, gc=False):
     data: list[msgspec.Raw]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Layout:
-    """How the values of a row join into a record, for one order of columns."""
+    """How the values of a row join into a record, for one order of columns; `learnt` once a payment came in it."""
 
     names: tuple[str, ...]
     before: tuple[bytes, ...]
     head: tuple[int, ...]
     tail: tuple[int, ...]
     last_of_head: bytes
+    learnt: bool = False
 
 
 _LAYOUTS_KEPT = 1_000
@@ -71,7 +72,11 @@ _END = b',"' + CONFIRMED.encode() + b'":null}'
 
 
 class Decoder:
-    """Keeps what it learnt of the columns' order, which hardly ever changes, from message to message."""
+    """Keeps what it learnt of the columns' order, which hardly ever changes, from message to message.
+
+    `columns_seen` are the names that payments had, without what was refused; some are left out where
+    `all_columns_known` is false.
+    """
 
     def __init__(self) -> None:
         self._split = msgspec.json.Decoder(_Split)
@@ -80,6 +85,7 @@ class Decoder:
         self._names = msgspec.json.Decoder(list[str])
         self._layouts: dict[bytes, _Layout | Refusal] = {}
         self.columns_seen: set[str] = set()
+        self.all_columns_known = True
 
     def decode(self, value: bytes | None) -> list[Record | RefusedRow]:
         """At least one result a message: a record or a refusal for each row, or one refusal of the whole."""
@@ -101,7 +107,11 @@ class Decoder:
         if (too_many := _too_many(split.columns, split.data)) is not None:
             return [RefusedRow(None, too_many)]
         results = [self._record(layout, row, values) for row, values in enumerate(split.data)]
-        return results if len(value) < 2 * _DEEPEST else [_shallow(result) for result in results]
+        if len(value) >= 2 * _DEEPEST:
+            results = [_shallow(result) for result in results]
+        if not layout.learnt:
+            self._learn(layout, results)
+        return results
 
     def _record(self, layout: _Layout, row: int, values: list[msgspec.Raw]) -> Record | RefusedRow:
         if len(values) != len(layout.names):
@@ -142,7 +152,19 @@ class Decoder:
                 results.append(_shallow(self._record(layout, row, self._rows.decode(raw))))
             except msgspec.DecodeError:
                 results.append(RefusedRow(row, Refusal("row_not_list", "the row is not a list of values")))
+        if not layout.learnt:
+            self._learn(layout, results)
         return results
+
+    def _learn(self, layout: _Layout, results: list[Record | RefusedRow]) -> None:
+        if not any(isinstance(result, Record) for result in results):
+            return
+        layout.learnt = True
+        # They go into the manifest, which has to stay small whatever is sent.
+        new = {name for name in layout.names if len(name) <= _LONGEST_NAME_KEPT} - self.columns_seen
+        if len(self.columns_seen) + len(new) <= _NAMES_KEPT:
+            self.columns_seen |= new
+        self.all_columns_known &= self.columns_seen.issuperset(layout.names)
 
     def _layout(self, columns: bytes) -> _Layout | Refusal:
         layout = self._layouts.get(columns)
@@ -161,9 +183,6 @@ class Decoder:
             return Refusal("not_split", "`columns` is not a list of names")
         if len(set(names)) != len(names):
             return Refusal("duplicate_column", "`columns` names a column twice")
-        # They go into the manifest, which has to stay small whatever is sent.
-        if len(self.columns_seen) + len(names) <= _NAMES_KEPT:
-            self.columns_seen.update(name for name in names if len(name) <= _LONGEST_NAME_KEPT)
         kept = [place for place, name in enumerate(names) if name not in (PREDICTION, CONFIRMED)]
         at = names.index(PREDICTION) if PREDICTION in names else len(names)
         order = [place for place in kept if place < at]

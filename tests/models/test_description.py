@@ -34,13 +34,28 @@ def test_a_signature_of_tensors_names_no_columns() -> None:
 
 def test_a_column_that_no_payment_has_is_named() -> None:
     description = Description.parse(mlmodel("amt", "device", "unix_time"))
-    with pytest.raises(ModelInputError, match="do not have: device; payments have: trans_date_trans_time, "):
-        description.check_columns(None)
+    with pytest.raises(ModelInputError, match=r"do not have: device; payments have: trans_date_.*, is_fraud$"):
+        description.check_columns({"amt"})
     description.check_columns({"device"})
 
 
+@pytest.mark.parametrize("seen", [None, ()])
+def test_without_knowing_the_payments_nothing_is_said_of_their_columns(seen: tuple[str, ...] | None) -> None:
+    Description.parse(mlmodel("device")).check_columns(seen)
+
+
+def test_names_that_others_gave_their_columns_are_not_told() -> None:
+    description = Description.parse(mlmodel("device"))
+    with pytest.raises(
+        ModelInputError, match=r"do not have: device; payments have: .*, is_fraud and 2 others$"
+    ) as told:
+        description.check_columns({"amt", "4613314721966198765", "Kimberly Myers"})
+    assert "4613314721966198765" not in str(told.value)
+    assert "Kimberly" not in str(told.value)
+
+
 def test_a_scikit_learn_models_signature_may_name_more_than_it_takes() -> None:
-    Description.parse(mlmodel("device", flavor="sklearn")).check_columns(None)
+    Description.parse(mlmodel("device", flavor="sklearn")).check_columns({"amt"})
 
 
 @pytest.mark.parametrize(

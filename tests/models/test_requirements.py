@@ -43,9 +43,15 @@ def test_all_that_is_missing_is_listed_with_what_was_found() -> None:
         assert name in str(caught.value)
 
 
-def test_what_an_extra_adds_is_needed_too() -> None:
+def test_what_only_an_extra_adds_is_worth_a_note() -> None:
+    assert any(note.startswith("openpyxl (wanted ") for note in check(["pandas[excel]"]))
+    assert all("by pandas[excel]" in note for note in check(["pandas[excel]"]))
+    assert check(["mlflow[extras,sqlserver]"])
+
+
+def test_what_an_extra_adds_is_needed_where_the_model_asks_for_it_itself() -> None:
     with pytest.raises(ModelRequirementsError, match="openpyxl"):
-        check(["pandas[excel]"])
+        check(["pandas[excel]", "openpyxl"])
 
 
 @pytest.mark.parametrize(

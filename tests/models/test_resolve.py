@@ -238,8 +238,9 @@ def test_columns_that_no_payment_has_are_known_at_once(lab: Lab, seed_folder: Pa
     (files / "MLmodel").write_text(yaml.safe_dump(text))
     run_id = lab.run(lab.experiment(), files=files)
     with pytest.raises(ModelInputError, match="do not have: device"):
-        ask(run_id)
+        resolve(run_id, experiment=None, chosen_by=DEFAULT, columns={"amt"})
     assert resolve(run_id, experiment=None, chosen_by=DEFAULT, columns={"device"}).run_id == run_id
+    assert ask(run_id).run_id == run_id
 
 
 def test_a_threshold_travels_with_the_model_or_is_written_on_its_run(
@@ -250,13 +251,20 @@ def test_a_threshold_travels_with_the_model_or_is_written_on_its_run(
     files = changed(seed_folder, tmp_path / "m")
     (files / "MLmodel").write_text(yaml.safe_dump({**text, "metadata": {"threshold": 0.3}}))
     assert ask(lab.run(experiment, files=files)).threshold == 0.3
-    by_param, by_tag = lab.run(experiment), lab.run(experiment)
-    lab.client.log_param(by_param, "threshold", 0.4)
-    lab.client.set_tag(by_tag, "threshold", "0.2")
-    assert [ask(run).threshold for run in (by_param, by_tag)] == [0.4, 0.2]
-    lab.client.set_tag(by_tag, "threshold", "high")
-    with pytest.raises(ModelError, match=f"threshold 'high' in a tag of run {by_tag}"):
+    by_tag = lab.run(experiment)
+    lab.client.set_tag(by_tag, "fraud_threshold", "0.2")
+    assert ask(by_tag).threshold == 0.2
+    lab.client.set_tag(by_tag, "fraud_threshold", "high")
+    with pytest.raises(ModelError, match=f"threshold 'high' in the tag fraud_threshold of run {by_tag}"):
         ask(by_tag)
+
+
+@pytest.mark.parametrize("value", ["auto", "0.0", "0.3"])
+def test_what_else_is_called_threshold_on_a_run_is_not_the_models(lab: Lab, value: str) -> None:
+    run_id = lab.run(lab.experiment())
+    lab.client.log_param(run_id, "threshold", value)
+    lab.client.set_tag(run_id, "threshold", value)
+    assert ask(run_id).threshold is None
 
 
 def test_a_model_whose_files_are_gone_says_so(lab: Lab, tmp_path: Path) -> None:

@@ -168,6 +168,36 @@ def test_columns_seen_are_remembered_over_messages():
     decoder.decode(split(["a"], [1]))
     decoder.decode(split(["b"], [1]))
     assert decoder.columns_seen == {"a", "b"}
+    assert decoder.all_columns_known
+
+
+def test_columns_of_what_is_refused_are_not_remembered():
+    decoder = Decoder()
+    decoder.decode(split(["x"]))
+    decoder.decode(split(["x", "y"], [1]))
+    decoder.decode(split(["x", "y"], "row", [1, 2, 3]))
+    decoder.decode(split(["x", "y"], ["[", json.loads("[" * 300 + "]" * 300)]))
+    assert decoder.columns_seen == set()
+    decoder.decode(split(["x", "y"], [1], [1, 2]))
+    assert decoder.columns_seen == {"x", "y"}
+    assert decoder.all_columns_known
+
+
+@pytest.mark.parametrize("loosely", [False, True])
+def test_foreign_names_leave_room_for_those_of_payments(loosely: bool):
+    decoder = Decoder()
+    names = [f"{number}" for number in range(985)]
+    decoder.decode(split(names, names))
+    columns = [*COLUMNS[:10], "device_id"]
+    decoder.decode(split(columns, columns, *(["no row"] if loosely else [])))
+    assert decoder.columns_seen == {*names, *columns}
+    assert decoder.all_columns_known
+    decoder.decode(split(["one", "two", "three", "four", "five"], [1] * 5))
+    assert len(decoder.columns_seen) == 996
+    assert not decoder.all_columns_known
+    decoder.decode(split(["fits"], [1]))
+    assert "fits" in decoder.columns_seen
+    assert not decoder.all_columns_known
 
 
 def test_names_that_nobody_uses_fill_no_memory():
@@ -176,6 +206,7 @@ def test_names_that_nobody_uses_fill_no_memory():
         decoder.decode(split([f"{number}", "x" * 200], [1, 2]))
     assert len(decoder.columns_seen) <= 1_000
     assert max(map(len, decoder.columns_seen)) <= 100
+    assert not decoder.all_columns_known
 
 
 json_values = st.recursive(
