@@ -66,7 +66,7 @@ class ApiPayments:
         self._backoff = wait_random_exponential(multiplier=0.5, max=longest_wait)
         self._previous: frozenset[bytes] = frozenset()
         self._numbers = itertools.count()
-        self._retries = self._malformed = self._repeated = 0
+        self._retries = self._malformed = self._repeated = self._left_out = 0
 
     def batches(self, stop: threading.Event) -> Iterator[list[Message]]:
         left = self._count
@@ -84,7 +84,7 @@ class ApiPayments:
     def info(self) -> str:
         return (
             f"{self._name}: {self._retries:,} retries, {self._malformed:,} malformed and "
-            f"{self._repeated:,} repeated answers"
+            f"{self._repeated:,} repeated answers, {self._left_out:,} malformed payments"
         )
 
     def _poll(self, client: httpx.Client, stop: threading.Event) -> list[Message]:
@@ -138,8 +138,17 @@ class ApiPayments:
         # An API asked more often than it has news gives the same payments again.
         fresh = [place for place, row in enumerate(rows) if row not in self._previous]
         self._repeated += bool(rows) and not fresh
-        messages = [self._message(split, place) for place in fresh]
         self._previous = frozenset(rows)
+        messages: list[Message] = []
+        bad: list[str] = []
+        for place in fresh:
+            try:
+                messages.append(self._message(split, place))
+            except _MalformedError as error:
+                bad.append(str(error))
+        if bad:
+            self._left_out += len(bad)
+            _log.warning("%s: %s of %s payments malformed, left out: %s", self._name, len(bad), len(fresh), bad[0])
         return messages
 
     def _message(self, split: _Split, place: int) -> Message:

@@ -24,6 +24,7 @@ _quiet.propagate = False
 _START_SECONDS = 6.0
 _FLUSH_SECONDS = 30.0
 _SAY_SECONDS = 10.0
+_QUEUE = 100_000
 
 
 class Delivery(Protocol):
@@ -32,6 +33,10 @@ class Delivery(Protocol):
 
     @property
     def failed(self) -> int: ...
+
+    @property
+    def unsent(self) -> int:
+        """Taken from the source, but not handed to the broker before the end."""
 
     def send(self, messages: list[Message], stop: threading.Event) -> None: ...
 
@@ -42,7 +47,7 @@ class Printed:
     """To look at payments without a broker."""
 
     def __init__(self) -> None:
-        self.sent = self.failed = 0
+        self.sent = self.failed = self.unsent = 0
 
     def send(self, messages: list[Message], stop: threading.Event) -> None:
         for message in messages:
@@ -57,18 +62,22 @@ class Printed:
 class KafkaDelivery:
     """Raises ProducerError where the broker does not answer or the topic does not exist."""
 
-    def __init__(self, client: Settings, topic: str, *, flush_seconds: float = _FLUSH_SECONDS) -> None:
+    def __init__(
+        self, client: Settings, topic: str, *, flush_seconds: float = _FLUSH_SECONDS, queue: int = _QUEUE
+    ) -> None:
         self._client = client
         self._topic = topic
         self._flush_seconds = flush_seconds
         self._produced = 0
         self._failed = 0
+        self._unsent = 0
         self._reason = ""
         self._connected = False
         self._said_at = -_SAY_SECONDS
         self._errors: list[Reason] = []
         settings = producer_settings(client) | {
             "delivery.timeout.ms": 120_000,
+            "queue.buffering.max.messages": queue,
             "delivery.report.only.error": True,
             "on_delivery": self._on_failure,
             "error_cb": self._on_error,
@@ -86,12 +95,20 @@ class KafkaDelivery:
     def failed(self) -> int:
         return self._failed
 
+    @property
+    def unsent(self) -> int:
+        return self._unsent
+
     def send(self, messages: list[Message], stop: threading.Event) -> None:
-        """Waits where the broker is slower than the source. Looks at nothing more once a delivery has failed."""
-        for message in messages:
+        """Waits where the broker is slower than the source; after a stop not for ever, and not after a failure."""
+        deadline: float | None = None
+        for number, message in enumerate(messages):
             while not self._accepted(message):
                 self._producer.poll(0.1)
-                if stop.is_set() or self.failed:
+                if stop.is_set() and deadline is None:
+                    deadline = time.monotonic() + self._flush_seconds
+                if self.failed or (deadline is not None and time.monotonic() >= deadline):
+                    self._unsent += len(messages) - number
                     return
         self._producer.poll(0)
 
@@ -109,7 +126,7 @@ class KafkaDelivery:
         if self.failed:
             raise ProducerError(
                 f"{self.failed:,} of {self._produced:,} payments were not delivered to topic {self._topic!r}: "
-                f"{self._reason}"
+                f"{self._reason}" + (f"; {self.unsent:,} more were not sent" if self.unsent else "")
             )
 
     def _accepted(self, message: Message) -> bool:

@@ -86,7 +86,8 @@ class _Progress:
         seconds = time.monotonic() - self._begin
         sent = self._delivery.sent
         rate = sent / seconds if seconds else 0
+        unsent = f", {self._delivery.unsent:,} not sent" if self._delivery.unsent else ""
         return (
-            f"{sent:,} payments sent in {seconds:,.1f} s ({rate:,.1f}/s), {self._delivery.failed:,} failed; "
+            f"{sent:,} payments sent in {seconds:,.1f} s ({rate:,.1f}/s), {self._delivery.failed:,} failed{unsent}; "
             f"{self._source.info()}"
         )

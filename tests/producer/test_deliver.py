@@ -9,16 +9,21 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from include.errors import ProducerError
+from include.producer.deliver import KafkaDelivery
+from include.producer.message import Message as Payment
+from include.producer.run import produce
 from include.producer.simulator import Simulator
 from tests.support.live_stack import LiveStack
 
@@ -137,6 +142,44 @@ def test_a_signal_ends_it_gracefully_with_everything_delivered(
     assert process.returncode == 0, errors
     sent = int(output.split(" payments sent")[0].replace(",", ""))
     assert sent == sum(map(len, received(servers, topic))) > 0
+
+
+def many(count: int) -> list[Payment]:
+    return [Payment(b"%d" % number, b'{"data":[[%d]]}' % number) for number in range(count)]
+
+
+def test_what_was_taken_from_the_source_is_sent_though_a_stop_finds_the_queue_full(
+    servers: str, topics: Topics
+) -> None:
+    topic = topics(PARTITIONS)
+    delivery = KafkaDelivery({"bootstrap.servers": servers}, topic, queue=20)
+    stop = threading.Event()
+    stop.set()
+    delivery.send(many(100), stop)
+    delivery.close()
+    assert (delivery.sent, delivery.failed, delivery.unsent) == (100, 0, 0)
+    assert sum(map(len, received(servers, topic))) == 100
+
+
+def test_what_a_slow_broker_does_not_take_after_a_stop_is_counted(servers: str, topics: Topics) -> None:
+    delivery = KafkaDelivery({"bootstrap.servers": servers}, topics(PARTITIONS), queue=10, flush_seconds=0.3)
+
+    class Stopped:
+        def batches(self, stop: threading.Event) -> Iterator[list[Payment]]:
+            stop.set()
+            yield many(1_000)
+
+        def info(self) -> str:
+            return "a test"
+
+    try:
+        says = produce(Stopped(), delivery)
+        expected = f", 0 failed, {delivery.unsent} not sent; a test"
+    except ProducerError as error:  # where the broker did not even take the last few in time
+        says, expected = str(error), f"; {delivery.unsent} more were not sent"
+    assert says.endswith(expected)
+    assert delivery.unsent > 0
+    assert delivery.sent + delivery.failed + delivery.unsent == 1_000
 
 
 def test_a_failed_delivery_is_an_error_with_count_and_reason(servers: str, topics: Topics) -> None:
