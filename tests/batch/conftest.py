@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from include.batch import chunks
@@ -22,9 +21,7 @@ def folder(tmp_path: Path) -> Storage:
 
 @pytest.fixture
 def bucket(service_environment: dict[str, str]) -> Storage:
-    name = f"staging-{uuid.uuid4().hex[:12]}"
-    boto3.client("s3").create_bucket(Bucket=name)
-    return Storage.open(f"s3://{name}/prefix")
+    return Storage.open(f"s3://staging/{uuid.uuid4().hex[:12]}")
 
 
 @pytest.fixture(params=["folder", "bucket"])

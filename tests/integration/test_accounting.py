@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import boto3
 import mlflow
 import pytest
 from confluent_kafka import Producer
@@ -154,12 +153,6 @@ def seed_model() -> str:
     return str(run.info.run_id)
 
 
-def staging_in_s3(servers: LiveStack, name: str) -> str:
-    bucket = f"staging-{name.replace('_', '-')}"
-    boto3.client("s3").create_bucket(Bucket=bucket)
-    return f"s3://{bucket}/batches/of-this-test"
-
-
 @pytest.mark.parametrize(
     ("make_model", "in_s3"),
     [
@@ -179,7 +172,7 @@ def test_each_payment_comes_out_once_unchanged_and_scored_as_by_the_bare_model(
         output_topic=out,
         dead_letter_topic=dead,
         group=f"group of {filled.topic}",
-        staging_url=staging_in_s3(servers, filled.topic) if in_s3 else str(tmp_path / "staging"),
+        staging_url=f"s3://staging/{filled.topic}" if in_s3 else str(tmp_path / "staging"),
         model_cache=tmp_path / "models",
     )
     scoring = Scoring({"bootstrap.servers": broker}, settings)

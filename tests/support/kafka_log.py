@@ -60,6 +60,7 @@ def read_all(servers: str, topic: str) -> list[Message]:
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "enable.partition.eof": True,
+            "fetch.wait.max.ms": 10,
         }
     )
     try:
@@ -68,7 +69,7 @@ def read_all(servers: str, topic: str) -> list[Message]:
         found: list[Message] = []
         ended: set[int] = set()
         while len(ended) < len(partitions):
-            polled = consumer.consume(10_000, timeout=0.2)
+            polled = consumer.consume(10_000, timeout=0.05)
             for message in polled:
                 error = message.error()
                 if error is None:
