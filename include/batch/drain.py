@@ -159,7 +159,8 @@ def _stage(consumer: Consumer, kafka: KafkaSettings, storage: Storage, manifest:
     return replace(
         manifest,
         partitions=tuple(item.part for item in opened.values()),
-        columns=tuple(sorted(decoder.columns_seen)),
+        # None at all where not all are known: then nobody can say that a column is missing.
+        columns=tuple(sorted(decoder.columns_seen)) if decoder.all_columns_known else (),
     )
 
 
