@@ -29,9 +29,12 @@ def read_ranges(
         return
     consumer.assign([TopicPartition(topic, partition, ranges[partition][0]) for partition in ends])
     heard = time.monotonic()
+    # No more messages than offsets: asked for more, the last call would wait in vain for its whole timeout.
+    left = sum(ends.values()) - sum(ranges[partition][0] for partition in ends)
     while ends:
         with explained(f"reading {topic}", client):
-            polled = consumer.consume(_AT_ONCE, timeout=0.2)
+            polled = consumer.consume(max(1, min(left, _AT_ONCE)), timeout=0.2)
+        left -= len(polled)
         wanted, done = _sort(polled, ends, client, topic)
         if wanted:
             yield wanted
