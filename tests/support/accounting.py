@@ -30,7 +30,7 @@ class Number(str):
 class Expected:
     """Of one payment, or of a message that is none (`row` is None, or it has no values)."""
 
-    message: Message
+    message: Any
     row: int | None
     columns: list[str] | None = None
     values: list[Any] | None = None
@@ -49,7 +49,7 @@ def expected(messages: Iterable[Message]) -> list[Expected]:
     return [one for message in messages for one in _expected_of(message)]
 
 
-def _expected_of(message: Message) -> list[Expected]:
+def _expected_of(message: Any) -> list[Expected]:
     whole = [Expected(message, None)]
     try:
         content = _read(message.value() or b"", parse_int=Number, parse_float=Number)
@@ -83,36 +83,48 @@ def source_of(message: Message) -> str:
     return f"{message.topic()}/{message.partition()}/{message.offset()}"
 
 
+@dataclass(frozen=True)
+class Sent:
+    """A message before it has a place on a topic."""
+
+    content: bytes | None
+
+    def value(self) -> bytes | None:
+        return self.content
+
+
+Answers = dict[tuple[bytes, int], int | str]
+"""By message and row: 0, 1, or the name of what the bare model raised."""
+
+
 def ask_oracle(
-    payments: list[Expected],
-    alone: Callable[[Expected], bool],
+    values: Iterable[bytes | None],
+    alone: Callable[[bytes], bool],
     model_uri: str,
     file: Path,
     environment: dict[str, str],
-) -> list[int | str]:
-    """Its answer for each payment: 0, 1, or the name of what the bare model raised."""
-    # Python's own reading of the numbers, of which the raw texts above know nothing.
-    plain = {source_of(payment.message): payment.message for payment in payments}
-    limit = sys.get_int_max_str_digits()
+) -> Answers:
+    """Of all payments in these messages; those `alone` in a frame of one row each."""
     sys.set_int_max_str_digits(0)
-    try:
-        contents = {source: json.loads((message.value() or b"").decode())["data"] for source, message in plain.items()}
-        with file.open("w") as lines:
-            for payment in payments:
-                values = contents[source_of(payment.message)][payment.row]
-                lines.write(json.dumps([alone(payment), payment.columns, values]) + "\n")
-    finally:
-        # The product's own limit is what other tests look at.
-        sys.set_int_max_str_digits(limit)
+    places: list[tuple[bytes, int]] = []
+    with file.open("w") as lines:
+        for value in values:
+            payments = [one for one in _expected_of(Sent(value)) if one.values is not None]
+            if not payments or value is None:
+                continue
+            # Python's own reading of the numbers, of which the raw texts know nothing.
+            rows = json.loads(value.decode())["data"]
+            for one in payments:
+                assert one.row is not None
+                lines.write(json.dumps([alone(value), one.columns, rows[one.row]]) + "\n")
+                places.append((value, one.row))
     variables = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | environment
     done = subprocess.run(
         [sys.executable, "-I", str(ORACLE), model_uri, str(file)],
         env=variables, cwd=file.parent, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    answers: list[int | str] = json.loads(done.stdout)
-    assert len(answers) == len(payments)
-    return answers
+    return dict(zip(places, json.loads(done.stdout), strict=True))
 
 
 def check_each_once(
@@ -204,17 +216,18 @@ def check_dead(wanted: Iterable[Expected], dead: Iterable[Message]) -> Counter[s
 
 
 def check_predictions(
-    payments: list[Expected],
-    answers: list[int | str],
+    wanted: Iterable[Expected],
+    answers: Answers,
     predictions: dict[tuple[str, int], int],
     name_of: Callable[[Expected], str],
 ) -> None:
     """What the oracle scores is scored alike, and what it raises on is a dead letter."""
     wrong: dict[str, str] = {}
-    for one, answer in zip(payments, answers, strict=True):
-        assert one.row is not None
+    for one in wanted:
+        if one.values is None or one.row is None:
+            continue
+        answer = answers[one.message.value() or b"", one.row]
         came = predictions.get((source_of(one.message), one.row))
-        want = answer if isinstance(answer, int) else None
-        if came != want:
+        if came != (answer if isinstance(answer, int) else None):
             wrong.setdefault(name_of(one), f"row {one.row}: oracle {answer}, product {came}")
     assert not wrong, "\n".join(f"{name}: {what}" for name, what in wrong.items())
