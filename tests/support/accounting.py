@@ -105,19 +105,13 @@ def ask_oracle(
     environment: dict[str, str],
 ) -> Answers:
     """Of all payments in these messages; those `alone` in a frame of one row each."""
-    sys.set_int_max_str_digits(0)
     places: list[tuple[bytes, int]] = []
     with file.open("w") as lines:
         for value in values:
-            payments = [one for one in _expected_of(Sent(value)) if one.values is not None]
-            if not payments or value is None:
-                continue
-            # Python's own reading of the numbers, of which the raw texts know nothing.
-            rows = json.loads(value.decode())["data"]
-            for one in payments:
-                assert one.row is not None
-                lines.write(json.dumps([alone(value), one.columns, rows[one.row]]) + "\n")
-                places.append((value, one.row))
+            rows = [one.row for one in _expected_of(Sent(value)) if one.values is not None and one.row is not None]
+            if rows and value is not None:
+                lines.write(json.dumps([alone(value), value.decode(), rows]) + "\n")
+                places += [(value, row) for row in rows]
     variables = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | environment
     done = subprocess.run(
         [sys.executable, "-I", str(ORACLE), model_uri, str(file)],

@@ -2,8 +2,8 @@
 
 python -I oracle.py model_uri payments.jsonl > predictions.json
 
-Each line is a list: whether to predict alone, the names of the columns, their values. Alone means one frame of one
-row; the others share one frame. The answers, in order: 0 or 1, or the name of the exception that was raised.
+Each line is a list: whether to predict alone, a message in split form, its rows. Alone means one frame of one row;
+the others share one frame. The answers, in order: 0 or 1, or the name of the exception that was raised.
 """
 
 from __future__ import annotations
@@ -48,19 +48,21 @@ def main() -> None:
     together: list[dict[str, Any]] = []
     places: list[int] = []
     with Path(sys.argv[2]).open() as lines:
-        for place, line in enumerate(lines):
-            alone, columns, values = json.loads(line)
-            payment = with_times(dict(zip(columns, values, strict=True)))
-            if not alone:
-                places.append(place)
-                together.append(payment)
-                answers.append("")
-                continue
-            try:
-                frame = pd.DataFrame([payment])[names]
-                answers.append(int(model.predict(frame)[0]))
-            except Exception as error:
-                answers.append(type(error).__name__)
+        for line in lines:
+            alone, message, rows = json.loads(line)
+            content = json.loads(message)
+            for row in rows:
+                payment = with_times(dict(zip(content["columns"], content["data"][row], strict=True)))
+                if not alone:
+                    places.append(len(answers))
+                    together.append(payment)
+                    answers.append("")
+                    continue
+                try:
+                    frame = pd.DataFrame([payment])[names]
+                    answers.append(int(model.predict(frame)[0]))
+                except Exception as error:
+                    answers.append(type(error).__name__)
     if together:
         frame = pd.DataFrame([[payment[name] for name in names] for payment in together], columns=names)
         for place, label in zip(places, model.predict(frame), strict=True):
