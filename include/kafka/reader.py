@@ -34,8 +34,9 @@ def read_ranges(
     while ends:
         with explained(f"reading {topic}", client):
             polled = consumer.consume(max(1, min(left, _AT_ONCE)), timeout=0.2)
-        left -= len(polled)
         wanted, done = _sort(polled, ends, client, topic)
+        # Messages past an end do not count: they would leave too few to ask for, and one by one is slow.
+        left -= len(wanted)
         if wanted:
             yield wanted
         if polled:
