@@ -38,7 +38,7 @@ EMAIL = "email"
 def run_url(context: Context) -> str:
     run = context["dag_run"]
     base = conf.get("api", "base_url", fallback="http://localhost:8080").rstrip("/")
-    return f"{base}/dags/{run.dag_id}/runs/{quote(run.run_id, safe='')}"
+    return f"{base}/dags/{run.dag_id}/runs/{quote(run.run_id, safe=':+')}"
 
 
 class _Step(BaseOperator):
