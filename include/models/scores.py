@@ -35,7 +35,8 @@ def labels(values: Any) -> npt.NDArray[np.int8]:
     if array.dtype.kind in "biuf":
         known = np.isin(array, (0, 1))
         none = np.isnan(array) if array.dtype.kind == "f" else np.zeros(len(array), dtype=bool)
-        result = np.where(known, array, -1).astype(np.int8)
+        result = np.full(len(array), -1, dtype=np.int8)
+        result[known] = array[known].astype(np.int8)
     else:
         none = np.asarray(pd.isna(array))
         # By distinct value, of which a model has few.
