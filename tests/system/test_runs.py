@@ -64,7 +64,7 @@ def _check_what_airflow_shows(pipeline: Pipeline, run_id: str, batch: str) -> No
             "dead_letter_reasons": {},
         },
         "publish": {"batch": batch, "published": 4, "dead_letters": 0},
-        "reports": {"reports_owed": 1, "frauds": 2},
+        "reports": {"reports_owed": 1},
     }  # fmt: skip
     for task in ("resolve_model", "predict"):
         path = f"dags/{DAG}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task}/links"
