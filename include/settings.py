@@ -34,6 +34,8 @@ class Settings:
     operators_text: str = ""
     late_minutes: float = 15.0
     reminder_hours: float = 6.0
+    alarm_lag: int = 1_000_000
+    alarm_age_minutes: float = 15.0
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -73,6 +75,8 @@ class Settings:
             operators_text=read.text("FRAUD_OPERATORS_EMAIL", ""),
             late_minutes=read.number("FRAUD_LATE_MINUTES", cls.late_minutes, least=1),
             reminder_hours=read.number("FRAUD_REMINDER_HOURS", cls.reminder_hours, least=0),
+            alarm_lag=int(read.number("FRAUD_ALARM_LAG", cls.alarm_lag, least=1)),
+            alarm_age_minutes=read.number("FRAUD_ALARM_AGE_MINUTES", cls.alarm_age_minutes, least=1),
         )
 
 
