@@ -1,4 +1,4 @@
-"""Mails operators when a task has failed for good or a run is late: once, not with every run while it stays broken."""
+"""Mails operators of failed tasks, late runs and alarms: once, not with every run while it lasts."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ from airflow.sdk import Context
 from airflow.sdk.configuration import conf
 from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+from airflow.sdk.exceptions import AirflowTaskTimeout
+from airflow.sdk.execution_time.timeout import TimeoutPosix
 
 from fraud_scoring.connections import staging
+from include.batch.alarms import ADVICE, Advice
 from include.batch.storage import Storage
 from include.errors import FraudError, SettingError
 from include.report import render
@@ -37,6 +40,10 @@ _TASK_NEXT = (
     "Reports stay owed until they are mailed."
 )
 _LATE_NEXT = "Payments wait on the topic meanwhile. The next run starts when this one has ended, and drains them all."
+# The XCom of the task that fixes the batch: a list of {"kind", "sentence"}, empty where there is nothing to tell.
+ALARMS = "alarms"
+# Well below [core] task_success_overtime (20), at which Airflow kills a task's process that still runs callbacks.
+_ALARM_SECONDS = 10
 
 
 class IncidentNotifier(SmtpNotifier):
@@ -64,9 +71,19 @@ class IncidentNotifier(SmtpNotifier):
         else:
             failure = _task_failure(context)
         incident = _in_first(places, lambda incidents: incidents.add(failure)) or _uncounted(failure)
-        if self._is_due(failure, incident, settings, _TASK_NEXT):
+        self._mail_if_due(context, failure, incident, settings, Advice(f"{failure.what} failed", "", _TASK_NEXT))
+
+    def tell_alarm(self, context: Context, alarm: Failure, advice: Advice) -> None:
+        settings = Settings.usable()
+        counted = _in_first(_places(settings), lambda incidents: incidents.add(alarm))
+        self._mail_if_due(context, alarm, counted or _uncounted(alarm), settings, advice)
+
+    def _mail_if_due(
+        self, context: Context, failure: Failure, incident: Incident, settings: Settings, advice: Advice
+    ) -> None:
+        if self._is_due(failure, incident, settings, advice):
             super().notify(context)
-            _in_first(places, lambda incidents: incidents.told(failure, incident))
+            _in_first(_places(settings), lambda incidents: incidents.told(failure, incident))
             log.info("operators told of %s: %s, %d recipients", failure.what, failure.cause, len(settings.operators))
 
     async def notify_late(self, context: dict[str, Any]) -> None:
@@ -77,36 +94,36 @@ class IncidentNotifier(SmtpNotifier):
         quiet = max(timedelta(hours=1), 4 * timedelta(minutes=settings.late_minutes))
         counted = await asyncio.to_thread(_in_first, places, lambda incidents: incidents.add(failure, quiet=quiet))
         incident = counted or _uncounted(failure)
-        if self._is_due(failure, incident, settings, _LATE_NEXT):
+        if self._is_due(failure, incident, settings, Advice("A run is late", "", _LATE_NEXT)):
             await super().async_notify(cast("Context", context))
             await asyncio.to_thread(_in_first, places, lambda incidents: incidents.told(failure, incident))
             log.info("operators told of %s: %s, %d recipients", failure.what, failure.cause, len(settings.operators))
 
-    def _is_due(self, failure: Failure, incident: Incident, settings: Settings, what_next: str) -> bool:
+    def _is_due(self, failure: Failure, incident: Incident, settings: Settings, advice: Advice) -> bool:
         """Writes the mail if one is due."""
         try:
             operators = settings.operators
         except SettingError as error:
-            log.error("nobody is told of this failure: %s", error)
+            log.error("nobody is told of %s: %s", failure.what, error)
             return False
         if not operators:
-            log.warning("nobody is told of this failure: FRAUD_OPERATORS_EMAIL names no address")
+            log.warning("nobody is told of %s: FRAUD_OPERATORS_EMAIL names no address", failure.what)
             return False
         if not incident.is_due(timedelta(hours=settings.reminder_hours)):
             log.info(
-                "operators were told at %s; %d failures since %s", incident.told, incident.failures, incident.since
+                "operators were told of %s at %s; %d times since %s",
+                *(failure.what, incident.told, incident.failures, incident.since),
             )
             return False
         self.to = list(operators)
-        title = "A run is late" if failure.what == LATE else f"{failure.what} failed"
         again = "Reminder: " if incident.told else ""
-        self.subject = f"{again}{failure.dag_id}: {title}: {failure.cause}, {failure.detail}"
+        what = failure.detail if advice.meaning else f"{failure.cause}, {failure.detail}"
+        self.subject = f"{again}{failure.dag_id}: {advice.title}: {what}"
         self.html_content = render.html(
             "incident.html.j2",
-            title=title,
+            advice=advice,
             failure=failure,
             incident=incident,
-            next=what_next,
             reminder_hours=settings.reminder_hours,
         )
         self.custom_headers = {"Message-ID": message_id(failure)}
@@ -119,6 +136,47 @@ def incident_over(context: Context) -> None:
     for place in _places(Settings.usable()):
         if _in_first([place], lambda incidents: incidents.over(ti.task_id, _map_index(ti))):
             log.info("%s works again", ti.task_id)
+
+
+def tell_alarms(context: Context) -> None:
+    """For `on_success_callback` of the task that fixes the batch: mails what its XCom `alarms` holds.
+
+    Each kind is an incident that ends with the first batch without it. A task that fails never gets here, so its run
+    ends none. Airflow 3.3.2 records a task's success before it calls this (task_runner.run, then finalize): the tasks
+    and runs that follow do not wait, and nothing that happens here can fail the task.
+    """
+    ti = context["ti"]
+    alarms = ti.xcom_pull(task_ids=ti.task_id, key=ALARMS)
+    if alarms is None:
+        log.warning("%s has left no XCom %s: nothing is known of alarms", ti.task_id, ALARMS)
+        return
+    sentences = {alarm["kind"]: alarm["sentence"] for alarm in alarms}
+    try:
+        with TimeoutPosix(_ALARM_SECONDS, f"alarms were not told within {_ALARM_SECONDS} s"):  # type: ignore[no-untyped-call]
+            for kind, advice in ADVICE.items():
+                if kind in sentences:
+                    _tell_alarm(context, kind, sentences[kind], advice)
+                else:
+                    _alarm_over(kind, _map_index(ti))
+    except AirflowTaskTimeout as error:
+        # Not noted as told: the next run tries again.
+        log.error("%s; does the mail server hang?", error)
+
+
+def _tell_alarm(context: Context, kind: str, sentence: str, advice: Advice) -> None:
+    ti, now = context["ti"], datetime.now(UTC)
+    alarm = Failure(kind, kind, sentence, ti.dag_id, ti.run_id, ti.log_url, now, ti.try_number, _map_index(ti))
+    try:
+        IncidentNotifier().tell_alarm(context, alarm, advice)
+    except Exception as error:
+        # SMTP fails with errors of several libraries; the other alarms are still to be told.
+        log.error("operators could not be told of %s, the next run tries again: %s", kind, type(error).__name__)
+
+
+def _alarm_over(kind: str, map_index: int) -> None:
+    for place in _places(Settings.usable()):
+        if _in_first([place], lambda incidents: incidents.over(kind, map_index)):
+            log.info("%s is over", kind)
 
 
 async def late_run(context: dict[str, Any]) -> None:

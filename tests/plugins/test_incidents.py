@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import smtplib
+import socket
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
@@ -14,7 +17,8 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
 
 from fraud_scoring import incidents
-from fraud_scoring.incidents import IncidentNotifier, incident_over, late_run, late_run_alert
+from fraud_scoring.incidents import IncidentNotifier, incident_over, late_run, late_run_alert, tell_alarms
+from include.batch import alarms
 from include.batch.storage import Storage
 from include.errors import KafkaError, ModelNotFoundError, SettingError, StagingError
 from tests.plugins.conftest import StartServer
@@ -32,6 +36,11 @@ class TaskInstance:
     dag_id: str = "score_payments"
     try_number: int = 3
     log_url: str = "https://airflow.test/dags/score_payments/runs/1/tasks/publish?try_number=3"
+    alarms: list[dict[str, str]] | None = None
+
+    def xcom_pull(self, task_ids: str, key: str) -> list[dict[str, str]] | None:
+        assert (task_ids, key) == (self.task_id, "alarms")
+        return self.alarms
 
 
 class Clock(datetime):
@@ -330,3 +339,110 @@ def test_the_deadline_names_a_function_that_the_triggerer_can_import() -> None:
     assert alert.interval == timedelta(minutes=7)
     assert alert.callback.path == "fraud_scoring.incidents.late_run"
     assert json.loads(json.dumps(alert.callback.kwargs)) == {}
+
+
+LOST = "1,204 offsets expired before they were read: topic_1/0 [96, 1300)."
+
+
+def end_batch(*kinds: str, minutes: float = 1, sentence: str = LOST, **task: Any) -> None:
+    """What follows on a drain that found these alarms."""
+    Clock.moment += timedelta(minutes=minutes)
+    found = [{"kind": kind, "sentence": sentence} for kind in kinds]
+    ti = TaskInstance(task_id="drain", try_number=1, alarms=found, **task)
+    tell_alarms({"ti": ti})  # type: ignore[typeddict-item]
+
+
+def test_an_alarm_says_what_it_means_and_what_to_do(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    end_batch(alarms.EXPIRED)
+    (message,) = inbox.messages
+    assert inbox.recipients == [["ops@bank.test", "night@bank.test"]]
+    assert message["Subject"] == f"score_payments: Payments expired unread: {LOST}"
+    assert LOST in body(message)
+    assert "Kafka deleted these payments before a run read them" in body(message)
+    assert "raise the topic&#39;s retention.ms" in body(message)
+    assert 'href="https://airflow.test/' in body(message)
+
+
+def test_an_alarm_is_told_once_while_it_lasts_and_again_after_a_batch_without_it(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    for number in range(3):
+        end_batch(alarms.BEHIND_PAYMENTS, sentence=f"{number} offsets are left for later runs.")
+    assert len(inbox.messages) == 1
+    end_batch()
+    end_batch(alarms.BEHIND_PAYMENTS)
+    assert [message["Subject"].startswith("Reminder") for message in inbox.messages] == [False, False]
+
+
+def test_alarms_of_several_kinds_come_and_go_alone(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    end_batch(alarms.BEHIND_PAYMENTS, alarms.BEHIND_AGE)
+    end_batch(alarms.BEHIND_AGE)
+    end_batch(alarms.BEHIND_PAYMENTS, alarms.BEHIND_AGE)
+    assert [message["Subject"].split(": ")[1] for message in inbox.messages] == [
+        "More payments wait than runs take",
+        "Payments waited too long",
+        "More payments wait than runs take",
+    ]
+
+
+def test_an_alarm_that_lasts_is_reminded_of(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    end_batch(alarms.CLOSE)
+    end_batch(alarms.CLOSE, minutes=361)
+    assert inbox.messages[1]["Subject"].startswith("Reminder: score_payments: Payments are about to expire unread")
+    assert "Still so since 2026-11-24 08:01:00 UTC, 2 times so far" in body(inbox.messages[1])
+
+
+def test_neither_a_failed_drain_nor_one_without_an_answer_ends_an_alarm(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    end_batch(alarms.EXPIRED)
+    fail(BROKER_DOWN, task_id="drain")
+    succeed(task_id="drain")
+    tell_alarms({"ti": TaskInstance(task_id="drain", alarms=None)})  # type: ignore[typeddict-item]
+    end_batch(alarms.EXPIRED)
+    assert [message["Subject"].split(": ")[1] for message in inbox.messages] == [
+        "Payments expired unread",
+        "drain failed",
+    ]
+
+
+def test_an_alarm_that_no_server_took_is_told_by_the_next_run(
+    mail_server: StartServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    inbox = mail_server(extra={"retry_limit": 0})
+    inbox.refusals = ["451 later", "451 later"]
+    end_batch(alarms.EXPIRED, alarms.BEHIND_AGE)
+    assert inbox.messages == []
+    assert "operators could not be told of expired unread, the next run tries again: SMTPDataError" in caplog.text
+    end_batch(alarms.EXPIRED, alarms.BEHIND_AGE)
+    end_batch(alarms.EXPIRED, alarms.BEHIND_AGE)
+    assert len(inbox.messages) == 2
+
+
+# The client that is interrupted while it connects leaves its socket to the collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_mail_server_that_hangs_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, mail_server: StartServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Airflow would kill the process that still runs a callback 20 s after its task."""
+    monkeypatch.setattr(incidents, "_ALARM_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        connection = {"conn_type": "smtp", "host": "127.0.0.1", "port": silent.getsockname()[1]}
+        extra = {"from_email": "f@bank.test", "disable_tls": True, "disable_ssl": True, "timeout": 30}
+        monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection | {"extra": extra}))
+        begun = time.monotonic()
+        end_batch(alarms.EXPIRED)
+        assert time.monotonic() - begun < 10
+    gc.collect()
+    assert "alarms were not told within 1 s" in caplog.text
+    inbox = mail_server()
+    end_batch(alarms.EXPIRED)
+    assert len(inbox.messages) == 1
+
+
+def test_alarms_are_told_where_nothing_can_be_noted(mail_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    inbox = mail_server()
+    fill_disk(monkeypatch, "/staging", "/fraud_incidents_")
+    end_batch(alarms.EXPIRED)
+    assert len(inbox.messages) == 1

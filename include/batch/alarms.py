@@ -1,0 +1,205 @@
+"""What operators must hear of though no task fails: payments that expired unread, are about to, or wait too long.
+
+Sentences hold counts, offsets and times, never payment data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from include.settings import Settings
+
+if TYPE_CHECKING:
+    # The DAG file reads the kinds: confluent_kafka would make every parse of it slow.
+    from include.kafka.retention import Retention
+
+EXPIRED = "expired unread"
+CLOSE = "close to retention"
+BEHIND_PAYMENTS = "behind: payments"
+BEHIND_AGE = "behind: age"
+
+# From here on there is still as much time to act as has passed.
+_CLOSE = 0.5
+_LISTED = 8
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A kind of alarm in the operators' words: its title, what it means, what to do next."""
+
+    title: str
+    meaning: str
+    next: str
+
+
+ADVICE = {
+    EXPIRED: Advice(
+        "Payments expired unread",
+        "Kafka deleted these payments before a run read them. They were not scored and cannot be any more; the run "
+        "went on with the first payment that is left.",
+        "Find them at their source (the offsets are named above) and produce them again. Then see in the DAG's earlier "
+        "runs why they did not keep up, and raise the topic's retention.ms well above the longest outage to survive.",
+    ),
+    CLOSE: Advice(
+        "Payments are about to expire unread",
+        "Kafka deletes payments at the topic's retention, whether they were read or not. Nothing is lost yet.",
+        "First gain time: raise retention.ms (and retention.bytes) of the topic now, it counts at once. Then see why "
+        "runs do not keep up: failed runs, FRAUD_MAX_PAYMENTS, FRAUD_SHARDS.",
+    ),
+    BEHIND_PAYMENTS: Advice(
+        "More payments wait than runs take",
+        "This run read all that its limits allow and left more behind than FRAUD_ALARM_LAG. Nothing is lost; the runs "
+        "that follow go on with it, at once.",
+        "If the number does not fall from run to run, more comes in than is scored: raise FRAUD_MAX_PAYMENTS or "
+        "FRAUD_SHARDS, or give the workers more cores.",
+    ),
+    BEHIND_AGE: Advice(
+        "Payments waited too long",
+        "The oldest payment that this run found had waited longer than FRAUD_ALARM_AGE_MINUTES: runs were missing, "
+        "failing or slow. Nothing is lost.",
+        "After an outage this ends by itself once the backlog is worked off. Otherwise look at the DAG's runs: is it "
+        "paused, does one run hang, does each leave payments behind?",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What waits on one partition: offsets `[committed, stable)`; those before `low` are gone.
+
+    `left`: how many offsets this run leaves for later ones. `oldest_at`: when the first one that is left to read was
+    written.
+    """
+
+    partition: int
+    committed: int | None
+    low: int
+    stable: int
+    left: int
+    oldest_at: datetime | None = None
+
+    @property
+    def start(self) -> int:
+        return self.low if self.committed is None else max(self.committed, self.low)
+
+    @property
+    def unread(self) -> int:
+        return max(0, self.stable - self.start)
+
+    @property
+    def lost(self) -> int:
+        return self.start - self.committed if self.committed is not None else 0
+
+
+@dataclass(frozen=True)
+class Alarm:
+    kind: str
+    sentence: str
+
+    def to_dict(self) -> dict[str, str]:
+        """For the XCom `alarms`."""
+        return asdict(self)
+
+
+def find_alarms(
+    topic: str, waiting: Sequence[Waiting], retention: Retention | None, settings: Settings, now: datetime
+) -> list[Alarm]:
+    """At most one of each kind, over all partitions. Without `retention` none can be close to it."""
+    sentences = {
+        EXPIRED: _expired(topic, waiting),
+        CLOSE: " ".join(
+            filter(None, (_close_by_age(topic, waiting, retention, now), _close_by_size(waiting, retention)))
+        ),
+        BEHIND_PAYMENTS: _many(topic, waiting, settings),
+        BEHIND_AGE: _old(topic, waiting, settings, now),
+    }
+    return [Alarm(kind, sentence) for kind, sentence in sentences.items() if sentence]
+
+
+def _expired(topic: str, waiting: Sequence[Waiting]) -> str:
+    lost = [item for item in waiting if item.lost]
+    if not lost:
+        return ""
+    places = _list(f"{topic}/{item.partition} [{item.committed}, {item.start})" for item in lost)
+    return f"{sum(item.lost for item in lost):,} offsets expired before they were read: {places}."
+
+
+def _close_by_age(topic: str, waiting: Sequence[Waiting], retention: Retention | None, now: datetime) -> str:
+    if retention is None or retention.age is None:
+        return ""
+    old = {item: age for item, age in _ages(waiting, now).items() if age >= retention.age * _CLOSE}
+    if not old:
+        return ""
+    oldest = max(old.values())
+    left = retention.age - oldest
+    places = _list(f"{item.partition} ({_span(age)}, from offset {item.start})" for item, age in _by_age(old))
+    return (
+        f"The oldest unread payment is {_span(oldest)} old, and {topic} keeps payments for {_span(retention.age)} "
+        f"(retention.ms): {f'{_span(left)} are left' if left > timedelta() else 'it can expire at any moment'}. "
+        f"Partitions: {places}."
+    )
+
+
+def _close_by_size(waiting: Sequence[Waiting], retention: Retention | None) -> str:
+    """Where Kafka already deletes to keep a size, what it keeps is the time that is left."""
+    if retention is None or retention.bytes is None:
+        return ""
+    close = [item for item in waiting if item.low and item.unread and item.unread >= (item.stable - item.low) * _CLOSE]
+    if not close:
+        return ""
+    places = _list(
+        f"{item.partition} ({item.unread / (item.stable - item.low):.0%}: unread from offset {item.start}, kept from "
+        f"{item.low})"
+        for item in close
+    )
+    return f"Unread is half or more of what retention.bytes={retention.bytes} keeps of these partitions: {places}."
+
+
+def _many(topic: str, waiting: Sequence[Waiting], settings: Settings) -> str:
+    left = sum(item.left for item in waiting)
+    if left <= settings.alarm_lag:
+        return ""
+    most = sorted((item for item in waiting if item.left), key=lambda item: -item.left)
+    places = _list(f"{item.partition} ({item.left:,})" for item in most)
+    return (
+        f"{left:,} offsets of {topic} are left for later runs, more than FRAUD_ALARM_LAG={settings.alarm_lag}. "
+        f"Partitions: {places}."
+    )
+
+
+def _old(topic: str, waiting: Sequence[Waiting], settings: Settings, now: datetime) -> str:
+    limit = timedelta(minutes=settings.alarm_age_minutes)
+    old = {item: age for item, age in _ages(waiting, now).items() if age > limit}
+    if not old:
+        return ""
+    places = _list(f"{item.partition} ({_span(age)}, {item.unread:,} offsets unread)" for item, age in _by_age(old))
+    return (
+        f"The oldest unread payment of {topic} had waited {_span(max(old.values()))}, longer than "
+        f"FRAUD_ALARM_AGE_MINUTES={settings.alarm_age_minutes:g}. Partitions: {places}."
+    )
+
+
+def _ages(waiting: Iterable[Waiting], now: datetime) -> dict[Waiting, timedelta]:
+    return {item: now - item.oldest_at for item in waiting if item.unread and item.oldest_at is not None}
+
+
+def _by_age(ages: dict[Waiting, timedelta]) -> list[tuple[Waiting, timedelta]]:
+    return sorted(ages.items(), key=lambda pair: pair[1], reverse=True)
+
+
+def _list(places: Iterable[str]) -> str:
+    """A topic may have hundreds of partitions."""
+    every = list(places)
+    more = len(every) - _LISTED
+    return ", ".join(every[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _span(length: timedelta) -> str:
+    minutes, seconds = divmod(int(length.total_seconds()), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [f"{n} {unit}" for n, unit in ((days, "d"), (hours, "h"), (minutes, "min"), (seconds, "s")) if n]
+    return " ".join(parts[:2]) or "0 s"

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from include.batch.alarms import ADVICE, BEHIND_AGE, BEHIND_PAYMENTS, CLOSE, EXPIRED, Waiting, find_alarms
+from include.kafka.retention import Retention
+from include.settings import Settings
+
+NOW = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
+SETTINGS = Settings(alarm_lag=1000, alarm_age_minutes=15)
+DAY = Retention(timedelta(days=1))
+
+
+def waiting(
+    partition: int = 0, *, committed: int | None = 100, low: int = 0, stable: int = 600, left: int = 0, **age: float
+):
+    oldest = NOW - timedelta(**age) if age else None
+    return Waiting(partition, committed, low, stable, left, oldest)
+
+
+def alarms(*items: Waiting, retention: Retention | None = DAY) -> dict[str, str]:
+    found = find_alarms("topic_1", items, retention, SETTINGS, NOW)
+    assert [alarm.kind for alarm in found] == [kind for kind in ADVICE if kind in {alarm.kind for alarm in found}]
+    return {alarm.kind: alarm.sentence for alarm in found}
+
+
+def test_a_usual_minute_is_no_alarm():
+    assert alarms(waiting(seconds=61), waiting(1, stable=100), waiting(2, committed=None, stable=0)) == {}
+
+
+def test_what_expired_is_counted_and_named_by_partition_and_offsets():
+    found = alarms(waiting(low=1304, stable=1304), waiting(1, low=100), waiting(2, low=109, committed=100))
+    assert found == {
+        EXPIRED: "1,213 offsets expired before they were read: topic_1/0 [100, 1304), topic_1/2 [100, 109)."
+    }
+
+
+def test_a_group_that_never_committed_has_lost_nothing():
+    assert alarms(waiting(committed=None, low=50)) == {}
+
+
+@pytest.mark.parametrize(("hours", "close"), [(11.9, False), (12.1, True), (30, True)])
+def test_half_of_the_retention_is_close_to_it(hours: float, close: bool):
+    assert (CLOSE in alarms(waiting(hours=hours))) is close
+
+
+def test_the_time_left_is_told_with_the_oldest_partition_first():
+    found = alarms(waiting(hours=13), waiting(1, hours=1), waiting(2, hours=20, minutes=30, seconds=9))
+    assert found[CLOSE] == (
+        "The oldest unread payment is 20 h 30 min old, and topic_1 keeps payments for 1 d (retention.ms): "
+        "3 h 29 min are left. Partitions: 2 (20 h 30 min, from offset 100), 0 (13 h, from offset 100)."
+    )
+    assert "it can expire at any moment" in alarms(waiting(days=2))[CLOSE]
+
+
+@pytest.mark.parametrize("retention", [None, Retention()])
+def test_nothing_is_close_to_a_retention_that_is_unknown_or_unlimited(retention: Retention | None):
+    assert CLOSE not in alarms(waiting(days=300), retention=retention)
+
+
+def test_nothing_read_is_no_reason_to_speak_of_age():
+    assert alarms(waiting(stable=100, days=3)) == {}
+
+
+@pytest.mark.parametrize(
+    ("low", "committed", "close"),
+    [
+        (0, 0, False),  # nothing was deleted yet: the size is not reached
+        (1000, 1000, True),
+        (1000, 1500, True),
+        (1000, 1501, False),
+        (1000, 2000, False),
+    ],
+)
+def test_where_a_size_bounds_the_topic_the_unread_part_of_it_tells(low: int, committed: int, close: bool):
+    item = waiting(committed=committed, low=low, stable=2000, minutes=1)
+    found = alarms(item, retention=Retention(None, 10_000_000))
+    assert (CLOSE in found) is close
+    if close:
+        assert f"unread from offset {committed}, kept from 1000" in found[CLOSE]
+        assert "retention.bytes=10000000" in found[CLOSE]
+    assert CLOSE not in alarms(item)
+
+
+def test_both_bounds_are_one_alarm():
+    found = alarms(waiting(low=100, hours=20), retention=replace(DAY, bytes=1000))
+    assert "4 h are left" in found[CLOSE]
+    assert "retention.bytes=1000" in found[CLOSE]
+
+
+def test_lag_counts_over_all_partitions():
+    assert alarms(waiting(left=600), waiting(1, left=400)) == {}
+    found = alarms(waiting(left=600), waiting(1, left=0), waiting(2, left=900))
+    assert found == {
+        BEHIND_PAYMENTS: "1,500 offsets of topic_1 are left for later runs, more than FRAUD_ALARM_LAG=1000. "
+        "Partitions: 2 (900), 0 (600)."
+    }
+
+
+def test_age_is_that_of_the_oldest():
+    assert BEHIND_AGE not in alarms(waiting(minutes=15))
+    found = alarms(waiting(minutes=16), waiting(1, minutes=2))
+    assert found == {
+        BEHIND_AGE: "The oldest unread payment of topic_1 had waited 16 min, longer than FRAUD_ALARM_AGE_MINUTES=15. "
+        "Partitions: 0 (16 min, 500 offsets unread)."
+    }
+
+
+def test_hundreds_of_partitions_are_not_all_listed():
+    found = alarms(*(waiting(partition, left=100) for partition in range(300)))
+    assert found[BEHIND_PAYMENTS].endswith("7 (100) and 292 more.")
+
+
+def test_an_alarm_is_plain_for_an_xcom():
+    (alarm,) = find_alarms("topic_1", [waiting(low=300)], None, SETTINGS, NOW)
+    assert alarm.to_dict() == {"kind": EXPIRED, "sentence": alarm.sentence}
