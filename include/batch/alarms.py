@@ -45,7 +45,7 @@ ADVICE = {
     ),
     CLOSE: Advice(
         "Payments are about to expire unread",
-        "Kafka deletes payments at the topic's retention, whether they were read or not. Nothing is lost yet.",
+        "Kafka deletes payments at the topic's retention, whether they were read or not. These are still there.",
         "First gain time: raise retention.ms (and retention.bytes) of the topic now, it counts at once. Then see why "
         "runs do not keep up: failed runs, FRAUD_MAX_PAYMENTS, FRAUD_SHARDS.",
     ),
