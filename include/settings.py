@@ -24,6 +24,8 @@ class Settings:
     model: str = "latest"
     experiment: str | None = None
     max_payments: int = 200_000
+    max_seconds: float = 60.0
+    shards: int = 1
     staging_url: str = ""
     staging_hours: float = 72.0
     model_cache: Path = field(default_factory=Path)
@@ -66,6 +68,8 @@ class Settings:
             model=read.text("FRAUD_MODEL", cls.model),
             experiment=read.text("FRAUD_EXPERIMENT", "") or None,
             max_payments=int(read.number("FRAUD_MAX_PAYMENTS", cls.max_payments, least=1)),
+            max_seconds=read.number("FRAUD_MAX_SECONDS", cls.max_seconds, least=1),
+            shards=int(read.number("FRAUD_SHARDS", cls.shards, least=1)),
             staging_url=read.text("FRAUD_STAGING_URL", str(home / "staging")),
             staging_hours=read.number("FRAUD_STAGING_HOURS", cls.staging_hours, least=1),
             model_cache=read.folder("FRAUD_MODEL_CACHE", str(home / "models")),
@@ -84,6 +88,11 @@ def late_after(environment: Mapping[str, str] = os.environ) -> timedelta:
     """For the DAG file: a setting that cannot be used fails the tasks by name, and must not make the DAG disappear."""
     read = _Reader(environment, lenient=True)
     return timedelta(minutes=read.number("FRAUD_LATE_MINUTES", Settings.late_minutes, least=1))
+
+
+def shards(environment: Mapping[str, str] = os.environ) -> int:
+    """For the DAG file, in the same way."""
+    return int(_Reader(environment, lenient=True).number("FRAUD_SHARDS", Settings.shards, least=1))
 
 
 class _Reader:
