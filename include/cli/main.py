@@ -8,16 +8,18 @@ import typer
 
 from include.cli import produce
 from include.cli.train import train
+from include.cli.verify import verify
 from include.errors import FraudError
 
 app = typer.Typer(
     name="fraud",
-    help="Fraud scoring of card payments: feed the input topic, train models.",
+    help="Fraud scoring of card payments: feed the input topic, train models, prove what came out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
 app.command()(train)
+app.command()(verify)
 app.add_typer(produce.app)
 
 

@@ -1,0 +1,73 @@
+"""Reads what a reader of committed messages sees between two offsets. Not the scoring's own reader, which it checks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+from include.errors import KafkaError
+from include.kafka.config import Settings, explained
+
+Windows = Mapping[int, tuple[int, int]]
+
+_AT_ONCE = 10_000
+# Longer than any batch of the scoring takes between its first message and its commit.
+_QUIET_SECONDS = 60.0
+_PROGRESS_SECONDS = 5.0
+_PARTITION_EOF = -191
+_OFFSET_GONE = (-140, 1)  # of the client (no reset is allowed), and of the broker
+
+
+def read(
+    consumer: Consumer, kafka: Settings, topic: str, windows: Windows, say: Callable[[str], None]
+) -> Iterator[Message]:
+    """Raises KafkaError where an end is not reached, as behind a kafka transaction that stays open."""
+    ends = {partition: end for partition, (start, end) in windows.items() if start < end}
+    done = 0
+    whole = sum(end - windows[partition][0] for partition, end in ends.items())
+    consumer.assign([TopicPartition(topic, partition, windows[partition][0]) for partition in ends])
+    heard = said = time.monotonic()
+    while ends:
+        with explained(f"reading {topic}", kafka):
+            polled = consumer.consume(_AT_ONCE, timeout=0.2)
+        for message in polled:
+            partition, offset = message.partition() or 0, message.offset()
+            if partition not in ends or offset is None:
+                continue
+            end = ends[partition]
+            if message.error() is None:
+                if offset < end:
+                    done += 1
+                    yield message
+                offset += 1
+            else:
+                _require_end_of_partition(message, kafka, topic)
+            if offset >= end:
+                del ends[partition]
+                consumer.incremental_unassign([TopicPartition(topic, partition)])
+        now = time.monotonic()
+        if any(message.error() is None for message in polled):
+            heard = now
+        elif now - heard > _QUIET_SECONDS:
+            raise KafkaError(
+                f"reading {topic}: nothing more came for {_QUIET_SECONDS:g} s, but these partitions are not read to "
+                f"their ends: {', '.join(f'{partition} (to {end})' for partition, end in sorted(ends.items()))}. A "
+                "kafka transaction is open there; try again when it has ended"
+            )
+        if now - said > _PROGRESS_SECONDS:
+            said = now
+            say(f"{topic}: {done:,} messages of {whole:,} offsets read")
+
+
+def _require_end_of_partition(message: Message, kafka: Settings, topic: str) -> None:
+    error = message.error()
+    if error is None or error.code() == _PARTITION_EOF:
+        return
+    if error.code() in _OFFSET_GONE:
+        raise KafkaError(
+            f"reading {topic}/{message.partition()}: offsets of the window expired while it was read; begin later"
+        )
+    with explained(f"reading {topic}/{message.partition()}", kafka):
+        raise KafkaException(error)
