@@ -21,6 +21,11 @@ from dev.stack.part import ROOT, Part, Say
 from dev.stack.settings import product_settings
 
 USER = "admin"
+PRELOAD = """\
+from include.preload import preload
+
+preload()
+"""
 _migration = threading.Lock()
 
 
@@ -65,6 +70,14 @@ class ApiServer(Part):
 class Scheduler(ApiServer):
     # Logs are read from the disk: the server for them would listen on every address.
     name, component, ports, arguments = "scheduler", "scheduler", (), ("--skip-serve-logs",)
+
+    def prepare(self, home: Home, say: Say) -> None:
+        super().prepare(home, say)
+        settings = airflow_home(home) / "config" / "airflow_local_settings.py"
+        # One that is there may be somebody else's: the tests have their own.
+        if not settings.exists():
+            settings.parent.mkdir(exist_ok=True)
+            settings.write_text(PRELOAD)
 
 
 class DagProcessor(ApiServer):

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+
+from dev.stack.airflow import Scheduler, airflow_home
+from dev.stack.home import Home
+from tests.support.live_stack import LiveStack
+
+
+def test_the_scheduler_gets_site_settings_unless_it_has_some(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.create([])
+    (airflow_home(home) / f"migrated-{importlib.metadata.version('apache-airflow')}").touch()
+    settings = airflow_home(home) / "config" / "airflow_local_settings.py"
+    Scheduler().prepare(home, print)
+    assert "preload()" in settings.read_text()
+    settings.write_text("# somebody's own")
+    Scheduler().prepare(home, print)
+    assert settings.read_text() == "# somebody's own"
+
+
+def test_the_scheduler_holds_what_tasks_need_and_the_api_server_does_not(stack: LiveStack) -> None:
+    def holds(part: str) -> bool:
+        return "/sklearn/" in Path(f"/proc/{stack.pid(part)}/maps").read_text()
+
+    assert holds("scheduler")
+    assert not holds("api-server")
