@@ -22,7 +22,7 @@ def test_the_scheduler_gets_site_settings_unless_it_has_some(tmp_path: Path) -> 
 
 def test_the_scheduler_holds_what_tasks_need_and_the_api_server_does_not(stack: LiveStack) -> None:
     def holds(part: str) -> bool:
-        return "/sklearn/" in Path(f"/proc/{stack.pid(part)}/maps").read_text()
+        return "/pyarrow/" in Path(f"/proc/{stack.pid(part)}/maps").read_text()
 
     assert holds("scheduler")
     assert not holds("api-server")
