@@ -1,175 +1,161 @@
-"""Step 1: fixes the batch's offset ranges, reads exactly them and stages payments and dead letters. Commits nothing."""
+"""Step 1: reads exactly the planned offset ranges and stages payments and dead letters. Commits nothing."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import repeat
 from operator import methodcaller
+from typing import Any
 
-from confluent_kafka import Consumer, Message
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, Message
 
 from include.batch import chunks
-from include.batch.manifest import Manifest, PartitionBatch, new_batch_id
-from include.batch.outbox import Outbox
-from include.batch.progress import Progress
+from include.batch.manifest import Drained, Manifest, PartitionBatch
+from include.batch.plan import plan
 from include.batch.storage import Storage
-from include.errors import HangingTransactionError, TopicChangedError
-from include.kafka import offsets
 from include.kafka.config import Settings as KafkaSettings
 from include.kafka.config import consumer_settings
-from include.kafka.offsets import Committed, Topic
 from include.kafka.reader import read_ranges
-from include.kafka.transaction import Headers, fence
+from include.kafka.transaction import Headers
 from include.payments.decode import Decoder, Record
 from include.settings import Settings
 
 log = logging.getLogger(__name__)
 
 # What is held in memory before it is staged, over all partitions.
-_CHUNK_PAYMENTS = 50_000
-_CHUNK_BYTES = 64_000_000
+_HELD_PAYMENTS = 100_000
+_HELD_BYTES = 96_000_000
+_OFFSET, _KEY, _VALUE = methodcaller("offset"), methodcaller("key"), methodcaller("value")
 # Where the client fails to read a header's name it sets an error and returns a broken list all the same. Calls from C
 # notice; a method that is called often enough from Python does not, and the broken list ends the process.
 _READ_HEADERS = methodcaller("headers")
 
 
 def drain(kafka: KafkaSettings, settings: Settings, storage: Storage, *, run_id: str, run_url: str) -> Manifest:
-    """The batch that waits now; its manifest has no partitions where nothing does."""
-    now = datetime.now(UTC)
-    admin = offsets.admin_client(kafka)
-    offsets.require_unused_group(admin, kafka, settings.group)
-    topic = offsets.describe_topic(admin, kafka, settings.input_topic)
+    """Plans the batch that waits now and stages all of it; the manifest has no partitions where nothing waits."""
+    manifest = plan(kafka, settings, storage, run_id=run_id, run_url=run_url, shards=1)
+    return manifest.with_drained([drain_shard(kafka, settings, storage, manifest, 0)]) if manifest.shards else manifest
+
+
+def drain_shard(kafka: KafkaSettings, settings: Settings, storage: Storage, manifest: Manifest, shard: int) -> Drained:
+    """Reads and stages one shard's partitions of a planned batch; may be repeated."""
+    parts = manifest.of_shard(shard)
     consumer = Consumer(consumer_settings(kafka, settings.group))
     try:
-        committed = _settled_offsets(consumer, kafka, settings.group, topic)
-        # Before a newer batch overwrites it: the note beside an offset may be the only trace of an earlier one.
-        Outbox(storage, settings.group, topic.name).note_commits(committed)
-        parts, lag = _fix_ranges(consumer, kafka, settings, topic, committed, Progress(storage, settings.group))
-        manifest = Manifest(
-            batch_id=new_batch_id(now),
-            run_id=run_id,
-            run_url=run_url,
-            group=settings.group,
-            topic=topic.name,
-            topic_id=topic.topic_id,
-            drained_at=now.isoformat(timespec="seconds"),
-            partitions=tuple(parts),
-            lag=lag,
-        )
-        if parts:
-            manifest = _stage(consumer, kafka, storage, manifest)
-            manifest.save(storage)
+        drained = _stage(consumer, kafka, settings, storage, manifest, parts)
     finally:
         consumer.close()
-    return manifest
+    manifest.save_drained(storage, shard, drained)
+    return drained
 
 
-def _settled_offsets(consumer: Consumer, kafka: KafkaSettings, group: str, topic: Topic) -> dict[int, Committed]:
-    try:
-        return offsets.committed_offsets(consumer, kafka, topic.name, topic.partitions)
-    except HangingTransactionError:
-        # Most likely an attempt of ours that died between adding its offset and its commit: taking over its id ends it.
-        log.warning("a kafka transaction is open on the offsets of group %s: taking over its producers", group)
-        fence(kafka, group, topic.name, topic.partitions)
-        return offsets.committed_offsets(consumer, kafka, topic.name, topic.partitions)
+class _Slot:
+    """One partition's part of the batch, and its chunk while it is filled."""
+
+    def __init__(self, part: PartitionBatch) -> None:
+        self.part = part
+        self.columns = chunks.Columns()
+        self.held_bytes = 0
+        self.read_to = part.start
+
+    @property
+    def held(self) -> int:
+        return len(self.columns.offset)
+
+    def add(self, messages: list[Message], decoder: Decoder) -> None:
+        values = list(map(_VALUE, messages))
+        halves = list(map(decoder.halves, values))
+        self.held_bytes += sum(map(len, filter(None, values)))
+        if None in halves:
+            for message, value, found in zip(messages, values, halves, strict=True):
+                if found is None:
+                    self.held_bytes += _add_results(self.columns, message, value, decoder)
+                else:
+                    self._add_records([message], [value], [found])
+        else:
+            self._add_records(messages, values, halves)
+        first, last = messages[0], messages[-1]
+        self.read_to = (last.offset() or 0) + 1
+        self.part = replace(
+            self.part,
+            oldest=_time(first) if self.part.oldest is None else self.part.oldest,
+            newest=_time(last) or self.part.newest,
+        )
+
+    def _add_records(self, messages: list[Message], values: list[Any], halves: list[Any]) -> None:
+        count, columns = len(messages), self.columns
+        heads, tails = zip(*halves, strict=True)
+        columns.offset += map(_OFFSET, messages)
+        columns.row += repeat(0, count)
+        columns.key += map(_KEY, messages)
+        columns.value += values
+        columns.headers += _packed_headers(messages)
+        columns.head += heads
+        columns.tail += tails
+        columns.reason += repeat(None, count)
+
+    def close_chunk(self) -> tuple[int, int, chunks.Columns]:
+        """What is to be written: its partition, its number, and its columns, which are no longer touched here."""
+        closed, part = self.columns, self.part
+        refused = len(closed.reason) - closed.reason.count(None)
+        self.part = replace(
+            part,
+            chunks=part.chunks + 1,
+            payments=part.payments + len(closed.offset) - refused,
+            dead_letters=part.dead_letters + refused,
+        )
+        self.columns, self.held_bytes = chunks.Columns(), 0
+        return part.partition, part.chunks, closed
 
 
-def _fix_ranges(
+def _stage(
     consumer: Consumer,
     kafka: KafkaSettings,
     settings: Settings,
-    topic: Topic,
-    committed: dict[int, Committed],
-    progress: Progress,
-) -> tuple[list[PartitionBatch], int]:
-    """The partitions with something to commit, and how many offsets are left for later runs."""
-    parts, lag = [], 0
-    for partition in topic.partitions:
-        low, stable = offsets.watermarks(consumer, kafka, topic.name, partition)
-        now = committed[partition]
-        _require_same_topic(settings.group, topic, partition, now, stable, progress)
-        start = low if now.offset is None else max(now.offset, low)
-        lost = start - now.offset if now.offset is not None else 0
-        if lost:
-            log.error(
-                "%s/%s: %s offsets from %s to %s expired before they were read: the topic's retention is shorter than "
-                "this DAG's outage",
-                *(topic.name, partition, lost, now.offset, start),
-            )
-        end = min(stable, start + settings.max_payments)
-        lag += stable - end
-        if start < end or lost:
-            parts.append(PartitionBatch(partition, start, end, now.offset, lost=lost))
-    return parts, lag
-
-
-def _require_same_topic(
-    group: str, topic: Topic, partition: int, now: Committed, stable: int, progress: Progress
-) -> None:
-    place = f"{topic.name}/{partition}"
-    mend = (
-        f"Decide where group {group} goes on, and set it with `kafka-consumer-groups.sh --reset-offsets --execute "
-        f"--group {group} --topic {place.replace('/', ':')} --to-earliest` (or --to-offset N)"
-    )
-    if now.offset is None:
-        reached = progress.reached(topic, partition)
-        if reached is not None:
-            raise TopicChangedError(
-                f"{place}: the group's committed offset is gone; it had reached {reached}. Starting at the earliest "
-                f"payment could score everything again. {mend}"
-            )
-    elif now.note is not None and now.note.topic_id != topic.topic_id:
-        raise TopicChangedError(
-            f"{place}: the topic was deleted and made again (id {now.note.topic_id}, now {topic.topic_id}) after "
-            f"offset {now.offset} was committed. {mend}"
-        )
-    elif now.offset > stable and now.offset > 0:
-        raise TopicChangedError(
-            f"{place}: the committed offset {now.offset} is past the topic's end {stable}: the topic was truncated or "
-            f"made again, or the offset was set by hand. {mend}"
-        )
-
-
-@dataclass
-class _Open:
-    """One partition's chunk while it is filled."""
-
-    part: PartitionBatch
-    columns: chunks.Columns
-
-
-def _stage(consumer: Consumer, kafka: KafkaSettings, storage: Storage, manifest: Manifest) -> Manifest:
-    opened = {part.partition: _Open(part, chunks.Columns()) for part in manifest.partitions}
+    storage: Storage,
+    manifest: Manifest,
+    parts: Sequence[PartitionBatch],
+) -> Drained:
+    slots = {part.partition: _Slot(part) for part in parts}
     decoder = Decoder()
-    ranges = {part.partition: (part.start, part.end) for part in manifest.partitions}
-    held = held_bytes = 0
-    with chunks.paused_collector():
-        for messages in read_ranges(consumer, kafka, manifest.topic, ranges):
-            for message in messages:
-                value = message.value()
-                rows, size = _add(opened[message.partition() or 0].columns, message, value, decoder)
-                held += rows
-                held_bytes += size
-                if held >= _CHUNK_PAYMENTS or held_bytes >= _CHUNK_BYTES:
-                    _flush(storage, manifest.folder, opened.values())
-                    held = held_bytes = 0
-        _flush(storage, manifest.folder, opened.values())
-    return replace(
-        manifest,
-        partitions=tuple(item.part for item in opened.values()),
-        # None at all where not all are known: then nobody can say that a column is missing.
-        columns=tuple(sorted(decoder.columns_seen)) if decoder.all_columns_known else (),
+    ranges = {part.partition: (part.start, part.end) for part in parts}
+    until, in_time = time.monotonic() + settings.max_seconds, True
+    # Parquet is written by native code: the next messages are decoded meanwhile.
+    with chunks.paused_collector(), chunks.Writer(storage, manifest.folder) as writer:
+        for partition, messages in read_ranges(consumer, kafka, manifest.topic, ranges):
+            slots[partition].add(messages, decoder)
+            while (
+                sum(slot.held for slot in slots.values()) >= _HELD_PAYMENTS
+                or sum(slot.held_bytes for slot in slots.values()) >= _HELD_BYTES
+            ):
+                # The fullest only, so that files stay few and large where partitions are many.
+                writer.payments(*max(slots.values(), key=lambda slot: slot.held_bytes).close_chunk())
+            if time.monotonic() > until:
+                in_time = False
+                break
+        for slot in slots.values():
+            if slot.held:
+                writer.payments(*slot.close_chunk())
+    read = [slot.part if in_time else replace(slot.part, end=slot.read_to) for slot in slots.values()]
+    left = sum(part.end for part in parts) - sum(part.end for part in read)
+    if left:
+        log.info("%d offsets are left for the next run: reading ended after %g seconds", left, settings.max_seconds)
+    return Drained(
+        tuple(part for part in read if part.start < part.end or part.lost),
+        left,
+        tuple(sorted(decoder.columns_seen)),
+        decoder.all_columns_known,
     )
 
 
-def _add(columns: chunks.Columns, message: Message, value: bytes | None, decoder: Decoder) -> tuple[int, int]:
-    """How many rows it added, and about how many bytes."""
-    offset, key, headers = message.offset(), message.key(), chunks.pack_headers(_headers(message))
-    results = decoder.decode(value)
-    size = len(value or b"")
-    for result in results:
+def _add_results(columns: chunks.Columns, message: Message, value: bytes | None, decoder: Decoder) -> int:
+    """Of a message that is not just one clean payment; how many bytes that is beyond the message's own."""
+    offset, key, (headers,) = message.offset(), message.key(), _packed_headers([message])
+    size = 0
+    for result in decoder.decode(value):
         columns.offset.append(offset or 0)
         columns.row.append(result.row)
         columns.key.append(key)
@@ -179,8 +165,7 @@ def _add(columns: chunks.Columns, message: Message, value: bytes | None, decoder
         # of times.
         value = headers = None
         if isinstance(result, Record):
-            if result.row:
-                size += len(result.head) + len(result.tail)
+            size += len(result.head) + len(result.tail)
             columns.head.append(result.head)
             columns.tail.append(result.tail)
             columns.reason.append(None)
@@ -188,7 +173,13 @@ def _add(columns: chunks.Columns, message: Message, value: bytes | None, decoder
             columns.head.append(None)
             columns.tail.append(None)
             columns.reason.append(str(result.refusal))
-    return len(results), size
+    return size
+
+
+def _packed_headers(messages: list[Message]) -> list[bytes | None]:
+    # Each is asked once only: asked again, a message gives the list that it failed to fill.
+    found = [_headers(message) for message in messages]
+    return list(map(chunks.pack_headers, found)) if any(found) else [None] * len(messages)
 
 
 def _headers(message: Message) -> Headers | None:
@@ -203,17 +194,6 @@ def _headers(message: Message) -> Headers | None:
         return None
 
 
-def _flush(storage: Storage, folder: str, opened: Iterable[_Open]) -> None:
-    for item in opened:
-        columns, part = item.columns, item.part
-        if not columns.offset:
-            continue
-        chunks.write_payments(storage, folder, part.partition, part.chunks, columns)
-        refused = sum(reason is not None for reason in columns.reason)
-        item.part = replace(
-            part,
-            chunks=part.chunks + 1,
-            payments=part.payments + len(columns.offset) - refused,
-            dead_letters=part.dead_letters + refused,
-        )
-        item.columns = chunks.Columns()
+def _time(message: Message) -> int | None:
+    kind, milliseconds = message.timestamp()
+    return milliseconds if kind != TIMESTAMP_NOT_AVAILABLE else None

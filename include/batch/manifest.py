@@ -1,11 +1,15 @@
-"""What one run has drained: small enough for an XCom, and kept beside the staged payments."""
+"""What one run has drained: small enough for an XCom, and kept beside the staged payments.
+
+`manifest.json` fixes the offset ranges and which shard reads which partitions; `drained-<shard>.json` says what that
+shard found there. Whoever loads a manifest gets both.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import msgspec
@@ -13,10 +17,15 @@ import msgspec
 from include.batch.storage import Storage
 from include.errors import StagingError
 
+_Staged = TypeVar("_Staged")
+
 
 @dataclass(frozen=True)
 class PartitionBatch:
-    """One partition's part of a batch: the offsets `[start, end)`, and what was found there."""
+    """One partition's part of a batch: the offsets `[start, end)`, and what was found there.
+
+    `oldest` and `newest` are the Kafka timestamps of the first and the last message read, in milliseconds.
+    """
 
     partition: int
     start: int
@@ -26,10 +35,24 @@ class PartitionBatch:
     payments: int = 0
     dead_letters: int = 0
     lost: int = 0
+    oldest: int | None = None
+    newest: int | None = None
+
+
+@dataclass(frozen=True)
+class Drained:
+    """One shard's partitions as they were read. `left`: offsets that it had no more time for."""
+
+    partitions: tuple[PartitionBatch, ...]
+    left: int = 0
+    columns: tuple[str, ...] = ()
+    all_columns_known: bool = True
 
 
 @dataclass(frozen=True)
 class Manifest:
+    """`shards` are the numbers of the partitions that each reads; `lag` counts the offsets left for later runs."""
+
     batch_id: str
     run_id: str
     run_url: str
@@ -38,6 +61,7 @@ class Manifest:
     topic_id: str
     drained_at: str
     partitions: tuple[PartitionBatch, ...]
+    shards: tuple[tuple[int, ...], ...] = ()
     columns: tuple[str, ...] = field(default=())
     lag: int = 0
 
@@ -58,6 +82,18 @@ class Manifest:
     def lost(self) -> int:
         return sum(part.lost for part in self.partitions)
 
+    @property
+    def oldest(self) -> int | None:
+        return min((part.oldest for part in self.partitions if part.oldest is not None), default=None)
+
+    @property
+    def newest(self) -> int | None:
+        return max((part.newest for part in self.partitions if part.newest is not None), default=None)
+
+    def of_shard(self, shard: int) -> tuple[PartitionBatch, ...]:
+        numbers = self.shards[shard] if shard < len(self.shards) else ()
+        return tuple(part for part in self.partitions if part.partition in numbers)
+
     def to_dict(self) -> dict[str, Any]:
         """For an XCom: without the columns, whose names come from the topic and might be anything."""
         plain: dict[str, Any] = msgspec.to_builtins(replace(self, columns=()))
@@ -70,13 +106,35 @@ class Manifest:
     def save(self, storage: Storage) -> None:
         storage.write(f"{self.folder}/manifest.json", msgspec.json.encode(self))
 
+    def save_drained(self, storage: Storage, shard: int, drained: Drained) -> None:
+        storage.write(f"{self.folder}/drained-{shard}.json", msgspec.json.encode(drained))
+
     @classmethod
     def load(cls, storage: Storage, batch_id: str) -> Manifest:
-        path = f"batches/{hour_of(batch_id)}/{batch_id}/manifest.json"
-        try:
-            return msgspec.json.decode(storage.need(path), type=cls)
-        except msgspec.DecodeError as error:
-            raise StagingError(f"{path} in {storage.url} is damaged") from error
+        """Raises StagedFileGoneError where a shard has not drained its partitions."""
+        manifest = cls.load_plan(storage, batch_id)
+        if not manifest.shards:
+            return manifest
+        return manifest.with_drained(
+            [
+                _load(storage, f"{manifest.folder}/drained-{shard}.json", Drained)
+                for shard in range(len(manifest.shards))
+            ]
+        )
+
+    @classmethod
+    def load_plan(cls, storage: Storage, batch_id: str) -> Manifest:
+        return _load(storage, f"batches/{hour_of(batch_id)}/{batch_id}/manifest.json", cls)
+
+    def with_drained(self, drained: list[Drained]) -> Manifest:
+        # No columns at all where not all are known: then nobody can say that one is missing.
+        known = all(shard.all_columns_known for shard in drained)
+        return replace(
+            self,
+            partitions=tuple(sorted((part for shard in drained for part in shard.partitions), key=_partition)),
+            columns=tuple(sorted({name for shard in drained for name in shard.columns})) if known else (),
+            lag=self.lag + sum(shard.left for shard in drained),
+        )
 
 
 def new_batch_id(now: datetime) -> str:
@@ -86,3 +144,14 @@ def new_batch_id(now: datetime) -> str:
 
 def hour_of(batch_id: str) -> str:
     return batch_id[:11]
+
+
+def _partition(part: PartitionBatch) -> int:
+    return part.partition
+
+
+def _load(storage: Storage, path: str, kind: type[_Staged]) -> _Staged:
+    try:
+        return msgspec.json.decode(storage.need(path), type=kind)
+    except msgspec.DecodeError as error:
+        raise StagingError(f"{path} in {storage.url} is damaged") from error

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from urllib.parse import quote
 
@@ -121,7 +121,8 @@ class Outbox:
         """None where the staged batch cannot be read. Where it is gone its entry is closed: nothing could be mailed."""
         try:
             manifest = Manifest.load(self._storage, batch_id)
-            scored = ScoredBatch.load(self._storage, manifest.folder)
+            scored = ScoredBatch.load(self._storage, manifest)
+            manifest = replace(manifest, partitions=scored.parts_of(manifest))
         except StagedFileGoneError as error:
             log.error("the report of batch %s can never be mailed: %s", batch_id, error)
             self._close(batch_id)

@@ -1,16 +1,26 @@
-"""Step 3: scores the staged payments, chunk by chunk, and stages the predictions beside them."""
+"""Step 3: scores the staged payments and stages the predictions beside them, as far as its time reaches.
+
+A model that is slow, or a batch that is large, must not fail with each try anew: what was not scored in time is cut off
+the batch, and the next run drains it again.
+"""
 
 from __future__ import annotations
 
+import logging
+import time
+from bisect import bisect_left
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from include.batch import chunks
 from include.batch.manifest import Manifest, PartitionBatch
 from include.batch.outbox import Outbox
 from include.batch.scored import PartitionScores, ScoredBatch
 from include.batch.storage import Storage
+from include.errors import StagedFileGoneError
 from include.models.resolve import ModelRun
 from include.payments.encode import unscored_object
 from include.settings import Settings
@@ -18,20 +28,38 @@ from include.settings import Settings
 if TYPE_CHECKING:
     from include.models.load import LoadedModel
 
+log = logging.getLogger(__name__)
 
-def predict(settings: Settings, storage: Storage, manifest: Manifest, run: ModelRun) -> ScoredBatch:
+# A model is asked for many payments at once, but not for more than a few seconds' worth.
+_AT_ONCE = 50_000
+_FIRST = 2_000
+_FEWEST = 50
+_ASKED_SECONDS = 5.0
+
+
+def predict(settings: Settings, storage: Storage, manifest: Manifest, run: ModelRun, shard: int = 0) -> ScoredBatch:
     """A batch without a payment to score needs no model. One whose publishing has begun is not scored again: its
     report, and what is still to be published of it, must say what readers see already."""
-    if Outbox(storage, manifest.group, manifest.topic).has_begun(manifest):
-        return ScoredBatch.load(storage, manifest.folder)
-    # With the columns, which the XCom does without.
     manifest = Manifest.load(storage, manifest.batch_id)
-    model = _load(settings, run) if manifest.payments else None
-    reasons: Counter[str] = Counter()
+    if Outbox(storage, manifest.group, manifest.topic).has_begun(manifest):
+        try:
+            return ScoredBatch.load_shard(storage, manifest.folder, shard)
+        except StagedFileGoneError:
+            # Other shards are published already: one batch, one model.
+            run = ModelRun.from_dict(ScoredBatch.load(storage, manifest).model)
+    parts = manifest.of_shard(shard) if manifest.shards else manifest.partitions
+    model = _load(settings, run) if any(part.payments for part in parts) else None
     with chunks.paused_collector():
-        parts = tuple(_predict_partition(storage, manifest, part, model, reasons) for part in manifest.partitions)
-    scored = ScoredBatch(run.to_dict(), datetime.now(UTC).isoformat(timespec="milliseconds"), parts, dict(reasons))
-    scored.save(storage, manifest.folder)
+        scoring = _Scoring(storage, manifest, parts, model, time.monotonic() + settings.max_seconds)
+        counts = scoring.run()
+    left = sum(part.end for part in parts) - sum(
+        part.end if counted.end is None else counted.end for part, counted in zip(parts, counts, strict=True)
+    )
+    if left:
+        log.info("%d offsets are left for the next run: scoring ended after %g seconds", left, settings.max_seconds)
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    scored = ScoredBatch(run.to_dict(), now, counts, dict(scoring.reasons))
+    scored.save(storage, manifest.folder, shard)
     return scored
 
 
@@ -44,43 +72,164 @@ def _load(settings: Settings, run: ModelRun) -> LoadedModel:
     return load(run, cache.fetch(run))
 
 
-def _predict_partition(
-    storage: Storage, manifest: Manifest, part: PartitionBatch, model: LoadedModel | None, reasons: Counter[str]
-) -> PartitionScores:
-    scored = frauds = dead_letters = 0
-    for number in range(part.chunks):
-        staged = chunks.read_payments(storage, manifest.folder, part.partition, number, ("head", "tail", "reason"))
-        reason: list[str | None] = staged["reason"]
-        prediction: list[int | None] = [None] * len(reason)
-        probability: list[float | None] = [None] * len(reason)
-        places = [place for place, text in enumerate(reason) if text is None]
-        if places and model is not None:
-            from include.models.score import score
+@dataclass(frozen=True)
+class _Chunk:
+    """`reason` by row; `places` are the rows without one, which the model is asked for."""
 
-            heads, tails = staged["head"], staged["tail"]
-            payments = [unscored_object(heads[place], tails[place]) for place in places]
-            result = score(model, payments, columns=manifest.columns)
-            labels, chances = result.prediction.tolist(), result.probability.tolist()
-            for index, place in enumerate(places):
-                refusal = result.refusals.get(index)
-                if refusal is not None:
-                    reason[place] = str(refusal)
-                    continue
-                prediction[place] = labels[index]
-                chance = chances[index]
-                probability[place] = chance if chance == chance else None
-        chunks.write_predictions(
-            storage,
-            manifest.folder,
+    part: PartitionBatch
+    number: int
+    payments: list[bytes]
+    places: list[int]
+    reason: list[str | None]
+
+
+@dataclass
+class _Answers:
+    """The model's, payment by payment; None where `refusals` has the reason."""
+
+    labels: list[int | None] = field(default_factory=list)
+    chances: list[float | None] = field(default_factory=list)
+    refusals: dict[int, str] = field(default_factory=dict)
+
+    def rows(self, chunk: _Chunk, begin: int, count: int) -> tuple[list[int | None], list[float | None]]:
+        """Those of the chunk's first `count` payments as its rows have them; its `reason` gets the refusals."""
+        labels, chances = self.labels[begin : begin + count], self.chances[begin : begin + count]
+        refused = [index for index in self.refusals if begin <= index < begin + count]
+        for index in refused:
+            chunk.reason[chunk.places[index - begin]] = self.refusals[index]
+        if count == len(chunk.reason):
+            return labels, chances
+        by_row: tuple[list[int | None], list[float | None]] = [None] * len(chunk.reason), [None] * len(chunk.reason)
+        for place, label, chance in zip(chunk.places, labels, chances, strict=False):
+            by_row[0][place], by_row[1][place] = label, chance
+        return by_row
+
+
+class _Scoring:
+    def __init__(
+        self,
+        storage: Storage,
+        manifest: Manifest,
+        parts: Sequence[PartitionBatch],
+        model: LoadedModel | None,
+        until: float,
+    ) -> None:
+        self.reasons: Counter[str] = Counter()
+        self._storage = storage
+        self._manifest = manifest
+        self._parts = parts
+        self._model = model
+        self._until = until
+        self._at_once = _FIRST
+        self._counts: dict[int, Counter[str]] = {part.partition: Counter() for part in parts}
+        self._ends: dict[int, int] = {}
+
+    def run(self) -> tuple[PartitionScores, ...]:
+        for group in self._groups():
+            answers, begin = self._ask(group), 0
+            for chunk in group:
+                count = min(len(answers.labels) - begin, len(chunk.places))
+                self._stage(chunk, count, *answers.rows(chunk, begin, count))
+                begin += count
+            if time.monotonic() > self._until:
+                break
+        return tuple(self._partition(part) for part in self._parts)
+
+    def _partition(self, part: PartitionBatch) -> PartitionScores:
+        counts = self._counts[part.partition]
+        staged = counts["chunks"]
+        if staged == part.chunks and part.partition not in self._ends:
+            end = None
+        else:
+            end = self._ends[part.partition] if part.partition in self._ends else self._start_of(part, staged)
+        return PartitionScores(
             part.partition,
-            number,
+            counts["scored"],
+            counts["frauds"],
+            counts["dead_letters"],
+            end,
+            None if end is None else staged,
+        )
+
+    def _start_of(self, part: PartitionBatch, number: int) -> int:
+        """Where a chunk begins that was not scored. Offsets before the first chunk's hold nothing to publish."""
+        if number == 0:
+            return part.start
+        return int(self._read(part, number, ("offset",))["offset"][0])
+
+    def _groups(self) -> Iterator[list[_Chunk]]:
+        """Chunks that are scored together. Each partition in turn, first those that have waited longest: none is left
+        behind for good where the time never reaches for all."""
+        in_turn = sorted(self._parts, key=lambda part: (part.oldest or 0, part.partition))
+        most = max((part.chunks for part in self._parts), default=0)
+        group: list[_Chunk] = []
+        for number in range(most):
+            for part in in_turn:
+                if number < part.chunks:
+                    group.append(self._chunk(part, number))
+                    if sum(len(chunk.places) for chunk in group) >= _AT_ONCE:
+                        yield group
+                        group = []
+        if group:
+            yield group
+
+    def _chunk(self, part: PartitionBatch, number: int) -> _Chunk:
+        staged = self._read(part, number, ("head", "tail", "reason"))
+        heads, tails, reason = staged["head"], staged["tail"], staged["reason"]
+        places = [place for place, text in enumerate(reason) if text is None]
+        payments = [unscored_object(heads[place], tails[place]) for place in places]
+        return _Chunk(part, number, payments, places, reason)
+
+    def _read(self, part: PartitionBatch, number: int, names: Sequence[str]) -> dict[str, list[Any]]:
+        return chunks.read_payments(self._storage, self._manifest.folder, part.partition, number, names)
+
+    def _ask(self, group: Sequence[_Chunk]) -> _Answers:
+        """Of the group's payments one after the other: all, or as many as the time is enough for."""
+        answers = _Answers()
+        payments = [payment for chunk in group for payment in chunk.payments]
+        if self._model is None or not payments:
+            return answers
+        from include.models.score import score
+
+        done = 0
+        while done < len(payments) and (not done or time.monotonic() < self._until):
+            began = time.monotonic()
+            asked = payments[done : done + self._at_once]
+            result = score(self._model, asked, columns=self._manifest.columns)
+            answers.labels += result.prediction.tolist()
+            answers.chances += [chance if chance == chance else None for chance in result.probability.tolist()]
+            for index, refusal in result.refusals.items():
+                answers.labels[done + index] = None
+                answers.refusals[done + index] = str(refusal)
+            done += len(asked)
+            speed = len(asked) / max(time.monotonic() - began, 1e-3)
+            self._at_once = max(_FEWEST, min(2 * _AT_ONCE, int(speed * _ASKED_SECONDS)))
+        return answers
+
+    def _stage(self, chunk: _Chunk, count: int, prediction: list[int | None], probability: list[float | None]) -> None:
+        """Writes a chunk's predictions: all rows, or those before the first message that was not scored to its end."""
+        part = chunk.part
+        if part.partition in self._ends:
+            return
+        rows = len(chunk.reason)
+        if count < len(chunk.places):
+            offset = self._read(part, chunk.number, ("offset",))["offset"]
+            self._ends[part.partition] = offset[chunk.places[count]]
+            rows = bisect_left(offset, offset[chunk.places[count]])
+            if not rows:
+                return
+        reason, prediction = chunk.reason[:rows], prediction[:rows]
+        chunks.write_predictions(
+            self._storage,
+            self._manifest.folder,
+            part.partition,
+            chunk.number,
             prediction=prediction,
-            probability=probability,
+            probability=probability[:rows],
             reason=reason,
         )
         refused = [text.partition(":")[0] for text in reason if text is not None]
-        reasons.update(refused)
-        dead_letters += len(refused)
-        scored += len(reason) - len(refused)
-        frauds += prediction.count(1)
-    return PartitionScores(part.partition, scored, frauds, dead_letters)
+        self.reasons.update(refused)
+        self._counts[part.partition].update(
+            chunks=1, dead_letters=len(refused), scored=rows - len(refused), frauds=prediction.count(1)
+        )

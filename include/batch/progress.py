@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from urllib.parse import quote
 
 import msgspec
@@ -13,28 +12,23 @@ from include.kafka.offsets import Topic
 
 class _Reached(msgspec.Struct):
     topic_id: str
-    offsets: dict[str, int]
+    offset: int
 
 
 class Progress:
+    """One file a partition, for each shard writes its own."""
+
     def __init__(self, storage: Storage, group: str) -> None:
         self._storage = storage
         self._group = quote(group, safe="")
 
     def reached(self, topic: Topic, partition: int) -> int | None:
         """None where this group has never committed an offset of this partition."""
-        known = self._load(topic.name)
-        return known.offsets.get(str(partition)) if known else None
+        data = self._storage.read(self._path(topic.name, partition))
+        return msgspec.json.decode(data, type=_Reached).offset if data else None
 
-    def note(self, topic: Topic, offsets: Mapping[int, int]) -> None:
-        known = self._load(topic.name) or _Reached(topic.topic_id, {})
-        known.topic_id = topic.topic_id
-        known.offsets |= {str(partition): offset for partition, offset in offsets.items()}
-        self._storage.write(self._path(topic.name), msgspec.json.encode(known))
+    def note(self, topic: Topic, partition: int, offset: int) -> None:
+        self._storage.write(self._path(topic.name, partition), msgspec.json.encode(_Reached(topic.topic_id, offset)))
 
-    def _path(self, topic: str) -> str:
-        return f"progress/{self._group}/{topic}.json"
-
-    def _load(self, topic: str) -> _Reached | None:
-        data = self._storage.read(self._path(topic))
-        return msgspec.json.decode(data, type=_Reached) if data else None
+    def _path(self, topic: str, partition: int) -> str:
+        return f"progress/{self._group}/{topic}/{partition}.json"

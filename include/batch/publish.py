@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
@@ -17,7 +18,14 @@ from include.batch.outbox import Outbox
 from include.batch.progress import Progress
 from include.batch.scored import ScoredBatch
 from include.batch.storage import Storage
-from include.errors import FraudError, HangingTransactionError, KafkaError, OffsetsChangedError, TopicChangedError
+from include.errors import (
+    FraudError,
+    HangingTransactionError,
+    KafkaError,
+    OffsetsChangedError,
+    StagingError,
+    TopicChangedError,
+)
 from include.kafka import offsets
 from include.kafka.config import Settings as KafkaSettings
 from include.kafka.config import consumer_settings
@@ -52,11 +60,13 @@ def publish(
     storage: Storage,
     manifest: Manifest,
     reached: Callable[[str], None] = lambda point: None,
+    shard: int = 0,
 ) -> Published:
     """Safe to repeat at any time. `reached` hears each point of the protocol as it is passed."""
-    scored = ScoredBatch.load(storage, manifest.folder)
+    manifest = Manifest.load(storage, manifest.batch_id)
+    scored = ScoredBatch.load_shard(storage, manifest.folder, shard)
+    parts = scored.parts_of(manifest)
     outbox = Outbox(storage, manifest.group, manifest.topic)
-    numbers = [part.partition for part in manifest.partitions]
     topic = offsets.describe_topic(offsets.admin_client(kafka), kafka, manifest.topic)
     if topic.topic_id != manifest.topic_id:
         raise TopicChangedError(
@@ -65,12 +75,13 @@ def publish(
         )
     outbox.open_entry(manifest)
     reached("before fence")
-    producers = fence(kafka, manifest.group, manifest.topic, numbers)
+    producers = fence(kafka, manifest.group, manifest.topic, [part.partition for part in parts])
     consumer = Consumer(consumer_settings(kafka, manifest.group))
+    progress = Progress(storage, manifest.group)
     outcomes: dict[int, Outcome] = {}
     errors: list[FraudError] = []
     try:
-        for part in manifest.partitions:
+        for part in parts:
             try:
                 # Read after the fence: no older attempt can move it any more.
                 committed = offsets.committed_offsets(consumer, kafka, manifest.topic, [part.partition])[part.partition]
@@ -87,13 +98,12 @@ def publish(
                 errors.append(error)
                 continue
             outcomes[part.partition] = outcome
+            progress.note(topic, part.partition, part.end)
             log.info("%s/%s [%s, %s): %s", manifest.topic, part.partition, part.start, part.end, outcome.value)
-        done = {part.partition: part.end for part in manifest.partitions if part.partition in outcomes}
-        Progress(storage, manifest.group).note(topic, done)
     finally:
         consumer.close()
     _raise_together(errors)
-    sent = [part for part in scored.partitions if outcomes[part.partition] is Outcome.PUBLISHED]
+    sent = [part for part in scored.partitions if outcomes.get(part.partition) is Outcome.PUBLISHED]
     return Published(outcomes, sum(part.scored for part in sent), sum(part.dead_letters for part in sent))
 
 
@@ -153,29 +163,50 @@ class _PartitionStep:
         common += [*batch, ("scored_at", self.scored.scored_at.encode())]
         place = f"{self.manifest.topic}/{self.part.partition}/"
         out, dead = self.settings.output_topic, self.settings.dead_letter_topic
-        folder, partition = self.manifest.folder, self.part.partition
+        first_row = ("row", b"0")
         for number in range(self.part.chunks):
-            scores = chunks.read_predictions(self.storage, folder, partition, number)
-            names = ("offset", "row", "key", "head", "tail")
-            staged = chunks.read_payments(self.storage, folder, partition, number, names)
+            staged, scores = self._chunk(number)
+            # A model knows few probabilities, many payments have the same one.
+            chances = {chance: repr(chance).encode() for chance in set(scores["probability"])}
             originals, first = None, 0
-            rows = zip(*staged.values(), *scores.values(), strict=True)
+            rows = zip(*staged.values(), *scores.values(), strict=False)
             for index, (offset, row, key, head, tail, prediction, probability, reason) in enumerate(rows):
-                if not row:
-                    first = index
                 source = ("source", f"{place}{offset}".encode())
                 if reason is None:
-                    headers = [*common, source, ("row", b"%d" % row)]
+                    if row:
+                        headers = [*common, source, ("row", b"%d" % row)]
+                    else:
+                        first = index
+                        headers = [*common, source, first_row]
                     if probability is not None:
-                        headers.append(("fraud_probability", repr(probability).encode()))
+                        headers.append(("fraud_probability", chances[probability]))
                     yield out, key, scored_value(head, tail, prediction), headers
                     continue
+                if not row:
+                    first = index
                 if originals is None:
-                    originals = chunks.read_payments(self.storage, folder, partition, number, ("value", "headers"))
+                    originals = self._read(number, ("value", "headers"))
                 headers = [*chunks.unpack_headers(originals["headers"][first]), ("reason", reason.encode()), source]
                 if row is not None:
                     headers.append(("row", b"%d" % row))
                 yield dead, key, originals["value"][first], headers + batch
+
+    def _chunk(self, number: int) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+        """What was staged, and the predictions of its first rows: of all, unless the batch was cut off here."""
+        folder, part = self.manifest.folder, self.part
+        staged = self._read(number, ("offset", "row", "key", "head", "tail"))
+        scores = chunks.read_predictions(self.storage, folder, part.partition, number)
+        rows = len(scores["reason"])
+        whole = len(staged["offset"])
+        if rows != whole and not (number == part.chunks - 1 and rows < whole and staged["offset"][rows] == part.end):
+            raise StagingError(
+                f"{folder}: chunk {number} of partition {part.partition} has {rows} predictions for {whole} rows; "
+                "clear the run's drain task: it drains these payments again"
+            )
+        return staged, scores
+
+    def _read(self, number: int, names: Sequence[str]) -> dict[str, list[Any]]:
+        return chunks.read_payments(self.storage, self.manifest.folder, self.part.partition, number, names)
 
     def _await_visible(self) -> None:
         """An acknowledged commit may take a moment until its markers are written; one that never shows is hanging."""

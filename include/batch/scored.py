@@ -1,22 +1,31 @@
-"""What predict found, kept beside the predictions: which model scored the batch, when, and the counts by partition."""
+"""What predict found, kept beside the predictions: which model scored the batch, when, and the counts by partition.
+
+One file a shard: `scored.json` for the first, `scored-<shard>.json` for any other.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
+from include.batch.manifest import Manifest, PartitionBatch
 from include.batch.storage import Storage
-from include.errors import StagingError
+from include.errors import StagedFileGoneError, StagingError
 
 
 @dataclass(frozen=True)
 class PartitionScores:
+    """`end` and `chunks` are set where predict had no time for all that was drained: so far it came."""
+
     partition: int
     scored: int = 0
     frauds: int = 0
     dead_letters: int = 0
+    end: int | None = None
+    chunks: int | None = None
 
 
 @dataclass(frozen=True)
@@ -40,12 +49,47 @@ class ScoredBatch:
     def dead_letters(self) -> int:
         return sum(part.dead_letters for part in self.partitions)
 
-    def save(self, storage: Storage, folder: str) -> None:
-        storage.write(f"{folder}/scored.json", msgspec.json.encode(self))
+    def parts_of(self, manifest: Manifest) -> tuple[PartitionBatch, ...]:
+        """What of the drained batch was scored, which is what is published of it."""
+        drained = {part.partition: part for part in manifest.partitions}
+        parts = []
+        for scores in self.partitions:
+            part = drained[scores.partition]
+            if scores.end is not None and scores.chunks is not None:
+                part = replace(part, end=scores.end, chunks=scores.chunks)
+            if part.start < part.end or part.lost:
+                parts.append(part)
+        return tuple(parts)
+
+    def save(self, storage: Storage, folder: str, shard: int = 0) -> None:
+        storage.write(f"{folder}/{_name(shard)}", msgspec.json.encode(self))
 
     @classmethod
-    def load(cls, storage: Storage, folder: str) -> ScoredBatch:
+    def load(cls, storage: Storage, manifest: Manifest) -> ScoredBatch:
+        """Of all shards that were scored. Raises StagedFileGoneError where none was."""
+        found: list[ScoredBatch] = []
+        shards = len(manifest.shards) or 1
+        for shard in range(shards):
+            try:
+                found.append(cls.load_shard(storage, manifest.folder, shard))
+            except StagedFileGoneError:
+                if shard == shards - 1 and not found:
+                    raise
+        return replace(
+            found[0],
+            scored_at=max(shard.scored_at for shard in found),
+            partitions=tuple(part for shard in found for part in shard.partitions),
+            reasons=dict(sum((Counter(shard.reasons) for shard in found), Counter[str]())),
+        )
+
+    @classmethod
+    def load_shard(cls, storage: Storage, folder: str, shard: int) -> ScoredBatch:
+        path = f"{folder}/{_name(shard)}"
         try:
-            return msgspec.json.decode(storage.need(f"{folder}/scored.json"), type=cls)
+            return msgspec.json.decode(storage.need(path), type=cls)
         except msgspec.DecodeError as error:
-            raise StagingError(f"{folder}/scored.json in {storage.url} is damaged") from error
+            raise StagingError(f"{path} in {storage.url} is damaged") from error
+
+
+def _name(shard: int) -> str:
+    return f"scored-{shard}.json" if shard else "scored.json"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from itertools import groupby
+from operator import methodcaller
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka import KafkaError as Reason
@@ -13,12 +15,15 @@ from include.kafka.config import Settings, explained
 
 _AT_ONCE = 10_000
 _STALL_SECONDS = 60.0
+_PARTITION, _ERROR = methodcaller("partition"), methodcaller("error")
+
+Run = tuple[int, list[Message]]
 
 
 def read_ranges(
     consumer: Consumer, client: Settings, topic: str, ranges: Mapping[int, tuple[int, int]]
-) -> Iterator[list[Message]]:
-    """Lists of messages of all partitions, in order within each partition; `ranges` are `[start, end)` by partition.
+) -> Iterator[Run]:
+    """Runs of messages of one partition each, in order within it; `ranges` are `[start, end)` by partition.
 
     Control records and aborted messages take offsets but yield nothing, so neither a count nor a quiet poll is an end:
     a partition is done when a message, the partition's end or the consumer's position reaches `end`.
@@ -34,11 +39,11 @@ def read_ranges(
     while ends:
         with explained(f"reading {topic}", client):
             polled = consumer.consume(max(1, min(left, _AT_ONCE)), timeout=0.2)
-        wanted, done = _sort(polled, ends, client, topic)
-        # Messages past an end do not count: they would leave too few to ask for, and one by one is slow.
-        left -= len(wanted)
-        if wanted:
-            yield wanted
+        runs, done = _sort(polled, ends, client, topic)
+        for partition, messages in runs:
+            # Messages past an end do not count: they would leave too few to ask for, and one by one is slow.
+            left -= len(messages)
+            yield partition, messages
         if polled:
             heard = time.monotonic()
         else:
@@ -55,26 +60,29 @@ def read_ranges(
             )
 
 
-def _sort(
-    polled: list[Message], ends: Mapping[int, int], client: Settings, topic: str
-) -> tuple[list[Message], set[int]]:
+def _sort(polled: list[Message], ends: Mapping[int, int], client: Settings, topic: str) -> tuple[list[Run], set[int]]:
     """The messages before their partition's end, and the partitions that are done."""
-    wanted: list[Message] = []
+    runs: list[Run] = []
     done: set[int] = set()
-    for message in polled:
-        partition, offset = message.partition(), message.offset()
-        end = ends.get(-1 if partition is None else partition)
-        if partition is None or offset is None or end is None:
+    for partition, group in groupby(polled, _PARTITION):
+        end = ends.get(partition)
+        if end is None:
             continue
-        if message.error() is not None:
-            _require_partition_end(message, client, topic)
-        elif offset < end:
-            wanted.append(message)
-            # The next offset is where the consumer stands now.
-            offset += 1
-        if offset >= end:
+        messages = list(group)
+        # The next offset is where the consumer stands now.
+        last = messages[-1]
+        reached = (last.offset() or 0) + (last.error() is None)
+        if any(map(_ERROR, messages)):
+            for message in messages:
+                _require_partition_end(message, client, topic)
+            messages = [message for message in messages if message.error() is None]
+        if reached >= end:
             done.add(partition)
-    return wanted, done
+            if reached > end:
+                messages = [message for message in messages if (message.offset() or 0) < end]
+        if messages:
+            runs.append((partition, messages))
+    return runs, done
 
 
 def _require_partition_end(message: Message, client: Settings, topic: str) -> None:

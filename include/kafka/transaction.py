@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka import KafkaError as Reason
@@ -68,8 +69,14 @@ class Transaction:
             self._producer.begin_transaction()
         try:
             # Step 2. No delivery callbacks: the commit fails if any message did.
+            produce = self._producer.produce
             for topic, key, value, headers in messages:
-                self._produce(topic, key, value, headers)
+                try:
+                    produce(topic, value, key, headers=headers)
+                except BufferError:
+                    self._produce(topic, key, value, headers)
+                except KafkaException as error:
+                    raise KafkaError(f"{self._name}: {self._why(error)}") from error
             reached("published")
             # Step 3. The offset rides in the same transaction, with the name of the batch that moves it.
             offset = TopicPartition(self._source.topic, self._source.partition, end, metadata=note.encode())
@@ -88,14 +95,12 @@ class Transaction:
         reached("committed")
 
     def _produce(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
+        """Once librdkafka has room for it."""
         while True:
-            try:
+            self._producer.poll(0.5)
+            with suppress(BufferError):
                 self._producer.produce(topic, value, key, headers=headers)
                 return
-            except BufferError:
-                self._producer.poll(0.5)
-            except KafkaException as error:
-                raise KafkaError(f"{self._name}: {self._why(error)}") from error
 
     def _retried(self, doing: str, call: Callable[[], None]) -> None:
         until = time.monotonic() + _COMMIT_SECONDS

@@ -8,7 +8,10 @@ payment has none), and `fraud_confirmed` null at the end.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
 
 import msgspec
 
@@ -48,11 +51,30 @@ class _Layout:
     """How the values of a row join into a record, for one order of columns; `learnt` once a payment came in it."""
 
     names: tuple[str, ...]
-    before: tuple[bytes, ...]
-    head: tuple[int, ...]
-    tail: tuple[int, ...]
-    last_of_head: bytes
+    head: _Half
+    tail: _Half
     learnt: bool = False
+
+
+class _Half:
+    """Some of a row's values in turns with fixed text, of which there is one more."""
+
+    __slots__ = ("_pick", "_places", "_text")
+
+    def __init__(self, places: list[int], text: list[bytes]) -> None:
+        self._text: list[Any] = [b""] * (2 * len(places) + 1)
+        self._text[::2] = text
+        # Of one place an itemgetter gives the value itself and no tuple of it.
+        self._pick: Callable[[list[msgspec.Raw]], Any] | None = itemgetter(*places) if len(places) > 1 else None
+        self._places = places
+
+    def join(self, values: list[msgspec.Raw]) -> bytes:
+        if not self._places:
+            constant: bytes = self._text[0]
+            return constant
+        parts = self._text.copy()
+        parts[1::2] = self._pick(values) if self._pick else [values[place] for place in self._places]
+        return b"".join(parts)
 
 
 _LAYOUTS_KEPT = 1_000
@@ -113,23 +135,28 @@ class Decoder:
             self._learn(layout, results)
         return results
 
+    def halves(self, value: bytes | None) -> tuple[bytes, bytes] | None:
+        """A record's head and tail, of the kind of message that nearly all are: one payment, in an order of columns
+        that is known. None of any other message, good or bad: that is for `decode`."""
+        try:
+            split = self._split.decode(value)  # type: ignore[arg-type]
+            layout = self._layouts[bytes(split.columns)]
+            (values,) = split.data
+            if not value.isascii():  # type: ignore[union-attr]
+                value.decode()  # type: ignore[union-attr]
+        except (msgspec.DecodeError, RecursionError, KeyError, ValueError, TypeError):
+            return None
+        if isinstance(layout, Refusal) or not layout.learnt or len(values) != len(layout.names):
+            return None
+        if value.count(b"[") + value.count(b"{") > _DEEPEST:  # type: ignore[union-attr]
+            return None
+        return layout.head.join(values), layout.tail.join(values)
+
     def _record(self, layout: _Layout, row: int, values: list[msgspec.Raw]) -> Record | RefusedRow:
         if len(values) != len(layout.names):
             sentence = f"the row has {len(values)} values for {len(layout.names)} columns"
             return RefusedRow(row, Refusal("row_length", sentence))
-        before = layout.before
-        parts: list[bytes | msgspec.Raw] = []
-        for place in layout.head:
-            parts += (before[place], values[place])
-        parts.append(layout.last_of_head)
-        head = b"".join(parts)
-        if not layout.tail:
-            return Record(row, head, _END)
-        parts = []
-        for place in layout.tail:
-            parts += (before[place], values[place])
-        parts.append(_END)
-        return Record(row, head, b"".join(parts))
+        return Record(row, layout.head.join(values), layout.tail.join(values))
 
     def _decode_loosely(self, value: bytes) -> list[Record | RefusedRow]:
         """Says what is wrong with a message that is not clean, and saves the rows that are."""
@@ -183,16 +210,13 @@ class Decoder:
             return Refusal("not_split", "`columns` is not a list of names")
         if len(set(names)) != len(names):
             return Refusal("duplicate_column", "`columns` names a column twice")
-        kept = [place for place, name in enumerate(names) if name not in (PREDICTION, CONFIRMED)]
         at = names.index(PREDICTION) if PREDICTION in names else len(names)
-        order = [place for place in kept if place < at]
-        before = [b""] * len(names)
-        for number, place in enumerate(kept):
-            comma = b"," if number or (at < place) else b"{"
-            before[place] = comma + msgspec.json.encode(names[place]) + b":"
-        prediction = (b"," if order else b"{") + msgspec.json.encode(PREDICTION) + b":"
-        tail = tuple(place for place in kept if place > at)
-        return _Layout(names, tuple(before), tuple(order), tail, prediction)
+        kept = [place for place, name in enumerate(names) if name not in (PREDICTION, CONFIRMED)]
+        head, tail = [place for place in kept if place < at], [place for place in kept if place > at]
+        labels = [b"," + msgspec.json.encode(names[place]) + b":" for place in [*head, *tail]]
+        before_head = [*labels[: len(head)], b"," + msgspec.json.encode(PREDICTION) + b":"]
+        before_head[0] = b"{" + before_head[0][1:]
+        return _Layout(names, _Half(head, before_head), _Half(tail, [*labels[len(head) :], _END]))
 
 
 def _too_many(columns: msgspec.Raw, rows: list[list[msgspec.Raw]] | list[msgspec.Raw]) -> Refusal | None:

@@ -17,4 +17,4 @@ def unscored_object(head: bytes, tail: bytes) -> bytes:
 
 def scored_value(head: bytes, tail: bytes, prediction: int) -> bytes:
     """topic_2's value: JSON in pandas' "records" form, a list of one object."""
-    return b"[" + head + _LABELS[prediction] + tail + b"]"
+    return b"[%b%b%b]" % (head, _LABELS[prediction], tail)

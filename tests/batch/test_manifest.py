@@ -42,7 +42,7 @@ def test_damaged_manifest_is_named(folder: Storage, damage: bytes):
     with pytest.raises(StagingError, match=r"manifest\.json .* is damaged"):
         Manifest.load(folder, MANIFEST.batch_id)
     with pytest.raises(StagingError, match=r"scored\.json .* is damaged"):
-        ScoredBatch.load(folder, MANIFEST.folder)
+        ScoredBatch.load(folder, MANIFEST)
 
 
 def test_scored_batch_is_kept_beside_it(folder: Storage):
@@ -50,7 +50,7 @@ def test_scored_batch_is_kept_beside_it(folder: Storage):
         MODEL, "2026-01-01T00:00:00.000+00:00", (PartitionScores(0, 5, 2, 1), PartitionScores(1, 3)), {"x": 1}
     )
     scored.save(folder, MANIFEST.folder)
-    assert ScoredBatch.load(folder, MANIFEST.folder) == scored
+    assert ScoredBatch.load(folder, MANIFEST) == scored
     assert (scored.scored, scored.frauds, scored.dead_letters) == (8, 2, 1)
 
 

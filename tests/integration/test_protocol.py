@@ -434,7 +434,7 @@ def test_a_batch_whose_publishing_began_is_not_scored_again(scoring: Make):
         dict(m.headers() or [])["model_run_id"] for m in kafka_log.read_all(servers(here), here.settings.output_topic)
     }
     assert runs == {MODEL["run_id"].encode()}
-    assert ScoredBatch.load(here.storage, manifest.folder).model["run_id"] == MODEL["run_id"]
+    assert ScoredBatch.load(here.storage, manifest).model["run_id"] == MODEL["run_id"]
 
 
 def test_many_partitions_are_fenced_at_the_same_time(scoring: Make):

@@ -1,0 +1,131 @@
+"""Fixes what a batch is: the offset range of each partition, from where the group stands. Commits and reads nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from confluent_kafka import Consumer
+
+from include.batch.manifest import Manifest, PartitionBatch, new_batch_id
+from include.batch.outbox import Outbox
+from include.batch.progress import Progress
+from include.batch.storage import Storage
+from include.errors import HangingTransactionError, TopicChangedError
+from include.kafka import offsets
+from include.kafka.config import Settings as KafkaSettings
+from include.kafka.config import consumer_settings
+from include.kafka.offsets import Committed, Topic
+from include.kafka.transaction import fence
+from include.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def plan(
+    kafka: KafkaSettings, settings: Settings, storage: Storage, *, run_id: str, run_url: str, shards: int
+) -> Manifest:
+    """The offset ranges of the batch that waits now, shared out to at most so many shards. Nothing is read yet."""
+    now = datetime.now(UTC)
+    admin = offsets.admin_client(kafka)
+    offsets.require_unused_group(admin, kafka, settings.group)
+    topic = offsets.describe_topic(admin, kafka, settings.input_topic)
+    consumer = Consumer(consumer_settings(kafka, settings.group))
+    try:
+        committed = _settled_offsets(consumer, kafka, settings.group, topic)
+        # Before a newer batch overwrites it: the note beside an offset may be the only trace of an earlier one.
+        Outbox(storage, settings.group, topic.name).note_commits(committed)
+        parts, lag = _fix_ranges(consumer, kafka, settings, topic, committed, Progress(storage, settings.group))
+    finally:
+        consumer.close()
+    manifest = Manifest(
+        batch_id=new_batch_id(now),
+        run_id=run_id,
+        run_url=run_url,
+        group=settings.group,
+        topic=topic.name,
+        topic_id=topic.topic_id,
+        drained_at=now.isoformat(timespec="seconds"),
+        partitions=tuple(parts),
+        shards=_share_out(parts, shards),
+        lag=lag,
+    )
+    if parts:
+        manifest.save(storage)
+    return manifest
+
+
+def _share_out(parts: Sequence[PartitionBatch], shards: int) -> tuple[tuple[int, ...], ...]:
+    """Partition numbers by shard, the largest first, each to the shard with the least so far."""
+    work: list[tuple[int, list[int]]] = [(0, []) for _ in range(min(shards, len(parts)))]
+    for part in sorted(parts, key=lambda part: part.start - part.end):
+        place = min(range(len(work)), key=lambda place: work[place][0])
+        work[place] = (work[place][0] + part.end - part.start, [*work[place][1], part.partition])
+    return tuple(tuple(sorted(numbers)) for _, numbers in work)
+
+
+def _settled_offsets(consumer: Consumer, kafka: KafkaSettings, group: str, topic: Topic) -> dict[int, Committed]:
+    try:
+        return offsets.committed_offsets(consumer, kafka, topic.name, topic.partitions)
+    except HangingTransactionError:
+        # Most likely an attempt of ours that died between adding its offset and its commit: taking over its id ends it.
+        log.warning("a kafka transaction is open on the offsets of group %s: taking over its producers", group)
+        fence(kafka, group, topic.name, topic.partitions)
+        return offsets.committed_offsets(consumer, kafka, topic.name, topic.partitions)
+
+
+def _fix_ranges(
+    consumer: Consumer,
+    kafka: KafkaSettings,
+    settings: Settings,
+    topic: Topic,
+    committed: dict[int, Committed],
+    progress: Progress,
+) -> tuple[list[PartitionBatch], int]:
+    """The partitions with something to commit, and how many offsets are left for later runs."""
+    parts, lag = [], 0
+    for partition in topic.partitions:
+        low, stable = offsets.watermarks(consumer, kafka, topic.name, partition)
+        now = committed[partition]
+        _require_same_topic(settings.group, topic, partition, now, stable, progress)
+        start = low if now.offset is None else max(now.offset, low)
+        lost = start - now.offset if now.offset is not None else 0
+        if lost:
+            log.error(
+                "%s/%s: %s offsets from %s to %s expired before they were read: the topic's retention is shorter than "
+                "this DAG's outage",
+                *(topic.name, partition, lost, now.offset, start),
+            )
+        end = min(stable, start + settings.max_payments)
+        lag += stable - end
+        if start < end or lost:
+            parts.append(PartitionBatch(partition, start, end, now.offset, lost=lost))
+    return parts, lag
+
+
+def _require_same_topic(
+    group: str, topic: Topic, partition: int, now: Committed, stable: int, progress: Progress
+) -> None:
+    place = f"{topic.name}/{partition}"
+    mend = (
+        f"Decide where group {group} goes on, and set it with `kafka-consumer-groups.sh --reset-offsets --execute "
+        f"--group {group} --topic {place.replace('/', ':')} --to-earliest` (or --to-offset N)"
+    )
+    if now.offset is None:
+        reached = progress.reached(topic, partition)
+        if reached is not None:
+            raise TopicChangedError(
+                f"{place}: the group's committed offset is gone; it had reached {reached}. Starting at the earliest "
+                f"payment could score everything again. {mend}"
+            )
+    elif now.note is not None and now.note.topic_id != topic.topic_id:
+        raise TopicChangedError(
+            f"{place}: the topic was deleted and made again (id {now.note.topic_id}, now {topic.topic_id}) after "
+            f"offset {now.offset} was committed. {mend}"
+        )
+    elif now.offset > stable and now.offset > 0:
+        raise TopicChangedError(
+            f"{place}: the committed offset {now.offset} is past the topic's end {stable}: the topic was truncated or "
+            f"made again, or the offset was set by hand. {mend}"
+        )
