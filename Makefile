@@ -6,8 +6,10 @@ UV := $(BIN)/uv
 UV_VERSION := 0.13.9
 INSTALLED := $(VENV)/.installed
 FREE_GB := 4
+ROUNDS := 5
+MINUTES := 30
 
-.PHONY: help install up down status demo demo-once test check format lock
+.PHONY: help install up down status demo demo-once test test-all soak check format lock
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +25,15 @@ demo-once: install ## the same, ends after the first scored batch with a summary
 
 test: install check ## everything CI runs, with a stack of its own
 	@$(BIN)/python -m pytest
+
+test-all: test ## the same, and every fault, five times (hours); ROUNDS=1 for once
+	@round=1; while [ $$round -le $(ROUNDS) ]; do \
+	  echo "faults, round $$round of $(ROUNDS)"; \
+	  $(BIN)/python -m pytest -m fault -x tests/faults || { echo "make: a fault case failed in round $$round" >&2; exit 1; }; \
+	  round=`expr $$round + 1`; done
+
+soak: install ## payments at a steady rate while faults strike: MINUTES=30, and SEED=… to repeat one
+	@$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 check: install ## lint, format and types
 	@$(BIN)/ruff check .

@@ -11,8 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOREIGN = ("AIRFLOW", "AWS_", "EMAIL_RECIPIENT", "FRAUD_", "KAFKA_", "MLFLOW_")
+OURS = ("FRAUD_TEST_STACK", "FRAUD_FAULT_STACK")
 
-for name in [name for name in os.environ if name.startswith(FOREIGN) and name != "FRAUD_TEST_STACK"]:
+for name in [name for name in os.environ if name.startswith(FOREIGN) and name not in OURS]:
     del os.environ[name]
 os.environ |= {
     # Before the first import of Airflow, which would write a configuration into the developer's home.

@@ -1,4 +1,4 @@
-"""Stops a publish task that the scheduler started at a point of its protocol, so that a test can kill it there."""
+"""Stops a task that the scheduler started at a point of its work, so that a test can kill it there."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ def install_breakpoints(stack: Stack) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text)
     if stack.is_up():
-        stack.stop("scheduler")
-        stack.start("scheduler")
+        for part in ("scheduler", "dag-processor"):
+            stack.stop(part)
+            stack.start(part)
 
 
 class Breakpoint:
@@ -33,7 +34,7 @@ class Breakpoint:
         self._pid = airflow_home / "breakpoint.pid"
 
     def set(self, point: str, times: int = 1) -> None:
-        """The next publish that passes `point` for that many times stops there."""
+        """The next task that passes `point` for that many times stops there."""
         self._pid.unlink(missing_ok=True)
         part = self._wanted.with_suffix(".part")
         part.write_text(f"{point} {times}")
@@ -42,10 +43,16 @@ class Breakpoint:
     def wait(self, seconds: float = 180) -> int:
         """The id of the process that stands still there."""
         deadline = time.monotonic() + seconds
-        while not self._pid.exists() or self._state() != psutil.STATUS_STOPPED:
+        while (pid := self.standing()) is None:
             if time.monotonic() > deadline:
-                raise AssertionError(f"no publish task reached the breakpoint within {seconds:.0f} s")
+                raise AssertionError(f"no task reached the breakpoint within {seconds:.0f} s")
             time.sleep(0.05)
+        return pid
+
+    def standing(self) -> int | None:
+        """The same, if there is one by now."""
+        if not self._pid.exists() or self._state() != psutil.STATUS_STOPPED:
+            return None
         return int(self._pid.read_text())
 
     def kill(self) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 
 from dev.stack.part import BIN, ROOT
@@ -35,6 +36,19 @@ def airflow(environment: Mapping[str, str], *words: str) -> str:
         check=True,
     )
     return done.stdout + done.stderr
+
+
+def second_airflow(environment: Mapping[str, str], home: Path) -> dict[str, str]:
+    """The environment of another Airflow with a database, staging area and models of its own; the rest is shared."""
+    own = {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": f"sqlite+aiosqlite:///{home}/airflow.db",
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
+        "FRAUD_STAGING_URL": str(home / "staging"),
+    }
+    airflow({**environment, **own}, "db", "migrate")
+    return {**environment, **own}
 
 
 class AirflowInTurn:

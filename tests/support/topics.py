@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,18 +70,20 @@ class Reader:
         consumer.close()
 
     def arrived(self) -> list[Arrived]:
+        return list(self.each())
+
+    def each(self) -> Iterator[Arrived]:
         consumer = Consumer(self._settings)
         consumer.assign([TopicPartition(self._topic, number, start) for number, start in self._starts.items()])
-        waiting, found = set(self._starts), []
+        waiting = set(self._starts)
         try:
             while waiting:
                 message = consumer.poll(30)
                 assert message is not None, f"{self._topic} does not answer"
                 if (error := message.error()) is None:
-                    found.append(Arrived.of(message))
+                    yield Arrived.of(message)
                 else:
                     assert error.code() == KafkaError._PARTITION_EOF, error
                     waiting.discard(message.partition())
         finally:
             consumer.close()
-        return found

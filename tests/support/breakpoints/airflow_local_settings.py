@@ -1,17 +1,22 @@
-"""Airflow's own hook for site settings: gives the system tests' scheduler breakpoints, and tasks that start fast.
+"""Airflow's own hook for site settings: gives the tests' scheduler breakpoints, and tasks that start fast.
 
-`$AIRFLOW_HOME/breakpoint` names a point of publish and which time it is passed ("offsets sent 2"). The process that
+`$AIRFLOW_HOME/breakpoint` names a point of a step and which time it is passed ("offsets sent 2"). The process that
 gets there takes the file away, so that no other one stops, writes its id to `breakpoint.pid` and stops itself.
+
+`$AIRFLOW_HOME/by-hand` takes the DAG off its schedule: then it runs when a test triggers it, and at no other time.
+With `$AIRFLOW_HOME/watchful`, a worker that is gone or frozen is noticed in seconds: no test need wait for a minute.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import signal
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 HOME = Path(os.environ["AIRFLOW_HOME"])
 passed: Counter[str] = Counter()
@@ -29,6 +34,40 @@ def reached(point: str) -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
+def dag_policy(dag: Any) -> None:
+    if (HOME / "by-hand").exists():
+        from airflow.sdk.definitions.timetables.simple import NullTimetable
+
+        dag.timetable = NullTimetable()
+
+
+# Passed on entry. The steps import these when they run, so what stands here before the fork is what they get.
+POINTS = {
+    "drain": "include.batch.drain:drain",
+    "drained": "include.batch.manifest:Manifest.save",
+    "resolve": "include.models.resolve:resolve",
+    "predict": "include.batch.predict:predict",
+    "predicted": "include.batch.scored:ScoredBatch.save",
+    "publish": "include.batch.publish:publish",
+    "mail": "include.batch.outbox:Outbox.owed",
+    "mail accepted": "include.batch.outbox:Outbox.reported",
+}
+
+
+def _stop_at(point: str, place: str) -> None:
+    module, _, path = place.partition(":")
+    *owners, name = path.split(".")
+    owner = functools.reduce(getattr, owners, importlib.import_module(module))
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def passing(*words: Any, **named: Any) -> Any:
+        reached(point)
+        return original(*words, **named)
+
+    setattr(owner, name, passing)
+
+
 if "scheduler" in sys.argv:
     # Every task is a fork of the scheduler and inherits these: they would take most of its time.
     import boto3  # noqa: F401
@@ -43,3 +82,8 @@ if "scheduler" in sys.argv:
     import include.models.score
 
     include.batch.publish.publish = functools.partial(include.batch.publish.publish, reached=reached)
+    for _point, _place in POINTS.items():
+        _stop_at(_point, _place)
+    if (HOME / "watchful").exists():
+        os.environ["AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT"] = "15"
+        os.environ["AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL"] = "2"

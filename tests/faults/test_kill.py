@@ -1,0 +1,101 @@
+"""SIGKILL from outside to the process of a task that the scheduler started, wherever it stands.
+
+`publish` works through its partitions one after the other, so a point "times 2" is passed with one of them committed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import psutil
+import pytest
+
+from tests.support.scene import Scene
+
+# Task, point of it, which time it is passed.
+POINTS = [
+    pytest.param("drain", "drain", 1, id="drain, at its start"),
+    pytest.param("drain", "drained", 1, id="drain, with its payments staged"),
+    pytest.param("resolve_model", "resolve", 1, id="resolve_model"),
+    pytest.param("predict", "predict", 1, id="predict, at its start"),
+    pytest.param("predict", "predicted", 1, id="predict, with its predictions staged"),
+    pytest.param("publish", "before fence", 1, id="publish, before it shuts out others"),
+    pytest.param(
+        "publish", "before transaction", 1, id="publish, before its kafka transaction", marks=pytest.mark.quick
+    ),
+    pytest.param("publish", "published", 2, id="publish, inside it before the offsets were sent"),
+    pytest.param("publish", "offsets sent", 2, id="publish, inside it after the offsets were sent"),
+    pytest.param("publish", "committed", 2, id="publish, between two partitions"),
+    pytest.param("publish", "committed", 3, id="publish, between the last commit and its end", marks=pytest.mark.quick),
+]
+
+
+@pytest.mark.parametrize(("task", "point", "times"), POINTS)
+def test_airflow_s_own_second_try_ends_what_was_killed(scene: Scene, task: str, point: str, times: int) -> None:
+    scene.send()
+    run_id, process = scene.stop_at(point, times)
+    os.kill(process, signal.SIGKILL)
+    tasks = scene.finish(run_id)
+    assert (tasks[task]["state"], tasks[task]["try_number"]) == ("success", 2)
+    scene.check()
+
+
+@pytest.mark.parametrize(("task", "point", "times"), POINTS)
+def test_next_run_ends_what_no_try_ended(scene: Scene, task: str, point: str, times: int) -> None:
+    scene.send()
+    run_id, process = scene.stop_at(point, times)
+    os.kill(process, signal.SIGKILL)
+    scene.give_up(run_id, task)
+    scene.finish(run_id, "failed")
+    scene.send(frauds=1, genuine=1, rough=False)
+    scene.check()
+
+
+@pytest.mark.parametrize(
+    ("point", "resent"), [pytest.param("mail", False, id="before the mail"), ("mail accepted", True)]
+)
+def test_next_run_mails_what_a_killed_email_did_not(scene: Scene, point: str, resent: bool) -> None:
+    """Killed between a server's yes and the note of it, the mail comes again: with the same Message-ID."""
+    scene.send()
+    run_id, process = scene.stop_at(point)
+    os.kill(process, signal.SIGKILL)
+    tasks = scene.finish(run_id, "failed")
+    assert (tasks["email"]["state"], tasks["email"]["try_number"], tasks["publish"]["state"]) == (
+        "failed",
+        1,
+        "success",
+    )
+    assert len(scene.mailed()) == resent
+    scene.check(resent=resent)
+    if resent:
+        first, second = scene.mailed()
+        assert first == second
+
+
+def test_each_try_is_killed(scene: Scene) -> None:
+    scene.send()
+    run_id, process = scene.stop_at("offsets sent", 2)
+    for _ in range(2):
+        os.kill(process, signal.SIGKILL)
+        scene.breakpoint.set("offsets sent", 1)
+        process = scene.breakpoint.wait()
+    os.kill(process, signal.SIGKILL)
+    tasks = scene.finish(run_id, "failed")
+    assert (tasks["publish"]["state"], tasks["publish"]["try_number"]) == ("failed", 3)
+    scene.check()
+
+
+@pytest.mark.parametrize(
+    ("point", "task"), [("drained", "drain"), ("offsets sent", "publish"), ("committed", "publish")]
+)
+def test_task_and_the_worker_that_watches_over_it_are_killed(scene: Scene, point: str, task: str) -> None:
+    """As when a machine goes: nobody reports it, and Airflow finds out by the heartbeats that do not come."""
+    scene.send()
+    run_id, process = scene.stop_at(point)
+    for one in (psutil.Process(process).parent(), psutil.Process(process)):
+        assert one is not None
+        one.kill()
+    tasks = scene.finish(run_id)
+    assert (tasks[task]["state"], tasks[task]["try_number"]) == ("success", 2)
+    scene.check()

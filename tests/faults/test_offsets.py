@@ -1,0 +1,133 @@
+"""What operators and strangers do to the group's offsets, between runs and during one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from confluent_kafka import Consumer
+
+from tests.support.scene import Scene, Window, is_in, place_of
+
+MOVED = 7
+
+
+def test_offsets_moved_forward_between_runs_leave_out_what_they_passed(scene: Scene) -> None:
+    scene.send()
+    scene.group.set({number: start + MOVED for number, (start, _) in scene.window.items()})
+    scene.check({number: (start + MOVED, end) for number, (start, end) in scene.window.items()})
+    _none_of(scene, {number: (start, start + MOVED) for number, start in scene.start.items()})
+
+
+def test_offsets_moved_back_between_runs_score_those_payments_once_more(scene: Scene) -> None:
+    """As it was asked for: those, and no other."""
+    scene.send()
+    scene.check()
+    window = scene.window
+    back = {number: end - MOVED for number, (_, end) in window.items()}
+    scene.group.set(back)
+    scene.run()
+    before = {number: (start, back[number]) for number, (start, _) in window.items()}
+    scene.check_topics(before)
+    verdict = scene.verify({number: (back[number], end) for number, (_, end) in window.items()})
+    assert verdict.count("double") == verdict.count("due") > 0
+    assert verdict.count("missing") == verdict.count("altered") == verdict.count("nowhere") == 0
+    mailed = scene.mailed()
+    assert len({one.message_id for one in mailed}) == len(mailed)
+
+
+@pytest.mark.parametrize("moved", [pytest.param(-MOVED, id="back"), pytest.param(MOVED, id="forward")])
+@pytest.mark.parametrize("point", ["predict", "before fence"])
+def test_offsets_moved_during_a_run_stop_it_where_they_were_moved(scene: Scene, point: str, moved: int) -> None:
+    """The other partitions are published; the next run begins where the operator has put the group."""
+    scene.send(frauds=1)
+    scene.check()
+    first = scene.window
+    scene = Scene(scene.stack, scene.pipeline)
+    scene.send()
+    run_id, _ = scene.stop_at(point)
+    start = scene.start[0]
+    scene.group.set({0: start + moved})
+    scene.breakpoint.go_on()
+    tasks = scene.finish(run_id, "failed")
+    assert (tasks["publish"]["state"], tasks["publish"]["try_number"]) == ("failed", 1)
+    assert f"group fraud_scoring stands at {start + moved} on topic_1/0" in scene.error(run_id, "publish")
+    assert {number: scene.group.committed()[number] for number in (0, 1, 2)} == {
+        0: start + moved, 1: scene.window[1][1], 2: scene.window[2][1],
+    }  # fmt: skip
+
+    scene.work_off()
+    window = scene.window
+    scene.check_topics(window | {0: (max(start, start + moved), window[0][1])})
+    if moved > 0:
+        _none_of(scene, {0: (start, start + moved)})
+    else:
+        again = scene.verify({0: (start + moved, start)})
+        assert again.count("double") == again.count("due") > 0
+        scene.check_topics({0: (first[0][0], start + moved)})
+
+
+def test_offsets_that_expired_are_no_first_start(scene: Scene) -> None:
+    scene.send()
+    stood = scene.group.committed()
+    scene.group.forget()
+    run_id = scene.trigger()
+    tasks = scene.finish(run_id, "failed")
+    assert (tasks["drain"]["state"], tasks["drain"]["try_number"]) == ("failed", 1)
+    assert "the group's committed offset is gone; it had reached" in scene.error(run_id, "drain")
+    assert scene.arrived() == 0
+    scene.group.set(stood)
+    scene.check()
+
+
+def test_offsets_that_expire_during_a_run_stop_it(scene: Scene) -> None:
+    scene.send()
+    run_id, _ = scene.stop_at("predict")
+    stood = scene.group.committed()
+    scene.group.forget()
+    scene.breakpoint.go_on()
+    scene.finish(run_id, "failed")
+    assert "group fraud_scoring stands at None" in scene.error(run_id, "publish")
+    assert scene.arrived() == 0
+    scene.group.set(stood)
+    scene.check()
+
+
+def test_a_foreign_consumer_is_named_and_when_it_leaves_a_retry_goes_on(scene: Scene) -> None:
+    scene.send()
+    with _stranger(scene):
+        run_id = scene.trigger()
+        scene.await_task(run_id, "drain", ("up_for_retry",))
+    scene.finish(run_id)
+    assert "is STABLE: it is in use by a-stranger on /127.0.0.1. Stop that" in scene.error(run_id, "drain", 1)
+    scene.check()
+
+
+def test_a_foreign_consumer_that_joins_during_a_run_changes_nothing(scene: Scene) -> None:
+    scene.send()
+    run_id, _ = scene.stop_at("predict")
+    with _stranger(scene):
+        scene.breakpoint.go_on()
+        scene.finish(run_id)
+    scene.check()
+
+
+@contextmanager
+def _stranger(scene: Scene) -> Iterator[None]:
+    settings = {"group.id": scene.group.name, "client.id": "a-stranger", "enable.auto.commit": False}
+    stranger = Consumer({"bootstrap.servers": scene.stack.bootstrap_servers} | settings)
+    stranger.subscribe([scene.group.topic])
+    until = time.monotonic() + 60
+    while not stranger.assignment():
+        assert time.monotonic() < until
+        stranger.poll(0.1)
+    try:
+        yield
+    finally:
+        stranger.close()
+
+
+def _none_of(scene: Scene, window: Window) -> None:
+    assert not [one for one in scene.scored() if is_in(window, place_of(one))]

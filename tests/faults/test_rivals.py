@@ -1,0 +1,101 @@
+"""Two at once: an attempt that wakes up after its retry, and a second Airflow with the same group on the same Kafka."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import psutil
+import pytest
+
+from tests.support.commands import AirflowInTurn, second_airflow
+from tests.support.fault_stack import FaultStack
+from tests.support.pipeline import DAG, wait_until
+from tests.support.scene import Scene
+
+FENCED = "timed out or fenced by a newer attempt"
+
+
+@pytest.mark.parametrize(("point", "times"), [("before transaction", 2), ("published", 1), ("offsets sent", 2)])
+def test_a_publish_that_wakes_up_after_its_retry_changes_nothing(scene: Scene, point: str, times: int) -> None:
+    """Its worker is frozen with it, as when a machine is: else Airflow would not start another try."""
+    scene.send()
+    run_id, pid = scene.stop_at(point, times)
+    process = psutil.Process(pid)
+    worker = process.parent()
+    assert worker is not None
+    worker.suspend()
+    try:
+        tasks = scene.finish(run_id)
+        assert (tasks["publish"]["state"], tasks["publish"]["try_number"]) == ("success", 2)
+        arrived = scene.arrived()
+        process.resume()
+        wait_until(lambda: _is_at_rest(process), "it goes on and on")
+    finally:
+        worker.resume()
+    wait_until(lambda: FENCED in scene.error(run_id, "publish", 1), "it does not say why it lost")
+    assert scene.arrived() == arrived
+    scene.check()
+
+
+def _is_at_rest(process: psutil.Process) -> bool:
+    """It has ended, or waits for its worker: for a second it used no time."""
+    try:
+        before = process.cpu_times()
+        time.sleep(1)
+        return bool(process.cpu_times() == before)
+    except psutil.NoSuchProcess:
+        return True
+
+
+@pytest.fixture(scope="session")
+def second(stricken: FaultStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowInTurn]:
+    with AirflowInTurn(second_airflow(stricken.env, tmp_path_factory.mktemp("second"))) as command:
+        yield command
+
+
+@pytest.fixture
+def second_run(second: AirflowInTurn) -> Callable[[], str]:
+    return lambda: second("dags", "test", DAG)
+
+
+@pytest.mark.parametrize(("point", "times"), [("before transaction", 1), ("offsets sent", 2), ("published", 3)])
+def test_of_two_runs_that_publish_the_same_the_older_one_loses_and_says_why(
+    scene: Scene, second_run: Callable[[], str], point: str, times: int
+) -> None:
+    scene.send()
+    run_id, process = scene.stop_at(point, times)
+    second_run()
+    os.kill(process, signal.SIGCONT)
+    scene.finish(run_id)
+    assert FENCED in scene.error(run_id, "publish", 1)
+    outcomes = scene.pipeline.counts(run_id, "publish")["partitions"].values()
+    assert set(outcomes) <= {"published by another batch", "already published"}
+    assert list(outcomes).count("published by another batch") == 4 - times
+    scene.check()
+
+
+def test_a_run_whose_payments_another_one_published_leaves_them(scene: Scene, second_run: Callable[[], str]) -> None:
+    scene.send()
+    run_id, process = scene.stop_at("predict")
+    second_run()
+    os.kill(process, signal.SIGCONT)
+    scene.finish(run_id)
+    assert set(scene.pipeline.counts(run_id, "publish")["partitions"].values()) == {"published by another batch"}
+    scene.check()
+
+
+def test_a_run_that_another_one_has_overtaken_fails_and_says_why(scene: Scene, second_run: Callable[[], str]) -> None:
+    scene.send()
+    run_id, process = scene.stop_at("predict")
+    scene.send(rough=False)
+    second_run()
+    os.kill(process, signal.SIGCONT)
+    tasks = scene.finish(run_id, "failed")
+    assert (tasks["publish"]["state"], tasks["publish"]["try_number"]) == ("failed", 1)
+    error = scene.error(run_id, "publish")
+    assert "OffsetsChangedError" in error
+    assert "nothing of it was published here. The next run drains from where the group stands" in error
+    scene.check()

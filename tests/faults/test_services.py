@@ -1,0 +1,91 @@
+"""What a run needs beside the broker stops, or everything is killed at once; and it comes back."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from tests.support.fault_stack import FaultStack
+from tests.support.scene import DEAD_LETTERS, OUTPUT, Scene
+
+
+@pytest.mark.parametrize(
+    ("part", "point", "task", "told"),
+    [
+        ("mlflow", "resolve", "resolve_model", "MLFLOW_TRACKING_URI"),
+        ("s3", "resolve", "resolve_model", "AWS_ENDPOINT_URL_S3"),
+        ("s3", "predict", "predict", "AWS_ENDPOINT_URL_S3"),
+        ("mlflow", "predict", "predict", "MLFLOW_TRACKING_URI"),
+    ],
+)
+def test_models_that_cannot_be_had_are_waited_for(
+    scene: Scene, stricken: FaultStack, part: str, point: str, task: str, told: str
+) -> None:
+    scene.send()
+    run_id, _ = scene.stop_at(point)
+    shutil.rmtree(stricken.model_cache, ignore_errors=True)
+    stricken.stop(part)
+    scene.breakpoint.go_on()
+    scene.await_task(run_id, task, ("up_for_retry", "failed"))
+    stricken.start(part)
+    tasks = scene.finish(run_id)
+    assert (tasks[task]["state"], tasks[task]["try_number"] > 1) == ("success", True)
+    assert "ModelStoreError" in scene.error(run_id, task, 1)
+    scene.check()
+
+
+@pytest.mark.parametrize("ending", ["stop", "kill"])
+def test_mail_server_that_is_away_delays_the_report_only(scene: Scene, stricken: FaultStack, ending: str) -> None:
+    scene.send()
+    run_id, _ = scene.stop_at("mail")
+    getattr(stricken, ending)("mail")
+    scene.breakpoint.go_on()
+    tasks = scene.finish(run_id, "failed")
+    assert (tasks["publish"]["state"], tasks["published"]["state"], tasks["email"]["state"]) == (
+        "success", "success", "failed",
+    )  # fmt: skip
+    assert "takes no mail" in scene.error(run_id, "email")
+    stricken.start("mail")
+    scene.check()
+
+
+@pytest.mark.parametrize("ending", ["stop", "kill"])
+@pytest.mark.parametrize(("point", "times"), [("predict", 1), ("offsets sent", 2)])
+def test_airflow_s_database_is_away_for_a_moment(
+    scene: Scene, stricken: FaultStack, point: str, times: int, ending: str
+) -> None:
+    scene.send()
+    run_id, _ = scene.stop_at(point, times)
+    getattr(stricken, ending)("postgres")
+    scene.breakpoint.go_on()
+    stricken.start("postgres")
+    stricken.recover()
+    scene.finish(run_id, None)
+    stricken.recover()
+    scene.check()
+
+
+@pytest.mark.parametrize(("point", "times"), [("drained", 1), ("offsets sent", 2), ("committed", 3), ("mail", 1)])
+def test_scheduler_is_killed_with_its_tasks_and_started(
+    scene: Scene, stricken: FaultStack, point: str, times: int
+) -> None:
+    scene.send()
+    run_id, _ = scene.stop_at(point, times)
+    stricken.kill("scheduler")
+    stricken.start("scheduler")
+    scene.finish(run_id, "failed" if point == "mail" else "success")
+    scene.check()
+
+
+@pytest.mark.parametrize(("point", "times"), [("predict", 1), ("before transaction", 2), ("mail", 1)])
+def test_everything_is_killed_at_once_and_started_again(
+    scene: Scene, stricken: FaultStack, point: str, times: int
+) -> None:
+    scene.send()
+    run_id, _ = scene.stop_at(point, times)
+    scene.group.await_no_open_transaction(OUTPUT, DEAD_LETTERS)
+    stricken.kill_everything()
+    stricken.recover()
+    scene.finish(run_id, None)
+    scene.check()

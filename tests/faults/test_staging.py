@@ -1,0 +1,113 @@
+"""Staged files and the model's artifact are gone or damaged, and the staging disk is full."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.fault_stack import FaultStack
+from tests.support.scene import Scene
+
+
+def _gone(path: Path) -> None:
+    path.unlink()
+
+
+def _damaged(path: Path) -> None:
+    """The same length, and one bit of its middle turned."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("harm", [_gone, _damaged, _cut])
+@pytest.mark.parametrize(
+    ("point", "task", "name"),
+    [
+        ("predict", "predict", "payments-0-0.parquet"),
+        ("publish", "publish", "payments-0-0.parquet"),
+        ("publish", "publish", "predictions-1-0.parquet"),
+        ("publish", "publish", "scored.json"),
+        ("resolve", "predict", "manifest.json"),
+    ],
+)
+def test_staged_file(
+    scene: Scene, stricken: FaultStack, harm: Callable[[Path], None], point: str, task: str, name: str
+) -> None:
+    """Nothing wrong is published: the run fails unless the file is not needed, and the next one drains anew."""
+    scene.send()
+    run_id, _ = scene.stop_at(point)
+    harm(stricken.newest_batch() / name)
+    scene.breakpoint.go_on()
+    if name != "manifest.json":
+        scene.give_up(run_id, task)
+        assert name.partition(".")[0] in scene.error(run_id, task, 1)
+        scene.finish(run_id, "failed")
+        scene.check()
+    else:
+        # No step needs it any more but the report.
+        scene.finish(run_id, None)
+        scene.check_topics(scene.window)
+        stricken.give_up_reports()
+
+
+@pytest.mark.parametrize("harm", [_gone, _damaged, _cut])
+def test_model_artifact_in_the_cache(scene: Scene, stricken: FaultStack, harm: Callable[[Path], None]) -> None:
+    scene.run(conf={"model": "latest"})
+    scene.send(rough=False)
+    scene.run()
+    artifact = next(stricken.model_cache.glob("*/model.pkl"))
+    harm(artifact)
+    scene.send()
+    scene.check()
+
+
+@pytest.mark.parametrize(
+    ("point", "task"),
+    [
+        pytest.param("drain", "drain", id="drain"),
+        pytest.param("predict", "predict", id="predict"),
+        pytest.param("publish", "publish", id="publish, before its first commit"),
+        pytest.param("committed", "publish", id="publish, after its first commit"),
+    ],
+)
+def test_full_staging_disk(scene: Scene, stricken: FaultStack, point: str, task: str) -> None:
+    if not stricken.staging_is_small:
+        pytest.skip("no small disk can be mounted here: that takes root")
+    scene.send()
+    run_id, _ = scene.stop_at(point)
+    with stricken.full_staging_disk():
+        scene.breakpoint.go_on()
+        scene.await_task(run_id, task, ("up_for_retry", "failed"))
+        assert "(the disk is full)" in scene.error(run_id, task, 1)
+    scene.finish(run_id)
+    scene.check()
+
+
+def test_disk_that_is_full_when_a_mail_was_accepted(scene: Scene, stricken: FaultStack) -> None:
+    """It comes again, with the same Message-ID: nobody could note that it was accepted."""
+    if not stricken.staging_is_small:
+        pytest.skip("no small disk can be mounted here: that takes root")
+    scene.send()
+    run_id, _ = scene.stop_at("mail accepted")
+    with stricken.full_staging_disk():
+        scene.breakpoint.go_on()
+        scene.finish(run_id, "failed")
+        assert "(the disk is full)" in scene.error(run_id, "email")
+    scene.check(resent=True)
+
+
+def test_model_cache_that_is_gone_is_filled_again(scene: Scene, stricken: FaultStack) -> None:
+    scene.send()
+    run_id, _ = scene.stop_at("predict")
+    shutil.rmtree(stricken.model_cache)
+    scene.breakpoint.go_on()
+    scene.finish(run_id)
+    scene.check()

@@ -1,0 +1,62 @@
+"""What happens to the input topic itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.scene import Scene
+
+EXPIRED = 20
+
+
+def test_payments_that_expire_unread_are_counted_and_the_others_scored(scene: Scene) -> None:
+    scene.send()
+    first = {number: start + EXPIRED for number, (start, _) in scene.window.items()}
+    scene.group.expire(first)
+    run_id = scene.run()
+    lost = EXPIRED * len(first)
+    assert scene.pipeline.counts(run_id, "drain")["lost_to_retention"] == lost
+    assert f"{EXPIRED} offsets from {first[0] - EXPIRED} to {first[0]} expired before they were read" in scene.error(
+        run_id, "drain"
+    )
+    scene.check({number: (first[number], end) for number, (_, end) in scene.window.items()})
+
+
+@pytest.mark.parametrize("during", [False, True])
+def test_topic_that_gets_more_partitions(scene: Scene, during: bool) -> None:
+    """What comes to the new ones is scored from its first payment on."""
+    scene.send()
+    run_id = scene.stop_at("predict")[0] if during else scene.run()
+    total = len(scene.window) + 1
+    scene.group.add_partitions(total)
+    scene.send()
+    if during:
+        scene.breakpoint.go_on()
+        scene.finish(run_id)
+    window = scene.window
+    assert len(window) == total
+    assert window[total - 1][1] > 0
+    scene.check(window)
+
+
+@pytest.mark.parametrize("during", [False, True])
+def test_topic_made_again_waits_for_a_decision(scene: Scene, during: bool) -> None:
+    """Nothing of the new topic is scored until somebody says where to begin."""
+    if during:
+        scene.send()
+        run_id, _ = scene.stop_at("predict")
+    scene.group.make_topic_again(3)
+    scene.send()
+    if during:
+        scene.breakpoint.go_on()
+        scene.finish(run_id, "failed")
+        assert "was deleted and made again" in scene.error(run_id, "publish")
+    run_id = scene.run("failed")
+    tasks = scene.tasks(run_id)
+    assert (tasks["drain"]["state"], tasks["drain"]["try_number"]) == ("failed", 1)
+    assert "TopicChangedError" in scene.error(run_id, "drain")
+    assert scene.arrived() == 0
+    # Places of the new topic are those of the old one: only an empty output can be judged.
+    scene.group.empty("topic_2", "topic_1_dead_letters")
+    scene.group.set(dict.fromkeys(scene.group.ends(), 0))
+    scene.check({number: (0, end) for number, end in scene.group.ends().items()})

@@ -1,0 +1,121 @@
+"""Where the soak's faults strike: runs that are at work, and what is seen of a fault's effect and of its end."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psutil
+
+from tests.soak.producer import SteadyProducer
+from tests.support.commands import AirflowInTurn
+from tests.support.fault_stack import FaultStack
+from tests.support.pipeline import DAG, wait_until
+from tests.support.scene import Scene, patiently
+
+
+class NoEffectError(Exception):
+    """The fault struck nothing, or nothing was seen of it: it does not count."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A task that stands still at a point of its work."""
+
+    run_id: str
+    process: psutil.Process
+
+
+class Field:
+    def __init__(self, scene: Scene, producer: SteadyProducer, second: AirflowInTurn, rng: random.Random) -> None:
+        self.scene, self.producer, self.random = scene, producer, rng
+        self.stack: FaultStack = scene.stack
+        self.second = second
+
+    def keep_running(self) -> None:
+        """Between two minutes nothing is at work: then somebody triggers a run."""
+        if not patiently(self.scene.pipeline.active):
+            self.scene.trigger()
+
+    def hold(self, point: str, times: int = 1, seconds: float = 90) -> Held:
+        """Of whatever run comes there next."""
+        breakpoint = self.scene.breakpoint
+        breakpoint.set(point, times)
+        deadline = time.monotonic() + seconds
+        while (pid := breakpoint.standing()) is None:
+            if time.monotonic() > deadline:
+                breakpoint.clear()
+                raise NoEffectError(f"no task came to {point!r} within {seconds:.0f} s")
+            self.keep_running()
+            time.sleep(0.2)
+        (run,) = [run for run in patiently(self.scene.pipeline.active) if run["state"] == "running"]
+        return Held(str(run["dag_run_id"]), psutil.Process(pid))
+
+    def go_on(self) -> None:
+        self.scene.breakpoint.go_on()
+
+    def failed_try(self, run_id: str, task: str, seconds: float = 90) -> str:
+        """The fault's effect on the run: Airflow counts a failed try."""
+
+        def failed() -> bool:
+            now = self.scene.tasks(run_id)[task]
+            return now["state"] in ("up_for_retry", "failed") or now["try_number"] > 1
+
+        try:
+            wait_until(failed, f"no try of {task} failed", seconds)
+        except AssertionError as error:
+            raise NoEffectError(str(error)) from error
+        return f"a try of {task} failed in {run_id}"
+
+    def says(self, run_id: str, task: str, words: str) -> str:
+        if words not in self.scene.error(run_id, task, 1):
+            raise NoEffectError(f"{task} of {run_id} does not say {words!r}")
+        return f"{task} of {run_id} said {words!r}"
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """As an operator does who mends by hand: what is at work goes on, and nothing new begins."""
+        api = self.scene.api
+        api.pause(DAG, True)
+        try:
+            yield
+        finally:
+            api.pause(DAG, False)
+
+    @contextmanager
+    def settled_topics(self) -> Iterator[None]:
+        """No kafka transaction is open anywhere: the moment at which a single broker may be killed."""
+        with self.producer.quiet():
+            self.scene.group.await_no_open_transaction("topic_1", "topic_2", "topic_1_dead_letters")
+            yield
+
+    def standing(self) -> tuple[dict[int, int], set[str]]:
+        """Where the topic ends now, and whose reports are owed."""
+        return self.scene.group.ends(), self._owed()
+
+    def await_recovery(self, standing: tuple[dict[int, int], set[str]], seconds: float = 300) -> None:
+        """What waited when the fault struck is committed, and what was owed is mailed."""
+        ends, _ = standing
+        owed: set[str] | None = None
+        deadline = time.monotonic() + seconds
+        while True:
+            self.stack.recover()
+            committed = self.scene.group.committed()
+            if all(end == 0 or committed.get(number, 0) >= end for number, end in ends.items()):
+                owed = self._owed() if owed is None else owed & self._owed()
+                if not owed:
+                    return
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not recovered after {seconds:.0f} s: {committed} of {ends}, owed {owed}")
+            self.keep_running()
+            time.sleep(0.3)
+
+    def _owed(self) -> set[str]:
+        return {path.name.removesuffix(".committed") for path in self.stack.staging.glob("outbox/*/*/*")}
+
+    def kill(self, process: psutil.Process) -> None:
+        process.kill()
+        wait_until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, "it lives on", 30)

@@ -1,0 +1,137 @@
+"""A stack that faults may damage: its DAG runs by hand, its settings can change, its staging disk can fill up."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dev.stack import Stack, processes
+from tests.support.breakpoint import install_breakpoints
+from tests.support.live_stack import LiveStack
+from tests.support.pipeline import wait_until
+
+STAGING_MB = 256
+
+
+class FaultStack(LiveStack):
+    def __init__(self, stack: Stack) -> None:
+        super().__init__(stack)
+        self.staging = _staging(self.home)
+        self.model_cache = self.home / "airflow" / "fraud" / "models"
+
+    @property
+    def staging_is_small(self) -> bool:
+        """A disk of its own, which a test may fill."""
+        return self.staging.is_mount()
+
+    def change(self, **settings: str) -> None:
+        """The product's settings, from now on: whatever runs tasks is started again."""
+        write_settings(self.home, settings)
+        for part in ("scheduler", "dag-processor"):
+            self.stop(part)
+            self.start(part)
+
+    def recover(self) -> None:
+        """What does not run is started, in the order of its needs."""
+        for part in self.dead_parts():
+            self.start(part)
+
+    def dead_parts(self) -> list[str]:
+        return [row.name for row in self._stack.status() if row.state != "up"]
+
+    def kill_everything(self) -> None:
+        names = [row.name for row in self._stack.status()]
+        processes.kill(self._stack.home, names)
+        wait_until(lambda: not [row for row in self._stack.status() if row.state == "up"], "some part lives on")
+
+    # The staging area, as somebody with a shell there finds it.
+
+    def newest_batch(self) -> Path:
+        return max(self.staging.glob("batches/*/*"), key=lambda folder: folder.name)
+
+    def give_up_reports(self) -> None:
+        """What docs/architecture.md tells an operator to do about one that can never be mailed."""
+        for entry in self.staging.glob("outbox/*/*/*"):
+            entry.unlink()
+
+    @contextmanager
+    def full_staging_disk(self) -> Iterator[None]:
+        ballast = self.staging / "ballast"
+        try:
+            with ballast.open("wb", buffering=0) as file:
+                for size in (1_000_000, 1):
+                    with contextlib.suppress(OSError):
+                        while True:
+                            file.write(b"x" * size)
+            yield
+        finally:
+            ballast.unlink()
+
+
+def _staging(home: Path) -> Path:
+    return home / "staging"
+
+
+def write_settings(home: Path, changed: dict[str, str]) -> None:
+    settings = {"FRAUD_STAGING_URL": str(_staging(home))} | changed
+    (home / "product.env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+
+
+@contextmanager
+def fault_stack(home: Path, by_hand: bool = True) -> Iterator[FaultStack]:
+    """The one in `home`, started unless it runs; only one that was started here is stopped."""
+    own = Stack(home)
+    started = not own.is_up()
+    prepare(home, by_hand=by_hand)
+    mounted = _mount_small_disk(_staging(home))
+    install_breakpoints(own)
+    try:
+        if started:
+            before = os.environ.get("FRAUD_STACK_ENV_FILE")
+            os.environ["FRAUD_STACK_ENV_FILE"] = str(home / "product.env")
+            try:
+                own.up(leave=False)
+            finally:
+                os.environ.pop("FRAUD_STACK_ENV_FILE")
+                if before is not None:
+                    os.environ["FRAUD_STACK_ENV_FILE"] = before
+        live = FaultStack(own)
+        live.recover()
+        yield live
+        live.close()
+    finally:
+        if started:
+            own.down()
+            if mounted:
+                _as_root("umount", "--lazy", str(_staging(home)))
+
+
+def prepare(home: Path, *, by_hand: bool) -> None:
+    airflow = home / "airflow"
+    airflow.mkdir(parents=True, exist_ok=True)
+    home.chmod(0o700)
+    (airflow / "watchful").touch()
+    if by_hand:
+        (airflow / "by-hand").touch()
+    else:
+        (airflow / "by-hand").unlink(missing_ok=True)
+    write_settings(home, {})
+
+
+def _mount_small_disk(folder: Path) -> bool:
+    """That takes root, or a sudo that asks nothing; without it the tests that fill a disk are skipped."""
+    folder.mkdir(parents=True, exist_ok=True)
+    options = f"size={STAGING_MB}m,mode=700,uid={os.getuid()},gid={os.getgid()}"
+    return folder.is_mount() or _as_root("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder))
+
+
+def _as_root(*words: str) -> bool:
+    command = words if os.geteuid() == 0 else ("sudo", "-n", *words)
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,101 @@
+"""The consumer group's offsets and the topics' ends, as an operator's tools see and change them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import NewPartitions
+from confluent_kafka.cimpl import NewTopic
+
+from dev.stack.kafka import admin
+
+
+class Group:
+    def __init__(self, servers: str, name: str = "fraud_scoring", topic: str = "topic_1") -> None:
+        self._servers, self.name, self.topic = servers, name, topic
+        self._admin = admin({"bootstrap.servers": servers})
+
+    def committed(self) -> dict[int, int]:
+        """By partition, those without an offset left out. Waits while a kafka transaction is open on them."""
+        consumer = self._reader()
+        try:
+            places = [TopicPartition(self.topic, number) for number in self._partitions(consumer, self.topic)]
+            answers = consumer.committed(places, timeout=60)
+        finally:
+            consumer.close()
+        return {place.partition: place.offset for place in answers if place.offset >= 0}
+
+    def ends(self, topic: str = "", isolation: str = "read_uncommitted") -> dict[int, int]:
+        """High watermarks; the last stable offsets with `read_committed`."""
+        return {number: high for number, (_, high) in self._watermarks(topic or self.topic, isolation).items()}
+
+    def lows(self) -> dict[int, int]:
+        return {number: low for number, (low, _) in self._watermarks(self.topic, "read_uncommitted").items()}
+
+    def await_no_open_transaction(self, *topics: str, seconds: float = 60) -> None:
+        """A broker that is killed while markers are being written may leave a kafka transaction hanging for good."""
+        deadline = time.monotonic() + seconds
+        for topic in topics:
+            while self.ends(topic) != self.ends(topic, "read_committed"):
+                assert time.monotonic() < deadline, f"a kafka transaction stays open on {topic}"
+                time.sleep(0.1)
+
+    def set(self, offsets: Mapping[int, int]) -> None:
+        """As `kafka-consumer-groups.sh --reset-offsets` does: it fences nobody."""
+        places = [TopicPartition(self.topic, partition, offset) for partition, offset in offsets.items()]
+        wanted = ConsumerGroupTopicPartitions(self.name, places)
+        (done,) = self._admin.alter_consumer_group_offsets([wanted]).values()
+        assert not [answer.error for answer in done.result(timeout=30).topic_partitions if answer.error]
+
+    def forget(self) -> None:
+        """As if the offsets had expired."""
+        self._admin.delete_consumer_groups([self.name])[self.name].result(timeout=30)
+
+    def expire(self, before: Mapping[int, int]) -> None:
+        """As the topic's retention does."""
+        places = [TopicPartition(self.topic, partition, offset) for partition, offset in before.items()]
+        for answer in self._admin.delete_records(places).values():
+            answer.result(timeout=30)
+
+    def empty(self, *topics: str) -> None:
+        """All that is there expires."""
+        for topic in topics:
+            places = [TopicPartition(topic, partition, end) for partition, end in self.ends(topic).items()]
+            for answer in self._admin.delete_records(places).values():
+                answer.result(timeout=30)
+
+    def add_partitions(self, total: int) -> None:
+        self._admin.create_partitions([NewPartitions(self.topic, total)])[self.topic].result(timeout=30)
+
+    def make_topic_again(self, partitions: int) -> None:
+        self._admin.delete_topics([self.topic])[self.topic].result(timeout=30)
+        deadline = time.monotonic() + 30
+        while self.topic in self._admin.list_topics(timeout=10).topics:
+            assert time.monotonic() < deadline, f"{self.topic} does not go away"
+            time.sleep(0.1)
+        self._admin.create_topics([NewTopic(self.topic, partitions, 1)])[self.topic].result(timeout=30)
+
+    def _reader(self, isolation: str = "read_committed") -> Consumer:
+        return Consumer(
+            {
+                "bootstrap.servers": self._servers,
+                "group.id": self.name,
+                "enable.auto.commit": False,
+                "isolation.level": isolation,
+            }
+        )
+
+    def _watermarks(self, topic: str, isolation: str) -> dict[int, tuple[int, int]]:
+        consumer = self._reader(isolation)
+        try:
+            return {
+                number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=30)
+                for number in self._partitions(consumer, topic)
+            }
+        finally:
+            consumer.close()
+
+    def _partitions(self, consumer: Consumer, topic: str) -> list[int]:
+        return sorted(consumer.list_topics(topic, timeout=30).topics[topic].partitions)

@@ -1,0 +1,256 @@
+"""One fault case: payments and rough input in, runs triggered by hand, and what must hold of all that came out.
+
+What came out is judged from the topics alone, and the mailbox from what the output topic says.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from email.message import EmailMessage
+from typing import Any
+
+import httpx
+
+from include.settings import Settings
+from include.verify.verdict import KINDS, Verdict
+from include.verify.verify import verify
+from include.verify.window import Bounds
+from tests.support import kafka_log
+from tests.support.fault_stack import FaultStack
+from tests.support.group import Group
+from tests.support.mail import Inbox
+from tests.support.payments import FRAUD_FOR_BOTH, GENUINE, payments
+from tests.support.pipeline import DAG, Pipeline, reports, wait_until
+from tests.support.rough_payments import mixed, tokens
+from tests.support.topics import Arrived, Reader
+
+OUTPUT, DEAD_LETTERS = "topic_2", "topic_1_dead_letters"
+# [start, end) by partition.
+Window = dict[int, tuple[int, int]]
+# Source and row.
+Place = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Mailed:
+    batch: str
+    message_id: str
+    payments: tuple[Place, ...]
+
+
+class Scene:
+    def __init__(self, stack: FaultStack, pipeline: Pipeline, seed: int = 0) -> None:
+        self.stack, self.pipeline, self.api = stack, pipeline, pipeline.api
+        self.breakpoint = pipeline.breakpoint
+        self.group = Group(stack.bootstrap_servers)
+        self._random = random.Random(seed)
+        self.inbox = Inbox(stack.maildir)
+        self.start = self.group.committed()
+        self._output = Reader(stack.bootstrap_servers, OUTPUT)
+
+    # What goes in.
+
+    def send(self, frauds: int = 6, genuine: int = 24, rough: bool = True) -> int:
+        """Spread over all partitions in turn; how many messages."""
+        plain = [
+            tokens(one.values, one.values.values())
+            for one in payments(*[FRAUD_FOR_BOTH] * frauds, *[GENUINE] * genuine)
+        ]
+        sent = mixed(plain, self._random.randrange(2**32), each=1 if rough else 0, few=0)
+        partitions = sorted(self.group.ends())
+        client = kafka_log.producer(self.stack.bootstrap_servers)
+        for number, one in enumerate(sent):
+            client.produce(
+                self.group.topic, one.value, one.key, partitions[number % len(partitions)], headers=one.headers
+            )
+            client.poll(0)
+        assert client.flush(60) == 0
+        return len(sent)
+
+    # Runs.
+
+    def trigger(self, conf: Mapping[str, Any] | None = None) -> str:
+        return str(patiently(lambda: self.api.trigger(DAG, conf)))
+
+    def finish(self, run_id: str, state: str | None = "success", seconds: float = 300) -> dict[str, Any]:
+        """Also while Airflow's own servers come and go; the tasks by name."""
+        deadline = time.monotonic() + seconds
+        while (run := patiently(lambda: self.api.run(DAG, run_id)))["state"] not in ("success", "failed"):
+            assert time.monotonic() < deadline, (
+                f"{run_id} is still {run['state']} after {seconds:.0f} s: {self._told(run_id)}"
+            )
+            time.sleep(0.2)
+        assert state is None or run["state"] == state, self._told(run_id)
+        return self.tasks(run_id)
+
+    def run(self, state: str | None = "success", conf: Mapping[str, Any] | None = None) -> str:
+        run_id = self.trigger(conf)
+        self.finish(run_id, state)
+        return run_id
+
+    def tasks(self, run_id: str) -> dict[str, Any]:
+        return dict(patiently(lambda: self.api.tasks(DAG, run_id)))
+
+    def await_task(self, run_id: str, task: str, states: Iterable[str], attempt: int = 1, seconds: float = 180) -> None:
+        wanted = tuple(states)
+
+        def there() -> bool:
+            now = self.tasks(run_id)[task]
+            return now["state"] in wanted and now["try_number"] >= attempt
+
+        wait_until(there, f"{task} did not become {' or '.join(wanted)}", seconds)
+
+    def give_up(self, run_id: str, task: str) -> None:
+        """As if no retry were left."""
+        self.await_task(run_id, task, ("up_for_retry", "failed"))
+        path = f"dags/{DAG}/dagRuns/{run_id}/taskInstances/{task}"
+        if self.tasks(run_id)[task]["state"] != "failed":
+            self.api.request("PATCH", path, json={"new_state": "failed"})
+
+    def stop_at(self, point: str, times: int = 1) -> tuple[str, int]:
+        """A run whose task stands still there; the run and the process."""
+        self.breakpoint.set(point, times)
+        run_id = self.trigger()
+        return run_id, self.breakpoint.wait()
+
+    def error(self, run_id: str, task: str, attempt: int | None = None) -> str:
+        """What a person reads in the log of a try, the last one without a number."""
+        number = attempt or self.tasks(run_id)[task]["try_number"]
+        return str(patiently(lambda: self.pipeline.log(run_id, task, number)))
+
+    def is_at_rest(self) -> bool:
+        """Nothing waits, and no report may be owed."""
+        committed, lows = self.group.committed(), self.group.lows()
+        waits = any(end > committed.get(number, lows[number]) for number, end in self.group.ends().items())
+        return not waits and not list(self.stack.staging.glob("outbox/*/*/*"))
+
+    def work_off(self, runs: int = 4) -> None:
+        for _ in range(runs):
+            if self.is_at_rest():
+                return
+            self.run()
+        assert self.is_at_rest(), f"after {runs} good runs: {self.group.committed()} of {self.group.ends()}"
+
+    def _told(self, run_id: str) -> str:
+        tasks = self.tasks(run_id)
+        states = {name: f"{one['state']}, try {one['try_number']}" for name, one in tasks.items()}
+        failed = [name for name, one in tasks.items() if one["state"] == "failed"]
+        return f"{states} {[_last_words(self.error(run_id, name)) for name in failed]}"
+
+    # What must hold.
+
+    @property
+    def window(self) -> Window:
+        """What was to be scored in this case."""
+        return {number: (self.start.get(number, 0), end) for number, end in self.group.ends().items()}
+
+    def check(self, window: Window | None = None, *, resent: bool = False) -> None:
+        """Works off what waits; then each payment came out once and unchanged, and each fraud was mailed once.
+
+        `resent`: a mail may have come again, with the Message-ID it had.
+        """
+        self.work_off()
+        window = window or self.window
+        self.check_topics(window)
+        frauds = self.frauds(window)
+        assert frauds
+        mailed = self.mailed()
+        if resent:
+            mailed = list({one.message_id: one for one in mailed}.values())
+        check_mailed(frauds, mailed)
+
+    def check_topics(self, window: Window) -> None:
+        verdict = self.verify(window)
+        assert verdict.count("due") > 0
+        assert verdict.is_whole, [str(one) for kind in KINDS for one in verdict.found(kind)]
+
+    def verify(self, window: Window) -> Verdict:
+        bounds = [{number: pair[side] for number, pair in window.items()} for side in (0, 1)]
+        kafka = {"bootstrap.servers": self.stack.bootstrap_servers}
+        # A partition that is not named has an empty window.
+        lows = self.group.lows()
+        start, end = Bounds(single=lows | bounds[0]), Bounds(single=lows | bounds[1])
+        return verify(kafka, Settings(), start=start, end=end)
+
+    def frauds(self, window: Window) -> dict[Place, str]:
+        """Batch by source and row."""
+        found = [one for one in self._output.each() if is_fraud(one)]
+        return {place: one.headers["batch_id"] for one in found if is_in(window, place := place_of(one))}
+
+    def scored(self) -> list[Arrived]:
+        """What readers of committed messages see on the output topic since this case began."""
+        return self._output.arrived()
+
+    def arrived(self) -> int:
+        return len(self.scored())
+
+    def mailed(self) -> list[Mailed]:
+        return [_mailed(message) for message in reports(self.inbox)]
+
+
+def _last_words(log: str) -> str:
+    """Of a long log with tracebacks: what was raised."""
+    return " | ".join(re.findall(r"'exc_type': '(\w+', 'exc_value': .{0,600}?), 'exc_notes'", log)) or log[-600:]
+
+
+def check_mailed(frauds: Mapping[Place, str], mailed: list[Mailed]) -> None:
+    """Each fraud was reported once, in the one report of its batch."""
+    assert len({one.message_id for one in mailed}) == len(mailed), "a report came twice"
+    told = Counter(place for one in mailed for place in one.payments)
+    due = Counter(frauds.keys())
+    assert told == due, (
+        list(due - told)[:5],
+        list(told - due)[:5],
+    )
+    assert Counter(one.batch for one in mailed) == Counter(set(frauds.values())), (
+        "not one report for each batch with frauds"
+    )
+
+
+def is_in(window: Window, place: Place) -> bool:
+    _, partition, offset = place[0].split("/")
+    start, end = window.get(int(partition), (0, 0))
+    return start <= int(offset) < end
+
+
+def place_of(arrived: Arrived) -> Place:
+    return arrived.headers["source"], int(arrived.headers["row"])
+
+
+def is_fraud(arrived: Arrived) -> bool:
+    # A text of more than 4,300 digits makes no int.
+    (payment,) = json.loads(arrived.value or b"", parse_int=str)
+    return bool(payment["is_fraud"] == "1")
+
+
+def _mailed(message: EmailMessage) -> Mailed:
+    (attachment,) = message.iter_attachments()
+    content = attachment.get_content()
+    text = content.decode() if isinstance(content, bytes) else content
+    header, *rows = csv.reader(io.StringIO(text.lstrip("\ufeff"), newline=""))
+    source, row = header.index("source"), header.index("row")
+    found = tuple((line[source], int(line[row])) for line in rows)
+    return Mailed(str(message["Subject"]).rpartition(" ")[2], str(message["Message-ID"]), found)
+
+
+def patiently(ask: Callable[[], Any], seconds: float = 180) -> Any:
+    """Airflow's answer, once it gives one: its servers may be away for a while."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return ask()
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code < httpx.codes.INTERNAL_SERVER_ERROR or time.monotonic() > deadline:
+                raise
+        except httpx.TransportError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.3)
