@@ -6,14 +6,14 @@ import sys
 
 import typer
 
-from include.cli import produce
+from include.cli import offsets, produce
 from include.cli.train import train
 from include.cli.verify import verify
 from include.errors import FraudError
 
 app = typer.Typer(
     name="fraud",
-    help="Fraud scoring of card payments: feed the input topic, train models, prove what came out.",
+    help="Fraud scoring of card payments: feed the input topic, train models, prove what came out, move on or back.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command()(train)
 app.command()(verify)
 app.add_typer(produce.app)
+app.add_typer(offsets.app)
 
 
 @app.callback()

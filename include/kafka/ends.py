@@ -32,7 +32,7 @@ def offsets_since(
     admin: AdminClient, client: Settings, topic: str, partitions: Iterable[int], time_ms: int
 ) -> dict[int, int | None]:
     """The first message of that time or later, None where there is none."""
-    spec: OffsetSpec = OffsetSpec.for_timestamp(max(0, time_ms))  # type: ignore[no-untyped-call]
+    spec: OffsetSpec = OffsetSpec.for_timestamp(max(0, time_ms))
     found = _list(admin, client, topic, partitions, spec, IsolationLevel.READ_UNCOMMITTED)
     return {partition: offset if offset >= 0 else None for partition, offset in found.items()}
 

@@ -40,8 +40,8 @@ def fence(client: Settings, group: str, topic: str, partitions: Iterable[int]) -
     """
 
     def ready(partition: int) -> tuple[int, Producer]:
-        producer = Producer(transaction_settings(client, transactional_id(group, topic, partition)))
         with explained(f"kafka transactions of {topic}/{partition} cannot be taken over", client):
+            producer = Producer(transaction_settings(client, transactional_id(group, topic, partition)))
             producer.init_transactions(_INIT_SECONDS)
         return partition, producer
 

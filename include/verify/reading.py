@@ -9,6 +9,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from include.errors import KafkaError
 from include.kafka.config import Settings, explained
+from include.kafka.offsets import REQUEST_SECONDS
 
 Windows = Mapping[int, tuple[int, int]]
 
@@ -27,6 +28,9 @@ def read(
     ends = {partition: end for partition, (start, end) in windows.items() if start < end}
     done = 0
     whole = sum(end - windows[partition][0] for partition, end in ends.items())
+    with explained(f"topic {topic} cannot be read", kafka):
+        # Else the client finds the partitions' leaders a second later.
+        consumer.list_topics(topic, timeout=REQUEST_SECONDS)
     consumer.assign([TopicPartition(topic, partition, windows[partition][0]) for partition in ends])
     heard = said = time.monotonic()
     while ends:

@@ -1,0 +1,170 @@
+"""Commits where the group stands without publishing anything: for an operator who moves it, and to keep it known.
+
+Each partition's offset goes through a kafka transaction of its own under the same id as a batch's. So a batch in flight
+is either through before, and seen, or shut out by the broker and told that the offsets have changed.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from include.errors import FraudError, HangingTransactionError, KafkaError
+from include.kafka.config import Settings, consumer_settings
+from include.kafka.offsets import (
+    CommitNote,
+    Committed,
+    Topic,
+    admin_client,
+    committed_offsets,
+    require_unused_group,
+)
+from include.kafka.transaction import Transaction, fence
+
+log = logging.getLogger(__name__)
+
+_FENCING_THREADS = 24
+_VISIBLE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Moved:
+    """`before` is where the group stood when its older producers were shut out; `error` is why it stays there."""
+
+    partition: int
+    before: int | None
+    to: int
+    error: FraudError | None = None
+
+
+def move(client: Settings, group: str, topic: Topic, to: Mapping[int, int], batch: str, now: datetime) -> list[Moved]:
+    """Sets the group's offsets; what fails with one partition does not hold up the others.
+
+    Raises GroupInUseError while the group has members. `batch` stands in the note beside the offset.
+    """
+    require_unused_group(admin_client(client), client, group)
+    note = CommitNote(batch, topic.topic_id, _text(now))
+    consumer = Consumer(consumer_settings(client, group))
+    moved = []
+    try:
+        fenced = _fence_each(client, group, topic.name, to)
+        for partition, offset in sorted(to.items()):
+            before = None
+            try:
+                producer = _usable(fenced[partition])
+                before = committed_offsets(consumer, client, topic.name, [partition])[partition].offset
+                _commit(producer, client, consumer, TopicPartition(topic.name, partition, offset), note)
+                moved.append(Moved(partition, before, offset))
+            except FraudError as error:
+                moved.append(Moved(partition, before, offset, error))
+    finally:
+        consumer.close()
+    return moved
+
+
+def keep_alive(
+    client: Settings,
+    consumer: Consumer,
+    group: str,
+    topic: Topic,
+    committed: Mapping[int, Committed],
+    older_than: timedelta,
+    now: datetime,
+) -> list[int]:
+    """Commits the same offsets again where that was long ago, or nobody knows when; returns those partitions.
+
+    Kafka forgets each partition's offset some days after its own last commit, however busy the others are. An offset
+    that moved since it was read, or belongs to an earlier topic of that name, is left alone; so is one that fails.
+    """
+    due = [partition for partition, at in committed.items() if _is_due(at, topic, older_than, now)]
+    if not due:
+        return []
+    kept = []
+    fenced = _fence_each(client, group, topic.name, due)
+    for partition in due:
+        read = committed[partition]
+        try:
+            producer = _usable(fenced[partition])
+            found = committed_offsets(consumer, client, topic.name, [partition])[partition]
+            if found.offset is None or _without_time(found) != _without_time(read):
+                log.info("%s/%s: the committed offset has moved, it is left alone", topic.name, partition)
+                continue
+            note = CommitNote(found.note.batch if found.note else "", topic.topic_id, _text(now))
+            _commit(producer, client, consumer, TopicPartition(topic.name, partition, found.offset), note)
+        except FraudError as error:
+            log.warning("%s/%s: the committed offset could not be kept alive: %s", topic.name, partition, error)
+            continue
+        kept.append(partition)
+    log.info("%s: committed offsets kept alive of partitions %s", topic.name, kept)
+    return kept
+
+
+def _is_due(at: Committed, topic: Topic, older_than: timedelta, now: datetime) -> bool:
+    if at.offset is None:
+        return False
+    if at.note is None:
+        return True
+    if at.note.topic_id != topic.topic_id:
+        return False
+    try:
+        committed_at = datetime.fromisoformat(at.note.at)
+    except ValueError:
+        return True
+    # A time without a zone cannot be compared.
+    return now - (committed_at if committed_at.tzinfo else committed_at.replace(tzinfo=UTC)) > older_than
+
+
+def _without_time(committed: Committed) -> Committed:
+    return (
+        committed
+        if committed.note is None
+        else replace(committed, note=CommitNote(committed.note.batch, committed.note.topic_id, ""))
+    )
+
+
+def _fence_each(
+    client: Settings, group: str, topic: str, partitions: Iterable[int]
+) -> dict[int, Producer | KafkaError]:
+    def ready(partition: int) -> tuple[int, Producer | KafkaError]:
+        try:
+            return partition, fence(client, group, topic, [partition])[partition]
+        except KafkaError as error:
+            return partition, error
+
+    with ThreadPoolExecutor(_FENCING_THREADS) as threads:
+        return dict(threads.map(ready, partitions))
+
+
+def _usable(fenced: Producer | KafkaError) -> Producer:
+    if isinstance(fenced, KafkaError):
+        raise fenced
+    return fenced
+
+
+def _commit(producer: Producer, client: Settings, consumer: Consumer, place: TopicPartition, note: CommitNote) -> None:
+    """An acknowledged commit may take a moment to show; only what shows is done."""
+    Transaction(producer, client, consumer, place).run((), place.offset, note, lambda point: None)
+    until = time.monotonic() + _VISIBLE_SECONDS
+    seen: Committed | None = None
+    while time.monotonic() < until:
+        try:
+            seen = committed_offsets(consumer, client, place.topic, [place.partition])[place.partition]
+        except HangingTransactionError:
+            continue
+        if seen == Committed(place.offset, note):
+            return
+        time.sleep(0.05)
+    raise KafkaError(
+        f"{place.topic}/{place.partition}: the commit of offset {place.offset} was acknowledged but does not show "
+        f"({seen.offset if seen else 'unsettled'}); look with `kafka-transactions.sh find-hanging`"
+    )
+
+
+def _text(now: datetime) -> str:
+    return now.astimezone(UTC).isoformat(timespec="seconds")

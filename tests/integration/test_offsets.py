@@ -1,0 +1,257 @@
+"""`fraud offsets` on real topics, and what the next run then does."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from typer import Exit
+from typer.testing import CliRunner, Result
+
+from include.cli.main import app
+from include.cli.offsets import _tell
+from include.errors import FraudError, KafkaError, OffsetsChangedError, SettingError, TopicChangedError
+from include.kafka import offsets
+from include.kafka.standing import Moved
+from tests.support import kafka_log
+from tests.support.scoring import Scoring
+
+Make = Callable[..., Scoring]
+ROOT = Path(__file__).parents[2]
+
+
+def send(here: Scoring, count: int, partition: int = 0) -> None:
+    payment = b'{"columns":["n"],"index":[0],"data":[[1]]}'
+    kafka_log.send(str(here.kafka["bootstrap.servers"]), here.settings.input_topic, [payment] * count, partition)
+
+
+def scored(here: Scoring) -> list[str]:
+    messages = kafka_log.read_all(str(here.kafka["bootstrap.servers"]), here.settings.output_topic)
+    sources = [(dict(message.headers() or [])["source"] or b"").decode() for message in messages]
+    return sorted(source.partition("/")[2] for source in sources)
+
+
+def environment(here: Scoring) -> dict[str, str]:
+    return {
+        "KAFKA_BOOTSTRAP_SERVERS": str(here.kafka["bootstrap.servers"]),
+        "FRAUD_INPUT_TOPIC": here.settings.input_topic,
+        "FRAUD_GROUP": here.settings.group,
+        "FRAUD_STAGING_URL": here.settings.staging_url,
+    }
+
+
+def fraud(here: Scoring, *words: str) -> Result:
+    result = CliRunner().invoke(app, ["offsets", *words], env=environment(here))
+    if isinstance(result.exception, FraudError):
+        raise result.exception
+    return result
+
+
+def standing(here: Scoring) -> list[tuple[int, int, int | None, int, int]]:
+    rows = json.loads(fraud(here, "show", "--json").stdout)
+    return [tuple(row[name] for name in ("partition", "first", "committed", "end", "waiting")) for row in rows]
+
+
+def test_it_shows_where_the_group_stands(scoring: Make):
+    here = scoring(2)
+    send(here, 3)
+    batch = here.drain_and_predict()
+    here.publish(batch)
+    send(here, 2)
+    send(here, 4, partition=1)
+    assert standing(here) == [(0, 0, 3, 5, 2), (1, 0, None, 4, 4)]
+    lines = fraud(here, "show").stdout.splitlines()
+    assert lines[0].split() == ["partition", "first", "committed", "end", "waiting", "batch", "committed", "at"]
+    assert lines[1].split()[:6] == ["0", "0", "3", "5", "2", batch.batch_id]
+    assert lines[2].split() == ["1", "0", "none", "4", "4"]
+
+
+def test_moving_back_scores_again_and_says_so(scoring: Make):
+    here = scoring()
+    send(here, 3)
+    here.run()
+    done = fraud(here, "set", "--to", "1", "--yes")
+    assert done.exit_code == 0
+    assert "2 back: scored again" in done.stdout
+    assert "partition 0: set from 3 to 1" in done.stdout
+    assert "on the output topic twice" in done.stdout
+    assert standing(here) == [(0, 0, 1, 3, 2)]
+    (row,) = json.loads(fraud(here, "show", "--json").stdout)
+    assert row["batch"].startswith("set by operator ")
+    here.run()
+    assert scored(here) == ["0/0", "0/1", "0/1", "0/2", "0/2"]
+    assert "Nothing to change." in fraud(here, "set", "--to", "latest").stdout
+
+
+def test_only_the_named_partitions_are_set(scoring: Make):
+    here = scoring(3)
+    for partition in range(3):
+        send(here, 2, partition)
+    here.run()
+    done = fraud(here, "set", "--to", "earliest", "--partition", "0", "--partition", "2", "--yes")
+    assert done.exit_code == 0
+    assert [row[2] for row in standing(here)] == [0, 2, 0]
+    assert "partition 1" not in done.stdout
+
+
+def test_moving_forward_passes_over_payments_and_says_so(scoring: Make):
+    here = scoring()
+    send(here, 1)
+    here.run()
+    send(here, 3)
+    assert "passed over" in fraud(here, "set", "--to", "latest", "--yes").stdout
+    send(here, 1)
+    here.run()
+    assert scored(here) == ["0/0", "0/4"]
+
+
+def test_a_time_is_the_first_payment_from_then_on(scoring: Make):
+    here = scoring()
+    client = kafka_log.producer(str(here.kafka["bootstrap.servers"]))
+    noon = datetime(2026, 1, 31, 12, tzinfo=UTC).timestamp()
+    for minute in range(4):
+        client.produce(here.settings.input_topic, b"{}", None, 0, timestamp=int((noon + 60 * minute) * 1000))
+    assert client.flush(30) == 0
+    for text, offset in (
+        ("2026-01-31T12:01", 1),
+        ("2026-01-31T13:01:30+01:00", 2),
+        ("2020-01-01", 0),
+        ("2026-01-31T12:03:00.001", 4),
+    ):
+        fraud(here, "set", "--to", text, "--yes")
+        assert standing(here)[0][2] == offset, text
+
+
+def test_a_batch_in_flight_publishes_nothing_and_the_next_begins_at_the_new_place(scoring: Make):
+    here = scoring()
+    send(here, 2)
+    here.run()
+    send(here, 2)
+    batch = here.drain_and_predict()
+    fraud(here, "set", "--to", "earliest", "--yes")
+    with pytest.raises(OffsetsChangedError, match="committed by batch set by operator"):
+        here.publish(batch)
+    assert scored(here) == ["0/0", "0/1"]
+    (part,) = here.drain().partitions
+    assert (part.start, part.end, part.committed_before) == (0, 4, 0)
+
+
+def test_a_report_that_is_owed_is_not_forgotten(scoring: Make):
+    here = scoring()
+    send(here, 2)
+    batch = here.drain_and_predict()
+    here.publish(batch)
+    # As if the publisher had died before it could say so.
+    here.storage.delete(f"{batch.folder}/committed-0")
+    fraud(here, "set", "--to", "earliest", "--yes")
+    here.drain()
+    assert [report.key for report in here.outbox.owed()] == [batch.batch_id]
+
+
+def test_it_decides_after_the_topic_was_made_again(scoring: Make):
+    here = scoring()
+    send(here, 2)
+    here.run()
+    client, topic = offsets.admin_client(here.kafka), here.settings.input_topic
+    client.delete_topics([topic])[topic].result(30)
+    while topic in client.list_topics(timeout=10).topics:
+        pass
+    kafka_log.make_topic(str(here.kafka["bootstrap.servers"]), name=topic)
+    send(here, 1)
+    with pytest.raises(TopicChangedError):
+        here.drain()
+    assert fraud(here, "set", "--to", "earliest", "--yes").exit_code == 0
+    here.run()
+    assert scored(here) == ["0/0", "0/0", "0/1"]
+
+
+def test_it_decides_after_the_offsets_are_gone(scoring: Make):
+    here = scoring()
+    send(here, 2)
+    here.run()
+    client = offsets.admin_client(here.kafka)
+    client.delete_consumer_groups([here.settings.group])[here.settings.group].result(30)
+    with pytest.raises(TopicChangedError):
+        here.drain()
+    assert "partition 0: set from nothing to 2" in fraud(here, "set", "--to", "2", "--yes").stdout
+    send(here, 1)
+    here.run()
+    assert scored(here) == ["0/0", "0/1", "0/2"]
+
+
+def test_it_decides_where_the_group_is_past_the_end(scoring: Make):
+    here = scoring()
+    send(here, 3)
+    here.run()
+    client = offsets.admin_client(here.kafka)
+    topic = here.settings.input_topic
+    wanted = ConsumerGroupTopicPartitions(here.settings.group, [TopicPartition(topic, 0, 9)])
+    (answer,) = client.alter_consumer_group_offsets([wanted]).values()
+    assert answer.result(30).topic_partitions[0].error is None
+    with pytest.raises(TopicChangedError, match="past the topic's end"):
+        here.drain()
+    assert "past the end now" in fraud(here, "set", "--to", "latest", "--yes").stdout
+    assert here.drain().partitions == ()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--to", "9"), "holds offsets from 0 to 2"),
+        (("--to", "soon"), "give earliest, latest, an offset, or a time"),
+        (("--to", "earliest", "--partition", "4"), "has no partition 4"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(scoring: Make, words: tuple[str, ...], said: str):
+    here = scoring()
+    send(here, 2)
+    with pytest.raises(SettingError, match=said):
+        fraud(here, "set", *words, "--yes")
+    assert standing(here)[0][2] is None
+
+
+def test_where_nobody_can_be_asked_it_says_what_to_add(scoring: Make):
+    here = scoring()
+    send(here, 2)
+    done = fraud(here, "set", "--to", "latest")
+    assert done.exit_code == 2
+    assert "2 to be scored" not in done.stdout
+    assert "add --yes" in done.stderr
+    assert standing(here)[0][2] is None
+
+
+@pytest.mark.parametrize(("answer", "code", "offset"), [(b"y\n", 0, 2), (b"n\n", 1, None)])
+def test_it_asks(scoring: Make, answer: bytes, code: int, offset: int | None):
+    here = scoring()
+    send(here, 2)
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, answer)
+        done = subprocess.run(
+            [sys.executable, "-c", "from include.cli.main import main; main()", "offsets", "set", "--to", "latest"],
+            cwd=ROOT, env=os.environ | environment(here), stdin=theirs, capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert "Set these offsets?" in done.stdout
+    assert done.returncode == code, done.stderr
+    assert standing(here)[0][2] == offset
+
+
+def test_a_partition_that_could_not_be_set_is_told_with_its_error(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(Exit) as end:
+        _tell([Moved(0, 5, 2), Moved(1, 5, 2, KafkaError("it is fenced"))])
+    assert end.value.exit_code == 1
+    said = capsys.readouterr()
+    assert "partition 0: set from 5 to 2\npartition 1: NOT set to 2: it is fenced\n" in said.out
+    assert "1 of 2 partitions could not be set" in said.err

@@ -1,0 +1,254 @@
+"""Offsets committed without a batch: kept alive as they were, and moved by an operator, past batches in flight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
+
+from include.errors import GroupInUseError, HangingTransactionError, KafkaError, OffsetsChangedError
+from include.kafka import offsets
+from include.kafka import standing as standing_module
+from include.kafka.config import consumer_settings
+from include.kafka.offsets import CommitNote, Committed, Topic
+from include.kafka.standing import Moved, keep_alive, move
+from include.kafka.transaction import Transaction, fence
+from tests.support import kafka_log
+from tests.support.scoring import Scoring
+
+Make = Callable[..., Scoring]
+DAY = timedelta(days=1)
+TOMORROW = datetime.now(UTC) + DAY + timedelta(minutes=1)
+PAYMENT = b'{"columns":["n"],"index":[0],"data":[[1]]}'
+
+
+def servers(here: Scoring) -> str:
+    return str(here.kafka["bootstrap.servers"])
+
+
+def send(here: Scoring, count: int, partition: int = 0) -> None:
+    kafka_log.send(servers(here), here.settings.input_topic, [PAYMENT] * count, partition)
+
+
+def scored(here: Scoring) -> list[str]:
+    messages = kafka_log.read_all(servers(here), here.settings.output_topic)
+    sources = [(dict(message.headers() or [])["source"] or b"").decode() for message in messages]
+    return sorted(source.partition("/")[2] for source in sources)
+
+
+def topic_of(here: Scoring) -> Topic:
+    return offsets.describe_topic(offsets.admin_client(here.kafka), here.kafka, here.settings.input_topic)
+
+
+@contextmanager
+def consumer_of(here: Scoring) -> Iterator[Consumer]:
+    consumer = Consumer(consumer_settings(here.kafka, here.settings.group))
+    try:
+        yield consumer
+    finally:
+        consumer.close()
+
+
+def standing(here: Scoring) -> dict[int, Committed]:
+    with consumer_of(here) as consumer:
+        topic = topic_of(here)
+        return offsets.committed_offsets(consumer, here.kafka, topic.name, topic.partitions)
+
+
+def keep(here: Scoring, read: dict[int, Committed], now: datetime) -> list[int]:
+    with consumer_of(here) as consumer:
+        return keep_alive(here.kafka, consumer, here.settings.group, topic_of(here), read, DAY, now)
+
+
+def commit_as_another_program(here: Scoring, offset: int, partition: int = 0) -> None:
+    place = TopicPartition(here.settings.input_topic, partition, offset)
+    client = offsets.admin_client(here.kafka)
+    wanted = ConsumerGroupTopicPartitions(here.settings.group, [place])
+    (answer,) = client.alter_consumer_group_offsets([wanted]).values()
+    assert answer.result(30).topic_partitions[0].error is None
+
+
+def move_to(here: Scoring, to: dict[int, int]) -> list[Moved]:
+    return move(here.kafka, here.settings.group, topic_of(here), to, "set by operator x", datetime.now(UTC))
+
+
+# Kept alive.
+
+
+def test_an_old_offset_is_committed_again_with_its_batch(scoring: Make):
+    here = scoring(3)
+    send(here, 2)
+    send(here, 1, partition=2)
+    batch = here.drain_and_predict()
+    here.publish(batch)
+    before = standing(here)
+    assert keep(here, before, datetime.now(UTC)) == []
+    assert standing(here) == before
+    # The partition that never had an offset has none now.
+    assert keep(here, before, TOMORROW) == [0, 2]
+    at = TOMORROW.isoformat(timespec="seconds")
+    note = CommitNote(batch.batch_id, topic_of(here).topic_id, at)
+    assert standing(here) == {0: Committed(2, note), 1: Committed(None), 2: Committed(1, note)}
+    assert keep(here, standing(here), TOMORROW) == []
+    send(here, 1)
+    here.run()
+    assert scored(here) == ["0/0", "0/1", "0/2", "2/0"]
+
+
+def test_a_batch_is_known_by_its_note_after_it_was_kept_alive(scoring: Make):
+    here = scoring()
+    send(here, 2)
+    batch = here.drain_and_predict()
+    here.publish(batch)
+    here.storage.delete(f"{batch.folder}/committed-0")
+    assert keep(here, standing(here), TOMORROW) == [0]
+    assert not here.outbox.is_committed(batch, 0)
+    here.drain()
+    assert here.outbox.is_committed(batch, 0)
+    assert scored(here) == ["0/0", "0/1"]
+
+
+def test_another_programs_commit_is_kept_alive_from_now_on(scoring: Make):
+    here = scoring()
+    send(here, 3)
+    commit_as_another_program(here, 2)
+    assert standing(here) == {0: Committed(2)}
+    now = datetime.now(UTC)
+    assert keep(here, standing(here), now) == [0]
+    assert standing(here)[0] == Committed(2, CommitNote("", topic_of(here).topic_id, now.isoformat(timespec="seconds")))
+    assert keep(here, standing(here), now) == []
+    here.run()
+    assert scored(here) == ["0/2"]
+
+
+def test_an_offset_that_moved_since_it_was_read_is_left_alone(scoring: Make):
+    here = scoring(2)
+    for partition in range(2):
+        send(here, 2, partition)
+    here.run()
+    read = standing(here)
+    send(here, 1)
+    here.run()
+    commit_as_another_program(here, 2, partition=1)
+    now = standing(here)
+    assert [at.offset for at in now.values()] == [3, 2]
+    assert keep(here, read, TOMORROW) == []
+    assert standing(here) == now
+
+
+def test_the_offset_of_an_earlier_topic_is_left_alone(scoring: Make):
+    here = scoring()
+    send(here, 1)
+    old = Committed(1, CommitNote("b", "another id", "2020-01-01T00:00:00+00:00"))
+    assert keep(here, {0: old}, TOMORROW) == []
+    assert standing(here) == {0: Committed(None)}
+
+
+def test_a_partition_that_cannot_be_kept_alive_stops_nothing(scoring: Make, caplog: pytest.LogCaptureFixture):
+    here = scoring()
+    send(here, 1)
+    here.run()
+    read = standing(here)
+    away = {"bootstrap.servers": servers(here), "security.protocol": "no such"}
+    with consumer_of(here) as consumer:
+        assert keep_alive(away, consumer, here.settings.group, topic_of(here), read, DAY, TOMORROW) == []
+    assert "could not be kept alive" in caplog.text
+    assert standing(here) == read
+
+
+# Moved.
+
+
+@pytest.mark.parametrize("to", [0, 1, 3, 5])
+def test_a_batch_in_flight_is_told_and_publishes_nothing(scoring: Make, to: int):
+    here = scoring()
+    send(here, 2)
+    here.run()
+    send(here, 3)
+    batch = here.drain_and_predict()
+    assert move_to(here, {0: to}) == [Moved(0, 2, to)]
+    if to == 5:
+        # Where it would have ended itself: somebody else is responsible for what lies between.
+        here.publish(batch)
+    else:
+        message = rf"stands at {to} on .*/0, but batch {batch.batch_id} .*committed by batch set by operator x"
+        with pytest.raises(OffsetsChangedError, match=message):
+            here.publish(batch)
+    assert scored(here) == ["0/0", "0/1"]
+    following = here.drain_and_predict()
+    assert [(part.start, part.end) for part in following.partitions] == ([(to, 5)] if to < 5 else [])
+    if following.partitions:
+        here.publish(following)
+    assert scored(here) == sorted(["0/0", "0/1", *(f"0/{place}" for place in range(to, 5))])
+
+
+def test_a_batch_in_its_kafka_transaction_is_shut_out(scoring: Make):
+    here = scoring()
+    send(here, 2)
+    batch = here.drain_and_predict()
+    during = []
+
+    def reached(point: str) -> None:
+        if point == "published":
+            during.extend(move_to(here, {0: 1}))
+
+    with pytest.raises(KafkaError, match="fenced"):
+        here.publish(batch, reached)
+    assert during == [Moved(0, None, 1)]
+    assert scored(here) == []
+    here.run()
+    assert scored(here) == ["0/1"]
+
+
+def test_an_open_kafka_transaction_on_the_offsets_is_ended(scoring: Make):
+    here = scoring()
+    send(here, 2)
+    topic = topic_of(here)
+    (producer,) = fence(here.kafka, here.settings.group, topic.name, [0]).values()
+    with consumer_of(here) as consumer:
+        step = Transaction(producer, here.kafka, consumer, TopicPartition(topic.name, 0))
+
+        def reached(point: str) -> None:
+            if point == "offsets sent":
+                with pytest.raises(HangingTransactionError):
+                    standing(here)
+                assert move_to(here, {0: 1}) == [Moved(0, None, 1)]
+
+        with pytest.raises(KafkaError, match="fenced"):
+            step.run((), 2, CommitNote("b", topic.topic_id, "now"), reached)
+    assert standing(here)[0].offset == 1
+
+
+def test_each_partition_has_an_outcome_of_its_own(scoring: Make, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(standing_module, "_VISIBLE_SECONDS", 1.0)
+    here = scoring(2)
+    for partition in range(2):
+        send(here, 2, partition)
+    here.run()
+    # No such offset can be committed, and the client passes over it in silence.
+    first, second = move_to(here, {0: -7, 1: 1})
+    assert (first.partition, first.before, first.to) == (0, 2, -7)
+    assert "the commit of offset -7 was acknowledged but does not show (2)" in str(first.error)
+    assert second == Moved(1, 2, 1)
+    assert [at.offset for at in standing(here).values()] == [2, 1]
+
+
+def test_a_group_with_members_is_left_alone(scoring: Make):
+    here = scoring()
+    send(here, 2)
+    here.run()
+    stranger = Consumer({"bootstrap.servers": servers(here), "group.id": here.settings.group})
+    stranger.subscribe([here.settings.input_topic])
+    until = datetime.now(UTC) + timedelta(seconds=30)
+    while not stranger.assignment():
+        assert datetime.now(UTC) < until
+        stranger.poll(0.1)
+    try:
+        with pytest.raises(GroupInUseError):
+            move_to(here, {0: 0})
+    finally:
+        stranger.close()
+    assert standing(here)[0].offset == 2
