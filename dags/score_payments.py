@@ -4,7 +4,8 @@
 `drain` fixes the offsets of this run's batch and stages its payments, `resolve_model` decides which MLflow model run
 scores it, `predict` scores, `publish` writes predictions, dead letters and the consumer group's offsets in one kafka
 transaction per partition, `reports` sees which batches' reports are owed, and `email` mails them. A run that finds
-nothing to do ends with `drain`.
+nothing to do ends with `drain`; one that leaves payments behind, for it has its limits, starts the next one at once
+(`catch_up`). With `FRAUD_SHARDS` above 1, `plan` fixes the batch, and `drain`, `predict` and `publish` share it out.
 
 **Roll back** with the trigger button: `previous`, an MLflow run id, `models:/name@alias` or `models:/name/version`.
 Tick `keep` and the scheduled runs that follow use that model too, until a run with `latest` and `keep` ends it. What is
@@ -23,15 +24,16 @@ held stands in the Variable `fraud_model_hold`.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import CronTriggerTimetable, Param, dag
+from airflow.sdk import CronTriggerTimetable, Param, XComArg, dag
 
 from fraud_scoring import operators as step
 from fraud_scoring.email import FraudReportOperator
-from fraud_scoring.incidents import IncidentNotifier, incident_over, late_run_alert
+from fraud_scoring.incidents import IncidentNotifier, incident_over, late_run_alert, tell_alarms
 from include.models.choice import MODEL_PATTERN
-from include.settings import late_after
+from include.settings import late_after, shards
 
 DEFAULT_ARGS = {
     "owner": "fraud",
@@ -43,6 +45,9 @@ DEFAULT_ARGS = {
     "on_failure_callback": IncidentNotifier(),
     "on_success_callback": incident_over,
 }
+
+# Of the task that fixes the batch: it also knows what operators must hear of though nothing has failed.
+FIRST: Any = {"on_success_callback": [incident_over, tell_alarms]}
 
 PARAMS = {
     "model": Param(
@@ -80,11 +85,21 @@ PARAMS = {
     deadline=late_run_alert(late_after()),
 )
 def score_payments() -> None:
-    drain = step.DrainOperator(task_id=step.DRAIN)
-    resolve_model = step.ResolveModelOperator(task_id=step.RESOLVE_MODEL)
-    predict = step.PredictOperator(task_id=step.PREDICT)
+    sharded = shards() > 1
+    if sharded:
+        first = step.PlanOperator(task_id=step.PLAN, goes_on=[step.DRAIN, step.RESOLVE_MODEL], **FIRST)
+    else:
+        first = step.DrainOperator(task_id=step.DRAIN, **FIRST)
+
+    def each_shard(operator: Any, **options: Any) -> Any:
+        """One task, or one for each shard of the batch that the first task has fixed."""
+        return operator.partial(**options).expand(shard=XComArg(first)) if sharded else operator(**options)
+
+    # A run that was given a configuration resolves its model even if there is nothing to drain.
+    resolve_model = step.ResolveModelOperator(task_id=step.RESOLVE_MODEL, trigger_rule="none_failed")
+    predict = each_shard(step.PredictOperator, task_id=step.PREDICT)
     # Shorter than the kafka transaction's own time-out, after which the broker would end it.
-    publish = step.PublishOperator(task_id=step.PUBLISH, execution_timeout=timedelta(minutes=4))
+    publish = each_shard(step.PublishOperator, task_id=step.PUBLISH, execution_timeout=timedelta(minutes=4))
     # Reports are owed for what was committed, whatever became of the rest; an empty leaf keeps a failed run red.
     reports = step.OwedReportsOperator(task_id=step.REPORTS, trigger_rule="all_done")
     # What is owed, the next run sends: a mail server that hangs must not keep that one from scoring.
@@ -92,9 +107,14 @@ def score_payments() -> None:
         task_id=step.EMAIL, outbox=step.outbox, retries=0, execution_timeout=timedelta(seconds=90)
     )
     published = EmptyOperator(task_id="published", on_success_callback=None, on_failure_callback=None)
+    catch_up = step.CatchUpOperator(task_id=step.CATCH_UP)
 
-    drain >> resolve_model >> predict >> publish >> [reports, published]
-    drain >> reports >> email
+    first >> [resolve_model, reports]
+    if sharded:
+        first >> each_shard(step.DrainShardOperator, task_id=step.DRAIN) >> resolve_model
+    resolve_model >> predict >> publish >> [reports, published]
+    reports >> [email, catch_up]
+    publish >> catch_up
 
 
 score_payments()

@@ -13,7 +13,8 @@ from confluent_kafka import Consumer
 
 from dev.airflow_api import AirflowApi
 from include.kafka.config import client_settings, consumer_settings
-from include.kafka.offsets import watermarks
+from include.kafka.ends import first_offsets, last_stable_offsets
+from include.kafka.offsets import admin_client, describe_topic
 from include.kafka.reader import read_ranges
 from include.settings import Settings
 
@@ -111,10 +112,13 @@ def _sources(environment: Mapping[str, str], topic: str, batch_id: str) -> list[
     client = client_settings(environment)
     consumer = Consumer(consumer_settings(client, "fraud_demo"))
     try:
-        metadata = consumer.list_topics(topic, timeout=10).topics[topic]
-        ranges = {number: watermarks(consumer, client, topic, number) for number in metadata.partitions}
+        admin = admin_client(client)
+        partitions = describe_topic(admin, client, topic).partitions
+        firsts = first_offsets(admin, client, topic, partitions)
+        lasts = last_stable_offsets(admin, client, topic, partitions)
+        ranges = {partition: (firsts[partition], lasts[partition]) for partition in partitions}
         found = []
-        for messages in read_ranges(consumer, client, topic, ranges):
+        for _, messages in read_ranges(consumer, client, topic, ranges):
             for message in messages:
                 headers = dict(message.headers() or [])
                 if headers.get("batch_id") == batch_id.encode():

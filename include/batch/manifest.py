@@ -24,7 +24,8 @@ _Staged = TypeVar("_Staged")
 class PartitionBatch:
     """One partition's part of a batch: the offsets `[start, end)`, and what was found there.
 
-    `oldest` and `newest` are the Kafka timestamps of the first and the last message read, in milliseconds.
+    `low` and `stable` are where the partition began and ended then; `oldest` and `newest` the Kafka timestamps of the
+    first and the last message read, in milliseconds.
     """
 
     partition: int
@@ -35,6 +36,8 @@ class PartitionBatch:
     payments: int = 0
     dead_letters: int = 0
     lost: int = 0
+    low: int = 0
+    stable: int = 0
     oldest: int | None = None
     newest: int | None = None
 

@@ -1,26 +1,33 @@
-"""Fixes what a batch is: the offset range of each partition, from where the group stands. Commits and reads nothing."""
+"""Fixes what a batch is: each partition's offset range, from where the group stands. Reads none, moves none."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from confluent_kafka import Consumer
+from confluent_kafka import TIMESTAMP_CREATE_TIME, Consumer
+from confluent_kafka.admin import AdminClient
 
+from include.batch.alarms import Alarm, Waiting, find_alarms
 from include.batch.manifest import Manifest, PartitionBatch, new_batch_id
 from include.batch.outbox import Outbox
 from include.batch.progress import Progress
 from include.batch.storage import Storage
 from include.errors import HangingTransactionError, TopicChangedError
-from include.kafka import offsets
+from include.kafka import ends, offsets
 from include.kafka.config import Settings as KafkaSettings
 from include.kafka.config import consumer_settings
 from include.kafka.offsets import Committed, Topic
+from include.kafka.retention import oldest_times, read_retention, written_at
+from include.kafka.standing import keep_alive
 from include.kafka.transaction import fence
 from include.settings import Settings
 
 log = logging.getLogger(__name__)
+
+# Well within offsets.retention.minutes, after which the broker forgets an offset: seven days unless set otherwise.
+_KEPT_ALIVE = timedelta(days=1)
 
 
 def plan(
@@ -36,7 +43,9 @@ def plan(
         committed = _settled_offsets(consumer, kafka, settings.group, topic)
         # Before a newer batch overwrites it: the note beside an offset may be the only trace of an earlier one.
         Outbox(storage, settings.group, topic.name).note_commits(committed)
-        parts, lag = _fix_ranges(consumer, kafka, settings, topic, committed, Progress(storage, settings.group))
+        parts, lag = _fix_ranges(admin, kafka, settings, topic, committed, Progress(storage, settings.group))
+        idle = {at: committed[at] for at in set(topic.partitions) - {part.partition for part in parts}}
+        keep_alive(kafka, consumer, settings.group, topic, idle, _KEPT_ALIVE, now)
     finally:
         consumer.close()
     manifest = Manifest(
@@ -54,6 +63,37 @@ def plan(
     if parts:
         manifest.save(storage)
     return manifest
+
+
+def alarms(kafka: KafkaSettings, settings: Settings, manifest: Manifest) -> list[Alarm]:
+    """What operators must hear of the batch, planned or drained. Asks the broker only where something waits."""
+    if not manifest.partitions:
+        return []
+    oldest = {part.partition: at for part in manifest.partitions if (at := _time(part.oldest)) is not None}
+    unread = {part.partition: part.start for part in manifest.partitions if part.partition not in oldest}
+    if unread:
+        consumer = Consumer(consumer_settings(kafka, manifest.group))
+        try:
+            oldest |= oldest_times(consumer, manifest.topic, unread)
+        finally:
+            consumer.close()
+    waiting = [
+        Waiting(
+            part.partition,
+            part.committed_before,
+            part.low,
+            part.stable,
+            part.stable - part.end,
+            oldest.get(part.partition),
+        )
+        for part in manifest.partitions
+    ]
+    retention = read_retention(offsets.admin_client(kafka), kafka, manifest.topic)
+    return find_alarms(manifest.topic, waiting, retention, settings, datetime.now(UTC))
+
+
+def _time(milliseconds: int | None) -> datetime | None:
+    return None if milliseconds is None else written_at((TIMESTAMP_CREATE_TIME, milliseconds))
 
 
 def _share_out(parts: Sequence[PartitionBatch], shards: int) -> tuple[tuple[int, ...], ...]:
@@ -76,7 +116,7 @@ def _settled_offsets(consumer: Consumer, kafka: KafkaSettings, group: str, topic
 
 
 def _fix_ranges(
-    consumer: Consumer,
+    admin: AdminClient,
     kafka: KafkaSettings,
     settings: Settings,
     topic: Topic,
@@ -85,9 +125,10 @@ def _fix_ranges(
 ) -> tuple[list[PartitionBatch], int]:
     """The partitions with something to commit, and how many offsets are left for later runs."""
     parts, lag = [], 0
+    lows = ends.first_offsets(admin, kafka, topic.name, topic.partitions)
+    stables = ends.last_stable_offsets(admin, kafka, topic.name, topic.partitions)
     for partition in topic.partitions:
-        low, stable = offsets.watermarks(consumer, kafka, topic.name, partition)
-        now = committed[partition]
+        low, stable, now = lows[partition], stables[partition], committed[partition]
         _require_same_topic(settings.group, topic, partition, now, stable, progress)
         start = low if now.offset is None else max(now.offset, low)
         lost = start - now.offset if now.offset is not None else 0
@@ -100,7 +141,7 @@ def _fix_ranges(
         end = min(stable, start + settings.max_payments)
         lag += stable - end
         if start < end or lost:
-            parts.append(PartitionBatch(partition, start, end, now.offset, lost=lost))
+            parts.append(PartitionBatch(partition, start, end, now.offset, lost=lost, low=low, stable=stable))
     return parts, lag
 
 

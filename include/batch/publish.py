@@ -47,11 +47,12 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class Published:
-    """Outcome by partition, and how many messages this attempt sent."""
+    """Outcome by partition, how many messages this attempt sent, and the newest payment's Kafka timestamp."""
 
     outcomes: dict[int, Outcome]
     predictions: int
     dead_letters: int
+    newest: int | None = None
 
 
 def publish(
@@ -104,7 +105,12 @@ def publish(
         consumer.close()
     _raise_together(errors)
     sent = [part for part in scored.partitions if outcomes.get(part.partition) is Outcome.PUBLISHED]
-    return Published(outcomes, sum(part.scored for part in sent), sum(part.dead_letters for part in sent))
+    return Published(
+        outcomes,
+        sum(part.scored for part in sent),
+        sum(part.dead_letters for part in sent),
+        max((part.newest for part in parts if part.newest is not None), default=None),
+    )
 
 
 def _raise_together(errors: list[FraudError]) -> None:

@@ -128,13 +128,3 @@ def _note(metadata: str | None) -> CommitNote | None:
         return msgspec.json.decode(metadata, type=CommitNote)
     except msgspec.DecodeError:
         return None
-
-
-def watermarks(consumer: Consumer, client: Settings, topic: str, partition: int) -> tuple[int, int]:
-    """The first offset still retained, and the last stable offset: where a read_committed reader ends for now."""
-    with explained(f"watermarks of {topic}/{partition} cannot be read", client):
-        found = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=REQUEST_SECONDS)
-    if found is None:
-        raise KafkaError(f"watermarks of {topic}/{partition}: the broker did not answer in {REQUEST_SECONDS:g} s")
-    low, stable = found
-    return low, stable

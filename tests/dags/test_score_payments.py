@@ -14,6 +14,17 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def dag() -> Any:
+    return parsed()
+
+
+@pytest.fixture(scope="module")
+def sharded() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FRAUD_SHARDS", "2")
+        return parsed()
+
+
+def parsed() -> Any:
     sys.path.insert(0, str(ROOT / "dags"))
     try:
         import score_payments
@@ -21,6 +32,10 @@ def dag() -> Any:
         return score_payments.score_payments()
     finally:
         sys.path.remove(str(ROOT / "dags"))
+
+
+def edges(dag: Any) -> dict[str, list[str]]:
+    return {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks}
 
 
 def test_schedule(dag: Any):
@@ -33,16 +48,27 @@ def test_schedule(dag: Any):
 
 
 def test_recipe(dag: Any):
-    edges = {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks}
-    assert edges == {
+    assert edges(dag) == {
         "drain": ["reports", "resolve_model"],
         "resolve_model": ["predict"],
         "predict": ["publish"],
-        "publish": ["published", "reports"],
+        "publish": ["catch_up", "published", "reports"],
         "published": [],
-        "reports": ["email"],
+        "reports": ["catch_up", "email"],
         "email": [],
+        "catch_up": [],
     }
+    assert not any(task.is_mapped for task in dag.tasks)
+
+
+def test_recipe_with_shards(dag: Any, sharded: Any):
+    assert edges(sharded) == edges(dag) | {
+        "plan": ["drain", "predict", "publish", "reports", "resolve_model"],
+        "drain": ["resolve_model"],
+    }
+    assert {task.task_id for task in sharded.tasks if task.is_mapped} == {"drain", "predict", "publish"}
+    for task in dag.tasks:
+        assert sharded.get_task(task.task_id).trigger_rule == task.trigger_rule
 
 
 def test_reports_are_looked_for_whatever_became_of_publish(dag: Any):

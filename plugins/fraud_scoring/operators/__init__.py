@@ -1,0 +1,40 @@
+"""The steps of the DAG score_payments as operators: contexts, connections and XComs here, the work in include/batch.
+
+Each logs one line of counts and ids and pushes the same as its XCom `counts`. No payment data reaches either.
+"""
+
+from __future__ import annotations
+
+from fraud_scoring.operators.plan import DrainOperator, DrainShardOperator, PlanOperator
+from fraud_scoring.operators.reports import CatchUpOperator, OwedReportsOperator, outbox
+from fraud_scoring.operators.score import PredictOperator, PublishOperator, ResolveModelOperator
+from fraud_scoring.operators.step import (
+    CATCH_UP,
+    DRAIN,
+    EMAIL,
+    PLAN,
+    PREDICT,
+    PUBLISH,
+    REPORTS,
+    RESOLVE_MODEL,
+)
+
+__all__ = [
+    "CATCH_UP",
+    "DRAIN",
+    "EMAIL",
+    "PLAN",
+    "PREDICT",
+    "PUBLISH",
+    "REPORTS",
+    "RESOLVE_MODEL",
+    "CatchUpOperator",
+    "DrainOperator",
+    "DrainShardOperator",
+    "OwedReportsOperator",
+    "PlanOperator",
+    "PredictOperator",
+    "PublishOperator",
+    "ResolveModelOperator",
+    "outbox",
+]

@@ -1,0 +1,122 @@
+"""Scoring the batch and publishing it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.sdk import Context, Variable
+from airflow.sdk.exceptions import AirflowSkipException
+
+from fraud_scoring.connections import kafka_settings, staging, use_aws_connection
+from fraud_scoring.links import ModelRunLink
+from fraud_scoring.operators.step import RESOLVE_MODEL, Step, age_seconds
+from include.batch.manifest import Manifest
+from include.errors import StagingError
+from include.models.choice import HOLD_VARIABLE, Hold, ModelChoice
+from include.models.resolve import DEFAULT, HOLD, RUN_CONFIGURATION, ModelRun, resolve
+from include.settings import Settings
+
+
+class ResolveModelOperator(Step):
+    """Decides once per run which model run scores the batch; every later step and every retry uses that one."""
+
+    operator_extra_links = (ModelRunLink(),)
+
+    def step(self, context: Context, settings: Settings, manifest: Manifest) -> dict[str, Any]:
+        choice = ModelChoice.parse(context["dag_run"].conf or {})
+        use_aws_connection()
+        columns = (Manifest.load(staging(settings), manifest.batch_id).columns if manifest.partitions else ()) or None
+        if choice.model:
+            run = resolve(
+                choice.model,
+                experiment=settings.experiment,
+                chosen_by=RUN_CONFIGURATION,
+                reason=choice.reason,
+                columns=columns,
+            )
+            if choice.keep:
+                self._hold(context, choice, run)
+        else:
+            held = Variable.get(HOLD_VARIABLE, default=None)
+            hold = Hold.from_json(held) if held else None
+            run = resolve(
+                hold.pinned if hold else settings.model,
+                experiment=settings.experiment,
+                chosen_by=HOLD if hold else DEFAULT,
+                reason=hold.reason if hold else None,
+                columns=columns,
+            )
+        self.tell(
+            context,
+            f"batch {manifest.batch_id}: model run {run.run_id} ({run.asked}, by {run.chosen_by})",
+            batch=manifest.batch_id,
+            model_run_id=run.run_id,
+            asked=run.asked,
+            chosen_by=run.chosen_by,
+        )
+        return run.to_dict()
+
+    def _hold(self, context: Context, choice: ModelChoice, run: ModelRun) -> None:
+        if choice.ends_hold:
+            if Variable.get(HOLD_VARIABLE, default=None):
+                Variable.delete(HOLD_VARIABLE)
+            self.log.info("no model is held any more")
+            return
+        hold = Hold(
+            run_id=run.run_id,
+            asked=run.asked,
+            reason=choice.reason,
+            who=context["dag_run"].triggering_user_name or "unknown",
+            since=datetime.now(UTC).isoformat(timespec="seconds"),
+            model=f"models:/{run.name}/{run.version}" if run.asked.startswith("models:/") else None,
+        )
+        Variable.set(HOLD_VARIABLE, hold.to_json(), description="The model run that scores until the hold is ended")
+        self.log.info("model run %s is held from now on", run.run_id)
+
+
+class PredictOperator(Step):
+    operator_extra_links = (ModelRunLink(),)
+
+    def step(self, context: Context, settings: Settings, manifest: Manifest) -> None:
+        if not manifest.partitions:
+            raise AirflowSkipException("nothing waits")
+        from include.batch.predict import predict
+
+        resolved = context["ti"].xcom_pull(task_ids=RESOLVE_MODEL)
+        if resolved is None:
+            raise StagingError(f"{RESOLVE_MODEL} has decided nothing in this run: run or clear {RESOLVE_MODEL} first")
+        run = ModelRun.from_dict(resolved)
+        use_aws_connection()
+        scored = predict(settings, staging(settings), manifest, run, self.shard)
+        used = scored.model["run_id"]
+        if used != run.run_id:
+            self.log.warning("left as it was scored by model run %s: its publishing has begun", used)
+        self.tell(
+            context,
+            f"batch {manifest.batch_id}: model run {used}",
+            batch=manifest.batch_id,
+            model_run_id=used,
+            scored=scored.scored,
+            frauds=scored.frauds,
+            dead_letters=scored.dead_letters,
+            dead_letter_reasons=scored.reasons,
+        )
+
+
+class PublishOperator(Step):
+    def step(self, context: Context, settings: Settings, manifest: Manifest) -> None:
+        if not manifest.partitions:
+            raise AirflowSkipException("nothing waits")
+        from include.batch.publish import publish
+
+        published = publish(kafka_settings(), settings, staging(settings), manifest, shard=self.shard)
+        self.tell(
+            context,
+            f"batch {manifest.batch_id}: to {settings.output_topic}",
+            batch=manifest.batch_id,
+            published=published.predictions,
+            dead_letters=published.dead_letters,
+            newest_age_seconds=age_seconds(published.newest),
+            partitions={partition: outcome.value for partition, outcome in published.outcomes.items()},
+        )

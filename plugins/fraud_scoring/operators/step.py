@@ -1,0 +1,69 @@
+"""What the operators share: their tasks' names, the batch that the first one fixed, and how each tells what it did."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.configuration import conf
+
+from fraud_scoring.failures import plain_failures
+from include.batch.manifest import Manifest
+from include.errors import StagingError
+from include.settings import Settings
+
+PLAN = "plan"
+DRAIN = "drain"
+RESOLVE_MODEL = "resolve_model"
+PREDICT = "predict"
+PUBLISH = "publish"
+REPORTS = "reports"
+EMAIL = "email"
+CATCH_UP = "catch_up"
+
+
+class Step(BaseOperator):
+    """A step after the batch is fixed. `shard`: which share of its partitions it works on; there is but one, unless
+    FRAUD_SHARDS says otherwise."""
+
+    def __init__(self, *, shard: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.shard = shard
+
+    def execute(self, context: Context) -> Any:
+        with plain_failures():
+            return self.step(context, Settings.from_environment(), batch_of(context))
+
+    def step(self, context: Context, settings: Settings, manifest: Manifest) -> Any:
+        raise NotImplementedError
+
+    def tell(self, context: Context, line: str, **counts: Any) -> None:
+        tell(self, context, line, counts)
+
+
+def batch_of(context: Context) -> Manifest:
+    dag = context["task"].dag
+    first = PLAN if dag is not None and dag.has_task(PLAN) else DRAIN
+    found = context["ti"].xcom_pull(task_ids=first, key="manifest")
+    if found is None:
+        raise StagingError(f"{first} has left no manifest in this run: run or clear {first} first")
+    return Manifest.from_dict(found)
+
+
+def run_url(context: Context) -> str:
+    run = context["dag_run"]
+    base = conf.get("api", "base_url", fallback="http://localhost:8080").rstrip("/")
+    return f"{base}/dags/{run.dag_id}/runs/{quote(run.run_id, safe=':+')}"
+
+
+def age_seconds(milliseconds: int | None) -> float | None:
+    """Of a Kafka timestamp, in seconds."""
+    return None if milliseconds is None else round(time.time() - milliseconds / 1000, 1)
+
+
+def tell(operator: BaseOperator, context: Context, line: str, counts: Mapping[str, Any]) -> None:
+    operator.log.info("%s: %s", line, ", ".join(f"{name} {value}" for name, value in counts.items() if name != "batch"))
+    context["ti"].xcom_push(key="counts", value=dict(counts))
