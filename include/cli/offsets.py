@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from confluent_kafka import Consumer
-    from confluent_kafka.admin import AdminClient
-
-    from include.kafka.config import Settings as KafkaSettings
-    from include.kafka.offsets import Topic
+    from include.batch.group_offsets import GroupOffsets, Standing
     from include.kafka.standing import Moved
-    from include.settings import Settings
 
 app = typer.Typer(
     name="offsets", help="Show or set where the scoring goes on in the input topic.", no_args_is_help=True
@@ -29,24 +21,6 @@ TopicName = Annotated[str | None, typer.Option("--topic", help="Default: FRAUD_I
 Group = Annotated[str | None, typer.Option(help="Default: FRAUD_GROUP, else fraud_scoring.")]
 
 _TITLES = ("partition", "first", "committed", "end", "waiting", "batch", "committed at")
-
-
-@dataclass(frozen=True)
-class Standing:
-    """`end` is the last stable offset; `committed` is None where the group has none, or a kafka transaction is open."""
-
-    partition: int
-    first: int
-    committed: int | None
-    end: int
-    batch: str | None
-    committed_at: str | None
-    unsettled: bool = False
-    topic_id: str | None = None
-
-    @property
-    def waiting(self) -> int:
-        return max(0, self.end - max(self.first, self.committed or 0))
 
 
 @app.command()
@@ -61,7 +35,7 @@ def show(
     if json:
         import msgspec
 
-        plain = [asdict(row) | {"waiting": row.waiting} for row in rows]
+        plain = [msgspec.to_builtins(row) | {"waiting": row.waiting} for row in rows]
         typer.echo(msgspec.json.format(msgspec.json.encode(plain), indent=2))
         return
     _print_table(
@@ -98,15 +72,11 @@ def set_(
     place. Exit code 1 where a partition could not be set, 2 where nobody can be asked.
     """
     with _opened(topic, group) as here:
-        here.require_unused_group()
+        here.require_unused()
         rows = here.standings()
-        targets = here.targets(to, partition or [row.partition for row in rows], rows)
+        targets = here.targets(to, partition or [], rows)
         rows = [row for row in rows if row.partition in targets]
-        changes = [
-            row
-            for row in rows
-            if row.unsettled or row.committed != targets[row.partition] or row.topic_id != here.topic.topic_id
-        ]
+        changes = [row for row in rows if not row.stands_at(targets[row.partition], here.topic)]
         typer.echo(f"group {here.settings.group} on {here.topic.name}")
         _print_table(
             [
@@ -153,134 +123,16 @@ def _tell(moved: list[Moved]) -> None:
         raise typer.Exit(1)
 
 
-@dataclass(frozen=True)
-class _Here:
-    kafka: KafkaSettings
-    settings: Settings
-    admin: AdminClient
-    consumer: Consumer
-    topic: Topic
+def _opened(topic: str | None, group: str | None) -> AbstractContextManager[GroupOffsets]:
+    from dataclasses import replace
 
-    def require_unused_group(self) -> None:
-        from include.kafka.offsets import require_unused_group
-
-        require_unused_group(self.admin, self.kafka, self.settings.group)
-
-    def standings(self) -> list[Standing]:
-        from include.errors import HangingTransactionError
-        from include.kafka.ends import first_offsets, last_stable_offsets
-        from include.kafka.offsets import Committed, committed_offsets
-
-        name, numbers = self.topic.name, self.topic.partitions
-        unsettled = set()
-        try:
-            committed = committed_offsets(self.consumer, self.kafka, name, numbers)
-        except HangingTransactionError:
-            committed = {}
-            for number in numbers:
-                try:
-                    committed |= committed_offsets(self.consumer, self.kafka, name, [number])
-                except HangingTransactionError:
-                    unsettled.add(number)
-                    committed[number] = Committed(None)
-        first = first_offsets(self.admin, self.kafka, name, numbers)
-        end = last_stable_offsets(self.admin, self.kafka, name, numbers)
-        return [
-            Standing(
-                partition=number,
-                first=first[number],
-                committed=committed[number].offset,
-                end=end[number],
-                batch=note.batch if (note := committed[number].note) else None,
-                committed_at=note.at if note else None,
-                unsettled=number in unsettled,
-                topic_id=note.topic_id if note else None,
-            )
-            for number in numbers
-        ]
-
-    def targets(self, to: str, partitions: list[int], rows: list[Standing]) -> dict[int, int]:
-        from include.errors import SettingError
-
-        known = {row.partition: row for row in rows}
-        for number in partitions:
-            if number not in known:
-                raise SettingError(f"{self.topic.name} has no partition {number}")
-        if to == "earliest":
-            return {number: known[number].first for number in partitions}
-        if to == "latest":
-            return {number: known[number].end for number in partitions}
-        if to.isascii() and to.isdecimal():
-            return {number: _inside(self.topic.name, known[number], int(to)) for number in partitions}
-        return self._since(_time(to), {number: known[number] for number in partitions})
-
-    def _since(self, time: datetime, rows: dict[int, Standing]) -> dict[int, int]:
-        from include.kafka.ends import offsets_since
-
-        found = offsets_since(self.admin, self.kafka, self.topic.name, rows, int(time.timestamp() * 1000))
-        return {number: min(row.end, row.end if (at := found[number]) is None else at) for number, row in rows.items()}
-
-    def move(self, targets: dict[int, int]) -> list[Moved]:
-        import getpass
-
-        from include.batch.outbox import Outbox
-        from include.batch.storage import Storage
-        from include.errors import HangingTransactionError
-        from include.kafka.offsets import committed_offsets
-        from include.kafka.standing import move
-        from include.kafka.transaction import fence
-
-        name, numbers, group = self.topic.name, self.topic.partitions, self.settings.group
-        try:
-            committed = committed_offsets(self.consumer, self.kafka, name, numbers)
-        except HangingTransactionError:
-            fence(self.kafka, group, name, numbers)
-            committed = committed_offsets(self.consumer, self.kafka, name, numbers)
-        # The notes that are about to go may be the only trace of a batch whose report is still owed.
-        Outbox(Storage.open(self.settings.staging_url), group, name).note_commits(committed)
-        batch = f"set by operator {getpass.getuser()}"
-        return move(self.kafka, group, self.topic, targets, batch, datetime.now(UTC))
-
-
-@contextmanager
-def _opened(topic: str | None, group: str | None) -> Iterator[_Here]:
-    from confluent_kafka import Consumer
-
-    from include.kafka.config import client_settings, consumer_settings
-    from include.kafka.offsets import admin_client, describe_topic
+    from include.batch.group_offsets import GroupOffsets
+    from include.kafka.config import client_settings
     from include.settings import Settings
 
     settings = Settings.from_environment()
     settings = replace(settings, input_topic=topic or settings.input_topic, group=group or settings.group)
-    kafka = client_settings(os.environ)
-    admin = admin_client(kafka)
-    described = describe_topic(admin, kafka, settings.input_topic)
-    consumer = Consumer(consumer_settings(kafka, settings.group))
-    try:
-        yield _Here(kafka, settings, admin, consumer, described)
-    finally:
-        consumer.close()
-
-
-def _time(text: str) -> datetime:
-    from include.errors import SettingError
-
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise SettingError(f"--to {text}: give earliest, latest, an offset, or a time as 2026-01-31T08:00") from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
-
-
-def _inside(topic: str, row: Standing, offset: int) -> int:
-    from include.errors import SettingError
-
-    if row.first <= offset <= row.end:
-        return offset
-    raise SettingError(
-        f"--to {offset}: {topic}/{row.partition} holds offsets from {row.first} to {row.end}; name partitions with "
-        "--partition to set each to its own"
-    )
+    return GroupOffsets.opened(client_settings(os.environ), settings)
 
 
 def _place(row: Standing) -> str:

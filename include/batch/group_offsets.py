@@ -1,0 +1,150 @@
+"""Where the group stands, as an operator sees and decides it: `fraud offsets`."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from confluent_kafka import Consumer
+from confluent_kafka.admin import AdminClient
+
+from include.batch.outbox import Outbox
+from include.batch.storage import Storage
+from include.errors import HangingTransactionError, SettingError
+from include.kafka import offsets
+from include.kafka.config import Settings as KafkaSettings
+from include.kafka.config import consumer_settings
+from include.kafka.ends import first_offsets, last_stable_offsets, offsets_since
+from include.kafka.offsets import Committed, Topic, committed_offsets
+from include.kafka.standing import Moved, move
+from include.kafka.transaction import fence
+from include.settings import Settings
+
+
+@dataclass(frozen=True)
+class Standing:
+    """`end` is the last stable offset; `committed` is None where the group has none, or a kafka transaction is open."""
+
+    partition: int
+    first: int
+    committed: int | None
+    end: int
+    batch: str | None
+    committed_at: str | None
+    unsettled: bool = False
+    topic_id: str | None = None
+
+    @property
+    def waiting(self) -> int:
+        return max(0, self.end - max(self.first, self.committed or 0))
+
+    def stands_at(self, offset: int, topic: Topic) -> bool:
+        return not self.unsettled and self.committed == offset and self.topic_id == topic.topic_id
+
+
+@dataclass(frozen=True)
+class GroupOffsets:
+    kafka: KafkaSettings
+    settings: Settings
+    admin: AdminClient
+    consumer: Consumer
+    topic: Topic
+
+    @classmethod
+    @contextmanager
+    def opened(cls, kafka: KafkaSettings, settings: Settings) -> Iterator[GroupOffsets]:
+        admin = offsets.admin_client(kafka)
+        topic = offsets.describe_topic(admin, kafka, settings.input_topic)
+        consumer = Consumer(consumer_settings(kafka, settings.group))
+        try:
+            yield cls(kafka, settings, admin, consumer, topic)
+        finally:
+            consumer.close()
+
+    def require_unused(self) -> None:
+        offsets.require_unused_group(self.admin, self.kafka, self.settings.group)
+
+    def standings(self) -> list[Standing]:
+        name, numbers = self.topic.name, self.topic.partitions
+        committed = self._committed()
+        first = first_offsets(self.admin, self.kafka, name, numbers)
+        end = last_stable_offsets(self.admin, self.kafka, name, numbers)
+        found = []
+        for number in numbers:
+            now = committed[number] or Committed(None)
+            found.append(
+                Standing(
+                    partition=number,
+                    first=first[number],
+                    committed=now.offset,
+                    end=end[number],
+                    batch=now.note.batch if now.note else None,
+                    committed_at=now.note.at if now.note else None,
+                    unsettled=committed[number] is None,
+                    topic_id=now.note.topic_id if now.note else None,
+                )
+            )
+        return found
+
+    def _committed(self) -> Mapping[int, Committed | None]:
+        """None where a kafka transaction is open."""
+        try:
+            return committed_offsets(self.consumer, self.kafka, self.topic.name, self.topic.partitions)
+        except HangingTransactionError:
+            return {number: self._committed_of(number) for number in self.topic.partitions}
+
+    def _committed_of(self, partition: int) -> Committed | None:
+        try:
+            return committed_offsets(self.consumer, self.kafka, self.topic.name, [partition])[partition]
+        except HangingTransactionError:
+            return None
+
+    def targets(self, to: str, partitions: Iterable[int], rows: list[Standing]) -> dict[int, int]:
+        """`to` is earliest, latest, an offset or a time; raises SettingError where it cannot be meant."""
+        known = {row.partition: row for row in rows}
+        wanted = list(partitions) or list(known)
+        for number in wanted:
+            if number not in known:
+                raise SettingError(f"{self.topic.name} has no partition {number}")
+        if to == "earliest":
+            return {number: known[number].first for number in wanted}
+        if to == "latest":
+            return {number: known[number].end for number in wanted}
+        if to.isascii() and to.isdecimal():
+            return {number: _inside(self.topic.name, known[number], int(to)) for number in wanted}
+        time_ms = int(_time(to).timestamp() * 1000)
+        since = offsets_since(self.admin, self.kafka, self.topic.name, wanted, time_ms)
+        ends = {number: known[number].end for number in wanted}
+        return {number: ends[number] if at is None else min(at, ends[number]) for number, at in since.items()}
+
+    def move(self, targets: Mapping[int, int]) -> list[Moved]:
+        name, numbers, group = self.topic.name, self.topic.partitions, self.settings.group
+        try:
+            committed = committed_offsets(self.consumer, self.kafka, name, numbers)
+        except HangingTransactionError:
+            fence(self.kafka, group, name, numbers)
+            committed = committed_offsets(self.consumer, self.kafka, name, numbers)
+        # The notes that are about to go may be the only trace of a batch whose report is still owed.
+        Outbox(Storage.open(self.settings.staging_url), group, name).note_commits(committed)
+        batch = f"set by operator {getpass.getuser()}"
+        return move(self.kafka, group, self.topic, targets, batch, datetime.now(UTC))
+
+
+def _time(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise SettingError(f"--to {text}: give earliest, latest, an offset, or a time as 2026-01-31T08:00") from None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _inside(topic: str, row: Standing, offset: int) -> int:
+    if row.first <= offset <= row.end:
+        return offset
+    raise SettingError(
+        f"--to {offset}: {topic}/{row.partition} holds offsets from {row.first} to {row.end}; name partitions with "
+        "--partition to set each to its own"
+    )
