@@ -1,0 +1,92 @@
+"""The DAG on the benchmarks' own stack: payments sent to it, runs triggered between scheduled ones, what they took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from benchmarks import topics
+from benchmarks.bench import DEAD_LETTERS, INPUT, OUTPUT, Bench, BenchmarkError
+from benchmarks.forest import forest
+from dev.airflow_api import AirflowApi
+
+DAG, EMPTY = "score_payments", "empty_shape"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Seconds from the run's first moment to its last; `waited` is what it stood in the queue before."""
+
+    seconds: float
+    waited: float
+    began: float
+    tasks: dict[str, float]
+    skipped: list[str]
+
+
+@contextmanager
+def pipeline(bench: Bench, shards: int = 1) -> Iterator[AirflowApi]:
+    """The whole stack with the forest as its only model and the topics empty; every DAG is paused."""
+    bench.need_disk(6)
+    with bench.running(airflow=True, shards=shards):
+        forest(bench)
+        topics.grow(bench.kafka, [INPUT, OUTPUT, DEAD_LETTERS])
+        api = AirflowApi(bench.stack.env)
+        try:
+            for dag in (DAG, EMPTY):
+                api.wait_for_dag(dag)
+                api.pause(dag, True)
+            yield api
+        finally:
+            api.close()
+
+
+def measured_run(api: AirflowApi, dag: str, conf: Mapping[str, Any] | None = None, seconds: float = 900) -> Run:
+    run_id = api.trigger(dag, conf)
+    run = api.wait_for_run(dag, run_id, seconds)
+    if run["state"] != "success":
+        states = {name: task["state"] for name, task in api.tasks(dag, run_id).items()}
+        raise BenchmarkError(f"run {run_id} of {dag} is {run['state']}: {states}")
+    tasks = api.tasks(dag, run_id)
+    return Run(
+        seconds=_time(run["end_date"]) - _time(run["start_date"]),
+        waited=_time(run["start_date"]) - _time(run["queued_at"]),
+        began=_time(run["start_date"]),
+        tasks={name: task["duration"] or 0.0 for name, task in tasks.items() if task["state"] == "success"},
+        skipped=[name for name, task in tasks.items() if task["state"] == "skipped"],
+    )
+
+
+def settle(api: AirflowApi, seconds: float) -> None:
+    """Until no run is active and the next scheduled one is that far away."""
+    until = time.monotonic() + 600
+    while time.monotonic() < until:
+        now = datetime.now(UTC)
+        if 60 - now.second > seconds and now.second > 2 and not active(api):
+            return
+        time.sleep(0.2)
+    raise BenchmarkError(f"{DAG} does not come to rest: its scheduled runs take too long on this machine")
+
+
+def runs_between(api: AirflowApi, first: float, last: float) -> int:
+    """How many runs began then."""
+    begun = [_time(run["start_date"]) for run in api.runs(DAG, limit=10) if run["start_date"]]
+    return sum(first <= moment < last for moment in begun)
+
+
+def active(api: AirflowApi) -> bool:
+    return any(run["state"] in ("queued", "running") for run in api.runs(DAG, limit=10))
+
+
+def rest(api: AirflowApi) -> None:
+    """Pauses it between runs: a paused DAG leaves its runs where they are."""
+    settle(api, 5)
+    api.pause(DAG, True)
+
+
+def _time(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()

@@ -1,0 +1,143 @@
+"""A backlog of millions: how it is worked off by the DAG's own runs, and how much memory each task takes meanwhile."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+from urllib.parse import quote
+
+import psutil
+from confluent_kafka import Consumer, TopicPartition
+
+from benchmarks import payments, topics
+from benchmarks.airflow import DAG, pipeline, rest
+from benchmarks.bench import INPUT, Bench, BenchmarkError
+from dev.airflow_api import AirflowApi
+from dev.stack import processes
+from include.kafka.config import consumer_settings
+from include.settings import Settings
+
+# How Airflow titles the process that runs a task's code; the task instance's id follows.
+_TITLE = "airflow worker -- "
+_STALLED = 400.0
+_MIB = 1024**2
+
+
+def measure(bench: Bench, *, count: int, shards: int) -> dict[str, Any]:
+    bench.need_disk(6 + count * 4e-6)
+    with pipeline(bench, shards) as api:
+        before = sum(topics.ends(bench.kafka, INPUT).values())
+        took = payments.produce(bench.kafka, INPUT, count, topics.PARTITIONS)
+        bench.say(f"{count:,} payments wait ({count / took:,.0f} /s produced)")
+        end = sum(topics.ends(bench.kafka, INPUT).values())
+        if end - before != count:
+            raise BenchmarkError(f"{end - before:,} messages were added to {INPUT}, not {count:,}")
+        memory = _Memory(bench)
+        memory.start()
+        try:
+            began = time.monotonic()
+            api.pause(DAG, False)
+            points = _follow(bench, end - count, count, began)
+        finally:
+            memory.stop()
+        rest(api)
+        found = api.runs(DAG, limit=100)
+        peaks = memory.by_task(api, found)
+        runs = [run for run in found if run["state"] == "success"]
+    first = next(second for second, done in points if done)
+    last, done = points[-1]
+    # From the first commit on: how long the schedule let the first run wait says nothing of the speed.
+    moved = done - next(done for _, done in points if done)
+    return {
+        "payments": count,
+        "shards": shards,
+        "seconds": last,
+        "per_second": done / last,
+        "per_second_after_first_commit": moved / (last - first) if last > first else None,
+        "linearity": _linearity(points),
+        "points": points,
+        "runs": len(runs),
+        "peak_mib": peaks,
+    }
+
+
+def _follow(bench: Bench, start: int, count: int, began: float) -> list[tuple[float, int]]:
+    """Seconds and payments committed so far, each time that more were."""
+    consumer = Consumer(consumer_settings(bench.kafka, Settings.group))
+    places = [TopicPartition(INPUT, number) for number in range(topics.PARTITIONS)]
+    points: list[tuple[float, int]] = [(0.0, 0)]
+    moved = said = time.monotonic()
+    try:
+        while points[-1][1] < count:
+            committed = sum(max(place.offset, 0) for place in consumer.committed(places, timeout=20))
+            now = time.monotonic()
+            if (done := committed - start) > points[-1][1]:
+                points.append((now - began, done))
+                moved = now
+            if now - said > 10:
+                bench.say(f"{points[-1][1]:,} of {count:,} committed")
+                said = now
+            if now - moved > _STALLED:
+                raise BenchmarkError(f"{done:,} of {count:,} payments, and no more for {_STALLED:g} s")
+            time.sleep(0.5)
+    finally:
+        consumer.close()
+    return points
+
+
+def _linearity(points: list[tuple[float, int]]) -> float | None:
+    """R² of a straight line through the points after the first commit: 1 where the last million is as fast as the
+    first."""
+    import numpy as np
+
+    seconds, done = np.array([point for point in points if point[1]], dtype=float).T
+    return float(np.corrcoef(seconds, done)[0, 1] ** 2) if len(done) > 2 else None
+
+
+class _Memory:
+    """The most that each task's process held: resident, and unique to it (what it does not share with its parent)."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.peaks: dict[str, dict[str, float]] = {}
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        scheduler: list[psutil.Process] = []
+        while not self._stop.wait(0.5):
+            try:
+                if not scheduler or not scheduler[0].is_running():
+                    scheduler = processes.find(self._bench.stack.home, ["scheduler"])[:1]
+                for process in scheduler[0].children(recursive=True) if scheduler else []:
+                    self._look(process)
+            except psutil.Error:
+                continue
+
+    def _look(self, process: psutil.Process) -> None:
+        title = " ".join(process.cmdline()).strip()
+        if not title.startswith(_TITLE):
+            return
+        name = title.removeprefix(_TITLE)
+        memory = process.memory_full_info()
+        row = self.peaks.setdefault(name, {"rss": 0.0, "uss": 0.0})
+        row["rss"] = max(row["rss"], memory.rss / _MIB)
+        row["uss"] = max(row["uss"], memory.uss / _MIB)
+
+    def by_task(self, api: AirflowApi, runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+        found: dict[str, dict[str, float]] = {}
+        for run in runs:
+            path = f"dags/{DAG}/dagRuns/{quote(run['dag_run_id'], safe='')}/taskInstances"
+            for task in api.request("GET", path)["task_instances"]:
+                if peak := self.peaks.get(task["id"]):
+                    most = found.setdefault(task["task_id"], peak)
+                    found[task["task_id"]] = {kind: max(peak[kind], most[kind]) for kind in peak}
+        return found

@@ -1,0 +1,113 @@
+"""Where a benchmark runs: its home with a stack of its own, what it says while it works, and what it must have."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dev.stack import Stack
+from dev.stack.part import ROOT
+from include.kafka.config import client_settings
+
+EXPERIMENT = "benchmark"
+INPUT, OUTPUT, DEAD_LETTERS = "benchmark_payments", "benchmark_scored", "benchmark_dead_letters"
+SERVICES = ("kafka", "mlflow")
+_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
+# Airflow's own variables come from the stack; what it does not set, this file in AIRFLOW_HOME may.
+_AIRFLOW_CFG = f"""\
+[dag_processor]
+dag_bundle_config_list = [
+    {{"name": "dags-folder", "classpath": "{_BUNDLE}", "kwargs": {{}}}},
+    {{"name": "benchmarks", "classpath": "{_BUNDLE}", "kwargs": {{"path": "{ROOT / "benchmarks" / "dags"}"}}}}]
+"""
+
+
+class BenchmarkError(Exception):
+    """What keeps a benchmark from running, or makes its figures void; one line."""
+
+
+@dataclass
+class Bench:
+    home: Path
+    _up: str = ""
+    _began: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.home = self.home.expanduser().absolute()
+        self.stack = Stack(self.home / "stack")
+
+    def say(self, text: str) -> None:
+        sys.stderr.write(f"{time.monotonic() - self._began:7.1f} s  {text}\n")
+        sys.stderr.flush()
+
+    def need_disk(self, gigabytes: float) -> None:
+        self.home.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.home).free / 1e9
+        if free < gigabytes:
+            raise BenchmarkError(f"{free:.1f} GB free at {self.home}, {gigabytes:g} GB are needed: give another --home")
+
+    @contextmanager
+    def running(self, *, airflow: bool = False, shards: int = 1) -> Iterator[None]:
+        """The stack is up, with Airflow or without; it goes down with the last of these, whatever happens."""
+        if self._up:
+            yield
+            return
+        self._prepare(airflow, shards)
+        self.say(f"starting the stack in {self.stack.home.path}{', with Airflow' if airflow else ''}")
+        try:
+            if not self.stack.up(None if airflow else SERVICES, leave=False):
+                raise BenchmarkError(f"a stack is up already in {self.stack.home.path}: `python -m dev.stack down` it")
+            self._up = "all" if airflow else "services"
+            yield
+        finally:
+            self._up = ""
+            self.stack.down()
+            self.say("the stack is down")
+
+    def _prepare(self, airflow: bool, shards: int) -> None:
+        os.environ.update(
+            FRAUD_STACK_ENV_FILE=os.devnull,
+            FRAUD_INPUT_TOPIC=INPUT,
+            FRAUD_OUTPUT_TOPIC=OUTPUT,
+            FRAUD_DEAD_LETTER_TOPIC=DEAD_LETTERS,
+            FRAUD_EXPERIMENT=EXPERIMENT,
+            FRAUD_SHARDS=str(shards),
+        )
+        if not airflow:
+            return
+        folder = self.stack.home.path / "airflow"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "airflow.cfg").write_text(_AIRFLOW_CFG)
+        # In a process of its own: Airflow reads its configuration when it is imported.
+        command = [sys.executable, "-m", "benchmarks.shape", str(folder / "benchmark_shape.json")]
+        given = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+        subprocess.run(command, cwd=ROOT, env=given | {"AIRFLOW_HOME": str(folder)}, check=True, capture_output=True)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """For processes that work with the stack."""
+        aws = {"AWS_EC2_METADATA_DISABLED": "true", "PYTHONPATH": str(ROOT)}
+        return {**os.environ, **self.stack.env, **aws}
+
+    @property
+    def kafka(self) -> dict[str, Any]:
+        return client_settings({"KAFKA_BOOTSTRAP_SERVERS": self.stack.env["KAFKA_BOOTSTRAP_SERVERS"]})
+
+
+@contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

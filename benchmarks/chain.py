@@ -1,0 +1,114 @@
+"""Payments a second of drain, predict, publish and all of it, beside bare loops of the same work."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from benchmarks import payments, topics
+from benchmarks.bench import Bench
+from benchmarks.contender import Rates, Step, run_step
+from benchmarks.forest import Forest, forest
+from benchmarks.worker import Task
+
+STEPS = ("drain", "predict", "publish")
+_INPUT, _OUTPUT = "benchmark_chain", "benchmark_chain_out"
+
+
+def measure(bench: Bench, *, count: int, sittings: int, shards: tuple[int, ...]) -> dict[str, Any]:
+    """Contenders take turns, so that what slows the machine for a while slows each of them."""
+    bench.need_disk(3 + count * (2 * len(shards) + 2) * sittings * 1e-6)
+    with bench.running():
+        used = forest(bench)
+        topics.create(bench.kafka, [_INPUT])
+        seconds = payments.produce(bench.kafka, _INPUT, count, topics.PARTITIONS)
+        bench.say(f"{count:,} payments of {payments.mean_bytes():.0f} bytes wait ({count / seconds:,.0f} /s produced)")
+        found: dict[str, list[dict[str, Any]]] = {}
+        # The first sitting warms disks and page caches; it does not count.
+        for sitting in range(sittings + 1):
+            topics.create(bench.kafka, [_OUTPUT])
+            for number, who in itertools.product(shards, ("product", "bare")):
+                task = _task(bench, used, _INPUT, _OUTPUT, count, number)
+                steps = dict(_product(bench, task) if who == "product" else _bare(bench, task))
+                said = ", ".join(f"{name} {count / step.seconds:,.0f}" for name, step in steps.items())
+                bench.say(f"{'warm-up' if not sitting else f'sitting {sitting}'}, {who}, shards {number}: {said} /s")
+                if any(step.payments != count for step in steps.values() if step.payments):
+                    raise RuntimeError(f"not all of {count} payments: {steps}")
+                if sitting:
+                    found.setdefault(f"{who} {number}", []).append(_told(steps))
+        topics.remove(bench.kafka, [_INPUT, _OUTPUT])
+    return {
+        "payments": count,
+        "message_bytes": payments.mean_bytes(),
+        "forest": {"depth": used.depth, "nodes": used.nodes},
+        "contenders": {name: _sum_up(count, told) for name, told in found.items()},
+    }
+
+
+def product_rate(bench: Bench, used: Forest, topic: str, output: str, *, count: int, shards: int) -> float:
+    """Of the whole chain, once: the first `count` payments of a topic that may hold more."""
+    steps = dict(_product(bench, _task(bench, used, topic, output, count, shards)))
+    return steps["publish"].payments / sum(step.seconds for step in steps.values())
+
+
+def _task(bench: Bench, used: Forest, topic: str, output: str, count: int, shards: int) -> Task:
+    """A group of its own, which begins where the topic begins."""
+    return Task(
+        kafka=bench.kafka,
+        topic=topic,
+        output=output,
+        group=f"chain-{uuid.uuid4().hex[:8]}",
+        staging=str(bench.home / "staging"),
+        cache=str(bench.home / "models"),
+        run=used.run,
+        forest=used.file,
+        partitions=tuple(range(topics.PARTITIONS)),
+        most=count // topics.PARTITIONS,
+        shards=shards,
+    )
+
+
+def _product(bench: Bench, task: Task) -> Iterator[tuple[str, Step]]:
+    shutil.rmtree(task.staging, ignore_errors=True)
+    try:
+        planned = run_step(bench, "plan", [task])
+        tasks = [replace(task, batch=planned.reports[0]["batch"], shard=shard) for shard in range(task.shards)]
+        yield "plan", planned
+        for name in STEPS:
+            yield name, run_step(bench, name, tasks)
+    finally:
+        shutil.rmtree(task.staging, ignore_errors=True)
+
+
+def _bare(bench: Bench, task: Task) -> Iterator[tuple[str, Step]]:
+    halves = [task.partitions[shard :: task.shards] for shard in range(task.shards)]
+    tasks = [replace(task, partitions=half, shard=shard) for shard, half in enumerate(halves)]
+    for name in (*STEPS, "chain"):
+        yield name, run_step(bench, f"bare_{name}", tasks)
+
+
+def _told(steps: dict[str, Step]) -> dict[str, Any]:
+    """The product's chain is its steps one after the other, as a run's tasks are."""
+    seconds = {name: step.seconds for name, step in steps.items()}
+    seconds.setdefault("chain", sum(seconds.values()))
+    seconds["drain"] += seconds.pop("plan", 0.0)
+    model = [report["model_seconds"] for step in steps.values() for report in step.reports if "model_seconds" in report]
+    return {
+        "seconds": seconds,
+        "peak_mb": {name: step.peak_mb for name, step in steps.items()},
+        "model_seconds": max(model, default=None),
+    }
+
+
+def _sum_up(count: int, told: list[dict[str, Any]]) -> dict[str, Any]:
+    names = told[0]["seconds"]
+    return {
+        "per_second": {name: Rates.of([count / one["seconds"][name] for one in told])._asdict() for name in names},
+        "peak_mb": {name: max(one["peak_mb"][name] for one in told) for name in told[0]["peak_mb"]},
+        "model_seconds": told[-1]["model_seconds"],
+        "sittings": told,
+    }

@@ -1,0 +1,95 @@
+"""Processes of contenders: started, warmed up, let go together, and gone when the measurement ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from statistics import median
+from typing import Any, NamedTuple
+
+from benchmarks.bench import Bench, BenchmarkError
+from benchmarks.worker import Task
+from dev.stack.part import ROOT
+
+_PATIENCE = 1800
+
+
+class Step(NamedTuple):
+    """`seconds` on the clock from the word to the last one's end; the rest by process."""
+
+    seconds: float
+    reports: list[dict[str, Any]]
+
+    @property
+    def payments(self) -> int:
+        return sum(report.get("payments", 0) for report in self.reports)
+
+    @property
+    def peak_mb(self) -> float:
+        return max(float(report["peak_mb"]) for report in self.reports)
+
+
+def run_step(bench: Bench, name: str, tasks: Sequence[Task]) -> Step:
+    """One fresh process a task; all are warm before any may begin."""
+    started: list[subprocess.Popen[str]] = []
+    try:
+        for task in tasks:
+            log = (bench.home / "workers.log").open("ab")
+            process = subprocess.Popen(
+                [sys.executable, "-m", "benchmarks.worker", name],
+                cwd=ROOT, env=bench.env, text=True, bufsize=1, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=log,
+            )  # fmt: skip
+            log.close()
+            started.append(process)
+            _tell(process, json.dumps(asdict(task)))
+        for process in started:
+            _answer(bench, name, process)
+        began = time.monotonic()
+        for process in started:
+            _tell(process, "go")
+        reports = [_answer(bench, name, process) for process in started]
+        seconds = time.monotonic() - began
+        for process in started:
+            process.wait(60)
+        return Step(seconds, reports)
+    finally:
+        for process in started:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout):
+                if stream:
+                    stream.close()
+
+
+def _tell(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdin is not None  # noqa: S101
+    process.stdin.write(f"{line}\n")
+    process.stdin.flush()
+
+
+def _answer(bench: Bench, name: str, process: subprocess.Popen[str]) -> dict[str, Any]:
+    assert process.stdout is not None  # noqa: S101
+    line = process.stdout.readline()
+    if not line:
+        code = process.wait(_PATIENCE)
+        raise BenchmarkError(f"step {name} ended with exit code {code}; see {bench.home / 'workers.log'}")
+    answer: dict[str, Any] = json.loads(line)
+    return answer
+
+
+class Rates(NamedTuple):
+    """Payments a second of several sittings."""
+
+    median: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Rates:
+        return cls(median(values), min(values), max(values))

@@ -1,0 +1,71 @@
+"""
+### Nothing, in the shape of score_payments
+
+What Airflow itself needs for a run of that shape: the same tasks in the same order, each a process that does nothing.
+The run configuration `skipped` names tasks that the branches pass by, as those of a real run did.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.standard.operators.branch import BranchMixIn
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import BaseOperator, Context, XComArg, dag
+
+# Written when the benchmarks' stack starts, from the DAG as it is then.
+SHAPE = json.loads((Path(os.environ["AIRFLOW_HOME"]) / "benchmark_shape.json").read_text())
+
+
+class Nothing(BaseOperator):
+    def __init__(self, shard: int = 0, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.shard = shard
+
+    def execute(self, context: Context) -> None:
+        pass
+
+
+class Branch(BaseOperator, BranchMixIn):
+    def execute(self, context: Context) -> list[int]:
+        skipped = (context["dag_run"].conf or {}).get("skipped", [])
+        self.do_branch(context, [name for name in self.downstream_task_ids if name not in skipped])
+        # Of the first branch: what mapped tasks are mapped over.
+        return list(range(int(os.environ.get("FRAUD_SHARDS") or 1)))
+
+
+KINDS = {"branch": Branch, "empty": EmptyOperator, "task": Nothing}
+
+
+@dag(
+    schedule=None,
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    max_active_runs=1,
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
+    doc_md=__doc__,
+    tags=["benchmark"],
+)
+def empty_shape() -> None:
+    tasks: dict[str, Any] = {}
+    for one in SHAPE:
+        if not one["mapped"]:
+            tasks[one["task_id"]] = KINDS[one["kind"]](task_id=one["task_id"], trigger_rule=one["trigger_rule"])
+    for one in SHAPE:
+        if one["mapped"]:
+            (first,) = [
+                other["task_id"]
+                for other in SHAPE
+                if other["kind"] == "branch" and one["task_id"] in other["downstream"]
+            ]
+            operator = Nothing.partial(task_id=one["task_id"], trigger_rule=one["trigger_rule"])
+            tasks[one["task_id"]] = operator.expand(shard=XComArg(tasks[first]))
+    for one in SHAPE:
+        for name in one["downstream"]:
+            tasks[one["task_id"]] >> tasks[name]
+
+
+empty_shape()

@@ -1,0 +1,57 @@
+"""The product beside its peers: the same topic, the same forest, the same machine, taking turns."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+from benchmarks import chain, payments, topics
+from benchmarks.bench import Bench
+from benchmarks.forest import forest
+from benchmarks.peers.airflow_kafka import run as airflow_kafka
+from benchmarks.peers.environment import python_of
+from benchmarks.peers.spark import run as spark
+
+_INPUT, _OUTPUT = "benchmark_peers", "benchmark_peers_out"
+# By the documentation's own form a message takes milliseconds.
+_PLAIN_PAYMENTS = 2_000
+
+
+def measure(bench: Bench, *, count: int, sittings: int, shards: tuple[int, ...]) -> dict[str, Any]:
+    """`count` is one run's of the product and of the operators, and one micro-batch's of Spark, which gets five."""
+    bench.need_disk(6 + count * 12e-6)
+    for peer in ("spark", "airflow_kafka"):
+        python_of(bench, peer)
+    with bench.running():
+        used = forest(bench)
+        topics.create(bench.kafka, [_INPUT])
+        took = payments.produce(bench.kafka, _INPUT, 5 * count, topics.PARTITIONS)
+        bench.say(f"{5 * count:,} payments wait ({5 * count / took:,.0f} /s produced)")
+        product: dict[int, list[float]] = {number: [] for number in shards}
+        sparks: list[dict[str, Any]] = []
+        for sitting in range(1, sittings + 1):
+            topics.create(bench.kafka, [_OUTPUT])
+            for number in shards:
+                rate = chain.product_rate(bench, used, _INPUT, _OUTPUT, count=count, shards=number)
+                bench.say(f"sitting {sitting}, product, shards {number}: {rate:,.0f} /s")
+                product[number].append(rate)
+            topics.create(bench.kafka, [_OUTPUT])
+            sparks.append(spark.measure(bench, used, _INPUT, _OUTPUT, at_once=count))
+            bench.say(f"sitting {sitting}, Spark, warm: {sparks[-1]['per_second']:,.0f} /s")
+        operators = {
+            form: airflow_kafka.measure(bench, used, _INPUT, _OUTPUT, form=form, count=many)
+            for form, many in (("plain", _PLAIN_PAYMENTS), ("batch", count))
+        }
+        for form, row in operators.items():
+            bench.say(f"Airflow's Kafka operators, {form}: {row['per_second']:,.0f} /s")
+        topics.remove(bench.kafka, [_INPUT, _OUTPUT])
+    best = max((median(rates) for rates in product.values()), default=0.0)
+    warm = median(one["per_second"] for one in sparks)
+    return {
+        "payments": count,
+        "product": {str(number): rates for number, rates in product.items()},
+        "spark": {**sparks[0], "per_second": warm, "sittings": [one["per_second"] for one in sparks]},
+        "operators": operators,
+        "product_to_spark": best / warm,
+        "void": warm < 0.8 * spark.VOID_BELOW,
+    }

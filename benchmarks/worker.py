@@ -1,0 +1,164 @@
+"""One step of one contender in a process of its own: it warms up, says so, waits for the word, works, and reports.
+
+`python -m benchmarks.worker STEP`: reads its task as one line of JSON, and after "ready" any second line to begin.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Work = Callable[[], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a step is told: `most` payments of a partition; `batch` is its id, where an earlier step has made one."""
+
+    kafka: dict[str, Any]
+    topic: str
+    output: str
+    group: str
+    staging: str
+    cache: str
+    run: dict[str, Any]
+    forest: str
+    partitions: tuple[int, ...]
+    most: int
+    shard: int = 0
+    shards: int = 1
+    batch: str = ""
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.WARNING)
+    task = Task(**json.loads(sys.stdin.readline()))
+    prepare = STEPS[sys.argv[1]]
+    began = time.monotonic()
+    work = prepare(task)
+    print(json.dumps({"ready": time.monotonic() - began}), flush=True)
+    sys.stdin.readline()
+    began, cpu = time.monotonic(), time.process_time()
+    found = work()
+    seconds, cpu = time.monotonic() - began, time.process_time() - cpu
+    print(json.dumps({"seconds": seconds, "cpu": cpu, "peak_mb": _peak_mb(), **found}), flush=True)
+
+
+def _peak_mb() -> float:
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    # On Linux, what getrusage says begins with the memory of the process that started this one.
+    (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024 / 1e6
+
+
+def _product(task: Task) -> tuple[Any, Any]:
+    from include.batch.storage import Storage
+    from include.settings import Settings
+
+    settings = Settings(
+        input_topic=task.topic,
+        output_topic=task.output,
+        dead_letter_topic=task.output,
+        group=task.group,
+        shards=task.shards,
+        max_payments=task.most,
+        max_seconds=3600,
+        staging_url=task.staging,
+        model_cache=Path(task.cache),
+    )
+    return settings, Storage.open(task.staging)
+
+
+def plan(task: Task) -> Work:
+    from include.batch.plan import plan
+
+    settings, storage = _product(task)
+
+    def work() -> dict[str, Any]:
+        manifest = plan(task.kafka, settings, storage, run_id="benchmark", run_url="", shards=task.shards)
+        return {"batch": manifest.batch_id}
+
+    return work
+
+
+def drain(task: Task) -> Work:
+    from include.batch.drain import drain_shard
+    from include.batch.manifest import Manifest
+
+    settings, storage = _product(task)
+    manifest = Manifest.load_plan(storage, task.batch)
+
+    def work() -> dict[str, Any]:
+        drained = drain_shard(task.kafka, settings, storage, manifest, task.shard)
+        return {"payments": sum(part.payments for part in drained.partitions)}
+
+    return work
+
+
+def predict(task: Task) -> Work:
+    """The model is loaded before the word is given, as nothing of the rate; how long that took is told."""
+    import include.models.load as loading
+    from include.batch.manifest import Manifest
+    from include.batch.predict import predict
+    from include.models import score
+    from include.models.cache import ModelCache
+    from include.models.resolve import ModelRun
+
+    settings, storage = _product(task)
+    run = ModelRun.from_dict(task.run)
+    began = time.monotonic()
+    model = loading.load(run, ModelCache(settings.model_cache, int(1e10)).fetch(run))
+    loaded = time.monotonic() - began
+    loading.load = lambda run, folder: model
+    manifest = Manifest.load(storage, task.batch)
+    del score  # imported ahead, as the scheduler's preload does
+
+    def work() -> dict[str, Any]:
+        scored = predict(settings, storage, manifest, run, task.shard)
+        return {"payments": scored.scored, "frauds": scored.frauds, "model_seconds": loaded}
+
+    return work
+
+
+def publish(task: Task) -> Work:
+    from include.batch.manifest import Manifest
+    from include.batch.publish import publish
+
+    settings, storage = _product(task)
+    manifest = Manifest.load(storage, task.batch)
+
+    def work() -> dict[str, Any]:
+        return {"payments": publish(task.kafka, settings, storage, manifest, shard=task.shard).predictions}
+
+    return work
+
+
+def _bare(name: str) -> Callable[[Task], Work]:
+    def prepare(task: Task) -> Work:
+        from benchmarks import bare
+
+        found: Work = getattr(bare, name)(task)
+        return found
+
+    return prepare
+
+
+STEPS: dict[str, Callable[[Task], Work]] = {
+    "plan": plan,
+    "drain": drain,
+    "predict": predict,
+    "publish": publish,
+    **{f"bare_{name}": _bare(name) for name in ("drain", "predict", "publish", "chain")},
+}
+
+if __name__ == "__main__":
+    main()
