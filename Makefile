@@ -9,7 +9,7 @@ FREE_GB := 4
 ROUNDS := 5
 MINUTES := 30
 
-.PHONY: help install up down status demo demo-once test test-all soak check format lock
+.PHONY: help install up down status demo demo-once test test-all soak bench check format lock
 .DEFAULT_GOAL := help
 
 help:
@@ -34,6 +34,9 @@ test-all: test ## the same, and every fault, five times (hours); ROUNDS=1 for on
 
 soak: install ## payments at a steady rate while faults strike: MINUTES=30, and SEED=… to repeat one
 	@$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+bench: install ## measure it beside bare loops, nearly two hours; PEERS=1: beside its peers too
+	@$(BIN)/python -m benchmarks chain runs idle age backlog $(if $(PEERS),peers)
 
 check: install ## lint, format and types
 	@$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from benchmarks.peers.spark import run as spark
 
 _INPUT, _OUTPUT = "benchmark_peers", "benchmark_peers_out"
 # By the documentation's own form a message takes milliseconds.
-_PLAIN_PAYMENTS = 2_000
+_PLAIN_PAYMENTS = 500
 
 
 def measure(bench: Bench, *, count: int, sittings: int, shards: tuple[int, ...]) -> dict[str, Any]:
