@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from shlex import quote
 
 from confluent_kafka import TIMESTAMP_CREATE_TIME, Consumer
 from confluent_kafka.admin import AdminClient
@@ -150,8 +151,8 @@ def _require_same_topic(
 ) -> None:
     place = f"{topic.name}/{partition}"
     mend = (
-        f"Decide where group {group} goes on, and set it with `kafka-consumer-groups.sh --reset-offsets --execute "
-        f"--group {group} --topic {place.replace('/', ':')} --to-earliest` (or --to-offset N)"
+        f"Decide where group {group} goes on, and set it with `fraud offsets set --group {quote(group)} "
+        f"--topic {topic.name} --partition {partition} --to earliest` (or latest, an offset, a time)"
     )
     if now.offset is None:
         reached = progress.reached(topic, partition)

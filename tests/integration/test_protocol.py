@@ -317,7 +317,7 @@ def test_offsets_that_are_gone_are_no_first_start(scoring: Make):
     here.run()
     client = admin(here)
     client.delete_consumer_groups([here.settings.group])[here.settings.group].result(30)
-    with pytest.raises(TopicChangedError, match=r"offset is gone; it had reached 2.*--reset-offsets"):
+    with pytest.raises(TopicChangedError, match=r"offset is gone; it had reached 2.*`fraud offsets set"):
         here.drain()
     set_offset(here, 2)
     send(here, *payments(3))
