@@ -8,7 +8,7 @@ import typer
 
 from include.cli import offsets, produce
 from include.cli.train import train
-from include.cli.verify import verify
+from include.cli.verify import HELP, verify
 from include.errors import FraudError
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command()(train)
-app.command()(verify)
+app.command(help=HELP)(verify)
 app.add_typer(produce.app)
 app.add_typer(offsets.app)
 

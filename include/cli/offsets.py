@@ -49,7 +49,12 @@ def show(
     )
 
 
-@app.command(name="set")
+@app.command(
+    name="set",
+    help="Decide where the scoring goes on: after the topic was made again, offsets were lost, or to score payments "
+    "again.\n\nA run in flight publishes nothing of the partitions that are moved: it fails, and the next one begins "
+    "at the new place. Exit code 1: a partition could not be set; 2: nobody can be asked.",
+)
 def set_(
     to: Annotated[
         str,
@@ -66,11 +71,7 @@ def set_(
     topic: TopicName = None,
     group: Group = None,
 ) -> None:
-    """Decide where the scoring goes on: after the topic was made again, offsets were lost, or to score payments again.
-
-    A run in flight publishes nothing of the partitions that were moved: it fails, and the next one begins at the new
-    place. Exit code 1 where a partition could not be set, 2 where nobody can be asked.
-    """
+    """Moves the group; see the command's help."""
     with _opened(topic, group) as here:
         here.require_unused()
         rows = here.standings()

@@ -20,6 +20,19 @@ _MEANS = {
 }
 
 
+# A docstring would keep its line ends in the terminal.
+HELP = (
+    "Prove that each payment of the input topic came out exactly once, as it came in.\n\n"
+    "For a window of the input topic's offsets, each payment must be once in the output topic or among the dead "
+    "letters, as a reader of committed messages sees them. What came of other windows is passed over. Exit code 0: "
+    "whole; 1: something is missing, double, altered or from nowhere; 2: it could not be checked.\n\n"
+    "The output is read from an hour before the window's earliest message on, and all of it where something is "
+    "missing. Only the topics as they are now are compared: after one was deleted and made again, give --from and --to "
+    "so that the output's messages of that window can only be of this topic. Payments that an operator had scored "
+    "again on purpose count as double."
+)
+
+
 def verify(
     from_: Annotated[
         list[str] | None,
@@ -46,17 +59,7 @@ def verify(
     show: Annotated[int, typer.Option(min=0, help="How many of each kind of finding to list.")] = 20,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Prove that each payment of the input topic came out exactly once, as it came in.
-
-    For a window of the input topic's offsets, each payment must be once in the output topic or among the dead letters,
-    as a reader of committed messages sees them. What came of other windows is passed over. Exit code 0: whole; 1:
-    something is missing, double, altered or from nowhere; 2: it could not be checked.
-
-    The output is read from an hour before the window's earliest message on, and all of it where something is missing.
-    Only the topics as they are now are compared: after one was deleted and made again, give --from and --to so that
-    the output's messages of that window can only be of this topic. Payments that an operator had scored again on
-    purpose count as double.
-    """
+    """Prove that each payment of the input topic came out exactly once, as it came in."""
     from include.errors import FraudError
 
     try:

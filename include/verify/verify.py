@@ -28,6 +28,9 @@ from include.verify.window import Bounds, windows
 
 # How far the clocks of those who send payments may be ahead of ours.
 _CLOCKS_APART_MS = 3_600_000
+# Of how many doubled payments, and how often each, it is remembered where they came again.
+_COPIES_KEPT = 1_000
+_COPIES_LISTED = 10
 
 
 def verify(
@@ -157,9 +160,9 @@ class _Check:
 
     def _note_copy(self, place: Place, message: Message) -> None:
         key = place.partition, place.offset, place.row
-        if len(self.copies) < self.show or key in self.copies:
+        if len(self.copies) < _COPIES_KEPT or key in self.copies:
             again = self.copies.setdefault(key, [])
-            if len(again) < self.show:
+            if len(again) < _COPIES_LISTED:
                 again.append(f"{_at(message)} (batch {place.batch})")
 
     def verdict(self) -> Verdict:
