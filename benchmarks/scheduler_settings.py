@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -33,7 +34,6 @@ from dev.stack.part import ROOT
 
 DAG = "score_payments"
 PAYMENTS = 10_000
-EMPTY_RUNS, FULL_RUNS, IDLE_SECONDS = 5, 3, 15.0
 
 # No run but ours, whatever the minute; and what a variant asks for.
 SITE_SETTINGS = """\
@@ -98,7 +98,12 @@ def main() -> None:
     parser.add_argument("--home", required=True)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default=";".join(VARIANTS), help="variants, separated by semicolons")
+    parser.add_argument("--empty", type=int, default=5, help="runs with nothing to do, in each round")
+    parser.add_argument("--full", type=int, default=3, help=f"runs with {PAYMENTS} payments")
+    parser.add_argument("--idle", type=float, default=15.0, help="seconds of idling")
     arguments = parser.parse_args()
+    # An end from outside ends what was started here too.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     names = arguments.only.split(";")
     stack = Stack(arguments.home)
     began_here = stack.up(say=print)
@@ -107,7 +112,7 @@ def main() -> None:
         with _ready(stack) as (api, folder):
             for number in range(arguments.rounds):
                 for name in names if number % 2 == 0 else reversed(names):
-                    _measure(stack, api, folder, VARIANTS[name], seen[name])
+                    _measure(stack, api, folder, VARIANTS[name], seen[name], arguments)
                     print(f"round {number + 1}: {name}: {seen[name]}", flush=True)
     finally:
         if began_here:
@@ -175,7 +180,9 @@ def _process(part: str, stack: Stack, folder: Path, settings: Mapping[str, str])
             child.wait()
 
 
-def _measure(stack: Stack, api: AirflowApi, folder: Path, variant: Mapping[str, str], seen: Seen) -> None:
+def _measure(
+    stack: Stack, api: AirflowApi, folder: Path, variant: Mapping[str, str], seen: Seen, many: argparse.Namespace
+) -> None:
     kafka: dict[str, Any] = {"bootstrap.servers": stack.env["KAFKA_BOOTSTRAP_SERVERS"]}
     began = time.time()
     with _process("scheduler", stack, folder, {**DEFAULTS, **variant}) as scheduler:
@@ -184,9 +191,9 @@ def _measure(stack: Stack, api: AirflowApi, folder: Path, variant: Mapping[str, 
         seen.start.append(time.time() - began)
         seen.first.append(_run(api)[0])
         _run(api)
-        for _ in range(EMPTY_RUNS):
+        for _ in range(many.empty):
             seen.empty.append(_run(api)[0])
-        for number in range(FULL_RUNS + 1):
+        for number in range(many.full + 1):
             produce(kafka, "topic_1", PAYMENTS, partitions=3)
             seconds, tasks = _run(api)
             if number:  # the first one of each kind meets workers that have done nothing yet
@@ -198,9 +205,9 @@ def _measure(stack: Stack, api: AirflowApi, folder: Path, variant: Mapping[str, 
             "idle_postgres": _processes(stack, "postgres"),
         }
         before = {name: _cpu(processes) for name, processes in watched.items()}
-        time.sleep(IDLE_SECONDS)
+        time.sleep(many.idle)
         for name, processes in watched.items():
-            getattr(seen, name).append((_cpu(processes) - before[name]) / IDLE_SECONDS)
+            getattr(seen, name).append((_cpu(processes) - before[name]) / many.idle)
 
 
 def _has_heartbeat(api: AirflowApi, since: float) -> bool:
@@ -211,7 +218,7 @@ def _has_heartbeat(api: AirflowApi, since: float) -> bool:
 def _run(api: AirflowApi) -> tuple[float, float]:
     """Seconds from the trigger to the run's end, and of its tasks in sum."""
     run_id = api.trigger(DAG)
-    run = api.wait_for_run(DAG, run_id)
+    run = api.wait_for_run(DAG, run_id, 600)
     if run["state"] != "success":
         raise RuntimeError(f"run {run_id} is {run['state']}")
     durations = [task["duration"] or 0 for task in api.tasks(DAG, run_id).values()]
