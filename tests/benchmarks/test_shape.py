@@ -1,4 +1,4 @@
-"""The benchmarks start, and their empty DAG has the shape of the real one."""
+"""The benchmarks start, stand apart from what ships, and their empty DAG has the shape of the real one."""
 
 from __future__ import annotations
 
@@ -22,6 +22,21 @@ def run(*words: str, **environment: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_nothing_else_imports_them():
+    files = [path for folder in ("dags", "plugins", "include", "dev") for path in (ROOT / folder).rglob("*.py")]
+    assert files
+    assert [str(path) for path in files if re.search(r"^\s*(from|import) benchmarks\b", path.read_text(), re.M)] == []
+
+
+def test_peers_unpickle_the_forest_with_the_versions_that_pickled_it():
+    ours = (ROOT / "requirements.txt").read_text()
+    for peer in ("spark", "airflow_kafka"):
+        theirs = (ROOT / "benchmarks" / "peers" / peer / "requirements.txt").read_text()
+        for package in ("scikit-learn", "imbalanced-learn"):
+            (pin,) = re.findall(rf"^{package}==\S+", ours, re.M)
+            assert f"\n{pin} " in f"\n{theirs}"
 
 
 def test_help_names_every_benchmark():

@@ -67,7 +67,7 @@ def main(given: dict[str, Any]) -> dict[str, Any]:
         topics=[given["topic"]],
         **({"apply_function": between.one} if plain else {"apply_function_batch": between.many}),
         max_messages=given["count"],
-        max_batch_size=1_000 if plain else 50_000,
+        max_batch_size=min(given["count"], 1_000 if plain else 50_000),
         # The default, 60, would be waited out whenever fewer come than were asked for.
         poll_timeout=5,
     )
