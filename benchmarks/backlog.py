@@ -5,13 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from typing import Any
-from urllib.parse import quote
 
 import psutil
 from confluent_kafka import Consumer, TopicPartition
 
 from benchmarks import payments, topics
-from benchmarks.airflow import DAG, pipeline, rest
+from benchmarks.airflow import DAG, instances, pipeline, rest
 from benchmarks.bench import INPUT, Bench, BenchmarkError
 from dev.airflow_api import AirflowApi
 from dev.stack import processes
@@ -135,8 +134,7 @@ class _Memory:
     def by_task(self, api: AirflowApi, runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
         found: dict[str, dict[str, float]] = {}
         for run in runs:
-            path = f"dags/{DAG}/dagRuns/{quote(run['dag_run_id'], safe='')}/taskInstances"
-            for task in api.request("GET", path)["task_instances"]:
+            for task in instances(api, DAG, run["dag_run_id"]):
                 if peak := self.peaks.get(task["id"]):
                     most = found.setdefault(task["task_id"], peak)
                     found[task["task_id"]] = {kind: max(peak[kind], most[kind]) for kind in peak}

@@ -51,11 +51,11 @@ def measure(bench: Bench, *, count: int, sittings: int, shards: tuple[int, ...])
 
 def product_rate(bench: Bench, used: Forest, topic: str, output: str, *, count: int, shards: int) -> float:
     """Of the whole chain, once: the first `count` payments of a topic that may hold more."""
-    steps = dict(_product(bench, _task(bench, used, topic, output, count, shards)))
+    steps = dict(_product(bench, _task(bench, used, topic, output, count // topics.PARTITIONS, shards)))
     return steps["publish"].payments / sum(step.seconds for step in steps.values())
 
 
-def _task(bench: Bench, used: Forest, topic: str, output: str, count: int, shards: int) -> Task:
+def _task(bench: Bench, used: Forest, topic: str, output: str, most: int, shards: int) -> Task:
     """A group of its own, which begins where the topic begins."""
     return Task(
         kafka=bench.kafka,
@@ -67,7 +67,7 @@ def _task(bench: Bench, used: Forest, topic: str, output: str, count: int, shard
         run=used.run,
         forest=used.file,
         partitions=tuple(range(topics.PARTITIONS)),
-        most=count // topics.PARTITIONS,
+        most=most,
         shards=shards,
     )
 
