@@ -81,12 +81,15 @@ VARIANTS: dict[str, dict[str, str]] = {
 
 @dataclass
 class Seen:
-    """Of one variant, over all rounds. `idle`: share of a core, by process."""
+    """Of one variant, over all rounds. `…_cpu`: CPU seconds of the scheduler and its tasks, which a busy machine does
+    not stretch as it does the others. `idle…`: share of a core, by process."""
 
     start: list[float] = field(default_factory=list)
     first: list[float] = field(default_factory=list)
     empty: list[float] = field(default_factory=list)
+    empty_cpu: list[float] = field(default_factory=list)
     full: list[float] = field(default_factory=list)
+    full_cpu: list[float] = field(default_factory=list)
     tasks: list[float] = field(default_factory=list)
     idle: list[float] = field(default_factory=list)
     idle_api: list[float] = field(default_factory=list)
@@ -192,12 +195,16 @@ def _measure(
         seen.first.append(_run(api)[0])
         _run(api)
         for _ in range(many.empty):
+            before_run = _cpu_with_tasks(scheduler)
             seen.empty.append(_run(api)[0])
+            seen.empty_cpu.append(_cpu_with_tasks(scheduler) - before_run)
         for number in range(many.full + 1):
             produce(kafka, "topic_1", PAYMENTS, partitions=3)
+            before_run = _cpu_with_tasks(scheduler)
             seconds, tasks = _run(api)
             if number:  # the first one of each kind meets workers that have done nothing yet
                 seen.full.append(seconds)
+                seen.full_cpu.append(_cpu_with_tasks(scheduler) - before_run)
                 seen.tasks.append(tasks)
         watched = {
             "idle": [scheduler],
@@ -242,9 +249,20 @@ def _cpu(processes: list[psutil.Process]) -> float:
     return total
 
 
+def _cpu_with_tasks(scheduler: psutil.Process) -> float:
+    """LocalExecutor's workers wait for the tasks they fork, so a task's seconds are among its worker's children's."""
+    total = 0.0
+    for process in (scheduler, *scheduler.children()):
+        times = process.cpu_times()
+        total += times.user + times.system
+        if process != scheduler:
+            total += times.children_user + times.children_system
+    return total
+
+
 def _show(seen: Mapping[str, Seen]) -> None:
     base = next(iter(seen.values()))
-    columns = ("start", "first", "empty", "full", "tasks", "idle", "idle_api", "idle_postgres")
+    columns = ("start", "first", "empty", "empty_cpu", "full", "full_cpu", "tasks", "idle", "idle_api", "idle_postgres")
     print(f"\n| variant | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
     for name, one in seen.items():
         cells = []

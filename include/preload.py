@@ -23,12 +23,13 @@ _FORKING = (("scheduler",), ("celery", "worker"))
 
 MODULES = (
     # Libraries, a heavy one's parts named where it would import them later.
-    "boto3",
+    "boto3.s3.transfer",
     "confluent_kafka.admin",
     "imblearn.pipeline",
     "jinja2",
     "mlflow.pyfunc",
     "mlflow.sklearn",
+    "mlflow.tracking.request_header.registry",
     "msgspec",
     "pandas",
     "pyarrow.fs",
@@ -46,6 +47,9 @@ MODULES = (
     "include.models.score",
     "include.models.store",
     "include.report.report",
+    # What the tasks' connections and callbacks need.
+    "airflow.providers.amazon.aws.hooks.base_aws",
+    "airflow.sdk.execution_time.cache",
     # What parsing the DAG file loads, which each task does again.
     "airflow.providers.smtp.notifications.smtp",
     "airflow.providers.smtp.operators.smtp",

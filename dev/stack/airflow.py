@@ -120,6 +120,9 @@ def environment(home: Home) -> dict[str, str]:
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.3,
         # A task whose worker was killed is noticed after a minute instead of five.
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": 60,
+        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": 5,
+        # What a killed scheduler left queued has no heartbeat to miss: only this finds it, by default in five minutes.
+        "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": 15,
         "SCHEDULER__ENABLE_HEALTH_CHECK": False,
         "DAG_PROCESSOR__REFRESH_INTERVAL": 10,
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": 10,

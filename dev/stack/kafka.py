@@ -44,6 +44,9 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=5
 group.initial.rebalance.delay.ms=0
+# A broker that was killed may not register again before its last session has timed out.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 # A stack that rests for weeks still knows where the group stood.
 offsets.retention.minutes=525600
 """
