@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 from confluent_kafka import Consumer
 
+from tests.support.fault_stack import FaultStack
 from tests.support.scene import Scene, Window, is_in, place_of
 
 MOVED = 7
@@ -69,7 +70,23 @@ def test_offsets_moved_during_a_run_stop_it_where_they_were_moved(scene: Scene, 
         scene.check_topics({0: (first[0][0], start + moved)})
 
 
-def test_offsets_that_expired_are_no_first_start(scene: Scene) -> None:
+@pytest.mark.parametrize("point", ["before transaction", "offsets sent"])
+def test_the_operator_s_command_shuts_out_a_publish_that_is_at_work(
+    scene: Scene, stricken: FaultStack, point: str
+) -> None:
+    scene.send()
+    run_id, _ = scene.stop_at(point)
+    start = scene.start[0]
+    stricken.set_offsets({0: start + MOVED})
+    scene.breakpoint.go_on()
+    scene.finish(run_id, "failed")
+    assert "timed out or fenced by a newer attempt" in scene.error(run_id, "publish", 1)
+    assert f"group fraud_scoring stands at {start + MOVED} on topic_1/0" in scene.error(run_id, "publish")
+    scene.check(scene.window | {0: (start + MOVED, scene.window[0][1])})
+    _none_of(scene, {0: (start, start + MOVED)})
+
+
+def test_offsets_that_expired_are_no_first_start(scene: Scene, stricken: FaultStack) -> None:
     scene.send()
     stood = scene.group.committed()
     scene.group.forget()
@@ -78,7 +95,7 @@ def test_offsets_that_expired_are_no_first_start(scene: Scene) -> None:
     assert (tasks["drain"]["state"], tasks["drain"]["try_number"]) == ("failed", 1)
     assert "the group's committed offset is gone; it had reached" in scene.error(run_id, "drain")
     assert scene.arrived() == 0
-    scene.group.set(stood)
+    stricken.set_offsets(stood)
     scene.check()
 
 

@@ -50,6 +50,25 @@ def test_mail_server_that_is_away_delays_the_report_only(scene: Scene, stricken:
     scene.check()
 
 
+def test_owed_report_is_mailed_although_drain_fails(scene: Scene, stricken: FaultStack) -> None:
+    scene.send()
+    run_id, _ = scene.stop_at("mail")
+    stricken.stop("mail")
+    scene.breakpoint.go_on()
+    scene.finish(run_id, "failed")
+    stricken.start("mail")
+    stood = scene.group.committed()
+    scene.group.forget()
+    tasks = scene.tasks(scene.run("failed"))
+    assert {name: tasks[name]["state"] for name in ("drain", "reports", "email")} == {
+        "drain": "failed", "reports": "success", "email": "success",
+    }  # fmt: skip
+    assert tasks["reports"]["try_number"] == 1
+    assert len(scene.mailed()) == 1
+    stricken.set_offsets(stood)
+    scene.check()
+
+
 @pytest.mark.parametrize("ending", ["stop", "kill"])
 @pytest.mark.parametrize(("point", "times"), [("predict", 1), ("offsets sent", 2)])
 def test_airflow_s_database_is_away_for_a_moment(

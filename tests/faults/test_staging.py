@@ -27,35 +27,52 @@ def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@pytest.mark.parametrize("harm", [_gone, _damaged, _cut])
 @pytest.mark.parametrize(
-    ("point", "task", "name"),
+    ("point", "task", "name", "harm"),
     [
-        ("predict", "predict", "payments-0-0.parquet"),
-        ("publish", "publish", "payments-0-0.parquet"),
-        ("publish", "publish", "predictions-1-0.parquet"),
-        ("publish", "publish", "scored.json"),
-        ("resolve", "predict", "manifest.json"),
+        ("resolve", "predict", "manifest.json", _gone),
+        ("resolve", "predict", "manifest.json", _cut),
+        ("resolve", "predict", "drained-0.json", _gone),
+        ("predict", "predict", "payments-0-0.parquet", _gone),
+        ("predict", "predict", "payments-0-0.parquet", _damaged),
+        ("publish", "publish", "payments-0-0.parquet", _damaged),
+        ("publish", "publish", "predictions-1-0.parquet", _gone),
+        ("publish", "publish", "predictions-1-0.parquet", _damaged),
+        ("publish", "publish", "scored.json", _gone),
+        ("publish", "publish", "scored.json", _cut),
     ],
 )
-def test_staged_file(
-    scene: Scene, stricken: FaultStack, harm: Callable[[Path], None], point: str, task: str, name: str
+def test_staged_file_that_a_step_needs(
+    scene: Scene, stricken: FaultStack, point: str, task: str, name: str, harm: Callable[[Path], None]
 ) -> None:
-    """Nothing wrong is published: the run fails unless the file is not needed, and the next one drains anew."""
+    """Nothing wrong is published: the run fails and names the file, and the next one drains anew."""
     scene.send()
     run_id, _ = scene.stop_at(point)
     harm(stricken.newest_batch() / name)
     scene.breakpoint.go_on()
-    if name != "manifest.json":
-        scene.give_up(run_id, task)
-        assert name.partition(".")[0] in scene.error(run_id, task, 1)
-        scene.finish(run_id, "failed")
-        scene.check()
-    else:
-        # No step needs it any more but the report.
-        scene.finish(run_id, None)
-        scene.check_topics(scene.window)
-        stricken.give_up_reports()
+    scene.give_up(run_id, task)
+    assert name.partition(".")[0] in scene.error(run_id, task, 1)
+    scene.finish(run_id, "failed")
+    scene.check()
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "scored.json", "predictions-0-0.parquet"])
+def test_staged_file_that_only_the_report_needs(scene: Scene, stricken: FaultStack, name: str) -> None:
+    """The payments are safe on the output topic; that the report is not sent is said in the log."""
+    scene.send()
+    run_id, _ = scene.stop_at("committed", 3)
+    batch = stricken.newest_batch()
+    _gone(batch / name)
+    scene.breakpoint.go_on()
+    scene.finish(run_id, None)
+    told = "".join(
+        scene.error(run_id, task) for task in ("reports", "email") if scene.tasks(run_id)[task]["try_number"]
+    )
+    assert batch.name in told
+    assert name in told
+    assert not scene.mailed()
+    scene.check_topics(scene.window)
+    stricken.give_up_reports()
 
 
 @pytest.mark.parametrize("harm", [_gone, _damaged, _cut])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.fault_stack import FaultStack
 from tests.support.scene import Scene
 
 EXPIRED = 20
@@ -40,7 +41,7 @@ def test_topic_that_gets_more_partitions(scene: Scene, during: bool) -> None:
 
 
 @pytest.mark.parametrize("during", [False, True])
-def test_topic_made_again_waits_for_a_decision(scene: Scene, during: bool) -> None:
+def test_topic_made_again_waits_for_a_decision(scene: Scene, stricken: FaultStack, during: bool) -> None:
     """Nothing of the new topic is scored until somebody says where to begin."""
     if during:
         scene.send()
@@ -58,5 +59,5 @@ def test_topic_made_again_waits_for_a_decision(scene: Scene, during: bool) -> No
     assert scene.arrived() == 0
     # Places of the new topic are those of the old one: only an empty output can be judged.
     scene.group.empty("topic_2", "topic_1_dead_letters")
-    scene.group.set(dict.fromkeys(scene.group.ends(), 0))
+    stricken.set_offsets(dict.fromkeys(scene.group.ends(), 0))
     scene.check({number: (0, end) for number, end in scene.group.ends().items()})

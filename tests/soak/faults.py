@@ -194,7 +194,8 @@ def _moved(by: int | None) -> Strike:
                 evidence = field.failed_try(held.run_id, "publish")
             finally:
                 # What another partition has committed meanwhile stays.
-                group.set(stood | group.committed() | {0: stood[0]} if by else stood | group.committed())
+                now = group.committed()
+                field.stack.set_offsets({n: at for n, at in stood.items() if n not in now or (by and not n)})
         return f"{evidence}; {field.says(held.run_id, 'publish', 'stands at')}"
 
     return strike
@@ -279,5 +280,6 @@ def _model(field: Field) -> str:
 
 
 def _task_at_work(field: Field, run_id: str) -> str:
-    (task,) = [name for name, one in field.scene.tasks(run_id).items() if one["state"] == "running"]
-    return str(task)
+    # Beside the mail the next run may be asked for.
+    at_work = [name for name, one in field.scene.tasks(run_id).items() if one["state"] == "running"]
+    return str(next(name for name in at_work if name != "catch_up"))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from dev.stack import Stack, processes
+from dev.stack.part import BIN, ROOT
 from tests.support.breakpoint import install_breakpoints
 from tests.support.live_stack import LiveStack
-from tests.support.pipeline import wait_until
+from tests.support.pipeline import DAG, wait_until
 
 STAGING_MB = 256
 
@@ -29,11 +31,18 @@ class FaultStack(LiveStack):
         return self.staging.is_mount()
 
     def change(self, **settings: str) -> None:
-        """The product's settings, from now on: whatever runs tasks is started again."""
+        """The product's settings, from now on: whatever runs tasks or reads the DAG file is started again."""
         write_settings(self.home, settings)
         for part in ("scheduler", "dag-processor"):
             self.stop(part)
             self.start(part)
+        began = datetime.now(UTC)
+
+        def parsed() -> bool:
+            last = self.airflow.request("GET", f"dags/{DAG}")["last_parsed_time"]
+            return bool(datetime.fromisoformat(last) > began)
+
+        wait_until(parsed, "the DAG file is not read again")
 
     def recover(self) -> None:
         """What does not run is started, in the order of its needs."""
@@ -47,6 +56,16 @@ class FaultStack(LiveStack):
         names = [row.name for row in self._stack.status()]
         processes.kill(self._stack.home, names)
         wait_until(lambda: not [row for row in self._stack.status() if row.state == "up"], "some part lives on")
+
+    def set_offsets(self, offsets: Mapping[int, int]) -> None:
+        """As docs tell an operator to: by the product's own command, which shuts out whoever publishes."""
+        for partition, offset in offsets.items():
+            words = ("offsets", "set", "--partition", str(partition), "--to", str(offset), "--yes")
+            done = subprocess.run(
+                [str(BIN / "fraud"), *words], env=os.environ | self.env, cwd=ROOT, capture_output=True, text=True,
+                timeout=120, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stdout + done.stderr
 
     # The staging area, as somebody with a shell there finds it.
 

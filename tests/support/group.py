@@ -76,6 +76,9 @@ class Group:
             assert time.monotonic() < deadline, f"{self.topic} does not go away"
             time.sleep(0.1)
         self._admin.create_topics([NewTopic(self.topic, partitions, 1)])[self.topic].result(timeout=30)
+        while len(self.ends()) < partitions:
+            assert time.monotonic() < deadline, f"{self.topic} does not get its partitions"
+            time.sleep(0.1)
 
     def _reader(self, isolation: str = "read_committed") -> Consumer:
         return Consumer(

@@ -43,8 +43,8 @@ def dag_policy(dag: Any) -> None:
 
 # Passed on entry. The steps import these when they run, so what stands here before the fork is what they get.
 POINTS = {
-    "drain": "include.batch.drain:drain",
-    "drained": "include.batch.manifest:Manifest.save",
+    "drain": "include.batch.drain:drain_shard",
+    "drained": "include.batch.manifest:Manifest.save_drained",
     "resolve": "include.models.resolve:resolve",
     "predict": "include.batch.predict:predict",
     "predicted": "include.batch.scored:ScoredBatch.save",
@@ -69,17 +69,7 @@ def _stop_at(point: str, place: str) -> None:
 
 
 if "scheduler" in sys.argv:
-    # Every task is a fork of the scheduler and inherits these: they would take most of its time.
-    import boto3  # noqa: F401
-    import mlflow.pyfunc
-    import mlflow.sklearn  # noqa: F401
-    import pandas as pd  # noqa: F401
-
-    import include.batch.drain
-    import include.batch.predict
     import include.batch.publish
-    import include.models.load
-    import include.models.score
 
     include.batch.publish.publish = functools.partial(include.batch.publish.publish, reached=reached)
     for _point, _place in POINTS.items():
@@ -87,3 +77,8 @@ if "scheduler" in sys.argv:
     if (HOME / "watchful").exists():
         os.environ["AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT"] = "15"
         os.environ["AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL"] = "2"
+
+    # Only now: what is preloaded takes the steps as it finds them.
+    from include.preload import preload
+
+    preload()
