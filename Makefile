@@ -35,7 +35,7 @@ test-all: test ## the same, and every fault, five times (hours); ROUNDS=1 for on
 soak: install ## payments at a steady rate while faults strike: MINUTES=30, and SEED=… to repeat one
 	@$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
-bench: install ## measure it beside bare loops, nearly two hours; PEERS=1: beside its peers too
+bench: install ## measure it beside bare loops, an hour and a half; PEERS=1: beside its peers too
 	@$(BIN)/python -m benchmarks chain runs idle age backlog $(if $(PEERS),peers)
 
 check: install ## lint, format and types

@@ -13,20 +13,21 @@ from benchmarks.peers.environment import python_of
 from benchmarks.peers.spark import run as spark
 
 _INPUT, _OUTPUT = "benchmark_peers", "benchmark_peers_out"
+_MICRO_BATCHES = 6
 # By the documentation's own form a message takes milliseconds.
 _PLAIN_PAYMENTS = 500
 
 
 def measure(bench: Bench, *, count: int, sittings: int, shards: tuple[int, ...]) -> dict[str, Any]:
-    """`count` is one run's of the product and of the operators, and one micro-batch's of Spark, which gets five."""
+    """`count` is one run's of the product and of the operators, and one micro-batch's of Spark, which gets six."""
     bench.need_disk(6 + count * 12e-6)
     for peer in ("spark", "airflow_kafka"):
         python_of(bench, peer)
     with bench.running():
         used = forest(bench)
         topics.create(bench.kafka, [_INPUT])
-        took = payments.produce(bench.kafka, _INPUT, 5 * count, topics.PARTITIONS)
-        bench.say(f"{5 * count:,} payments wait ({5 * count / took:,.0f} /s produced)")
+        took = payments.produce(bench.kafka, _INPUT, _MICRO_BATCHES * count, topics.PARTITIONS)
+        bench.say(f"{_MICRO_BATCHES * count:,} payments wait, {_MICRO_BATCHES * count / took:,.0f} /s produced")
         product: dict[int, list[float]] = {number: [] for number in shards}
         sparks: list[dict[str, Any]] = []
         for sitting in range(1, sittings + 1):

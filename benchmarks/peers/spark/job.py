@@ -75,7 +75,6 @@ def main(given: dict[str, Any]) -> dict[str, Any]:
             .option("kafka.linger.ms", "20")
             .option("kafka.batch.size", str(1024**2))
             .option("kafka.buffer.memory", str(128 * 1024**2))
-            .option("includeHeaders", "true")
             .option("checkpointLocation", checkpoint)
             # All that waits, in micro-batches of maxOffsetsPerTrigger, and then it ends.
             .trigger(availableNow=True)
