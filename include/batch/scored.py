@@ -78,7 +78,7 @@ class ScoredBatch:
         return replace(
             found[0],
             scored_at=max(shard.scored_at for shard in found),
-            partitions=tuple(part for shard in found for part in shard.partitions),
+            partitions=tuple(sorted((part for shard in found for part in shard.partitions), key=_partition)),
             reasons=dict(sum((Counter(shard.reasons) for shard in found), Counter[str]())),
         )
 
@@ -89,6 +89,10 @@ class ScoredBatch:
             return msgspec.json.decode(storage.need(path), type=cls)
         except msgspec.DecodeError as error:
             raise StagingError(f"{path} in {storage.url} is damaged") from error
+
+
+def _partition(part: PartitionScores) -> int:
+    return part.partition
 
 
 def _name(shard: int) -> str:

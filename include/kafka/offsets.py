@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._group import ConsumerGroupDescription
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
-from include.errors import GroupInUseError, HangingTransactionError, KafkaError
+from include.errors import GroupInUseError, HangingTransactionError
 from include.kafka.config import Settings, common_settings, explained
 
 REQUEST_SECONDS = 15.0

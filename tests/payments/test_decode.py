@@ -241,5 +241,53 @@ def test_any_payment_comes_out_as_it_came(payment: tuple[list[str], list[list[An
 
 
 @given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))
+def test_short_way_says_nothing_else(value: bytes):
+    assert_short_way_agrees(value)
+
+
+@pytest.mark.parametrize(
+    "names", [["a", "b", "is_fraud"], ["is_fraud", "a"], ["a", "is_fraud", "b"], ["a"], ["is_fraud"], []]
+)
+@pytest.mark.parametrize("spaces", [(", ", ": "), (",", ":")])
+def test_short_way_is_the_same_for_each_order(names: list[str], spaces: tuple[str, str]):
+    for row in (
+        [1.50, "ü", None],
+        [[], {"[": "{"}, "\\u0041"],
+        ["[" * 300, 1, 2],
+        [json.loads("[" * 300 + "]" * 300), 1, 2],
+    ):
+        whole = {"columns": names, "index": [0], "data": [row[: len(names)]]}
+        for value in (
+            whole,
+            whole | {"data": [row[: len(names)]] * 2},
+            whole | {"data": [row]},
+            whole | {"columns": "a"},
+        ):
+            assert_short_way_agrees(json.dumps(value, separators=spaces, ensure_ascii=False).encode())
+
+
+def assert_short_way_agrees(value: bytes) -> None:
+    decoder = Decoder()
+    decoder.decode(value)
+    seen = set(decoder.columns_seen)
+    halves = decoder.halves(value)
+    if halves is not None:
+        assert decoder.decode(value) == [Record(0, *halves)]
+        assert decoder.columns_seen == seen
+    else:
+        results = decoder.decode(value)
+        assert len(results) > 1 or isinstance(results[0], RefusedRow) or len(value) > 200
+
+
+def test_short_way_needs_an_order_that_is_known():
+    decoder, value = Decoder(), split(["a"], [1])
+    assert decoder.halves(value) is None
+    decoder.decode(value)
+    assert decoder.halves(value) == (b'{"a":1,"is_fraud":', b',"fraud_confirmed":null}')
+    assert decoder.halves(None) is None
+    assert decoder.halves(b"") is None
+
+
+@given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))
 def test_any_message_is_accounted_for(value: bytes):
     assert Decoder().decode(value)

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from include.batch import chunks
-from include.batch.drain import drain
-from include.batch.manifest import Manifest
+from include.batch.drain import drain, drain_shard
+from include.batch.manifest import Drained, Manifest
 from include.batch.outbox import Outbox
+from include.batch.plan import plan
 from include.batch.publish import Published, publish
 from include.batch.scored import PartitionScores, ScoredBatch
 from include.batch.storage import Storage
@@ -40,10 +41,20 @@ class Scoring:
     def drain(self) -> Manifest:
         return drain(self.kafka, self.settings, self.storage, run_id="a run", run_url="http://airflow/run")
 
-    def predict_without_model(self, manifest: Manifest, frauds: Callable[[int], bool] = lambda offset: True) -> None:
+    def plan(self, shards: int) -> Manifest:
+        return plan(
+            self.kafka, self.settings, self.storage, run_id="a run", run_url="http://airflow/run", shards=shards
+        )
+
+    def drain_shard(self, manifest: Manifest, shard: int) -> Drained:
+        return drain_shard(self.kafka, self.settings, self.storage, manifest, shard)
+
+    def predict_without_model(
+        self, manifest: Manifest, frauds: Callable[[int], bool] = lambda offset: True, shard: int = 0
+    ) -> None:
         """Stages predictions as predict does: fraud where `frauds` says so of the offset."""
         counts, reasons = [], 0
-        for part in manifest.partitions:
+        for part in Manifest.load(self.storage, manifest.batch_id).of_shard(shard):
             found = 0
             for number in range(part.chunks):
                 staged = chunks.read_payments(
@@ -61,15 +72,18 @@ class Scoring:
             reasons += part.dead_letters
             counts.append(PartitionScores(part.partition, part.payments, found, part.dead_letters))
         codes = {"empty_value": reasons} if reasons else {}
-        ScoredBatch(MODEL, "2026-01-01T00:00:00+00:00", tuple(counts), codes).save(self.storage, manifest.folder)
+        scored = ScoredBatch(MODEL, "2026-01-01T00:00:00+00:00", tuple(counts), codes)
+        scored.save(self.storage, manifest.folder, shard)
 
     def drain_and_predict(self) -> Manifest:
         manifest = self.drain()
         self.predict_without_model(manifest)
         return manifest
 
-    def publish(self, manifest: Manifest, reached: Callable[[str], None] = lambda point: None) -> Published:
-        return publish(self.kafka, self.settings, self.storage, manifest, reached)
+    def publish(
+        self, manifest: Manifest, reached: Callable[[str], None] = lambda point: None, shard: int = 0
+    ) -> Published:
+        return publish(self.kafka, self.settings, self.storage, manifest, reached, shard)
 
     def run(self) -> Published:
         return self.publish(self.drain_and_predict())

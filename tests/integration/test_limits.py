@@ -1,0 +1,141 @@
+"""A run's limits in seconds: what it has no time for stays on the topic, whole, and the runs that follow take it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from include.batch import predict as step
+from include.batch.manifest import Manifest
+from include.batch.scored import ScoredBatch
+from include.models.load import LoadedModel, load
+from tests.integration.test_protocol import dead, payments, scored, send, stands_at
+from tests.models.zoo import payment, run_of, save_seed_model
+from tests.support import kafka_log
+from tests.support.scoring import Scoring
+
+Make = Callable[..., Scoring]
+RUN = run_of()
+NOW = 0.0  # seconds: over at once
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    return load(RUN, save_seed_model(tmp_path_factory.mktemp("model") / "seed"))
+
+
+@pytest.fixture
+def predict(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ScoredBatch]:
+    """With a real model, but not from a server."""
+    monkeypatch.setattr(step, "_load", lambda settings, run: model)
+
+    def score(scoring: Scoring, manifest: Manifest, shard: int = 0) -> ScoredBatch:
+        return step.predict(scoring.settings, scoring.storage, manifest, RUN, shard)
+
+    return score
+
+
+def message(*amounts: float) -> bytes:
+    rows = [list(payment(amt=amount).values()) for amount in amounts]
+    return json.dumps({"columns": list(payment()), "data": rows}).encode()
+
+
+def test_reading_ends_in_time_and_the_next_run_goes_on_there(scoring: Make):
+    here = scoring(2, max_seconds=NOW)
+    for partition in (0, 1):
+        send(here, *payments(*range(12_000)), partition=partition)
+    manifest = here.drain()
+    assert 0 < manifest.payments < 24_000
+    assert manifest.lag == 24_000 - manifest.payments
+    runs = 0
+    while manifest.partitions:
+        here.predict_without_model(manifest, lambda offset: False)
+        here.publish(manifest)
+        manifest = here.drain()
+        runs += 1
+    assert runs > 1
+    assert stands_at(here) == {0: 12_000, 1: 12_000}
+    assert Counter(scored(here)) == Counter(f"{partition}/{at}" for partition in (0, 1) for at in range(12_000))
+
+
+def test_scoring_ends_in_time_between_two_messages(scoring: Make, predict: Callable[..., ScoredBatch]):
+    """2,000 are asked for at first: that is in the middle of the message at offset 666, whose rows stay together."""
+    here = scoring(1)
+    send(here, *[message(999, 2, 3)] * 1_000, b"no JSON")
+    late = here.change(max_seconds=NOW)
+    manifest = here.drain()
+    first = predict(late, manifest)
+    assert first.scored == 666 * 3
+    here.publish(manifest)
+    assert stands_at(here) == {0: 666}
+    assert dead(here) == []
+    (report,) = here.outbox.owed()
+    assert report.facts.ranges == ((here.settings.input_topic, 0, 0, 666),)
+    assert len(list(report.frauds)) == report.facts.frauds == 666
+    manifest = here.drain()
+    assert predict(late, manifest).scored == 334 * 3
+    here.publish(manifest)
+    assert Counter(scored(here)) == Counter({f"0/{at}": 3 for at in range(1_000)})
+    assert dead(here) == ["0/1000"]
+    assert not here.drain().partitions
+
+
+def test_dead_letters_before_the_cut_are_published_and_those_behind_it_wait(
+    scoring: Make, predict: Callable[..., ScoredBatch]
+):
+    here = scoring(1)
+    send(here, b"first", *[message(1)] * 2_000, b"second", *[message(2)] * 10, b"third")
+    manifest = here.drain()
+    assert predict(here.change(max_seconds=NOW), manifest).dead_letters == 2
+    here.publish(manifest)
+    assert dead(here) == ["0/0", "0/2001"]
+    assert stands_at(here) == {0: 2002}
+
+
+def test_no_partition_is_left_behind_for_good(scoring: Make, predict: Callable[..., ScoredBatch]):
+    """Those whose payments have waited longest come first."""
+    here = scoring(3, max_seconds=NOW)
+    for partition in (2, 0, 1):
+        send(here, *[message(1)] * 2_000, partition=partition)
+    order = []
+    for _ in range(3):
+        manifest = here.change(max_seconds=60.0).drain()
+        predict(here, manifest)
+        before = stands_at(here)
+        here.publish(manifest)
+        order.append([partition for partition, at in stands_at(here).items() if at != before[partition]])
+    assert order == [[2], [0], [1]]
+    assert len(kafka_log.read_all(here.kafka["bootstrap.servers"], here.settings.output_topic)) == 6_000
+
+
+def test_one_batch_has_one_model(scoring: Make, predict: Callable[..., ScoredBatch]):
+    """A shard that is scored when another one is published already gets that one's model."""
+    here = scoring(2)
+    for partition in (0, 1):
+        send(here, message(1), partition=partition)
+    manifest = here.plan(2)
+    for shard in (0, 1):
+        here.drain_shard(manifest, shard)
+    predict(here, manifest, 0)
+    here.publish(manifest, shard=0)
+    other = run_of(run_id="1" * 32)
+    late = step.predict(here.settings, here.storage, manifest, other, 1)
+    assert late.model["run_id"] == RUN.run_id
+    here.publish(manifest, shard=1)
+    assert scored(here) == ["0/0", "1/0"]
+
+
+def test_what_is_left_is_told(scoring: Make, predict: Callable[..., ScoredBatch], tmp_path: Path):
+    here = scoring(1, max_payments=3)
+    send(here, *[message(1)] * 5)
+    manifest = here.drain()
+    assert (manifest.lag, manifest.payments) == (2, 3)
+    assert manifest.oldest is not None
+    assert manifest.newest is not None
+    assert manifest.oldest <= manifest.newest
+    predict(here, manifest)
+    assert here.publish(manifest).newest == manifest.newest
