@@ -61,7 +61,7 @@ def measured_run(api: AirflowApi, dag: str, conf: Mapping[str, Any] | None = Non
     return Run(
         seconds=_time(run["end_date"]) - _time(run["start_date"]),
         waited=_time(run["start_date"]) - _time(run["queued_at"]),
-        began=_time(run["start_date"]),
+        began=started(run),
         tasks=durations,
         skipped=sorted({task["task_id"] for task in tasks if task["state"] == "skipped"} - set(durations)),
     )
@@ -86,9 +86,13 @@ def settle(api: AirflowApi, seconds: float) -> None:
     raise BenchmarkError(f"{DAG} does not come to rest: its scheduled runs take too long on this machine")
 
 
+def started(run: Mapping[str, Any]) -> float:
+    return _time(run["start_date"])
+
+
 def runs_between(api: AirflowApi, first: float, last: float) -> int:
     """How many runs began then."""
-    begun = [_time(run["start_date"]) for run in api.runs(DAG, limit=10) if run["start_date"]]
+    begun = [started(run) for run in api.runs(DAG, limit=10) if run["start_date"]]
     return sum(first <= moment < last for moment in begun)
 
 
