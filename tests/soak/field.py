@@ -36,7 +36,8 @@ class Field:
         self.second = second
 
     def keep_running(self) -> None:
-        """Between two minutes nothing is at work: then somebody triggers a run."""
+        """Between two minutes nothing is at work: then somebody triggers a run. Whatever died is started again."""
+        self.stack.recover()
         if not patiently(self.scene.pipeline.active):
             self.scene.trigger()
 
@@ -50,7 +51,7 @@ class Field:
                 breakpoint.clear()
                 raise NoEffectError(f"no task came to {point!r} within {seconds:.0f} s")
             self.keep_running()
-            time.sleep(0.2)
+            time.sleep(0.5)
         (run,) = [run for run in patiently(self.scene.pipeline.active) if run["state"] == "running"]
         return Held(str(run["dag_run_id"]), psutil.Process(pid))
 
@@ -79,11 +80,11 @@ class Field:
     def paused(self) -> Iterator[None]:
         """As an operator does who mends by hand: what is at work goes on, and nothing new begins."""
         api = self.scene.api
-        api.pause(DAG, True)
+        patiently(lambda: api.pause(DAG, True))
         try:
             yield
         finally:
-            api.pause(DAG, False)
+            patiently(lambda: api.pause(DAG, False))
 
     @contextmanager
     def settled_topics(self) -> Iterator[None]:
@@ -102,7 +103,6 @@ class Field:
         owed: set[str] | None = None
         deadline = time.monotonic() + seconds
         while True:
-            self.stack.recover()
             committed = self.scene.group.committed()
             if all(end == 0 or committed.get(number, 0) >= end for number, end in ends.items()):
                 owed = self._owed() if owed is None else owed & self._owed()

@@ -43,7 +43,8 @@ class SteadyProducer(threading.Thread):
 
     def end(self) -> None:
         self._ending.set()
-        self.join(120)
+        if self.is_alive():
+            self.join(120)
 
     def run(self) -> None:
         turn, began = 0, time.monotonic()

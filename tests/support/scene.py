@@ -80,13 +80,17 @@ class Scene:
     def trigger(self, conf: Mapping[str, Any] | None = None) -> str:
         return str(patiently(lambda: self.api.trigger(DAG, conf)))
 
-    def finish(self, run_id: str, state: str | None = "success", seconds: float = 300) -> dict[str, Any]:
-        """Also while Airflow's own servers come and go; the tasks by name."""
+    def finish(
+        self, run_id: str, state: str | None = "success", seconds: float = 300, *, restart: bool = False
+    ) -> dict[str, Any]:
+        """The tasks by name; also while Airflow's own servers come and go. `restart`: what dies is started again."""
         deadline = time.monotonic() + seconds
         while (run := patiently(lambda: self.api.run(DAG, run_id)))["state"] not in ("success", "failed"):
             assert time.monotonic() < deadline, (
                 f"{run_id} is still {run['state']} after {seconds:.0f} s: {self._told(run_id)}"
             )
+            if restart:
+                self.stack.recover()
             time.sleep(0.2)
         assert state is None or run["state"] == state, self._told(run_id)
         return self.tasks(run_id)
@@ -132,12 +136,12 @@ class Scene:
         waits = any(end > committed.get(number, lows[number]) for number, end in self.group.ends().items())
         return not waits and not list(self.stack.staging.glob("outbox/*/*/*"))
 
-    def work_off(self, runs: int = 4) -> None:
+    def work_off(self, runs: int = 4, state: str | None = "success") -> None:
         for _ in range(runs):
             if self.is_at_rest():
                 return
-            self.run()
-        assert self.is_at_rest(), f"after {runs} good runs: {self.group.committed()} of {self.group.ends()}"
+            self.run(state)
+        assert self.is_at_rest(), f"after {runs} runs: {self.group.committed()} of {self.group.ends()}"
 
     def _told(self, run_id: str) -> str:
         tasks = self.tasks(run_id)

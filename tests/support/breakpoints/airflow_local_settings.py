@@ -53,6 +53,14 @@ POINTS = {
     "mail accepted": "include.batch.outbox:Outbox.reported",
 }
 
+# A worker that gives no sign of life; tasks of a scheduler that gives none, which only another scheduler takes up.
+WATCHFUL = {
+    "TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+    "TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+    "SCHEDULER_HEALTH_CHECK_THRESHOLD": "10",
+    "ORPHANED_TASKS_CHECK_INTERVAL": "5",
+}
+
 
 def _stop_at(point: str, place: str) -> None:
     module, _, path = place.partition(":")
@@ -75,8 +83,8 @@ if "scheduler" in sys.argv:
     for _point, _place in POINTS.items():
         _stop_at(_point, _place)
     if (HOME / "watchful").exists():
-        os.environ["AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT"] = "15"
-        os.environ["AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL"] = "2"
+        for _name, _seconds in WATCHFUL.items():
+            os.environ[f"AIRFLOW__SCHEDULER__{_name}"] = _seconds
 
     # Only now: what is preloaded takes the steps as it finds them.
     from include.preload import preload
