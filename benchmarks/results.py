@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -39,7 +40,7 @@ class Results:
         part.replace(self.file)
 
     def show(self) -> None:
-        console = Console(highlight=False)
+        console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
         for table in tables(self.found):
             rich = RichTable(*table.header, title=table.title, title_justify="left", caption=table.note or None)
             for row in table.rows:

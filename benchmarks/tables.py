@@ -137,7 +137,7 @@ def _peers(result: Result) -> Iterator[Table]:
     for form, one in result["operators"].items():
         rate = one["per_second"]
         name = f"Airflow's Kafka operators, {'as documented' if form == 'plain' else 'batches'}"
-        rows.append((name, f"{rate:,.0f}", f"{rate / spark['per_second']:.2f}", one["guarantee"]))
+        rows.append((name, f"{rate:,.0f}", f"{rate / spark['per_second']:.2g}", one["guarantee"]))
     void = (
         " **Void**: Spark is far below the 34,000 a second that were once seen on two cores." if result["void"] else ""
     )
