@@ -93,7 +93,8 @@ class FrameBuilder:
     def _groups(self, columns: list[list[Any]], count: int, refused: dict[int, Refusal]) -> Iterator[Group]:
         import numpy as np
 
-        codes = [_classify(column) for column in columns]
+        classified = [_classify(column) for column in columns]
+        codes = [code for code, _ in classified]
         pattern = np.zeros(count, dtype=np.int64)
         for code in codes:
             if not isinstance(code, int):
@@ -106,12 +107,16 @@ class FrameBuilder:
             whole = len(rows) == count
             pick = None if whole else (itemgetter(*rows) if len(rows) > 1 else itemgetter(rows[0], rows[0]))
             classes, data = {}, {}
-            for column, code, values in zip(self._takes, codes, columns, strict=True):
+            for column, (code, numbers), values in zip(self._takes, classified, columns, strict=True):
                 kind = code if isinstance(code, int) else int(code[rows[0]])
                 classes[column.name] = kind
-                if kind != MISSING:
-                    picked = values if pick is None else list(pick(values)[: len(rows)])
-                    data[column.name] = _series(picked, kind, "" if self._exact else column.kind)
+                if kind == MISSING:
+                    continue
+                if numbers is not None and self._exact:
+                    data[column.name] = numbers if pick is None else numbers[rows]
+                    continue
+                picked = values if pick is None else list(pick(values)[: len(rows)])
+                data[column.name] = _series(picked, kind, "" if self._exact else column.kind)
             groups.append(Group(rows, _frame(data, len(rows)), classes))
         yield from sorted(groups, key=lambda group: (bool(group.missing), -len(group.rows)))
 
@@ -179,21 +184,24 @@ def _time_number(milliseconds: Any) -> Any:
 _DERIVATIONS: dict[str, Callable[[Any], Any]] = {"trans_date_trans_time": _time_text, "unix_time": _time_number}
 
 
-def _classify(column: list[Any]) -> int | npt.NDArray[np.int64]:
-    """One class for all where that is so, which is the common case and the quick one."""
+def _classify(column: list[Any]) -> tuple[int | npt.NDArray[np.int64], npt.NDArray[Any] | None]:
+    """One class for all where that is so, which is the common case and the quick one; numbers at once as an array."""
     import numpy as np
 
     types = set(map(type, column))
-    if types <= {int, float}:
+    if types and types <= {int, float}:
         try:
-            if not len(column) or np.abs(np.array(column, dtype=np.float64)).max() < float(2**63):
-                return NUMBER
+            numbers = np.fromiter(column, np.int64 if types == {int} else np.float64, len(column))
         except OverflowError:
             pass
+        else:
+            if np.abs(numbers).max() < float(2**63):
+                # A group of a mixed column may be of whole numbers only, and then has their type.
+                return NUMBER, numbers if len(types) == 1 else None
     elif len(types) == 1:
-        return _CLASSES.get(types.pop(), OTHER)
+        return _CLASSES.get(types.pop(), OTHER), None
     codes = np.fromiter(map(_class_of, column), dtype=np.int64, count=len(column))
-    return int(codes[0]) if (codes == codes[0]).all() else codes
+    return (int(codes[0]) if len(codes) and (codes == codes[0]).all() else codes), None
 
 
 def _class_of(value: Any) -> int:
