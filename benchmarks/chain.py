@@ -99,6 +99,7 @@ def _told(steps: dict[str, Step]) -> dict[str, Any]:
     model = [report["model_seconds"] for step in steps.values() for report in step.reports if "model_seconds" in report]
     return {
         "seconds": seconds,
+        "cpu_seconds": {name: sum(report["cpu"] for report in step.reports) for name, step in steps.items()},
         "peak_mb": {name: step.peak_mb for name, step in steps.items()},
         "model_seconds": max(model, default=None),
     }
