@@ -13,12 +13,15 @@ from include.payments.columns import COLUMNS
 
 @dataclass(frozen=True)
 class Description:
-    """`inputs` is None where the signature names no columns."""
+    """`inputs` is None where the signature names no columns; `serialization` and `code` (a folder of Python files that
+    travel with it) are those of the flavor sklearn."""
 
     flavors: tuple[str, ...]
     inputs: tuple[Column, ...] | None
     threshold: float | None
     trained_with: str | None
+    serialization: str | None = None
+    code: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> Description:
@@ -32,13 +35,17 @@ class Description:
             columns = json.loads(signature.get("inputs") or "null")
             metadata = content.get("metadata") or {}
             threshold = metadata.get("threshold")
-            trained_with = (flavors.get("sklearn") or {}).get("sklearn_version")
+            sklearn = flavors.get("sklearn") or {}
+            trained_with, serialization, code = (
+                sklearn.get(key) for key in ("sklearn_version", "serialization_format", "code")
+            )
             inputs = _inputs(columns)
         except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise ModelError(
                 f"the model's MLmodel file is not one that MLflow writes ({type(error).__name__})"
             ) from error
-        return cls(tuple(flavors), inputs, parse_threshold(threshold, "the model's metadata"), trained_with)
+        limit = parse_threshold(threshold, "the model's metadata")
+        return cls(tuple(flavors), inputs, limit, trained_with, serialization, code)
 
     def check_columns(self, seen: Collection[str] | None) -> None:
         """Raises ModelInputError for a required column that no payment can have.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from include.errors import ModelError, ModelInputError, ModelRequirementsError
 from include.models.column import Column, kind_of_payment
 from include.models.description import Description
+from include.models.ready import built
 from include.models.resolve import ModelRun
 from include.models.scores import Scores, from_classifier, from_output, labels
 
@@ -71,12 +72,12 @@ def load(run: ModelRun, folder: Path) -> LoadedModel:
 
 
 def _sklearn(run: ModelRun, folder: Path, description: Description) -> LoadedModel:
-    def load_model() -> Any:
+    def build() -> Any:
         from mlflow.sklearn import load_model
 
-        return load_model(str(folder))  # type: ignore[no-untyped-call]
+        return built(folder, description, lambda: load_model(str(folder)))  # type: ignore[no-untyped-call]
 
-    model = _loaded(run, description, load_model)
+    model = _loaded(run, description, build)
     kinds = {column.name: column.kind for column in description.inputs or ()}
     names = getattr(model, "feature_names_in_", None)
     if names is None:

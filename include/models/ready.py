@@ -1,0 +1,69 @@
+"""A model that takes seconds to build is kept as it was built, beside its files: each run loads it anew.
+
+skops checks each of a forest's thousands of parts. What it has built is trusted then, and is pickled into the model
+cache, which only this user can write to. Another version of a library builds anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import logging
+import os
+import pickle
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from include.models.description import Description
+
+log = logging.getLogger(__name__)
+
+_LIBRARIES = ("imbalanced-learn", "numpy", "pandas", "scikit-learn", "scipy", "skops")
+
+
+def built(folder: Path, description: Description, build: Callable[[], Any]) -> Any:
+    """What `build` builds of the model in `folder`, or built there before. Raises whatever `build` raises."""
+    from mlflow.environment_variables import MLFLOW_ALLOW_PICKLE_DESERIALIZATION
+
+    # Where MLflow is forbidden to load anything that could run code, it has to say so.
+    if description.serialization != "skops" or not MLFLOW_ALLOW_PICKLE_DESERIALIZATION.get():  # type: ignore[no-untyped-call]
+        return build()
+    file = folder / f".built-{_versions()}.pickle"
+    if description.code and str(folder / description.code) not in sys.path:
+        # As MLflow does: the classes of the pickle's objects lie there.
+        sys.path.insert(0, str(folder / description.code))
+    try:
+        content = file.read_bytes()
+        if hashlib.blake2b(content[64:]).digest() == content[:64]:
+            return pickle.loads(memoryview(content)[64:])  # noqa: S301  # our own, from our own folder
+        log.warning("%s is damaged and made anew", file)
+    except FileNotFoundError:
+        pass
+    except Exception as error:
+        log.warning("%s cannot be read (%s) and is made anew", file, type(error).__name__)
+    model = build()
+    _keep(model, file)
+    return model
+
+
+def _keep(model: Any, file: Path) -> None:
+    """Never fails: the next run builds the model again."""
+    part = ""
+    try:
+        content = pickle.dumps(model, protocol=pickle.HIGHEST_PROTOCOL)
+        handle, part = tempfile.mkstemp(dir=file.parent, prefix=f"{file.name}.")
+        with os.fdopen(handle, "wb") as output:
+            output.write(hashlib.blake2b(content).digest() + content)
+        Path(part).replace(file)
+    except Exception as error:
+        log.info("the model cannot be kept as it was built: %s", type(error).__name__)
+        if part:
+            Path(part).unlink(missing_ok=True)
+
+
+def _versions() -> str:
+    installed = [sys.version, *(f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES)]
+    return hashlib.blake2b("\n".join(installed).encode(), digest_size=8).hexdigest()
