@@ -26,8 +26,9 @@ from typing import Any
 import httpx
 import psutil
 
-from tests.soak.faults import FULL_DISK, KINDS, MAIL_AGAIN
+from tests.soak import mishaps, processes  # noqa: F401 (they name the kinds)
 from tests.soak.field import Field, NoEffectError
+from tests.soak.kinds import FULL_DISK, KINDS, MAIL_AGAIN
 from tests.soak.producer import SteadyProducer
 from tests.soak.tally import Struck, Tally
 from tests.support.commands import AirflowInTurn, second_airflow
@@ -104,11 +105,11 @@ class Soak:
                 return
 
     def _schedule(self) -> Iterator[str]:
-        """Round after round of every kind, each time in another order."""
+        """Round after round of every kind, each time in another order; what counted less often comes first."""
         while True:
             kinds = list(self.kinds)
             self.random.shuffle(kinds)
-            yield from kinds
+            yield from sorted(kinds, key=self.tally.counted)
 
     def _strike(self, kind: str) -> None:
         at = time.monotonic() - self.began

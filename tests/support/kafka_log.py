@@ -35,6 +35,7 @@ def producer(servers: str, transactional_id: str | None = None) -> Producer:
         "linger.ms": 5,
         "enable.idempotence": True,
         "message.max.bytes": 2_000_000,
+        "log_level": 0,
     }
     if transactional_id is None:
         return Producer(settings)

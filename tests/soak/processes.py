@@ -1,33 +1,17 @@
-"""Every kind of fault that can strike a live system, and what must be seen of it for it to count.
-
-Each takes the field, strikes a run that is at work, and returns the evidence; NoEffectError says there was none. What a
-person must mend is mended here, as the error text asks for.
-"""
+"""Faults of processes: what is killed, frozen, stopped or doubled while a run is at work."""
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable
-from pathlib import Path
 
+import httpx
 import psutil
-from confluent_kafka import Consumer
 
 from tests.soak.field import Field, NoEffectError
+from tests.soak.kinds import KINDS, MAIL_AGAIN, Strike, kind
 from tests.support.pipeline import DAG, wait_until
 
-Strike = Callable[[Field], str]
-KINDS: dict[str, Strike] = {}
 FENCED = "timed out or fenced by a newer attempt"
-
-
-def _kind(name: str) -> Callable[[Strike], Strike]:
-    def add(strike: Strike) -> Strike:
-        KINDS[name] = strike
-        return strike
-
-    return add
 
 
 def _killed(task: str, *points: str) -> Strike:
@@ -50,12 +34,11 @@ KINDS |= {
     "kill: publish, committed": _killed("publish", "committed"),
     "kill: email": _killed("email", "mail"),
     # A server has accepted the mail and nobody could note it: it comes again, with the same Message-ID.
-    "kill: email, accepted": _killed("email", "mail accepted"),
+    MAIL_AGAIN: _killed("email", "mail accepted"),
 }
-MAIL_AGAIN, FULL_DISK = "kill: email, accepted", "staging disk full"
 
 
-@_kind("kill: worker and task")
+@kind("kill: worker and task")
 def _worker(field: Field) -> str:
     held = field.hold(field.random.choice(("drained", "predict", "offsets sent", "committed")))
     task = _task_at_work(field, held.run_id)
@@ -66,7 +49,7 @@ def _worker(field: Field) -> str:
     return f"worker and process of {task} killed; {field.failed_try(held.run_id, task)}"
 
 
-@_kind("frozen publish")
+@kind("frozen publish")
 def _frozen(field: Field) -> str:
     held = field.hold(field.random.choice(("before transaction", "published", "offsets sent")))
     worker = held.process.parent()
@@ -82,7 +65,7 @@ def _frozen(field: Field) -> str:
     return f"the first try of {held.run_id} woke up after its second was done, and is gone"
 
 
-@_kind("second Airflow")
+@kind("second Airflow")
 def _second(field: Field) -> str:
     held = field.hold(field.random.choice(("predict", "before transaction", "offsets sent")))
     field.second("dags", "test", DAG)
@@ -96,14 +79,14 @@ def _second(field: Field) -> str:
     raise NoEffectError(f"nobody lost: {task['publish']['state']}")
 
 
-@_kind("broker restarted")
+@kind("broker restarted")
 def _restarted(field: Field) -> str:
     held = field.hold(field.random.choice(("drain", "predict", "before transaction", "offsets sent")))
     with field.producer.quiet():
         return _away(field, "kafka", held.run_id, "stop")
 
 
-@_kind("broker killed")
+@kind("broker killed")
 def _broker_killed(field: Field) -> str:
     held = field.hold(field.random.choice(("drain", "predict", "before transaction")))
     with field.settled_topics():
@@ -113,8 +96,7 @@ def _broker_killed(field: Field) -> str:
 def _away(field: Field, part: str, run_id: str, ending: str) -> str:
     task, pid, began = _task_at_work(field, run_id), field.stack.pid(part), time.monotonic()
     getattr(field.stack, ending)(part)
-    if psutil.pid_exists(pid):
-        raise NoEffectError(f"{part} is still there")
+    wait_until(lambda: not psutil.pid_exists(pid), f"process {pid} of {part} did not go", 10)
     field.go_on()
     field.stack.start(part)
     return f"process {pid} of {part} was away for {time.monotonic() - began:.0f} s while {task} was at work in {run_id}"
@@ -136,7 +118,7 @@ def _model_store(part: str) -> Strike:
 KINDS |= {"MLflow stopped": _model_store("mlflow"), "S3 stopped": _model_store("s3")}
 
 
-@_kind("mail server stopped")
+@kind("mail server stopped")
 def _mail(field: Field) -> str:
     held = field.hold("mail")
     getattr(field.stack, field.random.choice(("stop", "kill")))("mail")
@@ -147,16 +129,31 @@ def _mail(field: Field) -> str:
         field.stack.start("mail")
 
 
-@_kind("PostgreSQL stopped")
+@kind("PostgreSQL stopped")
 def _database(field: Field) -> str:
     held = field.hold(field.random.choice(("predict", "offsets sent", "committed")))
-    evidence = _away(field, "postgres", held.run_id, field.random.choice(("stop", "kill")))
+    task = _task_at_work(field, held.run_id)
+    getattr(field.stack, field.random.choice(("stop", "kill")))("postgres")
+    field.go_on()
+    try:
+        wait_until(lambda: _is_without_answer(field), "Airflow answers without its database", 30)
+    finally:
+        field.stack.start("postgres")
     dead = field.stack.dead_parts()
     field.stack.recover()
+    evidence = f"Airflow had no answer while {task} was at work in {held.run_id}"
     return evidence + (f"; it took {', '.join(dead)} along" if dead else "")
 
 
-@_kind("scheduler killed")
+def _is_without_answer(field: Field) -> bool:
+    try:
+        field.scene.api.runs(DAG, limit=1)
+    except httpx.HTTPError:
+        return True
+    return False
+
+
+@kind("scheduler killed")
 def _scheduler(field: Field) -> str:
     held = field.hold(field.random.choice(("drained", "predict", "offsets sent", "committed")))
     task, pid = _task_at_work(field, held.run_id), field.stack.pid("scheduler")
@@ -165,7 +162,7 @@ def _scheduler(field: Field) -> str:
     return f"scheduler {pid} killed with {task}; {field.failed_try(held.run_id, task)}"
 
 
-@_kind("everything killed")
+@kind("everything killed")
 def _everything(field: Field) -> str:
     held = field.hold(field.random.choice(("drained", "predict", "before transaction", "mail")))
     task = _task_at_work(field, held.run_id)
@@ -175,108 +172,6 @@ def _everything(field: Field) -> str:
             raise NoEffectError(f"{task} lives on")
         field.stack.recover()
     return f"all parts and {task} of {held.run_id} were gone; {field.failed_try(held.run_id, task, 120)}"
-
-
-def _moved(by: int | None) -> Strike:
-    """During a run; the operator finds out, and puts the group back to where it stood."""
-
-    def strike(field: Field) -> str:
-        held = field.hold("before fence")
-        group = field.scene.group
-        with field.paused():
-            stood = group.committed()
-            if by is None:
-                group.forget()
-            else:
-                group.set({0: max(0, stood[0] + by)})
-            field.go_on()
-            try:
-                evidence = field.failed_try(held.run_id, "publish")
-            finally:
-                # What another partition has committed meanwhile stays.
-                now = group.committed()
-                field.stack.set_offsets({n: at for n, at in stood.items() if n not in now or (by and not n)})
-        return f"{evidence}; {field.says(held.run_id, 'publish', 'stands at')}"
-
-    return strike
-
-
-KINDS |= {"offsets moved back": _moved(-7), "offsets moved forward": _moved(7), "offsets gone": _moved(None)}
-
-
-@_kind("foreign consumer")
-def _stranger(field: Field) -> str:
-    settings = {"group.id": field.scene.group.name, "client.id": "a-stranger", "enable.auto.commit": False}
-    held = field.hold("drain")
-    stranger = Consumer({"bootstrap.servers": field.stack.bootstrap_servers} | settings)
-    stranger.subscribe([field.scene.group.topic])
-    until = time.monotonic() + 60
-    try:
-        while not stranger.assignment():
-            if time.monotonic() > until:
-                raise NoEffectError("the stranger could not join")
-            stranger.poll(0.1)
-        field.go_on()
-        return f"{field.failed_try(held.run_id, 'drain')}; {field.says(held.run_id, 'drain', 'in use by a-stranger')}"
-    finally:
-        stranger.close()
-
-
-@_kind("partitions added")
-def _partitions(field: Field) -> str:
-    held = field.hold("predict")
-    total = len(field.scene.group.ends()) + 1
-    field.scene.group.add_partitions(total)
-    field.go_on()
-
-    def taken_up() -> bool:
-        field.keep_running()
-        return total - 1 in field.scene.group.committed()
-
-    wait_until(taken_up, "the new partition is not read")
-    return f"partition {total - 1}, made during {held.run_id}, is read"
-
-
-@_kind(FULL_DISK)
-def _full(field: Field) -> str:
-    point, task = field.random.choice((("drain", "drain"), ("predict", "predict"), ("committed", "publish")))
-    held = field.hold(point)
-    with field.stack.full_staging_disk():
-        field.go_on()
-        evidence = field.failed_try(held.run_id, task)
-    return f"{evidence}; {field.says(held.run_id, task, '(the disk is full)')}"
-
-
-def _staged_file(harm: Callable[[Path], object]) -> Strike:
-    def strike(field: Field) -> str:
-        held = field.hold("publish")
-        name = field.random.choice(("payments", "predictions"))
-        path = min(field.stack.newest_batch().glob(f"{name}-*.parquet"))
-        harm(path)
-        field.go_on()
-        evidence = field.failed_try(held.run_id, "publish")
-        # Trying again cannot mend it; the next run drains anew.
-        field.scene.give_up(held.run_id, "publish")
-        return f"{evidence}; {field.says(held.run_id, 'publish', path.stem)}"
-
-    return strike
-
-
-KINDS |= {
-    "staged file gone": _staged_file(Path.unlink),
-    "staged file damaged": _staged_file(lambda path: os.truncate(path, path.stat().st_size // 2)),
-}
-
-
-@_kind("model damaged")
-def _model(field: Field) -> str:
-    held = field.hold("predict")
-    artifact = max(field.stack.model_cache.glob("*/model.pkl"), key=lambda path: path.parent.stat().st_mtime)
-    size = artifact.stat().st_size
-    os.truncate(artifact, size // 2)
-    field.go_on()
-    wait_until(lambda: artifact.exists() and artifact.stat().st_size == size, "it is not mended", 90)
-    return f"{artifact.name} was cut to half in {held.run_id} and is whole again"
 
 
 def _task_at_work(field: Field, run_id: str) -> str:

@@ -1,0 +1,116 @@
+"""Faults of data: what operators, strangers and disks do to offsets, the topic, staged files and models."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from confluent_kafka import Consumer
+
+from tests.soak.field import Field, NoEffectError
+from tests.soak.kinds import FULL_DISK, KINDS, Strike, kind
+from tests.support.pipeline import wait_until
+
+
+def _moved(by: int | None) -> Strike:
+    """During a run; the operator finds out, and puts the group back to where it stood."""
+
+    def strike(field: Field) -> str:
+        held = field.hold("before fence")
+        group = field.scene.group
+        with field.paused():
+            stood = group.committed()
+            if by is None:
+                group.forget()
+            else:
+                group.set({0: max(0, stood[0] + by)})
+            field.go_on()
+            try:
+                evidence = field.failed_try(held.run_id, "publish")
+            finally:
+                # What another partition has committed meanwhile stays.
+                now = group.committed()
+                field.stack.set_offsets({n: at for n, at in stood.items() if n not in now or (by and not n)})
+        return f"{evidence}; {field.says(held.run_id, 'publish', 'stands at')}"
+
+    return strike
+
+
+KINDS |= {"offsets moved back": _moved(-7), "offsets moved forward": _moved(7), "offsets gone": _moved(None)}
+
+
+@kind("foreign consumer")
+def _stranger(field: Field) -> str:
+    settings = {"group.id": field.scene.group.name, "client.id": "a-stranger", "enable.auto.commit": False}
+    held = field.hold("drain")
+    stranger = Consumer({"bootstrap.servers": field.stack.bootstrap_servers} | settings)
+    stranger.subscribe([field.scene.group.topic])
+    until = time.monotonic() + 60
+    try:
+        while not stranger.assignment():
+            if time.monotonic() > until:
+                raise NoEffectError("the stranger could not join")
+            stranger.poll(0.1)
+        field.go_on()
+        return f"{field.failed_try(held.run_id, 'drain')}; {field.says(held.run_id, 'drain', 'in use by a-stranger')}"
+    finally:
+        stranger.close()
+
+
+@kind("partitions added")
+def _partitions(field: Field) -> str:
+    held = field.hold("predict")
+    total = len(field.scene.group.ends()) + 1
+    field.scene.group.add_partitions(total)
+    field.go_on()
+
+    def taken_up() -> bool:
+        field.keep_running()
+        return total - 1 in field.scene.group.committed()
+
+    wait_until(taken_up, "the new partition is not read")
+    return f"partition {total - 1}, made during {held.run_id}, is read"
+
+
+@kind(FULL_DISK)
+def _full(field: Field) -> str:
+    point, task = field.random.choice((("drain", "drain"), ("predict", "predict"), ("committed", "publish")))
+    held = field.hold(point)
+    with field.stack.full_staging_disk():
+        field.go_on()
+        evidence = field.failed_try(held.run_id, task)
+    return f"{evidence}; {field.says(held.run_id, task, '(the disk is full)')}"
+
+
+def _staged_file(harm: Callable[[Path], object]) -> Strike:
+    def strike(field: Field) -> str:
+        held = field.hold("publish")
+        name = field.random.choice(("payments", "predictions"))
+        path = min(field.stack.newest_batch().glob(f"{name}-*.parquet"))
+        harm(path)
+        field.go_on()
+        evidence = field.failed_try(held.run_id, "publish")
+        # Trying again cannot mend it; the next run drains anew.
+        field.scene.give_up(held.run_id, "publish")
+        return f"{evidence}; {field.says(held.run_id, 'publish', path.stem)}"
+
+    return strike
+
+
+KINDS |= {
+    "staged file gone": _staged_file(Path.unlink),
+    "staged file damaged": _staged_file(lambda path: os.truncate(path, path.stat().st_size // 2)),
+}
+
+
+@kind("model damaged")
+def _model(field: Field) -> str:
+    held = field.hold("predict")
+    artifact = max(field.stack.model_cache.glob("*/model.pkl"), key=lambda path: path.parent.stat().st_mtime)
+    size = artifact.stat().st_size
+    os.truncate(artifact, size // 2)
+    field.go_on()
+    wait_until(lambda: artifact.exists() and artifact.stat().st_size == size, "it is not mended", 90)
+    return f"{artifact.name} was cut to half in {held.run_id} and is whole again"
