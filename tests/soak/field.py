@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import psutil
 
+from dev.stack.processes import is_alive
 from tests.soak.producer import SteadyProducer
 from tests.support.commands import AirflowInTurn
 from tests.support.fault_stack import FaultStack
@@ -118,4 +119,4 @@ class Field:
 
     def kill(self, process: psutil.Process) -> None:
         process.kill()
-        wait_until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, "it lives on", 30)
+        wait_until(lambda: not is_alive(process), "it lives on", 30)

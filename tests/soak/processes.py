@@ -7,6 +7,7 @@ import time
 import httpx
 import psutil
 
+from dev.stack.processes import is_alive
 from tests.soak.field import Field, NoEffectError
 from tests.soak.kinds import KINDS, MAIL_AGAIN, Strike, kind
 from tests.support.pipeline import DAG, wait_until
@@ -61,7 +62,7 @@ def _frozen(field: Field) -> str:
         held.process.resume()
     finally:
         worker.resume()
-    wait_until(lambda: not held.process.is_running(), "the frozen one lives on", 90)
+    wait_until(lambda: not is_alive(held.process), "the frozen one lives on", 90)
     return f"the first try of {held.run_id} woke up after its second was done, and is gone"
 
 
@@ -168,7 +169,7 @@ def _everything(field: Field) -> str:
     task = _task_at_work(field, held.run_id)
     with field.settled_topics():
         field.stack.kill_everything()
-        if held.process.is_running():
+        if is_alive(held.process):
             raise NoEffectError(f"{task} lives on")
         field.stack.recover()
     return f"all parts and {task} of {held.run_id} were gone; {field.failed_try(held.run_id, task, 120)}"

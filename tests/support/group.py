@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
-from confluent_kafka.admin import NewPartitions
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions
 from confluent_kafka.cimpl import NewTopic
 
 from dev.stack.kafka import admin
@@ -15,8 +15,7 @@ from dev.stack.kafka import admin
 class Group:
     def __init__(self, servers: str, name: str = "fraud_scoring", topic: str = "topic_1") -> None:
         self._servers, self.name, self.topic = servers, name, topic
-        # A broker that is away is nothing to report, line by line.
-        self._admin = admin({"bootstrap.servers": servers, "log_level": 0})
+        self._admin = self._fresh_admin()
 
     def committed(self) -> dict[int, int]:
         """By partition, those without an offset left out. Waits while a kafka transaction is open on them."""
@@ -47,12 +46,18 @@ class Group:
         """As `kafka-consumer-groups.sh --reset-offsets` does: it fences nobody."""
         places = [TopicPartition(self.topic, partition, offset) for partition, offset in offsets.items()]
         wanted = ConsumerGroupTopicPartitions(self.name, places)
-        (done,) = self._admin.alter_consumer_group_offsets([wanted]).values()
-        assert not [answer.error for answer in done.result(timeout=30).topic_partitions if answer.error]
+
+        def alter() -> None:
+            (done,) = self._fresh_admin().alter_consumer_group_offsets([wanted], request_timeout=10).values()
+            assert not [answer.error for answer in done.result(timeout=15).topic_partitions if answer.error]
+
+        _retried(alter)
 
     def forget(self) -> None:
         """As if the offsets had expired."""
-        self._admin.delete_consumer_groups([self.name])[self.name].result(timeout=30)
+        _retried(
+            lambda: self._fresh_admin().delete_consumer_groups([self.name], request_timeout=10)[self.name].result(15)
+        )
 
     def expire(self, before: Mapping[int, int]) -> None:
         """As the topic's retention does."""
@@ -81,6 +86,10 @@ class Group:
             assert time.monotonic() < deadline, f"{self.topic} does not get its partitions"
             time.sleep(0.1)
 
+    def _fresh_admin(self) -> AdminClient:
+        """One that lived through a broker's restart may go on asking a coordinator that is none any more."""
+        return admin({"bootstrap.servers": self._servers, "log_level": 0})
+
     def _reader(self, isolation: str = "read_committed") -> Consumer:
         return Consumer(
             {
@@ -104,3 +113,15 @@ class Group:
 
     def _partitions(self, consumer: Consumer, topic: str) -> list[int]:
         return sorted(consumer.list_topics(topic, timeout=30).topics[topic].partitions)
+
+
+def _retried(call: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            call()
+            return
+        except (KafkaException, TimeoutError):
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.5)
