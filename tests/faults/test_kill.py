@@ -16,7 +16,8 @@ from tests.support.scene import Scene
 QUICK = pytest.mark.quick
 # Task, point of it, which time it is passed.
 POINTS = [
-    pytest.param("drain", "drain", 1, id="drain, at its start"),
+    pytest.param("drain", "plan", 1, id="drain, at its start"),
+    pytest.param("drain", "drain", 1, id="drain, with its ranges fixed"),
     pytest.param("drain", "drained", 1, id="drain, with its payments staged"),
     pytest.param("resolve_model", "resolve", 1, id="resolve_model"),
     pytest.param("predict", "predict", 1, id="predict, at its start"),

@@ -81,6 +81,8 @@ class Soak:
         self.pipeline = Pipeline(stack, models)
         self.pipeline.api.wait_for_dag(DAG)
         self.pipeline.api.pause(DAG, False)
+        # A stack that was kept may have something to do still.
+        Scene(stack, self.pipeline).work_off(runs=60, state=None)
         self.scene = Scene(stack, self.pipeline, seed)
         self.producer = SteadyProducer(stack.bootstrap_servers, rate, seed)
         other = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="soak-second-")))

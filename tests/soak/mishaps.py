@@ -44,7 +44,7 @@ KINDS |= {"offsets moved back": _moved(-7), "offsets moved forward": _moved(7), 
 @kind("foreign consumer")
 def _stranger(field: Field) -> str:
     settings = {"group.id": field.scene.group.name, "client.id": "a-stranger", "enable.auto.commit": False}
-    held = field.hold("drain")
+    held = field.hold("plan")
     stranger = Consumer({"bootstrap.servers": field.stack.bootstrap_servers} | settings)
     stranger.subscribe([field.scene.group.topic])
     until = time.monotonic() + 60

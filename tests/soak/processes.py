@@ -26,7 +26,7 @@ def _killed(task: str, *points: str) -> Strike:
 
 
 KINDS |= {
-    "kill: drain": _killed("drain", "drain", "drained"),
+    "kill: drain": _killed("drain", "plan", "drain", "drained"),
     "kill: resolve_model": _killed("resolve_model", "resolve"),
     "kill: predict": _killed("predict", "predict", "predicted"),
     "kill: publish, before": _killed("publish", "before fence", "before transaction"),

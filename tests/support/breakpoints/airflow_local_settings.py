@@ -43,6 +43,7 @@ def dag_policy(dag: Any) -> None:
 
 # Passed on entry. The steps import these when they run, so what stands here before the fork is what they get.
 POINTS = {
+    "plan": "include.batch.plan:plan",
     "drain": "include.batch.drain:drain_shard",
     "drained": "include.batch.manifest:Manifest.save_drained",
     "resolve": "include.models.resolve:resolve",
