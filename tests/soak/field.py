@@ -104,8 +104,10 @@ class Field:
         owed: set[str] | None = None
         deadline = time.monotonic() + seconds
         while True:
-            committed = self.scene.group.committed()
-            if all(end == 0 or committed.get(number, 0) >= end for number, end in ends.items()):
+            committed = self.scene.group.committed_if_settled()
+            if committed is not None and all(
+                end == 0 or committed.get(number, 0) >= end for number, end in ends.items()
+            ):
                 owed = self._owed() if owed is None else owed & self._owed()
                 if not owed:
                     return

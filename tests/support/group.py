@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 from confluent_kafka.cimpl import NewTopic
 
@@ -17,12 +17,21 @@ class Group:
         self._servers, self.name, self.topic = servers, name, topic
         self._admin = self._fresh_admin()
 
-    def committed(self) -> dict[int, int]:
+    def committed_if_settled(self) -> dict[int, int] | None:
+        """None while a kafka transaction is open on the offsets: a killed publisher's, until the next one ends it."""
+        try:
+            return self.committed(seconds=5)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError._TIMED_OUT:
+                return None
+            raise
+
+    def committed(self, seconds: float = 60) -> dict[int, int]:
         """By partition, those without an offset left out. Waits while a kafka transaction is open on them."""
         consumer = self._reader()
         try:
             places = [TopicPartition(self.topic, number) for number in self._partitions(consumer, self.topic)]
-            answers = consumer.committed(places, timeout=60)
+            answers = consumer.committed(places, timeout=seconds)
         finally:
             consumer.close()
         return {place.partition: place.offset for place in answers if place.offset >= 0}

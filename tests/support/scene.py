@@ -53,7 +53,7 @@ class Scene:
         self.group = Group(stack.bootstrap_servers)
         self._random = random.Random(seed)
         self.inbox = Inbox(stack.maildir)
-        self.start = self.group.committed()
+        self.start = self.group.committed_if_settled() or {}
         self._output = Reader(stack.bootstrap_servers, OUTPUT)
 
     # What goes in.
@@ -132,7 +132,9 @@ class Scene:
 
     def is_at_rest(self) -> bool:
         """Nothing waits, and no report may be owed."""
-        committed, lows = self.group.committed(), self.group.lows()
+        committed, lows = self.group.committed_if_settled(), self.group.lows()
+        if committed is None:
+            return False
         waits = any(end > committed.get(number, lows[number]) for number, end in self.group.ends().items())
         return not waits and not list(self.stack.staging.glob("outbox/*/*/*"))
 
