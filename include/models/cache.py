@@ -2,12 +2,13 @@
 
 Each entry has two lock files, which the operating system frees when a process ends, however it ends:
 `.download` is held while the entry is fetched, `.use` is shared by every process that uses it. An entry appears by
-an atomic rename, so what is there is whole; the sizes of its files are kept, to notice what was damaged later.
+an atomic rename, so what is there is whole; its files' digests are kept, to notice what was damaged later.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -24,7 +25,7 @@ from include.models.store import Store, is_full_disk
 
 log = logging.getLogger(__name__)
 
-_SIZES = ".sizes.json"
+_DIGESTS = ".digests.json"
 _PREFIX = "download-"
 # Entries that this process uses, with the lock that says so to the others.
 _IN_USE: dict[Path, int] = {}
@@ -75,7 +76,7 @@ class ModelCache:
             root = _root(folder)
             if root is None:
                 raise ModelNotFoundError(f"run {run.run_id}: no MLmodel file among what lies at {run.model_uri}")
-            _write_sizes(root)
+            _write_digests(root)
             if entry.exists():
                 # Damaged: aside first, for a removal is not atomic.
                 entry.rename(folder / f"damaged-{time.monotonic_ns()}")
@@ -144,29 +145,30 @@ def _root(folder: Path) -> Path | None:
     return next((path.parent for path in [folder / "MLmodel", *folder.glob("*/MLmodel")] if path.is_file()), None)
 
 
-def _files(entry: Path) -> dict[str, int]:
-    return {
-        str(path.relative_to(entry)): path.stat().st_size
-        for path in sorted(entry.rglob("*"))
-        if path.is_file() and path.name != _SIZES
-    }
+def _files(entry: Path) -> list[Path]:
+    return [path for path in sorted(entry.rglob("*")) if path.is_file() and path.name != _DIGESTS]
 
 
-def _write_sizes(entry: Path) -> None:
-    (entry / _SIZES).write_text(json.dumps(_files(entry)))
+def _write_digests(entry: Path) -> None:
+    (entry / _DIGESTS).write_text(json.dumps({str(path.relative_to(entry)): _digest(path) for path in _files(entry)}))
 
 
 def _is_whole(entry: Path) -> bool:
-    """Also false where somebody's tool changed or removed a file; what was added since (bytecode) does not matter."""
+    """Also false where a disk or somebody's tool changed a file; what was added since (bytecode) does not matter."""
     try:
-        expected = json.loads((entry / _SIZES).read_text())
-        return "MLmodel" in expected and all((entry / name).stat().st_size == size for name, size in expected.items())
+        expected = json.loads((entry / _DIGESTS).read_text())
+        return "MLmodel" in expected and all(_digest(entry / name) == digest for name, digest in expected.items())
     except (OSError, ValueError):
         return False
 
 
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
+
+
 def _size(entry: Path) -> int:
     try:
-        return sum(_files(entry).values())
+        return sum(path.stat().st_size for path in _files(entry))
     except OSError:
         return 0

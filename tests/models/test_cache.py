@@ -117,15 +117,27 @@ def test_tasks_at_the_same_time_share_one_download(
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda e: (e / "MLmodel").unlink(), lambda e: os.truncate(e / "model.pkl", 10), shutil.rmtree]
+    "damage",
+    [
+        lambda e: (e / "MLmodel").unlink(),
+        lambda e: os.truncate(e / "model.pkl", 10),
+        lambda e: flip_a_bit(e / "model.pkl"),
+        shutil.rmtree,
+    ],
 )
 def test_a_damaged_entry_is_downloaded_again(lab: Lab, tmp_path: Path, damage: object) -> None:
     run = resolved(lab.run(lab.experiment()))
     folder = ModelCache(tmp_path, GIGABYTE).fetch(run)
-    size = (folder / "model.pkl").stat().st_size
+    whole = (folder / "model.pkl").read_bytes()
     damage(folder)  # type: ignore[operator]
-    assert (ModelCache(tmp_path, GIGABYTE).fetch(run) / "model.pkl").stat().st_size == size
+    assert (ModelCache(tmp_path, GIGABYTE).fetch(run) / "model.pkl").read_bytes() == whole
     assert entries(tmp_path) == {run.cache_key}
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
 def test_the_least_recently_used_goes_first_but_none_in_use(lab: Lab, tmp_path: Path) -> None:

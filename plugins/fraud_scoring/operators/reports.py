@@ -73,10 +73,10 @@ def _left(context: Context, storage: Storage) -> int:
     """How many offsets this run's batch has left behind, whichever of its limits it met."""
     from include.batch.scored import ScoredBatch
 
-    fixed = batch_of(context)
-    if not fixed.partitions:
-        return 0
     try:
+        fixed = batch_of(context)
+        if not fixed.partitions:
+            return 0
         manifest = Manifest.load(storage, fixed.batch_id)
         scored = ScoredBatch.load(storage, manifest).parts_of(manifest)
     except StagingError:
