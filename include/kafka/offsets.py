@@ -83,17 +83,25 @@ def _coordinator_is_moving(error: BaseException) -> bool:
 
 
 # A broker that has just started, or taken a partition over, says so for some seconds; librdkafka does not wait here.
-@retry(
+_until_the_coordinator_is_there = retry(
     retry=retry_if_exception(_coordinator_is_moving),
     wait=wait_fixed(0.3),
     stop=stop_after_delay(REQUEST_SECONDS),
     reraise=True,
 )
+
+
+@_until_the_coordinator_is_there
 def _describe_group(admin: AdminClient, group: str) -> ConsumerGroupDescription:
     described: ConsumerGroupDescription = admin.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)[
         group
     ].result()
     return described
+
+
+@_until_the_coordinator_is_there
+def _committed(consumer: Consumer, asked: list[TopicPartition]) -> list[TopicPartition]:
+    return consumer.committed(asked, timeout=_COMMITTED_SECONDS)
 
 
 def committed_offsets(
@@ -102,7 +110,7 @@ def committed_offsets(
     """By a read_committed consumer: raises HangingTransactionError while a kafka transaction is open on the offsets."""
     asked = [TopicPartition(topic, partition) for partition in partitions]
     try:
-        answers = consumer.committed(asked, timeout=_COMMITTED_SECONDS)
+        answers = _committed(consumer, asked)
     except KafkaException as error:
         if error.args[0].code() == Reason._TIMED_OUT:
             raise HangingTransactionError(

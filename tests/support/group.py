@@ -31,10 +31,20 @@ class Group:
         consumer = self._reader()
         try:
             places = [TopicPartition(self.topic, number) for number in self._partitions(consumer, self.topic)]
-            answers = consumer.committed(places, timeout=seconds)
+            answers = self._committed(consumer, places, seconds)
         finally:
             consumer.close()
         return {place.partition: place.offset for place in answers if place.offset >= 0}
+
+    def _committed(self, consumer: Consumer, places: list[TopicPartition], seconds: float) -> list[TopicPartition]:
+        while True:
+            try:
+                return consumer.committed(places, timeout=seconds)
+            except KafkaException as error:
+                # A broker that has just started.
+                if error.args[0].code() not in (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS):
+                    raise
+            time.sleep(0.3)
 
     def ends(self, topic: str = "", isolation: str = "read_uncommitted") -> dict[int, int]:
         """High watermarks; the last stable offsets with `read_committed`."""
