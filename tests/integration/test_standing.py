@@ -21,7 +21,8 @@ from tests.support.scoring import Scoring
 
 Make = Callable[..., Scoring]
 DAY = timedelta(days=1)
-TOMORROW = datetime.now(UTC) + DAY + timedelta(minutes=1)
+# Long enough after what the tests commit, however long the tests before them take.
+TOMORROW = datetime.now(UTC) + 2 * DAY
 PAYMENT = b'{"columns":["n"],"index":[0],"data":[[1]]}'
 
 

@@ -53,6 +53,8 @@ class Scoring:
         self, manifest: Manifest, frauds: Callable[[int], bool] = lambda offset: True, shard: int = 0
     ) -> None:
         """Stages predictions as predict does: fraud where `frauds` says so of the offset."""
+        if not manifest.partitions:
+            return
         counts, reasons = [], 0
         for part in Manifest.load(self.storage, manifest.batch_id).of_shard(shard):
             found = 0
@@ -83,6 +85,8 @@ class Scoring:
     def publish(
         self, manifest: Manifest, reached: Callable[[str], None] = lambda point: None, shard: int = 0
     ) -> Published:
+        if not manifest.partitions:
+            return Published({}, 0, 0)
         return publish(self.kafka, self.settings, self.storage, manifest, reached, shard)
 
     def run(self) -> Published:

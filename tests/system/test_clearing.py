@@ -24,7 +24,7 @@ def test_nothing_is_published_or_mailed_twice(pipeline: Pipeline, outputs: Outpu
     pipeline.settle(20)
     more = pipeline.send(payments(FRAUD_FOR_BOTH))
     pipeline.clear(run_id)
-    assert set(pipeline.states(run_id).values()) == {"success"}
+    assert pipeline.states(run_id) == dict.fromkeys(pipeline.states(run_id), "success") | {"catch_up": "skipped"}
     (arrived,) = outputs.scored(more)
     assert arrived.headers["model_run_id"] == pipeline.models.previous
     assert outputs.scored(sent) == staged

@@ -53,6 +53,9 @@ def _check_what_airflow_shows(pipeline: Pipeline, run_id: str, batch: str) -> No
         task: pipeline.counts(run_id, task) for task in ("drain", "resolve_model", "predict", "publish", "reports")
     }
     partitions = counts["publish"].pop("partitions")
+    oldest, newest = counts["drain"].pop("oldest_age_seconds"), counts["drain"].pop("newest_age_seconds")
+    assert 0 < newest <= oldest < 120
+    assert newest <= counts["publish"].pop("newest_age_seconds") < 180
     assert set(partitions.values()) == {"published"}
     assert counts == {
         "drain": {
@@ -64,7 +67,7 @@ def _check_what_airflow_shows(pipeline: Pipeline, run_id: str, batch: str) -> No
             "dead_letter_reasons": {},
         },
         "publish": {"batch": batch, "published": 4, "dead_letters": 0},
-        "reports": {"reports_owed": 1},
+        "reports": {"reports_owed": 1, "lag": 0},
     }  # fmt: skip
     for task in ("resolve_model", "predict"):
         path = f"dags/{DAG}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task}/links"
