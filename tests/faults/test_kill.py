@@ -27,7 +27,7 @@ POINTS = [
     pytest.param("publish", "published", 2, id="publish, inside it before the offsets were sent"),
     pytest.param("publish", "offsets sent", 2, id="publish, inside it after the offsets were sent", marks=QUICK),
     pytest.param("publish", "committed", 2, id="publish, between two partitions"),
-    pytest.param("publish", "committed", 3, id="publish, between the last commit and its end", marks=QUICK),
+    pytest.param("publish", "committed", 3, id="publish, between the last commit and its end"),
 ]
 
 
