@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import repeat
-from operator import methodcaller
+from operator import attrgetter, methodcaller
 from typing import Any
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, Message
@@ -65,18 +65,20 @@ class _Slot:
     def held(self) -> int:
         return len(self.columns.offset)
 
-    def add(self, messages: list[Message], decoder: Decoder) -> None:
+    def add(self, messages: list[Message], decoder: Decoder) -> Iterator[None]:
+        """Pauses where its chunk may have to be closed: one message can hold thousands of rows, and as many bytes."""
         values = list(map(_VALUE, messages))
         halves = list(map(decoder.halves, values))
-        self.held_bytes += sum(map(len, filter(None, values)))
-        if None in halves:
+        if None not in halves:
+            self._add_records(messages, values, halves)
+            yield
+        else:
             for message, value, found in zip(messages, values, halves, strict=True):
                 if found is None:
                     self.held_bytes += _add_results(self.columns, message, value, decoder)
                 else:
                     self._add_records([message], [value], [found])
-        else:
-            self._add_records(messages, values, halves)
+                yield
         first, last = messages[0], messages[-1]
         self.read_to = (last.offset() or 0) + 1
         self.part = replace(
@@ -87,6 +89,7 @@ class _Slot:
 
     def _add_records(self, messages: list[Message], values: list[Any], halves: list[Any]) -> None:
         count, columns = len(messages), self.columns
+        self.held_bytes += sum(map(len, values))
         heads, tails = zip(*halves, strict=True)
         columns.offset += map(_OFFSET, messages)
         columns.row += repeat(0, count)
@@ -122,17 +125,22 @@ def _stage(
     slots = {part.partition: _Slot(part) for part in parts}
     decoder = Decoder()
     ranges = {part.partition: (part.start, part.end) for part in parts}
+    # In all slots together.
+    held = held_bytes = 0
     until, in_time = time.monotonic() + settings.max_seconds, True
     # Parquet is written by native code: the next messages are decoded meanwhile.
     with chunks.paused_collector(), chunks.Writer(storage, manifest.folder) as writer:
         for partition, messages in read_ranges(consumer, kafka, manifest.topic, ranges):
-            slots[partition].add(messages, decoder)
-            while (
-                sum(slot.held for slot in slots.values()) >= _HELD_PAYMENTS
-                or sum(slot.held_bytes for slot in slots.values()) >= _HELD_BYTES
-            ):
-                # The fullest only, so that files stay few and large where partitions are many.
-                writer.payments(*max(slots.values(), key=lambda slot: slot.held_bytes).close_chunk())
+            slot = slots[partition]
+            held, held_bytes = held - slot.held, held_bytes - slot.held_bytes
+            for _ in slot.add(messages, decoder):
+                while held + slot.held >= _HELD_PAYMENTS or held_bytes + slot.held_bytes >= _HELD_BYTES:
+                    # The fullest only, so that files stay few and large where partitions are many.
+                    fullest = max(slots.values(), key=attrgetter("held_bytes"))
+                    if fullest is not slot:
+                        held, held_bytes = held - fullest.held, held_bytes - fullest.held_bytes
+                    writer.payments(*fullest.close_chunk())
+            held, held_bytes = held + slot.held, held_bytes + slot.held_bytes
             if time.monotonic() > until:
                 in_time = False
                 break
@@ -152,9 +160,9 @@ def _stage(
 
 
 def _add_results(columns: chunks.Columns, message: Message, value: bytes | None, decoder: Decoder) -> int:
-    """Of a message that is not just one clean payment; how many bytes that is beyond the message's own."""
+    """Of a message that is not just one clean payment; about how many bytes that is."""
     offset, key, (headers,) = message.offset(), message.key(), _packed_headers([message])
-    size = 0
+    size = len(value or b"")
     for result in decoder.decode(value):
         columns.offset.append(offset or 0)
         columns.row.append(result.row)

@@ -61,6 +61,11 @@ class ScoredBatch:
                 parts.append(part)
         return tuple(parts)
 
+    def left_of(self, manifest: Manifest) -> int:
+        """How many offsets the batch leaves behind, whichever of the run's limits it met."""
+        drained = sum(part.end - part.start for part in manifest.partitions)
+        return manifest.lag + drained - sum(part.end - part.start for part in self.parts_of(manifest))
+
     def save(self, storage: Storage, folder: str, shard: int = 0) -> None:
         storage.write(f"{folder}/{_name(shard)}", msgspec.json.encode(self))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from include.batch import chunks
 from include.batch import predict as step
 from include.batch.manifest import Manifest
 from include.batch.scored import ScoredBatch
@@ -70,6 +71,7 @@ def test_scoring_ends_in_time_between_two_messages(scoring: Make, predict: Calla
     manifest = here.drain()
     first = predict(late, manifest)
     assert first.scored == 666 * 3
+    assert first.left_of(manifest) == 1_001 - 666
     here.publish(manifest)
     assert stands_at(here) == {0: 666}
     assert dead(here) == []
@@ -104,7 +106,8 @@ def test_no_partition_is_left_behind_for_good(scoring: Make, predict: Callable[.
     order = []
     for _ in range(3):
         manifest = here.change(max_seconds=60.0).drain()
-        predict(here, manifest)
+        waiting = sum(part.end - part.start for part in manifest.partitions)
+        assert predict(here, manifest).left_of(manifest) == waiting - 2_000
         before = stands_at(here)
         here.publish(manifest)
         order.append([partition for partition, at in stands_at(here).items() if at != before[partition]])
@@ -137,5 +140,30 @@ def test_what_is_left_is_told(scoring: Make, predict: Callable[..., ScoredBatch]
     assert manifest.oldest is not None
     assert manifest.newest is not None
     assert manifest.oldest <= manifest.newest
-    predict(here, manifest)
+    assert predict(here, manifest).left_of(manifest) == 2
     assert here.publish(manifest).newest == manifest.newest
+
+
+def test_a_chunk_is_closed_between_two_messages_however_many_come_at_once(
+    scoring: Make, monkeypatch: pytest.MonkeyPatch
+):
+    """One message can hold thousands of rows: so memory is looked at after each."""
+    monkeypatch.setattr("include.batch.drain._HELD_PAYMENTS", 7)
+    here = scoring(2)
+    for partition in (0, 1):
+        send(here, *[message(1, 2, 3)] * 10, b"no JSON", *payments(1), partition=partition)
+    manifest = here.drain()
+    assert (manifest.payments, manifest.dead_letters) == (62, 2)
+    for part in manifest.partitions:
+        assert part.chunks > 3
+        for number in range(part.chunks):
+            rows = chunks.read_payments(here.storage, manifest.folder, part.partition, number, ("offset", "row"))
+            assert len(rows["offset"]) <= 9
+            # Each message whole, in the order in which they came.
+            assert sorted(rows["offset"]) == rows["offset"]
+            assert not rows["row"][0]
+    here.predict_without_model(manifest)
+    here.publish(manifest)
+    assert Counter(scored(here)) == Counter(
+        {f"{p}/{at}": 3 for p in (0, 1) for at in range(10)} | {"0/11": 1, "1/11": 1}
+    )

@@ -70,7 +70,6 @@ def outbox(context: Context) -> Outbox:
 
 
 def _left(context: Context, storage: Storage) -> int:
-    """How many offsets this run's batch has left behind, whichever of its limits it met."""
     from include.batch.scored import ScoredBatch
 
     try:
@@ -78,8 +77,7 @@ def _left(context: Context, storage: Storage) -> int:
         if not fixed.partitions:
             return 0
         manifest = Manifest.load(storage, fixed.batch_id)
-        scored = ScoredBatch.load(storage, manifest).parts_of(manifest)
+        return ScoredBatch.load(storage, manifest).left_of(manifest)
     except StagingError:
         # Of a batch that failed on its way nothing is known, and the run has failed.
         return 0
-    return manifest.lag + sum(part.end for part in manifest.partitions) - sum(part.end for part in scored)
