@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,8 +19,6 @@ from include.batch.scored import ScoredBatch
 from include.batch.storage import Storage
 from include.errors import (
     FraudError,
-    HangingTransactionError,
-    KafkaError,
     OffsetsChangedError,
     StagingError,
     TopicChangedError,
@@ -35,8 +32,6 @@ from include.payments.encode import scored_value
 from include.settings import Settings
 
 log = logging.getLogger(__name__)
-
-_VISIBLE_SECONDS = 30.0
 
 
 class Outcome(Enum):
@@ -158,7 +153,8 @@ class _PartitionStep:
         reached("before transaction")
         with chunks.paused_collector():
             transaction.run(self._messages(), self.part.end, note, reached)
-        self._await_visible()
+        end = TopicPartition(place.topic, place.partition, self.part.end)
+        offsets.await_committed(self.consumer, self.kafka, end, note)
 
     def _messages(self) -> Iterator[Outgoing]:
         model = self.scored.model
@@ -213,21 +209,3 @@ class _PartitionStep:
 
     def _read(self, number: int, names: Sequence[str]) -> dict[str, list[Any]]:
         return chunks.read_payments(self.storage, self.manifest.folder, self.part.partition, number, names)
-
-    def _await_visible(self) -> None:
-        """An acknowledged commit may take a moment until its markers are written; one that never shows is hanging."""
-        until = time.monotonic() + _VISIBLE_SECONDS
-        seen: Committed | None = None
-        while time.monotonic() < until:
-            try:
-                topic, partition = self.manifest.topic, self.part.partition
-                seen = offsets.committed_offsets(self.consumer, self.kafka, topic, [partition])[partition]
-            except HangingTransactionError:
-                continue
-            if seen.offset == self.part.end:
-                return
-            time.sleep(0.05)
-        raise KafkaError(
-            f"{self.manifest.topic}/{self.part.partition}: the commit of offset {self.part.end} was acknowledged but "
-            f"does not show ({seen.offset if seen else 'unsettled'}); look with `kafka-transactions.sh find-hanging`"
-        )

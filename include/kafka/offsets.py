@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -12,12 +13,13 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._group import ConsumerGroupDescription
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
-from include.errors import GroupInUseError, HangingTransactionError
+from include.errors import GroupInUseError, HangingTransactionError, KafkaError
 from include.kafka.config import Settings, common_settings, explained
 
 REQUEST_SECONDS = 15.0
 # Long enough for a busy broker, short enough that an open kafka transaction is seen as what it is.
 _COMMITTED_SECONDS = 5.0
+_VISIBLE_SECONDS = 30.0
 
 
 class CommitNote(msgspec.Struct, frozen=True):
@@ -127,6 +129,24 @@ def committed_offsets(
         offset = answer.offset if answer.offset >= 0 else None
         found[answer.partition] = Committed(offset, _note(answer.metadata))
     return found
+
+
+def await_committed(consumer: Consumer, client: Settings, place: TopicPartition, note: CommitNote) -> None:
+    """An acknowledged commit may take a moment until its markers are written; one that never shows is hanging."""
+    until = time.monotonic() + _VISIBLE_SECONDS
+    seen: Committed | None = None
+    while time.monotonic() < until:
+        try:
+            seen = committed_offsets(consumer, client, place.topic, [place.partition])[place.partition]
+        except HangingTransactionError:
+            continue
+        if seen.offset == place.offset and seen.note is not None and seen.note.batch == note.batch:
+            return
+        time.sleep(0.05)
+    raise KafkaError(
+        f"{place.topic}/{place.partition}: the commit of offset {place.offset} was acknowledged but does not show "
+        f"({seen.offset if seen else 'unsettled'}); look with `kafka-transactions.sh find-hanging`"
+    )
 
 
 def _note(metadata: str | None) -> CommitNote | None:

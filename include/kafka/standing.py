@@ -7,7 +7,6 @@ is either through before, and seen, or shut out by the broker and told that the 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -15,13 +14,14 @@ from datetime import UTC, datetime, timedelta
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from include.errors import FraudError, HangingTransactionError, KafkaError
+from include.errors import FraudError, KafkaError
 from include.kafka.config import Settings, consumer_settings
 from include.kafka.offsets import (
     CommitNote,
     Committed,
     Topic,
     admin_client,
+    await_committed,
     committed_offsets,
     require_unused_group,
 )
@@ -30,7 +30,6 @@ from include.kafka.transaction import Transaction, fence
 log = logging.getLogger(__name__)
 
 _FENCING_THREADS = 24
-_VISIBLE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -148,22 +147,8 @@ def _usable(fenced: Producer | KafkaError) -> Producer:
 
 
 def _commit(producer: Producer, client: Settings, consumer: Consumer, place: TopicPartition, note: CommitNote) -> None:
-    """An acknowledged commit may take a moment to show; only what shows is done."""
     Transaction(producer, client, consumer, place).run((), place.offset, note, lambda point: None)
-    until = time.monotonic() + _VISIBLE_SECONDS
-    seen: Committed | None = None
-    while time.monotonic() < until:
-        try:
-            seen = committed_offsets(consumer, client, place.topic, [place.partition])[place.partition]
-        except HangingTransactionError:
-            continue
-        if seen == Committed(place.offset, note):
-            return
-        time.sleep(0.05)
-    raise KafkaError(
-        f"{place.topic}/{place.partition}: the commit of offset {place.offset} was acknowledged but does not show "
-        f"({seen.offset if seen else 'unsettled'}); look with `kafka-transactions.sh find-hanging`"
-    )
+    await_committed(consumer, client, place, note)
 
 
 def _text(now: datetime) -> str:

@@ -11,7 +11,6 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartiti
 
 from include.errors import GroupInUseError, HangingTransactionError, KafkaError, OffsetsChangedError
 from include.kafka import offsets
-from include.kafka import standing as standing_module
 from include.kafka.config import consumer_settings
 from include.kafka.offsets import CommitNote, Committed, Topic
 from include.kafka.standing import Moved, keep_alive, move
@@ -224,7 +223,7 @@ def test_an_open_kafka_transaction_on_the_offsets_is_ended(scoring: Make):
 
 
 def test_each_partition_has_an_outcome_of_its_own(scoring: Make, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(standing_module, "_VISIBLE_SECONDS", 1.0)
+    monkeypatch.setattr("include.kafka.offsets._VISIBLE_SECONDS", 1.0)
     here = scoring(2)
     for partition in range(2):
         send(here, 2, partition)
