@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -42,6 +43,8 @@ _TASK_NEXT = (
 _LATE_NEXT = "Payments wait on the topic meanwhile. The next run starts when this one has ended, and drains them all."
 # The XCom of the task that fixes the batch: a list of {"kind", "sentence"}, empty where there is nothing to tell.
 ALARMS = "alarms"
+# How long a task that failed may take to say so itself, before it counts as killed.
+_TASKS_OWN_SECONDS = 10.0
 # Well below [core] task_success_overtime (20), at which Airflow kills a task's process that still runs callbacks.
 _ALARM_SECONDS = 10
 
@@ -64,9 +67,7 @@ class IncidentNotifier(SmtpNotifier):
         places = _places(settings)
         if "reason" in context:
             failure = _run_failure(context)
-            if any(
-                _in_first([place], lambda incidents: incidents.has(failure.what, failure.run_id)) for place in places
-            ):
+            if _is_told_by_the_task(places, failure):
                 return
         else:
             failure = _task_failure(context)
@@ -128,6 +129,17 @@ class IncidentNotifier(SmtpNotifier):
         )
         self.custom_headers = {"Message-ID": message_id(failure)}
         return True
+
+
+def _is_told_by_the_task(places: Iterable[_Place], failure: Failure) -> bool:
+    """A task names its cause a moment after Airflow knows that it failed, and the run may be over by then."""
+    until = time.monotonic() + _TASKS_OWN_SECONDS
+    while True:
+        if any(_in_first([place], lambda incidents: incidents.has(failure.what, failure.run_id)) for place in places):
+            return True
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.5)
 
 
 def incident_over(context: Context) -> None:

@@ -5,7 +5,9 @@ import gc
 import json
 import smtplib
 import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
@@ -193,6 +195,13 @@ def fail_run(reason: str = "task_failure", **task: Any) -> None:
     IncidentNotifier()({"ti": TaskInstance(**task), "reason": reason})
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests in which no task speaks."""
+    monkeypatch.setattr(incidents, "_TASKS_OWN_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_task_that_was_killed_is_told_by_its_run(mail_server: StartServer) -> None:
     inbox = mail_server()
     fail_run()
@@ -210,6 +219,28 @@ def test_a_run_is_silent_about_a_task_that_has_spoken(mail_server: StartServer) 
     assert "2 times so far" in body(inbox.messages[1])
 
 
+def test_a_task_that_speaks_after_its_run_has_ended_is_waited_for(
+    mail_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox = mail_server()
+    asked, has = threading.Event(), incidents.Incidents.has
+
+    def first_asked(self: Any, what: str, run_id: str) -> bool:
+        known = has(self, what, run_id)
+        asked.set()
+        return known
+
+    monkeypatch.setattr(incidents.Incidents, "has", first_asked)
+    with ThreadPoolExecutor(1) as beside:
+        run = beside.submit(fail_run)
+        assert asked.wait(30)
+        fail(BROKER_DOWN)
+        run.result(30)
+    (message,) = inbox.messages
+    assert "KafkaError" in message["Subject"]
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_run_that_took_too_long_says_so_even_of_no_task(mail_server: StartServer) -> None:
     inbox = mail_server()
     IncidentNotifier()({"dag": DAG("score_payments", schedule=None), "run_id": "manual 1", "reason": "timed_out"})
