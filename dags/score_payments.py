@@ -30,8 +30,9 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import CronTriggerTimetable, Param, XComArg, dag
 
 from fraud_scoring import operators as step
+from fraud_scoring.alarms import tell_alarms
 from fraud_scoring.email import FraudReportOperator
-from fraud_scoring.incidents import IncidentNotifier, incident_over, late_run_alert, tell_alarms
+from fraud_scoring.incidents import IncidentNotifier, incident_over, late_run_alert
 from include.models.choice import MODEL_PATTERN
 from include.settings import late_after, shards
 

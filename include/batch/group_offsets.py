@@ -19,8 +19,7 @@ from include.kafka.config import Settings as KafkaSettings
 from include.kafka.config import consumer_settings
 from include.kafka.ends import first_offsets, last_stable_offsets, offsets_since
 from include.kafka.offsets import Committed, Topic, committed_offsets
-from include.kafka.standing import Moved, move
-from include.kafka.transaction import fence
+from include.kafka.standing import Moved, move, settled_offsets
 from include.settings import Settings
 
 
@@ -121,14 +120,10 @@ class GroupOffsets:
         return {number: ends[number] if at is None else min(at, ends[number]) for number, at in since.items()}
 
     def move(self, targets: Mapping[int, int]) -> list[Moved]:
-        name, numbers, group = self.topic.name, self.topic.partitions, self.settings.group
-        try:
-            committed = committed_offsets(self.consumer, self.kafka, name, numbers)
-        except HangingTransactionError:
-            fence(self.kafka, group, name, numbers)
-            committed = committed_offsets(self.consumer, self.kafka, name, numbers)
+        group = self.settings.group
+        committed = settled_offsets(self.kafka, self.consumer, group, self.topic)
         # The notes that are about to go may be the only trace of a batch whose report is still owed.
-        Outbox(Storage.open(self.settings.staging_url), group, name).note_commits(committed)
+        Outbox(Storage.open(self.settings.staging_url), group, self.topic.name).note_commits(committed)
         batch = f"set by operator {getpass.getuser()}"
         return move(self.kafka, group, self.topic, targets, batch, datetime.now(UTC))
 

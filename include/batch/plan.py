@@ -15,14 +15,13 @@ from include.batch.manifest import Manifest, PartitionBatch, new_batch_id
 from include.batch.outbox import Outbox
 from include.batch.progress import Progress
 from include.batch.storage import Storage
-from include.errors import HangingTransactionError, TopicChangedError
+from include.errors import TopicChangedError
 from include.kafka import ends, offsets
 from include.kafka.config import Settings as KafkaSettings
 from include.kafka.config import consumer_settings
 from include.kafka.offsets import Committed, Topic
 from include.kafka.retention import oldest_times, read_retention, written_at
-from include.kafka.standing import keep_alive
-from include.kafka.transaction import fence
+from include.kafka.standing import keep_alive, settled_offsets
 from include.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -41,7 +40,7 @@ def plan(
     topic = offsets.describe_topic(admin, kafka, settings.input_topic)
     consumer = Consumer(consumer_settings(kafka, settings.group))
     try:
-        committed = _settled_offsets(consumer, kafka, settings.group, topic)
+        committed = settled_offsets(kafka, consumer, settings.group, topic)
         # Before a newer batch overwrites it: the note beside an offset may be the only trace of an earlier one.
         Outbox(storage, settings.group, topic.name).note_commits(committed)
         parts, lag = _fix_ranges(admin, kafka, settings, topic, committed, Progress(storage, settings.group))
@@ -104,16 +103,6 @@ def _share_out(parts: Sequence[PartitionBatch], shards: int) -> tuple[tuple[int,
         place = min(range(len(work)), key=lambda place: work[place][0])
         work[place] = (work[place][0] + part.end - part.start, [*work[place][1], part.partition])
     return tuple(tuple(sorted(numbers)) for _, numbers in work)
-
-
-def _settled_offsets(consumer: Consumer, kafka: KafkaSettings, group: str, topic: Topic) -> dict[int, Committed]:
-    try:
-        return offsets.committed_offsets(consumer, kafka, topic.name, topic.partitions)
-    except HangingTransactionError:
-        # Most likely an attempt of ours that died between adding its offset and its commit: taking over its id ends it.
-        log.warning("a kafka transaction is open on the offsets of group %s: taking over its producers", group)
-        fence(kafka, group, topic.name, topic.partitions)
-        return offsets.committed_offsets(consumer, kafka, topic.name, topic.partitions)
 
 
 def _fix_ranges(

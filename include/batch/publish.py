@@ -79,12 +79,13 @@ def publish(
     try:
         for part in parts:
             try:
+                producer = producers[part.partition]
                 # Read after the fence: no older attempt can move it any more.
                 committed = offsets.committed_offsets(consumer, kafka, manifest.topic, [part.partition])[part.partition]
                 outcome = _outcome_so_far(manifest, part, committed, outbox)
                 if outcome is None:
                     step = _PartitionStep(kafka, settings, storage, manifest, scored, part, consumer)
-                    step.run(producers[part.partition], reached)
+                    step.run(producer, reached)
                     outcome = Outcome.PUBLISHED
                 if outcome is not Outcome.PUBLISHED_BY_ANOTHER:
                     outbox.note_commit(manifest, part.partition)

@@ -1,4 +1,4 @@
-"""Commits where the group stands without publishing anything: for an operator who moves it, and to keep it known.
+"""Where the group stands, and commits of it without publishing: for an operator who moves it, and to keep it known.
 
 Each partition's offset goes through a kafka transaction of its own under the same id as a batch's. So a batch in flight
 is either through before, and seen, or shut out by the broker and told that the offsets have changed.
@@ -7,14 +7,13 @@ is either through before, and seen, or shut out by the broker and told that the 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from include.errors import FraudError, KafkaError
+from include.errors import FraudError, HangingTransactionError
 from include.kafka.config import Settings, consumer_settings
 from include.kafka.offsets import (
     CommitNote,
@@ -29,8 +28,6 @@ from include.kafka.transaction import Transaction, fence
 
 log = logging.getLogger(__name__)
 
-_FENCING_THREADS = 24
-
 
 @dataclass(frozen=True)
 class Moved:
@@ -40,6 +37,19 @@ class Moved:
     before: int | None
     to: int
     error: FraudError | None = None
+
+
+def settled_offsets(client: Settings, consumer: Consumer, group: str, topic: Topic) -> dict[int, Committed]:
+    """The group's committed offsets; where a kafka transaction is open on them, after its producer was shut out."""
+    try:
+        return committed_offsets(consumer, client, topic.name, topic.partitions)
+    except HangingTransactionError:
+        # Most likely an attempt of ours that died between adding its offset and its commit: taking over its id ends it.
+        log.warning("a kafka transaction is open on the offsets of group %s: taking over its producers", group)
+        producers = fence(client, group, topic.name, topic.partitions)
+        for partition in topic.partitions:
+            producers[partition]
+        return committed_offsets(consumer, client, topic.name, topic.partitions)
 
 
 def move(client: Settings, group: str, topic: Topic, to: Mapping[int, int], batch: str, now: datetime) -> list[Moved]:
@@ -52,11 +62,11 @@ def move(client: Settings, group: str, topic: Topic, to: Mapping[int, int], batc
     consumer = Consumer(consumer_settings(client, group))
     moved = []
     try:
-        fenced = _fence_each(client, group, topic.name, to)
+        producers = fence(client, group, topic.name, to)
         for partition, offset in sorted(to.items()):
             before = None
             try:
-                producer = _usable(fenced[partition])
+                producer = producers[partition]
                 before = committed_offsets(consumer, client, topic.name, [partition])[partition].offset
                 _commit(producer, client, consumer, TopicPartition(topic.name, partition, offset), note)
                 moved.append(Moved(partition, before, offset))
@@ -85,11 +95,11 @@ def keep_alive(
     if not due:
         return []
     kept = []
-    fenced = _fence_each(client, group, topic.name, due)
+    producers = fence(client, group, topic.name, due)
     for partition in due:
         read = committed[partition]
         try:
-            producer = _usable(fenced[partition])
+            producer = producers[partition]
             found = committed_offsets(consumer, client, topic.name, [partition])[partition]
             if found.offset is None or _without_time(found) != _without_time(read):
                 log.info("%s/%s: the committed offset has moved, it is left alone", topic.name, partition)
@@ -125,25 +135,6 @@ def _without_time(committed: Committed) -> Committed:
         if committed.note is None
         else replace(committed, note=CommitNote(committed.note.batch, committed.note.topic_id, ""))
     )
-
-
-def _fence_each(
-    client: Settings, group: str, topic: str, partitions: Iterable[int]
-) -> dict[int, Producer | KafkaError]:
-    def ready(partition: int) -> tuple[int, Producer | KafkaError]:
-        try:
-            return partition, fence(client, group, topic, [partition])[partition]
-        except KafkaError as error:
-            return partition, error
-
-    with ThreadPoolExecutor(_FENCING_THREADS) as threads:
-        return dict(threads.map(ready, partitions))
-
-
-def _usable(fenced: Producer | KafkaError) -> Producer:
-    if isinstance(fenced, KafkaError):
-        raise fenced
-    return fenced
 
 
 def _commit(producer: Producer, client: Settings, consumer: Consumer, place: TopicPartition, note: CommitNote) -> None:

@@ -34,19 +34,35 @@ def transactional_id(group: str, topic: str, partition: int) -> str:
     return f"{group}/{topic}/{partition}"
 
 
-def fence(client: Settings, group: str, topic: str, partitions: Iterable[int]) -> dict[int, Producer]:
-    """Ready producers by partition. Every earlier producer of these partitions is now shut out by the broker, and
-    a kafka transaction that it left open is aborted. In parallel: in sequence each takes its time at the broker.
+class Producers:
+    """Ready producers by partition. Asking for one that could not be had raises why; the others are of use."""
+
+    def __init__(self, found: dict[int, Producer | KafkaError]) -> None:
+        self._found = found
+
+    def __getitem__(self, partition: int) -> Producer:
+        found = self._found[partition]
+        if isinstance(found, KafkaError):
+            raise found
+        return found
+
+
+def fence(client: Settings, group: str, topic: str, partitions: Iterable[int]) -> Producers:
+    """Every earlier producer of these partitions is now shut out by the broker, and a kafka transaction that it left
+    open is aborted. In parallel: in sequence each takes its time at the broker.
     """
 
-    def ready(partition: int) -> tuple[int, Producer]:
-        with explained(f"kafka transactions of {topic}/{partition} cannot be taken over", client):
-            producer = Producer(transaction_settings(client, transactional_id(group, topic, partition)))
-            producer.init_transactions(_INIT_SECONDS)
+    def ready(partition: int) -> tuple[int, Producer | KafkaError]:
+        try:
+            with explained(f"kafka transactions of {topic}/{partition} cannot be taken over", client):
+                producer = Producer(transaction_settings(client, transactional_id(group, topic, partition)))
+                producer.init_transactions(_INIT_SECONDS)
+        except KafkaError as error:
+            return partition, error
         return partition, producer
 
     with ThreadPoolExecutor(_INIT_THREADS) as threads:
-        return dict(threads.map(ready, partitions))
+        return Producers(dict(threads.map(ready, partitions)))
 
 
 class Transaction:

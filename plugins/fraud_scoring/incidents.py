@@ -1,18 +1,14 @@
-"""Mails operators of failed tasks, late runs and alarms: once, not with every run while it lasts."""
+"""Mails operators of failed tasks and late runs: once, not with every run while it lasts."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from pathlib import Path
-from tempfile import gettempdir
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 from urllib.parse import quote
 
 from airflow.providers.smtp.notifications.smtp import SmtpNotifier
@@ -20,20 +16,15 @@ from airflow.sdk import Context
 from airflow.sdk.configuration import conf
 from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
-from airflow.sdk.exceptions import AirflowTaskTimeout
-from airflow.sdk.execution_time.timeout import TimeoutPosix
 
-from fraud_scoring.connections import staging
-from include.batch.alarms import ADVICE, Advice
-from include.batch.storage import Storage
-from include.errors import FraudError, SettingError
+from fraud_scoring.kept_incidents import KeptIncidents
+from include.batch.alarms import Advice
+from include.errors import SettingError
 from include.report import render
-from include.report.incident import Failure, Incident, Incidents, describe, message_id
+from include.report.incident import Failure, Incident, describe, message_id
 from include.settings import Settings
 
 log = logging.getLogger(__name__)
-_Answer = TypeVar("_Answer")
-_Place = Callable[[], Storage]
 
 LATE = "late run"
 _TASK_NEXT = (
@@ -41,12 +32,8 @@ _TASK_NEXT = (
     "Reports stay owed until they are mailed."
 )
 _LATE_NEXT = "Payments wait on the topic meanwhile. The next run starts when this one has ended, and drains them all."
-# The XCom of the task that fixes the batch: a list of {"kind", "sentence"}, empty where there is nothing to tell.
-ALARMS = "alarms"
 # How long a task that failed may take to say so itself, before it counts as killed.
 _TASKS_OWN_SECONDS = 10.0
-# Well below [core] task_success_overtime (20), at which Airflow kills a task's process that still runs callbacks.
-_ALARM_SECONDS = 10
 
 
 class IncidentNotifier(SmtpNotifier):
@@ -64,40 +51,33 @@ class IncidentNotifier(SmtpNotifier):
 
     def notify(self, context: Context) -> None:
         settings = Settings.usable()
-        places = _places(settings)
         if "reason" in context:
             failure = _run_failure(context)
-            if _is_told_by_the_task(places, failure):
+            if _is_told_by_the_task(KeptIncidents(settings), failure):
                 return
         else:
             failure = _task_failure(context)
-        incident = _in_first(places, lambda incidents: incidents.add(failure)) or _uncounted(failure)
-        self._mail_if_due(context, failure, incident, settings, Advice(f"{failure.what} failed", "", _TASK_NEXT))
+        self.tell(context, failure, Advice(f"{failure.what} failed", "", _TASK_NEXT))
 
-    def tell_alarm(self, context: Context, alarm: Failure, advice: Advice) -> None:
+    def tell(self, context: Context, failure: Failure, advice: Advice) -> None:
         settings = Settings.usable()
-        counted = _in_first(_places(settings), lambda incidents: incidents.add(alarm))
-        self._mail_if_due(context, alarm, counted or _uncounted(alarm), settings, advice)
-
-    def _mail_if_due(
-        self, context: Context, failure: Failure, incident: Incident, settings: Settings, advice: Advice
-    ) -> None:
+        kept = KeptIncidents(settings)
+        incident = kept.add(failure)
         if self._is_due(failure, incident, settings, advice):
             super().notify(context)
-            _in_first(_places(settings), lambda incidents: incidents.told(failure, incident))
+            kept.told(failure, incident)
             log.info("operators told of %s: %s, %d recipients", failure.what, failure.cause, len(settings.operators))
 
     async def notify_late(self, context: dict[str, Any]) -> None:
         """For the triggerer, whose one thread must not wait for a disk."""
         settings = Settings.usable()
-        places = _places(settings)
+        kept = KeptIncidents(settings)
         failure = _late_run(context, settings)
         quiet = max(timedelta(hours=1), 4 * timedelta(minutes=settings.late_minutes))
-        counted = await asyncio.to_thread(_in_first, places, lambda incidents: incidents.add(failure, quiet=quiet))
-        incident = counted or _uncounted(failure)
+        incident = await asyncio.to_thread(kept.add, failure, quiet=quiet)
         if self._is_due(failure, incident, settings, Advice("A run is late", "", _LATE_NEXT)):
             await super().async_notify(cast("Context", context))
-            await asyncio.to_thread(_in_first, places, lambda incidents: incidents.told(failure, incident))
+            await asyncio.to_thread(kept.told, failure, incident)
             log.info("operators told of %s: %s, %d recipients", failure.what, failure.cause, len(settings.operators))
 
     def _is_due(self, failure: Failure, incident: Incident, settings: Settings, advice: Advice) -> bool:
@@ -131,11 +111,11 @@ class IncidentNotifier(SmtpNotifier):
         return True
 
 
-def _is_told_by_the_task(places: Iterable[_Place], failure: Failure) -> bool:
+def _is_told_by_the_task(kept: KeptIncidents, failure: Failure) -> bool:
     """A task names its cause a moment after Airflow knows that it failed, and the run may be over by then."""
     until = time.monotonic() + _TASKS_OWN_SECONDS
     while True:
-        if any(_in_first([place], lambda incidents: incidents.has(failure.what, failure.run_id)) for place in places):
+        if kept.has(failure.what, failure.run_id):
             return True
         if time.monotonic() > until:
             return False
@@ -145,50 +125,8 @@ def _is_told_by_the_task(places: Iterable[_Place], failure: Failure) -> bool:
 def incident_over(context: Context) -> None:
     """For `on_success_callback` of a task: its next failure is a new incident."""
     ti = context["ti"]
-    for place in _places(Settings.usable()):
-        if _in_first([place], lambda incidents: incidents.over(ti.task_id, _map_index(ti))):
-            log.info("%s works again", ti.task_id)
-
-
-def tell_alarms(context: Context) -> None:
-    """For `on_success_callback` of the task that fixes the batch: mails what its XCom `alarms` holds.
-
-    Each kind is an incident that ends with the first batch without it. A task that fails never gets here, so its run
-    ends none. Airflow 3.3.2 records a task's success before it calls this (task_runner.run, then finalize): the tasks
-    and runs that follow do not wait, and nothing that happens here can fail the task.
-    """
-    ti = context["ti"]
-    alarms = ti.xcom_pull(task_ids=ti.task_id, key=ALARMS)
-    if alarms is None:
-        log.warning("%s has left no XCom %s: nothing is known of alarms", ti.task_id, ALARMS)
-        return
-    sentences = {alarm["kind"]: alarm["sentence"] for alarm in alarms}
-    try:
-        with TimeoutPosix(_ALARM_SECONDS, f"alarms were not told within {_ALARM_SECONDS} s"):  # type: ignore[no-untyped-call]
-            for kind, advice in ADVICE.items():
-                if kind in sentences:
-                    _tell_alarm(context, kind, sentences[kind], advice)
-                else:
-                    _alarm_over(kind, _map_index(ti))
-    except AirflowTaskTimeout as error:
-        # Not noted as told: the next run tries again.
-        log.error("%s; does the mail server hang?", error)
-
-
-def _tell_alarm(context: Context, kind: str, sentence: str, advice: Advice) -> None:
-    ti, now = context["ti"], datetime.now(UTC)
-    alarm = Failure(kind, kind, sentence, ti.dag_id, ti.run_id, ti.log_url, now, ti.try_number, _map_index(ti))
-    try:
-        IncidentNotifier().tell_alarm(context, alarm, advice)
-    except Exception as error:
-        # SMTP fails with errors of several libraries; the other alarms are still to be told.
-        log.error("operators could not be told of %s, the next run tries again: %s", kind, type(error).__name__)
-
-
-def _alarm_over(kind: str, map_index: int) -> None:
-    for place in _places(Settings.usable()):
-        if _in_first([place], lambda incidents: incidents.over(kind, map_index)):
-            log.info("%s is over", kind)
+    if KeptIncidents(Settings.usable()).over(ti.task_id, map_index(ti)):
+        log.info("%s works again", ti.task_id)
 
 
 async def late_run(context: dict[str, Any]) -> None:
@@ -207,40 +145,11 @@ def late_run_alert(after: timedelta) -> DeadlineAlert | None:
     )
 
 
-def _places(settings: Settings) -> list[_Place]:
-    """The staging area, which all workers share; while that itself is broken or full, this machine."""
-    return [partial(staging, settings), _local]
-
-
-def _in_first(places: Iterable[_Place], do: Callable[[Incidents], _Answer]) -> _Answer | None:
-    """None where no place can be used: the mail must go out all the same."""
-    for place in places:
-        try:
-            return do(Incidents(place()))
-        except Exception as error:
-            # Access to S3 fails with errors of several libraries.
-            reason = error if isinstance(error, FraudError) else type(error).__name__
-            log.warning(
-                "incidents cannot be kept in %s: %s",
-                "the temporary folder" if place is _local else "the staging area",
-                reason,
-            )
-    return None
-
-
-def _uncounted(failure: Failure) -> Incident:
-    return Incident(failure.cause, failure.at, failure.at, run_id=failure.run_id, map_index=failure.map_index)
-
-
-def _local() -> Storage:
-    return Storage.open(str(Path(gettempdir(), f"fraud_incidents_{os.getuid()}")))
-
-
 def _task_failure(context: Context) -> Failure:
     ti = context["ti"]
     cause, detail = describe(context.get("exception"))
     return Failure(
-        ti.task_id, cause, detail, ti.dag_id, ti.run_id, ti.log_url, datetime.now(UTC), ti.try_number, _map_index(ti)
+        ti.task_id, cause, detail, ti.dag_id, ti.run_id, ti.log_url, datetime.now(UTC), ti.try_number, map_index(ti)
     )
 
 
@@ -275,5 +184,5 @@ def _run_url(dag_id: str, run_id: str) -> str:
     return f"{base_url}/dags/{quote(dag_id)}/runs/{quote(run_id)}"
 
 
-def _map_index(ti: Any) -> int:
+def map_index(ti: Any) -> int:
     return -1 if ti.map_index is None else int(ti.map_index)

@@ -207,7 +207,7 @@ def test_an_open_kafka_transaction_on_the_offsets_is_ended(scoring: Make):
     here = scoring()
     send(here, 2)
     topic = topic_of(here)
-    (producer,) = fence(here.kafka, here.settings.group, topic.name, [0]).values()
+    producer = fence(here.kafka, here.settings.group, topic.name, [0])[0]
     with consumer_of(here) as consumer:
         step = Transaction(producer, here.kafka, consumer, TopicPartition(topic.name, 0))
 

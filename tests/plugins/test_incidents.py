@@ -18,8 +18,10 @@ import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
 
-from fraud_scoring import incidents
-from fraud_scoring.incidents import IncidentNotifier, incident_over, late_run, late_run_alert, tell_alarms
+from fraud_scoring import alarms as alarm_mails
+from fraud_scoring import incidents, kept_incidents
+from fraud_scoring.alarms import tell_alarms
+from fraud_scoring.incidents import IncidentNotifier, incident_over, late_run, late_run_alert
 from include.batch import alarms
 from include.batch.storage import Storage
 from include.errors import KafkaError, ModelNotFoundError, SettingError, StagingError
@@ -60,8 +62,9 @@ def _settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FRAUD_OPERATORS_EMAIL", "ops@bank.test; night@bank.test")
     monkeypatch.setenv("FRAUD_STAGING_URL", str(tmp_path / "staging"))
     monkeypatch.setenv("FRAUD_REMINDER_HOURS", "6")
-    monkeypatch.setattr(incidents, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(kept_incidents, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(incidents, "datetime", Clock)
+    monkeypatch.setattr(alarm_mails, "datetime", Clock)
     Clock.moment = START
 
 
@@ -223,14 +226,14 @@ def test_a_task_that_speaks_after_its_run_has_ended_is_waited_for(
     mail_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inbox = mail_server()
-    asked, has = threading.Event(), incidents.Incidents.has
+    asked, has = threading.Event(), kept_incidents.Incidents.has
 
     def first_asked(self: Any, what: str, run_id: str) -> bool:
         known = has(self, what, run_id)
         asked.set()
         return known
 
-    monkeypatch.setattr(incidents.Incidents, "has", first_asked)
+    monkeypatch.setattr(kept_incidents.Incidents, "has", first_asked)
     with ThreadPoolExecutor(1) as beside:
         run = beside.submit(fail_run)
         assert asked.wait(30)
@@ -458,7 +461,7 @@ def test_a_mail_server_that_hangs_is_given_up(
     monkeypatch: pytest.MonkeyPatch, mail_server: StartServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Airflow would kill the process that still runs a callback 20 s after its task."""
-    monkeypatch.setattr(incidents, "_ALARM_SECONDS", 1)
+    monkeypatch.setattr(alarm_mails, "_ALARM_SECONDS", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         connection = {"conn_type": "smtp", "host": "127.0.0.1", "port": silent.getsockname()[1]}
         extra = {"from_email": "f@bank.test", "disable_tls": True, "disable_ssl": True, "timeout": 30}

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.standard.operators.branch import BranchMixIn
 from airflow.sdk import BaseOperator, Context
 
+from fraud_scoring.alarms import ALARMS
 from fraud_scoring.connections import kafka_settings, staging
 from fraud_scoring.failures import plain_failures
-from fraud_scoring.incidents import ALARMS
 from fraud_scoring.operators.step import REPORTS, RESOLVE_MODEL, Step, age_seconds, run_url, tell
 from include.batch.manifest import Manifest
 from include.models.choice import ModelChoice

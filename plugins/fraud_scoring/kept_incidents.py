@@ -1,0 +1,65 @@
+"""Where incidents are noted: the staging area, which all workers share; while that is broken or full, this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from tempfile import gettempdir
+from typing import TypeVar
+
+from fraud_scoring.connections import staging
+from include.batch.storage import Storage
+from include.errors import FraudError
+from include.report.incident import Failure, Incident, Incidents
+from include.settings import Settings
+
+log = logging.getLogger(__name__)
+_Answer = TypeVar("_Answer")
+_Place = Callable[[], Storage]
+
+
+class KeptIncidents:
+    """As `Incidents`, but no error leaves it: a mail must go out although nothing can be noted."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._places: list[_Place] = [partial(staging, settings), _local]
+
+    def add(self, failure: Failure, *, quiet: timedelta | None = None) -> Incident:
+        counted = _in_first(self._places, lambda incidents: incidents.add(failure, quiet=quiet))
+        return counted or Incident(
+            failure.cause, failure.at, failure.at, run_id=failure.run_id, map_index=failure.map_index
+        )
+
+    def told(self, failure: Failure, incident: Incident) -> None:
+        _in_first(self._places, lambda incidents: incidents.told(failure, incident))
+
+    def has(self, what: str, run_id: str) -> bool:
+        return any(_in_first([place], lambda incidents: incidents.has(what, run_id)) for place in self._places)
+
+    def over(self, what: str, map_index: int) -> bool:
+        ended = [_in_first([place], lambda incidents: incidents.over(what, map_index)) for place in self._places]
+        return any(ended)
+
+
+def _in_first(places: Iterable[_Place], do: Callable[[Incidents], _Answer]) -> _Answer | None:
+    """None where no place can be used."""
+    for place in places:
+        try:
+            return do(Incidents(place()))
+        except Exception as error:
+            # Access to S3 fails with errors of several libraries.
+            reason = error if isinstance(error, FraudError) else type(error).__name__
+            log.warning(
+                "incidents cannot be kept in %s: %s",
+                "the temporary folder" if place is _local else "the staging area",
+                reason,
+            )
+    return None
+
+
+def _local() -> Storage:
+    return Storage.open(str(Path(gettempdir(), f"fraud_incidents_{os.getuid()}")))
