@@ -13,8 +13,9 @@ FraudError
 │   ├── ModelRequirementsError   the model needs libraries that are not here
 │   └── ModelInputError     the model wants columns that payments do not have
 ├── ModelStoreError         MLflow or its artifact store did not answer
-├── StagingError            a staged file cannot be written or read, or is damaged
-│   └── StagedFileGoneError a staged file is not there any more
+├── StagingError            a staged file cannot be written or read
+│   ├── StagedFileGoneError a staged file is not there any more
+│   └── StagedFileDamagedError  it is not what was written
 ├── ReportError             a fraud report could not be built or sent
 ├── ProducerError           payments could not be read from their source or delivered
 └── TrainingError           the training data cannot train a model                 (permanent)
@@ -83,6 +84,10 @@ class StagingError(FraudError):
 
 
 class StagedFileGoneError(StagingError):
+    pass
+
+
+class StagedFileDamagedError(StagingError):
     pass
 
 

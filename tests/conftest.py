@@ -6,6 +6,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,9 +27,11 @@ from confluent_kafka.cimpl import NewTopic  # noqa: E402
 
 from dev.stack import Stack  # noqa: E402
 from dev.stack.kafka import admin  # noqa: E402
+from include.settings import Settings  # noqa: E402
 from tests.support.breakpoint import install_breakpoints  # noqa: E402
 from tests.support.live_stack import LiveStack  # noqa: E402
 from tests.support.mail import Inbox  # noqa: E402
+from tests.support.scoring import Scoring  # noqa: E402
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -95,3 +98,21 @@ def topics(services: LiveStack) -> Iterator[Callable[..., str]]:
 def inbox(services: LiveStack) -> Inbox:
     """The mail that comes in during this test."""
     return Inbox(services.maildir)
+
+
+@pytest.fixture
+def scoring(services: LiveStack, topics: Callable[..., str], tmp_path: Path) -> Callable[..., Scoring]:
+    """Makes topics, a group and a staging folder of the test's own."""
+
+    def make(partitions: int = 1, *, outputs: int = 1, **settings: Any) -> Scoring:
+        source = topics(partitions, prefix="payments")
+        own = {
+            "input_topic": source,
+            "output_topic": topics(outputs, prefix="scored"),
+            "dead_letter_topic": topics(1, prefix="dead", **{"max.message.bytes": "2097152"}),
+            "group": f"group of {source}",
+            "staging_url": str(tmp_path / "staging"),
+        }
+        return Scoring({"bootstrap.servers": services.bootstrap_servers}, Settings(**own | settings))
+
+    return make

@@ -9,15 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 import msgspec
 
 from include.batch.storage import Storage
-from include.errors import StagingError
-
-_Staged = TypeVar("_Staged")
 
 
 @dataclass(frozen=True)
@@ -120,14 +117,14 @@ class Manifest:
             return manifest
         return manifest.with_drained(
             [
-                _load(storage, f"{manifest.folder}/drained-{shard}.json", Drained)
+                storage.need_json(f"{manifest.folder}/drained-{shard}.json", Drained)
                 for shard in range(len(manifest.shards))
             ]
         )
 
     @classmethod
     def load_plan(cls, storage: Storage, batch_id: str) -> Manifest:
-        return _load(storage, f"batches/{hour_of(batch_id)}/{batch_id}/manifest.json", cls)
+        return storage.need_json(f"batches/{hour_of(batch_id)}/{batch_id}/manifest.json", cls)
 
     def with_drained(self, drained: list[Drained]) -> Manifest:
         # No columns at all where not all are known: then nobody can say that one is missing.
@@ -151,10 +148,3 @@ def hour_of(batch_id: str) -> str:
 
 def _partition(part: PartitionBatch) -> int:
     return part.partition
-
-
-def _load(storage: Storage, path: str, kind: type[_Staged]) -> _Staged:
-    try:
-        return msgspec.json.decode(storage.need(path), type=kind)
-    except msgspec.DecodeError as error:
-        raise StagingError(f"{path} in {storage.url} is damaged") from error

@@ -13,7 +13,7 @@ import msgspec
 
 from include.batch.manifest import Manifest, PartitionBatch
 from include.batch.storage import Storage
-from include.errors import StagedFileGoneError, StagingError
+from include.errors import StagedFileGoneError
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,7 @@ class ScoredBatch:
 
     @classmethod
     def load_shard(cls, storage: Storage, folder: str, shard: int) -> ScoredBatch:
-        path = f"{folder}/{_name(shard)}"
-        try:
-            return msgspec.json.decode(storage.need(path), type=cls)
-        except msgspec.DecodeError as error:
-            raise StagingError(f"{path} in {storage.url} is damaged") from error
+        return storage.need_json(f"{folder}/{_name(shard)}", cls)
 
 
 def _partition(part: PartitionScores) -> int:

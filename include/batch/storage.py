@@ -1,21 +1,30 @@
 """The staging area behind a URL: a local folder, or `s3://bucket/prefix` where workers share no disk.
 
-It holds card data: a local folder is mode 0700. Every write is atomic: a reader sees the old content or the new. (On
-S3, a large file is read in parts, and could be replaced between two of them: that is what Parquet's checksums are for.)
+It holds card data: a local folder is mode 0700. Every write is atomic: a reader sees the old content or the new. And
+every file ends with a line that is the digest of the rest: a wrong offset read from a damaged one would lose payments,
+and Parquet's own checksums leave out its footer. (`head -n 1` shows a JSON file without it; pandas reads a Parquet file
+once the last 33 bytes are cut off.)
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
-from include.errors import SettingError, StagedFileGoneError, StagingError
+import msgspec
+
+from include.errors import SettingError, StagedFileDamagedError, StagedFileGoneError, StagingError
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
+
+_Kind = TypeVar("_Kind")
+_SEAL_BYTES = 33
+_MEND = "where it belongs to a batch, clear the run's drain task: it drains these payments again"
 
 
 class Storage:
@@ -58,17 +67,19 @@ class Storage:
 
     def write(self, path: str, data: Any) -> None:
         """`data`: bytes or anything with the buffer protocol."""
-        target = self._path(path)
+        target, seal = self._path(path), _seal(data)
         try:
             if not self._local:
                 with self._filesystem.open_output_stream(target) as stream:
                     stream.write(data)
+                    stream.write(seal)
                 return
             Path(target).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             part = Path(f"{target}.{uuid4().hex}.part")
             try:
                 with part.open("wb") as file:
                     file.write(data)
+                    file.write(seal)
                     file.flush()
                     # After the commit to Kafka this file alone holds the report: it must outlive a power cut.
                     os.fsync(file.fileno())
@@ -80,15 +91,18 @@ class Storage:
             raise StagingError(f"cannot write {path} to {self.url}: {_first_line(error)}{full}") from error
 
     def read(self, path: str) -> bytes | None:
-        """None where there is no such file."""
+        """None where there is no such file. Raises StagedFileDamagedError where it is not what was written."""
         try:
             with self._filesystem.open_input_stream(self._path(path)) as stream:
-                data: bytes = stream.read()
-                return data
+                sealed: bytes = stream.read()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise StagingError(f"cannot read {path} from {self.url}: {_first_line(error)}") from error
+        data = sealed[:-_SEAL_BYTES]
+        if sealed[-_SEAL_BYTES:] != _seal(data):
+            raise StagedFileDamagedError(f"{path} in {self.url} is damaged; {_MEND}")
+        return data
 
     def need(self, path: str) -> bytes:
         """Raises StagedFileGoneError where there is no such file."""
@@ -100,12 +114,14 @@ class Storage:
             )
         return data
 
-    def open_file(self, path: str) -> Any:
-        """A random-access file, for Parquet to read single columns of. Raises StagingError."""
+    def need_json(self, path: str, kind: type[_Kind]) -> _Kind:
+        """Raises as `need`, and StagedFileDamagedError where the file is of another kind."""
         try:
-            return self._filesystem.open_input_file(self._path(path))
-        except OSError as error:
-            raise StagingError(f"cannot read {path} from {self.url}: {_first_line(error)}") from error
+            return msgspec.json.decode(self.need(path), type=kind)
+        except msgspec.DecodeError as error:
+            raise StagedFileDamagedError(
+                f"{path} in {self.url} was not written by this version of the product ({error}); {_MEND}"
+            ) from error
 
     def delete(self, path: str) -> None:
         """A file or a whole folder; nothing happens where there is none."""
@@ -130,6 +146,10 @@ class Storage:
         except OSError as error:
             raise StagingError(f"cannot list {folder} in {self.url}: {_first_line(error)}") from error
         return sorted(info.base_name for info in found if not info.base_name.endswith(".part"))
+
+
+def _seal(data: Any) -> bytes:
+    return b"\n" + hashlib.blake2b(data, digest_size=16).hexdigest().encode()
 
 
 def _first_line(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import msgspec
 
 from include.batch.storage import Storage
-from include.errors import FraudError
+from include.errors import FraudError, StagedFileDamagedError
 
 FOLDER = "incidents"
 _LONGEST_DETAIL = 300
@@ -82,10 +82,10 @@ class Incidents:
         return True
 
     def _read(self, what: str) -> Incident | None:
-        data = self._storage.read(_path(what))
         try:
+            data = self._storage.read(_path(what))
             return msgspec.json.decode(data, type=Incident) if data else None
-        except msgspec.MsgspecError:
+        except (StagedFileDamagedError, msgspec.MsgspecError):
             # Rather one mail too many than none.
             return None
 

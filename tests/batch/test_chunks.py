@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import gc
-from pathlib import Path
 
 import pytest
 
@@ -44,18 +43,6 @@ def test_predictions_are_kept_line_by_line(storage: Storage):
 def test_a_chunk_that_is_gone_is_named(storage: Storage):
     with pytest.raises(StagingError, match=r"batch/payments-0-7\.parquet"):
         chunks.read_payments(storage, "batch", 0, 7, NAMES)
-
-
-def test_a_damaged_chunk_is_never_taken_for_payments(folder: Storage, tmp_path: Path):
-    chunks.write_payments(folder, "batch", 0, 0, columns())
-    file = tmp_path / "staging/batch/payments-0-0.parquet"
-    whole = file.read_bytes()
-    at = whole.index(b"\xff\x00")
-    damaged = (b"", whole[:100], whole[:-1], whole[:at] + b"\xfe" + whole[at + 1 :], b"PAR1" + b"\0" * 50 + b"PAR1")
-    for content in damaged:
-        file.write_bytes(content)
-        with pytest.raises(StagingError, match=r"payments-0-0.parquet in .* is damaged; clear the run's drain task"):
-            chunks.read_payments(folder, "batch", 0, 0, NAMES)
 
 
 def test_the_collector_runs_again_whatever_happened():

@@ -36,12 +36,12 @@ def test_manifest_goes_through_an_xcom_and_through_storage(storage: Storage):
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"batch_id": 7}'])
-def test_damaged_manifest_is_named(folder: Storage, damage: bytes):
+def test_a_manifest_of_another_version_is_named(folder: Storage, damage: bytes):
     folder.write(f"{MANIFEST.folder}/manifest.json", damage)
     folder.write(f"{MANIFEST.folder}/scored.json", damage)
-    with pytest.raises(StagingError, match=r"manifest\.json .* is damaged"):
+    with pytest.raises(StagingError, match=r"manifest\.json in .* was not written by this version"):
         Manifest.load(folder, MANIFEST.batch_id)
-    with pytest.raises(StagingError, match=r"scored\.json .* is damaged"):
+    with pytest.raises(StagingError, match=r"scored\.json in .* was not written by this version"):
         ScoredBatch.load(folder, MANIFEST)
 
 

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
-from confluent_kafka import Consumer
 
 from tests.support.fault_stack import FaultStack
 from tests.support.scene import Scene, Window, is_in, place_of
@@ -114,7 +109,7 @@ def test_offsets_that_expire_during_a_run_stop_it(scene: Scene) -> None:
 
 def test_a_foreign_consumer_is_named_and_when_it_leaves_a_retry_goes_on(scene: Scene) -> None:
     scene.send()
-    with _stranger(scene):
+    with scene.group.joined_by_stranger():
         run_id = scene.trigger()
         scene.await_task(run_id, "drain", ("up_for_retry",))
     scene.finish(run_id)
@@ -125,25 +120,10 @@ def test_a_foreign_consumer_is_named_and_when_it_leaves_a_retry_goes_on(scene: S
 def test_a_foreign_consumer_that_joins_during_a_run_changes_nothing(scene: Scene) -> None:
     scene.send()
     run_id, _ = scene.stop_at("predict")
-    with _stranger(scene):
+    with scene.group.joined_by_stranger():
         scene.breakpoint.go_on()
         scene.finish(run_id)
     scene.check()
-
-
-@contextmanager
-def _stranger(scene: Scene) -> Iterator[None]:
-    settings = {"group.id": scene.group.name, "client.id": "a-stranger", "enable.auto.commit": False}
-    stranger = Consumer({"bootstrap.servers": scene.stack.bootstrap_servers} | settings)
-    stranger.subscribe([scene.group.topic])
-    until = time.monotonic() + 60
-    while not stranger.assignment():
-        assert time.monotonic() < until
-        stranger.poll(0.1)
-    try:
-        yield
-    finally:
-        stranger.close()
 
 
 def _none_of(scene: Scene, window: Window) -> None:

@@ -408,7 +408,7 @@ def test_a_partition_that_fails_holds_up_no_other(scoring: Make):
     for partition in range(3):
         send(here, *payments(1, 2), partition=partition)
     manifest = here.drain_and_predict()
-    here.storage.write(f"{manifest.folder}/predictions-0-0.parquet", b"damaged")
+    Path(here.settings.staging_url, manifest.folder, "predictions-0-0.parquet").write_bytes(b"damaged")
     with pytest.raises(StagingError, match="predictions-0-0"):
         here.publish(manifest)
     assert scored(here) == ["1/0", "1/1", "2/0", "2/1"]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
-from confluent_kafka import Consumer
-
-from tests.soak.field import Field, NoEffectError
+from tests.soak.field import Field
 from tests.soak.kinds import FULL_DISK, KINDS, Strike, kind
 from tests.support.pipeline import wait_until
 
@@ -43,20 +41,10 @@ KINDS |= {"offsets moved back": _moved(-7), "offsets moved forward": _moved(7), 
 
 @kind("foreign consumer")
 def _stranger(field: Field) -> str:
-    settings = {"group.id": field.scene.group.name, "client.id": "a-stranger", "enable.auto.commit": False}
     held = field.hold("plan")
-    stranger = Consumer({"bootstrap.servers": field.stack.bootstrap_servers} | settings)
-    stranger.subscribe([field.scene.group.topic])
-    until = time.monotonic() + 60
-    try:
-        while not stranger.assignment():
-            if time.monotonic() > until:
-                raise NoEffectError("the stranger could not join")
-            stranger.poll(0.1)
+    with field.scene.group.joined_by_stranger():
         field.go_on()
         return f"{field.failed_try(held.run_id, 'drain')}; {field.says(held.run_id, 'drain', 'in use by a-stranger')}"
-    finally:
-        stranger.close()
 
 
 @kind("partitions added")
@@ -84,12 +72,18 @@ def _full(field: Field) -> str:
     return f"{evidence}; {field.says(held.run_id, task, '(the disk is full)')}"
 
 
-def _staged_file(harm: Callable[[Path], object]) -> Strike:
+def _turn_a_bit(path: Path, random: Random) -> None:
+    content = bytearray(path.read_bytes())
+    content[random.randrange(len(content))] ^= 1 << random.randrange(8)
+    path.write_bytes(content)
+
+
+def _staged_file(harm: Callable[[Path, Random], object]) -> Strike:
     def strike(field: Field) -> str:
         held = field.hold("publish")
         name = field.random.choice(("payments", "predictions"))
         path = min(field.stack.newest_batch().glob(f"{name}-*.parquet"))
-        harm(path)
+        harm(path, field.random)
         field.go_on()
         evidence = field.failed_try(held.run_id, "publish")
         # Trying again cannot mend it; the next run drains anew.
@@ -100,8 +94,8 @@ def _staged_file(harm: Callable[[Path], object]) -> Strike:
 
 
 KINDS |= {
-    "staged file gone": _staged_file(Path.unlink),
-    "staged file damaged": _staged_file(lambda path: os.truncate(path, path.stat().st_size // 2)),
+    "staged file gone": _staged_file(lambda path, _: path.unlink()),
+    "staged file damaged": _staged_file(_turn_a_bit),
 }
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
@@ -77,6 +78,21 @@ class Group:
         _retried(
             lambda: self._fresh_admin().delete_consumer_groups([self.name], request_timeout=10)[self.name].result(15)
         )
+
+    @contextmanager
+    def joined_by_stranger(self) -> Iterator[None]:
+        """A foreign consumer is a member of the group, `a-stranger` by its client id."""
+        settings = {"group.id": self.name, "client.id": "a-stranger", "enable.auto.commit": False}
+        stranger = Consumer({"bootstrap.servers": self._servers} | settings)
+        try:
+            stranger.subscribe([self.topic])
+            until = time.monotonic() + 60
+            while not stranger.assignment():
+                assert time.monotonic() < until, "the stranger could not join"
+                stranger.poll(0.1)
+            yield
+        finally:
+            stranger.close()
 
     def expire(self, before: Mapping[int, int]) -> None:
         """As the topic's retention does."""

@@ -34,7 +34,7 @@ def send(here: Scoring, count: int) -> None:
 
 
 def test_whole(scoring: Make):
-    here = scoring(2)
+    here = scoring(2, outputs=2)
     send(here, 3)
     kafka_log.send(str(here.kafka["bootstrap.servers"]), here.settings.input_topic, [b"no JSON"], partition=1)
     here.run()
@@ -52,7 +52,7 @@ def test_whole(scoring: Make):
 
 
 def test_not_whole(scoring: Make):
-    here = scoring()
+    here = scoring(outputs=2)
     send(here, 30)
     done = fraud_verify(here, "--to", "30", "--show", "2")
     assert done.exit_code == 1
@@ -67,7 +67,7 @@ def test_not_whole(scoring: Make):
 
 
 def test_nothing_of_a_payment_is_shown(scoring: Make):
-    here = scoring()
+    here = scoring(outputs=2)
     send(here, 1)
     here.run()
     (came,) = kafka_log.read_all(str(here.kafka["bootstrap.servers"]), here.settings.output_topic)
@@ -97,7 +97,7 @@ def test_nothing_of_a_payment_is_shown(scoring: Make):
     ],
 )
 def test_what_cannot_be_checked(scoring: Make, words: tuple[str, ...], said: str):
-    here = scoring()
+    here = scoring(outputs=2)
     send(here, 1)
     done = fraud_verify(here, *words)
     assert done.exit_code == 2

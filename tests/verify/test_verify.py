@@ -129,7 +129,7 @@ def outcome(came: tuple[Scoring, list[Out]], topics: Callable[..., str]) -> Outc
 
 
 def test_every_rough_message_put_through_the_steps_is_whole(scoring: Make):
-    here = scoring(3)
+    here = scoring(3, outputs=2)
     simulated = Simulator(seed=11, fraud_share=0.05, cards=500).payments(2_000)
     messages = mixed([tokens(COLUMNS, row) for row in simulated], seed=5, each=2, few=1)
     client, aborting = kafka_log.producer(servers(here)), kafka_log.producer(servers(here), f"a {here.settings.group}")
@@ -158,7 +158,7 @@ def test_every_rough_message_put_through_the_steps_is_whole(scoring: Make):
 
 
 def test_only_what_the_group_has_committed_is_due(scoring: Make):
-    here = scoring(2)
+    here = scoring(2, outputs=2)
     send(here, split(PAYMENT))
     here.run()
     send(here, split(PAYMENT))
@@ -173,10 +173,10 @@ def test_only_what_the_group_has_committed_is_due(scoring: Make):
 
 
 def test_what_came_of_other_windows_and_topics_is_passed_over(scoring: Make):
-    here = scoring()
+    here = scoring(outputs=2)
     send(here, *[split(PAYMENT)] * 4)
     here.run()
-    other = here.change(input_topic=scoring().settings.input_topic)
+    other = here.change(input_topic=scoring(outputs=2).settings.input_topic)
     send(other, split(PAYMENT))
     other.run()
     # As after an operator set the offsets back: all once more.
@@ -189,7 +189,7 @@ def test_what_came_of_other_windows_and_topics_is_passed_over(scoring: Make):
 
 
 def test_aborted_output_counts_for_nothing(scoring: Make):
-    here = scoring()
+    here = scoring(outputs=2)
     send(here, split(PAYMENT), split(PAYMENT))
     here.run()
     came = [Out.of(message) for message in kafka_log.read_all(servers(here), here.settings.output_topic)]
@@ -200,7 +200,7 @@ def test_aborted_output_counts_for_nothing(scoring: Make):
 
 
 def test_a_clock_that_is_far_ahead_hides_nothing(scoring: Make, topics: Callable[..., str]):
-    here = scoring(input_topic=topics(**{"message.timestamp.after.max.ms": str(10**13)}))
+    here = scoring(outputs=2, input_topic=topics(**{"message.timestamp.after.max.ms": str(10**13)}))
     client = kafka_log.producer(servers(here))
     client.produce(here.settings.input_topic, split(PAYMENT), b"k", timestamp=4_000_000_000_000)
     assert client.flush(30) == 0
@@ -318,7 +318,7 @@ def test_a_row_that_nobody_sent_is_from_nowhere(outcome: Outcome, place: bytes):
 
 
 def test_what_was_aborted_or_is_a_control_record_is_from_nowhere_when_it_comes_out(scoring: Make):
-    here = scoring()
+    here = scoring(outputs=2)
     aborted = [Out(b"k", split(PAYMENT), [])]
     produce(here, here.settings.input_topic, aborted, transactional=f"c {here.settings.group}").abort_transaction()
     send(here, split(PAYMENT))
@@ -336,7 +336,7 @@ def test_what_was_aborted_or_is_a_control_record_is_from_nowhere_when_it_comes_o
 
 
 def test_all_is_counted_and_the_first_are_shown(scoring: Make):
-    here = scoring()
+    here = scoring(outputs=2)
     send(here, *[split(PAYMENT)] * 50)
     verdict = check(here, end=Bounds(50), show=3)
     assert verdict.count("missing") == 50
@@ -356,7 +356,7 @@ def test_all_is_counted_and_the_first_are_shown(scoring: Make):
     ],
 )
 def test_a_window_that_is_not_there(scoring: Make, start: str, end: str, said: str):
-    here = scoring()
+    here = scoring(outputs=2)
     send(here, *[split(PAYMENT)] * 6)
     gone = TopicPartition(here.settings.input_topic, 0, 2)
     client = admin_client(here.kafka)
