@@ -68,16 +68,20 @@ class Group:
         wanted = ConsumerGroupTopicPartitions(self.name, places)
 
         def alter() -> None:
-            (done,) = self._fresh_admin().alter_consumer_group_offsets([wanted], request_timeout=10).values()
+            client = self._fresh_admin()
+            (done,) = client.alter_consumer_group_offsets([wanted], request_timeout=10).values()
             assert not [answer.error for answer in done.result(timeout=15).topic_partitions if answer.error]
 
         _retried(alter)
 
     def forget(self) -> None:
         """As if the offsets had expired."""
-        _retried(
-            lambda: self._fresh_admin().delete_consumer_groups([self.name], request_timeout=10)[self.name].result(15)
-        )
+
+        def delete() -> None:
+            client = self._fresh_admin()
+            client.delete_consumer_groups([self.name], request_timeout=10)[self.name].result(15)
+
+        _retried(delete)
 
     @contextmanager
     def joined_by_stranger(self) -> Iterator[None]:
@@ -122,7 +126,10 @@ class Group:
             time.sleep(0.1)
 
     def _fresh_admin(self) -> AdminClient:
-        """One that lived through a broker's restart may go on asking a coordinator that is none any more."""
+        """One that lived through a broker's restart may go on asking a coordinator that is none any more.
+
+        To be held until it has answered: one that is not referred to any more is closed, and its answer never comes.
+        """
         return admin({"bootstrap.servers": self._servers, "log_level": 0})
 
     def _reader(self, isolation: str = "read_committed") -> Consumer:
