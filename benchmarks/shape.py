@@ -1,6 +1,6 @@
 """The task graph of score_payments as JSON, from which benchmarks/dags makes a DAG of the same shape that does nothing.
 
-`python -m benchmarks.shape FILE`, with the settings in the environment: the number of shards changes the graph.
+`python -m benchmarks.shape FILE`.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@
 scores it, `predict` scores, `publish` writes predictions, dead letters and the consumer group's offsets in one kafka
 transaction per partition, `reports` sees which batches' reports are owed, and `email` mails them. A run that finds
 nothing to do ends with `drain`; one that leaves payments behind, for it has its limits, starts the next one at once
-(`catch_up`). With `FRAUD_SHARDS` above 1, `plan` fixes the batch, and `drain`, `predict` and `publish` share it out.
+(`catch_up`). With `FRAUD_SHARDS` above 1, the tasks in the group `shards` read, score and publish a batch of several
+partitions side by side.
 
 **Roll back** with the trigger button: `previous`, an MLflow run id, `models:/name@alias` or `models:/name/version`.
 Tick `keep` and the scheduled runs that follow use that model too, until a run with `latest` and `keep` ends it. What is
@@ -27,14 +28,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import CronTriggerTimetable, Param, XComArg, dag
+from airflow.sdk import CronTriggerTimetable, Param, TaskGroup, XComArg, dag
 
 from fraud_scoring import operators as step
 from fraud_scoring.alarms import tell_alarms
 from fraud_scoring.email import FraudReportOperator
 from fraud_scoring.incidents import IncidentNotifier, incident_over, late_run_alert
 from include.models.choice import MODEL_PATTERN
-from include.settings import late_after, shards
+from include.settings import late_after
 
 DEFAULT_ARGS = {
     "owner": "fraud",
@@ -47,8 +48,8 @@ DEFAULT_ARGS = {
     "on_success_callback": incident_over,
 }
 
-# Of the task that fixes the batch: it also knows what operators must hear of though nothing has failed.
-FIRST: Any = {"on_success_callback": [incident_over, tell_alarms]}
+# Shorter than the kafka transaction's own time-out, after which the broker would end it.
+PUBLISH: Any = {"execution_timeout": timedelta(minutes=4)}
 
 PARAMS = {
     "model": Param(
@@ -86,36 +87,38 @@ PARAMS = {
     deadline=late_run_alert(late_after()),
 )
 def score_payments() -> None:
-    sharded = shards() > 1
-    if sharded:
-        first = step.PlanOperator(task_id=step.PLAN, goes_on=[step.DRAIN, step.RESOLVE_MODEL], **FIRST)
-    else:
-        first = step.DrainOperator(task_id=step.DRAIN, **FIRST)
-
-    def each_shard(operator: Any, **options: Any) -> Any:
-        """One task, or one for each shard of the batch that the first task has fixed."""
-        return operator.partial(**options).expand(shard=XComArg(first)) if sharded else operator(**options)
-
+    # It also knows what operators must hear of though nothing has failed.
+    first = step.DrainOperator(task_id=step.DRAIN, on_success_callback=[incident_over, tell_alarms])
     # A run that was given a configuration resolves its model even if there is nothing to drain.
     resolve_model = step.ResolveModelOperator(task_id=step.RESOLVE_MODEL, trigger_rule="none_failed")
-    predict = each_shard(step.PredictOperator, task_id=step.PREDICT)
-    # Shorter than the kafka transaction's own time-out, after which the broker would end it.
-    publish = each_shard(step.PublishOperator, task_id=step.PUBLISH, execution_timeout=timedelta(minutes=4))
+    predict = step.PredictOperator(task_id=step.PREDICT)
+    publish = step.PublishOperator(task_id=step.PUBLISH, **PUBLISH)
+    # One way or the other, as the batch has it. Never as the settings have it while this file is parsed: a run whose
+    # tasks change on the way comes to nothing.
+    with TaskGroup(step.SHARDS, tooltip="the tasks of a batch that is shared out: FRAUD_SHARDS"):
+        numbers = XComArg(first)
+        drain_shards = step.DrainShardOperator.partial(task_id=step.DRAIN).expand(shard=numbers)
+        predict_shards = step.PredictOperator.partial(task_id=step.PREDICT).expand(shard=numbers)
+        publish_shards = step.PublishOperator.partial(task_id=step.PUBLISH, **PUBLISH).expand(shard=numbers)
     # Reports are owed for what was committed, whatever became of the rest; an empty leaf keeps a failed run red.
     reports = step.OwedReportsOperator(task_id=step.REPORTS, trigger_rule="all_done")
     # What is owed, the next run sends: a mail server that hangs must not keep that one from scoring.
     email = FraudReportOperator(
         task_id=step.EMAIL, outbox=step.outbox, retries=0, execution_timeout=timedelta(seconds=90)
     )
-    published = EmptyOperator(task_id="published", on_success_callback=None, on_failure_callback=None)
-    catch_up = step.CatchUpOperator(task_id=step.CATCH_UP)
+    published = EmptyOperator(
+        task_id="published",
+        trigger_rule="none_failed_min_one_success",
+        on_success_callback=None,
+        on_failure_callback=None,
+    )
+    catch_up = step.CatchUpOperator(task_id=step.CATCH_UP, trigger_rule="none_failed_min_one_success")
 
     first >> [resolve_model, reports]
-    if sharded:
-        first >> each_shard(step.DrainShardOperator, task_id=step.DRAIN) >> resolve_model
-    resolve_model >> predict >> publish >> [reports, published]
+    drain_shards >> resolve_model >> [predict, predict_shards]
+    predict >> publish >> [reports, published, catch_up]
+    predict_shards >> publish_shards >> [reports, published, catch_up]
     reports >> [email, catch_up]
-    publish >> catch_up
 
 
 score_payments()

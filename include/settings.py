@@ -90,11 +90,6 @@ def late_after(environment: Mapping[str, str] = os.environ) -> timedelta:
     return timedelta(minutes=read.number("FRAUD_LATE_MINUTES", Settings.late_minutes, least=1))
 
 
-def shards(environment: Mapping[str, str] = os.environ) -> int:
-    """For the DAG file, in the same way."""
-    return int(_Reader(environment, lenient=True).number("FRAUD_SHARDS", Settings.shards, least=1))
-
-
 class _Reader:
     """An empty variable counts as unset: docker compose passes every variable it knows, set or not.
 

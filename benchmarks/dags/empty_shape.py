@@ -35,7 +35,8 @@ class Branch(BaseOperator, BranchMixIn):
         skipped = (context["dag_run"].conf or {}).get("skipped", [])
         self.do_branch(context, [name for name in self.downstream_task_ids if name not in skipped])
         # Of the first branch: what mapped tasks are mapped over.
-        return list(range(int(os.environ.get("FRAUD_SHARDS") or 1)))
+        shards = int(os.environ.get("FRAUD_SHARDS") or 1)
+        return list(range(shards)) if shards > 1 else []
 
 
 KINDS = {"branch": Branch, "empty": EmptyOperator, "task": Nothing}
@@ -54,13 +55,9 @@ def empty_shape() -> None:
     for one in SHAPE:
         if not one["mapped"]:
             tasks[one["task_id"]] = KINDS[one["kind"]](task_id=one["task_id"], trigger_rule=one["trigger_rule"])
+    (first,) = tasks.keys() - {name for one in SHAPE for name in one["downstream"]}
     for one in SHAPE:
         if one["mapped"]:
-            (first,) = [
-                other["task_id"]
-                for other in SHAPE
-                if other["kind"] == "branch" and one["task_id"] in other["downstream"]
-            ]
             operator = Nothing.partial(task_id=one["task_id"], trigger_rule=one["trigger_rule"])
             tasks[one["task_id"]] = operator.expand(shard=XComArg(tasks[first]))
     for one in SHAPE:

@@ -35,9 +35,14 @@ _READ_HEADERS = methodcaller("headers")
 
 
 def drain(kafka: KafkaSettings, settings: Settings, storage: Storage, *, run_id: str, run_url: str) -> Manifest:
-    """Plans the batch that waits now and stages all of it; the manifest has no partitions where nothing waits."""
-    manifest = plan(kafka, settings, storage, run_id=run_id, run_url=run_url, shards=1)
-    return manifest.with_drained([drain_shard(kafka, settings, storage, manifest, 0)]) if manifest.shards else manifest
+    """Plans the batch that waits now, and stages it unless it has several shards, which are for `drain_shard`.
+
+    The manifest has no partitions where nothing waits.
+    """
+    manifest = plan(kafka, settings, storage, run_id=run_id, run_url=run_url, shards=settings.shards)
+    if len(manifest.shards) != 1:
+        return manifest
+    return manifest.with_drained([drain_shard(kafka, settings, storage, manifest, 0)])
 
 
 def drain_shard(kafka: KafkaSettings, settings: Settings, storage: Storage, manifest: Manifest, shard: int) -> Drained:

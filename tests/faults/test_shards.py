@@ -36,14 +36,15 @@ def test_number_of_shards_changes_while_payments_come(sharded: Scene, stricken: 
             sharded.send(rough=False)
             run_id = sharded.run()
             for task in ("drain", "predict", "publish"):
-                assert len(_tries(sharded, run_id, task)) == shards, task
+                assert len(_tries(sharded, run_id, f"shards.{task}" if shards > 1 else task)) == shards, task
     finally:
         producer.end()
     sharded.check()
 
 
 @pytest.mark.parametrize(
-    ("point", "task"), [("drained", "drain"), ("predicted", "predict"), ("offsets sent", "publish")]
+    ("point", "task"),
+    [("drained", "shards.drain"), ("predicted", "shards.predict"), ("offsets sent", "shards.publish")],
 )
 def test_one_shard_is_killed(sharded: Scene, stricken: FaultStack, point: str, task: str) -> None:
     stricken.change(FRAUD_SHARDS="2")

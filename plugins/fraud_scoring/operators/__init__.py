@@ -5,34 +5,33 @@ Each logs one line of counts and ids and pushes the same as its XCom `counts`. N
 
 from __future__ import annotations
 
-from fraud_scoring.operators.plan import DrainOperator, DrainShardOperator, PlanOperator
+from fraud_scoring.operators.drain import DrainOperator, DrainShardOperator
 from fraud_scoring.operators.reports import CatchUpOperator, OwedReportsOperator, outbox
 from fraud_scoring.operators.score import PredictOperator, PublishOperator, ResolveModelOperator
 from fraud_scoring.operators.step import (
     CATCH_UP,
     DRAIN,
     EMAIL,
-    PLAN,
     PREDICT,
     PUBLISH,
     REPORTS,
     RESOLVE_MODEL,
+    SHARDS,
 )
 
 __all__ = [
     "CATCH_UP",
     "DRAIN",
     "EMAIL",
-    "PLAN",
     "PREDICT",
     "PUBLISH",
     "REPORTS",
     "RESOLVE_MODEL",
+    "SHARDS",
     "CatchUpOperator",
     "DrainOperator",
     "DrainShardOperator",
     "OwedReportsOperator",
-    "PlanOperator",
     "PredictOperator",
     "PublishOperator",
     "ResolveModelOperator",

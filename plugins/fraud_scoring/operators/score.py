@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from airflow.providers.standard.operators.branch import BranchMixIn
 from airflow.sdk import Context, Variable
 from airflow.sdk.exceptions import AirflowSkipException
 
 from fraud_scoring.connections import kafka_settings, staging, use_aws_connection
 from fraud_scoring.links import ModelRunLink
-from fraud_scoring.operators.step import RESOLVE_MODEL, Step, age_seconds
+from fraud_scoring.operators.step import PREDICT, PREDICT_SHARD, RESOLVE_MODEL, Step, age_seconds
 from include.batch.manifest import Manifest
 from include.errors import StagingError
 from include.models.choice import HOLD_VARIABLE, Hold, ModelChoice
@@ -18,8 +19,11 @@ from include.models.resolve import DEFAULT, HOLD, RUN_CONFIGURATION, ModelRun, r
 from include.settings import Settings
 
 
-class ResolveModelOperator(Step):
-    """Decides once per run which model run scores the batch; every later step and every retry uses that one."""
+class ResolveModelOperator(Step, BranchMixIn):
+    """Decides once per run which model run scores the batch; every later step and every retry uses that one.
+
+    Goes on to one task, or to one for each shard, or to none where nothing waits.
+    """
 
     operator_extra_links = (ModelRunLink(),)
 
@@ -55,6 +59,8 @@ class ResolveModelOperator(Step):
             asked=run.asked,
             chosen_by=run.chosen_by,
         )
+        score = PREDICT_SHARD if len(manifest.shards) > 1 else PREDICT
+        self.do_branch(context, [score] if manifest.partitions else None)
         return run.to_dict()
 
     def _hold(self, context: Context, choice: ModelChoice, run: ModelRun) -> None:

@@ -15,7 +15,6 @@ from include.batch.manifest import Manifest
 from include.errors import StagingError
 from include.settings import Settings
 
-PLAN = "plan"
 DRAIN = "drain"
 RESOLVE_MODEL = "resolve_model"
 PREDICT = "predict"
@@ -23,11 +22,13 @@ PUBLISH = "publish"
 REPORTS = "reports"
 EMAIL = "email"
 CATCH_UP = "catch_up"
+# The group of the tasks that take the place of others where a batch has several shards.
+SHARDS = "shards"
+DRAIN_SHARD, PREDICT_SHARD, PUBLISH_SHARD = (f"{SHARDS}.{name}" for name in (DRAIN, PREDICT, PUBLISH))
 
 
 class Step(BaseOperator):
-    """A step after the batch is fixed. `shard`: which share of its partitions it works on; there is but one, unless
-    FRAUD_SHARDS says otherwise."""
+    """A step after the batch is fixed. `shard`: which share of its partitions it works on; most have but one."""
 
     def __init__(self, *, shard: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -45,11 +46,9 @@ class Step(BaseOperator):
 
 
 def batch_of(context: Context) -> Manifest:
-    dag = context["task"].dag
-    first = PLAN if dag is not None and dag.has_task(PLAN) else DRAIN
-    found = context["ti"].xcom_pull(task_ids=first, key="manifest")
+    found = context["ti"].xcom_pull(task_ids=DRAIN, key="manifest")
     if found is None:
-        raise StagingError(f"{first} has left no manifest in this run: run or clear {first} first")
+        raise StagingError(f"{DRAIN} has left no manifest in this run: run or clear {DRAIN} first")
     return Manifest.from_dict(found)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.providers.standard.operators.branch import BranchMixIn
 from airflow.sdk import BaseOperator, Context
@@ -12,40 +11,30 @@ from airflow.sdk import BaseOperator, Context
 from fraud_scoring.alarms import ALARMS
 from fraud_scoring.connections import kafka_settings, staging
 from fraud_scoring.failures import plain_failures
-from fraud_scoring.operators.step import REPORTS, RESOLVE_MODEL, Step, age_seconds, run_url, tell
+from fraud_scoring.operators.step import DRAIN_SHARD, REPORTS, RESOLVE_MODEL, Step, age_seconds, run_url, tell
 from include.batch.manifest import Manifest
 from include.models.choice import ModelChoice
 from include.settings import Settings
 
-if TYPE_CHECKING:
-    from include.batch.storage import Storage
 
+class DrainOperator(BaseOperator, BranchMixIn):
+    """Fixes the batch, and reads it where it has one shard only. Goes on where payments wait or the run was given a
+    configuration, straight to the reports where only an earlier batch's report is owed, and ends the run where there is
+    nothing to do at all.
 
-class PlanOperator(BaseOperator, BranchMixIn):
-    """Fixes the batch. Goes on where payments wait or the run was given a configuration, straight to the reports where
-    only an earlier batch's report is owed, and ends the run where there is nothing to do at all.
-
-    `goes_on` names the tasks that take it up. Pushes the XComs `manifest` and `alarms`; returns the shards' numbers.
+    Pushes the XComs `manifest` and `alarms`; returns the shards' numbers, over which their tasks are mapped, and none
+    where there is but one.
     """
-
-    def __init__(self, *, goes_on: Sequence[str] = (RESOLVE_MODEL,), **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.goes_on = list(goes_on)
 
     def execute(self, context: Context) -> list[int]:
         with plain_failures():
-            manifest, branches = self._plan(context)
+            manifest, branches = self._drain(context)
         self.do_branch(context, branches)
-        # What the tasks of each shard are mapped over.
-        return list(range(len(manifest.shards)))
+        return list(range(len(manifest.shards))) if len(manifest.shards) > 1 else []
 
-    def fix(self, context: Context, kafka: dict[str, Any], settings: Settings, storage: Storage) -> Manifest:
-        from include.batch.plan import plan
-
-        return plan(kafka, settings, storage, **_run(context), shards=settings.shards)
-
-    def _plan(self, context: Context) -> tuple[Manifest, list[str] | None]:
+    def _drain(self, context: Context) -> tuple[Manifest, list[str] | None]:
         from include.batch.cleaning import remove_old_batches
+        from include.batch.drain import drain
         from include.batch.outbox import Outbox
         from include.batch.plan import alarms
 
@@ -53,7 +42,9 @@ class PlanOperator(BaseOperator, BranchMixIn):
         # A run configuration that cannot be meant fails here, before any work.
         choice = ModelChoice.parse(context["dag_run"].conf or {})
         kafka, storage = kafka_settings(), staging(settings)
-        manifest = self.fix(context, kafka, settings, storage)
+        run_id = context["dag_run"].run_id
+        manifest = drain(kafka, settings, storage, run_id=run_id, run_url=run_url(context))
+        sharded = len(manifest.shards) > 1
         context["ti"].xcom_push(key="manifest", value=manifest.to_dict())
         raised = alarms(kafka, settings, manifest)
         for alarm in raised:
@@ -67,7 +58,7 @@ class PlanOperator(BaseOperator, BranchMixIn):
             f"batch {manifest.batch_id}: {manifest.topic} {ranges}",
             {
                 "batch": manifest.batch_id,
-                **self.found(manifest),
+                **({"shards": len(manifest.shards)} if sharded else _found(manifest)),
                 "lost_to_retention": manifest.lost,
                 "lag": manifest.lag,
                 "reports_owed": owed,
@@ -75,25 +66,10 @@ class PlanOperator(BaseOperator, BranchMixIn):
         )
         remove_old_batches(storage, settings.staging_hours)
         if manifest.partitions:
-            return manifest, self.goes_on
+            return manifest, [DRAIN_SHARD, RESOLVE_MODEL] if sharded else [RESOLVE_MODEL]
         if not choice.is_empty:
             return manifest, [RESOLVE_MODEL]
         return manifest, [REPORTS] if owed else None
-
-    def found(self, manifest: Manifest) -> dict[str, Any]:
-        return {"shards": len(manifest.shards)}
-
-
-class DrainOperator(PlanOperator):
-    """Fixes the batch and reads all of it: both in one task where there is one shard."""
-
-    def fix(self, context: Context, kafka: dict[str, Any], settings: Settings, storage: Storage) -> Manifest:
-        from include.batch.drain import drain
-
-        return drain(kafka, settings, storage, **_run(context))
-
-    def found(self, manifest: Manifest) -> dict[str, Any]:
-        return _found(manifest)
 
 
 class DrainShardOperator(Step):
@@ -110,10 +86,6 @@ class DrainShardOperator(Step):
             **_found(replace(manifest, lag=0).with_drained([drained])),
             left=drained.left,
         )
-
-
-def _run(context: Context) -> dict[str, str]:
-    return {"run_id": context["dag_run"].run_id, "run_url": run_url(context)}
 
 
 def _found(manifest: Manifest) -> dict[str, Any]:
