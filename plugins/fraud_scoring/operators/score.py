@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 from airflow.providers.standard.operators.branch import BranchMixIn
 from airflow.sdk import Context, Variable
+from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.exceptions import AirflowSkipException
 
 from fraud_scoring.connections import kafka_settings, staging, use_aws_connection
@@ -27,7 +27,7 @@ class ResolveModelOperator(Step, BranchMixIn):
 
     operator_extra_links = (ModelRunLink(),)
 
-    def step(self, context: Context, settings: Settings, manifest: Manifest) -> dict[str, Any]:
+    def step(self, context: Context, settings: Settings, manifest: Manifest) -> None:
         choice = ModelChoice.parse(context["dag_run"].conf or {})
         use_aws_connection()
         columns = (Manifest.load(staging(settings), manifest.batch_id).columns if manifest.partitions else ()) or None
@@ -59,9 +59,10 @@ class ResolveModelOperator(Step, BranchMixIn):
             asked=run.asked,
             chosen_by=run.chosen_by,
         )
+        # Not returned: a branch ends the task by an exception (Airflow 3.3.2).
+        context["ti"].xcom_push(key=BaseXCom.XCOM_RETURN_KEY, value=run.to_dict())
         score = PREDICT_SHARD if len(manifest.shards) > 1 else PREDICT
         self.do_branch(context, [score] if manifest.partitions else None)
-        return run.to_dict()
 
     def _hold(self, context: Context, choice: ModelChoice, run: ModelRun) -> None:
         if choice.ends_hold:
