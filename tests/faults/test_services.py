@@ -95,7 +95,8 @@ def test_scheduler_is_killed_with_its_tasks_and_started(
     run_id, _ = scene.stop_at(point, times)
     stricken.kill("scheduler")
     stricken.start("scheduler")
-    scene.finish(run_id, "failed" if point == "mail" else "success")
+    # Whether Airflow tries the email again, which has no retries, depends on what finds out first.
+    scene.finish(run_id, None if point == "mail" else "success")
     scene.check()
 
 
