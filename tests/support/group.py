@@ -121,9 +121,15 @@ class Group:
             assert time.monotonic() < deadline, f"{self.topic} does not go away"
             time.sleep(0.1)
         self._admin.create_topics([NewTopic(self.topic, partitions, 1)])[self.topic].result(timeout=30)
-        while len(self.ends()) < partitions:
+        while not self._has_leaders(partitions):
             assert time.monotonic() < deadline, f"{self.topic} does not get its partitions"
             time.sleep(0.1)
+
+    def _has_leaders(self, partitions: int) -> bool:
+        try:
+            return len(self.ends()) >= partitions
+        except KafkaException:
+            return False
 
     def _fresh_admin(self) -> AdminClient:
         """One that lived through a broker's restart may go on asking a coordinator that is none any more.
