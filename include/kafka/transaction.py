@@ -132,12 +132,22 @@ class Transaction:
                 raise KafkaError(f"{self._name} could not {doing}: {self._why(error)}") from error
 
     def _why(self, error: KafkaException) -> str:
-        reason = error.args[0]
+        reason = self._cause(error.args[0])
         if reason.code() in (Reason._FENCED, Reason.INVALID_PRODUCER_EPOCH, Reason.PRODUCER_FENCED):
             return (
                 f"timed out or fenced by a newer attempt [{reason.name()}]; only the committed offset tells the outcome"
             )
         return explanation(reason, self._client)
+
+    def _cause(self, reason: Reason) -> Reason:
+        """A producer that is of no use any more answers every call with just that; an abort says what made it so."""
+        if reason.code() != Reason._FATAL:
+            return reason
+        try:
+            self._producer.abort_transaction(30)
+        except KafkaException as error:
+            reason = error.args[0]
+        return reason
 
     def _abort(self) -> None:
         try:

@@ -67,5 +67,5 @@ def _make_good(stack: FaultStack, pipeline: Pipeline) -> None:
     if not scene.is_at_rest():
         scene.run(None)
     if not scene.is_at_rest():
-        scene.group.set(scene.group.ends())
+        stack.set_offsets(scene.group.ends())
         stack.give_up_reports()

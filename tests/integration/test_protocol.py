@@ -453,8 +453,8 @@ def test_many_partitions_are_fenced_at_the_same_time(scoring: Make):
     assert times[1] - times[0] < 5
 
 
-def test_a_message_that_grew_too_large_is_named_with_its_mend(scoring: Make):
-    here = scoring()
+def test_a_message_that_grew_too_large_is_named_with_its_mend(scoring: Make, topics: Callable[..., str]):
+    here = scoring(dead_letter_topic=topics(1, prefix="dead"))
     # No compressor makes this smaller, and a dead letter's headers make it larger than the topic allows.
     send(here, os.urandom(1_048_588 - 100))
     manifest = here.drain_and_predict()
