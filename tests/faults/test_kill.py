@@ -37,7 +37,7 @@ def test_airflow_s_own_second_try_ends_what_was_killed(scene: Scene, task: str, 
     run_id, process = scene.stop_at(point, times)
     os.kill(process, signal.SIGKILL)
     tasks = scene.finish(run_id)
-    assert (tasks[task]["state"], tasks[task]["try_number"]) == ("success", 2)
+    assert (tasks[task]["state"], tasks[task]["try_number"]) == ("success", 2), scene.last_words(run_id, task, 2)
     scene.check()
 
 

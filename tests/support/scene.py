@@ -130,6 +130,11 @@ class Scene:
         number = attempt or self.tasks(run_id)[task]["try_number"]
         return str(patiently(lambda: self.pipeline.log(run_id, task, number)))
 
+    def last_words(self, run_id: str, task: str, attempt: int | None = None) -> str:
+        """Of a long log with tracebacks: what was raised."""
+        log = self.error(run_id, task, attempt)
+        return " | ".join(re.findall(r"'exc_type': '(\w+', 'exc_value': .{0,600}?), 'exc_notes'", log)) or log[-600:]
+
     def is_at_rest(self) -> bool:
         """Nothing waits, and no report may be owed."""
         committed, lows = self.group.committed_if_settled(), self.group.lows()
@@ -149,7 +154,7 @@ class Scene:
         tasks = self.tasks(run_id)
         states = {name: f"{one['state']}, try {one['try_number']}" for name, one in tasks.items()}
         failed = [name for name, one in tasks.items() if one["state"] == "failed"]
-        return f"{states} {[_last_words(self.error(run_id, name)) for name in failed]}"
+        return f"{states} {[self.last_words(run_id, name) for name in failed]}"
 
     # What must hold.
 
@@ -200,11 +205,6 @@ class Scene:
 
     def mailed(self) -> list[Mailed]:
         return [_mailed(message) for message in reports(self.inbox)]
-
-
-def _last_words(log: str) -> str:
-    """Of a long log with tracebacks: what was raised."""
-    return " | ".join(re.findall(r"'exc_type': '(\w+', 'exc_value': .{0,600}?), 'exc_notes'", log)) or log[-600:]
 
 
 def check_mailed(frauds: Mapping[Place, str], mailed: list[Mailed]) -> None:
