@@ -111,7 +111,7 @@ def predict(task: Task) -> Work:
     from include.batch.predict import predict
     from include.models import score
     from include.models.cache import ModelCache
-    from include.models.resolve import ModelRun
+    from include.models.model_run import ModelRun
 
     settings, storage = _product(task)
     run = ModelRun.from_dict(task.run)

@@ -5,39 +5,24 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
 from dev.stack import processes
 from dev.stack.errors import StackError
 from dev.stack.home import Home, is_free
-from dev.stack.part import Part, without_proxy
+from dev.stack.part import without_proxy
 from dev.stack.parts import PARTS
+from dev.stack.service import TICK, Service
 
-TICK = 0.2
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(BaseException):
     """A signal, or the death of the parent, asked for the end."""
-
-
-@dataclass
-class Service:
-    part: Part
-    state: str = "waiting"
-    process: subprocess.Popen[bytes] | None = None
-    started: float = 0.0
-    stopping: bool = False
-
-    def exit_code(self) -> int | None:
-        return self.process.poll() if self.process else None
 
 
 class Supervisor:
@@ -139,40 +124,13 @@ class Supervisor:
         with self._spawning:
             if self._ending.is_set():
                 return
-            self._spawn(service)
-        self._await_health(service, began)
+            service.spawn(self._home)
+            self._write_state()
+        service.await_health(self._home, began, self._ending)
         part.settle(self._home)
         self._set(service, "up")
         address = self._home.address(part.ports[0]) if part.ports else "-"
         self._say(f"{name:<14} {address:<17} {time.monotonic() - began:5.1f} s")
-
-    def _spawn(self, service: Service) -> None:
-        log = self._home.log(service.part.name)
-        if log.exists() and log.stat().st_size > 20_000_000:
-            log.replace(log.with_suffix(".log.1"))
-        service.started, service.stopping = time.time(), False
-        with log.open("ab") as output:
-            service.process = subprocess.Popen(
-                service.part.command(self._home), env=service.part.full_environment(self._home),
-                cwd=self._home.data(service.part.name), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                start_new_session=True,  # a Ctrl-C in the terminal reaches the supervisor, which stops them in order
-            )  # fmt: skip
-        self._write_state()
-
-    def _await_health(self, service: Service, began: float) -> None:
-        part, log = service.part, self._home.log(service.part.name)
-        reason = ""
-        while not self._ending.is_set():
-            if (code := service.exit_code()) is not None:
-                raise StackError(part.name, f"ended at once with exit code {code}{_last_line(log)}", log)
-            try:
-                part.check(self._home, service.started)
-                return
-            except Exception as error:  # not yet
-                reason = str(error).strip().partition("\n")[0]
-            if time.monotonic() - began > part.patience:
-                raise StackError(part.name, f"not healthy after {part.patience:.0f} s ({reason})", log)
-            time.sleep(TICK)
 
     def _tick(self, parent: int | None) -> None:
         _check_parent(parent)
@@ -264,10 +222,3 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def _check_parent(parent: int | None) -> None:
     if parent is not None and os.getppid() != parent:
         raise Stopped
-
-
-def _last_line(log: Path) -> str:
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 2000))
-        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    return f" ({lines[-1][:200]})" if lines else ""

@@ -21,7 +21,7 @@ from include.batch.outbox import Outbox
 from include.batch.scored import PartitionScores, ScoredBatch
 from include.batch.storage import Storage
 from include.errors import StagedFileGoneError
-from include.models.resolve import ModelRun
+from include.models.model_run import ModelRun
 from include.payments.encode import unscored_object
 from include.settings import Settings
 

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from include.errors import ModelNotFoundError, ModelStoreError
-from include.models.resolve import ModelRun
+from include.models.model_run import ModelRun
 from include.models.store import Store, is_full_disk
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from include.errors import ModelError, ModelInputError, ModelRequirementsError
 from include.models.column import Column, kind_of_payment
 from include.models.description import Description
+from include.models.model_run import ModelRun
 from include.models.ready import built
-from include.models.resolve import ModelRun
 from include.models.scores import Scores, from_classifier, from_output, labels
 
 if TYPE_CHECKING:

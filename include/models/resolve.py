@@ -7,10 +7,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from include.errors import FraudError, ModelError, ModelNotFoundError, RunConfig
 from include.models import requirements
 from include.models.choice import ALLOWED, END_OF_HOLD, HOLD_VARIABLE, is_allowed
 from include.models.description import Description, parse_threshold
+from include.models.model_run import ModelRun
 from include.models.store import Store
 
 if TYPE_CHECKING:
@@ -28,39 +28,6 @@ log = logging.getLogger(__name__)
 
 DEFAULT, HOLD, RUN_CONFIGURATION = "default", "hold", "run configuration"
 THRESHOLD_TAG = "fraud_threshold"
-
-
-@dataclass(frozen=True)
-class ModelRun:
-    """`model_uri` is where the model's files lie; `url` the run's page in MLflow (empty where MLflow has none)."""
-
-    run_id: str
-    model_uri: str
-    experiment: str
-    name: str | None
-    version: str | None
-    asked: str
-    chosen_by: str
-    reason: str | None
-    url: str
-    threshold: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ModelRun:
-        return cls(**values)
-
-    @property
-    def cache_key(self) -> str:
-        """One run can hold several models."""
-        return f"{self.run_id}-{hashlib.sha256(self.model_uri.encode()).hexdigest()[:8]}"
-
-    @property
-    def title(self) -> str:
-        """For people: the registered name and version, else the run id."""
-        return f"{self.name} version {self.version}" if self.name else f"run {self.run_id}"
 
 
 @dataclass(frozen=True)

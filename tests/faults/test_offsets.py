@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.support.fault_stack import FaultStack
-from tests.support.scene import Scene, Window, is_in, place_of
+from tests.support.mailed import Window, is_in, place_of
+from tests.support.scene import Scene
 
 MOVED = 7
 

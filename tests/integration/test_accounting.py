@@ -21,7 +21,8 @@ import pytest
 from confluent_kafka import Producer
 
 from include.batch.predict import predict
-from include.models.resolve import RUN_CONFIGURATION, ModelRun, resolve
+from include.models.model_run import ModelRun
+from include.models.resolve import RUN_CONFIGURATION, resolve
 from include.payments.columns import COLUMNS
 from include.producer.simulator import Simulator
 from include.settings import Settings

@@ -28,7 +28,7 @@ from include.errors import (
 )
 from include.kafka import offsets
 from include.kafka.config import consumer_settings
-from include.models.resolve import ModelRun
+from include.models.model_run import ModelRun
 from include.settings import Settings
 from tests.support import kafka_log
 from tests.support.publisher import Publisher

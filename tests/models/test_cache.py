@@ -14,7 +14,8 @@ from include.errors import ModelNotFoundError, ModelStoreError
 from include.models import cache as cache_module
 from include.models.cache import ModelCache
 from include.models.load import load
-from include.models.resolve import DEFAULT, ModelRun, resolve
+from include.models.model_run import ModelRun
+from include.models.resolve import DEFAULT, resolve
 from include.models.score import score
 from tests.models.conftest import Lab
 from tests.models.test_score import encoded
@@ -26,7 +27,7 @@ TASK = """
 import json, logging, sys
 from pathlib import Path
 from include.models.cache import ModelCache
-from include.models.resolve import ModelRun
+from include.models.model_run import ModelRun
 logging.basicConfig(level="INFO", stream=sys.stdout)
 run = ModelRun.from_dict(json.loads(sys.argv[2]))
 print(ModelCache(Path(sys.argv[1]), int(sys.argv[3])).fetch(run), flush=True)

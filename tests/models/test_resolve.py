@@ -19,7 +19,8 @@ from include.errors import (
     RunConfigurationError,
     SettingError,
 )
-from include.models.resolve import DEFAULT, HOLD, RUN_CONFIGURATION, ModelRun, resolve
+from include.models.model_run import ModelRun
+from include.models.resolve import DEFAULT, HOLD, RUN_CONFIGURATION, resolve
 from tests.models.conftest import Lab
 
 Register = Callable[..., str]

@@ -18,7 +18,7 @@ from mlflow.models import ModelSignature, infer_signature
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.preprocessing import StandardScaler
 
-from include.models.resolve import ModelRun
+from include.models.model_run import ModelRun
 from include.payments.columns import COLUMNS
 
 NUMERIC = ["amt", "lat", "long", "city_pop", "unix_time", "merch_lat", "merch_long"]

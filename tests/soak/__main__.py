@@ -35,8 +35,9 @@ from tests.soak.producer import SteadyProducer
 from tests.soak.tally import Struck, Tally
 from tests.support.commands import AirflowInTurn, second_airflow
 from tests.support.fault_stack import FaultStack, fault_stack
+from tests.support.mailed import check_mailed
 from tests.support.pipeline import DAG, Pipeline
-from tests.support.scene import Scene, check_mailed
+from tests.support.scene import Scene
 from tests.support.two_models import two_models
 
 # A fault that ends so does not count; whether the pipeline has recovered is another question.

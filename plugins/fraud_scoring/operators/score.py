@@ -15,7 +15,8 @@ from fraud_scoring.operators.step import PREDICT, PREDICT_SHARD, RESOLVE_MODEL, 
 from include.batch.manifest import Manifest
 from include.errors import StagingError
 from include.models.choice import HOLD_VARIABLE, Hold, ModelChoice
-from include.models.resolve import DEFAULT, HOLD, RUN_CONFIGURATION, ModelRun, resolve
+from include.models.model_run import ModelRun
+from include.models.resolve import DEFAULT, HOLD, RUN_CONFIGURATION, resolve
 from include.settings import Settings
 
 

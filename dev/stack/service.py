@@ -1,0 +1,62 @@
+"""One part while it runs: its process, and what became of it."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from dev.stack.errors import StackError
+from dev.stack.home import Home
+from dev.stack.part import Part
+
+TICK = 0.2
+
+
+@dataclass
+class Service:
+    part: Part
+    state: str = "waiting"
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    stopping: bool = False
+
+    def exit_code(self) -> int | None:
+        return self.process.poll() if self.process else None
+
+    def spawn(self, home: Home) -> None:
+        log = home.log(self.part.name)
+        if log.exists() and log.stat().st_size > 20_000_000:
+            log.replace(log.with_suffix(".log.1"))
+        self.started, self.stopping = time.time(), False
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                self.part.command(home), env=self.part.full_environment(home),
+                cwd=home.data(self.part.name), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                start_new_session=True,  # a Ctrl-C in the terminal reaches the supervisor, which stops them in order
+            )  # fmt: skip
+
+    def await_health(self, home: Home, began: float, ending: threading.Event) -> None:
+        """Raises StackError where it ends, or is not healthy within its patience."""
+        part, log = self.part, home.log(self.part.name)
+        reason = ""
+        while not ending.is_set():
+            if (code := self.exit_code()) is not None:
+                raise StackError(part.name, f"ended at once with exit code {code}{_last_line(log)}", log)
+            try:
+                part.check(home, self.started)
+                return
+            except Exception as error:  # not yet
+                reason = str(error).strip().partition("\n")[0]
+            if time.monotonic() - began > part.patience:
+                raise StackError(part.name, f"not healthy after {part.patience:.0f} s ({reason})", log)
+            time.sleep(TICK)
+
+
+def _last_line(log: Path) -> str:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 2000))
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    return f" ({lines[-1][:200]})" if lines else ""

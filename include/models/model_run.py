@@ -1,0 +1,41 @@
+"""The model run that scores a batch, as it travels through an XCom and stands beside the predictions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ModelRun:
+    """`model_uri` is where the model's files lie; `url` the run's page in MLflow (empty where MLflow has none)."""
+
+    run_id: str
+    model_uri: str
+    experiment: str
+    name: str | None
+    version: str | None
+    asked: str
+    chosen_by: str
+    reason: str | None
+    url: str
+    threshold: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelRun:
+        return cls(**values)
+
+    @property
+    def cache_key(self) -> str:
+        """One run can hold several models."""
+        return f"{self.run_id}-{hashlib.sha256(self.model_uri.encode()).hexdigest()[:8]}"
+
+    @property
+    def title(self) -> str:
+        """For people: the registered name and version, else the run id."""
+        return f"{self.name} version {self.version}" if self.name else f"run {self.run_id}"
