@@ -18,6 +18,7 @@ from include.errors import FraudError, StagedFileDamagedError
 
 FOLDER = "incidents"
 _LONGEST_DETAIL = 300
+_RUNS_KEPT = 20
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,17 @@ class Failure:
 
 @dataclass(frozen=True)
 class Incident:
-    """The same thing failing since `since`. `run_id` and `map_index`: where it failed last."""
+    """The same thing failing since `since`. `run_ids`: where it failed of late, this and the incidents before;
+    `map_index`: where it failed last."""
 
     cause: str
     since: datetime
     last: datetime
     failures: int = 1
     told: datetime | None = None
-    run_id: str = ""
+    run_ids: tuple[str, ...] = ()
     map_index: int = -1
+    is_over: bool = False
 
     def is_due(self, reminder: timedelta) -> bool:
         return self.told is None or self.last - self.told >= reminder
@@ -58,8 +61,10 @@ class Incidents:
     def add(self, failure: Failure, *, quiet: timedelta | None = None) -> Incident:
         """The incident that this failure belongs to, itself counted. After `quiet` without one, an incident is over."""
         known = self._read(failure.what)
-        incident = Incident(failure.cause, failure.at, failure.at, run_id=failure.run_id, map_index=failure.map_index)
-        if known is not None and known.cause == failure.cause and (quiet is None or failure.at - known.last <= quiet):
+        run_ids = ((*known.run_ids, failure.run_id) if known else (failure.run_id,))[-_RUNS_KEPT:]
+        incident = Incident(failure.cause, failure.at, failure.at, run_ids=run_ids, map_index=failure.map_index)
+        lasts = known is not None and not known.is_over and (quiet is None or failure.at - known.last <= quiet)
+        if known is not None and lasts and known.cause == failure.cause:
             incident = replace(incident, since=known.since, failures=known.failures + 1, told=known.told)
         self._write(failure.what, incident)
         return incident
@@ -67,7 +72,7 @@ class Incidents:
     def has(self, what: str, run_id: str) -> bool:
         """Whether its failure in this run was counted already."""
         known = self._read(what)
-        return known is not None and known.run_id == run_id
+        return known is not None and run_id in known.run_ids
 
     def told(self, failure: Failure, incident: Incident) -> None:
         """To be called once a mail server has accepted the mail."""
@@ -76,9 +81,10 @@ class Incidents:
     def over(self, what: str, map_index: int = -1) -> bool:
         """Says whether something was broken. Success of another instance of a mapped task ends nothing."""
         known = self._read(what)
-        if known is None or known.map_index != map_index:
+        if known is None or known.is_over or known.map_index != map_index:
             return False
-        self._storage.delete(_path(what))
+        # Not deleted: a run may ask later whether its failure was told.
+        self._write(what, replace(known, is_over=True))
         return True
 
     def _read(self, what: str) -> Incident | None:

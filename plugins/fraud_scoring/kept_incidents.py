@@ -31,7 +31,7 @@ class KeptIncidents:
     def add(self, failure: Failure, *, quiet: timedelta | None = None) -> Incident:
         counted = _in_first(self._places, lambda incidents: incidents.add(failure, quiet=quiet))
         return counted or Incident(
-            failure.cause, failure.at, failure.at, run_id=failure.run_id, map_index=failure.map_index
+            failure.cause, failure.at, failure.at, run_ids=(failure.run_id,), map_index=failure.map_index
         )
 
     def told(self, failure: Failure, incident: Incident) -> None:
