@@ -222,6 +222,18 @@ def test_a_run_is_silent_about_a_task_that_has_spoken(mail_server: StartServer) 
     assert "2 times so far" in body(inbox.messages[1])
 
 
+@pytest.mark.usefixtures("impatient")
+def test_a_run_that_asks_late_is_silent_too(mail_server: StartServer) -> None:
+    """Its callback comes when a further run has failed, and another one has succeeded."""
+    inbox = mail_server()
+    fail(BROKER_DOWN, run_id="the first")
+    fail(BROKER_DOWN, run_id="the second")
+    succeed(run_id="the third")
+    fail_run(run_id="the first")
+    fail_run(run_id="the second")
+    assert len(inbox.messages) == 1
+
+
 def test_a_task_that_speaks_after_its_run_has_ended_is_waited_for(
     mail_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
