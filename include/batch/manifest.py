@@ -71,6 +71,11 @@ class Manifest:
         return f"batches/{hour_of(self.batch_id)}/{self.batch_id}"
 
     @property
+    def is_sharded(self) -> bool:
+        """A batch of one shard needs no tasks of their own for it."""
+        return len(self.shards) > 1
+
+    @property
     def payments(self) -> int:
         return sum(part.payments for part in self.partitions)
 

@@ -48,7 +48,7 @@ def settled_offsets(client: Settings, consumer: Consumer, group: str, topic: Top
         log.warning("a kafka transaction is open on the offsets of group %s: taking over its producers", group)
         producers = fence(client, group, topic.name, topic.partitions)
         for partition in topic.partitions:
-            producers[partition]
+            producers[partition]  # raises where it could not be taken over
         return committed_offsets(consumer, client, topic.name, topic.partitions)
 
 

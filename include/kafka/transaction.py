@@ -92,7 +92,7 @@ class Transaction:
                 except BufferError:
                     self._produce(topic, key, value, headers)
                 except KafkaException as error:
-                    raise KafkaError(f"{self._name}: {self._why(error)}") from error
+                    raise KafkaError(f"{self._name}: {self._why(self._cause(error))}") from error
             reached("published")
             # Step 3. The offset rides in the same transaction, with the name of the batch that moves it.
             offset = TopicPartition(self._source.topic, self._source.partition, end, metadata=note.encode())
@@ -132,22 +132,21 @@ class Transaction:
                 raise KafkaError(f"{self._name} could not {doing}: {self._why(error)}") from error
 
     def _why(self, error: KafkaException) -> str:
-        reason = self._cause(error.args[0])
+        reason = error.args[0]
         if reason.code() in (Reason._FENCED, Reason.INVALID_PRODUCER_EPOCH, Reason.PRODUCER_FENCED):
             return (
                 f"timed out or fenced by a newer attempt [{reason.name()}]; only the committed offset tells the outcome"
             )
         return explanation(reason, self._client)
 
-    def _cause(self, reason: Reason) -> Reason:
-        """A producer that is of no use any more answers every call with just that; an abort says what made it so."""
-        if reason.code() != Reason._FATAL:
-            return reason
-        try:
-            self._producer.abort_transaction(30)
-        except KafkaException as error:
-            reason = error.args[0]
-        return reason
+    def _cause(self, error: KafkaException) -> KafkaException:
+        """A producer that is of no use any more says just that when it is to send; an abort says what made it so."""
+        if error.args[0].code() == Reason._FATAL:
+            try:
+                self._producer.abort_transaction(30)
+            except KafkaException as cause:
+                return cause
+        return error
 
     def _abort(self) -> None:
         try:

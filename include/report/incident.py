@@ -53,18 +53,23 @@ class Incident:
     def is_due(self, reminder: timedelta) -> bool:
         return self.told is None or self.last - self.told >= reminder
 
+    def lasts(self, failure: Failure, quiet: timedelta | None) -> bool:
+        """Whether the failure is one more of it. After `quiet` without one, an incident is over."""
+        if self.is_over or self.cause != failure.cause:
+            return False
+        return quiet is None or failure.at - self.last <= quiet
+
 
 class Incidents:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
     def add(self, failure: Failure, *, quiet: timedelta | None = None) -> Incident:
-        """The incident that this failure belongs to, itself counted. After `quiet` without one, an incident is over."""
+        """The incident that this failure belongs to, itself counted. `quiet`: as `Incident.lasts` has it."""
         known = self._read(failure.what)
-        run_ids = ((*known.run_ids, failure.run_id) if known else (failure.run_id,))[-_RUNS_KEPT:]
+        run_ids = (*(known.run_ids if known else ()), failure.run_id)[-_RUNS_KEPT:]
         incident = Incident(failure.cause, failure.at, failure.at, run_ids=run_ids, map_index=failure.map_index)
-        lasts = known is not None and not known.is_over and (quiet is None or failure.at - known.last <= quiet)
-        if known is not None and lasts and known.cause == failure.cause:
+        if known is not None and known.lasts(failure, quiet):
             incident = replace(incident, since=known.since, failures=known.failures + 1, told=known.told)
         self._write(failure.what, incident)
         return incident

@@ -42,9 +42,8 @@ def tell_alarms(context: Context) -> None:
             for kind, advice in ADVICE.items():
                 if kind in sentences:
                     _tell_alarm(context, kind, sentences[kind], advice)
-                else:
-                    if kept.over(kind, map_index(ti)):
-                        log.info("%s is over", kind)
+                elif kept.over(kind, map_index(ti)):
+                    log.info("%s is over", kind)
     except AirflowTaskTimeout as error:
         # Not noted as told: the next run tries again.
         log.error("%s; does the mail server hang?", error)

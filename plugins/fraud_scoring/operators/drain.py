@@ -30,7 +30,7 @@ class DrainOperator(BaseOperator, BranchMixIn):
         with plain_failures():
             manifest, branches = self._drain(context)
         self.do_branch(context, branches)
-        return list(range(len(manifest.shards))) if len(manifest.shards) > 1 else []
+        return list(range(len(manifest.shards))) if manifest.is_sharded else []
 
     def _drain(self, context: Context) -> tuple[Manifest, list[str] | None]:
         from include.batch.cleaning import remove_old_batches
@@ -44,7 +44,6 @@ class DrainOperator(BaseOperator, BranchMixIn):
         kafka, storage = kafka_settings(), staging(settings)
         run_id = context["dag_run"].run_id
         manifest = drain(kafka, settings, storage, run_id=run_id, run_url=run_url(context))
-        sharded = len(manifest.shards) > 1
         context["ti"].xcom_push(key="manifest", value=manifest.to_dict())
         raised = alarms(kafka, settings, manifest)
         for alarm in raised:
@@ -58,7 +57,7 @@ class DrainOperator(BaseOperator, BranchMixIn):
             f"batch {manifest.batch_id}: {manifest.topic} {ranges}",
             {
                 "batch": manifest.batch_id,
-                **({"shards": len(manifest.shards)} if sharded else _found(manifest)),
+                **({"shards": len(manifest.shards)} if manifest.is_sharded else _found(manifest)),
                 "lost_to_retention": manifest.lost,
                 "lag": manifest.lag,
                 "reports_owed": owed,
@@ -66,7 +65,7 @@ class DrainOperator(BaseOperator, BranchMixIn):
         )
         remove_old_batches(storage, settings.staging_hours)
         if manifest.partitions:
-            return manifest, [DRAIN_SHARD, RESOLVE_MODEL] if sharded else [RESOLVE_MODEL]
+            return manifest, [DRAIN_SHARD, RESOLVE_MODEL] if manifest.is_sharded else [RESOLVE_MODEL]
         if not choice.is_empty:
             return manifest, [RESOLVE_MODEL]
         return manifest, [REPORTS] if owed else None

@@ -62,7 +62,7 @@ class ResolveModelOperator(Step, BranchMixIn):
         )
         # Not returned: a branch ends the task by an exception (Airflow 3.3.2).
         context["ti"].xcom_push(key=BaseXCom.XCOM_RETURN_KEY, value=run.to_dict())
-        score = PREDICT_SHARD if len(manifest.shards) > 1 else PREDICT
+        score = PREDICT_SHARD if manifest.is_sharded else PREDICT
         self.do_branch(context, [score] if manifest.partitions else None)
 
     def _hold(self, context: Context, choice: ModelChoice, run: ModelRun) -> None:
