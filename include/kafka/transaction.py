@@ -86,13 +86,14 @@ class Transaction:
         try:
             # Step 2. No delivery callbacks: the commit fails if any message did.
             produce = self._producer.produce
-            for topic, key, value, headers in messages:
-                try:
-                    produce(topic, value, key, headers=headers)
-                except BufferError:
-                    self._produce(topic, key, value, headers)
-                except KafkaException as error:
-                    raise KafkaError(f"{self._name}: {self._why(self._cause(error))}") from error
+            try:
+                for topic, key, value, headers in messages:
+                    try:
+                        produce(topic, value, key, headers=headers)
+                    except BufferError:
+                        self._produce(topic, key, value, headers)
+            except KafkaException as error:
+                raise KafkaError(f"{self._name}: {self._why(self._cause(error))}") from error
             reached("published")
             # Step 3. The offset rides in the same transaction, with the name of the batch that moves it.
             offset = TopicPartition(self._source.topic, self._source.partition, end, metadata=note.encode())
