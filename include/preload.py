@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
 import warnings
 
@@ -23,6 +24,7 @@ _FORKING = (("scheduler",), ("celery", "worker"))
 
 MODULES = (
     # Libraries, a heavy one's parts named where it would import them later.
+    "boto3.s3.inject",
     "boto3.s3.transfer",
     "confluent_kafka.admin",
     "imblearn.pipeline",
@@ -31,8 +33,13 @@ MODULES = (
     "mlflow.sklearn",
     "mlflow.tracking.request_header.registry",
     "msgspec",
+    "multiprocessing.dummy",
+    "narwhals._pandas_like.namespace",
+    "narwhals.stable.v2._namespace",
+    "netrc",
     "pandas",
     "pyarrow.fs",
+    "pyarrow.pandas_compat",
     "pyarrow.parquet",
     "sklearn.ensemble",
     "sklearn.pipeline",
@@ -42,6 +49,7 @@ MODULES = (
     "include.batch.outbox",
     "include.batch.predict",
     "include.batch.publish",
+    "include.models.cache",
     "include.models.load",
     "include.models.resolve",
     "include.models.score",
@@ -77,3 +85,32 @@ def preload() -> None:
         except Exception:
             # The task that needs it fails and says why; the scheduler has other DAGs too.
             log.warning("%s cannot be preloaded: tasks that need it will be slow or fail", name, exc_info=True)
+    _describe_s3()
+    _find_packages()
+
+
+def _find_packages() -> None:
+    """Which packages are installed, and which of them extend narwhals, scikit-learn's way to read a DataFrame: looked
+    for in every package's folder, and remembered."""
+    from importlib.metadata import version
+
+    from narwhals.stable.v2.dependencies import is_into_dataframe
+
+    version("narwhals")
+    is_into_dataframe(None)
+
+
+def _describe_s3() -> None:
+    """boto3 knows S3 from files that take each process a quarter of a second to read: the tasks' default session has
+    them read already, and nothing else, for credentials and settings are a task's own."""
+    import boto3
+    import botocore.loaders
+    import botocore.session
+
+    loader = botocore.loaders.create_loader(os.environ.get("AWS_DATA_PATH"))
+    for name in ("service-2", "endpoint-rule-set-1"):
+        loader.load_service_model("s3", name, api_version=None)
+    loader.load_data("endpoints")
+    session = botocore.session.get_session()
+    session.register_component("data_loader", loader)
+    boto3.setup_default_session(botocore_session=session)

@@ -41,6 +41,15 @@ for _ in range(3):
         delivered = []
         producer.produce(os.environ["TOPIC"], b"x", on_delivery=lambda error, message: delivered.append(error))
         assert producer.flush(30) == 0 and delivered == [None], delivered
+        # Of S3 it inherits what boto3 ships, and no credentials or settings.
+        import boto3, botocore.loaders
+        read, whole = [], botocore.loaders.JSONFileLoader.load_file
+        botocore.loaders.JSONFileLoader.load_file = lambda self, path: read.append(path) or whole(self, path)
+        os.environ |= {"AWS_ACCESS_KEY_ID": "mine", "AWS_SECRET_ACCESS_KEY": "x", "AWS_ENDPOINT_URL_S3": "http://here:1"}
+        client = boto3.client("s3", region_name="eu-central-1")
+        assert boto3.DEFAULT_SESSION.get_credentials().access_key == "mine"
+        assert client.meta.endpoint_url == "http://here:1"
+        assert not [path for path in read if path.endswith(("service-2", "endpoint-rule-set-1", "endpoints"))], read
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0
 """

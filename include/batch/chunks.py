@@ -141,5 +141,5 @@ def _write(storage: Storage, path: str, table: pa.Table) -> None:
 
 
 def _read(storage: Storage, path: str, names: Sequence[str]) -> dict[str, list[Any]]:
-    table = pq.read_table(pa.BufferReader(storage.need(path)), columns=list(names))
+    table = pq.ParquetFile(pa.BufferReader(storage.need(path))).read(columns=list(names))
     return {name: table[name].to_pylist() for name in names}

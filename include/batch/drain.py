@@ -72,18 +72,21 @@ class _Slot:
 
     def add(self, messages: list[Message], decoder: Decoder) -> Iterator[None]:
         """Pauses where its chunk may have to be closed: one message can hold thousands of rows, and as many bytes."""
-        values = list(map(_VALUE, messages))
-        halves = list(map(decoder.halves, values))
-        if None not in halves:
-            self._add_records(messages, values, halves)
+        values, begin, count = list(map(_VALUE, messages)), 0, len(messages)
+        if decoder.halves(values[0]) is None:
+            # Before the others are tried, whose order of columns it may make known.
+            self.held_bytes += _add_results(self.columns, messages[0], values[0], decoder)
             yield
-        else:
-            for message, value, found in zip(messages, values, halves, strict=True):
-                if found is None:
-                    self.held_bytes += _add_results(self.columns, message, value, decoder)
-                else:
-                    self._add_records([message], [value], [found])
+            begin = 1
+        halves = [None] * begin + [decoder.halves(value) for value in values[begin:]]
+        for place in (*(place for place in range(begin, count) if halves[place] is None), count):
+            if begin < place:
+                self._add_records(messages[begin:place], values[begin:place], halves[begin:place])
                 yield
+            if place < count:
+                self.held_bytes += _add_results(self.columns, messages[place], values[place], decoder)
+                yield
+            begin = place + 1
         first, last = messages[0], messages[-1]
         self.read_to = (last.offset() or 0) + 1
         self.part = replace(

@@ -149,7 +149,7 @@ class Storage:
 
 
 def _seal(data: Any) -> bytes:
-    return b"\n" + hashlib.blake2b(data, digest_size=16).hexdigest().encode()
+    return b"\n" + hashlib.sha256(data).hexdigest()[:32].encode()
 
 
 def _first_line(error: BaseException) -> str:

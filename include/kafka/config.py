@@ -56,6 +56,9 @@ _ONLY_PRODUCER = (
     "queue.buffering.max.messages",
     "queue.buffering.max.kbytes",
 )
+# At first, that is: both grow with each try in vain. librdkafka waits before the first connection to a broker that it
+# has just heard of, and asks again after a tenth of a second for offsets whose commit is still being marked.
+_PROMPT: Settings = {"reconnect.backoff.ms": 20, "retry.backoff.ms": 20}
 
 
 def client_settings(environment: Mapping[str, str]) -> Settings:
@@ -90,7 +93,7 @@ def _extra(connection: str) -> Settings:
 
 
 def common_settings(client: Settings) -> Settings:
-    return {name: value for name, value in client.items() if name not in _ONLY_CONSUMER + _ONLY_PRODUCER}
+    return _PROMPT | {name: value for name, value in client.items() if name not in _ONLY_CONSUMER + _ONLY_PRODUCER}
 
 
 def consumer_settings(client: Settings, group: str) -> Settings:

@@ -14,7 +14,6 @@ import logging
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,14 +71,16 @@ class ModelCache:
         self._remove_leftovers(run.cache_key)
         folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{run.cache_key}-", dir=self.folder))
         try:
-            Store().download(run.model_uri, folder)
-            root = _root(folder)
+            new = folder / "new"
+            new.mkdir()
+            Store().download(run.model_uri, new)
+            root = _root(new)
             if root is None:
                 raise ModelNotFoundError(f"run {run.run_id}: no MLmodel file among what lies at {run.model_uri}")
             _write_digests(root)
             if entry.exists():
                 # Damaged: aside first, for a removal is not atomic.
-                entry.rename(folder / f"damaged-{time.monotonic_ns()}")
+                entry.rename(folder / "damaged")
             root.rename(entry)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -164,7 +165,7 @@ def _is_whole(entry: Path) -> bool:
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _size(entry: Path) -> int:

@@ -43,6 +43,7 @@ class Store:
         self.uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
         if not self.uri:
             raise SettingError("MLFLOW_TRACKING_URI is not set: give the address of the MLflow that holds the models")
+        self._locations: dict[str, str] = {}
         for name, value in _PATIENCE.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
@@ -161,8 +162,10 @@ class Store:
         """MLflow takes a path below models:/m-… for the name of a registered model."""
         if not model_uri.startswith("models:/m-"):
             return model_uri
-        location: str = self._client.get_logged_model(model_uri.removeprefix("models:/")).artifact_location
-        return location
+        if model_uri not in self._locations:
+            model = self._client.get_logged_model(model_uri.removeprefix("models:/"))
+            self._locations[model_uri] = model.artifact_location
+        return self._locations[model_uri]
 
     def _is_listed(self, model_uri: str, name: str) -> bool:
         from mlflow.artifacts import list_artifacts

@@ -43,13 +43,15 @@ def use_aws_connection() -> None:
     from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
 
     hook: Any = AwsGenericHook(aws_conn_id=AWS)
-    credentials = hook.get_session().get_credentials()
-    if credentials is not None:
-        frozen = credentials.get_frozen_credentials()
-        os.environ["AWS_ACCESS_KEY_ID"] = frozen.access_key
-        os.environ["AWS_SECRET_ACCESS_KEY"] = frozen.secret_key
-        if frozen.token:
-            os.environ["AWS_SESSION_TOKEN"] = frozen.token
+    given = hook.conn_config
+    keys = given.aws_access_key_id, given.aws_secret_access_key, given.aws_session_token
+    # A session, which takes a while to make, is needed only for keys that have to be found or asked for.
+    if given.role_arn or None in keys[:2]:
+        credentials = hook.get_session().get_credentials()
+        keys = credentials.get_frozen_credentials() if credentials is not None else (None, None, None)
+    for name, value in zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"), keys, strict=True):
+        if value:
+            os.environ[name] = value
     if hook.region_name:
         os.environ["AWS_DEFAULT_REGION"] = os.environ["AWS_REGION"] = hook.region_name
     endpoint = hook.conn_config.get_service_endpoint_url("s3")

@@ -129,10 +129,11 @@ def test_tasks_at_the_same_time_share_one_download(
 def test_a_damaged_entry_is_downloaded_again(lab: Lab, tmp_path: Path, damage: object) -> None:
     run = resolved(lab.run(lab.experiment()))
     folder = ModelCache(tmp_path, GIGABYTE).fetch(run)
-    whole = (folder / "model.pkl").read_bytes()
+    whole, names = (folder / "model.pkl").read_bytes(), sorted(path.name for path in folder.iterdir())
     damage(folder)  # type: ignore[operator]
     assert (ModelCache(tmp_path, GIGABYTE).fetch(run) / "model.pkl").read_bytes() == whole
     assert entries(tmp_path) == {run.cache_key}
+    assert sorted(path.name for path in folder.iterdir()) == names
 
 
 def flip_a_bit(path: Path) -> None:
