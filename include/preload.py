@@ -5,7 +5,8 @@
     from include.preload import preload
     preload()
 
-Imports only. A parent that has run OpenMP code, or made a Kafka client, leaves its children locks that nobody opens.
+Imports, and what libraries read from their own files. Nothing else: a parent that has run OpenMP code, or made a Kafka
+client, leaves its children locks that nobody opens.
 What is imported here stays as it is until the scheduler starts again, this product's own code too.
 """
 
@@ -16,6 +17,8 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Callable
+from functools import partial
 
 log = logging.getLogger(__name__)
 
@@ -78,15 +81,19 @@ def preload() -> None:
     if not any(words[: len(start)] == start for start in _FORKING):
         return
     for name in MODULES:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                importlib.import_module(name)
-        except Exception:
-            # The task that needs it fails and says why; the scheduler has other DAGs too.
-            log.warning("%s cannot be preloaded: tasks that need it will be slow or fail", name, exc_info=True)
-    _describe_s3()
-    _find_packages()
+        _try(name, partial(importlib.import_module, name))
+    _try("what boto3 says of S3", _describe_s3)
+    _try("which packages are installed", _find_packages)
+
+
+def _try(what: str, step: Callable[[], object]) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            step()
+    except Exception:
+        # The task that needs it fails and says why; the scheduler has other DAGs too.
+        log.warning("%s cannot be preloaded: tasks that need it will be slow or fail", what, exc_info=True)
 
 
 def _find_packages() -> None:

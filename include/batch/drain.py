@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 # What is held in memory before it is staged, over all partitions.
 _HELD_PAYMENTS = 100_000
 _HELD_BYTES = 96_000_000
+# Of a row without its bytes, roughly: none is for nothing, not even a message without a value.
+_ROW_BYTES = 200
 _OFFSET, _KEY, _VALUE = methodcaller("offset"), methodcaller("key"), methodcaller("value")
 # Where the client fails to read a header's name it sets an error and returns a broken list all the same. Calls from C
 # notice; a method that is called often enough from Python does not, and the broken list ends the process.
@@ -97,13 +99,14 @@ class _Slot:
 
     def _add_records(self, messages: list[Message], values: list[Any], halves: list[Any]) -> None:
         count, columns = len(messages), self.columns
-        self.held_bytes += sum(map(len, values))
+        keys, headers = list(map(_KEY, messages)), _packed_headers(messages)
+        self.held_bytes += count * _ROW_BYTES + sum(map(len, values)) + _length(keys) + _length(headers)
         heads, tails = zip(*halves, strict=True)
         columns.offset += map(_OFFSET, messages)
         columns.row += repeat(0, count)
-        columns.key += map(_KEY, messages)
+        columns.key += keys
         columns.value += values
-        columns.headers += _packed_headers(messages)
+        columns.headers += headers
         columns.head += heads
         columns.tail += tails
         columns.reason += repeat(None, count)
@@ -144,7 +147,7 @@ def _stage(
             for _ in slot.add(messages, decoder):
                 while held + slot.held >= _HELD_PAYMENTS or held_bytes + slot.held_bytes >= _HELD_BYTES:
                     # The fullest only, so that files stay few and large where partitions are many.
-                    fullest = max(slots.values(), key=attrgetter("held_bytes"))
+                    fullest = max(slots.values(), key=attrgetter("held_bytes", "held"))
                     if fullest is not slot:
                         held, held_bytes = held - fullest.held, held_bytes - fullest.held_bytes
                     writer.payments(*fullest.close_chunk())
@@ -170,8 +173,9 @@ def _stage(
 def _add_results(columns: chunks.Columns, message: Message, value: bytes | None, decoder: Decoder) -> int:
     """Of a message that is not just one clean payment; about how many bytes that is."""
     offset, key, (headers,) = message.offset(), message.key(), _packed_headers([message])
-    size = len(value or b"")
+    size = len(value or b"") + _length([headers])
     for result in decoder.decode(value):
+        size += _ROW_BYTES + _length([key])
         columns.offset.append(offset or 0)
         columns.row.append(result.row)
         columns.key.append(key)
@@ -190,6 +194,10 @@ def _add_results(columns: chunks.Columns, message: Message, value: bytes | None,
             columns.tail.append(None)
             columns.reason.append(str(result.refusal))
     return size
+
+
+def _length(texts: list[bytes | None]) -> int:
+    return sum(len(text) for text in texts if text)
 
 
 def _packed_headers(messages: list[Message]) -> list[bytes | None]:

@@ -56,11 +56,12 @@ def fence(client: Settings, group: str, topic: str, partitions: Iterable[int]) -
         try:
             with explained(f"kafka transactions of {topic}/{partition} cannot be taken over", client):
                 producer = Producer(transaction_settings(client, transactional_id(group, topic, partition)))
+                until = time.monotonic() + _INIT_SECONDS
                 # The first answer ends the connection it came by; asked for its coordinator before it has another,
-                # librdkafka waits for half a second (2.16).
+                # librdkafka waits for half a second (2.16). A topic that is never made by being asked for.
                 for _ in range(2):
-                    producer.list_topics(topic, _INIT_SECONDS)
-                producer.init_transactions(_INIT_SECONDS)
+                    producer.list_topics("__consumer_offsets", until - time.monotonic())
+                producer.init_transactions(max(1.0, until - time.monotonic()))
         except KafkaError as error:
             return partition, error
         return partition, producer
@@ -111,8 +112,14 @@ class Transaction:
         except BaseException:
             self._abort()
             raise
-        # Step 4. From here on an error leaves the outcome unknown, and nothing is aborted by us.
-        self._retried("commit", lambda: self._producer.commit_transaction(_COMMIT_SECONDS))
+        # Step 4. From here on an error leaves the outcome unknown, unless the client says that it calls for an abort:
+        # where a message was refused. Left open, that one would hold up readers until the next fence.
+        try:
+            self._retried("commit", lambda: self._producer.commit_transaction(_COMMIT_SECONDS))
+        except KafkaError as error:
+            if isinstance(error.__cause__, KafkaException) and error.__cause__.args[0].txn_requires_abort():
+                self._abort()
+            raise
         reached("committed")
 
     def _produce(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:

@@ -49,9 +49,12 @@ def use_aws_connection() -> None:
     if given.role_arn or None in keys[:2]:
         credentials = hook.get_session().get_credentials()
         keys = credentials.get_frozen_credentials() if credentials is not None else (None, None, None)
-    for name, value in zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"), keys, strict=True):
-        if value:
-            os.environ[name] = value
+    if keys[0] and keys[1]:
+        os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"] = keys[:2]
+        # One that the worker has of its own belongs to other keys.
+        os.environ.pop("AWS_SESSION_TOKEN", None)
+        if keys[2]:
+            os.environ["AWS_SESSION_TOKEN"] = keys[2]
     if hook.region_name:
         os.environ["AWS_DEFAULT_REGION"] = os.environ["AWS_REGION"] = hook.region_name
     endpoint = hook.conn_config.get_service_endpoint_url("s3")

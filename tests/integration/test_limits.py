@@ -167,3 +167,29 @@ def test_a_chunk_is_closed_between_two_messages_however_many_come_at_once(
     assert Counter(scored(here)) == Counter(
         {f"{p}/{at}": 3 for p in (0, 1) for at in range(10)} | {"0/11": 1, "1/11": 1}
     )
+
+
+@pytest.mark.timeout(120)
+def test_messages_that_are_next_to_nothing_close_a_chunk_too(scoring: Make, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("include.batch.drain._HELD_PAYMENTS", 7)
+    here = scoring(2)
+    send(here, *payments(1), partition=0)
+    send(here, *[None] * 30, partition=1)
+    manifest = here.drain()
+    assert (manifest.payments, manifest.dead_letters) == (1, 30)
+    assert sum(part.chunks for part in manifest.partitions) <= 31
+    here.predict_without_model(manifest)
+    here.publish(manifest)
+    assert (scored(here), len(dead(here))) == (["0/0"], 30)
+
+
+def test_keys_and_headers_count_as_held(scoring: Make, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("include.batch.drain._HELD_BYTES", 20_000)
+    here = scoring()
+    producer = kafka_log.producer(str(here.kafka["bootstrap.servers"]))
+    for value in [*payments(*range(10)), *[b"no JSON"] * 10]:
+        producer.produce(here.settings.input_topic, value, b"k" * 2_000, headers=[("trace", b"h" * 2_000)])
+    assert producer.flush(30) == 0
+    manifest = here.drain()
+    assert (manifest.payments, manifest.dead_letters) == (10, 10)
+    assert sum(part.chunks for part in manifest.partitions) > 2
