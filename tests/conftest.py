@@ -20,7 +20,7 @@ os.environ |= {
     # Before the first import of Airflow, which would write a configuration into the developer's home.
     "AIRFLOW_HOME": str(ROOT / ".pytest_cache" / "airflow"),
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-    "FRAUD_STACK_ENV_FILE": os.devnull,
+    "FRAUD_STACK_ENV_FILE": str(ROOT / "tests" / "support" / "stack.env"),
 }
 
 from confluent_kafka.cimpl import NewTopic  # noqa: E402

@@ -65,12 +65,17 @@ def plan(
     return manifest
 
 
-def alarms(kafka: KafkaSettings, settings: Settings, manifest: Manifest) -> list[Alarm]:
+def alarms(kafka: KafkaSettings, settings: Settings, storage: Storage, manifest: Manifest) -> list[Alarm]:
     """What operators must hear of the batch, planned or drained. Asks the broker only where something waits."""
-    if not manifest.partitions:
+    if not manifest.partitions and not manifest.lag:
         return []
+    # The partitions that reading had no time for are in the plan alone, and are the likeliest to expire.
+    planned = Manifest.load_plan(storage, manifest.batch_id).partitions
+    ends_at = {part.partition: part.start for part in planned} | {
+        part.partition: part.end for part in manifest.partitions
+    }
     oldest = {part.partition: at for part in manifest.partitions if (at := _time(part.oldest)) is not None}
-    unread = {part.partition: part.start for part in manifest.partitions if part.partition not in oldest}
+    unread = {part.partition: part.start for part in planned if part.partition not in oldest}
     if unread:
         consumer = Consumer(consumer_settings(kafka, manifest.group))
         try:
@@ -83,10 +88,10 @@ def alarms(kafka: KafkaSettings, settings: Settings, manifest: Manifest) -> list
             part.committed_before,
             part.low,
             part.stable,
-            part.stable - part.end,
+            part.stable - ends_at[part.partition],
             oldest.get(part.partition),
         )
-        for part in manifest.partitions
+        for part in planned
     ]
     retention = read_retention(offsets.admin_client(kafka), kafka, manifest.topic)
     return find_alarms(manifest.topic, waiting, retention, settings, datetime.now(UTC))

@@ -100,8 +100,9 @@ class ModelCache:
                 return
             if path.name == key:
                 continue
-            with self._tried(path.name, "use") as free:
-                if free:
+            # Of the download too: another task's tidying takes what it finds aside for a leftover, unless that is held.
+            with self._tried(path.name, "use") as unused, self._tried(path.name, "download") as free:
+                if unused and free:
                     aside = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{path.name}-", dir=self.folder))
                     path.rename(aside / "evicted")
                     shutil.rmtree(aside, ignore_errors=True)

@@ -12,6 +12,7 @@ import pytest
 from include.batch import chunks
 from include.batch import predict as step
 from include.batch.manifest import Manifest
+from include.batch.plan import alarms
 from include.batch.scored import ScoredBatch
 from include.models.load import LoadedModel, load
 from tests.integration.test_protocol import dead, payments, scored, send, stands_at
@@ -52,6 +53,10 @@ def test_reading_ends_in_time_and_the_next_run_goes_on_there(scoring: Make):
     manifest = here.drain()
     assert 0 < manifest.payments < 24_000
     assert manifest.lag == 24_000 - manifest.payments
+    # Also of a partition that was not reached at all.
+    settings = here.change(alarm_lag=1_000).settings
+    (alarm,) = alarms(here.kafka, settings, here.storage, manifest)
+    assert alarm.sentence.startswith(f"{manifest.lag:,} offsets of {here.settings.input_topic} are left")
     runs = 0
     while manifest.partitions:
         here.predict_without_model(manifest, lambda offset: False)

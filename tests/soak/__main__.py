@@ -41,7 +41,10 @@ from tests.support.scene import Scene
 from tests.support.two_models import two_models
 
 # A fault that ends so does not count; whether the pipeline has recovered is another question.
-UNSEEN = (NoEffectError, AssertionError, TimeoutError, psutil.Error, httpx.HTTPError, KafkaException, StackError)
+UNSEEN = (
+    NoEffectError, AssertionError, TimeoutError, BrokenPipeError, psutil.Error, httpx.HTTPError, KafkaException,
+    StackError,
+)  # fmt: skip
 # At thirty minutes, what the promise asks for. Shorter soaks are held to their share.
 FULL_MINUTES, FULL_COUNTED, FULL_EACH = 30, 60, 3
 
@@ -145,6 +148,8 @@ class Soak:
             f"{kind}: {one}" for kind in ("missing", "double", "altered", "nowhere") for one in verdict.found(kind)
         ]
         problems += self._judge_mails()
+        if self.producer.ended_by:
+            problems.append(f"the producer ended by itself: {self.producer.ended_by}")
         each, counted = _least(minutes)
         few = [kind for kind in self.kinds if self.tally.counted(kind) < each]
         problems += [f"{kind}: {self.tally.counted(kind)} counted, {each} wanted" for kind in few]

@@ -53,8 +53,10 @@ class Field:
                 raise NoEffectError(f"no task came to {point!r} within {seconds:.0f} s")
             self.keep_running()
             time.sleep(0.5)
-        (run,) = [run for run in patiently(self.scene.pipeline.active) if run["state"] == "running"]
-        return Held(str(run["dag_run_id"]), psutil.Process(pid))
+        runs = [run["dag_run_id"] for run in patiently(self.scene.pipeline.active) if run["state"] == "running"]
+        if len(runs) != 1:
+            raise NoEffectError(f"a task stands at {point!r}, but these runs are at work: {runs}")
+        return Held(str(runs[0]), psutil.Process(pid))
 
     def go_on(self) -> None:
         self.scene.breakpoint.go_on()

@@ -34,6 +34,7 @@ class SteadyProducer(threading.Thread):
         self._plain = kafka_log.producer(servers)
         self.sent = 0
         self.failed = 0
+        self.ended_by = ""
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
@@ -47,6 +48,13 @@ class SteadyProducer(threading.Thread):
             self.join(120)
 
     def run(self) -> None:
+        try:
+            self._send_until_the_end()
+        except Exception as error:
+            self.ended_by = repr(error)
+            raise
+
+    def _send_until_the_end(self) -> None:
         turn, began = 0, time.monotonic()
         while not self._ending.wait(max(0.0, began + turn - time.monotonic())):
             with self._sending:

@@ -164,6 +164,10 @@ class Outputs:
         everything = [*self._output.arrived(), *self._dead_letters.arrived()]
         assert not [arrived for arrived in everything if arrived.headers["source"] in sources]
 
+    def sources(self) -> list[str]:
+        """Of all that was scored, whoever sent it."""
+        return sorted(arrived.headers["source"] for arrived in self._output.arrived())
+
     def count(self) -> int:
         """Whatever came: where nobody else sends anything."""
         return len(self._output.arrived()) + len(self._dead_letters.arrived())

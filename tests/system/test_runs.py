@@ -9,6 +9,7 @@ from tests.support.live_stack import LiveStack
 from tests.support.mail import Inbox
 from tests.support.payments import FRAUD_FOR_BOTH, FRAUD_FOR_LATEST, GENUINE, payments
 from tests.support.pipeline import DAG, Outputs, Pipeline, reported, reports, trans_nums, wait_until
+from tests.support.topics import send
 
 
 def test_scheduled_run_scores_what_waits(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:
@@ -75,6 +76,23 @@ def _check_what_airflow_shows(pipeline: Pipeline, run_id: str, batch: str) -> No
         assert link.startswith(pipeline.stack.mlflow_uri)
         assert link.endswith(f"/runs/{model}")
     assert "drain" in pipeline.api.request("GET", f"dags/{DAG}/details")["doc_md"]
+
+
+def test_what_a_run_leaves_the_next_one_takes_at_once(pipeline: Pipeline, outputs: Outputs) -> None:
+    """One partition gets more than a run takes: FRAUD_MAX_PAYMENTS in tests/support/stack.env."""
+    pipeline.settle(30)
+    messages = [(one.key, one.message) for one in payments(*[GENUINE] * 1_005)]
+    sources = send(pipeline.stack.bootstrap_servers, "topic_1", messages, spread=1)
+    run_id = pipeline.finish(pipeline.api.trigger(DAG))
+    assert pipeline.counts(run_id, "drain")["payments"] == 1_000
+    assert pipeline.counts(run_id, "reports")["lag"] == 5
+    assert pipeline.task(run_id, "catch_up")["state"] == "success"
+
+    (following,) = [run["dag_run_id"] for run in pipeline.api.runs(DAG) if run["dag_run_id"].startswith("catch_up__")]
+    pipeline.finish(following)
+    assert pipeline.counts(following, "drain")["payments"] == 5
+    assert pipeline.states(following)["catch_up"] == "skipped"
+    assert outputs.sources() == sorted(sources)
 
 
 def test_run_that_finds_nothing_ends_with_drain(pipeline: Pipeline, stack: LiveStack, inbox: Inbox) -> None:

@@ -45,7 +45,7 @@ class DrainOperator(BaseOperator, BranchMixIn):
         run_id = context["dag_run"].run_id
         manifest = drain(kafka, settings, storage, run_id=run_id, run_url=run_url(context))
         context["ti"].xcom_push(key="manifest", value=manifest.to_dict())
-        raised = alarms(kafka, settings, manifest)
+        raised = alarms(kafka, settings, storage, manifest)
         for alarm in raised:
             self.log.error("%s: %s", alarm.kind, alarm.sentence)
         context["ti"].xcom_push(key=ALARMS, value=[alarm.to_dict() for alarm in raised])
