@@ -47,7 +47,6 @@ def _chain(result: Result) -> Iterator[Table]:
         "once a run; a bare chain stages nothing and survives nothing.",
     )
 
-
     yield Table(
         "Processor time of a payment, in microseconds",
         ("", *_STEPS[:3], "in sum"),
