@@ -10,6 +10,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.tables import label_of
+
 Result = dict[str, Any]
 _STEPS = ("drain", "predict", "publish", "chain")
 
@@ -41,8 +43,7 @@ def _chain(axes: Axes, result: Result) -> str:
             zip(*((rate["median"] - rate["least"], rate["most"] - rate["median"]) for rate in rates), strict=True)
         )
         places = [place + number * width for place in range(len(_STEPS))]
-        label = f"{who}, {shards} process{'es' if shards != '1' else ''}"
-        axes.bar(places, middles, width, yerr=spread, label=label, color=_color(who, shards))
+        axes.bar(places, middles, width, yerr=spread, label=label_of(name), color=_color(who, shards))
     axes.set_xticks([place + 0.4 - width / 2 for place in range(len(_STEPS))], [*_STEPS[:3], "drain to commit"])
     axes.set_ylabel("payments a second")
     axes.yaxis.set_major_formatter("{x:,.0f}")

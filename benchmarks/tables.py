@@ -31,8 +31,7 @@ def _chain(result: Result) -> Iterator[Table]:
         who, shards = name.split()
         rates = one["per_second"]
         peak = max(one["peak_mb"].values())
-        label = f"{who}, {shards} {'process' if shards == '1' else 'processes'}"
-        rows.append((label, *(_rate(rates[step]) for step in _STEPS), f"{peak:,.0f} MB"))
+        rows.append((label_of(name), *(_rate(rates[step]) for step in _STEPS), f"{peak:,.0f} MB"))
         if who == "bare":
             ours = contenders.get(f"product {shards}")
             if ours:
@@ -46,7 +45,6 @@ def _chain(result: Result) -> Iterator[Table]:
         f"{result['forest']['nodes']:,.0f} nodes a tree. Imports and loading the model ({load:.1f} s) come on top, "
         "once a run; a bare chain stages nothing and survives nothing.",
     )
-
     yield Table(
         "Processor time of a payment, in microseconds",
         ("", *_STEPS[:3], "in sum"),
@@ -56,10 +54,14 @@ def _chain(result: Result) -> Iterator[Table]:
     )
 
 
+def label_of(contender: str) -> str:
+    who, shards = contender.split()
+    return f"{who}, {shards} {'process' if shards == '1' else 'processes'}"
+
+
 def _processor_time(name: str, one: Result, payments: int) -> tuple[str, ...]:
-    who, shards = name.split()
     each = [median(sitting["cpu_seconds"][step] for sitting in one["sittings"]) for step in _STEPS[:3]]
-    return (f"{who}, {shards}", *(f"{seconds / payments * 1e6:.1f}" for seconds in (*each, sum(each))))
+    return (label_of(name), *(f"{seconds / payments * 1e6:.1f}" for seconds in (*each, sum(each))))
 
 
 def _ratio(ours: Result, bare: Result, step: str) -> str:
