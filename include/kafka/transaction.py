@@ -53,15 +53,20 @@ def fence(client: Settings, group: str, topic: str, partitions: Iterable[int]) -
     """
 
     def ready(partition: int) -> tuple[int, Producer | KafkaError]:
+        until = time.monotonic() + _INIT_SECONDS
+
+        def left() -> float:
+            # Never below nothing, which librdkafka takes for no limit at all.
+            return max(1.0, until - time.monotonic())
+
         try:
             with explained(f"kafka transactions of {topic}/{partition} cannot be taken over", client):
                 producer = Producer(transaction_settings(client, transactional_id(group, topic, partition)))
-                until = time.monotonic() + _INIT_SECONDS
                 # The first answer ends the connection it came by; asked for its coordinator before it has another,
                 # librdkafka waits for half a second (2.16). A topic that is never made by being asked for.
                 for _ in range(2):
-                    producer.list_topics("__consumer_offsets", until - time.monotonic())
-                producer.init_transactions(max(1.0, until - time.monotonic()))
+                    producer.list_topics("__consumer_offsets", left())
+                producer.init_transactions(left())
         except KafkaError as error:
             return partition, error
         return partition, producer
