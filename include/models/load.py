@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Below this many rows, starting the threads of a forest costs more than they save.
-_ROWS_FOR_THREADS = 1_000
+# Below this many rows, starting the threads of a forest costs more than they save, and so does sorting for it.
+_MANY_ROWS = 1_000
 
 
 class LoadedModel:
@@ -144,6 +145,8 @@ def _classifier(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Scores]:
         ) from error
     fraud = np.flatnonzero(classes == 1)
     forest = _forest(model)
+    if forest is not None:
+        forest.predict_proba = partial(_by_neighbours, forest, forest.predict_proba)
     gives_probability = hasattr(model, "predict_proba")
     if run.threshold is not None and not gives_probability:
         raise ModelError(f"model of run {run.run_id} has a threshold ({run.threshold}), but gives no probabilities")
@@ -151,7 +154,7 @@ def _classifier(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Scores]:
     def ask(frame: pd.DataFrame) -> Scores:
         count = len(frame)
         if forest is not None:
-            forest.n_jobs = 1 if count < _ROWS_FOR_THREADS else -1
+            forest.n_jobs = 1 if count < _MANY_ROWS else -1
         shares = model.predict_proba(frame) if gives_probability else None
         if shares is not None:
             probability = shares[:, fraud[0]].astype(np.float64) if len(fraud) else np.zeros(count)
@@ -167,6 +170,22 @@ def _classifier(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Scores]:
         return from_classifier(prediction, probability, count, run.threshold)
 
     return ask
+
+
+def _by_neighbours(forest: Any, predict_proba: Callable[[Any], Any], rows: Any) -> Any:
+    """What `predict_proba` says of the rows, asked in an order in which those that are alike follow each other: by their
+    leaf in the first tree. They take the same branches in the other trees too, which a processor foresees then: half the
+    time. No row's answer depends on another row.
+    """
+    import numpy as np
+
+    if rows.shape[0] < _MANY_ROWS:
+        return predict_proba(rows)
+    order = np.argsort(forest.estimators_[0].apply(rows), kind="stable")
+    asked = predict_proba(rows.iloc[order] if hasattr(rows, "iloc") else rows[order])
+    shares = np.empty_like(asked)
+    shares[order] = asked
+    return shares
 
 
 def _forest(model: Any) -> Any:
