@@ -173,9 +173,9 @@ def _classifier(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Scores]:
 
 
 def _by_neighbours(forest: Any, predict_proba: Callable[[Any], Any], rows: Any) -> Any:
-    """What `predict_proba` says of the rows, asked in an order in which those that are alike follow each other: by their
-    leaf in the first tree. They take the same branches in the other trees too, which a processor foresees then: half the
-    time. No row's answer depends on another row.
+    """What `predict_proba` says of the rows, asked in an order in which those that are alike follow each other: by
+    their leaf in the first tree. They take the same branches in the other trees too, which a processor foresees then:
+    half the time (docs/benchmarks.md). No row's answer depends on another row.
     """
     import numpy as np
 

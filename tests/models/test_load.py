@@ -9,6 +9,7 @@ import mlflow.sklearn
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 import skops.io
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import IsolationForest, RandomForestClassifier
@@ -74,6 +75,21 @@ def test_a_model_of_texts_and_numbers_without_a_signature(tmp_path: Path) -> Non
     assert names(model) == ["category", "amt"]
     scores = model.predict(TEST[["category", "amt"]])
     assert scores.prediction.tolist() == pipeline.predict(TEST[["category", "amt"]]).tolist()
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+def test_a_forest_answers_each_row_as_it_would_alone(tmp_path: Path, sparse: bool) -> None:
+    encode = make_column_transformer(
+        (OneHotEncoder(sparse_output=sparse), ["category"]), (StandardScaler(), ["amt"]), sparse_threshold=float(sparse)
+    )
+    pipeline = make_pipeline(encode, RandomForestClassifier(15, random_state=1)).fit(FRAME[["category", "amt"]], FRAUD)
+    assert scipy.sparse.issparse(encode.transform(TEST)) == sparse
+    scores = load(run_of(), save_sklearn(tmp_path / "m", pipeline)).predict(TEST[["category", "amt"]])
+    assert scores.probability is not None
+    alone = [pipeline.predict_proba(TEST.iloc[[row]])[0, 1] for row in range(0, len(TEST), 50)]
+    assert scores.probability[::50] == pytest.approx(alone, abs=1e-12)
+    assert scores.prediction.tolist() == pipeline.predict(TEST).tolist()
+    assert len(set(scores.probability)) > 10
 
 
 def test_without_names_of_its_own_a_model_takes_its_signatures_inputs(tmp_path: Path) -> None:
