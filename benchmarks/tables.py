@@ -105,8 +105,12 @@ def _idle(result: Result) -> Iterator[Table]:
         ("part", "with a run a minute that finds nothing", "DAG paused"),
         rows,
         f"From {result['minutes']:g} minutes each, scaled to an hour of 3,600 seconds a core. One idle run: "
-        f"{result['run_seconds']:.1f} processor seconds.",
+        f"{result['run_seconds']:.1f} processor seconds. Reading the DAG file: {_parses(result['parse_seconds'])}.",
     )
+
+
+def _parses(seconds: list[float]) -> str:
+    return f"{median(seconds):.2f} s, at most {max(seconds):.2f} of {len(seconds)} times"
 
 
 def _age(result: Result) -> Iterator[Table]:

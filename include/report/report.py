@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -101,14 +101,15 @@ def build(
     )
     payments = "payment" if facts.frauds == 1 else "payments"
     subject = f"{SUBJECT}: {facts.frauds} {payments}, batch {facts.batch_id}"
-    return Mail(subject, html, csv, message_id(facts.group, facts.ranges), left_out)
+    return Mail(subject, html, csv, message_id(facts), left_out)
 
 
-def message_id(group: str, ranges: Sequence[tuple[str, int, int, int]]) -> str:
-    """The same offset ranges give the same id, so that a report sent twice is shown once."""
-    text = "\n".join(
-        [group, *(f"{topic}/{partition}/{start}-{end}" for topic, partition, start, end in sorted(ranges))]
-    )
+def message_id(facts: ReportFacts) -> str:
+    """The same batch gives the same id, so that a report sent twice is shown once. Another batch of the same offsets,
+    which are scored again on purpose or are those of a topic made again, has a report that must be seen too.
+    """
+    ranges = (f"{topic}/{partition}/{start}-{end}" for topic, partition, start, end in sorted(facts.ranges))
+    text = "\n".join([facts.group, facts.batch_id, *ranges])
     return f"<fraud-report.{hashlib.sha256(text.encode()).hexdigest()[:32]}@fraud-scoring.local>"
 
 

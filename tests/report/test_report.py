@@ -192,12 +192,14 @@ def test_memory_is_bounded_by_the_attachment_not_by_the_frauds() -> None:
     assert peak < 2_000_000
 
 
-def test_the_message_id_follows_from_the_ranges() -> None:
+def test_the_message_id_follows_from_the_batch_and_its_ranges() -> None:
     first = build(facts(), [fraud()], mask=True).message_id
-    again = build(facts(run_id="manual__2", batch_id="x", ranges=facts().ranges[::-1]), [fraud()], mask=True).message_id
+    again = build(facts(run_id="manual__2", ranges=facts().ranges[::-1]), [fraud()], mask=True).message_id
+    scored_again = build(facts(batch_id="x"), [fraud()], mask=True).message_id
     other = build(facts(ranges=(("topic_1", 0, 0, 101), ("topic_1", 1, 5, 90))), [fraud()], mask=True).message_id
     assert re.fullmatch(r"<fraud-report\.[0-9a-f]{32}@[a-z.-]+>", first)
-    assert first == again != other
+    assert first == again
+    assert len({first, other, scored_again}) == 3
     assert build(facts(group="another"), [fraud()], mask=True).message_id != first
 
 
