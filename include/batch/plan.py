@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient
 from include.batch.alarms import Alarm, Waiting, find_alarms
 from include.batch.manifest import Manifest, PartitionBatch, new_batch_id
 from include.batch.outbox import Outbox
-from include.batch.progress import Progress
+from include.batch.progress import Progress, Reached
 from include.batch.storage import Storage
 from include.errors import TopicChangedError
 from include.kafka import ends, offsets
@@ -150,17 +150,21 @@ def _require_same_topic(
     )
     if now.offset is None:
         reached = progress.reached(topic, partition)
-        if reached is not None:
+        if reached is not None and reached.topic_id == topic.topic_id:
             raise TopicChangedError(
-                f"{place}: the group's committed offset is gone; it had reached {reached}. Starting at the earliest "
-                f"payment could score everything again. {mend}"
+                f"{place}: the group's committed offset is gone; it had reached {reached.offset}. Starting at the "
+                f"earliest payment could score everything again. {mend}"
             )
-    elif now.note is not None and now.note.topic_id != topic.topic_id:
+        # Kafka forgets the group's offsets with the topic.
+        earlier = reached
+    else:
+        earlier = Reached(now.note.topic_id, now.offset) if now.note is not None else None
+    if earlier is not None and earlier.topic_id != topic.topic_id:
         raise TopicChangedError(
-            f"{place}: the topic was deleted and made again (id {now.note.topic_id}, now {topic.topic_id}) after "
-            f"offset {now.offset} was committed. {mend}"
+            f"{place}: the topic was deleted and made again (id {earlier.topic_id}, now {topic.topic_id}) after "
+            f"offset {earlier.offset} was committed. {mend}"
         )
-    elif now.offset > stable and now.offset > 0:
+    if now.offset is not None and now.offset > stable and now.offset > 0:
         raise TopicChangedError(
             f"{place}: the committed offset {now.offset} is past the topic's end {stable}: the topic was truncated or "
             f"made again, or the offset was set by hand. {mend}"

@@ -10,7 +10,7 @@ from include.batch.storage import Storage
 from include.kafka.offsets import Topic
 
 
-class _Reached(msgspec.Struct):
+class Reached(msgspec.Struct):
     topic_id: str
     offset: int
 
@@ -22,13 +22,13 @@ class Progress:
         self._storage = storage
         self._group = quote(group, safe="")
 
-    def reached(self, topic: Topic, partition: int) -> int | None:
-        """None where this group has never committed an offset of this partition."""
+    def reached(self, topic: Topic, partition: int) -> Reached | None:
+        """None where this group has never committed an offset of this partition, of whichever topic of that name."""
         data = self._storage.read(self._path(topic.name, partition))
-        return msgspec.json.decode(data, type=_Reached).offset if data else None
+        return msgspec.json.decode(data, type=Reached) if data else None
 
     def note(self, topic: Topic, partition: int, offset: int) -> None:
-        self._storage.write(self._path(topic.name, partition), msgspec.json.encode(_Reached(topic.topic_id, offset)))
+        self._storage.write(self._path(topic.name, partition), msgspec.json.encode(Reached(topic.topic_id, offset)))
 
     def _path(self, topic: str, partition: int) -> str:
         return f"progress/{self._group}/{topic}/{partition}.json"

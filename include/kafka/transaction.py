@@ -7,9 +7,10 @@ whichever worker, run or number of shards that came from.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
@@ -75,6 +76,26 @@ def fence(client: Settings, group: str, topic: str, partitions: Iterable[int]) -
         return Producers(dict(threads.map(ready, partitions)))
 
 
+def _within(seconds: float, call: Callable[..., None], *arguments: object) -> None:
+    """Raises TimeoutError where it takes longer; the call goes on, and ends with the process.
+
+    For one that librdkafka lets wait for a coordinator that is away, whatever timeout it was given (2.16, its issue
+    5456): nothing that Python or Airflow does would end it.
+    """
+    outcome: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            call(*arguments)
+        except BaseException as error:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(None)
+
+    threading.Thread(target=run, daemon=True).start()
+    outcome.result(seconds)
+
+
 class Transaction:
     """Steps: 1. begin, 2. publish, 3. add the offset, 4. commit. Any error before the commit aborts."""
 
@@ -109,8 +130,12 @@ class Transaction:
             offset = TopicPartition(self._source.topic, self._source.partition, end, metadata=note.encode())
             self._retried(
                 "add the offset",
-                lambda: self._producer.send_offsets_to_transaction(
-                    [offset], self._consumer.consumer_group_metadata(), _COMMIT_SECONDS
+                lambda left: _within(
+                    left,
+                    self._producer.send_offsets_to_transaction,
+                    [offset],
+                    self._consumer.consumer_group_metadata(),
+                    left,
                 ),
             )
             reached("offsets sent")
@@ -120,7 +145,7 @@ class Transaction:
         # Step 4. From here on an error leaves the outcome unknown, unless the client says that it calls for an abort:
         # where a message was refused. Left open, that one would hold up readers until the next fence.
         try:
-            self._retried("commit", lambda: self._producer.commit_transaction(_COMMIT_SECONDS))
+            self._retried("commit", self._producer.commit_transaction)
         except KafkaError as error:
             if isinstance(error.__cause__, KafkaException) and error.__cause__.args[0].txn_requires_abort():
                 self._abort()
@@ -135,12 +160,18 @@ class Transaction:
                 self._producer.produce(topic, value, key, headers=headers)
                 return
 
-    def _retried(self, doing: str, call: Callable[[], None]) -> None:
+    def _retried(self, doing: str, call: Callable[[float], None]) -> None:
+        """`call` is given the seconds that are left."""
         until = time.monotonic() + _COMMIT_SECONDS
         while True:
             try:
-                call()
+                call(max(1.0, until - time.monotonic()))
                 return
+            except TimeoutError as error:
+                where = self._client.get("bootstrap.servers")
+                raise KafkaError(
+                    f"{self._name} could not {doing} within {_COMMIT_SECONDS:g} s: a coordinator is away at {where}"
+                ) from error
             except KafkaException as error:
                 if error.args[0].retriable() and time.monotonic() < until:
                     log.info("%s: %s again: %s", self._name, doing, error.args[0].name())

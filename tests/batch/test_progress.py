@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from include.batch.progress import Progress
+from include.batch.progress import Progress, Reached
 from include.batch.storage import Storage
 from include.kafka.offsets import Topic
 
@@ -11,6 +11,8 @@ def test_a_group_is_new_until_it_has_committed(storage: Storage):
     progress.note(topic, 0, 5)
     progress.note(topic, 1, 0)
     progress.note(topic, 0, 7)
-    assert [progress.reached(topic, partition) for partition in topic.partitions] == [7, 0, None]
+    reached = [progress.reached(topic, partition) for partition in topic.partitions]
+    assert reached == [Reached("id", 7), Reached("id", 0), None]
+    assert progress.reached(Topic("topic", "another", (0,)), 0) == Reached("id", 7)
     assert Progress(storage, "a").reached(topic, 0) is None
     assert progress.reached(Topic("other", "id", (0,)), 0) is None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
 
+from tests.support.breakpoint import is_at_rest
 from tests.support.commands import AirflowInTurn, second_airflow
 from tests.support.fault_stack import FaultStack
 from tests.support.pipeline import DAG, wait_until
@@ -32,22 +32,12 @@ def test_a_publish_that_wakes_up_after_its_retry_changes_nothing(scene: Scene, p
         assert (tasks["publish"]["state"], tasks["publish"]["try_number"]) == ("success", 2)
         arrived = scene.arrived()
         process.resume()
-        wait_until(lambda: _is_at_rest(process), "it goes on and on")
+        wait_until(lambda: is_at_rest(process), "it goes on and on")
     finally:
         worker.resume()
     wait_until(lambda: FENCED in scene.error(run_id, "publish", 1), "it does not say why it lost")
     assert scene.arrived() == arrived
     scene.check()
-
-
-def _is_at_rest(process: psutil.Process) -> bool:
-    """It has ended, or waits for its worker: for a second it used no time."""
-    try:
-        before = process.cpu_times()
-        time.sleep(1)
-        return bool(process.cpu_times() == before)
-    except psutil.NoSuchProcess:
-        return True
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
@@ -26,11 +27,12 @@ from include.errors import (
     StagingError,
     TopicChangedError,
 )
-from include.kafka import offsets
+from include.kafka import offsets, transaction
 from include.kafka.config import consumer_settings
 from include.models.model_run import ModelRun
 from include.settings import Settings
 from tests.support import kafka_log
+from tests.support.live_stack import LiveStack
 from tests.support.publisher import Publisher
 from tests.support.scoring import MODEL, Scoring
 
@@ -285,7 +287,7 @@ def test_a_topic_made_again_is_not_taken_for_the_old_one(scoring: Make):
     with pytest.raises(TopicChangedError, match=r"was deleted and made again .*clear the run's drain task"):
         here.publish(drained)
     # Kafka forgot the group's offsets together with the topic.
-    with pytest.raises(TopicChangedError, match="the group's committed offset is gone; it had reached 2"):
+    with pytest.raises(TopicChangedError, match=f"made again \\(id {drained.topic_id}, now .*after offset 2"):
         here.drain()
     # Somebody restores the offset, as it was.
     note = offsets.CommitNote("b", drained.topic_id, "now").encode()
@@ -530,4 +532,24 @@ def test_a_frozen_publisher_does_not_stop_the_next_run(scoring: Make):
     code, words = zombie.go_on()
     assert code == 1
     assert "fenced" in words
+    assert scored(here) == ["0/0", "0/1"]
+
+
+def test_a_broker_that_does_not_answer_is_not_waited_for_without_end(
+    scoring: Make, services: LiveStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither by librdkafka's calls that mind their timeout, nor by the one that does not."""
+    here = scoring()
+    send(here, *payments(1, 2))
+    drained = here.drain_and_predict()
+    monkeypatch.setattr(transaction, "_COMMIT_SECONDS", 3.0)
+    broker = psutil.Process(services.pid("kafka"))
+    began = time.monotonic()
+    try:
+        with pytest.raises(KafkaError, match=r"could not add the offset within 3 s: a coordinator is away at 127\."):
+            here.publish(drained, reached=lambda point: broker.suspend() if point == "published" else None)
+        assert time.monotonic() - began < 20
+    finally:
+        broker.resume()
+    here.publish(drained)
     assert scored(here) == ["0/0", "0/1"]

@@ -32,10 +32,10 @@ from tests.soak import mishaps, processes  # noqa: F401 (they name the kinds)
 from tests.soak.field import Field, NoEffectError
 from tests.soak.kinds import FULL_DISK, KINDS, MAIL_AGAIN
 from tests.soak.producer import SteadyProducer
+from tests.soak.proof import Proof
 from tests.soak.tally import Struck, Tally
 from tests.support.commands import AirflowInTurn, second_airflow
 from tests.support.fault_stack import FaultStack, fault_stack
-from tests.support.mailed import check_mailed
 from tests.support.pipeline import DAG, Pipeline
 from tests.support.scene import Scene
 from tests.support.two_models import two_models
@@ -91,7 +91,8 @@ class Soak:
         self.producer = SteadyProducer(stack.bootstrap_servers, rate, seed)
         other = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="soak-second-")))
         second = held.enter_context(AirflowInTurn(second_airflow(stack.env, other)))
-        self.field = Field(self.scene, self.producer, second, self.random)
+        self.proof = Proof(self.scene)
+        self.field = Field(self.scene, self.producer, self.proof, second, self.random)
         self.kinds = [kind for kind in KINDS if kind != FULL_DISK or stack.staging_is_small]
         if len(self.kinds) < len(KINDS):
             say(f"without {FULL_DISK!r}: no small disk can be mounted here")
@@ -142,12 +143,9 @@ class Soak:
         self.stack.recover()
         self.scene.work_off(runs=60, state=None)
         self.pipeline.rest()
-        window = self.scene.window
-        verdict = self.scene.verify(window)
-        problems = self.problems + [
-            f"{kind}: {one}" for kind in ("missing", "double", "altered", "nowhere") for one in verdict.found(kind)
-        ]
-        problems += self._judge_mails()
+        self.proof.prove(self.scene.group.ends())
+        self.proof.mails(self.tally.counted(MAIL_AGAIN))
+        problems = self.problems + self.proof.problems
         if self.producer.ended_by:
             problems.append(f"the producer ended by itself: {self.producer.ended_by}")
         each, counted = _least(minutes)
@@ -155,9 +153,7 @@ class Soak:
         problems += [f"{kind}: {self.tally.counted(kind)} counted, {each} wanted" for kind in few]
         if self.tally.counted() < counted:
             problems.append(f"{self.tally.counted()} faults counted, {counted} wanted")
-        figures = {
-            name: verdict.count(name) for name in ("messages", "due", "scored", "dead_letters", "missing", "double")
-        }
+        figures = dict(self.proof.figures)
         say(f"faults survived\n{self.tally.table()}\n")
         say(", ".join(f"{name} {value:,}" for name, value in figures.items()) + f", reports {len(self.scene.mailed())}")
         for problem in problems:
@@ -166,20 +162,6 @@ class Soak:
             "seed": self.seed, "minutes": minutes, "counted": self.tally.counted(), "topics": figures,
             "reports": len(self.scene.mailed()), "faults": self.tally.to_json(), "problems": problems,
         }  # fmt: skip
-
-    def _judge_mails(self) -> list[str]:
-        """One report for each batch with frauds. One may have come again where that was provoked."""
-        mailed = self.scene.mailed()
-        single = {one.message_id: one for one in mailed}
-        again = len(mailed) - len(single)
-        problems = []
-        if again > self.tally.counted(MAIL_AGAIN):
-            problems.append(f"{again} mails came again, {self.tally.counted(MAIL_AGAIN)} were provoked")
-        try:
-            check_mailed(self.scene.frauds(self.scene.window), list(single.values()))
-        except AssertionError as error:
-            problems.append(f"reports: {error}")
-        return problems
 
 
 def _least(minutes: float) -> tuple[int, int]:

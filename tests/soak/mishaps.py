@@ -10,6 +10,9 @@ from random import Random
 from tests.soak.field import Field
 from tests.soak.kinds import FULL_DISK, KINDS, Strike, kind
 from tests.support.pipeline import wait_until
+from tests.support.scene import DEAD_LETTERS, OUTPUT
+
+_EXPIRED = 20
 
 
 def _moved(by: int | None) -> Strike:
@@ -60,6 +63,45 @@ def _partitions(field: Field) -> str:
 
     wait_until(taken_up, "the new partition is not read")
     return f"partition {total - 1}, made during {held.run_id}, is read"
+
+
+@kind("payments expired unread")
+def _expired(field: Field) -> str:
+    """Before drain has looked. What was published before is proven now: the topic will not have it any more."""
+    held = field.hold("plan")
+    group = field.scene.group
+    committed = group.committed()
+    partition = field.random.choice(sorted(committed))
+    wait_until(lambda: group.ends()[partition] - committed[partition] >= _EXPIRED, "nothing waits", 30)
+    field.proof.prove(committed)
+    first = committed[partition] + _EXPIRED
+    group.expire({partition: first})
+    field.proof.start[partition] = first
+    field.go_on()
+    field.scene.await_task(held.run_id, "drain", ("success",))
+    told = f"{_EXPIRED} offsets from {committed[partition]} to {first} expired before they were read"
+    return field.says(held.run_id, "drain", told)
+
+
+@kind("topic made again")
+def _made_again(field: Field) -> str:
+    """With payments on the way. The operator finds out, and says where to begin."""
+    held = field.hold("publish")
+    group = field.scene.group
+    with field.producer.quiet(), field.paused():
+        field.proof.prove(group.committed())
+        field.proof.begin_anew()
+        partitions = len(group.ends())
+        group.make_topic_again(partitions)
+        field.producer.begin_anew()
+        field.go_on()
+        try:
+            evidence = field.failed_try(held.run_id, "publish")
+        finally:
+            # Places of the new topic are those of the old one: only empty outputs can be judged.
+            group.empty(OUTPUT, DEAD_LETTERS)
+            field.stack.set_offsets(dict.fromkeys(range(partitions), 0))
+    return f"{evidence}; {field.says(held.run_id, 'publish', 'was deleted and made again')}"
 
 
 @kind(FULL_DISK)

@@ -10,8 +10,10 @@ import psutil
 from dev.stack.processes import is_alive
 from tests.soak.field import Field, NoEffectError
 from tests.soak.kinds import KINDS, MAIL_AGAIN, Strike, kind
+from tests.support.breakpoint import is_at_rest
 from tests.support.pipeline import DAG, wait_until
 
+REFUSED = "Connection refused"
 FENCED = "timed out or fenced by a newer attempt"
 
 
@@ -60,10 +62,11 @@ def _frozen(field: Field) -> str:
         wait_until(lambda: field.scene.tasks(held.run_id)["publish"]["try_number"] > 1, "no other try", 90)
         wait_until(lambda: field.scene.tasks(held.run_id)["publish"]["state"] == "success", "it is not done", 90)
         held.process.resume()
+        wait_until(lambda: is_at_rest(held.process), "it goes on and on", 90)
     finally:
         worker.resume()
-    wait_until(lambda: not is_alive(held.process), "the frozen one lives on", 90)
-    return f"the first try of {held.run_id} woke up after its second was done, and is gone"
+    wait_until(lambda: FENCED in field.scene.error(held.run_id, "publish", 1), "it does not say why it lost", 90)
+    return f"the first try of publish in {held.run_id} woke up after its second was done, and said {FENCED!r}"
 
 
 @kind("second Airflow")
@@ -100,7 +103,17 @@ def _away(field: Field, part: str, run_id: str, ending: str) -> str:
     wait_until(lambda: not psutil.pid_exists(pid), f"process {pid} of {part} did not go", 10)
     field.go_on()
     field.stack.start(part)
-    return f"process {pid} of {part} was away for {time.monotonic() - began:.0f} s while {task} was at work in {run_id}"
+    away = time.monotonic() - began
+    refused = wait_until(lambda: _refused(field, run_id), "no task was refused a connection", 60)
+    return f"process {pid} of {part} was away for {away:.0f} s with {task} at work; {refused} of {run_id} was refused"
+
+
+def _refused(field: Field, run_id: str) -> str | None:
+    """Which task's log says that it found no broker."""
+    for task in ("drain", "publish"):
+        if field.scene.tasks(run_id)[task]["try_number"] and REFUSED in field.scene.error(run_id, task, 1):
+            return task
+    return None
 
 
 def _model_store(part: str) -> Strike:

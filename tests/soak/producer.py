@@ -42,6 +42,10 @@ class SteadyProducer(threading.Thread):
         with self._sending:
             yield
 
+    def begin_anew(self) -> None:
+        """The topic was made again. Only while it is quiet."""
+        self._plain, self._transactional = kafka_log.producer(self._servers), None
+
     def end(self) -> None:
         self._ending.set()
         if self.is_alive():

@@ -73,3 +73,13 @@ class Breakpoint:
             return str(psutil.Process(int(self._pid.read_text())).status())
         except psutil.NoSuchProcess:
             return "gone"
+
+
+def is_at_rest(process: psutil.Process) -> bool:
+    """It has ended, or waits for its worker: for a second it used no time."""
+    try:
+        before = process.cpu_times()
+        time.sleep(1)
+        return bool(process.cpu_times() == before)
+    except psutil.NoSuchProcess:
+        return True

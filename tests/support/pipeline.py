@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from email.message import EmailMessage
 from typing import Any
 from urllib.parse import quote
@@ -49,17 +48,23 @@ class Pipeline:
         sources = send(self.stack.bootstrap_servers, topic, messages, spread)
         return [Sent(payment, source) for payment, source in zip(payments, sources, strict=True)]
 
-    def settle(self, seconds: float = 10) -> None:
-        """Until no run is active and the next scheduled one is that far away: it would take what a test sends."""
+    def schedule(self, every_minute: bool) -> None:
+        """Off its schedule, the DAG runs only when a test triggers it: no run takes what the test sends for another."""
+        by_hand = self.stack.home / "airflow" / "by-hand"
+        if every_minute:
+            by_hand.unlink(missing_ok=True)
+        else:
+            by_hand.touch()
+        self.api.request("PUT", f"parseDagFile/{self.api.request('GET', f'dags/{DAG}')['file_token']}")
 
-        def settled() -> bool:
-            now = datetime.now(UTC)
-            minute = now.replace(second=0, microsecond=0)
-            runs = self.api.runs(DAG, limit=10)
-            this_minute = [run for run in runs if run["run_type"] == "scheduled" and _time(run["run_after"]) == minute]
-            return bool(this_minute) and not self.active() and 60 - (now - minute).total_seconds() > seconds
+        def parsed() -> bool:
+            return bool(self.api.request("GET", f"dags/{DAG}")["next_dagrun_run_after"]) == every_minute
 
-        wait_until(settled, "the DAG does not come to rest", 300)
+        wait_until(parsed, "the DAG file is not read again")
+
+    def settle(self) -> None:
+        """Until no run is active: it would take what a test sends."""
+        wait_until(lambda: not self.active(), "the DAG does not come to rest", 300)
 
     def rest(self) -> None:
         """Pauses the DAG while no run is active: a paused one leaves its runs where they are."""
@@ -208,7 +213,3 @@ def wait_until(condition: Callable[[], Any], problem: str, seconds: float = 120)
             raise AssertionError(f"{problem} within {seconds:.0f} s")
         time.sleep(0.3)
     return seen
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)

@@ -40,6 +40,11 @@ class Scene:
         self.start = self.group.committed_if_settled() or {}
         self._output = Reader(stack.bootstrap_servers, OUTPUT)
 
+    def begin_anew(self) -> None:
+        """The input topic was made again, and what is on the output until now is of no account any more."""
+        self.start = {}
+        self._output = Reader(self.stack.bootstrap_servers, OUTPUT)
+
     # What goes in.
 
     def send(self, frauds: int = 6, genuine: int = 24, rough: bool = True) -> int:

@@ -21,12 +21,13 @@ def models(stack: LiveStack) -> Iterator[TwoModels]:
 def _pipeline(stack: LiveStack, models: TwoModels) -> Pipeline:
     made = Pipeline(stack, models)
     made.api.wait_for_dag(DAG)
+    made.schedule(every_minute=False)
     return made
 
 
 @pytest.fixture
 def pipeline(_pipeline: Pipeline) -> Iterator[Pipeline]:
-    """With the DAG at work every minute, and no model held."""
+    """With the DAG ready to be triggered, and no model held."""
     _pipeline.end_hold()
     _pipeline.api.pause(DAG, False)
     yield _pipeline

@@ -21,7 +21,7 @@ def test_nothing_is_published_or_mailed_twice(pipeline: Pipeline, outputs: Outpu
     assert set(pipeline.counts(run_id, "publish")["partitions"].values()) == {"already published"}
 
     # The whole run: it drains what waits now, and goes by the configuration it was given then.
-    pipeline.settle(20)
+    pipeline.settle()
     more = pipeline.send(payments(FRAUD_FOR_BOTH))
     pipeline.clear(run_id)
     assert pipeline.states(run_id) == dict.fromkeys(pipeline.states(run_id), "success") | {"catch_up": "skipped"}

@@ -16,7 +16,7 @@ from tests.support.pipeline import DAG, Outputs, Pipeline, Sent
 
 
 def test_trigger_rolls_back_one_batch(pipeline: Pipeline, outputs: Outputs) -> None:
-    pipeline.settle(25)  # the command takes a while to start
+    pipeline.settle()
     sent = pipeline.send(payments(FRAUD_FOR_LATEST, FRAUD_FOR_LATEST))
     run_id = f"rollback_{uuid.uuid4().hex}"
     airflow(pipeline.stack.env, "dags", "trigger", DAG, "-r", run_id, "-c", '{"model": "previous"}')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 from tests.support.live_stack import LiveStack
@@ -13,9 +14,14 @@ from tests.support.topics import send
 
 
 def test_scheduled_run_scores_what_waits(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:
-    pipeline.settle(3)
-    sent = pipeline.send(payments(GENUINE, FRAUD_FOR_LATEST, FRAUD_FOR_BOTH, GENUINE))
-    run_id = _next_scheduled_run(pipeline)
+    pipeline.schedule(every_minute=True)
+    try:
+        # Not while the minute ends, whose run would take some of them.
+        wait_until(lambda: 3 < datetime.now(UTC).second < 55 and not pipeline.active(), "the DAG does not come to rest")
+        sent = pipeline.send(payments(GENUINE, FRAUD_FOR_LATEST, FRAUD_FOR_BOTH, GENUINE))
+        run_id = _next_scheduled_run(pipeline)
+    finally:
+        pipeline.schedule(every_minute=False)
 
     arrived = outputs.scored(sent)
     assert [message.payment for message in arrived] == [
@@ -80,7 +86,7 @@ def _check_what_airflow_shows(pipeline: Pipeline, run_id: str, batch: str) -> No
 
 def test_what_a_run_leaves_the_next_one_takes_at_once(pipeline: Pipeline, outputs: Outputs) -> None:
     """One partition gets more than a run takes: FRAUD_MAX_PAYMENTS in tests/support/stack.env."""
-    pipeline.settle(30)
+    pipeline.settle()
     messages = [(one.key, one.message) for one in payments(*[GENUINE] * 1_005)]
     sources = send(pipeline.stack.bootstrap_servers, "topic_1", messages, spread=1)
     run_id = pipeline.finish(pipeline.api.trigger(DAG))

@@ -1,0 +1,54 @@
+"""What came out, proven part by part: before payments expire, and before a topic goes that they lay in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from include.verify.verdict import KINDS
+from tests.support.mailed import Place, check_mailed
+from tests.support.scene import Scene
+
+FIGURES = ("messages", "due", "scored", "dead_letters", *KINDS)
+
+
+class Proof:
+    """`start`: by partition the offset from which on nothing is proven yet, 0 where none is named."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self.start = dict(scene.start)
+        self.figures: Counter[str] = Counter()
+        self.problems: list[str] = []
+        # Of each topic that is gone; its places are those of the next one.
+        self._frauds: list[dict[Place, str]] = []
+
+    def prove(self, ends: Mapping[int, int]) -> None:
+        """That each payment before these offsets came out once and unchanged. They must be committed."""
+        verdict = self._scene.verify({number: (self.start.get(number, 0), end) for number, end in ends.items()})
+        self.figures.update({name: verdict.count(name) for name in FIGURES})
+        self.problems += [f"{kind}: {one}" for kind in KINDS for one in verdict.found(kind)]
+        self.start |= ends
+
+    def begin_anew(self) -> None:
+        """The topic was made again, and the outputs are about to be emptied."""
+        self._frauds.append(self._scene.frauds(self._scene.window))
+        self._scene.begin_anew()
+        self.start = {}
+
+    def mails(self, most_again: int) -> None:
+        """One report for each batch with frauds. One may have come again where that was provoked."""
+        mailed = self._scene.mailed()
+        single = {one.message_id: one for one in mailed}
+        again = len(mailed) - len(single)
+        if again > most_again:
+            self.problems.append(f"{again} mails came again, {most_again} were provoked")
+        waiting = list(single.values())
+        for frauds in (*self._frauds, self._scene.frauds(self._scene.window)):
+            batches = set(frauds.values())
+            try:
+                check_mailed(frauds, [one for one in waiting if one.batch in batches])
+            except AssertionError as error:
+                self.problems.append(f"reports: {error}")
+            waiting = [one for one in waiting if one.batch not in batches]
+        self.problems += [f"reports: that of batch {one.batch} tells of no fraud on the topic" for one in waiting]
