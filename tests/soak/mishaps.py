@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from tests.soak.field import Field
+from tests.soak.field import Field, NoEffectError
 from tests.soak.kinds import FULL_DISK, KINDS, Strike, kind
 from tests.support.pipeline import wait_until
 from tests.support.scene import DEAD_LETTERS, OUTPUT
@@ -71,6 +71,8 @@ def _expired(field: Field) -> str:
     held = field.hold("plan")
     group = field.scene.group
     committed = group.committed()
+    if not committed:
+        raise NoEffectError("nothing is committed yet")
     partition = field.random.choice(sorted(committed))
     wait_until(lambda: group.ends()[partition] - committed[partition] >= _EXPIRED, "nothing waits", 30)
     field.proof.prove(committed)
