@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 _INIT_SECONDS = 60.0
 _COMMIT_SECONDS = 120.0
 _INIT_THREADS = 24
+# What a call may take beyond the time that it was given, before it counts as one that minds no time.
+_GRACE_SECONDS = 5.0
 
 Headers = list[tuple[str, str | bytes | None]]
 # topic, key, value, headers
@@ -97,7 +99,8 @@ def _within(seconds: float, call: Callable[..., None], *arguments: object) -> No
 
 
 class Transaction:
-    """Steps: 1. begin, 2. publish, 3. add the offset, 4. commit. Any error before the commit aborts."""
+    """Steps: 1. begin, 2. publish, 3. add the offset, 4. commit. Any error before the commit aborts, or where
+    librdkafka is still at work, the next fence does."""
 
     def __init__(self, producer: Producer, client: Settings, consumer: Consumer, source: TopicPartition) -> None:
         self._producer = producer
@@ -131,7 +134,7 @@ class Transaction:
             self._retried(
                 "add the offset",
                 lambda left: _within(
-                    left,
+                    left + _GRACE_SECONDS,
                     self._producer.send_offsets_to_transaction,
                     [offset],
                     self._consumer.consumer_group_metadata(),

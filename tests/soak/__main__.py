@@ -28,6 +28,7 @@ import psutil
 from confluent_kafka import KafkaException
 
 from dev.stack import StackError
+from include.errors import FraudError
 from tests.soak import mishaps, processes  # noqa: F401 (they name the kinds)
 from tests.soak.field import Field, NoEffectError
 from tests.soak.kinds import FULL_DISK, KINDS, MAIL_AGAIN
@@ -43,7 +44,7 @@ from tests.support.two_models import two_models
 # A fault that ends so does not count; whether the pipeline has recovered is another question.
 UNSEEN = (
     NoEffectError, AssertionError, TimeoutError, BrokenPipeError, psutil.Error, httpx.HTTPError, KafkaException,
-    StackError,
+    StackError, FraudError,
 )  # fmt: skip
 # At thirty minutes, what the promise asks for. Shorter soaks are held to their share.
 FULL_MINUTES, FULL_COUNTED, FULL_EACH = 30, 60, 3

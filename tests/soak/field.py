@@ -105,15 +105,19 @@ class Field:
 
     def await_recovery(self, standing: tuple[dict[int, int], set[str]], seconds: float = 300) -> None:
         """What waited when the fault struck is committed, and what was owed is mailed."""
-        # A topic that was made again ends before the earlier one did.
-        now = self.scene.group.ends()
-        ends = {number: min(end, now[number]) for number, end in standing[0].items() if number in now}
+        ends: dict[int, int] | None = None
         owed: set[str] | None = None
         deadline = time.monotonic() + seconds
         while True:
             committed = self.scene.group.committed_if_settled()
-            if committed is not None and all(
-                end == 0 or committed.get(number, 0) >= end for number, end in ends.items()
+            if committed is not None and ends is None:
+                # A topic that was made again ends before the earlier one did.
+                now = self.scene.group.ends()
+                ends = {number: min(end, now[number]) for number, end in standing[0].items() if number in now}
+            if (
+                committed is not None
+                and ends is not None
+                and all(end == 0 or committed.get(number, 0) >= end for number, end in ends.items())
             ):
                 owed = self._owed() if owed is None else owed & self._owed()
                 if not owed:

@@ -67,7 +67,7 @@ def _partitions(field: Field) -> str:
 
 @kind("payments expired unread")
 def _expired(field: Field) -> str:
-    """Before drain has looked. What was published before is proven now: the topic will not have it any more."""
+    """Before drain has looked. What was published of that partition is proven now: soon the topic has it no more."""
     held = field.hold("plan")
     group = field.scene.group
     committed = group.committed()
@@ -75,7 +75,7 @@ def _expired(field: Field) -> str:
         raise NoEffectError("nothing is committed yet")
     partition = field.random.choice(sorted(committed))
     wait_until(lambda: group.ends()[partition] - committed[partition] >= _EXPIRED, "nothing waits", 30)
-    field.proof.prove(committed)
+    field.proof.prove({partition: committed[partition]})
     first = committed[partition] + _EXPIRED
     group.expire({partition: first})
     field.proof.start[partition] = first

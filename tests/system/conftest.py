@@ -18,11 +18,12 @@ def models(stack: LiveStack) -> Iterator[TwoModels]:
 
 
 @pytest.fixture(scope="session")
-def _pipeline(stack: LiveStack, models: TwoModels) -> Pipeline:
+def _pipeline(stack: LiveStack, models: TwoModels) -> Iterator[Pipeline]:
     made = Pipeline(stack, models)
     made.api.wait_for_dag(DAG)
     made.schedule(every_minute=False)
-    return made
+    yield made
+    made.schedule(every_minute=True)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime
 from urllib.parse import quote
 
+from dev.airflow_api import FINISHED
 from tests.support.live_stack import LiveStack
 from tests.support.mail import Inbox
 from tests.support.payments import FRAUD_FOR_BOTH, FRAUD_FOR_LATEST, GENUINE, payments
@@ -16,10 +17,9 @@ from tests.support.topics import send
 def test_scheduled_run_scores_what_waits(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:
     pipeline.schedule(every_minute=True)
     try:
-        # Not while the minute ends, whose run would take some of them.
-        wait_until(lambda: 3 < datetime.now(UTC).second < 55 and not pipeline.active(), "the DAG does not come to rest")
+        known = wait_until(lambda: _runs_so_far(pipeline), "the DAG does not come to rest")
         sent = pipeline.send(payments(GENUINE, FRAUD_FOR_LATEST, FRAUD_FOR_BOTH, GENUINE))
-        run_id = _next_scheduled_run(pipeline)
+        run_id = _next_scheduled_run(pipeline, known)
     finally:
         pipeline.schedule(every_minute=False)
 
@@ -113,9 +113,19 @@ def test_run_that_finds_nothing_ends_with_drain(pipeline: Pipeline, stack: LiveS
     assert not reports(inbox)
 
 
-def _next_scheduled_run(pipeline: Pipeline) -> str:
-    known = {run["dag_run_id"] for run in pipeline.api.runs(DAG)}
+def _runs_so_far(pipeline: Pipeline) -> set[str] | None:
+    """None until this minute's run is over, and from shortly before the next one's."""
+    now = datetime.now(UTC)
+    runs = pipeline.api.runs(DAG)
+    over = any(
+        datetime.fromisoformat(run["run_after"]) == now.replace(second=0, microsecond=0)
+        for run in runs
+        if run["run_type"] == "scheduled" and run["state"] in FINISHED
+    )
+    return {run["dag_run_id"] for run in runs} if over and now.second < 55 and not pipeline.active() else None
 
+
+def _next_scheduled_run(pipeline: Pipeline, known: set[str]) -> str:
     def fresh() -> str | None:
         runs = [run for run in pipeline.api.runs(DAG) if run["dag_run_id"] not in known]
         return next((run["dag_run_id"] for run in runs if run["run_type"] == "scheduled"), None)
