@@ -23,10 +23,8 @@ demo: install ## the whole pipeline on this machine, live, until Ctrl-C
 demo-once: install ## the same, ends after the first scored batch with a summary
 	@$(BIN)/python -m dev.demo --once
 
-# Faults have a process of their own: boto3 remembers the credentials of the first stack that it meets.
 test: install check ## everything CI runs, with stacks of their own
 	@$(BIN)/python -m pytest
-	@$(BIN)/python -m pytest -m quick tests/faults
 	@$(BIN)/python -m tests.soak --minutes 2 --seed 1 --output .local/soak-short.json
 
 test-all: test ## the same, and every fault, five times (hours); ROUNDS=1 for once

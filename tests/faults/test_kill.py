@@ -13,7 +13,6 @@ import pytest
 
 from tests.support.scene import Scene
 
-QUICK = pytest.mark.quick
 # Task, point of it, which time it is passed.
 POINTS = [
     pytest.param("drain", "plan", 1, id="drain, at its start"),
@@ -25,7 +24,7 @@ POINTS = [
     pytest.param("publish", "before fence", 1, id="publish, before it shuts out others"),
     pytest.param("publish", "before transaction", 1, id="publish, before its kafka transaction"),
     pytest.param("publish", "published", 2, id="publish, inside it before the offsets were sent"),
-    pytest.param("publish", "offsets sent", 2, id="publish, inside it after the offsets were sent", marks=QUICK),
+    pytest.param("publish", "offsets sent", 2, id="publish, inside it after the offsets were sent"),
     pytest.param("publish", "committed", 2, id="publish, between two partitions"),
     pytest.param("publish", "committed", 3, id="publish, between the last commit and its end"),
 ]
