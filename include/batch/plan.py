@@ -149,14 +149,8 @@ def _require_same_topic(
         f"--topic {topic.name} --partition {partition} --to earliest` (or latest, an offset, a time)"
     )
     if now.offset is None:
-        reached = progress.reached(topic, partition)
-        if reached is not None and reached.topic_id == topic.topic_id:
-            raise TopicChangedError(
-                f"{place}: the group's committed offset is gone; it had reached {reached.offset}. Starting at the "
-                f"earliest payment could score everything again. {mend}"
-            )
         # Kafka forgets the group's offsets with the topic.
-        earlier = reached
+        earlier = progress.reached(topic, partition)
     else:
         earlier = Reached(now.note.topic_id, now.offset) if now.note is not None else None
     if earlier is not None and earlier.topic_id != topic.topic_id:
@@ -164,7 +158,13 @@ def _require_same_topic(
             f"{place}: the topic was deleted and made again (id {earlier.topic_id}, now {topic.topic_id}) after "
             f"offset {earlier.offset} was committed. {mend}"
         )
-    if now.offset is not None and now.offset > stable and now.offset > 0:
+    if now.offset is None:
+        if earlier is not None:
+            raise TopicChangedError(
+                f"{place}: the group's committed offset is gone; it had reached {earlier.offset}. Starting at the "
+                f"earliest payment could score everything again. {mend}"
+            )
+    elif now.offset > stable and now.offset > 0:
         raise TopicChangedError(
             f"{place}: the committed offset {now.offset} is past the topic's end {stable}: the topic was truncated or "
             f"made again, or the offset was set by hand. {mend}"

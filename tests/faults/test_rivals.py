@@ -13,9 +13,7 @@ from tests.support.breakpoint import is_at_rest
 from tests.support.commands import AirflowInTurn, second_airflow
 from tests.support.fault_stack import FaultStack
 from tests.support.pipeline import DAG, wait_until
-from tests.support.scene import Scene
-
-FENCED = "timed out or fenced by a newer attempt"
+from tests.support.scene import FENCED, Scene
 
 
 @pytest.mark.parametrize(("point", "times"), [("before transaction", 2), ("published", 1), ("offsets sent", 2)])

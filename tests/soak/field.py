@@ -110,18 +110,15 @@ class Field:
         deadline = time.monotonic() + seconds
         while True:
             committed = self.scene.group.committed_if_settled()
-            if committed is not None and ends is None:
-                # A topic that was made again ends before the earlier one did.
-                now = self.scene.group.ends()
-                ends = {number: min(end, now[number]) for number, end in standing[0].items() if number in now}
-            if (
-                committed is not None
-                and ends is not None
-                and all(end == 0 or committed.get(number, 0) >= end for number, end in ends.items())
-            ):
-                owed = self._owed() if owed is None else owed & self._owed()
-                if not owed:
-                    return
+            if committed is not None:
+                if ends is None:
+                    # A topic that was made again ends before the earlier one did.
+                    now = self.scene.group.ends()
+                    ends = {number: min(end, now[number]) for number, end in standing[0].items() if number in now}
+                if all(end == 0 or committed.get(number, 0) >= end for number, end in ends.items()):
+                    owed = self._owed() if owed is None else owed & self._owed()
+                    if not owed:
+                        return
             if time.monotonic() > deadline:
                 raise AssertionError(f"not recovered after {seconds:.0f} s: {committed} of {ends}, owed {owed}")
             self.keep_running()

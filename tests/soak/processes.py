@@ -12,9 +12,9 @@ from tests.soak.field import Field, NoEffectError
 from tests.soak.kinds import KINDS, MAIL_AGAIN, Strike, kind
 from tests.support.breakpoint import is_at_rest
 from tests.support.pipeline import DAG, wait_until
+from tests.support.scene import FENCED
 
 REFUSED = "Connection refused"
-FENCED = "timed out or fenced by a newer attempt"
 
 
 def _killed(task: str, *points: str) -> Strike:

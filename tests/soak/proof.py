@@ -31,7 +31,7 @@ class Proof:
         self.start |= ends
 
     def begin_anew(self) -> None:
-        """The topic was made again, and the outputs are about to be emptied."""
+        """The topic is about to be made again, and the outputs to be emptied."""
         self._frauds.append(self._scene.frauds(self._scene.window))
         self._scene.begin_anew()
         self.start = {}

@@ -28,6 +28,8 @@ from tests.support.rough_payments import mixed, tokens
 from tests.support.topics import Arrived, Reader
 
 OUTPUT, DEAD_LETTERS = "topic_2", "topic_1_dead_letters"
+# What a publish says that was shut out.
+FENCED = "timed out or fenced by a newer attempt"
 
 
 class Scene:
@@ -41,7 +43,7 @@ class Scene:
         self._output = Reader(stack.bootstrap_servers, OUTPUT)
 
     def begin_anew(self) -> None:
-        """The input topic was made again, and what is on the output until now is of no account any more."""
+        """The input topic is about to be made again: what is on the output until now is of no account any more."""
         self.start = {}
         self._output = Reader(self.stack.bootstrap_servers, OUTPUT)
 
