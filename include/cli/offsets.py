@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from include.cli.table import table
+
 if TYPE_CHECKING:
     from include.batch.group_offsets import GroupOffsets, Standing
     from include.kafka.standing import Moved
@@ -38,7 +40,7 @@ def show(
         plain = [msgspec.to_builtins(row) | {"waiting": row.waiting} for row in rows]
         typer.echo(msgspec.json.format(msgspec.json.encode(plain), indent=2))
         return
-    _print_table(
+    _print(
         [
             _TITLES,
             *(
@@ -79,7 +81,7 @@ def set_(
         rows = [row for row in rows if row.partition in targets]
         changes = [row for row in rows if not row.stands_at(targets[row.partition], here.topic)]
         typer.echo(f"group {here.settings.group} on {here.topic.name}")
-        _print_table(
+        _print(
             [
                 ("partition", "first", "end", "committed", "new", ""),
                 *(
@@ -151,8 +153,6 @@ def _effect(row: Standing, targets: dict[int, int]) -> str:
     return f"{new - row.committed} passed over" if new > row.committed else "stays"
 
 
-def _print_table(rows: list[tuple[object, ...]]) -> None:
-    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    for row in cells:
-        typer.echo("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+def _print(rows: list[tuple[object, ...]]) -> None:
+    for line in table(rows):
+        typer.echo(line)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from include.cli.table import table
+
 if TYPE_CHECKING:
     from include.verify.verdict import Verdict
 
@@ -25,7 +27,8 @@ HELP = (
     "Prove that each payment of the input topic came out exactly once, as it came in.\n\n"
     "For a window of the input topic's offsets, each payment must be once in the output topic or among the dead "
     "letters, as a reader of committed messages sees them. What came of other windows is passed over. Exit code 0: "
-    "whole; 1: something is missing, double, altered or from nowhere; 2: it could not be checked.\n\n"
+    "whole; 1: something is missing, double, altered or from nowhere; 2: it could not be checked, or nothing was "
+    "due.\n\n"
     "The output is read from an hour before the window's earliest message on, and all of it where something is "
     "missing. Only the topics as they are now are compared: after one was deleted and made again, give --from and --to "
     "so that the output's messages of that window can only be of this topic. Payments that an operator had scored "
@@ -74,7 +77,7 @@ def verify(
         typer.echo(msgspec.json.format(msgspec.json.encode(whole), indent=2))
     else:
         typer.echo(described(verdict))
-    raise typer.Exit(0 if verdict.is_whole else 1)
+    raise typer.Exit(1 if not verdict.is_whole else 0 if verdict.count("due") else 2)
 
 
 def _verify(
@@ -121,7 +124,7 @@ def described(verdict: Verdict) -> str:
     lines = [
         f"{verdict.input_topic} to {verdict.output_topic} and {verdict.dead_letter_topic}, group {verdict.group}",
         "",
-        *_table(rows),
+        *table(rows),
         "",
     ]
     for kind, means in _MEANS.items():
@@ -133,14 +136,11 @@ def described(verdict: Verdict) -> str:
             lines.append(f"  … and {count - len(listed):,} more (--show)")
         lines.append("")
     lines += [f"note: {note}" for note in verdict.notes]
-    if verdict.is_whole:
+    if verdict.is_whole and not verdict.count("due"):
+        lines.append("nothing was checked: these windows hold no payment")
+    elif verdict.is_whole:
         lines.append(f"whole: {verdict.count('due'):,} due, each came out exactly once, as it came in")
     else:
         kinds = ", ".join(f"{verdict.count(kind):,} {kind}" for kind in _MEANS if verdict.count(kind))
         lines.append(f"NOT whole: {kinds}")
     return "\n".join(lines)
-
-
-def _table(rows: list[list[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]

@@ -55,6 +55,8 @@ def windows(
         if until is None:
             until = committed[partition].offset
         if until is not None:
+            if start.of(partition) is None and until < low[partition]:
+                notes.append(f"{topic}/{partition}: not checked, for it begins at offset {low[partition]} by now")
             found[partition] = _window(
                 f"{topic}/{partition}", start.of(partition), until, low[partition], stable[partition]
             )

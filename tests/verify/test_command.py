@@ -6,8 +6,10 @@ import json
 from collections.abc import Callable
 
 import pytest
+from confluent_kafka import TopicPartition
 from typer.testing import CliRunner, Result
 
+from dev.stack.kafka import admin
 from include.cli.main import app
 from tests.support import kafka_log
 from tests.support.rough_payments import split
@@ -49,6 +51,22 @@ def test_whole(scoring: Make):
     ]
     assert done.stdout.splitlines()[-1] == "whole: 4 due, each came out exactly once, as it came in"
     assert done.stderr == ""
+
+
+def test_nothing_to_check_is_not_whole(scoring: Make):
+    here = scoring(outputs=2)
+    send(here, 3)
+    here.run()
+    done = fraud_verify(here, "--from", "3")
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (2, "nothing was checked: these windows hold no payment")
+    place = TopicPartition(here.settings.input_topic, 0, 5)
+    send(here, 3)
+    client = admin({"bootstrap.servers": str(here.kafka["bootstrap.servers"])})
+    for answer in client.delete_records([place]).values():
+        answer.result(30)
+    done = fraud_verify(here)
+    assert done.exit_code == 2
+    assert f"note: {here.settings.input_topic}/0: not checked, for it begins at offset 5 by now" in done.stdout
 
 
 def test_not_whole(scoring: Make):
