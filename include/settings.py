@@ -68,7 +68,8 @@ class Settings:
             model=read.text("FRAUD_MODEL", cls.model),
             experiment=read.text("FRAUD_EXPERIMENT", "") or None,
             max_payments=int(read.number("FRAUD_MAX_PAYMENTS", cls.max_payments, least=1)),
-            max_seconds=read.number("FRAUD_MAX_SECONDS", cls.max_seconds, least=1),
+            # Twice in a task's ten minutes at most: what was read or scored in that time is still to be staged.
+            max_seconds=read.number("FRAUD_MAX_SECONDS", cls.max_seconds, least=1, most=300),
             shards=int(read.number("FRAUD_SHARDS", cls.shards, least=1)),
             staging_url=read.text("FRAUD_STAGING_URL", str(home / "staging")),
             staging_hours=read.number("FRAUD_STAGING_HOURS", cls.staging_hours, least=1),
@@ -103,15 +104,16 @@ class _Reader:
     def text(self, name: str, default: str) -> str:
         return self._environment.get(name, "").strip() or default
 
-    def number(self, name: str, default: float, *, least: float) -> float:
+    def number(self, name: str, default: float, *, least: float, most: float = float("inf")) -> float:
         text = self.text(name, str(default))
         try:
             number = float(text)
         except ValueError:
             number = float("nan")
-        if least <= number < float("inf"):
+        if least <= number <= most and number < float("inf"):
             return number
-        self._refuse(f"{name}={text!r}: give a number of at least {least:g}")
+        upto = "" if most == float("inf") else f" and at most {most:g}"
+        self._refuse(f"{name}={text!r}: give a number of at least {least:g}{upto}")
         return default
 
     def flag(self, name: str, default: bool) -> bool:

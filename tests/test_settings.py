@@ -59,6 +59,7 @@ def test_an_unusable_address_is_an_error_of_whoever_writes_to_it(text: str):
     [
         ("FRAUD_MAX_PAYMENTS", "many"),
         ("FRAUD_MAX_PAYMENTS", "0"),
+        ("FRAUD_MAX_SECONDS", "301"),
         ("FRAUD_STAGING_HOURS", "inf"),
         ("FRAUD_MASK_CARDS", "maybe"),
         ("FRAUD_MODEL_CACHE", "~nobody-of-this-name/models"),

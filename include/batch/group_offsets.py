@@ -121,11 +121,16 @@ class GroupOffsets:
 
     def move(self, targets: Mapping[int, int]) -> list[Moved]:
         group = self.settings.group
-        committed = settled_offsets(self.kafka, self.consumer, group, self.topic)
-        # The notes that are about to go may be the only trace of a batch whose report is still owed.
-        Outbox(Storage.open(self.settings.staging_url), group, self.topic.name).note_commits(committed)
+        committed = dict(settled_offsets(self.kafka, self.consumer, group, self.topic))
+        outbox = Outbox(Storage.open(self.settings.staging_url), group, self.topic.name)
+
+        def seen(partition: int, found: Committed) -> None:
+            # The note that is about to go may be the only trace of a batch whose report is still owed.
+            committed[partition] = found
+            outbox.note_commits(committed)
+
         batch = f"set by operator {getpass.getuser()}"
-        return move(self.kafka, group, self.topic, targets, batch, datetime.now(UTC))
+        return move(self.kafka, group, self.topic, targets, batch, datetime.now(UTC), seen)
 
 
 def _time(text: str) -> datetime:

@@ -192,7 +192,7 @@ class _Scoring:
         from include.models.score import score
 
         done = 0
-        while done < len(payments) and (not done or time.monotonic() < self._until):
+        while done < len(payments) and not self._is_enough(group, done):
             began = time.monotonic()
             asked = payments[done : done + self._at_once]
             result = score(self._model, asked, columns=self._manifest.columns)
@@ -205,6 +205,18 @@ class _Scoring:
             speed = len(asked) / max(time.monotonic() - began, 1e-3)
             self._at_once = max(_FEWEST, min(2 * _AT_ONCE, int(speed * _ASKED_SECONDS)))
         return answers
+
+    def _is_enough(self, group: Sequence[_Chunk], done: int) -> bool:
+        """Out of time, with something done: each run gets on by one message at least, however many rows it has."""
+        if not done or time.monotonic() < self._until:
+            return False
+        if any(counts["chunks"] for counts in self._counts.values()):
+            return True
+        first = next(chunk for chunk in group if chunk.places)
+        if first.places[0] or done >= len(first.places):
+            return True
+        offset = self._read(first.part, first.number, ("offset",))["offset"]
+        return bool(offset[first.places[done]] != offset[0])
 
     def _stage(self, chunk: _Chunk, count: int, prediction: list[int | None], probability: list[float | None]) -> None:
         """Writes a chunk's predictions: all rows, or those before the first message that was not scored to its end."""

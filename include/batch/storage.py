@@ -81,9 +81,11 @@ class Storage:
                     file.write(data)
                     file.write(seal)
                     file.flush()
-                    # After the commit to Kafka this file alone holds the report: it must outlive a power cut.
+                    # After the commit to Kafka this file alone holds the report: it and its name must outlive a power
+                    # cut.
                     os.fsync(file.fileno())
                 part.replace(target)
+                _sync_folder(Path(target).parent)
             finally:
                 part.unlink(missing_ok=True)
         except OSError as error:
@@ -146,6 +148,15 @@ class Storage:
         except OSError as error:
             raise StagingError(f"cannot list {folder} in {self.url}: {_first_line(error)}") from error
         return sorted(info.base_name for info in found if not info.base_name.endswith(".part"))
+
+
+def _sync_folder(folder: Path) -> None:
+    """So that a power cut does not take the file's name."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _seal(data: Any) -> bytes:

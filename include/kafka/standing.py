@@ -7,7 +7,7 @@ is either through before, and seen, or shut out by the broker and told that the 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -52,10 +52,19 @@ def settled_offsets(client: Settings, consumer: Consumer, group: str, topic: Top
         return committed_offsets(consumer, client, topic.name, topic.partitions)
 
 
-def move(client: Settings, group: str, topic: Topic, to: Mapping[int, int], batch: str, now: datetime) -> list[Moved]:
+def move(
+    client: Settings,
+    group: str,
+    topic: Topic,
+    to: Mapping[int, int],
+    batch: str,
+    now: datetime,
+    seen: Callable[[int, Committed], None] = lambda partition, committed: None,
+) -> list[Moved]:
     """Sets the group's offsets; what fails with one partition does not hold up the others.
 
-    Raises GroupInUseError while the group has members. `batch` stands in the note beside the offset.
+    Raises GroupInUseError while the group has members. `batch` stands in the note beside the offset. `seen` hears what
+    stood there last, once nobody else can commit any more and before it is overwritten.
     """
     require_unused_group(admin_client(client), client, group)
     note = CommitNote(batch, topic.topic_id, _text(now))
@@ -67,7 +76,9 @@ def move(client: Settings, group: str, topic: Topic, to: Mapping[int, int], batc
             before = None
             try:
                 producer = producers[partition]
-                before = committed_offsets(consumer, client, topic.name, [partition])[partition].offset
+                found = committed_offsets(consumer, client, topic.name, [partition])[partition]
+                before = found.offset
+                seen(partition, found)
                 _commit(producer, client, consumer, TopicPartition(topic.name, partition, offset), note)
                 moved.append(Moved(partition, before, offset))
             except FraudError as error:

@@ -91,6 +91,21 @@ def test_scoring_ends_in_time_between_two_messages(scoring: Make, predict: Calla
     assert not here.drain().partitions
 
 
+def test_a_message_that_takes_longer_than_a_run_is_scored_whole(
+    scoring: Make, predict: Callable[..., ScoredBatch], monkeypatch: pytest.MonkeyPatch
+):
+    """Else each run would begin it, and none would end it."""
+    monkeypatch.setattr(step, "_AT_ONCE", 400)
+    here = scoring(1)
+    send(here, message(*[1.0] * 2_500), message(*[2.0] * 2_500))
+    late = here.change(max_seconds=NOW)
+    for offset in (1, 2):
+        manifest = here.drain()
+        assert predict(late, manifest).scored == 2_500
+        here.publish(manifest)
+        assert stands_at(here) == {0: offset}
+
+
 def test_dead_letters_before_the_cut_are_published_and_those_behind_it_wait(
     scoring: Make, predict: Callable[..., ScoredBatch]
 ):

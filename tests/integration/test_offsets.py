@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
@@ -20,7 +21,8 @@ from include.cli.main import app
 from include.cli.offsets import _tell
 from include.errors import FraudError, KafkaError, OffsetsChangedError, SettingError, TopicChangedError
 from include.kafka import offsets
-from include.kafka.standing import Moved
+from include.kafka.offsets import Committed
+from include.kafka.standing import Moved, settled_offsets
 from tests.support import kafka_log
 from tests.support.scoring import Scoring
 
@@ -72,6 +74,25 @@ def test_it_shows_where_the_group_stands(scoring: Make):
     assert lines[0].split() == ["partition", "first", "committed", "end", "waiting", "batch", "committed", "at"]
     assert lines[1].split()[:6] == ["0", "0", "3", "5", "2", batch.batch_id]
     assert lines[2].split() == ["1", "0", "none", "4", "4"]
+
+
+def test_a_batch_that_commits_while_it_is_about_to_be_moved_keeps_its_report(
+    scoring: Make, monkeypatch: pytest.MonkeyPatch
+):
+    here = scoring()
+    send(here, 3)
+    batch = here.drain_and_predict()
+
+    def settled(*words: Any) -> dict[int, Committed]:
+        found = settled_offsets(*words)
+        here.publish(batch)
+        here.storage.delete(f"{batch.folder}/committed-0")
+        return found
+
+    monkeypatch.setattr("include.batch.group_offsets.settled_offsets", settled)
+    fraud(here, "set", "--to", "earliest", "--yes")
+    (report,) = here.outbox.owed()
+    assert report.key == batch.batch_id
 
 
 def test_moving_back_scores_again_and_says_so(scoring: Make):
@@ -137,7 +158,7 @@ def test_a_batch_in_flight_publishes_nothing_and_the_next_begins_at_the_new_plac
     send(here, 2)
     batch = here.drain_and_predict()
     fraud(here, "set", "--to", "earliest", "--yes")
-    with pytest.raises(OffsetsChangedError, match="committed by batch set by operator"):
+    with pytest.raises(OffsetsChangedError, match="committed by 'set by operator"):
         here.publish(batch)
     assert scored(here) == ["0/0", "0/1"]
     (part,) = here.drain().partitions
