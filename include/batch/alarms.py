@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from include.kafka.retention import Retention
 
 EXPIRED = "expired unread"
+MOVED = "moved by another program"
 CLOSE = "close to retention"
 BEHIND_PAYMENTS = "behind: payments"
 BEHIND_AGE = "behind: age"
@@ -42,6 +43,14 @@ ADVICE = {
         "went on with the first payment that is left.",
         "Find them at their source (the offsets are named above) and produce them again. Then see in the DAG's earlier "
         "runs why they did not keep up, and raise the topic's retention.ms well above the longest outage to survive.",
+    ),
+    MOVED: Advice(
+        "The group's offsets were moved",
+        "Another program committed offsets of this DAG's consumer group: a consumer that uses the same group, or "
+        "kafka-consumer-groups.sh. Runs go on from where it put them. Payments that were passed over are not scored; "
+        "where it went back, payments are scored and published a second time.",
+        "If nobody meant it, stop that program or give it a group of its own, and put the offset back with `fraud "
+        "offsets set`: payments from there on are scored, those that were scored already once more.",
     ),
     CLOSE: Advice(
         "Payments are about to expire unread",
@@ -71,7 +80,7 @@ class Waiting:
     """What waits on one partition: offsets `[committed, stable)`; those before `low` are gone.
 
     `left`: how many offsets this run leaves for later ones. `oldest_at`: when the first one that is left to read was
-    written.
+    written. `moved_from`: how far the group had come by itself, where another program has committed `committed`.
     """
 
     partition: int
@@ -80,6 +89,7 @@ class Waiting:
     stable: int
     left: int
     oldest_at: datetime | None = None
+    moved_from: int | None = None
 
     @property
     def start(self) -> int:
@@ -110,6 +120,7 @@ def find_alarms(
     """At most one of each kind, over all partitions. Without `retention` none can be close to it."""
     sentences = {
         EXPIRED: _expired(topic, waiting),
+        MOVED: _moved(topic, waiting),
         CLOSE: " ".join(
             filter(None, (_close_by_age(topic, waiting, retention, now), _close_by_size(waiting, retention)))
         ),
@@ -125,6 +136,17 @@ def _expired(topic: str, waiting: Sequence[Waiting]) -> str:
         return ""
     places = _list(f"{topic}/{item.partition} [{item.committed}, {item.start})" for item in lost)
     return f"{sum(item.lost for item in lost):,} offsets expired before they were read: {places}."
+
+
+def _moved(topic: str, waiting: Sequence[Waiting]) -> str:
+    places = []
+    for item in waiting:
+        before, now = item.moved_from, item.committed
+        if before is None or now is None:
+            continue
+        way = f"{now - before:,} passed over" if now > before else f"{before - now:,} to be scored again"
+        places.append(f"{topic}/{item.partition} from {before} to {now} ({way})")
+    return f"Another program has moved the group's offsets: {_list(places)}." if places else ""
 
 
 def _close_by_age(topic: str, waiting: Sequence[Waiting], retention: Retention | None, now: datetime) -> str:

@@ -163,7 +163,7 @@ def _stage(
     if left:
         log.info("%d offsets are left for the next run: reading ended after %g seconds", left, settings.max_seconds)
     return Drained(
-        tuple(part for part in read if part.start < part.end or part.lost),
+        tuple(part for part in read if part.is_due),
         left,
         tuple(sorted(decoder.columns_seen)),
         decoder.all_columns_known,

@@ -6,6 +6,7 @@ shard found there. Whoever loads a manifest gets both.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -22,7 +23,8 @@ class PartitionBatch:
     """One partition's part of a batch: the offsets `[start, end)`, and what was found there.
 
     `low` and `stable` are where the partition began and ended then; `oldest` and `newest` the Kafka timestamps of the
-    first and the last message read, in milliseconds.
+    first and the last message read, in milliseconds. `moved_from` is how far this group had come by itself, where
+    another program has committed `committed_before`.
     """
 
     partition: int
@@ -37,6 +39,12 @@ class PartitionBatch:
     stable: int = 0
     oldest: int | None = None
     newest: int | None = None
+    moved_from: int | None = None
+
+    @property
+    def is_due(self) -> bool:
+        """There is an offset to commit, though perhaps no payment: what expired or was passed over is settled so."""
+        return self.start < self.end or self.lost > 0 or self.moved_from is not None
 
 
 @dataclass(frozen=True)
@@ -145,6 +153,11 @@ class Manifest:
 def new_batch_id(now: datetime) -> str:
     """Sortable by time, and new for every drain: a batch drained again is another batch until one is committed."""
     return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{uuid4().hex[:6]}"
+
+
+def is_batch_id(text: str) -> bool:
+    """Not what an operator's command, or another program, notes beside an offset."""
+    return re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{6}", text) is not None
 
 
 def hour_of(batch_id: str) -> str:

@@ -90,6 +90,7 @@ def alarms(kafka: KafkaSettings, settings: Settings, storage: Storage, manifest:
             part.stable,
             part.stable - ends_at[part.partition],
             oldest.get(part.partition),
+            part.moved_from,
         )
         for part in planned
     ]
@@ -125,6 +126,7 @@ def _fix_ranges(
     for partition in topic.partitions:
         low, stable, now = lows[partition], stables[partition], committed[partition]
         _require_same_topic(settings.group, topic, partition, now, stable, progress)
+        moved_from = _moved_from(topic, partition, now, progress)
         start = low if now.offset is None else max(now.offset, low)
         lost = start - now.offset if now.offset is not None else 0
         if lost:
@@ -135,9 +137,22 @@ def _fix_ranges(
             )
         end = min(stable, start + settings.max_payments)
         lag += stable - end
-        if start < end or lost:
-            parts.append(PartitionBatch(partition, start, end, now.offset, lost=lost, low=low, stable=stable))
+        part = PartitionBatch(
+            partition, start, end, now.offset, lost=lost, low=low, stable=stable, moved_from=moved_from
+        )
+        if part.is_due:
+            parts.append(part)
     return parts, lag
+
+
+def _moved_from(topic: Topic, partition: int, now: Committed, progress: Progress) -> int | None:
+    """How far this group had come by itself, where another program has committed another offset since."""
+    if now.offset is None or now.note is not None:
+        return None
+    earlier = progress.reached(topic, partition)
+    if earlier is None or earlier.topic_id != topic.topic_id or earlier.offset == now.offset:
+        return None
+    return earlier.offset
 
 
 def _require_same_topic(

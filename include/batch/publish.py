@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from include.batch import chunks
-from include.batch.manifest import Manifest, PartitionBatch
+from include.batch.manifest import Manifest, PartitionBatch, is_batch_id
 from include.batch.outbox import Outbox
+from include.batch.outgoing import OutgoingMessages
 from include.batch.progress import Progress
 from include.batch.scored import ScoredBatch
 from include.batch.storage import Storage
 from include.errors import (
     FraudError,
     OffsetsChangedError,
-    StagingError,
     TopicChangedError,
 )
 from include.kafka import offsets
 from include.kafka.config import Settings as KafkaSettings
 from include.kafka.config import consumer_settings
 from include.kafka.offsets import CommitNote, Committed
-from include.kafka.transaction import Headers, Outgoing, Transaction, fence
-from include.payments.encode import scored_value
+from include.kafka.transaction import Outgoing, Transaction, fence
 from include.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -67,7 +65,7 @@ def publish(
     if topic.topic_id != manifest.topic_id:
         raise TopicChangedError(
             f"{manifest.topic} was deleted and made again (id {manifest.topic_id}, now {topic.topic_id}) after this "
-            "batch was drained; clear the run's drain task to begin anew"
+            "batch was drained; the next run's drain asks where to begin"
         )
     outbox.open_entry(manifest)
     reached("before fence")
@@ -84,18 +82,19 @@ def publish(
                 committed = offsets.committed_offsets(consumer, kafka, manifest.topic, [part.partition])[part.partition]
                 outcome = _outcome_so_far(manifest, part, committed, outbox)
                 if outcome is None:
-                    step = _PartitionStep(kafka, settings, storage, manifest, scored, part, consumer)
+                    messages = OutgoingMessages(settings, storage, manifest, scored, part)
+                    step = _PartitionStep(kafka, manifest, part, messages, consumer)
                     step.run(producer, reached)
                     outcome = Outcome.PUBLISHED
                 if outcome is not Outcome.PUBLISHED_BY_ANOTHER:
                     outbox.note_commit(manifest, part.partition)
+                progress.note(topic, part.partition, part.end)
             except FraudError as error:
                 # The others go on: what is wrong with one partition must not hold them up, now or in any later run.
                 log.error("%s/%s [%s, %s): %s", manifest.topic, part.partition, part.start, part.end, error)
                 errors.append(error)
                 continue
             outcomes[part.partition] = outcome
-            progress.note(topic, part.partition, part.end)
             log.info("%s/%s [%s, %s): %s", manifest.topic, part.partition, part.start, part.end, outcome.value)
     finally:
         consumer.close()
@@ -121,29 +120,35 @@ def _raise_together(errors: list[FraudError]) -> None:
 
 def _outcome_so_far(manifest: Manifest, part: PartitionBatch, now: Committed, outbox: Outbox) -> Outcome | None:
     """None where this batch is to be published now."""
-    if now.offset == part.end and now.offset != part.committed_before:
-        ours = now.note is not None and now.note.batch == manifest.batch_id
-        return Outcome.ALREADY_PUBLISHED if ours else Outcome.PUBLISHED_BY_ANOTHER
     if now.offset == part.committed_before:
         return None
-    if outbox.is_committed(manifest, part.partition):
+    if (now.note is not None and now.note.batch == manifest.batch_id) or outbox.is_committed(manifest, part.partition):
         return Outcome.ALREADY_PUBLISHED
+    # Whoever else commits this offset, an operator or a foreign consumer, has published nothing.
+    if now.offset == part.end and now.note is not None and is_batch_id(now.note.batch):
+        return Outcome.PUBLISHED_BY_ANOTHER
     raise OffsetsChangedError(
         f"group {manifest.group} stands at {now.offset} on {manifest.topic}/{part.partition}, but batch "
         f"{manifest.batch_id} of offsets [{part.start}, {part.end}) was drained from {part.committed_before}"
-        f"{f' and the offset was committed by batch {now.note.batch}' if now.note else ''}: nothing of it was "
-        "published here. The next run drains from where the group stands"
+        f"{_committed_by(now)}: no commit of this batch is known. The next run drains from where the group stands"
     )
+
+
+def _committed_by(now: Committed) -> str:
+    if now.offset is None:
+        return ""
+    if now.note is None:
+        return ", and another program committed the offset"
+    by = f"batch {now.note.batch}" if is_batch_id(now.note.batch) else f"{now.note.batch!r}"
+    return f", and the offset was committed by {by}"
 
 
 @dataclass(frozen=True)
 class _PartitionStep:
     kafka: KafkaSettings
-    settings: Settings
-    storage: Storage
     manifest: Manifest
-    scored: ScoredBatch
     part: PartitionBatch
+    messages: Iterable[Outgoing]
     consumer: Consumer
 
     def run(self, producer: Producer, reached: Callable[[str], None]) -> None:
@@ -153,60 +158,6 @@ class _PartitionStep:
         note = CommitNote(batch=self.manifest.batch_id, topic_id=self.manifest.topic_id, at=now)
         reached("before transaction")
         with chunks.paused_collector():
-            transaction.run(self._messages(), self.part.end, note, reached)
+            transaction.run(self.messages, self.part.end, note, reached)
         end = TopicPartition(place.topic, place.partition, self.part.end)
         offsets.await_committed(self.consumer, self.kafka, end, note)
-
-    def _messages(self) -> Iterator[Outgoing]:
-        model = self.scored.model
-        common: Headers = [("model_run_id", model["run_id"].encode())]
-        if model.get("name"):
-            common += [("model_name", model["name"].encode()), ("model_version", str(model["version"]).encode())]
-        batch: Headers = [("batch_id", self.manifest.batch_id.encode())]
-        common += [*batch, ("scored_at", self.scored.scored_at.encode())]
-        place = f"{self.manifest.topic}/{self.part.partition}/"
-        out, dead = self.settings.output_topic, self.settings.dead_letter_topic
-        first_row = ("row", b"0")
-        for number in range(self.part.chunks):
-            staged, scores = self._chunk(number)
-            # A model knows few probabilities, many payments have the same one.
-            chances = {chance: repr(chance).encode() for chance in set(scores["probability"])}
-            originals, first = None, 0
-            rows = zip(*staged.values(), *scores.values(), strict=False)
-            for index, (offset, row, key, head, tail, prediction, probability, reason) in enumerate(rows):
-                source = ("source", f"{place}{offset}".encode())
-                if reason is None:
-                    if row:
-                        headers = [*common, source, ("row", b"%d" % row)]
-                    else:
-                        first = index
-                        headers = [*common, source, first_row]
-                    if probability is not None:
-                        headers.append(("fraud_probability", chances[probability]))
-                    yield out, key, scored_value(head, tail, prediction), headers
-                    continue
-                if not row:
-                    first = index
-                if originals is None:
-                    originals = self._read(number, ("value", "headers"))
-                headers = [*chunks.unpack_headers(originals["headers"][first]), ("reason", reason.encode()), source]
-                if row is not None:
-                    headers.append(("row", b"%d" % row))
-                yield dead, key, originals["value"][first], headers + batch
-
-    def _chunk(self, number: int) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
-        """What was staged, and the predictions of its first rows: of all, unless the batch was cut off here."""
-        folder, part = self.manifest.folder, self.part
-        staged = self._read(number, ("offset", "row", "key", "head", "tail"))
-        scores = chunks.read_predictions(self.storage, folder, part.partition, number)
-        rows = len(scores["reason"])
-        whole = len(staged["offset"])
-        if rows != whole and not (number == part.chunks - 1 and rows < whole and staged["offset"][rows] == part.end):
-            raise StagingError(
-                f"{folder}: chunk {number} of partition {part.partition} has {rows} predictions for {whole} rows; "
-                "clear the run's drain task: it drains these payments again"
-            )
-        return staged, scores
-
-    def _read(self, number: int, names: Sequence[str]) -> dict[str, list[Any]]:
-        return chunks.read_payments(self.storage, self.manifest.folder, self.part.partition, number, names)

@@ -57,7 +57,7 @@ class ScoredBatch:
             part = drained[scores.partition]
             if scores.end is not None and scores.chunks is not None:
                 part = replace(part, end=scores.end, chunks=scores.chunks)
-            if part.start < part.end or part.lost:
+            if part.is_due:
                 parts.append(part)
         return tuple(parts)
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from include.batch.alarms import ADVICE, BEHIND_AGE, BEHIND_PAYMENTS, CLOSE, EXPIRED, Waiting, find_alarms
+from include.batch.alarms import ADVICE, BEHIND_AGE, BEHIND_PAYMENTS, CLOSE, EXPIRED, MOVED, Waiting, find_alarms
 from include.kafka.retention import Retention
 from include.settings import Settings
 
@@ -35,6 +35,16 @@ def test_what_expired_is_counted_and_named_by_partition_and_offsets():
     found = alarms(waiting(low=1304, stable=1304), waiting(1, low=100), waiting(2, low=109, committed=100))
     assert found == {
         EXPIRED: "1,213 offsets expired before they were read: topic_1/0 [100, 1304), topic_1/2 [100, 109)."
+    }
+
+
+def test_where_another_program_put_the_group_is_told_by_partition():
+    items = [
+        replace(waiting(number, committed=100), moved_from=before) for number, before in enumerate((None, 70, 112))
+    ]
+    assert alarms(*items) == {
+        MOVED: "Another program has moved the group's offsets: topic_1/1 from 70 to 100 (30 passed over), "
+        "topic_1/2 from 112 to 100 (12 to be scored again)."
     }
 
 

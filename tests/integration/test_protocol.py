@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -15,8 +16,10 @@ import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
+from include.batch.alarms import MOVED
 from include.batch.manifest import Manifest
 from include.batch.outbox import note_what_is_committed
+from include.batch.plan import alarms
 from include.batch.predict import predict
 from include.batch.publish import Outcome
 from include.batch.scored import ScoredBatch
@@ -285,7 +288,7 @@ def test_a_topic_made_again_is_not_taken_for_the_old_one(scoring: Make):
     drained = here.drain_and_predict()
     make_again(here)
     send(here, *payments(*range(10, 20)))
-    with pytest.raises(TopicChangedError, match=r"was deleted and made again .*clear the run's drain task"):
+    with pytest.raises(TopicChangedError, match=r"was deleted and made again .*asks where to begin"):
         here.publish(drained)
     # Kafka forgot the group's offsets together with the topic.
     with pytest.raises(TopicChangedError, match=f"made again \\(id {drained.topic_id}, now .*after offset 2"):
@@ -367,7 +370,7 @@ def test_another_batch_of_the_same_payments_is_passed_by_and_mails_nothing(scori
     assert scored(here) == ["0/0", "0/1"]
 
 
-@pytest.mark.parametrize("offset", [0, 1, 4])
+@pytest.mark.parametrize("offset", [0, 1, 4, 5])
 def test_offsets_that_somebody_moved_stop_a_batch_in_flight(scoring: Make, offset: int):
     here = scoring()
     send(here, *payments(1, 2))
@@ -380,10 +383,61 @@ def test_offsets_that_somebody_moved_stop_a_batch_in_flight(scoring: Make, offse
         here.publish(manifest)
     assert scored(here) == ["0/0", "0/1"]
     # The next run begins where the group stands now, and nothing is owed of the other.
-    here.run()
+    following = here.drain_and_predict()
+    (alarm,) = [one for one in alarms(here.kafka, here.settings, here.storage, following) if one.kind == MOVED]
+    way = "2 to be scored again", "1 to be scored again", "", "", "2 passed over", "3 passed over"
+    assert alarm.sentence.endswith(f"/0 from 2 to {offset} ({way[offset]}).")
+    here.publish(following)
+    # Told once: a batch of its own settles it, even one without a payment.
+    assert here.drain().partitions == ()
     assert scored(here) == sorted(["0/0", "0/1", *(f"0/{place}" for place in range(offset, 5))])
     here.drain()
     assert manifest.batch_id not in here.outbox.entries()
+
+
+def test_a_group_taken_over_from_another_program_is_no_group_that_was_moved(scoring: Make):
+    here = scoring()
+    send(here, *payments(1, 2, 3))
+    set_offset(here, 1)
+    manifest = here.drain_and_predict()
+    assert [(part.start, part.moved_from) for part in manifest.partitions] == [(1, None)]
+    assert alarms(here.kafka, here.settings, here.storage, manifest) == []
+    here.publish(manifest)
+    assert scored(here) == ["0/1", "0/2"]
+
+
+def test_files_of_attempts_that_overtook_each_other_are_published_by_none(
+    scoring: Make, monkeypatch: pytest.MonkeyPatch
+):
+    for limit in ("include.batch.drain._HELD_PAYMENTS", "include.kafka.reader._AT_ONCE"):
+        monkeypatch.setattr(limit, 2)
+    here = scoring()
+    send(here, *payments(*range(6)))
+    manifest = here.drain_and_predict()
+    folder = Path(here.settings.staging_url, manifest.folder)
+    assert [part.chunks for part in manifest.partitions] == [3]
+    whole = {path.name: path.read_bytes() for path in folder.glob("payments-*")}
+
+    def refused(message: str, **changed: bytes) -> None:
+        for name, content in (whole | {f"payments-0-{name[1:]}.parquet": one for name, one in changed.items()}).items():
+            (folder / name).write_bytes(content)
+        with pytest.raises(StagingError, match=message):
+            here.publish(manifest)
+        assert scored(here) == []
+
+    one, two = whole["payments-0-1.parquet"], whole["payments-0-2.parquet"]
+    refused(r"chunk 2 holds offsets from 2 to 3, not of \[6, 6\)", _1=two, _2=one)
+    refused(r"chunk 2 holds offsets from 2 to 3, not of \[4, 6\)", _2=one)
+    refused(r"chunk 1 holds offsets from 0 to 1, not of \[2, 6\)", _1=whole["payments-0-0.parquet"])
+    counted = ScoredBatch.load_shard(here.storage, manifest.folder, 0)
+    fewer = replace(counted, partitions=tuple(replace(one, scored=one.scored - 1) for one in counted.partitions))
+    fewer.save(here.storage, manifest.folder)
+    refused("partition 0: 1 more rows are staged than were counted")
+    counted.save(here.storage, manifest.folder)
+    for name, content in whole.items():
+        (folder / name).write_bytes(content)
+    here.publish(manifest)
+    assert scored(here) == [f"0/{number}" for number in range(6)]
 
 
 def test_what_got_through_is_owed_although_another_partition_failed(scoring: Make):
