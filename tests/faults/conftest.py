@@ -21,6 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "faults" in item.path.parts:
             item.add_marker(pytest.mark.fault)
+            item.add_marker(pytest.mark.stack)
 
 
 @pytest.fixture(scope="session")

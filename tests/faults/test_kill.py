@@ -17,12 +17,15 @@ from tests.support.scene import Scene
 POINTS = [
     pytest.param("drain", "plan", 1, id="drain, at its start"),
     pytest.param("drain", "drain", 1, id="drain, with its ranges fixed"),
+    pytest.param("drain", "chunk staged", 3, id="drain, with some of its payments staged"),
     pytest.param("drain", "drained", 1, id="drain, with its payments staged"),
     pytest.param("resolve_model", "resolve", 1, id="resolve_model"),
     pytest.param("predict", "predict", 1, id="predict, at its start"),
+    pytest.param("predict", "chunk scored", 2, id="predict, with some of its predictions staged"),
     pytest.param("predict", "predicted", 1, id="predict, with its predictions staged"),
     pytest.param("publish", "before fence", 1, id="publish, before it shuts out others"),
     pytest.param("publish", "before transaction", 1, id="publish, before its kafka transaction"),
+    pytest.param("publish", "chunk published", 2, id="publish, inside it with a part of the payments sent"),
     pytest.param("publish", "published", 2, id="publish, inside it before the offsets were sent"),
     pytest.param("publish", "offsets sent", 2, id="publish, inside it after the offsets were sent"),
     pytest.param("publish", "committed", 2, id="publish, between two partitions"),
@@ -72,16 +75,25 @@ def test_next_run_mails_what_a_killed_email_did_not(scene: Scene, point: str, re
         assert first == second
 
 
-def test_each_try_is_killed(scene: Scene) -> None:
+@pytest.mark.parametrize(
+    ("task", "point", "times"),
+    [
+        ("drain", "drained", 1),
+        ("resolve_model", "resolve", 1),
+        ("predict", "chunk scored", 2),
+        ("publish", "offsets sent", 2),
+    ],
+)
+def test_each_try_is_killed(scene: Scene, task: str, point: str, times: int) -> None:
     scene.send()
-    run_id, process = scene.stop_at("offsets sent", 2)
+    run_id, process = scene.stop_at(point, times)
     for _ in range(2):
         os.kill(process, signal.SIGKILL)
-        scene.breakpoint.set("offsets sent", 1)
+        scene.breakpoint.set(point, 1)
         process = scene.breakpoint.wait()
     os.kill(process, signal.SIGKILL)
     tasks = scene.finish(run_id, "failed")
-    assert (tasks["publish"]["state"], tasks["publish"]["try_number"]) == ("failed", 3)
+    assert (tasks[task]["state"], tasks[task]["try_number"]) == ("failed", 3)
     scene.check()
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from tests.support.fault_stack import FaultStack
-from tests.support.mailed import Window, is_in, place_of
+from tests.support.mailed import Window, check_mailed, is_fraud, is_in, place_of
+from tests.support.pipeline import alarms, wait_until
 from tests.support.scene import Scene
 
 MOVED = 7
@@ -28,11 +31,16 @@ def test_offsets_moved_back_between_runs_score_those_payments_once_more(scene: S
     scene.run()
     before = {number: (start, back[number]) for number, (start, _) in window.items()}
     scene.check_topics(before)
-    verdict = scene.verify({number: (back[number], end) for number, (_, end) in window.items()})
+    again = {number: (back[number], end) for number, (_, end) in window.items()}
+    verdict = scene.verify(again)
     assert verdict.count("double") == verdict.count("due") > 0
     assert verdict.count("missing") == verdict.count("altered") == verdict.count("nowhere") == 0
+    assert set(_times(scene, again).values()) == {2}
     mailed = scene.mailed()
     assert len({one.message_id for one in mailed}) == len(mailed)
+    told = Counter(place for one in mailed for place in one.payments)
+    assert told == Counter(place_of(one) for one in scene.scored() if is_fraud(one))
+    wait_until(lambda: _moved_mails(scene), "operators were not told")
 
 
 @pytest.mark.parametrize("moved", [pytest.param(-MOVED, id="back"), pytest.param(MOVED, id="forward")])
@@ -63,7 +71,10 @@ def test_offsets_moved_during_a_run_stop_it_where_they_were_moved(scene: Scene, 
     else:
         again = scene.verify({0: (start + moved, start)})
         assert again.count("double") == again.count("due") > 0
+        assert set(_times(scene, {0: (start + moved, start)}).values()) == {1}
         scene.check_topics({0: (first[0][0], start + moved)})
+    assert scene.doubled() == []
+    check_mailed(scene.frauds({number: (0, end) for number, (_, end) in window.items()}), scene.mailed())
 
 
 @pytest.mark.parametrize("point", ["before transaction", "offsets sent"])
@@ -127,5 +138,44 @@ def test_a_foreign_consumer_that_joins_during_a_run_changes_nothing(scene: Scene
     scene.check()
 
 
+def test_a_foreign_consumer_that_commits_during_a_run_fails_it(scene: Scene, stricken: FaultStack) -> None:
+    """It has committed just what this run would have: nobody has scored that."""
+    scene.send()
+    run_id, _ = scene.stop_at("predict")
+    with scene.group.joined_by_stranger(commits=True):
+        scene.breakpoint.go_on()
+        tasks = scene.finish(run_id, "failed")
+    assert (tasks["publish"]["state"], tasks["publish"]["try_number"]) == ("failed", 1)
+    assert "another program committed the offset: no commit of this batch is known" in scene.error(run_id, "publish")
+    _is_told_and_put_back(scene, stricken)
+
+
+def test_a_foreign_consumer_that_committed_between_runs_is_told_of(scene: Scene, stricken: FaultStack) -> None:
+    scene.send()
+    with scene.group.joined_by_stranger(commits=True):
+        pass
+    _is_told_and_put_back(scene, stricken)
+
+
+def _is_told_and_put_back(scene: Scene, stricken: FaultStack) -> None:
+    run_id = scene.run()
+    assert scene.arrived() == 0
+    first, end = scene.window[0]
+    told = f"Another program has moved the group's offsets: topic_1/0 from {first} to {end} ({end - first} passed over)"
+    assert told in scene.error(run_id, "drain")
+    wait_until(lambda: len(_moved_mails(scene)) == 1, "operators were not told once")
+    stricken.set_offsets(scene.start)
+    scene.check()
+
+
+def _moved_mails(scene: Scene) -> list[str]:
+    return [subject for subject in alarms(scene.inbox) if "The group's offsets were moved" in subject]
+
+
+def _times(scene: Scene, window: Window) -> Counter[tuple[str, str]]:
+    """How often each payment and dead letter of the window has come since the case began."""
+    return Counter(one.place for one in scene.everything() if is_in(window, one.place))
+
+
 def _none_of(scene: Scene, window: Window) -> None:
-    assert not [one for one in scene.scored() if is_in(window, place_of(one))]
+    assert not _times(scene, window)

@@ -85,5 +85,5 @@ def test_a_run_that_another_one_has_overtaken_fails_and_says_why(scene: Scene, s
     assert (tasks["publish"]["state"], tasks["publish"]["try_number"]) == ("failed", 1)
     error = scene.error(run_id, "publish")
     assert "OffsetsChangedError" in error
-    assert "nothing of it was published here. The next run drains from where the group stands" in error
+    assert "no commit of this batch is known. The next run drains from where the group stands" in error
     scene.check()

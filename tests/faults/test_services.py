@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 
+import psutil
 import pytest
 
 from tests.support.fault_stack import FaultStack
+from tests.support.pipeline import wait_until
 from tests.support.scene import DEAD_LETTERS, OUTPUT, Scene
 
 
@@ -81,6 +83,7 @@ def test_airflow_s_database_is_away_for_a_moment(
     run_id, _ = scene.stop_at(point, times)
     getattr(stricken, ending)("postgres")
     scene.breakpoint.go_on()
+    wait_until(scene.is_without_answer, "Airflow answers without its database", 30)
     stricken.start("postgres")
     # The scheduler may die of it, some time later.
     scene.finish(run_id, None, restart=True)
@@ -97,6 +100,21 @@ def test_scheduler_is_killed_with_its_tasks_and_started(
     stricken.start("scheduler")
     # Whether Airflow tries the email again, which has no retries, depends on what finds out first.
     scene.finish(run_id, None if point == "mail" else "success")
+    scene.check()
+
+
+@pytest.mark.parametrize(("point", "task"), [("predict", "predict"), ("offsets sent", "publish"), ("mail", "email")])
+def test_a_task_that_outlives_its_scheduler_is_not_done_again(
+    scene: Scene, stricken: FaultStack, point: str, task: str
+) -> None:
+    scene.send()
+    run_id, _ = scene.stop_at(point)
+    psutil.Process(stricken.pid("scheduler")).kill()
+    wait_until(lambda: "scheduler" in stricken.dead_parts(), "the scheduler lives on", 30)
+    scene.breakpoint.go_on()
+    scene.await_task(run_id, task, ("success",))
+    stricken.recover()
+    assert scene.finish(run_id)[task]["try_number"] == 1
     scene.check()
 
 

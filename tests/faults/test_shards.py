@@ -39,6 +39,7 @@ def test_number_of_shards_changes_while_payments_come(scene: Scene, stricken: Fa
                 assert len(_tries(scene, run_id, f"shards.{task}" if shards > 1 else task)) == shards, task
     finally:
         producer.end()
+    assert (producer.sent > 0, producer.ended_by) == (True, "")
     scene.check()
 
 

@@ -51,7 +51,7 @@ def test_staged_file_that_a_step_needs(
     harm(stricken.newest_batch() / name)
     scene.breakpoint.go_on()
     scene.give_up(run_id, task)
-    assert name.partition(".")[0] in scene.error(run_id, task, 1)
+    assert f"/{name}" in scene.error(run_id, task, 1)
     scene.finish(run_id, "failed")
     scene.check()
 
@@ -77,13 +77,15 @@ def test_staged_file_that_only_the_report_needs(scene: Scene, stricken: FaultSta
 
 @pytest.mark.parametrize("harm", [_gone, _damaged, _cut])
 def test_model_artifact_in_the_cache(scene: Scene, stricken: FaultStack, harm: Callable[[Path], None]) -> None:
-    scene.run(conf={"model": "latest"})
+    shutil.rmtree(stricken.model_cache, ignore_errors=True)
     scene.send(rough=False)
     scene.run()
-    artifact = next(stricken.model_cache.glob("*/model.pkl"))
+    (artifact,) = stricken.model_cache.glob("*/model.pkl")
+    whole = artifact.read_bytes()
     harm(artifact)
     scene.send()
     scene.check()
+    assert artifact.read_bytes() == whole
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,8 @@ def main() -> int:
         result = soak.judge(arguments.minutes)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(result, indent=1))
-    say(f"{'passed' if not result['problems'] else 'FAILED'}; seed {seed}; {arguments.output}")
+    without = f", without {', '.join(result['left_out'])}" if result["left_out"] else ""
+    say(f"{'passed' if not result['problems'] else 'FAILED'}{without}; seed {seed}; {arguments.output}")
     return int(bool(result["problems"]))
 
 
@@ -95,7 +96,8 @@ class Soak:
         self.proof = Proof(self.scene)
         self.field = Field(self.scene, self.producer, self.proof, second, self.random)
         self.kinds = [kind for kind in KINDS if kind != FULL_DISK or stack.staging_is_small]
-        if len(self.kinds) < len(KINDS):
+        self.left_out = sorted(set(KINDS) - set(self.kinds))
+        if self.left_out:
             say(f"without {FULL_DISK!r}: no small disk can be mounted here")
         self.tally = Tally(self.kinds)
         self.began = time.monotonic()
@@ -145,6 +147,7 @@ class Soak:
         self.scene.work_off(runs=60, state=None)
         self.pipeline.rest()
         self.proof.prove(self.scene.group.ends())
+        self.proof.outputs()
         self.proof.mails(self.tally.counted(MAIL_AGAIN))
         problems = self.problems + self.proof.problems
         if self.producer.ended_by:
@@ -161,7 +164,8 @@ class Soak:
             say(f"PROBLEM {problem}")
         return {
             "seed": self.seed, "minutes": minutes, "counted": self.tally.counted(), "topics": figures,
-            "reports": len(self.scene.mailed()), "faults": self.tally.to_json(), "problems": problems,
+            "reports": len(self.scene.mailed()), "faults": self.tally.to_json(), "left_out": self.left_out,
+            "problems": problems,
         }  # fmt: skip
 
 

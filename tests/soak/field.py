@@ -25,10 +25,15 @@ class NoEffectError(Exception):
 
 @dataclass(frozen=True)
 class Held:
-    """A task that stands still at a point of its work."""
+    """A task that stands still at a point of its work. `tries`: of each task, which one it was at then."""
 
     run_id: str
     process: psutil.Process
+    tries: dict[str, int]
+
+    def attempt(self, task: str) -> int:
+        """The one that a fault strikes now, or the task's first."""
+        return max(1, self.tries[task])
 
 
 class Field:
@@ -59,28 +64,29 @@ class Field:
         runs = [run["dag_run_id"] for run in patiently(self.scene.pipeline.active) if run["state"] == "running"]
         if len(runs) != 1:
             raise NoEffectError(f"a task stands at {point!r}, but these runs are at work: {runs}")
-        return Held(str(runs[0]), psutil.Process(pid))
+        tasks = self.scene.tasks(str(runs[0]))
+        return Held(str(runs[0]), psutil.Process(pid), {name: one["try_number"] for name, one in tasks.items()})
 
     def go_on(self) -> None:
         self.scene.breakpoint.go_on()
 
-    def failed_try(self, run_id: str, task: str, seconds: float = 90) -> str:
+    def failed_try(self, held: Held, task: str, seconds: float = 90) -> str:
         """The fault's effect on the run: Airflow counts a failed try."""
 
         def failed() -> bool:
-            now = self.scene.tasks(run_id)[task]
-            return now["state"] in ("up_for_retry", "failed") or now["try_number"] > 1
+            now = self.scene.tasks(held.run_id)[task]
+            return now["state"] in ("up_for_retry", "failed") or now["try_number"] > held.attempt(task)
 
         try:
             wait_until(failed, f"no try of {task} failed", seconds)
         except AssertionError as error:
             raise NoEffectError(str(error)) from error
-        return f"a try of {task} failed in {run_id}"
+        return f"try {held.attempt(task)} of {task} failed in {held.run_id}"
 
-    def says(self, run_id: str, task: str, words: str) -> str:
-        if words not in self.scene.error(run_id, task, 1):
-            raise NoEffectError(f"{task} of {run_id} does not say {words!r}")
-        return f"{task} of {run_id} said {words!r}"
+    def says(self, held: Held, task: str, words: str) -> str:
+        if words not in self.scene.error(held.run_id, task, held.attempt(task)):
+            raise NoEffectError(f"{task} of {held.run_id} does not say {words!r}")
+        return f"{task} of {held.run_id} said {words!r}"
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -29,12 +29,12 @@ def _moved(by: int | None) -> Strike:
                 group.set({0: max(0, stood[0] + by)})
             field.go_on()
             try:
-                evidence = field.failed_try(held.run_id, "publish")
+                evidence = field.failed_try(held, "publish")
             finally:
                 # What another partition has committed meanwhile stays.
                 now = group.committed()
                 field.stack.set_offsets({n: at for n, at in stood.items() if n not in now or (by and not n)})
-        return f"{evidence}; {field.says(held.run_id, 'publish', 'stands at')}"
+        return f"{evidence}; {field.says(held, 'publish', 'stands at')}"
 
     return strike
 
@@ -47,7 +47,7 @@ def _stranger(field: Field) -> str:
     held = field.hold("plan")
     with field.scene.group.joined_by_stranger():
         field.go_on()
-        return f"{field.failed_try(held.run_id, 'drain')}; {field.says(held.run_id, 'drain', 'in use by a-stranger')}"
+        return f"{field.failed_try(held, 'drain')}; {field.says(held, 'drain', 'in use by a-stranger')}"
 
 
 @kind("partitions added")
@@ -82,7 +82,7 @@ def _expired(field: Field) -> str:
     field.go_on()
     field.scene.await_task(held.run_id, "drain", ("success",))
     told = f"{_EXPIRED} offsets from {committed[partition]} to {first} expired before they were read"
-    return field.says(held.run_id, "drain", told)
+    return field.says(held, "drain", told)
 
 
 @kind("topic made again")
@@ -98,12 +98,12 @@ def _made_again(field: Field) -> str:
         field.producer.begin_anew()
         field.go_on()
         try:
-            evidence = field.failed_try(held.run_id, "publish")
+            evidence = field.failed_try(held, "publish")
         finally:
             # Places of the new topic are those of the old one: only empty outputs can be judged.
             group.empty(OUTPUT, DEAD_LETTERS)
             field.stack.set_offsets(dict.fromkeys(range(partitions), 0))
-    return f"{evidence}; {field.says(held.run_id, 'publish', 'was deleted and made again')}"
+    return f"{evidence}; {field.says(held, 'publish', 'was deleted and made again')}"
 
 
 @kind(FULL_DISK)
@@ -112,8 +112,8 @@ def _full(field: Field) -> str:
     held = field.hold(point)
     with field.stack.full_staging_disk():
         field.go_on()
-        evidence = field.failed_try(held.run_id, task)
-    return f"{evidence}; {field.says(held.run_id, task, '(the disk is full)')}"
+        evidence = field.failed_try(held, task)
+    return f"{evidence}; {field.says(held, task, '(the disk is full)')}"
 
 
 def _turn_a_bit(path: Path, random: Random) -> None:
@@ -129,10 +129,10 @@ def _staged_file(harm: Callable[[Path, Random], object]) -> Strike:
         path = min(field.stack.newest_batch().glob(f"{name}-*.parquet"))
         harm(path, field.random)
         field.go_on()
-        evidence = field.failed_try(held.run_id, "publish")
+        evidence = field.failed_try(held, "publish")
         # Trying again cannot mend it; the next run drains anew.
         field.scene.give_up(held.run_id, "publish")
-        return f"{evidence}; {field.says(held.run_id, 'publish', path.stem)}"
+        return f"{evidence}; {field.says(held, 'publish', path.stem)}"
 
     return strike
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 
-import httpx
 import psutil
 
 from dev.stack.processes import is_alive
-from tests.soak.field import Field, NoEffectError
+from tests.soak.field import Field, Held, NoEffectError
 from tests.soak.kinds import KINDS, MAIL_AGAIN, Strike, kind
 from tests.support.breakpoint import is_at_rest
 from tests.support.pipeline import DAG, wait_until
@@ -22,17 +21,17 @@ def _killed(task: str, *points: str) -> Strike:
         point = field.random.choice(points)
         held = field.hold(point)
         field.kill(held.process)
-        return f"at {point!r} its process was killed; {field.failed_try(held.run_id, task)}"
+        return f"at {point!r} its process was killed; {field.failed_try(held, task)}"
 
     return strike
 
 
 KINDS |= {
-    "kill: drain": _killed("drain", "plan", "drain", "drained"),
+    "kill: drain": _killed("drain", "plan", "drain", "chunk staged", "drained"),
     "kill: resolve_model": _killed("resolve_model", "resolve"),
-    "kill: predict": _killed("predict", "predict", "predicted"),
+    "kill: predict": _killed("predict", "predict", "chunk scored", "predicted"),
     "kill: publish, before": _killed("publish", "before fence", "before transaction"),
-    "kill: publish, no offsets": _killed("publish", "published"),
+    "kill: publish, no offsets": _killed("publish", "chunk published", "published"),
     "kill: publish, offsets sent": _killed("publish", "offsets sent"),
     "kill: publish, committed": _killed("publish", "committed"),
     "kill: email": _killed("email", "mail"),
@@ -49,7 +48,7 @@ def _worker(field: Field) -> str:
     assert worker is not None
     worker.kill()
     field.kill(held.process)
-    return f"worker and process of {task} killed; {field.failed_try(held.run_id, task)}"
+    return f"worker and process of {task} killed; {field.failed_try(held, task)}"
 
 
 @kind("frozen publish")
@@ -59,14 +58,15 @@ def _frozen(field: Field) -> str:
     assert worker is not None
     worker.suspend()
     try:
-        wait_until(lambda: field.scene.tasks(held.run_id)["publish"]["try_number"] > 1, "no other try", 90)
+        first = held.attempt("publish")
+        wait_until(lambda: field.scene.tasks(held.run_id)["publish"]["try_number"] > first, "no other try", 90)
         wait_until(lambda: field.scene.tasks(held.run_id)["publish"]["state"] == "success", "it is not done", 90)
         held.process.resume()
         wait_until(lambda: is_at_rest(held.process), "it goes on and on", 90)
     finally:
         worker.resume()
-    wait_until(lambda: FENCED in field.scene.error(held.run_id, "publish", 1), "it does not say why it lost", 90)
-    return f"the first try of publish in {held.run_id} woke up after its second was done, and said {FENCED!r}"
+    wait_until(lambda: FENCED in field.scene.error(held.run_id, "publish", first), "it does not say why it lost", 90)
+    return f"try {first} of publish in {held.run_id} woke up after another was done, and said {FENCED!r}"
 
 
 @kind("second Airflow")
@@ -76,7 +76,7 @@ def _second(field: Field) -> str:
     field.go_on()
     task = field.scene.tasks(held.run_id)
     wait_until(lambda: field.scene.tasks(held.run_id)["publish"]["state"] in ("success", "failed"), "no end", 120)
-    log = field.scene.error(held.run_id, "publish", 1)
+    log = field.scene.error(held.run_id, "publish", held.attempt("publish"))
     for words in (FENCED, "published by another batch", "The next run drains from where the group stands"):
         if words in log:
             return f"publish of {held.run_id} said {words!r}"
@@ -87,31 +87,34 @@ def _second(field: Field) -> str:
 def _restarted(field: Field) -> str:
     held = field.hold(field.random.choice(("drain", "predict", "before transaction", "offsets sent")))
     with field.producer.quiet():
-        return _away(field, "kafka", held.run_id, "stop")
+        return _away(field, "kafka", held, "stop")
 
 
 @kind("broker killed")
 def _broker_killed(field: Field) -> str:
     held = field.hold(field.random.choice(("drain", "predict", "before transaction")))
     with field.settled_topics():
-        return _away(field, "kafka", held.run_id, "kill")
+        return _away(field, "kafka", held, "kill")
 
 
-def _away(field: Field, part: str, run_id: str, ending: str) -> str:
-    task, pid, began = _task_at_work(field, run_id), field.stack.pid(part), time.monotonic()
+def _away(field: Field, part: str, held: Held, ending: str) -> str:
+    task, pid, began = _task_at_work(field, held.run_id), field.stack.pid(part), time.monotonic()
     getattr(field.stack, ending)(part)
     wait_until(lambda: not psutil.pid_exists(pid), f"process {pid} of {part} did not go", 10)
     field.go_on()
     field.stack.start(part)
     away = time.monotonic() - began
-    refused = wait_until(lambda: _refused(field, run_id), "no task was refused a connection", 60)
-    return f"process {pid} of {part} was away for {away:.0f} s with {task} at work; {refused} of {run_id} was refused"
+    refused = wait_until(lambda: _refused(field, held), "no task was refused a connection", 60)
+    return (
+        f"process {pid} of {part} was away for {away:.0f} s with {task} at work; {refused} of {held.run_id} was refused"
+    )
 
 
-def _refused(field: Field, run_id: str) -> str | None:
+def _refused(field: Field, held: Held) -> str | None:
     """Which task's log says that it found no broker."""
     for task in ("drain", "publish"):
-        if field.scene.tasks(run_id)[task]["try_number"] and REFUSED in field.scene.error(run_id, task, 1):
+        begun = field.scene.tasks(held.run_id)[task]["try_number"] >= held.attempt(task)
+        if begun and REFUSED in field.scene.error(held.run_id, task, held.attempt(task)):
             return task
     return None
 
@@ -122,7 +125,7 @@ def _model_store(part: str) -> Strike:
         field.stack.stop(part)
         field.go_on()
         try:
-            return f"{field.failed_try(held.run_id, 'resolve_model')}, {part} was away"
+            return f"{field.failed_try(held, 'resolve_model')}, {part} was away"
         finally:
             field.stack.start(part)
 
@@ -138,7 +141,7 @@ def _mail(field: Field) -> str:
     getattr(field.stack, field.random.choice(("stop", "kill")))("mail")
     field.go_on()
     try:
-        return f"{field.failed_try(held.run_id, 'email')}; {field.says(held.run_id, 'email', 'takes no mail')}"
+        return f"{field.failed_try(held, 'email')}; {field.says(held, 'email', 'takes no mail')}"
     finally:
         field.stack.start("mail")
 
@@ -150,7 +153,7 @@ def _database(field: Field) -> str:
     getattr(field.stack, field.random.choice(("stop", "kill")))("postgres")
     field.go_on()
     try:
-        wait_until(lambda: _is_without_answer(field), "Airflow answers without its database", 30)
+        wait_until(field.scene.is_without_answer, "Airflow answers without its database", 30)
     finally:
         field.stack.start("postgres")
     dead = field.stack.dead_parts()
@@ -159,21 +162,13 @@ def _database(field: Field) -> str:
     return evidence + (f"; it took {', '.join(dead)} along" if dead else "")
 
 
-def _is_without_answer(field: Field) -> bool:
-    try:
-        field.scene.api.runs(DAG, limit=1)
-    except httpx.HTTPError:
-        return True
-    return False
-
-
 @kind("scheduler killed")
 def _scheduler(field: Field) -> str:
     held = field.hold(field.random.choice(("drained", "predict", "offsets sent", "committed")))
     task, pid = _task_at_work(field, held.run_id), field.stack.pid("scheduler")
     field.stack.kill("scheduler")
     field.stack.start("scheduler")
-    return f"scheduler {pid} killed with {task}; {field.failed_try(held.run_id, task)}"
+    return f"scheduler {pid} killed with {task}; {field.failed_try(held, task)}"
 
 
 @kind("everything killed")
@@ -185,10 +180,13 @@ def _everything(field: Field) -> str:
         if is_alive(held.process):
             raise NoEffectError(f"{task} lives on")
         field.stack.recover()
-    return f"all parts and {task} of {held.run_id} were gone; {field.failed_try(held.run_id, task, 120)}"
+    return f"all parts and {task} of {held.run_id} were gone; {field.failed_try(held, task, 120)}"
 
 
 def _task_at_work(field: Field, run_id: str) -> str:
     # Beside the mail the next run may be asked for.
-    at_work = [name for name, one in field.scene.tasks(run_id).items() if one["state"] == "running"]
-    return str(next(name for name in at_work if name != "catch_up"))
+    tasks = field.scene.tasks(run_id)
+    at_work = [name for name, one in tasks.items() if one["state"] == "running" and name != "catch_up"]
+    if not at_work:
+        raise NoEffectError(f"no task of {run_id} is at work")
+    return at_work[0]

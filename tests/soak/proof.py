@@ -33,8 +33,17 @@ class Proof:
     def begin_anew(self) -> None:
         """The topic is about to be made again, and the outputs to be emptied."""
         self._frauds.append(self._scene.frauds(self._scene.window))
+        self.outputs()
         self._scene.begin_anew()
         self.start = {}
+
+    def outputs(self) -> None:
+        """Of the topic as it is: nothing came again after it was proven, and each payment has its own prediction."""
+        self.problems += [f"double: {source} row {row}" for source, row in self._scene.doubled()]
+        try:
+            self._scene.check_predictions()
+        except AssertionError as error:
+            self.problems.append(f"predictions: {error}")
 
     def mails(self, most_again: int) -> None:
         """One report for each batch with frauds. One may have come again where that was provoked."""

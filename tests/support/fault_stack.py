@@ -134,6 +134,8 @@ def prepare(home: Path, *, by_hand: bool) -> None:
     airflow.mkdir(parents=True, exist_ok=True)
     home.chmod(0o700)
     (airflow / "watchful").touch()
+    # A case sends a hundred messages; in a soak a minute brings thousands.
+    (airflow / "chunk").write_text("10" if by_hand else "500")
     if by_hand:
         (airflow / "by-hand").touch()
     else:

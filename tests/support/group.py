@@ -84,8 +84,8 @@ class Group:
         _retried(delete)
 
     @contextmanager
-    def joined_by_stranger(self) -> Iterator[None]:
-        """A foreign consumer is a member of the group, `a-stranger` by its client id."""
+    def joined_by_stranger(self, *, commits: bool = False) -> Iterator[None]:
+        """A foreign consumer is a member of the group, `a-stranger` by its client id. `commits`: all that is there."""
         settings = {"group.id": self.name, "client.id": "a-stranger", "enable.auto.commit": False}
         stranger = Consumer({"bootstrap.servers": self._servers} | settings)
         try:
@@ -94,6 +94,9 @@ class Group:
             while not stranger.assignment():
                 assert time.monotonic() < until, "the stranger could not join"
                 stranger.poll(0.1)
+            if commits:
+                ends = [TopicPartition(self.topic, partition, end) for partition, end in self.ends().items()]
+                stranger.commit(offsets=ends, asynchronous=False)
             yield
         finally:
             stranger.close()

@@ -39,7 +39,7 @@ def check_mailed(frauds: Mapping[Place, str], mailed: list[Mailed]) -> None:
     )
 
 
-def is_in(window: Window, place: Place) -> bool:
+def is_in(window: Window, place: tuple[str, object]) -> bool:
     _, partition, offset = place[0].split("/")
     start, end = window.get(int(partition), (0, 0))
     return start <= int(offset) < end

@@ -5,10 +5,12 @@ What came out is judged from the topics alone, and the mailbox from what the out
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -28,6 +30,8 @@ from tests.support.rough_payments import mixed, tokens
 from tests.support.topics import Arrived, Reader
 
 OUTPUT, DEAD_LETTERS = "topic_2", "topic_1_dead_letters"
+# By the amount; see tests/support/two_models.py.
+_LABELS = {GENUINE: "0", FRAUD_FOR_BOTH: "1"}
 # What a publish says that was shut out.
 FENCED = "timed out or fenced by a newer attempt"
 
@@ -40,12 +44,17 @@ class Scene:
         self._random = random.Random(seed)
         self.inbox = Inbox(stack.maildir)
         self.start = self.group.committed_if_settled() or {}
-        self._output = Reader(stack.bootstrap_servers, OUTPUT)
+        self._readers = self._new_readers()
+
+    def _new_readers(self) -> tuple[Reader, Reader]:
+        """Of the output, and of the dead letters."""
+        servers = self.stack.bootstrap_servers
+        return Reader(servers, OUTPUT), Reader(servers, DEAD_LETTERS)
 
     def begin_anew(self) -> None:
         """The input topic is about to be made again: what is on the output until now is of no account any more."""
         self.start = {}
-        self._output = Reader(self.stack.bootstrap_servers, OUTPUT)
+        self._readers = self._new_readers()
 
     # What goes in.
 
@@ -126,6 +135,14 @@ class Scene:
         log = self.error(run_id, task, attempt)
         return " | ".join(re.findall(r"'exc_type': '(\w+', 'exc_value': .{0,600}?), 'exc_notes'", log)) or log[-600:]
 
+    def is_without_answer(self) -> bool:
+        """Airflow's server has none to give."""
+        try:
+            self.api.runs(DAG, limit=1)
+        except httpx.HTTPError:
+            return True
+        return False
+
     def is_at_rest(self) -> bool:
         """Nothing waits, and no report may be owed."""
         committed, lows = self.group.committed_if_settled(), self.group.lows()
@@ -162,12 +179,31 @@ class Scene:
         self.work_off()
         window = window or self.window
         self.check_topics(window)
+        self.check_predictions()
+        assert self.doubled() == []
+        strays = [one.place for one in self.everything() if not is_in(window, one.place)]
+        assert strays == []
         frauds = self.frauds(window)
         assert frauds
         mailed = self.mailed()
         if resent:
             mailed = list({one.message_id: one for one in mailed}.values())
         check_mailed(frauds, mailed)
+
+    def check_predictions(self) -> None:
+        """Each payment has its own, by the model in force; what a payment is worth stands in its amount."""
+        seen: Counter[str] = Counter()
+        for one in self.scored():
+            assert one.headers["model_run_id"] == self.pipeline.models.latest, one.place
+            (payment,) = json.loads(one.value or b"", parse_int=str)
+            label = _LABELS.get(payment["amt"]) if isinstance(payment.get("amt"), float) else None
+            assert label in (None, payment["is_fraud"]), one.place
+            seen.update([label] if label else [])
+        assert len(seen) == len(_LABELS), seen
+
+    def doubled(self) -> list[tuple[str, str]]:
+        """What came more than once since this case began, whatever was proven of it before."""
+        return [place for place, times in Counter(one.place for one in self.everything()).items() if times > 1]
 
     def check_topics(self, window: Window) -> None:
         verdict = self.verify(window)
@@ -184,12 +220,17 @@ class Scene:
 
     def frauds(self, window: Window) -> dict[Place, str]:
         """Batch by source and row."""
-        found = [one for one in self._output.each() if is_fraud(one)]
-        return {place: one.headers["batch_id"] for one in found if is_in(window, place := place_of(one))}
+        found = [one for one in self._readers[0].each() if is_fraud(one)]
+        return {place_of(one): one.headers["batch_id"] for one in found if is_in(window, one.place)}
 
     def scored(self) -> list[Arrived]:
         """What readers of committed messages see on the output topic since this case began."""
-        return self._output.arrived()
+        return self._readers[0].arrived()
+
+    def everything(self) -> Iterator[Arrived]:
+        """The same with the dead letters."""
+        for reader in self._readers:
+            yield from reader.each()
 
     def arrived(self) -> int:
         return len(self.scored())

@@ -18,7 +18,9 @@ class Arrived:
 
     @classmethod
     def of(cls, message: Message) -> Arrived:
-        headers = {name: value.decode() for name, value in message.headers() or [] if isinstance(value, bytes)}
+        headers = {
+            name: value.decode(errors="replace") for name, value in message.headers() or [] if isinstance(value, bytes)
+        }
         return cls(message.key(), message.value(), headers)
 
     @property

@@ -4,6 +4,7 @@
 gets there takes the file away, so that no other one stops, writes its id to `breakpoint.pid` and stops itself.
 
 `$AIRFLOW_HOME/by-hand` takes the DAG off its schedule: then it runs when a test triggers it, and at no other time.
+`$AIRFLOW_HOME/chunk` says of how many payments a staged chunk is, so that few payments make many chunks.
 With `$AIRFLOW_HOME/watchful`, a worker that is gone or frozen is noticed in seconds: no test need wait for a minute.
 """
 
@@ -47,9 +48,12 @@ POINTS = {
     "drain": "include.batch.drain:drain_shard",
     "drained": "include.batch.manifest:Manifest.save_drained",
     "resolve": "include.models.resolve:resolve",
+    "chunk staged": "include.batch.chunks:write_payments",
     "predict": "include.batch.predict:predict",
+    "chunk scored": "include.batch.chunks:write_predictions",
     "predicted": "include.batch.scored:ScoredBatch.save",
     "publish": "include.batch.publish:publish",
+    "chunk published": "include.batch.outgoing:OutgoingMessages._chunk",
     "mail": "include.batch.outbox:Outbox.owed",
     "mail accepted": "include.batch.outbox:Outbox.reported",
 }
@@ -83,6 +87,11 @@ if "scheduler" in sys.argv:
     include.batch.publish.publish = functools.partial(include.batch.publish.publish, reached=reached)
     for _point, _place in POINTS.items():
         _stop_at(_point, _place)
+    if (HOME / "chunk").exists():
+        import include.batch.drain
+        import include.kafka.reader
+
+        include.batch.drain._HELD_PAYMENTS = include.kafka.reader._AT_ONCE = int((HOME / "chunk").read_text())
     if (HOME / "watchful").exists():
         for _name, _seconds in WATCHFUL.items():
             os.environ[f"AIRFLOW__SCHEDULER__{_name}"] = _seconds
