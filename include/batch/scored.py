@@ -56,7 +56,8 @@ class ScoredBatch:
         for scores in self.partitions:
             part = drained[scores.partition]
             if scores.end is not None and scores.chunks is not None:
-                part = replace(part, end=scores.end, chunks=scores.chunks)
+                # When the last one of these was written, nobody has noted.
+                part = replace(part, end=scores.end, chunks=scores.chunks, newest=None)
             if part.is_due:
                 parts.append(part)
         return tuple(parts)

@@ -77,7 +77,7 @@ def test_scoring_ends_in_time_between_two_messages(scoring: Make, predict: Calla
     first = predict(late, manifest)
     assert first.scored == 666 * 3
     assert first.left_of(manifest) == 1_001 - 666
-    here.publish(manifest)
+    assert here.publish(manifest).newest is None
     assert stands_at(here) == {0: 666}
     assert dead(here) == []
     (report,) = here.outbox.owed()
