@@ -121,7 +121,7 @@ class GroupOffsets:
 
     def move(self, targets: Mapping[int, int]) -> list[Moved]:
         group = self.settings.group
-        committed = dict(settled_offsets(self.kafka, self.consumer, group, self.topic))
+        committed = settled_offsets(self.kafka, self.consumer, group, self.topic)
         outbox = Outbox(Storage.open(self.settings.staging_url), group, self.topic.name)
 
         def seen(partition: int, found: Committed) -> None:

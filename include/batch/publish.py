@@ -83,8 +83,7 @@ def publish(
                 outcome = _outcome_so_far(manifest, part, committed, outbox)
                 if outcome is None:
                     messages = OutgoingMessages(settings, storage, manifest, scored, part)
-                    step = _PartitionStep(kafka, manifest, part, messages, consumer)
-                    step.run(producer, reached)
+                    _publish_partition(kafka, manifest, part, messages, producer, consumer, reached)
                     outcome = Outcome.PUBLISHED
                 if outcome is not Outcome.PUBLISHED_BY_ANOTHER:
                     outbox.note_commit(manifest, part.partition)
@@ -143,21 +142,19 @@ def _committed_by(now: Committed) -> str:
     return f", and the offset was committed by {by}"
 
 
-@dataclass(frozen=True)
-class _PartitionStep:
-    kafka: KafkaSettings
-    manifest: Manifest
-    part: PartitionBatch
-    messages: Iterable[Outgoing]
-    consumer: Consumer
-
-    def run(self, producer: Producer, reached: Callable[[str], None]) -> None:
-        place = TopicPartition(self.manifest.topic, self.part.partition)
-        transaction = Transaction(producer, self.kafka, self.consumer, place)
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        note = CommitNote(batch=self.manifest.batch_id, topic_id=self.manifest.topic_id, at=now)
-        reached("before transaction")
-        with chunks.paused_collector():
-            transaction.run(self.messages, self.part.end, note, reached)
-        end = TopicPartition(place.topic, place.partition, self.part.end)
-        offsets.await_committed(self.consumer, self.kafka, end, note)
+def _publish_partition(
+    kafka: KafkaSettings,
+    manifest: Manifest,
+    part: PartitionBatch,
+    messages: Iterable[Outgoing],
+    producer: Producer,
+    consumer: Consumer,
+    reached: Callable[[str], None],
+) -> None:
+    place = TopicPartition(manifest.topic, part.partition, part.end)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    note = CommitNote(batch=manifest.batch_id, topic_id=manifest.topic_id, at=now)
+    reached("before transaction")
+    with chunks.paused_collector():
+        Transaction(producer, kafka, consumer, place).run(messages, part.end, note, reached)
+    offsets.await_committed(consumer, kafka, place, note)

@@ -9,7 +9,7 @@ import pytest
 from tests.support.fault_stack import FaultStack
 from tests.support.mailed import Window, check_mailed, is_fraud, is_in, place_of
 from tests.support.pipeline import alarms, wait_until
-from tests.support.scene import Scene
+from tests.support.scene import FENCED, Scene, doubled
 
 MOVED = 7
 
@@ -73,7 +73,7 @@ def test_offsets_moved_during_a_run_stop_it_where_they_were_moved(scene: Scene, 
         assert again.count("double") == again.count("due") > 0
         assert set(_times(scene, {0: (start + moved, start)}).values()) == {1}
         scene.check_topics({0: (first[0][0], start + moved)})
-    assert scene.doubled() == []
+    assert doubled(scene.times()) == []
     check_mailed(scene.frauds({number: (0, end) for number, (_, end) in window.items()}), scene.mailed())
 
 
@@ -87,7 +87,7 @@ def test_the_operator_s_command_shuts_out_a_publish_that_is_at_work(
     stricken.set_offsets({0: start + MOVED})
     scene.breakpoint.go_on()
     scene.finish(run_id, "failed")
-    assert "timed out or fenced by a newer attempt" in scene.error(run_id, "publish", 1)
+    assert FENCED in scene.error(run_id, "publish", 1)
     assert f"group fraud_scoring stands at {start + MOVED} on topic_1/0" in scene.error(run_id, "publish")
     scene.check(scene.window | {0: (start + MOVED, scene.window[0][1])})
     _none_of(scene, {0: (start, start + MOVED)})
@@ -174,7 +174,7 @@ def _moved_mails(scene: Scene) -> list[str]:
 
 def _times(scene: Scene, window: Window) -> Counter[tuple[str, str]]:
     """How often each payment and dead letter of the window has come since the case began."""
-    return Counter(one.place for one in scene.everything() if is_in(window, one.place))
+    return Counter({place: times for place, times in scene.times().items() if is_in(window, place)})
 
 
 def _none_of(scene: Scene, window: Window) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from include.verify.verdict import KINDS
 from tests.support.mailed import Place, check_mailed
-from tests.support.scene import Scene
+from tests.support.scene import Scene, doubled
 
 FIGURES = ("messages", "due", "scored", "dead_letters", *KINDS)
 
@@ -39,7 +39,7 @@ class Proof:
 
     def outputs(self) -> None:
         """Of the topic as it is: nothing came again after it was proven, and each payment has its own prediction."""
-        self.problems += [f"double: {source} row {row}" for source, row in self._scene.doubled()]
+        self.problems += [f"double: {source} row {row}" for source, row in doubled(self._scene.times())]
         try:
             self._scene.check_predictions()
         except AssertionError as error:

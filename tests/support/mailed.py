@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.message import EmailMessage
+from typing import Any
 
 from tests.support.topics import Arrived
 
@@ -49,10 +50,14 @@ def place_of(arrived: Arrived) -> Place:
     return arrived.headers["source"], int(arrived.headers["row"])
 
 
-def is_fraud(arrived: Arrived) -> bool:
-    # A text of more than 4,300 digits makes no int.
+def payment_of(arrived: Arrived) -> dict[str, Any]:
+    """Its whole numbers as text: one of more than 4,300 digits makes no int."""
     (payment,) = json.loads(arrived.value or b"", parse_int=str)
-    return bool(payment["is_fraud"] == "1")
+    return dict(payment)
+
+
+def is_fraud(arrived: Arrived) -> bool:
+    return bool(payment_of(arrived)["is_fraud"] == "1")
 
 
 def mailed_of(message: EmailMessage) -> Mailed:

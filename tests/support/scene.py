@@ -5,12 +5,11 @@ What came out is judged from the topics alone, and the mailbox from what the out
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import httpx
@@ -23,7 +22,7 @@ from tests.support import kafka_log
 from tests.support.fault_stack import FaultStack
 from tests.support.group import Group
 from tests.support.mail import Inbox
-from tests.support.mailed import Mailed, Place, Window, check_mailed, is_fraud, is_in, mailed_of, place_of
+from tests.support.mailed import Mailed, Place, Window, check_mailed, is_fraud, is_in, mailed_of, payment_of, place_of
 from tests.support.payments import FRAUD_FOR_BOTH, GENUINE, payments
 from tests.support.pipeline import DAG, Pipeline, reports, wait_until
 from tests.support.rough_payments import mixed, tokens
@@ -180,8 +179,9 @@ class Scene:
         window = window or self.window
         self.check_topics(window)
         self.check_predictions()
-        assert self.doubled() == []
-        strays = [one.place for one in self.everything() if not is_in(window, one.place)]
+        times = self.times()
+        assert doubled(times) == []
+        strays = [place for place in times if not is_in(window, place)]
         assert strays == []
         frauds = self.frauds(window)
         assert frauds
@@ -195,15 +195,11 @@ class Scene:
         seen: Counter[str] = Counter()
         for one in self.scored():
             assert one.headers["model_run_id"] == self.pipeline.models.latest, one.place
-            (payment,) = json.loads(one.value or b"", parse_int=str)
+            payment = payment_of(one)
             label = _LABELS.get(payment["amt"]) if isinstance(payment.get("amt"), float) else None
             assert label in (None, payment["is_fraud"]), one.place
             seen.update([label] if label else [])
         assert len(seen) == len(_LABELS), seen
-
-    def doubled(self) -> list[tuple[str, str]]:
-        """What came more than once since this case began, whatever was proven of it before."""
-        return [place for place, times in Counter(one.place for one in self.everything()).items() if times > 1]
 
     def check_topics(self, window: Window) -> None:
         verdict = self.verify(window)
@@ -227,16 +223,19 @@ class Scene:
         """What readers of committed messages see on the output topic since this case began."""
         return self._readers[0].arrived()
 
-    def everything(self) -> Iterator[Arrived]:
-        """The same with the dead letters."""
-        for reader in self._readers:
-            yield from reader.each()
+    def times(self) -> Counter[tuple[str, str]]:
+        """How often each came since then, dead letters among them; whatever was proven of it before."""
+        return Counter(one.place for reader in self._readers for one in reader.each())
 
     def arrived(self) -> int:
         return len(self.scored())
 
     def mailed(self) -> list[Mailed]:
         return [mailed_of(message) for message in reports(self.inbox)]
+
+
+def doubled(times: Mapping[tuple[str, str], int]) -> list[tuple[str, str]]:
+    return [place for place, count in times.items() if count > 1]
 
 
 def patiently(ask: Callable[[], Any], seconds: float = 180) -> Any:
