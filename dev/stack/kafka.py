@@ -47,6 +47,8 @@ group.initial.rebalance.delay.ms=0
 # A broker that was killed may not register again before its last session has timed out.
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
+# Until its next note of where logs begin (a minute, by default) a broker that is killed brings back what was deleted.
+log.flush.start.offset.checkpoint.interval.ms=1000
 # A stack that rests for weeks still knows where the group stood.
 offsets.retention.minutes=525600
 """
