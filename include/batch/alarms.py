@@ -29,11 +29,15 @@ _LISTED = 8
 
 @dataclass(frozen=True)
 class Advice:
-    """A kind of alarm in the operators' words: its title, what it means, what to do next."""
+    """A kind of alarm in the operators' words: its title, what it means, what to do next.
+
+    `is_event`: it stands in one batch and is gone with it, so each must be told; any other is found while it lasts.
+    """
 
     title: str
     meaning: str
     next: str
+    is_event: bool = False
 
 
 ADVICE = {
@@ -43,6 +47,7 @@ ADVICE = {
         "went on with the first payment that is left.",
         "Find them at their source (the offsets are named above) and produce them again. Then see in the DAG's earlier "
         "runs why they did not keep up, and raise the topic's retention.ms well above the longest outage to survive.",
+        is_event=True,
     ),
     MOVED: Advice(
         "The group's offsets were moved",
@@ -51,6 +56,7 @@ ADVICE = {
         "where it went back, payments are scored and published a second time.",
         "If nobody meant it, stop that program or give it a group of its own, and put the offset back with `fraud "
         "offsets set`: payments from there on are scored, those that were scored already once more.",
+        is_event=True,
     ),
     CLOSE: Advice(
         "Payments are about to expire unread",

@@ -140,7 +140,8 @@ def _stage(
     held = held_bytes = 0
     until, in_time = time.monotonic() + settings.max_seconds, True
     # Parquet is written by native code: the next messages are decoded meanwhile.
-    with chunks.paused_collector(), chunks.Writer(storage, manifest.folder) as writer:
+    staged = manifest.new_attempt()
+    with chunks.paused_collector(), chunks.Writer(storage, staged) as writer:
         for partition, messages in read_ranges(consumer, kafka, manifest.topic, ranges):
             slot = slots[partition]
             held, held_bytes = held - slot.held, held_bytes - slot.held_bytes
@@ -158,7 +159,9 @@ def _stage(
         for slot in slots.values():
             if slot.held:
                 writer.payments(*slot.close_chunk())
-    read = [slot.part if in_time else replace(slot.part, end=slot.read_to) for slot in slots.values()]
+    read = [
+        replace(slot.part, staged=staged, end=slot.part.end if in_time else slot.read_to) for slot in slots.values()
+    ]
     left = sum(part.end for part in parts) - sum(part.end for part in read)
     if left:
         log.info("%d offsets are left for the next run: reading ended after %g seconds", left, settings.max_seconds)

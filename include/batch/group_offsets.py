@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from confluent_kafka import Consumer
 from confluent_kafka.admin import AdminClient
 
 from include.batch.outbox import Outbox
+from include.batch.progress import Progress
 from include.batch.storage import Storage
-from include.errors import HangingTransactionError, SettingError
+from include.errors import HangingTransactionError, OffsetsChangedError, SettingError
 from include.kafka import offsets
 from include.kafka.config import Settings as KafkaSettings
 from include.kafka.config import consumer_settings
@@ -119,18 +121,37 @@ class GroupOffsets:
         ends = {number: known[number].end for number in wanted}
         return {number: ends[number] if at is None else min(at, ends[number]) for number, at in since.items()}
 
-    def move(self, targets: Mapping[int, int]) -> list[Moved]:
+    def move(self, targets: Mapping[int, int], agreed: Mapping[int, Standing] | None = None) -> list[Moved]:
+        """`agreed`: where the partitions stood when somebody agreed to it; one that has moved since is left alone."""
         group = self.settings.group
         committed = settled_offsets(self.kafka, self.consumer, group, self.topic)
-        outbox = Outbox(Storage.open(self.settings.staging_url), group, self.topic.name)
+        storage = Storage.open(self.settings.staging_url)
+        outbox, progress = Outbox(storage, group, self.topic.name), Progress(storage, group)
 
         def seen(partition: int, found: Committed) -> None:
+            shown = agreed[partition] if agreed else None
+            if shown is not None and not shown.unsettled and shown.committed != found.offset:
+                raise OffsetsChangedError(
+                    f"it stood at {shown.committed} when you were asked, and stands at {found.offset} now: look again, "
+                    "and decide anew"
+                )
             # The note that is about to go may be the only trace of a batch whose report is still owed.
             committed[partition] = found
             outbox.note_commits(committed)
 
-        batch = f"set by operator {getpass.getuser()}"
-        return move(self.kafka, group, self.topic, targets, batch, datetime.now(UTC), seen)
+        moved = move(self.kafka, group, self.topic, targets, f"set by operator {_user()}", datetime.now(UTC), seen)
+        for one in moved:
+            if one.error is None:
+                progress.note(self.topic, one.partition, one.to)
+        return moved
+
+
+def _user() -> str:
+    """A container may run as a user that nobody has named."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def _time(text: str) -> datetime:

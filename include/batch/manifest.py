@@ -10,12 +10,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import msgspec
 
 from include.batch.storage import Storage
+
+if TYPE_CHECKING:
+    from include.kafka.offsets import Committed
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class PartitionBatch:
 
     `low` and `stable` are where the partition began and ended then; `oldest` and `newest` the Kafka timestamps of the
     first and the last message read, in milliseconds. `moved_from` is how far this group had come by itself, where
-    another program has committed `committed_before`.
+    another program has committed `committed_before`. `batch_before` is who committed it, by the note beside it.
+    `staged` is the folder of its chunks, which belongs to the attempt that wrote them: none overwrites another's.
     """
 
     partition: int
@@ -40,6 +44,12 @@ class PartitionBatch:
     oldest: int | None = None
     newest: int | None = None
     moved_from: int | None = None
+    batch_before: str | None = None
+    staged: str = ""
+
+    def is_untouched(self, now: Committed) -> bool:
+        """The group still stands where the batch was drained from, and nobody has committed since."""
+        return now.offset == self.committed_before and now.batch == self.batch_before
 
     @property
     def is_due(self) -> bool:
@@ -77,6 +87,10 @@ class Manifest:
     def folder(self) -> str:
         """By hour, so that old ones are found without listing every batch."""
         return f"batches/{hour_of(self.batch_id)}/{self.batch_id}"
+
+    def new_attempt(self) -> str:
+        """A folder for what one attempt at a step stages."""
+        return f"{self.folder}/{uuid4().hex[:8]}"
 
     @property
     def is_sharded(self) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
 
@@ -19,7 +19,7 @@ from confluent_kafka import Consumer
 
 from include.batch import chunks
 from include.batch.manifest import Manifest, PartitionBatch
-from include.batch.scored import ScoredBatch
+from include.batch.scored import PartitionScores, ScoredBatch
 from include.batch.storage import Storage
 from include.errors import KafkaError, StagedFileGoneError, StagingError
 from include.kafka import offsets
@@ -55,17 +55,11 @@ class Outbox:
         names = self._storage.list(self._folder)
         return {name.removesuffix(COMMITTED): name.removesuffix(COMMITTED) + COMMITTED in names for name in names}
 
-    def has_begun(self, manifest: Manifest) -> bool:
-        """Some partition may be published: the staged predictions stand for what readers see."""
-        if manifest.batch_id in self.entries():
-            return True
-        return any(name.startswith("committed-") for name in self._storage.list(manifest.folder))
-
     def note_commit(self, manifest: Manifest, partition: int) -> None:
         self._storage.write(f"{manifest.folder}/committed-{partition}", b"")
 
-    def is_committed(self, manifest: Manifest, partition: int) -> bool:
-        return f"committed-{partition}" in self._storage.list(manifest.folder)
+    def committed(self, manifest: Manifest) -> set[int]:
+        return _partitions(self._storage.list(manifest.folder), "committed-")
 
     def note_commits(self, committed: Mapping[int, Committed]) -> None:
         """Marks what the group's offsets prove, and closes the entries of which nothing can be owed any more."""
@@ -73,9 +67,9 @@ class Outbox:
             batch = self._batch(batch_id)
             if batch is None:
                 continue
-            for part in batch.manifest.partitions:
+            for part in batch.parts:
                 now = committed.get(part.partition, Committed(None))
-                if now.note is not None and now.note.batch == batch_id and part.partition not in batch.committed:
+                if now.batch == batch_id and part.partition not in batch.committed:
                     log.info("batch %s had committed partition %s", batch_id, part.partition)
                     self.note_commit(batch.manifest, part.partition)
                     batch.committed.add(part.partition)
@@ -99,8 +93,9 @@ class Outbox:
         """One report a batch, oldest first: the frauds of its partitions that were committed and not yet reported."""
         for batch_id in self.entries():
             batch = self._batch(batch_id)
-            if batch is not None and (parts := batch.to_report()):
-                yield OwedReport(batch_id, self._facts(batch, parts), _Frauds(self._storage, batch.manifest, parts))
+            if batch is not None and (found := batch.to_report()):
+                frauds = _Frauds(self._storage, batch.manifest.topic, found)
+                yield OwedReport(batch_id, self._facts(batch, found), frauds)
 
     def reported(self, report: OwedReport) -> None:
         batch = self._batch(report.key)
@@ -109,8 +104,8 @@ class Outbox:
         reported = {partition for _, partition, _, _ in report.facts.ranges}
         for partition in reported:
             self._storage.write(f"{batch.manifest.folder}/reported-{partition}", b"")
-        whole = self._entries().get(report.key) or {p.partition for p in batch.manifest.partitions} <= batch.committed
-        if whole and not {part.partition for part in batch.to_report()} - reported:
+        whole = self._entries().get(report.key) or {part.partition for part in batch.parts} <= batch.committed
+        if whole and not {scores.part.partition for scores in batch.to_report()} - reported:
             self._close(report.key)
 
     def _close(self, batch_id: str) -> None:
@@ -120,9 +115,8 @@ class Outbox:
     def _batch(self, batch_id: str) -> _Batch | None:
         """None where the staged batch cannot be read. Where it is gone its entry is closed: nothing could be mailed."""
         try:
-            manifest = Manifest.load(self._storage, batch_id)
+            manifest = Manifest.load_plan(self._storage, batch_id)
             scored = ScoredBatch.load(self._storage, manifest)
-            manifest = replace(manifest, partitions=scored.parts_of(manifest))
         except StagedFileGoneError as error:
             log.error("the report of batch %s can never be mailed: %s", batch_id, error)
             self._close(batch_id)
@@ -133,10 +127,8 @@ class Outbox:
         names = self._storage.list(manifest.folder)
         return _Batch(manifest, scored, _partitions(names, "committed-"), _partitions(names, "reported-"))
 
-    def _facts(self, batch: _Batch, parts: list[PartitionBatch]) -> ReportFacts:
+    def _facts(self, batch: _Batch, found: list[PartitionScores]) -> ReportFacts:
         manifest, model = batch.manifest, batch.scored.model
-        numbers = {part.partition for part in parts}
-        counts = [part for part in batch.scored.partitions if part.partition in numbers]
         name, version = model.get("name"), model.get("version")
         return ReportFacts(
             batch_id=manifest.batch_id,
@@ -145,10 +137,10 @@ class Outbox:
             model_label=f"{name} version {version}" if name else f"run {model['run_id'][:8]}",
             model_run_id=model["run_id"],
             model_url=model.get("url") or "",
-            ranges=tuple((manifest.topic, part.partition, part.start, part.end) for part in parts),
-            scored=sum(part.scored for part in counts),
-            frauds=sum(part.frauds for part in counts),
-            dead_letters=sum(part.dead_letters for part in counts),
+            ranges=tuple((manifest.topic, one.part.partition, one.part.start, one.part.end) for one in found),
+            scored=sum(scores.scored for scores in found),
+            frauds=sum(scores.frauds for scores in found),
+            dead_letters=sum(scores.dead_letters for scores in found),
             scored_at=datetime.fromisoformat(batch.scored.scored_at),
             output_topic=self._output_topic,
             group=manifest.group,
@@ -162,19 +154,20 @@ class _Batch:
     committed: set[int]
     reported: set[int]
 
-    def to_report(self) -> list[PartitionBatch]:
+    @property
+    def parts(self) -> list[PartitionBatch]:
+        return [scores.part for scores in self.scored.due]
+
+    def to_report(self) -> list[PartitionScores]:
         """All committed partitions that were not yet reported, if there is a fraud among them."""
-        waiting = self.committed - self.reported
-        if not any(part.frauds for part in self.scored.partitions if part.partition in waiting):
-            return []
-        return [part for part in self.manifest.partitions if part.partition in waiting]
+        waiting = [one for one in self.scored.due if one.part.partition in self.committed - self.reported]
+        return waiting if any(scores.frauds for scores in waiting) else []
 
     def is_settled(self, committed: Mapping[int, Committed]) -> bool:
         """No partition can be published by this batch any more: each was, or the group has moved on without it."""
         return all(
-            part.partition in self.committed
-            or committed.get(part.partition, Committed(None)).offset != part.committed_before
-            for part in self.manifest.partitions
+            part.partition in self.committed or not part.is_untouched(committed.get(part.partition, Committed(None)))
+            for part in self.parts
         )
 
 
@@ -183,22 +176,21 @@ class _Frauds:
     """The frauds of some partitions, read from their staged chunks anew each time."""
 
     storage: Storage
-    manifest: Manifest
-    parts: list[PartitionBatch]
+    topic: str
+    partitions: list[PartitionScores]
 
     def __iter__(self) -> Iterator[Fraud]:
-        topic, folder = self.manifest.topic, self.manifest.folder
-        for part in self.parts:
+        for part, folder in ((scores.part, scores.staged) for scores in self.partitions):
             for number in range(part.chunks):
                 scores = chunks.read_predictions(self.storage, folder, part.partition, number)
                 frauds = [place for place, prediction in enumerate(scores["prediction"]) if prediction == 1]
                 if not frauds:
                     continue
                 names = ("offset", "row", "head", "tail")
-                staged = chunks.read_payments(self.storage, folder, part.partition, number, names)
+                staged = chunks.read_payments(self.storage, part.staged, part.partition, number, names)
                 for place in frauds:
                     yield Fraud(
-                        source=f"{topic}/{part.partition}/{staged['offset'][place]}",
+                        source=f"{self.topic}/{part.partition}/{staged['offset'][place]}",
                         row=staged["row"][place],
                         probability=scores["probability"][place],
                         record=scored_object(staged["head"][place], staged["tail"][place], 1),

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from include.batch import chunks
-from include.batch.manifest import Manifest, PartitionBatch
-from include.batch.scored import ScoredBatch
+from include.batch.manifest import Manifest
+from include.batch.scored import PartitionScores, ScoredBatch
 from include.batch.storage import Storage
 from include.errors import StagingError
 from include.kafka.transaction import Headers, Outgoing
@@ -24,7 +24,7 @@ class OutgoingMessages:
     storage: Storage
     manifest: Manifest
     scored: ScoredBatch
-    part: PartitionBatch
+    scores: PartitionScores
 
     def __iter__(self) -> Iterator[Outgoing]:
         model = self.scored.model
@@ -33,7 +33,7 @@ class OutgoingMessages:
             common += [("model_name", model["name"].encode()), ("model_version", str(model["version"]).encode())]
         batch: Headers = [("batch_id", self.manifest.batch_id.encode())]
         common += [*batch, ("scored_at", self.scored.scored_at.encode())]
-        place = f"{self.manifest.topic}/{self.part.partition}/"
+        place = f"{self.manifest.topic}/{self.scores.part.partition}/"
         out, dead = self.settings.output_topic, self.settings.dead_letter_topic
         first_row = ("row", b"0")
         for number, staged, scores in self._chunks():
@@ -63,44 +63,25 @@ class OutgoingMessages:
                 yield dead, key, originals["value"][first], headers + batch
 
     def _chunks(self) -> Iterator[tuple[int, dict[str, list[Any]], dict[str, list[Any]]]]:
-        """What was staged and the predictions of it, chunk by chunk.
-
-        The digests tell a damaged file. These checks tell files of attempts that overtook each other: nobody meant the
-        batch that they would make together.
-        """
-        begin = self.part.start
-        (counted,) = (one for one in self.scored.partitions if one.partition == self.part.partition)
-        due = counted.scored + counted.dead_letters
-        for number in range(self.part.chunks):
-            staged, scores = self._chunk(number, begin)
-            if count := len(scores["reason"]):
-                begin = staged["offset"][count - 1] + 1
-            due -= count
+        """What was staged and the predictions of it, chunk by chunk."""
+        due = self.scores.scored + self.scores.dead_letters
+        for number in range(self.scores.part.chunks):
+            staged, scores = self._chunk(number)
+            due -= len(scores["reason"])
             yield number, staged, scores
         if due:
-            raise self._other_than(f"{abs(due)} {'fewer' if due > 0 else 'more'} rows are staged than were counted")
-
-    def _chunk(self, number: int, begin: int) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
-        """The predictions are of its first rows: of all, unless the batch was cut off here. None is before `begin`."""
-        part = self.part
-        staged = self._read(number, ("offset", "row", "key", "head", "tail"))
-        scores = chunks.read_predictions(self.storage, self.manifest.folder, part.partition, number)
-        rows = len(scores["reason"])
-        offset = staged["offset"]
-        whole = len(offset)
-        if rows != whole and not (number == part.chunks - 1 and rows < whole and offset[rows] == part.end):
-            raise self._other_than(f"chunk {number} has {rows} predictions for {whole} rows")
-        if rows and not begin <= offset[0] <= offset[rows - 1] < part.end:
-            raise self._other_than(
-                f"chunk {number} holds offsets from {offset[0]} to {offset[rows - 1]}, not of [{begin}, {part.end})"
+            raise StagingError(
+                f"{self.scores.staged}, partition {self.scores.part.partition}: {abs(due)} "
+                f"{'fewer' if due > 0 else 'more'} rows are staged than were counted; clear the run's drain task: it "
+                "drains these payments again"
             )
-        return staged, scores
 
-    def _other_than(self, found: str) -> StagingError:
-        return StagingError(
-            f"{self.manifest.folder}, partition {self.part.partition}: {found}; clear the run's drain task: it drains "
-            "these payments again"
-        )
+    def _chunk(self, number: int) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+        """The predictions are of its first rows: of all, unless the batch was cut off here."""
+        staged = self._read(number, ("offset", "row", "key", "head", "tail"))
+        partition = self.scores.part.partition
+        return staged, chunks.read_predictions(self.storage, self.scores.staged, partition, number)
 
     def _read(self, number: int, names: Sequence[str]) -> dict[str, list[Any]]:
-        return chunks.read_payments(self.storage, self.manifest.folder, self.part.partition, number, names)
+        part = self.scores.part
+        return chunks.read_payments(self.storage, part.staged, part.partition, number, names)

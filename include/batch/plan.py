@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from shlex import quote
 
@@ -43,9 +43,11 @@ def plan(
         committed = settled_offsets(kafka, consumer, settings.group, topic)
         # Before a newer batch overwrites it: the note beside an offset may be the only trace of an earlier one.
         Outbox(storage, settings.group, topic.name).note_commits(committed)
-        parts, lag = _fix_ranges(admin, kafka, settings, topic, committed, Progress(storage, settings.group))
+        progress = Progress(storage, settings.group)
+        parts, lag = _fix_ranges(admin, kafka, settings, topic, committed, progress)
         idle = {at: committed[at] for at in set(topic.partitions) - {part.partition for part in parts}}
-        keep_alive(kafka, consumer, settings.group, topic, idle, _KEPT_ALIVE, now)
+        for partition, offset in keep_alive(kafka, consumer, settings.group, topic, idle, _KEPT_ALIVE, now).items():
+            progress.note(topic, partition, offset)
     finally:
         consumer.close()
     manifest = Manifest(
@@ -126,7 +128,7 @@ def _fix_ranges(
     for partition in topic.partitions:
         low, stable, now = lows[partition], stables[partition], committed[partition]
         _require_same_topic(settings.group, topic, partition, now, stable, progress)
-        moved_from = _moved_from(topic, partition, now, progress)
+        moved_from = _moved_from(topic, partition, committed, low, progress)
         start = low if now.offset is None else max(now.offset, low)
         lost = start - now.offset if now.offset is not None else 0
         if lost:
@@ -138,21 +140,39 @@ def _fix_ranges(
         end = min(stable, start + settings.max_payments)
         lag += stable - end
         part = PartitionBatch(
-            partition, start, end, now.offset, lost=lost, low=low, stable=stable, moved_from=moved_from
+            partition,
+            start,
+            end,
+            now.offset,
+            lost=lost,
+            low=low,
+            stable=stable,
+            moved_from=moved_from,
+            batch_before=now.batch,
         )
         if part.is_due:
             parts.append(part)
     return parts, lag
 
 
-def _moved_from(topic: Topic, partition: int, now: Committed, progress: Progress) -> int | None:
+def _moved_from(
+    topic: Topic, partition: int, committed: Mapping[int, Committed], low: int, progress: Progress
+) -> int | None:
     """How far this group had come by itself, where another program has committed another offset since."""
+    now = committed[partition]
     if now.offset is None or now.note is not None:
         return None
     earlier = progress.reached(topic, partition)
-    if earlier is None or earlier.topic_id != topic.topic_id or earlier.offset == now.offset:
+    if earlier is not None and earlier.topic_id == topic.topic_id:
+        reached = earlier.offset
+    elif any(one.note is not None and one.note.topic_id == topic.topic_id for one in committed.values()):
+        # A group that is ours already, not one that another program hands over: this would have begun with the first.
+        reached = low
+    else:
+        # Taken over as it stands. From now on it is ours, even if the first batch does not get through.
+        progress.note(topic, partition, now.offset)
         return None
-    return earlier.offset
+    return reached if reached != now.offset else None
 
 
 def _require_same_topic(

@@ -11,13 +11,12 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from include.batch import chunks
 from include.batch.manifest import Manifest, PartitionBatch
-from include.batch.outbox import Outbox
 from include.batch.scored import PartitionScores, ScoredBatch
 from include.batch.storage import Storage
 from include.errors import StagedFileGoneError
@@ -32,6 +31,7 @@ log = logging.getLogger(__name__)
 
 # A model is asked for many payments at once, but not for more than a few seconds' worth.
 _AT_ONCE = 50_000
+_HELD_BYTES = 48_000_000
 _FIRST = 2_000
 _FEWEST = 50
 _ASKED_SECONDS = 5.0
@@ -41,7 +41,7 @@ def predict(settings: Settings, storage: Storage, manifest: Manifest, run: Model
     """A batch without a payment to score needs no model. One whose publishing has begun is not scored again: its
     report, and what is still to be published of it, must say what readers see already."""
     manifest = Manifest.load(storage, manifest.batch_id)
-    if Outbox(storage, manifest.group, manifest.topic).has_begun(manifest):
+    if ScoredBatch.has_begun(storage, manifest.folder):
         try:
             return ScoredBatch.load_shard(storage, manifest.folder, shard)
         except StagedFileGoneError:
@@ -52,9 +52,7 @@ def predict(settings: Settings, storage: Storage, manifest: Manifest, run: Model
     with chunks.paused_collector():
         scoring = _Scoring(storage, manifest, parts, model, time.monotonic() + settings.max_seconds)
         counts = scoring.run()
-    left = sum(part.end for part in parts) - sum(
-        part.end if counted.end is None else counted.end for part, counted in zip(parts, counts, strict=True)
-    )
+    left = sum(part.end for part in parts) - sum(counted.part.end for counted in counts)
     if left:
         log.info("%d offsets are left for the next run: scoring ended after %g seconds", left, settings.max_seconds)
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -116,7 +114,8 @@ class _Scoring:
     ) -> None:
         self.reasons: Counter[str] = Counter()
         self._storage = storage
-        self._manifest = manifest
+        self._columns = manifest.columns
+        self._staged = manifest.new_attempt()
         self._parts = parts
         self._model = model
         self._until = until
@@ -137,19 +136,13 @@ class _Scoring:
 
     def _partition(self, part: PartitionBatch) -> PartitionScores:
         counts = self._counts[part.partition]
-        staged = counts["chunks"]
-        if staged == part.chunks and part.partition not in self._ends:
-            end = None
-        else:
-            end = self._ends[part.partition] if part.partition in self._ends else self._start_of(part, staged)
-        return PartitionScores(
-            part.partition,
-            counts["scored"],
-            counts["frauds"],
-            counts["dead_letters"],
-            end,
-            None if end is None else staged,
-        )
+        chunks_scored = counts["chunks"]
+        if chunks_scored < part.chunks or part.partition in self._ends:
+            cut = part.partition in self._ends
+            end = self._ends[part.partition] if cut else self._start_of(part, chunks_scored)
+            # When the last one of these was written, nobody has noted.
+            part = replace(part, end=end, chunks=chunks_scored, newest=None)
+        return PartitionScores(part, self._staged, counts["scored"], counts["frauds"], counts["dead_letters"])
 
     def _start_of(self, part: PartitionBatch, number: int) -> int:
         """Where a chunk begins that was not scored. Offsets before the first chunk's hold nothing to publish."""
@@ -163,13 +156,15 @@ class _Scoring:
         in_turn = sorted(self._parts, key=lambda part: (part.oldest or 0, part.partition))
         most = max((part.chunks for part in self._parts), default=0)
         group: list[_Chunk] = []
+        held = 0
         for number in range(most):
             for part in in_turn:
                 if number < part.chunks:
-                    group.append(self._chunk(part, number))
-                    if sum(len(chunk.places) for chunk in group) >= _AT_ONCE:
+                    group.append(chunk := self._chunk(part, number))
+                    held += sum(map(len, chunk.payments))
+                    if held >= _HELD_BYTES or sum(len(chunk.places) for chunk in group) >= _AT_ONCE:
                         yield group
-                        group = []
+                        group, held = [], 0
         if group:
             yield group
 
@@ -181,7 +176,7 @@ class _Scoring:
         return _Chunk(part, number, payments, places, reason)
 
     def _read(self, part: PartitionBatch, number: int, names: Sequence[str]) -> dict[str, list[Any]]:
-        return chunks.read_payments(self._storage, self._manifest.folder, part.partition, number, names)
+        return chunks.read_payments(self._storage, part.staged, part.partition, number, names)
 
     def _ask(self, group: Sequence[_Chunk]) -> _Answers:
         """Of the group's payments one after the other: all, or as many as the time is enough for."""
@@ -195,7 +190,7 @@ class _Scoring:
         while done < len(payments) and not self._is_enough(group, done):
             began = time.monotonic()
             asked = payments[done : done + self._at_once]
-            result = score(self._model, asked, columns=self._manifest.columns)
+            result = score(self._model, asked, columns=self._columns)
             answers.labels += result.prediction.tolist()
             answers.chances += [chance if chance == chance else None for chance in result.probability.tolist()]
             for index, refusal in result.refusals.items():
@@ -213,7 +208,7 @@ class _Scoring:
         if any(counts["chunks"] for counts in self._counts.values()):
             return True
         first = next(chunk for chunk in group if chunk.places)
-        if first.places[0] or done >= len(first.places):
+        if done >= len(first.places):
             return True
         offset = self._read(first.part, first.number, ("offset",))["offset"]
         return bool(offset[first.places[done]] != offset[0])
@@ -233,7 +228,7 @@ class _Scoring:
         reason, prediction = chunk.reason[:rows], prediction[:rows]
         chunks.write_predictions(
             self._storage,
-            self._manifest.folder,
+            self._staged,
             part.partition,
             chunk.number,
             prediction=prediction,

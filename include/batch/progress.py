@@ -7,6 +7,7 @@ from urllib.parse import quote
 import msgspec
 
 from include.batch.storage import Storage
+from include.errors import StagedFileDamagedError, StagedFileGoneError
 from include.kafka.offsets import Topic
 
 
@@ -23,9 +24,20 @@ class Progress:
         self._group = quote(group, safe="")
 
     def reached(self, topic: Topic, partition: int) -> Reached | None:
-        """None where this group has never committed an offset of this partition, of whichever topic of that name."""
-        data = self._storage.read(self._path(topic.name, partition))
-        return msgspec.json.decode(data, type=Reached) if data else None
+        """None where this group has never committed an offset of this partition, of whichever topic of that name.
+
+        Raises StagedFileDamagedError: taken for a group that is new, it would score everything again.
+        """
+        path = self._path(topic.name, partition)
+        try:
+            return self._storage.need_json(path, Reached)
+        except StagedFileGoneError:
+            return None
+        except StagedFileDamagedError as error:
+            raise StagedFileDamagedError(
+                f"how far the group had come on {topic.name}/{partition} cannot be read: {path} is damaged. Decide "
+                f"where it goes on with `fraud offsets set --partition {partition}`, which writes it anew"
+            ) from error
 
     def note(self, topic: Topic, partition: int, offset: int) -> None:
         self._storage.write(self._path(topic.name, partition), msgspec.json.encode(Reached(topic.topic_id, offset)))

@@ -19,13 +19,14 @@ from include.batch.scored import ScoredBatch
 from include.batch.storage import Storage
 from include.errors import (
     FraudError,
+    HangingTransactionError,
     OffsetsChangedError,
     TopicChangedError,
 )
 from include.kafka import offsets
 from include.kafka.config import Settings as KafkaSettings
 from include.kafka.config import consumer_settings
-from include.kafka.offsets import CommitNote, Committed
+from include.kafka.offsets import CommitNote, Committed, Topic
 from include.kafka.transaction import Outgoing, Transaction, fence
 from include.settings import Settings
 
@@ -57,37 +58,27 @@ def publish(
     shard: int = 0,
 ) -> Published:
     """Safe to repeat at any time. `reached` hears each point of the protocol as it is passed."""
-    manifest = Manifest.load(storage, manifest.batch_id)
-    scored = ScoredBatch.load_shard(storage, manifest.folder, shard)
-    parts = scored.parts_of(manifest)
-    outbox = Outbox(storage, manifest.group, manifest.topic)
     topic = offsets.describe_topic(offsets.admin_client(kafka), kafka, manifest.topic)
     if topic.topic_id != manifest.topic_id:
         raise TopicChangedError(
             f"{manifest.topic} was deleted and made again (id {manifest.topic_id}, now {topic.topic_id}) after this "
             "batch was drained; the next run's drain asks where to begin"
         )
+    scored = ScoredBatch.load_fixed(storage, manifest.folder, shard)
+    outbox = Outbox(storage, manifest.group, manifest.topic)
     outbox.open_entry(manifest)
     reached("before fence")
-    producers = fence(kafka, manifest.group, manifest.topic, [part.partition for part in parts])
+    producers = fence(kafka, manifest.group, manifest.topic, [scores.part.partition for scores in scored.due])
     consumer = Consumer(consumer_settings(kafka, manifest.group))
-    progress = Progress(storage, manifest.group)
+    publishing = _Publishing(kafka, storage, manifest, topic, consumer, outbox, reached)
     outcomes: dict[int, Outcome] = {}
     errors: list[FraudError] = []
     try:
-        for part in parts:
+        for scores in scored.due:
+            part = scores.part
             try:
-                producer = producers[part.partition]
-                # Read after the fence: no older attempt can move it any more.
-                committed = offsets.committed_offsets(consumer, kafka, manifest.topic, [part.partition])[part.partition]
-                outcome = _outcome_so_far(manifest, part, committed, outbox)
-                if outcome is None:
-                    messages = OutgoingMessages(settings, storage, manifest, scored, part)
-                    _publish_partition(kafka, manifest, part, messages, producer, consumer, reached)
-                    outcome = Outcome.PUBLISHED
-                if outcome is not Outcome.PUBLISHED_BY_ANOTHER:
-                    outbox.note_commit(manifest, part.partition)
-                progress.note(topic, part.partition, part.end)
+                messages = OutgoingMessages(settings, storage, manifest, scored, scores)
+                outcome = publishing.publish(part, messages, producers[part.partition])
             except FraudError as error:
                 # The others go on: what is wrong with one partition must not hold them up, now or in any later run.
                 log.error("%s/%s [%s, %s): %s", manifest.topic, part.partition, part.start, part.end, error)
@@ -98,12 +89,12 @@ def publish(
     finally:
         consumer.close()
     _raise_together(errors)
-    sent = [part for part in scored.partitions if outcomes.get(part.partition) is Outcome.PUBLISHED]
+    sent = [scores for scores in scored.due if outcomes.get(scores.part.partition) is Outcome.PUBLISHED]
     return Published(
         outcomes,
-        sum(part.scored for part in sent),
-        sum(part.dead_letters for part in sent),
-        max((part.newest for part in parts if part.newest is not None), default=None),
+        sum(scores.scored for scores in sent),
+        sum(scores.dead_letters for scores in sent),
+        max((scores.part.newest for scores in scored.due if scores.part.newest is not None), default=None),
     )
 
 
@@ -117,44 +108,81 @@ def _raise_together(errors: list[FraudError]) -> None:
     raise type(leading)("; ".join(str(error) for error in errors)) from leading
 
 
-def _outcome_so_far(manifest: Manifest, part: PartitionBatch, now: Committed, outbox: Outbox) -> Outcome | None:
-    """None where this batch is to be published now."""
-    if now.offset == part.committed_before:
-        return None
-    if (now.note is not None and now.note.batch == manifest.batch_id) or outbox.is_committed(manifest, part.partition):
-        return Outcome.ALREADY_PUBLISHED
-    # Whoever else commits this offset, an operator or a foreign consumer, has published nothing.
-    if now.offset == part.end and now.note is not None and is_batch_id(now.note.batch):
-        return Outcome.PUBLISHED_BY_ANOTHER
-    raise OffsetsChangedError(
-        f"group {manifest.group} stands at {now.offset} on {manifest.topic}/{part.partition}, but batch "
-        f"{manifest.batch_id} of offsets [{part.start}, {part.end}) was drained from {part.committed_before}"
-        f"{_committed_by(now)}: no commit of this batch is known. The next run drains from where the group stands"
-    )
+@dataclass(frozen=True)
+class _Publishing:
+    kafka: KafkaSettings
+    storage: Storage
+    manifest: Manifest
+    topic: Topic
+    consumer: Consumer
+    outbox: Outbox
+    reached: Callable[[str], None]
+
+    def publish(self, part: PartitionBatch, messages: Iterable[Outgoing], producer: Producer) -> Outcome:
+        """`producer` has shut out every older attempt: none can move the offset any more."""
+        now = self._committed(part)
+        outcome = self._outcome_so_far(part, now)
+        if outcome is None:
+            self._publish(part, messages, producer, now)
+            return Outcome.PUBLISHED
+        if outcome is Outcome.ALREADY_PUBLISHED:
+            self.outbox.note_commit(self.manifest, part.partition)
+        if now.note is not None:
+            self._note_progress(part, now.offset)
+        return outcome
+
+    def _committed(self, part: PartitionBatch) -> Committed:
+        numbers = [part.partition]
+        return offsets.committed_offsets(self.consumer, self.kafka, self.manifest.topic, numbers)[part.partition]
+
+    def _note_progress(self, part: PartitionBatch, offset: int | None) -> None:
+        if offset is not None:
+            Progress(self.storage, self.manifest.group).note(self.topic, part.partition, offset)
+
+    def _publish(self, part: PartitionBatch, messages: Iterable[Outgoing], producer: Producer, now: Committed) -> None:
+        place = TopicPartition(self.manifest.topic, part.partition, part.end)
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        note = CommitNote(batch=self.manifest.batch_id, topic_id=self.manifest.topic_id, at=at)
+        self.reached("before transaction")
+        with chunks.paused_collector():
+            Transaction(producer, self.kafka, self.consumer, place).run(
+                messages, part.end, note, self.reached, lambda: self._require_untouched(part)
+            )
+        # At once: another program that commits now overwrites the note, and nobody would know of the report.
+        self.outbox.note_commit(self.manifest, part.partition)
+        self._note_progress(part, part.end)
+        offsets.await_committed(self.consumer, self.kafka, place, note, now)
+
+    def _outcome_so_far(self, part: PartitionBatch, now: Committed) -> Outcome | None:
+        """None where this batch is to be published now."""
+        batch_id = self.manifest.batch_id
+        if now.batch == batch_id or part.partition in self.outbox.committed(self.manifest):
+            return Outcome.ALREADY_PUBLISHED
+        if part.is_untouched(now):
+            return None
+        # Whoever else commits this offset, an operator or a foreign consumer, has published nothing.
+        if now.offset == part.end and now.batch is not None and is_batch_id(now.batch):
+            return Outcome.PUBLISHED_BY_ANOTHER
+        raise OffsetsChangedError(
+            f"group {self.manifest.group} stands at {now.offset} on {self.manifest.topic}/{part.partition}, but batch "
+            f"{batch_id} of offsets [{part.start}, {part.end}) was drained from {part.committed_before}"
+            f"{_committed_by(now)}: no commit of this batch is known. The next run drains from where the group stands"
+        )
+
+    def _require_untouched(self, part: PartitionBatch) -> None:
+        """Kafka fences producers, but no plain commit: this offset would overwrite what was set meanwhile, unseen."""
+        try:
+            now = self._committed(part)
+        except HangingTransactionError:
+            # Not readable now, and no reason to give up: if the broker is away, adding the offset waits for it.
+            return
+        self._outcome_so_far(part, now)
 
 
 def _committed_by(now: Committed) -> str:
     if now.offset is None:
         return ""
-    if now.note is None:
+    if now.batch is None:
         return ", and another program committed the offset"
-    by = f"batch {now.note.batch}" if is_batch_id(now.note.batch) else f"{now.note.batch!r}"
+    by = f"batch {now.batch}" if is_batch_id(now.batch) else f"{now.batch!r}"
     return f", and the offset was committed by {by}"
-
-
-def _publish_partition(
-    kafka: KafkaSettings,
-    manifest: Manifest,
-    part: PartitionBatch,
-    messages: Iterable[Outgoing],
-    producer: Producer,
-    consumer: Consumer,
-    reached: Callable[[str], None],
-) -> None:
-    place = TopicPartition(manifest.topic, part.partition, part.end)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    note = CommitNote(batch=manifest.batch_id, topic_id=manifest.topic_id, at=now)
-    reached("before transaction")
-    with chunks.paused_collector():
-        Transaction(producer, kafka, consumer, place).run(messages, part.end, note, reached)
-    offsets.await_committed(consumer, kafka, place, note)

@@ -1,6 +1,6 @@
 """What predict found, kept beside the predictions: which model scored the batch, when, and the counts by partition.
 
-One file a shard: `scored.json` for the first, `scored-<shard>.json` for any other.
+One file a shard: `scored-<shard>.json`, and the same as `published-<shard>.json` once its publishing has begun.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ from include.batch.manifest import Manifest, PartitionBatch
 from include.batch.storage import Storage
 from include.errors import StagedFileGoneError
 
+_FIXED = "published-"
+
 
 @dataclass(frozen=True)
 class PartitionScores:
-    """`end` and `chunks` are set where predict had no time for all that was drained: so far it came."""
+    """`part` is what was scored of the drained one: where predict had no time for all, it ends earlier. `staged` is
+    the folder of the predictions, as `PartitionBatch.staged` is that of the payments they belong to."""
 
-    partition: int
+    part: PartitionBatch
+    staged: str
     scored: int = 0
     frauds: int = 0
     dead_letters: int = 0
-    end: int | None = None
-    chunks: int | None = None
 
 
 @dataclass(frozen=True)
@@ -49,26 +51,40 @@ class ScoredBatch:
     def dead_letters(self) -> int:
         return sum(part.dead_letters for part in self.partitions)
 
-    def parts_of(self, manifest: Manifest) -> tuple[PartitionBatch, ...]:
-        """What of the drained batch was scored, which is what is published of it."""
-        drained = {part.partition: part for part in manifest.partitions}
-        parts = []
-        for scores in self.partitions:
-            part = drained[scores.partition]
-            if scores.end is not None and scores.chunks is not None:
-                # When the last one of these was written, nobody has noted.
-                part = replace(part, end=scores.end, chunks=scores.chunks, newest=None)
-            if part.is_due:
-                parts.append(part)
-        return tuple(parts)
+    @property
+    def due(self) -> tuple[PartitionScores, ...]:
+        """Those with an offset to commit."""
+        return tuple(scores for scores in self.partitions if scores.part.is_due)
 
     def left_of(self, manifest: Manifest) -> int:
         """How many offsets the batch leaves behind, whichever of the run's limits it met."""
         drained = sum(part.end - part.start for part in manifest.partitions)
-        return manifest.lag + drained - sum(part.end - part.start for part in self.parts_of(manifest))
+        return manifest.lag + drained - sum(scores.part.end - scores.part.start for scores in self.partitions)
 
     def save(self, storage: Storage, folder: str, shard: int = 0) -> None:
-        storage.write(f"{folder}/{_name(shard)}", msgspec.json.encode(self))
+        storage.write(f"{folder}/scored-{shard}.json", msgspec.json.encode(self))
+
+    @classmethod
+    def load_fixed(cls, storage: Storage, folder: str, shard: int = 0) -> ScoredBatch:
+        """What publishing begins with, it goes on with, and so does the report: a predict that another attempt has
+        overtaken may wake up and save its own at any time."""
+        fixed = cls._fixed(storage, folder, shard)
+        if fixed is None:
+            fixed = cls.load_shard(storage, folder, shard)
+            storage.write(f"{folder}/{_FIXED}{shard}.json", msgspec.json.encode(fixed))
+        return fixed
+
+    @classmethod
+    def _fixed(cls, storage: Storage, folder: str, shard: int) -> ScoredBatch | None:
+        try:
+            return storage.need_json(f"{folder}/{_FIXED}{shard}.json", cls)
+        except StagedFileGoneError:
+            return None
+
+    @staticmethod
+    def has_begun(storage: Storage, folder: str) -> bool:
+        """Some partition may be published: what is staged stands for what readers see."""
+        return any(name.startswith(_FIXED) for name in storage.list(folder))
 
     @classmethod
     def load(cls, storage: Storage, manifest: Manifest) -> ScoredBatch:
@@ -90,12 +106,13 @@ class ScoredBatch:
 
     @classmethod
     def load_shard(cls, storage: Storage, folder: str, shard: int) -> ScoredBatch:
-        return storage.need_json(f"{folder}/{_name(shard)}", cls)
+        fixed = cls._fixed(storage, folder, shard)
+        return fixed or storage.need_json(f"{folder}/{_name(shard)}", cls)
 
 
-def _partition(part: PartitionScores) -> int:
-    return part.partition
+def _partition(scores: PartitionScores) -> int:
+    return scores.part.partition
 
 
 def _name(shard: int) -> str:
-    return f"scored-{shard}.json" if shard else "scored.json"
+    return f"scored-{shard}.json"

@@ -95,7 +95,8 @@ def set_(
             return
         if not yes:
             _ask()
-        moved = here.move({row.partition: targets[row.partition] for row in changes})
+        agreed = None if yes else {row.partition: row for row in changes}
+        moved = here.move({row.partition: targets[row.partition] for row in changes}, agreed)
     _tell(moved)
 
 

@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._group import ConsumerGroupDescription
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
-from include.errors import GroupInUseError, HangingTransactionError, KafkaError
+from include.errors import GroupInUseError, HangingTransactionError, KafkaError, OffsetsChangedError
 from include.kafka.config import Settings, common_settings, explained
 
 REQUEST_SECONDS = 15.0
@@ -39,6 +39,11 @@ class Committed:
 
     offset: int | None
     note: CommitNote | None = None
+
+    @property
+    def batch(self) -> str | None:
+        """Who committed it, as the note has it."""
+        return self.note.batch if self.note else None
 
 
 @dataclass(frozen=True)
@@ -131,8 +136,13 @@ def committed_offsets(
     return found
 
 
-def await_committed(consumer: Consumer, client: Settings, place: TopicPartition, note: CommitNote) -> None:
-    """An acknowledged commit may take a moment until its markers are written; one that never shows is hanging."""
+def await_committed(
+    consumer: Consumer, client: Settings, place: TopicPartition, note: CommitNote, before: Committed
+) -> None:
+    """An acknowledged commit may take a moment until its markers are written; one that never shows is hanging.
+
+    Raises OffsetsChangedError where another program has committed since.
+    """
     until = time.monotonic() + _VISIBLE_SECONDS
     seen: Committed | None = None
     while time.monotonic() < until:
@@ -140,8 +150,13 @@ def await_committed(consumer: Consumer, client: Settings, place: TopicPartition,
             seen = committed_offsets(consumer, client, place.topic, [place.partition])[place.partition]
         except HangingTransactionError:
             continue
-        if seen.offset == place.offset and seen.note is not None and seen.note.batch == note.batch:
+        if seen.offset == place.offset and seen.batch == note.batch:
             return
+        if seen != before:
+            raise OffsetsChangedError(
+                f"{place.topic}/{place.partition}: offset {place.offset} was committed, and another program committed "
+                f"{seen.offset} at the same time: the group goes on from there"
+            )
         time.sleep(0.05)
     raise KafkaError(
         f"{place.topic}/{place.partition}: the commit of offset {place.offset} was acknowledged but does not show "

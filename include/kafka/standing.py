@@ -79,7 +79,7 @@ def move(
                 found = committed_offsets(consumer, client, topic.name, [partition])[partition]
                 before = found.offset
                 seen(partition, found)
-                _commit(producer, client, consumer, TopicPartition(topic.name, partition, offset), note)
+                _commit(producer, client, consumer, TopicPartition(topic.name, partition, offset), note, found)
                 moved.append(Moved(partition, before, offset))
             except FraudError as error:
                 moved.append(Moved(partition, before, offset, error))
@@ -96,16 +96,16 @@ def keep_alive(
     committed: Mapping[int, Committed],
     older_than: timedelta,
     now: datetime,
-) -> list[int]:
-    """Commits the same offsets again where that was long ago, or nobody knows when; returns those partitions.
+) -> dict[int, int]:
+    """Commits the same offsets again where that was long ago, or nobody knows when; returns those, by partition.
 
     Kafka forgets each partition's offset some days after its own last commit, however busy the others are. An offset
     that moved since it was read, or belongs to an earlier topic of that name, is left alone; so is one that fails.
     """
     due = [partition for partition, at in committed.items() if _is_due(at, topic, older_than, now)]
     if not due:
-        return []
-    kept = []
+        return {}
+    kept = {}
     producers = fence(client, group, topic.name, due)
     for partition in due:
         read = committed[partition]
@@ -116,12 +116,12 @@ def keep_alive(
                 log.info("%s/%s: the committed offset has moved, it is left alone", topic.name, partition)
                 continue
             note = CommitNote(found.note.batch if found.note else "", topic.topic_id, _text(now))
-            _commit(producer, client, consumer, TopicPartition(topic.name, partition, found.offset), note)
+            _commit(producer, client, consumer, TopicPartition(topic.name, partition, found.offset), note, found)
         except FraudError as error:
             log.warning("%s/%s: the committed offset could not be kept alive: %s", topic.name, partition, error)
             continue
-        kept.append(partition)
-    log.info("%s: committed offsets kept alive of partitions %s", topic.name, kept)
+        kept[partition] = found.offset
+    log.info("%s: committed offsets kept alive of partitions %s", topic.name, sorted(kept))
     return kept
 
 
@@ -148,9 +148,11 @@ def _without_time(committed: Committed) -> Committed:
     )
 
 
-def _commit(producer: Producer, client: Settings, consumer: Consumer, place: TopicPartition, note: CommitNote) -> None:
-    Transaction(producer, client, consumer, place).run((), place.offset, note, lambda point: None)
-    await_committed(consumer, client, place, note)
+def _commit(
+    producer: Producer, client: Settings, consumer: Consumer, place: TopicPartition, note: CommitNote, found: Committed
+) -> None:
+    Transaction(producer, client, consumer, place).run((), place.offset, note)
+    await_committed(consumer, client, place, note, found)
 
 
 def _text(now: datetime) -> str:

@@ -112,8 +112,18 @@ class Transaction:
     def _name(self) -> str:
         return f"kafka transaction of {self._source.topic}/{self._source.partition}"
 
-    def run(self, messages: Iterable[Outgoing], end: int, note: CommitNote, reached: Callable[[str], None]) -> None:
-        """Returns when the commit is acknowledged. After a KafkaError only the committed offset tells the outcome."""
+    def run(
+        self,
+        messages: Iterable[Outgoing],
+        end: int,
+        note: CommitNote,
+        reached: Callable[[str], None] = lambda point: None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Returns when the commit is acknowledged. After a KafkaError only the committed offset tells the outcome.
+
+        `check` raises where the offset must not be added after all.
+        """
         # Step 1. The broker's clock runs from the first message, so the caller has the bytes ready.
         with explained(f"{self._name} cannot begin", self._client):
             self._producer.begin_transaction()
@@ -129,6 +139,7 @@ class Transaction:
             except KafkaException as error:
                 raise KafkaError(f"{self._name}: {self._why(self._cause(error))}") from error
             reached("published")
+            check()
             # Step 3. The offset rides in the same transaction, with the name of the batch that moves it.
             offset = TopicPartition(self._source.topic, self._source.partition, end, metadata=note.encode())
             self._retried(

@@ -7,8 +7,9 @@ cause is told again, and so is the same cause after the task has succeeded in be
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Self
 from urllib.parse import quote
 
 import msgspec
@@ -19,6 +20,7 @@ from include.errors import FraudError, StagedFileDamagedError
 FOLDER = "incidents"
 _LONGEST_DETAIL = 300
 _RUNS_KEPT = 20
+_DETAILS_KEPT = 20
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Failure:
 @dataclass(frozen=True)
 class Incident:
     """The same thing failing since `since`. `run_ids`: where it failed of late, this and the incidents before;
-    `map_index`: where it failed last."""
+    `map_index`: where it failed last; `details`: what was said of it, and whether a mail told it."""
 
     cause: str
     since: datetime
@@ -49,6 +51,27 @@ class Incident:
     run_ids: tuple[str, ...] = ()
     map_index: int = -1
     is_over: bool = False
+    details: dict[str, bool] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, failure: Failure) -> Self:
+        """A new one."""
+        return cls(
+            failure.cause,
+            failure.at,
+            failure.at,
+            run_ids=(failure.run_id,),
+            map_index=failure.map_index,
+            details={failure.detail: False},
+        )
+
+    @property
+    def untold(self) -> str:
+        return " ".join(detail for detail, told in self.details.items() if not told)
+
+    def with_detail(self, detail: str) -> dict[str, bool]:
+        details = self.details | {detail: self.details.get(detail, False)}
+        return dict(list(details.items())[-_DETAILS_KEPT:])
 
     def is_due(self, reminder: timedelta) -> bool:
         return self.told is None or self.last - self.told >= reminder
@@ -68,9 +91,15 @@ class Incidents:
         """The incident that this failure belongs to, itself counted. `quiet`: as `Incident.lasts` has it."""
         known = self._read(failure.what)
         run_ids = (*(known.run_ids if known else ()), failure.run_id)[-_RUNS_KEPT:]
-        incident = Incident(failure.cause, failure.at, failure.at, run_ids=run_ids, map_index=failure.map_index)
+        incident = replace(Incident.of(failure), run_ids=run_ids)
         if known is not None and known.lasts(failure, quiet):
-            incident = replace(incident, since=known.since, failures=known.failures + 1, told=known.told)
+            incident = replace(
+                incident,
+                since=known.since,
+                failures=known.failures + 1,
+                told=known.told,
+                details=known.with_detail(failure.detail),
+            )
         self._write(failure.what, incident)
         return incident
 
@@ -81,7 +110,11 @@ class Incidents:
 
     def told(self, failure: Failure, incident: Incident) -> None:
         """To be called once a mail server has accepted the mail."""
-        self._write(failure.what, replace(incident, told=failure.at))
+        self._write(failure.what, replace(incident, told=failure.at, details=dict.fromkeys(incident.details, True)))
+
+    def lasting(self, what: str) -> Incident | None:
+        known = self._read(what)
+        return None if known is None or known.is_over else known
 
     def over(self, what: str, map_index: int = -1) -> bool:
         """Says whether something was broken. Success of another instance of a mapped task ends nothing."""

@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from urllib.parse import quote
@@ -63,9 +64,19 @@ class IncidentNotifier(SmtpNotifier):
         settings = Settings.usable()
         kept = KeptIncidents(settings)
         incident = kept.add(failure)
+        if advice.is_event:
+            failure = replace(failure, detail=incident.untold or failure.detail)
+        self._send(context, failure, incident, settings, advice)
+
+    def tell_rest(self, context: Context, failure: Failure, incident: Incident, advice: Advice) -> None:
+        """Of events that came to an end: what no mail has told yet, whenever the last one was."""
+        failure = replace(failure, detail=incident.untold)
+        self._send(context, failure, replace(incident, told=None), Settings.usable(), advice)
+
+    def _send(self, context: Context, failure: Failure, incident: Incident, settings: Settings, advice: Advice) -> None:
         if self._is_due(failure, incident, settings, advice):
             super().notify(context)
-            kept.told(failure, incident)
+            KeptIncidents(settings).told(failure, incident)
             log.info("operators told of %s: %s, %d recipients", failure.what, failure.cause, len(settings.operators))
 
     async def notify_late(self, context: dict[str, Any]) -> None:

@@ -29,10 +29,11 @@ class KeptIncidents:
         self._places: list[_Place] = [partial(staging, settings), _local]
 
     def add(self, failure: Failure, *, quiet: timedelta | None = None) -> Incident:
-        counted = _in_first(self._places, lambda incidents: incidents.add(failure, quiet=quiet))
-        return counted or Incident(
-            failure.cause, failure.at, failure.at, run_ids=(failure.run_id,), map_index=failure.map_index
-        )
+        return _in_first(self._places, lambda incidents: incidents.add(failure, quiet=quiet)) or Incident.of(failure)
+
+    def lasting(self, what: str) -> Incident | None:
+        found = (_in_first([place], lambda incidents: incidents.lasting(what)) for place in self._places)
+        return next(filter(None, found), None)
 
     def told(self, failure: Failure, incident: Incident) -> None:
         _in_first(self._places, lambda incidents: incidents.told(failure, incident))

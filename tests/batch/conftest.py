@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from include.batch import chunks
-from include.batch.manifest import Manifest, PartitionBatch
+from include.batch.manifest import Manifest, PartitionBatch, hour_of
 from include.batch.scored import PartitionScores, ScoredBatch
 from include.batch.storage import Storage
 from tests.support.scoring import MODEL
@@ -36,7 +36,8 @@ def staged(folder: Storage) -> Callable[..., Manifest]:
     """Stages a batch by partition: its frauds, of two payments and a dead letter each."""
 
     def stage(batch_id: str, frauds: dict[int, int], **changes: Any) -> Manifest:
-        parts = tuple(PartitionBatch(number, 10, 13, 10, 1, 2, 1) for number in frauds)
+        attempt = f"batches/{hour_of(batch_id)}/{batch_id}/an-attempt"
+        parts = tuple(PartitionBatch(number, 10, 13, 10, 1, 2, 1, staged=attempt) for number in frauds)
         values = {"run_id": "r", "run_url": "u", "group": "a/group", "topic": "topic", "topic_id": "id"}
         manifest = Manifest(
             batch_id=batch_id, drained_at="2026-01-01T00:00:00+00:00", partitions=parts, **values | changes
@@ -47,14 +48,14 @@ def staged(folder: Storage) -> Callable[..., Manifest]:
                 [b'{"n":10,"is_fraud":', b'{"n":11,"is_fraud":', None], [b',"fraud_confirmed":null}'] * 2 + [None],
                 [None, None, "empty_value: nothing"],
             )  # fmt: skip
-            chunks.write_payments(folder, manifest.folder, number, 0, columns)
+            chunks.write_payments(folder, attempt, number, 0, columns)
             chunks.write_predictions(
-                folder, manifest.folder, number, 0,
+                folder, attempt, number, 0,
                 prediction=[int(count > 0), int(count > 1), None], probability=[0.9, 0.1, None],
                 reason=columns.reason,
             )  # fmt: skip
         manifest.save(folder)
-        scores = tuple(PartitionScores(number, 2, count, 1) for number, count in frauds.items())
+        scores = tuple(PartitionScores(part, attempt, 2, frauds[part.partition], 1) for part in parts)
         ScoredBatch(MODEL, "2026-01-01T00:00:00+00:00", scores, {}).save(folder, manifest.folder)
         return manifest
 

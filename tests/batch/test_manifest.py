@@ -38,17 +38,17 @@ def test_manifest_goes_through_an_xcom_and_through_storage(storage: Storage):
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"batch_id": 7}'])
 def test_a_manifest_of_another_version_is_named(folder: Storage, damage: bytes):
     folder.write(f"{MANIFEST.folder}/manifest.json", damage)
-    folder.write(f"{MANIFEST.folder}/scored.json", damage)
+    folder.write(f"{MANIFEST.folder}/scored-0.json", damage)
     with pytest.raises(StagingError, match=r"manifest\.json in .* was not written by this version"):
         Manifest.load(folder, MANIFEST.batch_id)
-    with pytest.raises(StagingError, match=r"scored\.json in .* was not written by this version"):
+    with pytest.raises(StagingError, match=r"scored-0\.json in .* was not written by this version"):
         ScoredBatch.load(folder, MANIFEST)
 
 
 def test_scored_batch_is_kept_beside_it(folder: Storage):
-    scored = ScoredBatch(
-        MODEL, "2026-01-01T00:00:00.000+00:00", (PartitionScores(0, 5, 2, 1), PartitionScores(1, 3)), {"x": 1}
-    )
+    one, two = MANIFEST.partitions
+    scores = (PartitionScores(one, "one", 5, 2, 1), PartitionScores(two, "two", 3))
+    scored = ScoredBatch(MODEL, "2026-01-01T00:00:00.000+00:00", scores, {"x": 1})
     scored.save(folder, MANIFEST.folder)
     assert ScoredBatch.load(folder, MANIFEST) == scored
     assert (scored.scored, scored.frauds, scored.dead_letters) == (8, 2, 1)

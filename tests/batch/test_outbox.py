@@ -40,9 +40,7 @@ def publish(outbox: Outbox, manifest: Manifest, *partitions: int) -> None:
 
 def test_a_report_is_owed_from_the_first_commit_until_it_was_mailed(outbox: Outbox, staged: Stage):
     manifest = staged(FIRST, {0: 1, 1: 2})
-    assert not outbox.has_begun(manifest)
     outbox.open_entry(manifest)
-    assert outbox.has_begun(manifest)
     assert owed(outbox) == {}
     outbox.note_commit(manifest, 0)
     assert owed(outbox) == {FIRST: [("topic/0/10", 0)]}
@@ -141,7 +139,6 @@ def test_what_only_waits_for_the_mail_is_not_read_by_scoring(
         broken.setattr(Storage, "read", unreadable)
         outbox.note_commits({0: committed_by(SECOND, 20)})
         assert outbox.owed_batches() == [FIRST]
-        assert outbox.has_begun(manifest)
     outbox.open_entry(manifest)
     (report,) = outbox.owed()
     outbox.reported(report)

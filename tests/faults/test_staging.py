@@ -27,6 +27,11 @@ def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def _staged(stricken: FaultStack, name: str) -> Path:
+    (path,) = stricken.newest_batch().rglob(name)
+    return path
+
+
 @pytest.mark.parametrize(
     ("point", "task", "name", "harm"),
     [
@@ -38,8 +43,8 @@ def _cut(path: Path) -> None:
         ("publish", "publish", "payments-0-0.parquet", _damaged),
         ("publish", "publish", "predictions-1-0.parquet", _gone),
         ("publish", "publish", "predictions-1-0.parquet", _damaged),
-        ("publish", "publish", "scored.json", _gone),
-        ("publish", "publish", "scored.json", _cut),
+        ("publish", "publish", "scored-0.json", _gone),
+        ("publish", "publish", "scored-0.json", _cut),
     ],
 )
 def test_staged_file_that_a_step_needs(
@@ -48,7 +53,7 @@ def test_staged_file_that_a_step_needs(
     """Nothing wrong is published: the run fails and names the file, and the next one drains anew."""
     scene.send()
     run_id, _ = scene.stop_at(point)
-    harm(stricken.newest_batch() / name)
+    harm(_staged(stricken, name))
     scene.breakpoint.go_on()
     scene.give_up(run_id, task)
     assert f"/{name}" in scene.error(run_id, task, 1)
@@ -56,13 +61,13 @@ def test_staged_file_that_a_step_needs(
     scene.check()
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "scored.json", "predictions-0-0.parquet"])
+@pytest.mark.parametrize("name", ["manifest.json", "published-0.json", "predictions-0-0.parquet"])
 def test_staged_file_that_only_the_report_needs(scene: Scene, stricken: FaultStack, name: str) -> None:
     """The payments are safe on the output topic; that the report is not sent is said in the log."""
     scene.send()
     run_id, _ = scene.stop_at("committed", 3)
     batch = stricken.newest_batch()
-    _gone(batch / name)
+    _gone(_staged(stricken, name))
     scene.breakpoint.go_on()
     scene.finish(run_id, None)
     told = "".join(

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from include.batch import predict as step
 from include.batch.manifest import Manifest
 from include.batch.plan import alarms
 from include.batch.scored import ScoredBatch
+from include.models import score as scores
 from include.models.load import LoadedModel, load
 from tests.integration.test_protocol import dead, payments, scored, send, stands_at
 from tests.models.zoo import payment, run_of, save_seed_model
@@ -106,6 +108,44 @@ def test_a_message_that_takes_longer_than_a_run_is_scored_whole(
         assert stands_at(here) == {0: offset}
 
 
+def test_so_is_one_that_begins_with_a_dead_letter(
+    scoring: Make, predict: Callable[..., ScoredBatch], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(step, "_AT_ONCE", 400)
+    here = scoring(1)
+    rows = json.loads(message(*[1.0] * 2_500))
+    rows["data"].insert(0, "no row")
+    send(here, json.dumps(rows).encode(), message(1.0))
+    manifest = here.drain()
+    found = predict(here.change(max_seconds=NOW), manifest)
+    assert found.scored >= 2_500
+    here.publish(manifest)
+    assert (stands_at(here)[0] or 0) >= 1
+    assert dead(here) == ["0/0"]
+
+
+def test_a_model_is_asked_for_as_much_as_memory_holds(
+    scoring: Make, predict: Callable[..., ScoredBatch], monkeypatch: pytest.MonkeyPatch
+):
+    """However large each payment is."""
+    for limit in ("include.batch.drain._HELD_PAYMENTS", "include.kafka.reader._AT_ONCE"):
+        monkeypatch.setattr(limit, 10)
+    monkeypatch.setattr(step, "_HELD_BYTES", 30 * len(message(1.0)))
+    sizes: list[int] = []
+    score = scores.score
+
+    def counted(model: LoadedModel, asked: list[bytes], **named: Any) -> Any:
+        sizes.append(len(asked))
+        return score(model, asked, **named)
+
+    monkeypatch.setattr(scores, "score", counted)
+    here = scoring(1)
+    send(here, *[message(1.0)] * 200)
+    manifest = here.drain()
+    assert predict(here, manifest).scored == 200
+    assert sizes == [40] * 5
+
+
 def test_dead_letters_before_the_cut_are_published_and_those_behind_it_wait(
     scoring: Make, predict: Callable[..., ScoredBatch]
 ):
@@ -177,7 +217,7 @@ def test_a_chunk_is_closed_between_two_messages_however_many_come_at_once(
     for part in manifest.partitions:
         assert part.chunks > 3
         for number in range(part.chunks):
-            rows = chunks.read_payments(here.storage, manifest.folder, part.partition, number, ("offset", "row"))
+            rows = chunks.read_payments(here.storage, part.staged, part.partition, number, ("offset", "row"))
             assert len(rows["offset"]) <= 9
             # Each message whole, in the order in which they came.
             assert sorted(rows["offset"]) == rows["offset"]

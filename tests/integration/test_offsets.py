@@ -17,9 +17,17 @@ from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from typer import Exit
 from typer.testing import CliRunner, Result
 
+from include.batch.group_offsets import GroupOffsets
 from include.cli.main import app
 from include.cli.offsets import _tell
-from include.errors import FraudError, KafkaError, OffsetsChangedError, SettingError, TopicChangedError
+from include.errors import (
+    FraudError,
+    KafkaError,
+    OffsetsChangedError,
+    SettingError,
+    StagingError,
+    TopicChangedError,
+)
 from include.kafka import offsets
 from include.kafka.offsets import Committed
 from include.kafka.standing import Moved, settled_offsets
@@ -93,6 +101,59 @@ def test_a_batch_that_commits_while_it_is_about_to_be_moved_keeps_its_report(
     fraud(here, "set", "--to", "earliest", "--yes")
     (report,) = here.outbox.owed()
     assert report.key == batch.batch_id
+
+
+def test_a_partition_that_moved_since_somebody_agreed_is_left_alone(scoring: Make):
+    here = scoring(2)
+    send(here, 3)
+    send(here, 3, partition=1)
+    with GroupOffsets.opened(here.kafka, here.settings) as group:
+        agreed = {row.partition: row for row in group.standings()}
+        manifest = here.drain_and_predict()
+        here.storage.delete(f"{manifest.partitions[1].staged}/payments-1-0.parquet")
+        with pytest.raises(StagingError):
+            here.publish(manifest)
+        moved, untouched = group.move({0: 1, 1: 1}, agreed)
+    assert str(moved.error).startswith("it stood at None when you were asked, and stands at 3 now")
+    assert untouched.error is None
+    assert [row[2] for row in standing(here)] == [3, 1]
+
+
+def test_a_place_that_an_operator_has_set_is_where_the_group_had_come(scoring: Make):
+    here = scoring()
+    send(here, 3)
+    here.run()
+    fraud(here, "set", "--to", "1", "--yes")
+    client = offsets.admin_client(here.kafka)
+    client.delete_consumer_groups([here.settings.group])[here.settings.group].result(30)
+    with pytest.raises(TopicChangedError, match="it had reached 1"):
+        here.drain()
+
+
+def test_progress_that_is_damaged_is_written_anew(scoring: Make):
+    here = scoring()
+    send(here, 3)
+    here.run()
+    (path,) = Path(here.settings.staging_url, "progress").rglob("0.json")
+    path.write_bytes(b"damaged")
+    client = offsets.admin_client(here.kafka)
+    client.delete_consumer_groups([here.settings.group])[here.settings.group].result(30)
+    with pytest.raises(StagingError, match=r"0\.json is damaged. Decide where it goes on with `fraud offsets set"):
+        here.drain()
+    fraud(here, "set", "--to", "3", "--yes")
+    assert here.drain().partitions == ()
+
+
+def test_an_operator_without_a_name_is_an_operator(scoring: Make, monkeypatch: pytest.MonkeyPatch):
+    here = scoring()
+    send(here, 1)
+
+    def unnamed() -> str:
+        raise KeyError("getpwuid(): uid not found: 50000")
+
+    monkeypatch.setattr("getpass.getuser", unnamed)
+    assert fraud(here, "set", "--to", "latest", "--yes").exit_code == 0
+    assert f"set by operator uid {os.getuid()}" in fraud(here, "show").stdout
 
 
 def test_moving_back_scores_again_and_says_so(scoring: Make):

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,6 +95,13 @@ def set_offset(scoring: Scoring, offset: int, partition: int = 0) -> None:
     wanted = ConsumerGroupTopicPartitions(scoring.settings.group, [place])
     (answer,) = client.alter_consumer_group_offsets([wanted]).values()
     assert answer.result(30).topic_partitions[0].error is None
+
+
+def forget_group(scoring: Scoring) -> None:
+    """As Kafka does after its offsets' retention."""
+    # To be held until it has answered.
+    client = admin(scoring)
+    client.delete_consumer_groups([scoring.settings.group])[scoring.settings.group].result(30)
 
 
 def start_publisher(scoring: Scoring, manifest: Manifest, stop_at: str) -> Publisher:
@@ -321,8 +328,7 @@ def test_offsets_that_are_gone_are_no_first_start(scoring: Make):
     here = scoring()
     send(here, *payments(1, 2))
     here.run()
-    client = admin(here)
-    client.delete_consumer_groups([here.settings.group])[here.settings.group].result(30)
+    forget_group(here)
     with pytest.raises(TopicChangedError, match=r"offset is gone; it had reached 2.*`fraud offsets set"):
         here.drain()
     set_offset(here, 2)
@@ -406,38 +412,167 @@ def test_a_group_taken_over_from_another_program_is_no_group_that_was_moved(scor
     assert scored(here) == ["0/1", "0/2"]
 
 
-def test_files_of_attempts_that_overtook_each_other_are_published_by_none(
+def test_a_commit_of_another_program_on_a_partition_that_was_never_published_is_told(scoring: Make):
+    here = scoring(2)
+    send(here, *payments(1), partition=1)
+    here.run()
+    send(here, *payments(1, 2, 3))
+    set_offset(here, 2)
+    following = here.drain_and_predict()
+    (alarm,) = alarms(here.kafka, here.settings, here.storage, following)
+    assert alarm.sentence.endswith("/0 from 0 to 2 (2 passed over).")
+    here.publish(following)
+    assert scored(here) == ["0/2", "1/0"]
+
+
+def test_a_partition_that_was_taken_over_is_no_partition_that_was_moved(scoring: Make):
+    """Not even where the first batch published the others only."""
+    here = scoring(3)
+    for partition in range(2):
+        send(here, *payments(1, 2, 3), partition=partition)
+    for partition in range(3):
+        set_offset(here, 0 if partition == 2 else 1, partition)
+    manifest = here.drain_and_predict()
+    predictions(here, manifest, 0).unlink()
+    with pytest.raises(StagingError):
+        here.publish(manifest)
+    following = here.drain_and_predict()
+    assert [(part.partition, part.moved_from) for part in following.partitions] == [(0, None)]
+    # One that nothing has come to is kept alive, and is this group's from then on.
+    send(here, *payments(1, 2), partition=2)
+    set_offset(here, 1, 2)
+    assert [part.moved_from for part in here.drain().partitions] == [None, 0]
+
+
+def predictions(scoring: Scoring, manifest: Manifest, partition: int) -> Path:
+    (path,) = Path(scoring.settings.staging_url, manifest.folder).rglob(f"predictions-{partition}-0.parquet")
+    return path
+
+
+@pytest.mark.parametrize("point", ["before transaction", "published"])
+def test_offsets_that_are_moved_while_a_batch_is_sent_stop_it(scoring: Make, point: str):
+    """No fence keeps such a commit off, and the batch's own would overwrite it."""
+    here = scoring()
+    send(here, *payments(1, 2, 3))
+    manifest = here.drain_and_predict()
+    with pytest.raises(OffsetsChangedError, match=r"stands at 1 on .* another program committed the offset"):
+        here.publish(manifest, lambda passed: set_offset(here, 1) if passed == point else None)
+    assert scored(here) == []
+    here.run()
+    assert scored(here) == ["0/1", "0/2"]
+
+
+@pytest.mark.parametrize("point", ["offsets sent", "committed"])
+@pytest.mark.parametrize("offset", [0, 4, 5])
+def test_offsets_that_are_moved_while_a_batch_commits_cost_no_report(scoring: Make, point: str, offset: int):
+    """What Kafka makes of two commits at the same time, the batch is published, known to be, and its frauds told."""
+    here = scoring()
+    send(here, *payments(1, 2, 3, 4, 5, 6))
+    set_offset(here, 3)
+    manifest = here.drain_and_predict()
+    with suppress(OffsetsChangedError):
+        here.publish(manifest, lambda passed: set_offset(here, offset) if passed == point else None)
+    assert here.publish(manifest).outcomes == {0: Outcome.ALREADY_PUBLISHED}
+    following = here.drain_and_predict()
+    told = [one.sentence for one in alarms(here.kafka, here.settings, here.storage, following)]
+    (stands,) = {place or 0 for place in stands_at(here).values()}
+    assert stands in (offset, 6)
+    assert [sentence.rpartition("/0 from ")[2] for sentence in told] == (
+        [f"6 to {offset} ({6 - offset} to be scored again)."] if stands == offset else []
+    )
+    assert owed(here) == [manifest.batch_id]
+    here.publish(following)
+    assert scored(here) == sorted(f"0/{place}" for place in [3, 4, 5, *range(stands, 6)])
+
+
+def test_a_batch_is_not_published_again_where_the_group_was_set_back_to_its_start(scoring: Make):
+    here = scoring()
+    send(here, *payments(1, 2))
+    here.run()
+    send(here, *payments(3, 4))
+    manifest = here.drain_and_predict()
+    here.publish(manifest)
+    for to in (2, None):
+        if to is None:
+            forget_group(here)
+        else:
+            set_offset(here, to)
+        assert here.publish(manifest).outcomes == {0: Outcome.ALREADY_PUBLISHED}
+        assert scored(here) == ["0/0", "0/1", "0/2", "0/3"]
+
+
+def test_a_first_batch_is_not_published_again_where_the_group_is_gone(scoring: Make):
+    here = scoring()
+    send(here, *payments(1, 2))
+    manifest = here.drain_and_predict()
+    here.publish(manifest)
+    forget_group(here)
+    assert here.publish(manifest).outcomes == {0: Outcome.ALREADY_PUBLISHED}
+    assert scored(here) == ["0/0", "0/1"]
+
+
+def test_an_old_batch_that_is_published_again_does_not_take_the_group_s_progress_back(scoring: Make):
+    here = scoring()
+    send(here, *payments(1, 2))
+    old = here.drain_and_predict()
+    here.publish(old)
+    send(here, *payments(3, 4, 5))
+    here.run()
+    here.publish(old)
+    forget_group(here)
+    here.publish(old)
+    with pytest.raises(TopicChangedError, match="it had reached 5"):
+        here.drain()
+
+
+def test_progress_that_cannot_be_read_asks_for_a_decision(scoring: Make):
+    here = scoring()
+    send(here, *payments(1, 2))
+    here.run()
+    (path,) = Path(here.settings.staging_url, "progress").rglob("0.json")
+    path.write_bytes(b"damaged")
+    set_offset(here, 1)
+    with pytest.raises(StagingError, match=r"progress/.*/0\.json is damaged.*`fraud offsets set --partition 0`"):
+        here.drain()
+
+
+def test_an_attempt_that_wakes_up_late_changes_neither_what_is_published_nor_its_report(
     scoring: Make, monkeypatch: pytest.MonkeyPatch
 ):
-    for limit in ("include.batch.drain._HELD_PAYMENTS", "include.kafka.reader._AT_ONCE"):
-        monkeypatch.setattr(limit, 2)
+    here = scoring(2)
+    for partition in range(2):
+        send(here, *payments(*range(6)), partition=partition)
+    manifest = here.drain_and_predict()
+
+    def late(point: str) -> None:
+        """With other chunks and other answers, as a model that was slower, or another one, would leave them."""
+        if point in ("before fence", "committed"):
+            monkeypatch.setattr("include.batch.drain._HELD_PAYMENTS", 2 if point == "committed" else 3)
+            here.drain_shard(Manifest.load_plan(here.storage, manifest.batch_id), 0)
+            here.predict_without_model(manifest, lambda offset: offset == 1)
+
+    here.publish(manifest, late)
+    late("committed")
+    assert here.publish(manifest).outcomes == dict.fromkeys(range(2), Outcome.ALREADY_PUBLISHED)
+    every = [f"{partition}/{offset}" for partition in range(2) for offset in range(6)]
+    assert scored(here) == every
+    values = [message.value() for message in kafka_log.read_all(servers(here), here.settings.output_topic)]
+    assert all(b'"is_fraud":1' in (value or b"") for value in values)
+    (report,) = here.outbox.owed()
+    assert [fraud.source.partition("/")[2] for fraud in report.frauds] == every
+    assert report.facts.frauds == 12
+
+
+def test_predictions_that_are_not_what_was_counted_are_published_by_none(scoring: Make):
     here = scoring()
     send(here, *payments(*range(6)))
     manifest = here.drain_and_predict()
-    folder = Path(here.settings.staging_url, manifest.folder)
-    assert [part.chunks for part in manifest.partitions] == [3]
-    whole = {path.name: path.read_bytes() for path in folder.glob("payments-*")}
-
-    def refused(message: str, **changed: bytes) -> None:
-        for name, content in (whole | {f"payments-0-{name[1:]}.parquet": one for name, one in changed.items()}).items():
-            (folder / name).write_bytes(content)
-        with pytest.raises(StagingError, match=message):
-            here.publish(manifest)
-        assert scored(here) == []
-
-    one, two = whole["payments-0-1.parquet"], whole["payments-0-2.parquet"]
-    refused(r"chunk 2 holds offsets from 2 to 3, not of \[6, 6\)", _1=two, _2=one)
-    refused(r"chunk 2 holds offsets from 2 to 3, not of \[4, 6\)", _2=one)
-    refused(r"chunk 1 holds offsets from 0 to 1, not of \[2, 6\)", _1=whole["payments-0-0.parquet"])
     counted = ScoredBatch.load_shard(here.storage, manifest.folder, 0)
     fewer = replace(counted, partitions=tuple(replace(one, scored=one.scored - 1) for one in counted.partitions))
     fewer.save(here.storage, manifest.folder)
-    refused("partition 0: 1 more rows are staged than were counted")
-    counted.save(here.storage, manifest.folder)
-    for name, content in whole.items():
-        (folder / name).write_bytes(content)
-    here.publish(manifest)
-    assert scored(here) == [f"0/{number}" for number in range(6)]
+    with pytest.raises(StagingError, match="partition 0: 1 more rows are staged than were counted"):
+        here.publish(manifest)
+    assert scored(here) == []
 
 
 def test_what_got_through_is_owed_although_another_partition_failed(scoring: Make):
@@ -445,7 +580,7 @@ def test_what_got_through_is_owed_although_another_partition_failed(scoring: Mak
     for partition in range(2):
         send(here, *payments(1, 2), partition=partition)
     manifest = here.drain_and_predict()
-    here.storage.delete(f"{manifest.folder}/payments-1-0.parquet")
+    here.storage.delete(f"{manifest.partitions[1].staged}/payments-1-0.parquet")
     with pytest.raises(StagingError, match="payments-1-0"):
         here.publish(manifest)
     assert scored(here) == ["0/0", "0/1"]
@@ -465,7 +600,7 @@ def test_a_partition_that_fails_holds_up_no_other(scoring: Make):
     for partition in range(3):
         send(here, *payments(1, 2), partition=partition)
     manifest = here.drain_and_predict()
-    Path(here.settings.staging_url, manifest.folder, "predictions-0-0.parquet").write_bytes(b"damaged")
+    predictions(here, manifest, 0).write_bytes(b"damaged")
     with pytest.raises(StagingError, match="predictions-0-0"):
         here.publish(manifest)
     assert scored(here) == ["1/0", "1/1", "2/0", "2/1"]
@@ -479,11 +614,12 @@ def test_a_batch_whose_publishing_began_is_not_scored_again(scoring: Make):
     for partition in range(2):
         send(here, *payments(1, 2), partition=partition)
     manifest = here.drain_and_predict()
-    whole = here.storage.need(f"{manifest.folder}/payments-1-0.parquet")
-    here.storage.delete(f"{manifest.folder}/payments-1-0.parquet")
+    path = f"{manifest.partitions[1].staged}/payments-1-0.parquet"
+    whole = here.storage.need(path)
+    here.storage.delete(path)
     with pytest.raises(StagingError):
         here.publish(manifest)
-    here.storage.write(f"{manifest.folder}/payments-1-0.parquet", whole)
+    here.storage.write(path, whole)
     other = ModelRun.from_dict(MODEL | {"run_id": "a" * 32})
     assert predict(here.settings, here.storage, manifest, other).model["run_id"] == MODEL["run_id"]
     here.publish(manifest)

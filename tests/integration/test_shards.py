@@ -7,9 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from include.batch.manifest import Manifest
+from include.batch.predict import predict
 from include.errors import OffsetsChangedError, StagedFileGoneError
+from include.models.model_run import ModelRun
 from tests.integration.test_protocol import owed, payments, scored, send, set_offset, stands_at
-from tests.support.scoring import Scoring
+from tests.support.scoring import MODEL, Scoring
 
 Make = Callable[..., Scoring]
 PARTITIONS = 5
@@ -106,7 +108,9 @@ def test_nothing_is_scored_or_published_of_a_shard_that_was_not_drained(scoring:
     manifest = here.plan(2)
     here.drain_shard(manifest, 0)
     with pytest.raises(StagedFileGoneError, match="drained-1"):
-        here.publish(manifest, shard=0)
+        predict(here.settings, here.storage, manifest, ModelRun.from_dict(MODEL))
+    with pytest.raises(StagedFileGoneError, match="scored-0"):
+        here.publish(manifest)
     assert scored(here) == []
 
 

@@ -9,7 +9,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
 
-from include.errors import GroupInUseError, HangingTransactionError, KafkaError, OffsetsChangedError
+from include.errors import (
+    GroupInUseError,
+    HangingTransactionError,
+    KafkaError,
+    OffsetsChangedError,
+    TopicChangedError,
+)
 from include.kafka import offsets
 from include.kafka.config import consumer_settings
 from include.kafka.offsets import CommitNote, Committed, Topic
@@ -60,7 +66,7 @@ def standing(here: Scoring) -> dict[int, Committed]:
 
 def keep(here: Scoring, read: dict[int, Committed], now: datetime) -> list[int]:
     with consumer_of(here) as consumer:
-        return keep_alive(here.kafka, consumer, here.settings.group, topic_of(here), read, DAY, now)
+        return sorted(keep_alive(here.kafka, consumer, here.settings.group, topic_of(here), read, DAY, now))
 
 
 def commit_as_another_program(here: Scoring, offset: int, partition: int = 0) -> None:
@@ -105,9 +111,9 @@ def test_a_batch_is_known_by_its_note_after_it_was_kept_alive(scoring: Make):
     here.publish(batch)
     here.storage.delete(f"{batch.folder}/committed-0")
     assert keep(here, standing(here), TOMORROW) == [0]
-    assert not here.outbox.is_committed(batch, 0)
+    assert here.outbox.committed(batch) == set()
     here.drain()
-    assert here.outbox.is_committed(batch, 0)
+    assert here.outbox.committed(batch) == {0}
     assert scored(here) == ["0/0", "0/1"]
 
 
@@ -122,6 +128,22 @@ def test_another_programs_commit_is_kept_alive_from_now_on(scoring: Make):
     assert keep(here, standing(here), now) == []
     here.run()
     assert scored(here) == ["0/2"]
+
+
+def test_a_run_keeps_alive_what_it_has_nothing_to_read_of(scoring: Make):
+    here = scoring(3)
+    send(here, 2, partition=1)
+    for partition in (0, 1):
+        commit_as_another_program(here, 1 if partition else 0, partition)
+    here.run()
+    note = standing(here)[0].note
+    assert note is not None
+    assert (note.batch, standing(here)[2]) == ("", Committed(None))
+    # And knows that it did.
+    client = offsets.admin_client(here.kafka)
+    client.delete_consumer_groups([here.settings.group])[here.settings.group].result(30)
+    with pytest.raises(TopicChangedError, match="/0: the group's committed offset is gone; it had reached 0"):
+        here.drain()
 
 
 def test_an_offset_that_moved_since_it_was_read_is_left_alone(scoring: Make):
@@ -154,7 +176,7 @@ def test_a_partition_that_cannot_be_kept_alive_stops_nothing(scoring: Make, capl
     read = standing(here)
     away = {"bootstrap.servers": servers(here), "security.protocol": "no such"}
     with consumer_of(here) as consumer:
-        assert keep_alive(away, consumer, here.settings.group, topic_of(here), read, DAY, TOMORROW) == []
+        assert keep_alive(away, consumer, here.settings.group, topic_of(here), read, DAY, TOMORROW) == {}
     assert "could not be kept alive" in caplog.text
     assert standing(here) == read
 
@@ -162,7 +184,7 @@ def test_a_partition_that_cannot_be_kept_alive_stops_nothing(scoring: Make, capl
 # Moved.
 
 
-@pytest.mark.parametrize("to", [0, 1, 3, 5])
+@pytest.mark.parametrize("to", [0, 1, 2, 3, 5])
 def test_a_batch_in_flight_is_told_and_publishes_nothing(scoring: Make, to: int):
     here = scoring()
     send(here, 2)
@@ -184,17 +206,20 @@ def test_a_batch_in_flight_is_told_and_publishes_nothing(scoring: Make, to: int)
     assert scored(here) == sorted(["0/0", "0/1", *(f"0/{place}" for place in range(to, 5))])
 
 
-def test_a_batch_in_its_kafka_transaction_is_shut_out(scoring: Make):
+@pytest.mark.parametrize(
+    ("at", "message"), [("published", "committed by 'set by operator x'"), ("offsets sent", "fenced")]
+)
+def test_a_batch_in_its_kafka_transaction_is_shut_out(scoring: Make, at: str, message: str):
     here = scoring()
     send(here, 2)
     batch = here.drain_and_predict()
     during = []
 
     def reached(point: str) -> None:
-        if point == "published":
+        if point == at:
             during.extend(move_to(here, {0: 1}))
 
-    with pytest.raises(KafkaError, match="fenced"):
+    with pytest.raises(KafkaError, match=message):
         here.publish(batch, reached)
     assert during == [Moved(0, None, 1)]
     assert scored(here) == []

@@ -459,12 +459,56 @@ def test_an_alarm_that_no_server_took_is_told_by_the_next_run(
 ) -> None:
     inbox = mail_server(extra={"retry_limit": 0})
     inbox.refusals = ["451 later", "451 later"]
-    end_batch(alarms.EXPIRED, alarms.BEHIND_AGE)
+    end_batch(alarms.CLOSE, alarms.BEHIND_AGE)
     assert inbox.messages == []
-    assert "operators could not be told of expired unread, the next run tries again: SMTPDataError" in caplog.text
-    end_batch(alarms.EXPIRED, alarms.BEHIND_AGE)
-    end_batch(alarms.EXPIRED, alarms.BEHIND_AGE)
+    assert "operators could not be told of close to retention, the next run tries again: SMTPDataError" in caplog.text
+    end_batch(alarms.CLOSE, alarms.BEHIND_AGE)
+    end_batch(alarms.CLOSE, alarms.BEHIND_AGE)
     assert len(inbox.messages) == 2
+
+
+def expired(number: int) -> str:
+    return f"{number} offsets expired before they were read."
+
+
+@pytest.mark.parametrize("kind", [alarms.EXPIRED, alarms.MOVED])
+def test_what_stands_in_one_batch_only_is_told_though_no_server_took_it_then(
+    mail_server: StartServer, kind: str
+) -> None:
+    """The batch settles it: no later one finds it again."""
+    inbox = mail_server(extra={"retry_limit": 0})
+    inbox.refusals = ["451 later"] * 3
+    end_batch(kind, sentence=expired(7))
+    end_batch(kind, sentence=expired(9))
+    end_batch()
+    assert inbox.messages == []
+    end_batch()
+    (message,) = inbox.messages
+    assert f"{expired(7)} {expired(9)}" in body(message)
+    end_batch()
+    end_batch(kind, sentence=expired(11))
+    assert [expired(11) in body(message) for message in inbox.messages] == [False, True]
+
+
+def test_what_expired_after_the_first_mail_is_told_at_the_end(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    for number in (7, 9, 9, 11):  # the second of these batches was drained again
+        end_batch(alarms.EXPIRED, sentence=expired(number))
+    assert len(inbox.messages) == 1
+    end_batch()
+    end_batch()
+    first, rest = inbox.messages
+    assert expired(7) in body(first)
+    assert expired(7) not in body(rest)
+    assert f"{expired(9)} {expired(11)}" in body(rest)
+    assert not rest["Subject"].startswith("Reminder")
+
+
+def test_a_batch_that_is_drained_again_tells_nothing_twice(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    for kinds in ((alarms.EXPIRED,), (alarms.EXPIRED,), (), ()):
+        end_batch(*kinds)
+    assert len(inbox.messages) == 1
 
 
 # The client that is interrupted while it connects leaves its socket to the collector.

@@ -126,7 +126,7 @@ def _staged_file(harm: Callable[[Path, Random], object]) -> Strike:
     def strike(field: Field) -> str:
         held = field.hold("publish")
         name = field.random.choice(("payments", "predictions"))
-        path = min(field.stack.newest_batch().glob(f"{name}-*.parquet"))
+        path = min(field.stack.newest_batch().rglob(f"{name}-*.parquet"))
         harm(path, field.random)
         field.go_on()
         evidence = field.failed_try(held, "publish")

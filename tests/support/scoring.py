@@ -55,24 +55,22 @@ class Scoring:
         """Stages predictions as predict does: fraud where `frauds` says so of the offset."""
         if not manifest.partitions:
             return
-        counts, reasons = [], 0
+        counts, reasons, folder = [], 0, manifest.new_attempt()
         for part in Manifest.load(self.storage, manifest.batch_id).of_shard(shard):
             found = 0
             for number in range(part.chunks):
-                staged = chunks.read_payments(
-                    self.storage, manifest.folder, part.partition, number, ("offset", "reason")
-                )
+                staged = chunks.read_payments(self.storage, part.staged, part.partition, number, ("offset", "reason"))
                 reason = staged["reason"]
                 prediction = [
                     None if why else int(frauds(at)) for at, why in zip(staged["offset"], reason, strict=True)
                 ]
                 chunks.write_predictions(
-                    self.storage, manifest.folder, part.partition, number,
+                    self.storage, folder, part.partition, number,
                     prediction=prediction, probability=[one and 0.9 for one in prediction], reason=reason,
                 )  # fmt: skip
                 found += prediction.count(1)
             reasons += part.dead_letters
-            counts.append(PartitionScores(part.partition, part.payments, found, part.dead_letters))
+            counts.append(PartitionScores(part, folder, part.payments, found, part.dead_letters))
         codes = {"empty_value": reasons} if reasons else {}
         scored = ScoredBatch(MODEL, "2026-01-01T00:00:00+00:00", tuple(counts), codes)
         scored.save(self.storage, manifest.folder, shard)
