@@ -128,6 +128,8 @@ def transaction_settings(client: Settings, transactional_id: str) -> Settings:
         "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
         # The broker's limit decides, not librdkafka's lower one.
         "message.max.bytes": 100_000_000,
+        # What waits to be sent, or to be acknowledged; more than one message may be.
+        "queue.buffering.max.kbytes": 131_072,
     }
 
 

@@ -38,6 +38,40 @@ def test_a_publish_that_wakes_up_after_its_retry_changes_nothing(scene: Scene, p
     scene.check()
 
 
+@pytest.fixture
+def hasty(stricken: FaultStack) -> Iterator[None]:
+    """An attempt that stood still for a while is out of time when it goes on."""
+    stricken.change(FRAUD_MAX_SECONDS="5")
+    yield
+    stricken.change()
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_predict_that_wakes_up_after_its_batch_was_published_shortens_no_report(
+    scene: Scene, stricken: FaultStack
+) -> None:
+    scene.send()
+    run_id, pid = scene.stop_at("chunk scored", 2)
+    process = psutil.Process(pid)
+    worker = process.parent()
+    assert worker is not None
+    worker.suspend()
+    stricken.stop("mail")
+    try:
+        tasks = scene.finish(run_id, "failed")
+        assert {name: tasks[name]["state"] for name in ("predict", "publish", "email")} == {
+            "predict": "success", "publish": "success", "email": "failed",
+        }  # fmt: skip
+        assert tasks["predict"]["try_number"] == 2
+        process.resume()
+        wait_until(lambda: is_at_rest(process), "it goes on and on")
+        assert "offsets are left for the next run: scoring ended" in scene.error(run_id, "predict", 1)
+    finally:
+        worker.resume()
+        stricken.start("mail")
+    scene.check()
+
+
 @pytest.fixture(scope="session")
 def second(stricken: FaultStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowInTurn]:
     with AirflowInTurn(second_airflow(stricken.env, tmp_path_factory.mktemp("second"))) as command:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from tests.support.fault_stack import FaultStack
+from tests.support.pipeline import DAG, alarms, wait_until
 from tests.support.scene import Scene
 
 EXPIRED = 20
@@ -20,6 +23,13 @@ def test_payments_that_expire_unread_are_counted_and_the_others_scored(scene: Sc
     assert f"{EXPIRED} offsets from {first[0] - EXPIRED} to {first[0]} expired before they were read" in scene.error(
         run_id, "drain"
     )
+    (alarm,) = scene.api.xcom(DAG, run_id, "drain", "alarms")
+    assert alarm["kind"] == "expired unread"
+    assert alarm["sentence"].startswith(
+        f"{lost} offsets expired before they were read: topic_1/0 [{first[0] - EXPIRED},"
+    )
+    mails = partial(alarms, scene.inbox)
+    wait_until(lambda: any("Payments expired unread" in subject for subject in mails()), "operators were not told")
     scene.check({number: (first[number], end) for number, (_, end) in scene.window.items()})
 
 

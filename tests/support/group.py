@@ -103,16 +103,21 @@ class Group:
 
     def expire(self, before: Mapping[int, int]) -> None:
         """As the topic's retention does."""
-        places = [TopicPartition(self.topic, partition, offset) for partition, offset in before.items()]
-        for answer in self._admin.delete_records(places).values():
-            answer.result(timeout=30)
+        self._delete([TopicPartition(self.topic, partition, offset) for partition, offset in before.items()])
 
     def empty(self, *topics: str) -> None:
         """All that is there expires."""
         for topic in topics:
-            places = [TopicPartition(topic, partition, end) for partition, end in self.ends(topic).items()]
-            for answer in self._admin.delete_records(places).values():
+            self._delete([TopicPartition(topic, partition, end) for partition, end in self.ends(topic).items()])
+
+    def _delete(self, places: list[TopicPartition]) -> None:
+        def delete() -> None:
+            # The leaders that an old client knows may be none any more.
+            client = self._fresh_admin()
+            for answer in client.delete_records(places).values():
                 answer.result(timeout=30)
+
+        _retried(delete)
 
     def add_partitions(self, total: int) -> None:
         self._admin.create_partitions([NewPartitions(self.topic, total)])[self.topic].result(timeout=30)
