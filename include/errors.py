@@ -5,7 +5,7 @@ FraudError
 ├── RunConfigurationError   a DAG run was triggered with a wrong configuration     (permanent)
 ├── KafkaError              the broker refused or did not answer
 │   ├── GroupInUseError     a consumer is a member of our group
-│   ├── OffsetsChangedError the group's offsets are not where this batch left them (permanent)
+│   ├── OffsetsChangedError the group's offsets are not where they were found      (permanent)
 │   ├── TopicChangedError   the topic was truncated or made again                  (permanent)
 │   └── HangingTransactionError   a kafka transaction stays open on our offsets
 ├── ModelError              no model can score this batch                          (permanent)

@@ -45,8 +45,9 @@ ADVICE = {
         "Payments expired unread",
         "Kafka deleted these payments before a run read them. They were not scored and cannot be any more; the run "
         "went on with the first payment that is left.",
-        "Find them at their source (the offsets are named above) and produce them again. Then see in the DAG's earlier "
-        "runs why they did not keep up, and raise the topic's retention.ms well above the longest outage to survive.",
+        "Find them at their source (the offsets are named above, all of them in drain's log) and produce them again. "
+        "Then see in the DAG's earlier runs why they did not keep up, and raise the topic's retention.ms well above "
+        "the longest outage to survive.",
         is_event=True,
     ),
     MOVED: Advice(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,14 +16,16 @@ from confluent_kafka.admin import AdminClient
 from include.batch.outbox import Outbox
 from include.batch.progress import Progress
 from include.batch.storage import Storage
-from include.errors import HangingTransactionError, OffsetsChangedError, SettingError
+from include.errors import HangingTransactionError, OffsetsChangedError, SettingError, StagingError
 from include.kafka import offsets
 from include.kafka.config import Settings as KafkaSettings
 from include.kafka.config import consumer_settings
 from include.kafka.ends import first_offsets, last_stable_offsets, offsets_since
 from include.kafka.offsets import Committed, Topic, committed_offsets
-from include.kafka.standing import Moved, move, settled_offsets
+from include.kafka.standing import Moved, move
 from include.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,6 @@ class GroupOffsets:
     def move(self, targets: Mapping[int, int], agreed: Mapping[int, Standing] | None = None) -> list[Moved]:
         """`agreed`: where the partitions stood when somebody agreed to it; one that has moved since is left alone."""
         group = self.settings.group
-        committed = settled_offsets(self.kafka, self.consumer, group, self.topic)
         storage = Storage.open(self.settings.staging_url)
         outbox, progress = Outbox(storage, group, self.topic.name), Progress(storage, group)
 
@@ -136,13 +138,15 @@ class GroupOffsets:
                     "and decide anew"
                 )
             # The note that is about to go may be the only trace of a batch whose report is still owed.
-            committed[partition] = found
-            outbox.note_commits(committed)
+            outbox.note_commits(lambda: committed_offsets(self.consumer, self.kafka, self.topic.name, [partition]))
 
         moved = move(self.kafka, group, self.topic, targets, f"set by operator {_user()}", datetime.now(UTC), seen)
         for one in moved:
             if one.error is None:
-                progress.note(self.topic, one.partition, one.to)
+                try:
+                    progress.note(self.topic, one.partition, one.to)
+                except StagingError as error:
+                    log.warning("partition %s is set, but that cannot be noted: %s", one.partition, error)
         return moved
 
 

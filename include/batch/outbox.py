@@ -10,7 +10,7 @@ frauds were mailed. A publisher that died before it could say so is spoken for b
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
@@ -61,15 +61,21 @@ class Outbox:
     def committed(self, manifest: Manifest) -> set[int]:
         return _partitions(self._storage.list(manifest.folder), "committed-")
 
-    def note_commits(self, committed: Mapping[int, Committed]) -> None:
-        """Marks what the group's offsets prove, and closes the entries of which nothing can be owed any more."""
-        for batch_id in [name for name, whole in self._entries().items() if not whole]:
+    def note_commits(self, read: Callable[[], Mapping[int, Committed]]) -> Mapping[int, Committed]:
+        """Marks what the group's offsets prove, and closes the entries of which nothing can be owed any more.
+
+        `read` asks for the offsets, all or some. Only after the entries are listed: a batch that was planned since
+        would look as if the group had moved on without it.
+        """
+        entries = [name for name, whole in self._entries().items() if not whole]
+        committed = read()
+        for batch_id in entries:
             batch = self._batch(batch_id)
             if batch is None:
                 continue
             for part in batch.parts:
-                now = committed.get(part.partition, Committed(None))
-                if now.batch == batch_id and part.partition not in batch.committed:
+                now = committed.get(part.partition)
+                if now is not None and now.batch == batch_id and part.partition not in batch.committed:
                     log.info("batch %s had committed partition %s", batch_id, part.partition)
                     self.note_commit(batch.manifest, part.partition)
                     batch.committed.add(part.partition)
@@ -80,6 +86,7 @@ class Outbox:
                 self._storage.delete(f"{self._folder}/{batch_id}")
             else:
                 self._close(batch_id)
+        return committed
 
     def owed_batches(self) -> list[str]:
         """The ids of the batches that `owed` tells of."""
@@ -166,7 +173,8 @@ class _Batch:
     def is_settled(self, committed: Mapping[int, Committed]) -> bool:
         """No partition can be published by this batch any more: each was, or the group has moved on without it."""
         return all(
-            part.partition in self.committed or not part.is_untouched(committed.get(part.partition, Committed(None)))
+            part.partition in self.committed
+            or (part.partition in committed and not part.is_untouched(committed[part.partition]))
             for part in self.parts
         )
 
@@ -206,7 +214,7 @@ def note_what_is_committed(kafka: KafkaSettings, settings: Settings, outbox: Out
     consumer = Consumer(consumer_settings(kafka, settings.group))
     try:
         topic = offsets.describe_topic(offsets.admin_client(kafka), kafka, settings.input_topic)
-        outbox.note_commits(offsets.committed_offsets(consumer, kafka, topic.name, topic.partitions))
+        outbox.note_commits(lambda: offsets.committed_offsets(consumer, kafka, topic.name, topic.partitions))
     except KafkaError as error:
         log.warning("going on with the commits that are known: %s", error)
     finally:

@@ -11,7 +11,7 @@ from confluent_kafka import TIMESTAMP_CREATE_TIME, Consumer
 from confluent_kafka.admin import AdminClient
 
 from include.batch.alarms import Alarm, Waiting, find_alarms
-from include.batch.manifest import Manifest, PartitionBatch, new_batch_id
+from include.batch.manifest import Manifest, PartitionBatch, is_batch_id, new_batch_id
 from include.batch.outbox import Outbox
 from include.batch.progress import Progress, Reached
 from include.batch.storage import Storage
@@ -40,9 +40,10 @@ def plan(
     topic = offsets.describe_topic(admin, kafka, settings.input_topic)
     consumer = Consumer(consumer_settings(kafka, settings.group))
     try:
-        committed = settled_offsets(kafka, consumer, settings.group, topic)
         # Before a newer batch overwrites it: the note beside an offset may be the only trace of an earlier one.
-        Outbox(storage, settings.group, topic.name).note_commits(committed)
+        committed = Outbox(storage, settings.group, topic.name).note_commits(
+            lambda: settled_offsets(kafka, consumer, settings.group, topic)
+        )
         progress = Progress(storage, settings.group)
         parts, lag = _fix_ranges(admin, kafka, settings, topic, committed, progress)
         idle = {at: committed[at] for at in set(topic.partitions) - {part.partition for part in parts}}
@@ -118,7 +119,7 @@ def _fix_ranges(
     kafka: KafkaSettings,
     settings: Settings,
     topic: Topic,
-    committed: dict[int, Committed],
+    committed: Mapping[int, Committed],
     progress: Progress,
 ) -> tuple[list[PartitionBatch], int]:
     """The partitions with something to commit, and how many offsets are left for later runs."""
@@ -165,7 +166,7 @@ def _moved_from(
     earlier = progress.reached(topic, partition)
     if earlier is not None and earlier.topic_id == topic.topic_id:
         reached = earlier.offset
-    elif any(one.note is not None and one.note.topic_id == topic.topic_id for one in committed.values()):
+    elif any(_is_of_a_batch(one, topic) for one in committed.values()):
         # A group that is ours already, not one that another program hands over: this would have begun with the first.
         reached = low
     else:
@@ -173,6 +174,11 @@ def _moved_from(
         progress.note(topic, partition, now.offset)
         return None
     return reached if reached != now.offset else None
+
+
+def _is_of_a_batch(committed: Committed, topic: Topic) -> bool:
+    note = committed.note
+    return note is not None and note.topic_id == topic.topic_id and is_batch_id(note.batch)
 
 
 def _require_same_topic(

@@ -137,9 +137,10 @@ class _Scoring:
     def _partition(self, part: PartitionBatch) -> PartitionScores:
         counts = self._counts[part.partition]
         chunks_scored = counts["chunks"]
-        if chunks_scored < part.chunks or part.partition in self._ends:
-            cut = part.partition in self._ends
-            end = self._ends[part.partition] if cut else self._start_of(part, chunks_scored)
+        end = self._ends.get(part.partition)
+        if end is None and chunks_scored < part.chunks:
+            end = self._start_of(part, chunks_scored)
+        if end is not None:
             # When the last one of these was written, nobody has noted.
             part = replace(part, end=end, chunks=chunks_scored, newest=None)
         return PartitionScores(part, self._staged, counts["scored"], counts["frauds"], counts["dead_letters"])

@@ -24,7 +24,7 @@ class Progress:
         self._group = quote(group, safe="")
 
     def reached(self, topic: Topic, partition: int) -> Reached | None:
-        """None where this group has never committed an offset of this partition, of whichever topic of that name.
+        """None where this group has never stood on this partition, of whichever topic of that name.
 
         Raises StagedFileDamagedError: taken for a group that is new, it would score everything again.
         """
@@ -38,6 +38,15 @@ class Progress:
                 f"how far the group had come on {topic.name}/{partition} cannot be read: {path} is damaged. Decide "
                 f"where it goes on with `fraud offsets set --partition {partition}`, which writes it anew"
             ) from error
+
+    def advance(self, topic: Topic, partition: int, offset: int) -> None:
+        """As `note`, but never back: for a publisher that may wake up late, or publish an old batch again."""
+        try:
+            earlier = self.reached(topic, partition)
+        except StagedFileDamagedError:
+            earlier = None
+        if earlier is None or earlier.topic_id != topic.topic_id or earlier.offset < offset:
+            self.note(topic, partition, offset)
 
     def note(self, topic: Topic, partition: int, offset: int) -> None:
         self._storage.write(self._path(topic.name, partition), msgspec.json.encode(Reached(topic.topic_id, offset)))

@@ -19,7 +19,7 @@ from include.batch.scored import ScoredBatch
 from include.batch.storage import Storage
 from include.errors import (
     FraudError,
-    HangingTransactionError,
+    KafkaError,
     OffsetsChangedError,
     TopicChangedError,
 )
@@ -70,7 +70,9 @@ def publish(
     reached("before fence")
     producers = fence(kafka, manifest.group, manifest.topic, [scores.part.partition for scores in scored.due])
     consumer = Consumer(consumer_settings(kafka, manifest.group))
-    publishing = _Publishing(kafka, storage, manifest, topic, consumer, outbox, reached)
+    # Also read after the fence: no older attempt can add to it any more.
+    done = outbox.committed(manifest)
+    publishing = _Publishing(kafka, manifest, topic, consumer, outbox, Progress(storage, manifest.group), done, reached)
     outcomes: dict[int, Outcome] = {}
     errors: list[FraudError] = []
     try:
@@ -110,12 +112,15 @@ def _raise_together(errors: list[FraudError]) -> None:
 
 @dataclass(frozen=True)
 class _Publishing:
+    """`done` are the partitions that this batch is known to have committed."""
+
     kafka: KafkaSettings
-    storage: Storage
     manifest: Manifest
     topic: Topic
     consumer: Consumer
     outbox: Outbox
+    progress: Progress
+    done: set[int]
     reached: Callable[[str], None]
 
     def publish(self, part: PartitionBatch, messages: Iterable[Outgoing], producer: Producer) -> Outcome:
@@ -125,19 +130,17 @@ class _Publishing:
         if outcome is None:
             self._publish(part, messages, producer, now)
             return Outcome.PUBLISHED
-        if outcome is Outcome.ALREADY_PUBLISHED:
-            self.outbox.note_commit(self.manifest, part.partition)
-        if now.note is not None:
-            self._note_progress(part, now.offset)
+        self._note(part, outcome)
         return outcome
 
     def _committed(self, part: PartitionBatch) -> Committed:
         numbers = [part.partition]
         return offsets.committed_offsets(self.consumer, self.kafka, self.manifest.topic, numbers)[part.partition]
 
-    def _note_progress(self, part: PartitionBatch, offset: int | None) -> None:
-        if offset is not None:
-            Progress(self.storage, self.manifest.group).note(self.topic, part.partition, offset)
+    def _note(self, part: PartitionBatch, outcome: Outcome) -> None:
+        if outcome is not Outcome.PUBLISHED_BY_ANOTHER:
+            self.outbox.note_commit(self.manifest, part.partition)
+        self.progress.advance(self.topic, part.partition, part.end)
 
     def _publish(self, part: PartitionBatch, messages: Iterable[Outgoing], producer: Producer, now: Committed) -> None:
         place = TopicPartition(self.manifest.topic, part.partition, part.end)
@@ -149,40 +152,40 @@ class _Publishing:
                 messages, part.end, note, self.reached, lambda: self._require_untouched(part)
             )
         # At once: another program that commits now overwrites the note, and nobody would know of the report.
-        self.outbox.note_commit(self.manifest, part.partition)
-        self._note_progress(part, part.end)
-        offsets.await_committed(self.consumer, self.kafka, place, note, now)
+        self._note(part, Outcome.PUBLISHED)
+        seen = offsets.await_committed(self.consumer, self.kafka, place, note, now)
+        if seen.note != note:
+            log.warning("%s/%s: %s has committed %s over it", place.topic, place.partition, _who(seen), seen.offset)
 
     def _outcome_so_far(self, part: PartitionBatch, now: Committed) -> Outcome | None:
         """None where this batch is to be published now."""
         batch_id = self.manifest.batch_id
-        if now.batch == batch_id or part.partition in self.outbox.committed(self.manifest):
+        if now.batch == batch_id or part.partition in self.done:
             return Outcome.ALREADY_PUBLISHED
         if part.is_untouched(now):
             return None
         # Whoever else commits this offset, an operator or a foreign consumer, has published nothing.
-        if now.offset == part.end and now.batch is not None and is_batch_id(now.batch):
+        if now.offset == part.end and is_batch_id(now.batch or ""):
             return Outcome.PUBLISHED_BY_ANOTHER
+        by = "" if now.offset is None else f", and {_who(now)} committed the offset"
         raise OffsetsChangedError(
             f"group {self.manifest.group} stands at {now.offset} on {self.manifest.topic}/{part.partition}, but batch "
-            f"{batch_id} of offsets [{part.start}, {part.end}) was drained from {part.committed_before}"
-            f"{_committed_by(now)}: no commit of this batch is known. The next run drains from where the group stands"
+            f"{batch_id} of offsets [{part.start}, {part.end}) was drained from {part.committed_before}{by}: no commit "
+            "of this batch is known. The next run drains from where the group stands"
         )
 
     def _require_untouched(self, part: PartitionBatch) -> None:
         """Kafka fences producers, but no plain commit: this offset would overwrite what was set meanwhile, unseen."""
         try:
             now = self._committed(part)
-        except HangingTransactionError:
+        except KafkaError:
             # Not readable now, and no reason to give up: if the broker is away, adding the offset waits for it.
             return
         self._outcome_so_far(part, now)
 
 
-def _committed_by(now: Committed) -> str:
-    if now.offset is None:
-        return ""
-    if now.batch is None:
-        return ", and another program committed the offset"
-    by = f"batch {now.batch}" if is_batch_id(now.batch) else f"{now.batch!r}"
-    return f", and the offset was committed by {by}"
+def _who(committed: Committed) -> str:
+    """By the note beside the offset; one that was only kept alive has an empty name."""
+    if not committed.batch:
+        return "another program"
+    return f"batch {committed.batch}" if is_batch_id(committed.batch) else repr(committed.batch)

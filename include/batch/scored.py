@@ -67,10 +67,11 @@ class ScoredBatch:
     @classmethod
     def load_fixed(cls, storage: Storage, folder: str, shard: int = 0) -> ScoredBatch:
         """What publishing begins with, it goes on with, and so does the report: a predict that another attempt has
-        overtaken may wake up and save its own at any time."""
+        overtaken may wake up and save its own at any time. (Not if it does so between two publishers' first writes.)
+        """
         fixed = cls._fixed(storage, folder, shard)
         if fixed is None:
-            fixed = cls.load_shard(storage, folder, shard)
+            fixed = storage.need_json(f"{folder}/{_name(shard)}", cls)
             storage.write(f"{folder}/{_FIXED}{shard}.json", msgspec.json.encode(fixed))
         return fixed
 

@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._group import ConsumerGroupDescription
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
-from include.errors import GroupInUseError, HangingTransactionError, KafkaError, OffsetsChangedError
+from include.errors import GroupInUseError, HangingTransactionError, KafkaError
 from include.kafka.config import Settings, common_settings, explained
 
 REQUEST_SECONDS = 15.0
@@ -138,10 +138,10 @@ def committed_offsets(
 
 def await_committed(
     consumer: Consumer, client: Settings, place: TopicPartition, note: CommitNote, before: Committed
-) -> None:
-    """An acknowledged commit may take a moment until its markers are written; one that never shows is hanging.
+) -> Committed:
+    """What stands there now, in place of `before`: this commit, or what another program has committed over it.
 
-    Raises OffsetsChangedError where another program has committed since.
+    An acknowledged commit may take a moment until its markers are written; one that never shows is hanging.
     """
     until = time.monotonic() + _VISIBLE_SECONDS
     seen: Committed | None = None
@@ -150,13 +150,8 @@ def await_committed(
             seen = committed_offsets(consumer, client, place.topic, [place.partition])[place.partition]
         except HangingTransactionError:
             continue
-        if seen.offset == place.offset and seen.batch == note.batch:
-            return
-        if seen != before:
-            raise OffsetsChangedError(
-                f"{place.topic}/{place.partition}: offset {place.offset} was committed, and another program committed "
-                f"{seen.offset} at the same time: the group goes on from there"
-            )
+        if seen.note == note or seen != before:
+            return seen
         time.sleep(0.05)
     raise KafkaError(
         f"{place.topic}/{place.partition}: the commit of offset {place.offset} was acknowledged but does not show "

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from include.errors import FraudError, HangingTransactionError
+from include.errors import FraudError, HangingTransactionError, OffsetsChangedError
 from include.kafka.config import Settings, consumer_settings
 from include.kafka.offsets import (
     CommitNote,
@@ -152,7 +152,12 @@ def _commit(
     producer: Producer, client: Settings, consumer: Consumer, place: TopicPartition, note: CommitNote, found: Committed
 ) -> None:
     Transaction(producer, client, consumer, place).run((), place.offset, note)
-    await_committed(consumer, client, place, note, found)
+    seen = await_committed(consumer, client, place, note, found)
+    if seen.note != note:
+        raise OffsetsChangedError(
+            f"{place.topic}/{place.partition}: offset {place.offset} was committed, and another program committed "
+            f"{seen.offset} at the same time"
+        )
 
 
 def _text(now: datetime) -> str:

@@ -99,7 +99,7 @@ def _within(seconds: float, call: Callable[..., None], *arguments: object) -> No
 
 
 class Transaction:
-    """Steps: 1. begin, 2. publish, 3. add the offset, 4. commit. Any error before the commit aborts, or where
+    """Steps: 1. begin, 2. publish, 3. check and add the offset, 4. commit. Any error before the commit aborts, or where
     librdkafka is still at work, the next fence does."""
 
     def __init__(self, producer: Producer, client: Settings, consumer: Consumer, source: TopicPartition) -> None:

@@ -7,8 +7,8 @@ import logging
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from textwrap import shorten
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -35,6 +35,7 @@ _TASK_NEXT = (
 _LATE_NEXT = "Payments wait on the topic meanwhile. The next run starts when this one has ended, and drains them all."
 # How long a task that failed may take to say so itself, before it counts as killed.
 _TASKS_OWN_SECONDS = 10.0
+_SUBJECT = 300
 
 
 class IncidentNotifier(SmtpNotifier):
@@ -61,19 +62,11 @@ class IncidentNotifier(SmtpNotifier):
         self.tell(context, failure, Advice(f"{failure.what} failed", "", _TASK_NEXT))
 
     def tell(self, context: Context, failure: Failure, advice: Advice) -> None:
+        self.send(context, failure, KeptIncidents(Settings.usable()).add(failure), advice)
+
+    def send(self, context: Context, failure: Failure, incident: Incident, advice: Advice) -> None:
+        """What was added to the incidents, if a mail is due."""
         settings = Settings.usable()
-        kept = KeptIncidents(settings)
-        incident = kept.add(failure)
-        if advice.is_event:
-            failure = replace(failure, detail=incident.untold or failure.detail)
-        self._send(context, failure, incident, settings, advice)
-
-    def tell_rest(self, context: Context, failure: Failure, incident: Incident, advice: Advice) -> None:
-        """Of events that came to an end: what no mail has told yet, whenever the last one was."""
-        failure = replace(failure, detail=incident.untold)
-        self._send(context, failure, replace(incident, told=None), Settings.usable(), advice)
-
-    def _send(self, context: Context, failure: Failure, incident: Incident, settings: Settings, advice: Advice) -> None:
         if self._is_due(failure, incident, settings, advice):
             super().notify(context)
             KeptIncidents(settings).told(failure, incident)
@@ -110,7 +103,7 @@ class IncidentNotifier(SmtpNotifier):
         self.to = list(operators)
         again = "Reminder: " if incident.told else ""
         what = failure.detail if advice.meaning else f"{failure.cause}, {failure.detail}"
-        self.subject = f"{again}{failure.dag_id}: {advice.title}: {what}"
+        self.subject = f"{again}{failure.dag_id}: {advice.title}: {shorten(what, _SUBJECT, placeholder=' …')}"
         self.html_content = render.html(
             "incident.html.j2",
             advice=advice,

@@ -31,9 +31,10 @@ class KeptIncidents:
     def add(self, failure: Failure, *, quiet: timedelta | None = None) -> Incident:
         return _in_first(self._places, lambda incidents: incidents.add(failure, quiet=quiet)) or Incident.of(failure)
 
-    def lasting(self, what: str) -> Incident | None:
-        found = (_in_first([place], lambda incidents: incidents.lasting(what)) for place in self._places)
-        return next(filter(None, found), None)
+    def last(self, what: str) -> Incident | None:
+        """As it was written last: a full staging area can be read still."""
+        found = [_in_first([place], lambda incidents: incidents.last(what)) for place in self._places]
+        return max(filter(None, found), key=lambda incident: incident.told or incident.last, default=None)
 
     def told(self, failure: Failure, incident: Incident) -> None:
         _in_first(self._places, lambda incidents: incidents.told(failure, incident))

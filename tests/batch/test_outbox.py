@@ -72,7 +72,7 @@ def test_a_partition_that_got_through_later_has_a_report_of_its_own(outbox: Outb
 def test_a_batch_without_fraud_owes_nothing(outbox: Outbox, staged: Stage):
     publish(outbox, staged(FIRST, {0: 0, 1: 0}), 0, 1)
     assert owed(outbox) == {}
-    outbox.note_commits({0: committed_by(FIRST), 1: committed_by(FIRST)})
+    outbox.note_commits(lambda: {0: committed_by(FIRST), 1: committed_by(FIRST)})
     assert outbox.entries() == []
 
 
@@ -84,7 +84,7 @@ def test_frauds_wait_for_nobody_and_oldest_come_first(outbox: Outbox, staged: St
 
 def test_a_publisher_that_died_is_spoken_for_by_the_committed_offset(outbox: Outbox, staged: Stage):
     publish(outbox, staged(FIRST, {0: 1, 1: 1}))
-    outbox.note_commits({0: committed_by(FIRST), 1: Committed(10)})
+    outbox.note_commits(lambda: {0: committed_by(FIRST), 1: Committed(10)})
     assert owed(outbox) == {FIRST: [("topic/0/10", 0)]}
 
 
@@ -93,24 +93,42 @@ def test_a_publisher_that_died_is_spoken_for_by_the_committed_offset(outbox: Out
 )
 def test_a_batch_that_was_overtaken_is_closed(outbox: Outbox, staged: Stage, now: Committed):
     publish(outbox, staged(FIRST, {0: 1}))
-    outbox.note_commits({0: now})
+    outbox.note_commits(lambda: {0: now})
     assert owed(outbox) == {}
     assert outbox.entries() == []
 
 
 def test_a_batch_that_may_still_be_published_stays_open(outbox: Outbox, staged: Stage):
     publish(outbox, staged(FIRST, {0: 1, 1: 0}), 1)
-    outbox.note_commits({0: Committed(10), 1: committed_by(FIRST)})
+    outbox.note_commits(lambda: {0: Committed(10), 1: committed_by(FIRST)})
+    assert outbox.entries() == [FIRST]
+
+
+def test_a_batch_that_is_planned_while_the_offsets_are_read_stays_open(outbox: Outbox, staged: Stage):
+    publish(outbox, staged(FIRST, {0: 1}))
+    second = staged(SECOND, {0: 1})
+
+    def read() -> dict[int, Committed]:
+        publish(outbox, second)
+        return {0: committed_by(None, 5)}
+
+    outbox.note_commits(read)
+    assert outbox.entries() == [SECOND]
+
+
+def test_of_partitions_that_were_not_asked_for_nothing_is_known(outbox: Outbox, staged: Stage):
+    publish(outbox, staged(FIRST, {0: 1, 1: 1}))
+    outbox.note_commits(lambda: {0: committed_by(SECOND, 20)})
     assert outbox.entries() == [FIRST]
 
 
 def test_what_was_committed_stays_owed_when_the_rest_was_overtaken(outbox: Outbox, staged: Stage):
     publish(outbox, staged(FIRST, {0: 1, 1: 1}), 0)
-    outbox.note_commits({0: committed_by(SECOND, 20), 1: committed_by(SECOND, 20)})
+    outbox.note_commits(lambda: {0: committed_by(SECOND, 20), 1: committed_by(SECOND, 20)})
     (report,) = outbox.owed()
     assert report.facts.ranges == (("topic", 0, 10, 13),)
     outbox.reported(report)
-    outbox.note_commits({0: committed_by(SECOND, 20), 1: committed_by(SECOND, 20)})
+    outbox.note_commits(lambda: {0: committed_by(SECOND, 20), 1: committed_by(SECOND, 20)})
     assert outbox.entries() == []
 
 
@@ -121,7 +139,7 @@ def test_a_report_that_cannot_be_read_now_stays_owed(
     with monkeypatch.context() as broken:
         broken.setattr(Storage, "read", unreadable)
         assert owed(outbox) == {}
-        outbox.note_commits({0: committed_by(FIRST)})
+        outbox.note_commits(lambda: {0: committed_by(FIRST)})
     assert list(owed(outbox)) == [FIRST]
 
 
@@ -134,10 +152,10 @@ def test_what_only_waits_for_the_mail_is_not_read_by_scoring(
 ):
     manifest = staged(FIRST, {0: 1})
     publish(outbox, manifest, 0)
-    outbox.note_commits({0: committed_by(FIRST)})
+    outbox.note_commits(lambda: {0: committed_by(FIRST)})
     with monkeypatch.context() as broken:
         broken.setattr(Storage, "read", unreadable)
-        outbox.note_commits({0: committed_by(SECOND, 20)})
+        outbox.note_commits(lambda: {0: committed_by(SECOND, 20)})
         assert outbox.owed_batches() == [FIRST]
     outbox.open_entry(manifest)
     (report,) = outbox.owed()

@@ -61,7 +61,7 @@ def test_staged_file_that_a_step_needs(
     scene.check()
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "published-0.json", "predictions-0-0.parquet"])
+@pytest.mark.parametrize("name", ["manifest.json", "predictions-0-0.parquet"])
 def test_staged_file_that_only_the_report_needs(scene: Scene, stricken: FaultStack, name: str) -> None:
     """The payments are safe on the output topic; that the report is not sent is said in the log."""
     scene.send()

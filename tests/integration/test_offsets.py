@@ -29,8 +29,7 @@ from include.errors import (
     TopicChangedError,
 )
 from include.kafka import offsets
-from include.kafka.offsets import Committed
-from include.kafka.standing import Moved, settled_offsets
+from include.kafka.standing import Moved, move
 from tests.support import kafka_log
 from tests.support.scoring import Scoring
 
@@ -91,13 +90,12 @@ def test_a_batch_that_commits_while_it_is_about_to_be_moved_keeps_its_report(
     send(here, 3)
     batch = here.drain_and_predict()
 
-    def settled(*words: Any) -> dict[int, Committed]:
-        found = settled_offsets(*words)
+    def late(*words: Any) -> list[Moved]:
         here.publish(batch)
         here.storage.delete(f"{batch.folder}/committed-0")
-        return found
+        return move(*words)
 
-    monkeypatch.setattr("include.batch.group_offsets.settled_offsets", settled)
+    monkeypatch.setattr("include.batch.group_offsets.move", late)
     fraud(here, "set", "--to", "earliest", "--yes")
     (report,) = here.outbox.owed()
     assert report.key == batch.batch_id
@@ -219,7 +217,7 @@ def test_a_batch_in_flight_publishes_nothing_and_the_next_begins_at_the_new_plac
     send(here, 2)
     batch = here.drain_and_predict()
     fraud(here, "set", "--to", "earliest", "--yes")
-    with pytest.raises(OffsetsChangedError, match="committed by 'set by operator"):
+    with pytest.raises(OffsetsChangedError, match=r"and 'set by operator .*' committed the offset"):
         here.publish(batch)
     assert scored(here) == ["0/0", "0/1"]
     (part,) = here.drain().partitions

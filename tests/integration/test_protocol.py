@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -33,6 +34,7 @@ from include.errors import (
 )
 from include.kafka import offsets, transaction
 from include.kafka.config import consumer_settings
+from include.kafka.standing import move
 from include.models.model_run import ModelRun
 from include.settings import Settings
 from tests.support import kafka_log
@@ -438,6 +440,14 @@ def test_a_partition_that_was_taken_over_is_no_partition_that_was_moved(scoring:
         here.publish(manifest)
     following = here.drain_and_predict()
     assert [(part.partition, part.moved_from) for part in following.partitions] == [(0, None)]
+    # Nor where an operator has set another one, as an error asks for.
+    other = scoring(2)
+    for partition in range(2):
+        send(other, *payments(1, 2), partition=partition)
+        set_offset(other, 1, partition)
+    topic = offsets.describe_topic(admin(other), other.kafka, other.settings.input_topic)
+    move(other.kafka, other.settings.group, topic, {0: 0}, "set by operator x", datetime.now(UTC))
+    assert [part.moved_from for part in other.drain().partitions] == [None, None]
     # One that nothing has come to is kept alive, and is this group's from then on.
     send(here, *payments(1, 2), partition=2)
     set_offset(here, 1, 2)
@@ -699,14 +709,16 @@ def test_a_frozen_publisher_that_wakes_up_changes_nothing(scoring: Make, point: 
     zombie.freeze()
     assert here.publish(manifest).outcomes == {0: Outcome.PUBLISHED}
     send(here, *payments(4))
-    here.run()
+    last = here.drain_and_predict()
+    here.publish(last)
     code, words = zombie.go_on()
     if point == "before fence":
         # It asks before it publishes, and hears that all is done.
         assert (code, words) == (0, "['already published']")
     else:
         assert code == 1
-        assert "timed out or fenced by a newer attempt" in words
+        told = "fenced by a newer attempt" if point == "offsets sent" else f"batch {last.batch_id} committed the offset"
+        assert told in words
     assert len(scored(here)) == 3
     assert len(set(scored(here))) == 3
     assert dead(here) == ["0/2"]

@@ -193,9 +193,7 @@ def test_a_batch_in_flight_is_told_and_publishes_nothing(scoring: Make, to: int)
     batch = here.drain_and_predict()
     assert move_to(here, {0: to}) == [Moved(0, 2, to)]
     # Also where it would have ended itself: nobody has published what lies between.
-    message = (
-        rf"stands at {to} on .*/0, but batch {batch.batch_id} .*, and the offset was committed by 'set by operator x'"
-    )
+    message = rf"stands at {to} on .*/0, but batch {batch.batch_id} .*, and 'set by operator x' committed the offset"
     with pytest.raises(OffsetsChangedError, match=message):
         here.publish(batch)
     assert scored(here) == ["0/0", "0/1"]
@@ -207,7 +205,7 @@ def test_a_batch_in_flight_is_told_and_publishes_nothing(scoring: Make, to: int)
 
 
 @pytest.mark.parametrize(
-    ("at", "message"), [("published", "committed by 'set by operator x'"), ("offsets sent", "fenced")]
+    ("at", "message"), [("published", "'set by operator x' committed the offset"), ("offsets sent", "fenced")]
 )
 def test_a_batch_in_its_kafka_transaction_is_shut_out(scoring: Make, at: str, message: str):
     here = scoring()

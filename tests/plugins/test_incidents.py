@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 
 from fraud_scoring import alarms as alarm_mails
 from fraud_scoring import incidents, kept_incidents
@@ -488,6 +488,47 @@ def test_what_stands_in_one_batch_only_is_told_though_no_server_took_it_then(
     end_batch()
     end_batch(kind, sentence=expired(11))
     assert [expired(11) in body(message) for message in inbox.messages] == [False, True]
+
+
+def test_a_mail_server_that_hangs_keeps_no_alarm_from_being_noted(
+    mail_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hangs(*_: Any) -> None:
+        raise AirflowTaskTimeout
+
+    with monkeypatch.context() as patched:
+        patched.setattr(IncidentNotifier, "send", hangs)
+        end_batch(alarms.EXPIRED, alarms.MOVED)
+    inbox = mail_server()
+    end_batch()
+    assert [message["Subject"].split(": ")[1] for message in inbox.messages] == [
+        "Payments expired unread",
+        "The group's offsets were moved",
+    ]
+
+
+def test_an_alarm_that_nobody_is_to_be_told_is_over_with_its_batch(
+    mail_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox = mail_server()
+    with monkeypatch.context() as patched:
+        patched.setenv("FRAUD_OPERATORS_EMAIL", "")
+        end_batch(alarms.EXPIRED)
+        end_batch()
+    end_batch()
+    assert inbox.messages == []
+
+
+def test_a_staging_area_that_is_full_gets_no_mail_every_minute(
+    mail_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox = mail_server(extra={"retry_limit": 0})
+    inbox.refusals = ["451 later"]
+    end_batch(alarms.EXPIRED)
+    fill_disk(monkeypatch, "/staging")
+    for _ in range(3):
+        end_batch()
+    assert len(inbox.messages) == 1
 
 
 def test_what_expired_after_the_first_mail_is_told_at_the_end(mail_server: StartServer) -> None:

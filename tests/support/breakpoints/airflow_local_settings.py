@@ -89,9 +89,11 @@ if "scheduler" in sys.argv:
         _stop_at(_point, _place)
     if (HOME / "chunk").exists():
         import include.batch.drain
+        import include.batch.predict
         import include.kafka.reader
 
-        include.batch.drain._HELD_PAYMENTS = include.kafka.reader._AT_ONCE = int((HOME / "chunk").read_text())
+        size = int((HOME / "chunk").read_text())
+        include.batch.drain._HELD_PAYMENTS = include.batch.predict._AT_ONCE = include.kafka.reader._AT_ONCE = size
     if (HOME / "watchful").exists():
         for _name, _seconds in WATCHFUL.items():
             os.environ[f"AIRFLOW__SCHEDULER__{_name}"] = _seconds
