@@ -69,9 +69,9 @@ def publish(
     outbox.open_entry(manifest)
     reached("before fence")
     producers = fence(kafka, manifest.group, manifest.topic, [scores.part.partition for scores in scored.due])
-    consumer = Consumer(consumer_settings(kafka, manifest.group))
-    # Also read after the fence: no older attempt can add to it any more.
+    # Read after the fence: no older attempt can add to it any more.
     done = outbox.committed(manifest)
+    consumer = Consumer(consumer_settings(kafka, manifest.group))
     publishing = _Publishing(kafka, manifest, topic, consumer, outbox, Progress(storage, manifest.group), done, reached)
     outcomes: dict[int, Outcome] = {}
     errors: list[FraudError] = []
