@@ -115,6 +115,15 @@ def test_full_staging_disk(scene: Scene, stricken: FaultStack, point: str, task:
     scene.check()
 
 
+def test_disk_that_old_batches_have_filled_is_made_room_on(scene: Scene, stricken: FaultStack) -> None:
+    if not stricken.staging_is_small:
+        pytest.skip("no small disk can be mounted here: that takes root")
+    scene.send()
+    with stricken.full_staging_disk("batches/20200101T00/20200101T000000Z-abcdef/payments"):
+        scene.run()
+    scene.check()
+
+
 def test_disk_that_is_full_when_a_mail_was_accepted(scene: Scene, stricken: FaultStack) -> None:
     """It comes again, with the same Message-ID: nobody could note that it was accepted."""
     if not stricken.staging_is_small:

@@ -102,8 +102,9 @@ class FaultStack(LiveStack):
             entry.unlink()
 
     @contextmanager
-    def full_staging_disk(self) -> Iterator[None]:
-        ballast = self.staging / "ballast"
+    def full_staging_disk(self, file: str = "ballast") -> Iterator[None]:
+        ballast = self.staging / file
+        ballast.parent.mkdir(parents=True, exist_ok=True)
         try:
             with ballast.open("wb", buffering=0) as file:
                 for size in (1_000_000, 1):
@@ -112,7 +113,7 @@ class FaultStack(LiveStack):
                             file.write(b"x" * size)
             yield
         finally:
-            ballast.unlink()
+            ballast.unlink(missing_ok=True)
 
 
 def _staging(home: Path) -> Path:

@@ -42,6 +42,8 @@ class DrainOperator(BaseOperator, BranchMixIn):
         # A run configuration that cannot be meant fails here, before any work.
         choice = ModelChoice.parse(context["dag_run"].conf or {})
         kafka, storage = kafka_settings(), staging(settings)
+        # Before a byte is staged: a disk that is full would keep itself full.
+        remove_old_batches(storage, settings.staging_hours)
         run_id = context["dag_run"].run_id
         manifest = drain(kafka, settings, storage, run_id=run_id, run_url=run_url(context))
         context["ti"].xcom_push(key="manifest", value=manifest.to_dict())
@@ -63,7 +65,6 @@ class DrainOperator(BaseOperator, BranchMixIn):
                 "reports_owed": owed,
             },
         )
-        remove_old_batches(storage, settings.staging_hours)
         if manifest.partitions:
             return manifest, [DRAIN_SHARD, RESOLVE_MODEL] if manifest.is_sharded else [RESOLVE_MODEL]
         if not choice.is_empty:
