@@ -105,8 +105,13 @@ def _idle(result: Result) -> Iterator[Table]:
         ("part", "with a run a minute that finds nothing", "DAG paused"),
         rows,
         f"From {result['minutes']:g} minutes each, scaled to an hour of 3,600 seconds a core. One idle run: "
-        f"{result['run_seconds']:.1f} processor seconds. Reading the DAG file: {_parses(result['parse_seconds'])}.",
+        f"{_run(result['run_seconds'])}. Reading the DAG file: {_parses(result['parse_seconds'])}.",
     )
+
+
+def _run(seconds: float) -> str:
+    """A difference of two measurements of minutes, which the machine's other work may turn round."""
+    return f"{seconds:.1f} processor seconds" if seconds > 0 else "less than what the two stretches differ by"
 
 
 def _parses(seconds: list[float]) -> str:
