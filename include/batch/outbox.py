@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
@@ -34,6 +35,7 @@ from include.settings import Settings
 log = logging.getLogger(__name__)
 
 COMMITTED = ".committed"
+_READERS = 16
 
 
 class Outbox:
@@ -69,10 +71,7 @@ class Outbox:
         """
         entries = [name for name, whole in self._entries().items() if not whole]
         committed = read()
-        for batch_id in entries:
-            batch = self._batch(batch_id)
-            if batch is None:
-                continue
+        for batch_id, batch in self._batches(entries):
             for part in batch.parts:
                 now = committed.get(part.partition)
                 if now is not None and now.batch == batch_id and part.partition not in batch.committed:
@@ -90,15 +89,15 @@ class Outbox:
 
     def owed_batches(self) -> list[str]:
         """The ids of the batches that `owed` tells of."""
-        return [name for name, whole in self._entries().items() if whole or self._owes(name)]
-
-    def _owes(self, batch_id: str) -> bool:
-        batch = self._batch(batch_id)
-        return batch is not None and bool(batch.to_report())
+        entries = self._entries()
+        some = [name for name, whole in entries.items() if not whole]
+        owing = {name for name, batch in self._batches(some) if batch.to_report()}
+        return [name for name, whole in entries.items() if whole or name in owing]
 
     def owed(self) -> Iterator[OwedReport]:
         """One report a batch, oldest first: the frauds of its partitions that were committed and not yet reported."""
-        for batch_id in self.entries():
+        for batch_id in self.owed_batches():
+            # Anew: it may have been sent meanwhile.
             batch = self._batch(batch_id)
             if batch is not None and (found := batch.to_report()):
                 frauds = _Frauds(self._storage, batch.manifest.topic, found)
@@ -118,6 +117,12 @@ class Outbox:
     def _close(self, batch_id: str) -> None:
         self._storage.delete(f"{self._folder}/{batch_id}")
         self._storage.delete(f"{self._folder}/{batch_id}{COMMITTED}")
+
+    def _batches(self, batch_ids: list[str]) -> Iterator[tuple[str, _Batch]]:
+        """Read side by side: each is some requests on S3, and a publish that fails for days leaves thousands."""
+        with ThreadPoolExecutor(_READERS) as threads:
+            found = zip(batch_ids, threads.map(self._batch, batch_ids), strict=True)
+            yield from ((batch_id, batch) for batch_id, batch in found if batch is not None)
 
     def _batch(self, batch_id: str) -> _Batch | None:
         """None where the staged batch cannot be read. Where it is gone its entry is closed: nothing could be mailed."""
