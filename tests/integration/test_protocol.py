@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -638,6 +639,47 @@ def test_a_batch_whose_publishing_began_is_not_scored_again(scoring: Make):
     }
     assert runs == {MODEL["run_id"].encode()}
     assert ScoredBatch.load(here.storage, manifest).model["run_id"] == MODEL["run_id"]
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.usefixtures("service_environment")
+def test_a_staging_area_on_s3_that_is_away_loses_and_doubles_nothing(scoring: Make, services: LiveStack):
+    here = scoring(2, staging_url=f"s3://staging/{uuid.uuid4().hex[:12]}")
+
+    @contextmanager
+    def away() -> Iterator[None]:
+        services.kill("s3")
+        try:
+            with pytest.raises(StagingError):
+                yield
+        finally:
+            services.start("s3")
+
+    for partition in range(2):
+        send(here, *payments(1, 2), partition=partition)
+    with away():
+        here.drain()
+    manifest = here.drain_and_predict()
+    with away():
+        here.publish(manifest)
+    assert scored(here) == []
+    passed = []
+
+    def once(point: str) -> None:
+        """After the first partition's commit, before anybody could note it."""
+        passed.append(point)
+        if point == "committed" and passed.count(point) == 1:
+            services.kill("s3")
+
+    try:
+        with pytest.raises(StagingError):
+            here.publish(manifest, once)
+    finally:
+        services.start("s3")
+    assert here.publish(manifest).outcomes == {0: Outcome.ALREADY_PUBLISHED, 1: Outcome.PUBLISHED}
+    assert scored(here) == ["0/0", "0/1", "1/0", "1/1"]
+    assert owed(here) == [manifest.batch_id]
+    assert here.drain().partitions == ()
 
 
 def test_many_partitions_are_fenced_at_the_same_time(scoring: Make):
