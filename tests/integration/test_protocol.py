@@ -231,6 +231,22 @@ def test_payments_that_expired_unread_are_counted_and_the_rest_is_scored(
     assert here.drain().partitions == ()
 
 
+def test_payments_that_expire_while_a_run_is_about_to_read_them_are_told_by_the_next(scoring: Make):
+    here = scoring()
+    send(here, *payments(1, 2, 3))
+    here.change(max_payments=1).run()
+    manifest = here.plan(1)
+    client = admin(here)
+    for answer in client.delete_records([TopicPartition(here.settings.input_topic, 0, 2)]).values():
+        answer.result(30)
+    with pytest.raises(KafkaError, match="/0: the offsets of this batch are not retained any more; the next run"):
+        here.drain_shard(manifest, 0)
+    following = here.drain_and_predict()
+    assert following.lost == 1
+    here.publish(following)
+    assert scored(here) == ["0/0", "0/2"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="where else librdkafka lies is not known here")
 def test_a_header_that_cannot_be_read_stops_nobody(scoring: Make):
     here = scoring()
