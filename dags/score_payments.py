@@ -5,7 +5,7 @@
 scores it, `predict` scores, `publish` writes predictions, dead letters and the consumer group's offsets in one kafka
 transaction per partition, `reports` sees which batches' reports are owed, and `email` mails them. A run that finds
 nothing to do ends with `drain`; one that leaves payments behind, for it has its limits, starts the next one at once
-(`catch_up`). With `FRAUD_SHARDS` above 1, the tasks in the group `shards` read, score and publish a batch of several
+(`catch_up`). With `FRAUD_SHARDS` above 1, the tasks named `…_shards` read, score and publish a batch of several
 partitions side by side.
 
 **Roll back** with the trigger button: `previous`, an MLflow run id, `models:/name@alias` or `models:/name/version`.
@@ -28,7 +28,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import CronTriggerTimetable, Param, TaskGroup, XComArg, dag
+from airflow.sdk import CronTriggerTimetable, Param, XComArg, dag
 
 from fraud_scoring import operators as step
 from fraud_scoring.alarms import tell_alarms
@@ -95,11 +95,10 @@ def score_payments() -> None:
     publish = step.PublishOperator(task_id=step.PUBLISH, **PUBLISH)
     # One way or the other, as the batch has it. Never as the settings have it while this file is parsed: a run whose
     # tasks change on the way comes to nothing.
-    with TaskGroup(step.SHARDS, tooltip="the tasks of a batch that is shared out: FRAUD_SHARDS"):
-        numbers = XComArg(first)
-        drain_shards = step.DrainShardOperator.partial(task_id=step.DRAIN).expand(shard=numbers)
-        predict_shards = step.PredictOperator.partial(task_id=step.PREDICT).expand(shard=numbers)
-        publish_shards = step.PublishOperator.partial(task_id=step.PUBLISH, **PUBLISH).expand(shard=numbers)
+    numbers = XComArg(first)
+    drain_shards = step.DrainShardOperator.partial(task_id=step.DRAIN_SHARDS).expand(shard=numbers)
+    predict_shards = step.PredictOperator.partial(task_id=step.PREDICT_SHARDS).expand(shard=numbers)
+    publish_shards = step.PublishOperator.partial(task_id=step.PUBLISH_SHARDS, **PUBLISH).expand(shard=numbers)
     # Reports are owed for what was committed, whatever became of the rest; an empty leaf keeps a failed run red.
     reports = step.OwedReportsOperator(task_id=step.REPORTS, trigger_rule="all_done")
     # What is owed, the next run sends: a mail server that hangs must not keep that one from scoring.

@@ -11,7 +11,7 @@ from airflow.sdk import BaseOperator, Context
 from fraud_scoring.alarms import ALARMS
 from fraud_scoring.connections import kafka_settings, staging
 from fraud_scoring.failures import plain_failures
-from fraud_scoring.operators.step import DRAIN_SHARD, REPORTS, RESOLVE_MODEL, Step, age_seconds, run_url, tell
+from fraud_scoring.operators.step import DRAIN_SHARDS, REPORTS, RESOLVE_MODEL, Step, age_seconds, run_url, tell
 from include.batch.manifest import Manifest
 from include.models.choice import ModelChoice
 from include.settings import Settings
@@ -66,7 +66,7 @@ class DrainOperator(BaseOperator, BranchMixIn):
             },
         )
         if manifest.partitions:
-            return manifest, [DRAIN_SHARD, RESOLVE_MODEL] if manifest.is_sharded else [RESOLVE_MODEL]
+            return manifest, [DRAIN_SHARDS, RESOLVE_MODEL] if manifest.is_sharded else [RESOLVE_MODEL]
         if not choice.is_empty:
             return manifest, [RESOLVE_MODEL]
         return manifest, [REPORTS] if owed else None

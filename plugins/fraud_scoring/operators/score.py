@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from fraud_scoring.connections import kafka_settings, staging, use_aws_connection
 from fraud_scoring.links import ModelRunLink
-from fraud_scoring.operators.step import PREDICT, PREDICT_SHARD, RESOLVE_MODEL, Step, age_seconds
+from fraud_scoring.operators.step import PREDICT, PREDICT_SHARDS, RESOLVE_MODEL, Step, age_seconds
 from include.batch.manifest import Manifest
 from include.errors import StagingError
 from include.models.choice import HOLD_VARIABLE, Hold, ModelChoice
@@ -62,7 +62,7 @@ class ResolveModelOperator(Step, BranchMixIn):
         )
         # Not returned: a branch ends the task by an exception (Airflow 3.3.2).
         context["ti"].xcom_push(key=BaseXCom.XCOM_RETURN_KEY, value=run.to_dict())
-        score = PREDICT_SHARD if manifest.is_sharded else PREDICT
+        score = PREDICT_SHARDS if manifest.is_sharded else PREDICT
         self.do_branch(context, [score] if manifest.partitions else None)
 
     def _hold(self, context: Context, choice: ModelChoice, run: ModelRun) -> None:
