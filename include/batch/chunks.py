@@ -34,6 +34,8 @@ _PAYMENTS = pa.schema(
         "reason": pa.string(),
     }
 )
+# Of payments, that a step holds at once; what it makes of them comes on top.
+HELD_BYTES = 48_000_000
 _PREDICTIONS = pa.schema({"prediction": pa.int8(), "probability": pa.float64(), "reason": pa.string()})
 
 

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 # What is held in memory before it is staged, over all partitions.
 _HELD_PAYMENTS = 50_000
-_HELD_BYTES = 48_000_000
+_HELD_BYTES = chunks.HELD_BYTES
 # Of a row without its bytes, roughly: none is for nothing, not even a message without a value.
 _ROW_BYTES = 200
 _OFFSET, _KEY, _VALUE = methodcaller("offset"), methodcaller("key"), methodcaller("value")

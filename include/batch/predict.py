@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 # A model is asked for many payments at once, but not for more than a few seconds' worth.
 _AT_ONCE = 50_000
-_HELD_BYTES = 48_000_000
+_HELD_BYTES = chunks.HELD_BYTES
 _FIRST = 2_000
 _FEWEST = 50
 _ASKED_SECONDS = 5.0

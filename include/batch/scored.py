@@ -15,7 +15,7 @@ from include.batch.manifest import Manifest, PartitionBatch
 from include.batch.storage import Storage
 from include.errors import StagedFileGoneError
 
-_FIXED = "published-"
+_SCORED, _FIXED = "scored-", "published-"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class ScoredBatch:
         return manifest.lag + drained - sum(scores.part.end - scores.part.start for scores in self.partitions)
 
     def save(self, storage: Storage, folder: str, shard: int = 0) -> None:
-        storage.write(f"{folder}/scored-{shard}.json", msgspec.json.encode(self))
+        storage.write(_path(folder, _SCORED, shard), msgspec.json.encode(self))
 
     @classmethod
     def load_fixed(cls, storage: Storage, folder: str, shard: int = 0) -> ScoredBatch:
@@ -71,14 +71,14 @@ class ScoredBatch:
         """
         fixed = cls._fixed(storage, folder, shard)
         if fixed is None:
-            fixed = storage.need_json(f"{folder}/{_name(shard)}", cls)
-            storage.write(f"{folder}/{_FIXED}{shard}.json", msgspec.json.encode(fixed))
+            fixed = storage.need_json(_path(folder, _SCORED, shard), cls)
+            storage.write(_path(folder, _FIXED, shard), msgspec.json.encode(fixed))
         return fixed
 
     @classmethod
     def _fixed(cls, storage: Storage, folder: str, shard: int) -> ScoredBatch | None:
         try:
-            return storage.need_json(f"{folder}/{_FIXED}{shard}.json", cls)
+            return storage.need_json(_path(folder, _FIXED, shard), cls)
         except StagedFileGoneError:
             return None
 
@@ -108,12 +108,12 @@ class ScoredBatch:
     @classmethod
     def load_shard(cls, storage: Storage, folder: str, shard: int) -> ScoredBatch:
         fixed = cls._fixed(storage, folder, shard)
-        return fixed or storage.need_json(f"{folder}/{_name(shard)}", cls)
+        return fixed or storage.need_json(_path(folder, _SCORED, shard), cls)
 
 
 def _partition(scores: PartitionScores) -> int:
     return scores.part.partition
 
 
-def _name(shard: int) -> str:
-    return f"scored-{shard}.json"
+def _path(folder: str, kind: str, shard: int) -> str:
+    return f"{folder}/{kind}{shard}.json"

@@ -35,7 +35,7 @@ _TASK_NEXT = (
 _LATE_NEXT = "Payments wait on the topic meanwhile. The next run starts when this one has ended, and drains them all."
 # How long a task that failed may take to say so itself, before it counts as killed.
 _TASKS_OWN_SECONDS = 10.0
-_SUBJECT = 300
+_LONGEST_SUBJECT = 300
 
 
 class IncidentNotifier(SmtpNotifier):
@@ -103,7 +103,7 @@ class IncidentNotifier(SmtpNotifier):
         self.to = list(operators)
         again = "Reminder: " if incident.told else ""
         what = failure.detail if advice.meaning else f"{failure.cause}, {failure.detail}"
-        self.subject = f"{again}{failure.dag_id}: {advice.title}: {shorten(what, _SUBJECT, placeholder=' …')}"
+        self.subject = f"{again}{failure.dag_id}: {advice.title}: {shorten(what, _LONGEST_SUBJECT, placeholder=' …')}"
         self.html_content = render.html(
             "incident.html.j2",
             advice=advice,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import psutil
 import pytest
@@ -16,23 +17,34 @@ from tests.support.pipeline import DAG, wait_until
 from tests.support.scene import FENCED, Scene
 
 
-@pytest.mark.parametrize(("point", "times"), [("before transaction", 2), ("published", 1), ("offsets sent", 2)])
-def test_a_publish_that_wakes_up_after_its_retry_changes_nothing(scene: Scene, point: str, times: int) -> None:
-    """Its worker is frozen with it, as when a machine is: else Airflow would not start another try."""
-    scene.send()
-    run_id, pid = scene.stop_at(point, times)
+@contextmanager
+def frozen(pid: int) -> Iterator[Callable[[], None]]:
+    """The task with its worker, as when a machine is: else Airflow would not start another try. Gives what wakes the
+    task alone up, and waits until it is at rest."""
     process = psutil.Process(pid)
     worker = process.parent()
     assert worker is not None
     worker.suspend()
+
+    def wake() -> None:
+        process.resume()
+        wait_until(lambda: is_at_rest(process), "it goes on and on")
+
     try:
+        yield wake
+    finally:
+        worker.resume()
+
+
+@pytest.mark.parametrize(("point", "times"), [("before transaction", 2), ("published", 1), ("offsets sent", 2)])
+def test_a_publish_that_wakes_up_after_its_retry_changes_nothing(scene: Scene, point: str, times: int) -> None:
+    scene.send()
+    run_id, pid = scene.stop_at(point, times)
+    with frozen(pid) as wake:
         tasks = scene.finish(run_id)
         assert (tasks["publish"]["state"], tasks["publish"]["try_number"]) == ("success", 2)
         arrived = scene.arrived()
-        process.resume()
-        wait_until(lambda: is_at_rest(process), "it goes on and on")
-    finally:
-        worker.resume()
+        wake()
     wait_until(lambda: FENCED in scene.error(run_id, "publish", 1), "it does not say why it lost")
     assert scene.arrived() == arrived
     scene.check()
@@ -52,21 +64,16 @@ def test_a_predict_that_wakes_up_after_its_batch_was_published_shortens_no_repor
 ) -> None:
     scene.send()
     run_id, pid = scene.stop_at("chunk scored", 2)
-    process = psutil.Process(pid)
-    worker = process.parent()
-    assert worker is not None
-    worker.suspend()
     stricken.stop("mail")
     try:
-        tasks = scene.finish(run_id, "failed")
-        assert {name: tasks[name]["state"] for name in ("predict", "publish", "email")} == {
-            "predict": "success", "publish": "success", "email": "failed",
-        }  # fmt: skip
-        assert tasks["predict"]["try_number"] == 2
-        process.resume()
-        wait_until(lambda: is_at_rest(process), "it goes on and on")
+        with frozen(pid) as wake:
+            tasks = scene.finish(run_id, "failed")
+            assert {name: tasks[name]["state"] for name in ("predict", "publish", "email")} == {
+                "predict": "success", "publish": "success", "email": "failed",
+            }  # fmt: skip
+            assert tasks["predict"]["try_number"] == 2
+            wake()
     finally:
-        worker.resume()
         stricken.start("mail")
     told = "offsets are left for the next run: scoring ended"
     wait_until(lambda: told in scene.error(run_id, "predict", 1), "it was not out of time")

@@ -122,8 +122,7 @@ def test_a_place_that_an_operator_has_set_is_where_the_group_had_come(scoring: M
     send(here, 3)
     here.run()
     fraud(here, "set", "--to", "1", "--yes")
-    client = offsets.admin_client(here.kafka)
-    client.delete_consumer_groups([here.settings.group])[here.settings.group].result(30)
+    here.forget_group()
     with pytest.raises(TopicChangedError, match="it had reached 1"):
         here.drain()
 
@@ -134,8 +133,7 @@ def test_progress_that_is_damaged_is_written_anew(scoring: Make):
     here.run()
     (path,) = Path(here.settings.staging_url, "progress").rglob("0.json")
     path.write_bytes(b"damaged")
-    client = offsets.admin_client(here.kafka)
-    client.delete_consumer_groups([here.settings.group])[here.settings.group].result(30)
+    here.forget_group()
     with pytest.raises(StagingError, match=r"0\.json is damaged. Decide where it goes on with `fraud offsets set"):
         here.drain()
     fraud(here, "set", "--to", "3", "--yes")
@@ -257,8 +255,7 @@ def test_it_decides_after_the_offsets_are_gone(scoring: Make):
     here = scoring()
     send(here, 2)
     here.run()
-    client = offsets.admin_client(here.kafka)
-    client.delete_consumer_groups([here.settings.group])[here.settings.group].result(30)
+    here.forget_group()
     with pytest.raises(TopicChangedError):
         here.drain()
     assert "partition 0: set from nothing to 2" in fraud(here, "set", "--to", "2", "--yes").stdout

@@ -100,13 +100,6 @@ def set_offset(scoring: Scoring, offset: int, partition: int = 0) -> None:
     assert answer.result(30).topic_partitions[0].error is None
 
 
-def forget_group(scoring: Scoring) -> None:
-    """As Kafka does after its offsets' retention."""
-    # To be held until it has answered.
-    client = admin(scoring)
-    client.delete_consumer_groups([scoring.settings.group])[scoring.settings.group].result(30)
-
-
 def start_publisher(scoring: Scoring, manifest: Manifest, stop_at: str) -> Publisher:
     settings = scoring.settings
     environment = {
@@ -347,7 +340,7 @@ def test_offsets_that_are_gone_are_no_first_start(scoring: Make):
     here = scoring()
     send(here, *payments(1, 2))
     here.run()
-    forget_group(here)
+    here.forget_group()
     with pytest.raises(TopicChangedError, match=r"offset is gone; it had reached 2.*`fraud offsets set"):
         here.drain()
     set_offset(here, 2)
@@ -521,7 +514,7 @@ def test_a_batch_is_not_published_again_where_the_group_was_set_back_to_its_star
     here.publish(manifest)
     for to in (2, None):
         if to is None:
-            forget_group(here)
+            here.forget_group()
         else:
             set_offset(here, to)
         assert here.publish(manifest).outcomes == {0: Outcome.ALREADY_PUBLISHED}
@@ -533,7 +526,7 @@ def test_a_first_batch_is_not_published_again_where_the_group_is_gone(scoring: M
     send(here, *payments(1, 2))
     manifest = here.drain_and_predict()
     here.publish(manifest)
-    forget_group(here)
+    here.forget_group()
     assert here.publish(manifest).outcomes == {0: Outcome.ALREADY_PUBLISHED}
     assert scored(here) == ["0/0", "0/1"]
 
@@ -546,7 +539,7 @@ def test_an_old_batch_that_is_published_again_does_not_take_the_group_s_progress
     send(here, *payments(3, 4, 5))
     here.run()
     here.publish(old)
-    forget_group(here)
+    here.forget_group()
     here.publish(old)
     with pytest.raises(TopicChangedError, match="it had reached 5"):
         here.drain()

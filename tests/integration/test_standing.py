@@ -140,8 +140,7 @@ def test_a_run_keeps_alive_what_it_has_nothing_to_read_of(scoring: Make):
     assert note is not None
     assert (note.batch, standing(here)[2]) == ("", Committed(None))
     # And knows that it did.
-    client = offsets.admin_client(here.kafka)
-    client.delete_consumer_groups([here.settings.group])[here.settings.group].result(30)
+    here.forget_group()
     with pytest.raises(TopicChangedError, match="/0: the group's committed offset is gone; it had reached 0"):
         here.drain()
 

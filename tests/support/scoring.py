@@ -14,6 +14,7 @@ from include.batch.plan import plan
 from include.batch.publish import Published, publish
 from include.batch.scored import PartitionScores, ScoredBatch
 from include.batch.storage import Storage
+from include.kafka.offsets import admin_client
 from include.settings import Settings
 
 MODEL = {
@@ -86,6 +87,12 @@ class Scoring:
         if not manifest.partitions:
             return Published({}, 0, 0)
         return publish(self.kafka, self.settings, self.storage, manifest, reached, shard)
+
+    def forget_group(self) -> None:
+        """As Kafka does after its offsets' retention."""
+        # To be held until it has answered.
+        client = admin_client(self.kafka)
+        client.delete_consumer_groups([self.settings.group])[self.settings.group].result(30)
 
     def run(self) -> Published:
         return self.publish(self.drain_and_predict())
