@@ -23,13 +23,13 @@ class AirflowApi:
     def close(self) -> None:
         self._client.close()
 
-    def request(self, method: str, path: str, **arguments: Any) -> Any:
-        """`path` below /api/v2. A token that has expired is renewed once."""
+    def request(self, method: str, path: str, *, below: str = "/api/v2", **arguments: Any) -> Any:
+        """`below`: "/ui" for what Airflow's pages ask the server. A token that has expired is renewed once."""
         for fresh in (False, True):
             if fresh or "Authorization" not in self._client.headers:
                 token = self._client.post("/auth/token", json=self._login).raise_for_status().json()["access_token"]
                 self._client.headers["Authorization"] = f"Bearer {token}"
-            answer = self._client.request(method, f"/api/v2/{path}", **arguments)
+            answer = self._client.request(method, f"{below}/{path}", **arguments)
             if answer.status_code != httpx.codes.UNAUTHORIZED:
                 break
         answer.raise_for_status()

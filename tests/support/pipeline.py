@@ -99,9 +99,9 @@ class Pipeline:
         return run_id
 
     def states(self, run_id: str) -> dict[str, str]:
-        """Of the tasks of a batch that is not shared out; those of the group for such a one were skipped."""
+        """Of the tasks of a batch that is not shared out; those for one that is were skipped."""
         states = {name: task["state"] for name, task in self.api.tasks(DAG, run_id).items()}
-        shards = {name for name in states if name.startswith("shards.")}
+        shards = {name for name in states if name.endswith("_shards")}
         assert {states.pop(name) for name in shards} <= {"skipped", "upstream_failed", None}
         return states
 

@@ -82,6 +82,11 @@ def _check_what_airflow_shows(pipeline: Pipeline, run_id: str, batch: str) -> No
         assert link.startswith(pipeline.stack.mlflow_uri)
         assert link.endswith(f"/runs/{model}")
     assert "drain" in pipeline.api.request("GET", f"dags/{DAG}/details")["doc_md"]
+    # The server answers these two with an error for a DAG that it runs well, but cannot put in an order.
+    grid = pipeline.api.request("GET", f"grid/structure/{DAG}", below="/ui")
+    graph = pipeline.api.request("GET", "structure/structure_data", below="/ui", params={"dag_id": DAG})["nodes"]
+    tasks = pipeline.api.tasks(DAG, run_id).keys()
+    assert {node["id"] for node in grid} == {node["id"] for node in graph if node["type"] == "task"} == tasks
 
 
 def test_what_a_run_leaves_the_next_one_takes_at_once(pipeline: Pipeline, outputs: Outputs) -> None:
