@@ -8,78 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
+from include.batch.advice import BEHIND_AGE, BEHIND_PAYMENTS, CLOSE, EXPIRED, HELD_UP, MOVED
+from include.kafka.retention import Retention
 from include.settings import Settings
-
-if TYPE_CHECKING:
-    # The DAG file reads the kinds: confluent_kafka would make every parse of it slow.
-    from include.kafka.retention import Retention
-
-EXPIRED = "expired unread"
-MOVED = "moved by another program"
-CLOSE = "close to retention"
-BEHIND_PAYMENTS = "behind: payments"
-BEHIND_AGE = "behind: age"
 
 # From here on there is still as much time to act as has passed.
 _CLOSE = 0.5
 _LISTED = 8
-
-
-@dataclass(frozen=True)
-class Advice:
-    """A kind of alarm in the operators' words: its title, what it means, what to do next.
-
-    `is_event`: it stands in one batch and is gone with it, so each must be told; any other is found while it lasts.
-    """
-
-    title: str
-    meaning: str
-    next: str
-    is_event: bool = False
-
-
-ADVICE = {
-    EXPIRED: Advice(
-        "Payments expired unread",
-        "Kafka deleted these payments before a run read them. They were not scored and cannot be any more; the run "
-        "went on with the first payment that is left.",
-        "Find them at their source (the offsets are named above, all of them in drain's log) and produce them again. "
-        "Then see in the DAG's earlier runs why they did not keep up, and raise the topic's retention.ms well above "
-        "the longest outage to survive.",
-        is_event=True,
-    ),
-    MOVED: Advice(
-        "The group's offsets were moved",
-        "Another program committed offsets of this DAG's consumer group: a consumer that uses the same group, or "
-        "kafka-consumer-groups.sh. Runs go on from where it put them. Payments that were passed over are not scored; "
-        "where it went back, payments are scored and published a second time.",
-        "If nobody meant it, stop that program or give it a group of its own, and put the offset back with `fraud "
-        "offsets set`: payments from there on are scored, those that were scored already once more.",
-        is_event=True,
-    ),
-    CLOSE: Advice(
-        "Payments are about to expire unread",
-        "Kafka deletes payments at the topic's retention, whether they were read or not. These are still there.",
-        "First gain time: raise retention.ms (and retention.bytes) of the topic now, it counts at once. Then see why "
-        "runs do not keep up: failed runs, FRAUD_MAX_PAYMENTS, FRAUD_SHARDS.",
-    ),
-    BEHIND_PAYMENTS: Advice(
-        "More payments wait than runs take",
-        "This run read all that its limits allow and left more behind than FRAUD_ALARM_LAG. Nothing is lost; the runs "
-        "that follow go on with it, at once.",
-        "If the number does not fall from run to run, more comes in than is scored: raise FRAUD_MAX_PAYMENTS or "
-        "FRAUD_SHARDS, or give the workers more cores.",
-    ),
-    BEHIND_AGE: Advice(
-        "Payments waited too long",
-        "The oldest payment that this run found had waited longer than FRAUD_ALARM_AGE_MINUTES: runs were missing, "
-        "failing or slow. Nothing is lost.",
-        "After an outage this ends by itself once the backlog is worked off. Otherwise look at the DAG's runs: is it "
-        "paused, does one run hang, does each leave payments behind?",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -88,6 +24,7 @@ class Waiting:
 
     `left`: how many offsets this run leaves for later ones. `oldest_at`: when the first one that is left to read was
     written. `moved_from`: how far the group had come by itself, where another program has committed `committed`.
+    `held_up`: how many offsets from `stable` on wait for the end of a kafka transaction, and none before them waits.
     """
 
     partition: int
@@ -97,14 +34,19 @@ class Waiting:
     left: int
     oldest_at: datetime | None = None
     moved_from: int | None = None
+    held_up: int = 0
 
     @property
     def start(self) -> int:
         return self.low if self.committed is None else max(self.committed, self.low)
 
     @property
+    def end(self) -> int:
+        return self.stable + self.held_up
+
+    @property
     def unread(self) -> int:
-        return max(0, self.stable - self.start)
+        return max(0, self.end - self.start)
 
     @property
     def lost(self) -> int:
@@ -128,6 +70,7 @@ def find_alarms(
     sentences = {
         EXPIRED: _expired(topic, waiting),
         MOVED: _moved(topic, waiting),
+        HELD_UP: _held_up(topic, waiting, settings, now),
         CLOSE: " ".join(
             filter(None, (_close_by_age(topic, waiting, retention, now), _close_by_size(waiting, retention)))
         ),
@@ -176,11 +119,11 @@ def _close_by_size(waiting: Sequence[Waiting], retention: Retention | None) -> s
     """Where Kafka already deletes to keep a size, what it keeps is the time that is left."""
     if retention is None or retention.bytes is None:
         return ""
-    close = [item for item in waiting if item.low and item.unread and item.unread >= (item.stable - item.low) * _CLOSE]
+    close = [item for item in waiting if item.low and item.unread and item.unread >= (item.end - item.low) * _CLOSE]
     if not close:
         return ""
     places = _list(
-        f"{item.partition} ({item.unread / (item.stable - item.low):.0%}: unread from offset {item.start}, kept from "
+        f"{item.partition} ({item.unread / (item.end - item.low):.0%}: unread from offset {item.start}, kept from "
         f"{item.low})"
         for item in close
     )
@@ -200,8 +143,7 @@ def _many(topic: str, waiting: Sequence[Waiting], settings: Settings) -> str:
 
 
 def _old(topic: str, waiting: Sequence[Waiting], settings: Settings, now: datetime) -> str:
-    limit = timedelta(minutes=settings.alarm_age_minutes)
-    old = {item: age for item, age in _ages(waiting, now).items() if age > limit}
+    old = _waited_long([item for item in waiting if not item.held_up], settings, now)
     if not old:
         return ""
     places = _list(f"{item.partition} ({_span(age)}, {item.unread:,} offsets unread)" for item, age in _by_age(old))
@@ -209,6 +151,25 @@ def _old(topic: str, waiting: Sequence[Waiting], settings: Settings, now: dateti
         f"The oldest unread payment of {topic} had waited {_span(max(old.values()))}, longer than "
         f"FRAUD_ALARM_AGE_MINUTES={settings.alarm_age_minutes:g}. Partitions: {places}."
     )
+
+
+def _held_up(topic: str, waiting: Sequence[Waiting], settings: Settings, now: datetime) -> str:
+    old = _waited_long([item for item in waiting if item.held_up], settings, now)
+    if not old:
+        return ""
+    places = _list(
+        f"{topic}/{item.partition} at offset {item.stable} ({item.held_up:,} offsets, since {_span(age)})"
+        for item, age in _by_age(old)
+    )
+    return (
+        f"A kafka transaction that is open for longer than FRAUD_ALARM_AGE_MINUTES={settings.alarm_age_minutes:g} "
+        f"holds up payments: {places}."
+    )
+
+
+def _waited_long(waiting: Iterable[Waiting], settings: Settings, now: datetime) -> dict[Waiting, timedelta]:
+    limit = timedelta(minutes=settings.alarm_age_minutes)
+    return {item: age for item, age in _ages(waiting, now).items() if age > limit}
 
 
 def _ages(waiting: Iterable[Waiting], now: datetime) -> dict[Waiting, timedelta]:

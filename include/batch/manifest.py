@@ -58,6 +58,18 @@ class PartitionBatch:
 
 
 @dataclass(frozen=True)
+class HeldUp:
+    """A partition of which nothing can be read though there is something: the offsets `[stable, high)` wait for the end
+    of a kafka transaction that some producer has open. `low` as above."""
+
+    partition: int
+    committed: int | None
+    low: int
+    stable: int
+    high: int
+
+
+@dataclass(frozen=True)
 class Drained:
     """One shard's partitions as they were read. `left`: offsets that it had no more time for."""
 
@@ -69,7 +81,8 @@ class Drained:
 
 @dataclass(frozen=True)
 class Manifest:
-    """`shards` are the numbers of the partitions that each reads; `lag` counts the offsets left for later runs."""
+    """`shards` are the numbers of the partitions that each reads; `lag` counts the offsets left for later runs, but
+    those that are `held_up`."""
 
     batch_id: str
     run_id: str
@@ -82,6 +95,7 @@ class Manifest:
     shards: tuple[tuple[int, ...], ...] = ()
     columns: tuple[str, ...] = field(default=())
     lag: int = 0
+    held_up: tuple[HeldUp, ...] = ()
 
     @property
     def folder(self) -> str:

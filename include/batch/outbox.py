@@ -72,6 +72,8 @@ class Outbox:
         entries = [name for name, whole in self._entries().items() if not whole]
         committed = read()
         for batch_id, batch in self._batches(entries):
+            if isinstance(batch, StagingError):
+                continue
             for part in batch.parts:
                 now = committed.get(part.partition)
                 if now is not None and now.batch == batch_id and part.partition not in batch.committed:
@@ -88,10 +90,10 @@ class Outbox:
         return committed
 
     def owed_batches(self) -> list[str]:
-        """The ids of the batches that `owed` tells of."""
+        """The ids of the batches that `owed` and `unreadable` tell of."""
         entries = self._entries()
         some = [name for name, whole in entries.items() if not whole]
-        owing = {name for name, batch in self._batches(some) if batch.to_report()}
+        owing = {name for name, batch in self._batches(some) if isinstance(batch, StagingError) or batch.to_report()}
         return [name for name, whole in entries.items() if whole or name in owing]
 
     def owed(self) -> Iterator[OwedReport]:
@@ -99,14 +101,23 @@ class Outbox:
         for batch_id in self.owed_batches():
             # Anew: it may have been sent meanwhile.
             batch = self._batch(batch_id)
-            if batch is not None and (found := batch.to_report()):
+            if not isinstance(batch, StagingError) and (found := batch.to_report()):
                 frauds = _Frauds(self._storage, batch.manifest.topic, found)
                 yield OwedReport(batch_id, self._facts(batch, found), frauds)
 
+    def unreadable(self) -> dict[str, str]:
+        """Why nobody knows what these batches owe. They stay until a person decides: a fraud may be among them."""
+        return {
+            name: f"{error}. Its committed payments are safe, with batch_id={name} in their headers. Put the file "
+            f"back, or give the report up: delete {self._folder}/{name}* in {self._storage.url}"
+            for name, error in self._batches(self.entries())
+            if isinstance(error, StagingError)
+        }
+
     def reported(self, report: OwedReport) -> None:
         batch = self._batch(report.key)
-        if batch is None:
-            return
+        if isinstance(batch, StagingError):
+            raise batch
         reported = {partition for _, partition, _, _ in report.facts.ranges}
         for partition in reported:
             self._storage.write(f"{batch.manifest.folder}/reported-{partition}", b"")
@@ -118,26 +129,24 @@ class Outbox:
         self._storage.delete(f"{self._folder}/{batch_id}")
         self._storage.delete(f"{self._folder}/{batch_id}{COMMITTED}")
 
-    def _batches(self, batch_ids: list[str]) -> Iterator[tuple[str, _Batch]]:
+    def _batches(self, batch_ids: list[str]) -> Iterator[tuple[str, _Batch | StagingError]]:
         """Read side by side: each is some requests on S3, and a publish that fails for days leaves thousands."""
         with ThreadPoolExecutor(_READERS) as threads:
-            found = zip(batch_ids, threads.map(self._batch, batch_ids), strict=True)
-            yield from ((batch_id, batch) for batch_id, batch in found if batch is not None)
+            yield from zip(batch_ids, threads.map(self._batch, batch_ids), strict=True)
 
-    def _batch(self, batch_id: str) -> _Batch | None:
-        """None where the staged batch cannot be read. Where it is gone its entry is closed: nothing could be mailed."""
+    def _batch(self, batch_id: str) -> _Batch | StagingError:
+        """The error where what is staged cannot be read: it must not hold up the other batches."""
         try:
             manifest = Manifest.load_plan(self._storage, batch_id)
             scored = ScoredBatch.load(self._storage, manifest)
-        except StagedFileGoneError as error:
-            log.error("the report of batch %s can never be mailed: %s", batch_id, error)
-            self._close(batch_id)
-            return None
+            names = self._storage.list(manifest.folder)
+            batch = _Batch(manifest, scored, _partitions(names, "committed-"), _partitions(names, "reported-"))
+            if lost := batch.committed - {part.partition for part in batch.parts}:
+                raise StagedFileGoneError(f"what predict found of partitions {sorted(lost)} is gone")
         except StagingError as error:
-            log.error("the report of batch %s stays owed: %s", batch_id, error)
-            return None
-        names = self._storage.list(manifest.folder)
-        return _Batch(manifest, scored, _partitions(names, "committed-"), _partitions(names, "reported-"))
+            log.error("nobody knows what is owed of batch %s: %s", batch_id, error)
+            return error
+        return batch
 
     def _facts(self, batch: _Batch, found: list[PartitionScores]) -> ReportFacts:
         manifest, model = batch.manifest, batch.scored.model

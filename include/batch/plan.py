@@ -11,7 +11,7 @@ from confluent_kafka import TIMESTAMP_CREATE_TIME, Consumer
 from confluent_kafka.admin import AdminClient
 
 from include.batch.alarms import Alarm, Waiting, find_alarms
-from include.batch.manifest import Manifest, PartitionBatch, is_batch_id, new_batch_id
+from include.batch.manifest import HeldUp, Manifest, PartitionBatch, is_batch_id, new_batch_id
 from include.batch.outbox import Outbox
 from include.batch.progress import Progress, Reached
 from include.batch.storage import Storage
@@ -45,7 +45,7 @@ def plan(
             lambda: settled_offsets(kafka, consumer, settings.group, topic)
         )
         progress = Progress(storage, settings.group)
-        parts, lag = _fix_ranges(admin, kafka, settings, topic, committed, progress)
+        parts, lag, held_up = _fix_ranges(admin, kafka, settings, topic, committed, progress)
         idle = {at: committed[at] for at in set(topic.partitions) - {part.partition for part in parts}}
         for partition, offset in keep_alive(kafka, consumer, settings.group, topic, idle, _KEPT_ALIVE, now).items():
             progress.note(topic, partition, offset)
@@ -62,6 +62,7 @@ def plan(
         partitions=tuple(parts),
         shards=_share_out(parts, shards),
         lag=lag,
+        held_up=tuple(held_up),
     )
     if parts:
         manifest.save(storage)
@@ -70,21 +71,19 @@ def plan(
 
 def alarms(kafka: KafkaSettings, settings: Settings, storage: Storage, manifest: Manifest) -> list[Alarm]:
     """What operators must hear of the batch, planned or drained. Asks the broker only where something waits."""
-    if not manifest.partitions and not manifest.lag:
+    if not manifest.partitions and not manifest.lag and not manifest.held_up:
         return []
     # The partitions that reading had no time for are in the plan alone, and are the likeliest to expire.
-    planned = Manifest.load_plan(storage, manifest.batch_id).partitions
+    is_planned = manifest.partitions or manifest.lag
+    planned = Manifest.load_plan(storage, manifest.batch_id).partitions if is_planned else ()
     ends_at = {part.partition: part.start for part in planned} | {
         part.partition: part.end for part in manifest.partitions
     }
     oldest = {part.partition: at for part in manifest.partitions if (at := _time(part.oldest)) is not None}
     unread = {part.partition: part.start for part in planned if part.partition not in oldest}
-    if unread:
-        consumer = Consumer(consumer_settings(kafka, manifest.group))
-        try:
-            oldest |= oldest_times(consumer, manifest.topic, unread)
-        finally:
-            consumer.close()
+    oldest |= _oldest(kafka, manifest, unread)
+    # What is held up only a reader sees that does not ask for committed messages.
+    oldest |= _oldest(kafka, manifest, {one.partition: one.stable for one in manifest.held_up}, "read_uncommitted")
     waiting = [
         Waiting(
             part.partition,
@@ -97,8 +96,32 @@ def alarms(kafka: KafkaSettings, settings: Settings, storage: Storage, manifest:
         )
         for part in planned
     ]
+    waiting += [
+        Waiting(
+            one.partition,
+            one.committed,
+            one.low,
+            one.stable,
+            0,
+            oldest.get(one.partition),
+            held_up=one.high - one.stable,
+        )
+        for one in manifest.held_up
+    ]
     retention = read_retention(offsets.admin_client(kafka), kafka, manifest.topic)
     return find_alarms(manifest.topic, waiting, retention, settings, datetime.now(UTC))
+
+
+def _oldest(
+    kafka: KafkaSettings, manifest: Manifest, starts: Mapping[int, int], isolation: str = "read_committed"
+) -> dict[int, datetime]:
+    if not starts:
+        return {}
+    consumer = Consumer(consumer_settings(kafka, manifest.group) | {"isolation.level": isolation})
+    try:
+        return oldest_times(consumer, manifest.topic, starts)
+    finally:
+        consumer.close()
 
 
 def _time(milliseconds: int | None) -> datetime | None:
@@ -121,11 +144,12 @@ def _fix_ranges(
     topic: Topic,
     committed: Mapping[int, Committed],
     progress: Progress,
-) -> tuple[list[PartitionBatch], int]:
-    """The partitions with something to commit, and how many offsets are left for later runs."""
-    parts, lag = [], 0
+) -> tuple[list[PartitionBatch], int, list[HeldUp]]:
+    """The partitions with something to commit, how many offsets are left for later runs, and what is held up."""
+    parts, lag, held_up = [], 0, []
     lows = ends.first_offsets(admin, kafka, topic.name, topic.partitions)
     stables = ends.last_stable_offsets(admin, kafka, topic.name, topic.partitions)
+    highs = ends.high_watermarks(admin, kafka, topic.name, topic.partitions)
     for partition in topic.partitions:
         low, stable, now = lows[partition], stables[partition], committed[partition]
         _require_same_topic(settings.group, topic, partition, now, stable, progress)
@@ -153,7 +177,9 @@ def _fix_ranges(
         )
         if part.is_due:
             parts.append(part)
-    return parts, lag
+        elif highs[partition] > stable:
+            held_up.append(HeldUp(partition, now.offset, low, stable, highs[partition]))
+    return parts, lag, held_up
 
 
 def _moved_from(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _Kind = TypeVar("_Kind")
 _SEAL_BYTES = 33
-_MEND = "where it belongs to a batch, clear the run's drain task: it drains these payments again"
+_MEND = "where its batch is not published yet, clear the run's drain task: it drains these payments again"
 
 
 class Storage:

@@ -56,9 +56,16 @@ _ONLY_PRODUCER = (
     "queue.buffering.max.messages",
     "queue.buffering.max.kbytes",
 )
-# At first, that is: both grow with each try in vain. librdkafka waits before the first connection to a broker that it
-# has just heard of, and asks again after a tenth of a second for offsets whose commit is still being marked.
-_PROMPT: Settings = {"reconnect.backoff.ms": 20, "retry.backoff.ms": 20}
+_PROMPT: Settings = {
+    # At first, that is: both grow with each try in vain. librdkafka waits before the first connection to a broker that
+    # it has just heard of, and asks again after a tenth of a second for offsets whose commit is still being marked.
+    "reconnect.backoff.ms": 20,
+    "retry.backoff.ms": 20,
+    "reconnect.backoff.max.ms": 1_000,
+    # While no broker answers, librdkafka 2.16 by default makes its connections anew, and forgets each time how long it
+    # has waited: fifty tries and lines of log a second. A client of ours lives for a task and needs no new addresses.
+    "metadata.recovery.strategy": "none",
+}
 
 
 def client_settings(environment: Mapping[str, str]) -> Settings:

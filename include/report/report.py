@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -68,6 +68,8 @@ class Outbox(Protocol):
     """Where reports wait until a mail server has accepted them."""
 
     def owed(self) -> Iterable[OwedReport]: ...
+
+    def unreadable(self) -> Mapping[str, str]: ...
 
     def reported(self, report: OwedReport) -> None: ...
 

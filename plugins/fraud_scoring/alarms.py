@@ -13,7 +13,7 @@ from airflow.sdk.execution_time.timeout import TimeoutPosix
 
 from fraud_scoring.incidents import IncidentNotifier
 from fraud_scoring.kept_incidents import KeptIncidents
-from include.batch.alarms import ADVICE, Advice
+from include.batch.advice import ADVICE, Advice
 from include.errors import SettingError
 from include.report.incident import Failure, Incident
 from include.settings import Settings

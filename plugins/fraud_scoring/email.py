@@ -48,7 +48,7 @@ class FraudReportOperator(EmailOperator):
         self._server = conn_id
 
     def execute(self, context: Context) -> dict[str, int]:
-        """Mails all that is owed; raises at the end if some report could not be built or was refused."""
+        """Mails all that is owed; raises at the end if some report could not be read, built or sent."""
         try:
             settings = Settings.from_environment()
             self._set_addresses(settings)
@@ -86,6 +86,7 @@ class FraudReportOperator(EmailOperator):
             mailed["reports"] += 1
             mailed["frauds"] += report.facts.frauds
             mailed["left_out"] += mail.left_out
+        failed += [f"{key}: {reason}" for key, reason in outbox.unreadable().items()]
         if failed:
             raise ReportError(f"{len(failed)} reports stay owed, {mailed['reports']} were sent. {'; '.join(failed)}")
         return mailed

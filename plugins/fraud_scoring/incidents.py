@@ -19,7 +19,7 @@ from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
 from fraud_scoring.kept_incidents import KeptIncidents
-from include.batch.alarms import Advice
+from include.batch.advice import Advice
 from include.errors import SettingError
 from include.report import render
 from include.report.incident import Failure, Incident, describe, message_id

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from include.batch.alarms import ADVICE, BEHIND_AGE, BEHIND_PAYMENTS, CLOSE, EXPIRED, MOVED, Waiting, find_alarms
+from include.batch.advice import ADVICE, BEHIND_AGE, BEHIND_PAYMENTS, CLOSE, EXPIRED, HELD_UP, MOVED
+from include.batch.alarms import Waiting, find_alarms
 from include.kafka.retention import Retention
 from include.settings import Settings
 
@@ -117,6 +118,20 @@ def test_age_is_that_of_the_oldest():
         BEHIND_AGE: "The oldest unread payment of topic_1 had waited 16 min, longer than FRAUD_ALARM_AGE_MINUTES=15. "
         "Partitions: 0 (16 min, 500 offsets unread)."
     }
+
+
+def test_what_a_producer_holds_up_is_told_as_its_doing():
+    """Nothing of it can be read, so it is neither lag nor slow runs; but it expires like everything else."""
+    held = replace(waiting(stable=100, minutes=16), held_up=40)
+    assert alarms(replace(held, oldest_at=NOW - timedelta(minutes=15)), replace(held, oldest_at=None)) == {}
+    assert alarms(held, waiting(1, minutes=2)) == {
+        HELD_UP: "A kafka transaction that is open for longer than FRAUD_ALARM_AGE_MINUTES=15 holds up payments: "
+        "topic_1/0 at offset 100 (40 offsets, since 16 min)."
+    }
+    found = alarms(held, retention=Retention(timedelta(minutes=30), None))
+    assert "The oldest unread payment is 16 min old" in found[CLOSE]
+    found = alarms(replace(held, low=70), retention=Retention(None, 1000))
+    assert "0 (57%: unread from offset 100, kept from 70)" in found[CLOSE]
 
 
 def test_hundreds_of_partitions_are_not_all_listed():

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from include.batch.manifest import Manifest
 from include.batch.outbox import Outbox
+from include.batch.scored import ScoredBatch
 from include.batch.storage import Storage
 from include.errors import StagingError
 from include.kafka.offsets import CommitNote, Committed
@@ -139,8 +141,10 @@ def test_a_report_that_cannot_be_read_now_stays_owed(
     with monkeypatch.context() as broken:
         broken.setattr(Storage, "read", unreadable)
         assert owed(outbox) == {}
+        assert outbox.owed_batches() == list(outbox.unreadable()) == [FIRST]
         outbox.note_commits(lambda: {0: committed_by(FIRST)})
     assert list(owed(outbox)) == [FIRST]
+    assert outbox.unreadable() == {}
 
 
 def unreadable(storage: Storage, path: str) -> bytes | None:
@@ -163,17 +167,44 @@ def test_what_only_waits_for_the_mail_is_not_read_by_scoring(
     assert outbox.entries() == []
 
 
-def test_a_batch_that_is_gone_is_told_and_closed(
-    outbox: Outbox, staged: Stage, folder: Storage, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("whole", [False, True], ids=["some partition", "all of it"])
+@pytest.mark.parametrize("name", ["manifest.json", "scored-0.json"])
+@pytest.mark.parametrize("harm", ["gone", "damaged"])
+def test_a_batch_that_cannot_be_read_stays_until_a_person_decides(
+    outbox: Outbox, staged: Stage, folder: Storage, tmp_path: Path, harm: str, name: str, whole: bool
 ):
-    gone = staged(FIRST, {0: 1})
-    publish(outbox, gone, 0)
+    lost = staged(FIRST, {0: 1})
+    publish(outbox, lost, 0)
     publish(outbox, staged(SECOND, {0: 1}), 0)
-    folder.delete(gone.folder)
-    with caplog.at_level(logging.ERROR):
-        assert list(owed(outbox)) == [SECOND]
-    assert f"the report of batch {FIRST} can never be mailed" in caplog.text
-    assert outbox.entries() == [SECOND]
+    if whole:
+        outbox.note_commits(lambda: {0: committed_by(SECOND)})
+    file = tmp_path / "staging" / lost.folder / name
+    content = file.read_bytes()
+    file.unlink() if harm == "gone" else file.write_bytes(content[:-1])
+    outbox.note_commits(lambda: {0: committed_by(SECOND)})
+    assert list(owed(outbox)) == [SECOND]
+    assert outbox.owed_batches() == [FIRST, SECOND]
+    (reason,) = outbox.unreadable().values()
+    assert f"{lost.folder}/{name}" in reason
+    assert f"is {harm}" in reason
+    assert f"delete outbox/a%2Fgroup/topic/{FIRST}*" in reason
+    file.write_bytes(content)
+    assert list(owed(outbox)) == [FIRST, SECOND]
+    assert outbox.unreadable() == {}
+
+
+def test_a_shard_that_is_gone_does_not_shorten_the_report_unseen(outbox: Outbox, staged: Stage, folder: Storage):
+    manifest = replace(staged(FIRST, {0: 1, 1: 1}), shards=((0,), (1,)))
+    manifest.save(folder)
+    scored = ScoredBatch.load_shard(folder, manifest.folder, 0)
+    for shard, scores in enumerate(scored.partitions):
+        replace(scored, partitions=(scores,)).save(folder, manifest.folder, shard)
+    publish(outbox, manifest, 0)
+    folder.delete(f"{manifest.folder}/scored-1.json")
+    assert owed(outbox) == {FIRST: [("topic/0/10", 0)]}
+    outbox.note_commit(manifest, 1)
+    assert owed(outbox) == {}
+    assert "what predict found of partitions [1] is gone" in outbox.unreadable()[FIRST]
 
 
 def test_groups_and_topics_owe_apart(folder: Storage, outbox: Outbox, staged: Stage):

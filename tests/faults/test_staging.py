@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fault_stack import FaultStack
+from tests.support.pipeline import alarms, wait_until
 from tests.support.scene import Scene
 
 
@@ -61,20 +62,31 @@ def test_staged_file_that_a_step_needs(
     scene.check()
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "predictions-0-0.parquet"])
-def test_staged_file_that_only_the_report_needs(scene: Scene, stricken: FaultStack, name: str) -> None:
-    """The payments are safe on the output topic; that the report is not sent is said in the log."""
+@pytest.mark.parametrize(
+    ("name", "harm"),
+    [
+        ("manifest.json", _gone),
+        ("manifest.json", _damaged),
+        ("published-0.json", _damaged),
+        ("predictions-0-0.parquet", _gone),
+        ("predictions-0-0.parquet", _damaged),
+    ],
+)
+def test_staged_file_that_only_the_report_needs(
+    scene: Scene, stricken: FaultStack, name: str, harm: Callable[[Path], None]
+) -> None:
+    """The payments are safe on the output topic; that the report is not sent makes the run red, and operators hear."""
     scene.send()
     run_id, _ = scene.stop_at("committed", 3)
     batch = stricken.newest_batch()
-    _gone(_staged(stricken, name))
+    harm(_staged(stricken, name))
     scene.breakpoint.go_on()
-    scene.finish(run_id, None)
-    told = "".join(
-        scene.error(run_id, task) for task in ("reports", "email") if scene.tasks(run_id)[task]["try_number"]
-    )
+    scene.finish(run_id, "failed")
+    told = scene.error(run_id, "email")
     assert batch.name in told
     assert name in told
+    (subject,) = wait_until(lambda: alarms(scene.inbox), "operators were not told")
+    assert "email failed: ReportError" in subject
     assert not scene.mailed()
     scene.check_topics(scene.window)
     stricken.give_up_reports()

@@ -16,9 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from confluent_kafka.admin import AdminClient
 
-from include.batch.alarms import MOVED
+from include.batch.advice import MOVED
 from include.batch.manifest import Manifest
 from include.batch.outbox import note_what_is_committed
 from include.batch.plan import alarms
@@ -714,10 +714,7 @@ def test_a_message_that_grew_too_large_is_named_with_its_mend(scoring: Make, top
     manifest = here.drain_and_predict()
     with pytest.raises(KafkaError, match=r"MSG_SIZE_TOO_LARGE.*max\.message\.bytes"):
         here.publish(manifest)
-    client = admin(here)
-    entry = ConfigEntry("max.message.bytes", "2000000", incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, here.settings.dead_letter_topic, incremental_configs=[entry])
-    client.incremental_alter_configs([resource])[resource].result(30)
+    kafka_log.set_topic(servers(here), here.settings.dead_letter_topic, "max.message.bytes", "2000000")
     assert here.publish(manifest).outcomes == {0: Outcome.PUBLISHED}
     assert dead(here) == ["0/0"]
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import pytest
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from include.errors import SettingError
 from include.kafka.config import client_settings, consumer_settings, producer_settings, transaction_settings
@@ -71,3 +73,15 @@ def test_protocol_overrides_what_a_connection_holds():
 
 def test_producers_place_a_card_where_java_clients_do():
     assert producer_settings(CONFLUENT)["partitioner"] == "murmur2_random"
+
+
+def test_a_broker_that_is_away_is_not_asked_all_the_time(capfd: pytest.CaptureFixture[str]):
+    """Each try is a line in the task's log."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{nobody.getsockname()[1]}"
+        consumer = Consumer(consumer_settings({"bootstrap.servers": place}, "a group"))
+        with pytest.raises(KafkaException):
+            consumer.committed([TopicPartition("topic", 0)], timeout=2)
+        consumer.close()
+    assert 0 < capfd.readouterr().err.count("Connection refused") < 10

@@ -29,10 +29,14 @@ class Outbox:
 
     def __init__(self, *reports: OwedReport) -> None:
         self.waiting = {report.key: report for report in reports}
+        self.unread: dict[str, str] = {}
         self.inbox: Inbox | None = None
 
     def owed(self) -> Iterable[OwedReport]:
         return list(self.waiting.values())
+
+    def unreadable(self) -> dict[str, str]:
+        return self.unread
 
     def reported(self, report: OwedReport) -> None:
         if self.inbox is not None:
@@ -79,6 +83,16 @@ def test_a_report_reaches_every_recipient_with_its_attachment(mail_server: Start
     assert body is not None
     assert "455612*********2345" in body.get_content()
     assert attached(inbox)[0]["cc_num"] == "455612*********2345"
+    assert outbox.waiting == {}
+
+
+def test_a_batch_that_cannot_be_read_is_no_reason_to_keep_the_others_back(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    outbox = Outbox(report("batch1"))
+    outbox.unread = {"batch0": "its manifest is damaged"}
+    with pytest.raises(ReportError, match=r"1 reports stay owed, 1 were sent\. batch0: its manifest is damaged"):
+        send(outbox)
+    assert len(inbox.messages) == 1
     assert outbox.waiting == {}
 
 

@@ -22,7 +22,7 @@ from fraud_scoring import alarms as alarm_mails
 from fraud_scoring import incidents, kept_incidents
 from fraud_scoring.alarms import tell_alarms
 from fraud_scoring.incidents import IncidentNotifier, incident_over, late_run, late_run_alert
-from include.batch import alarms
+from include.batch import advice
 from include.batch.storage import Storage
 from include.errors import KafkaError, ModelNotFoundError, SettingError, StagingError
 from tests.plugins.conftest import StartServer
@@ -401,7 +401,7 @@ def end_batch(*kinds: str, minutes: float = 1, sentence: str = LOST, **task: Any
 
 def test_an_alarm_says_what_it_means_and_what_to_do(mail_server: StartServer) -> None:
     inbox = mail_server()
-    end_batch(alarms.EXPIRED)
+    end_batch(advice.EXPIRED)
     (message,) = inbox.messages
     assert inbox.recipients == [["ops@bank.test", "night@bank.test"]]
     assert message["Subject"] == f"score_payments: Payments expired unread: {LOST}"
@@ -414,18 +414,18 @@ def test_an_alarm_says_what_it_means_and_what_to_do(mail_server: StartServer) ->
 def test_an_alarm_is_told_once_while_it_lasts_and_again_after_a_batch_without_it(mail_server: StartServer) -> None:
     inbox = mail_server()
     for number in range(3):
-        end_batch(alarms.BEHIND_PAYMENTS, sentence=f"{number} offsets are left for later runs.")
+        end_batch(advice.BEHIND_PAYMENTS, sentence=f"{number} offsets are left for later runs.")
     assert len(inbox.messages) == 1
     end_batch()
-    end_batch(alarms.BEHIND_PAYMENTS)
+    end_batch(advice.BEHIND_PAYMENTS)
     assert [message["Subject"].startswith("Reminder") for message in inbox.messages] == [False, False]
 
 
 def test_alarms_of_several_kinds_come_and_go_alone(mail_server: StartServer) -> None:
     inbox = mail_server()
-    end_batch(alarms.BEHIND_PAYMENTS, alarms.BEHIND_AGE)
-    end_batch(alarms.BEHIND_AGE)
-    end_batch(alarms.BEHIND_PAYMENTS, alarms.BEHIND_AGE)
+    end_batch(advice.BEHIND_PAYMENTS, advice.BEHIND_AGE)
+    end_batch(advice.BEHIND_AGE)
+    end_batch(advice.BEHIND_PAYMENTS, advice.BEHIND_AGE)
     assert [message["Subject"].split(": ")[1] for message in inbox.messages] == [
         "More payments wait than runs take",
         "Payments waited too long",
@@ -435,19 +435,19 @@ def test_alarms_of_several_kinds_come_and_go_alone(mail_server: StartServer) -> 
 
 def test_an_alarm_that_lasts_is_reminded_of(mail_server: StartServer) -> None:
     inbox = mail_server()
-    end_batch(alarms.CLOSE)
-    end_batch(alarms.CLOSE, minutes=361)
+    end_batch(advice.CLOSE)
+    end_batch(advice.CLOSE, minutes=361)
     assert inbox.messages[1]["Subject"].startswith("Reminder: score_payments: Payments are about to expire unread")
     assert "Still so since 2026-11-24 08:01:00 UTC, 2 times so far" in body(inbox.messages[1])
 
 
 def test_neither_a_failed_drain_nor_one_without_an_answer_ends_an_alarm(mail_server: StartServer) -> None:
     inbox = mail_server()
-    end_batch(alarms.EXPIRED)
+    end_batch(advice.EXPIRED)
     fail(BROKER_DOWN, task_id="drain")
     succeed(task_id="drain")
     tell_alarms({"ti": TaskInstance(task_id="drain", alarms=None)})  # type: ignore[typeddict-item]
-    end_batch(alarms.EXPIRED)
+    end_batch(advice.EXPIRED)
     assert [message["Subject"].split(": ")[1] for message in inbox.messages] == [
         "Payments expired unread",
         "drain failed",
@@ -459,11 +459,11 @@ def test_an_alarm_that_no_server_took_is_told_by_the_next_run(
 ) -> None:
     inbox = mail_server(extra={"retry_limit": 0})
     inbox.refusals = ["451 later", "451 later"]
-    end_batch(alarms.CLOSE, alarms.BEHIND_AGE)
+    end_batch(advice.CLOSE, advice.BEHIND_AGE)
     assert inbox.messages == []
     assert "operators could not be told of close to retention, the next run tries again: SMTPDataError" in caplog.text
-    end_batch(alarms.CLOSE, alarms.BEHIND_AGE)
-    end_batch(alarms.CLOSE, alarms.BEHIND_AGE)
+    end_batch(advice.CLOSE, advice.BEHIND_AGE)
+    end_batch(advice.CLOSE, advice.BEHIND_AGE)
     assert len(inbox.messages) == 2
 
 
@@ -471,7 +471,7 @@ def expired(number: int) -> str:
     return f"{number} offsets expired before they were read."
 
 
-@pytest.mark.parametrize("kind", [alarms.EXPIRED, alarms.MOVED])
+@pytest.mark.parametrize("kind", [advice.EXPIRED, advice.MOVED])
 def test_what_stands_in_one_batch_only_is_told_though_no_server_took_it_then(
     mail_server: StartServer, kind: str
 ) -> None:
@@ -498,7 +498,7 @@ def test_a_mail_server_that_hangs_keeps_no_alarm_from_being_noted(
 
     with monkeypatch.context() as patched:
         patched.setattr(IncidentNotifier, "send", hangs)
-        end_batch(alarms.EXPIRED, alarms.MOVED)
+        end_batch(advice.EXPIRED, advice.MOVED)
     inbox = mail_server()
     end_batch()
     assert [message["Subject"].split(": ")[1] for message in inbox.messages] == [
@@ -513,7 +513,7 @@ def test_an_alarm_that_nobody_is_to_be_told_is_over_with_its_batch(
     inbox = mail_server()
     with monkeypatch.context() as patched:
         patched.setenv("FRAUD_OPERATORS_EMAIL", "")
-        end_batch(alarms.EXPIRED)
+        end_batch(advice.EXPIRED)
         end_batch()
     end_batch()
     assert inbox.messages == []
@@ -524,7 +524,7 @@ def test_a_staging_area_that_is_full_gets_no_mail_every_minute(
 ) -> None:
     inbox = mail_server(extra={"retry_limit": 0})
     inbox.refusals = ["451 later"]
-    end_batch(alarms.EXPIRED)
+    end_batch(advice.EXPIRED)
     fill_disk(monkeypatch, "/staging")
     for _ in range(3):
         end_batch()
@@ -534,7 +534,7 @@ def test_a_staging_area_that_is_full_gets_no_mail_every_minute(
 def test_what_expired_after_the_first_mail_is_told_at_the_end(mail_server: StartServer) -> None:
     inbox = mail_server()
     for number in (7, 9, 9, 11):  # the second of these batches was drained again
-        end_batch(alarms.EXPIRED, sentence=expired(number))
+        end_batch(advice.EXPIRED, sentence=expired(number))
     assert len(inbox.messages) == 1
     end_batch()
     end_batch()
@@ -547,7 +547,7 @@ def test_what_expired_after_the_first_mail_is_told_at_the_end(mail_server: Start
 
 def test_a_batch_that_is_drained_again_tells_nothing_twice(mail_server: StartServer) -> None:
     inbox = mail_server()
-    for kinds in ((alarms.EXPIRED,), (alarms.EXPIRED,), (), ()):
+    for kinds in ((advice.EXPIRED,), (advice.EXPIRED,), (), ()):
         end_batch(*kinds)
     assert len(inbox.messages) == 1
 
@@ -564,18 +564,18 @@ def test_a_mail_server_that_hangs_is_given_up(
         extra = {"from_email": "f@bank.test", "disable_tls": True, "disable_ssl": True, "timeout": 30}
         monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection | {"extra": extra}))
         begun = time.monotonic()
-        end_batch(alarms.EXPIRED)
+        end_batch(advice.EXPIRED)
         assert time.monotonic() - begun < 10
     assert "alarms were not told within 1 s" in caplog.text
     caplog.clear()  # its record holds the error, and that the socket
     gc.collect()
     inbox = mail_server()
-    end_batch(alarms.EXPIRED)
+    end_batch(advice.EXPIRED)
     assert len(inbox.messages) == 1
 
 
 def test_alarms_are_told_where_nothing_can_be_noted(mail_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
     inbox = mail_server()
     fill_disk(monkeypatch, "/staging", "/fraud_incidents_")
-    end_batch(alarms.EXPIRED)
+    end_batch(advice.EXPIRED)
     assert len(inbox.messages) == 1

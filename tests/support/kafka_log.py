@@ -9,6 +9,7 @@ from pathlib import Path
 
 import confluent_kafka
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from dev.stack.kafka import admin
@@ -20,6 +21,13 @@ def make_topic(servers: str, partitions: int = 1, prefix: str = "test", name: st
     client = admin({"bootstrap.servers": servers})
     client.create_topics([new])[name].result(timeout=30)
     return name
+
+
+def set_topic(servers: str, topic: str, setting: str, value: str) -> None:
+    client = admin({"bootstrap.servers": servers})
+    entry = ConfigEntry(setting, value, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    client.incremental_alter_configs([resource])[resource].result(30)
 
 
 def delete_topics(servers: str, names: list[str]) -> None:

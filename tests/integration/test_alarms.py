@@ -1,0 +1,91 @@
+"""Alarms of what a real topic holds: how old it is, how long it is kept, and what a producer holds up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+from confluent_kafka import Producer
+
+from include.batch.advice import BEHIND_AGE, CLOSE, HELD_UP
+from include.batch.manifest import Manifest
+from include.batch.plan import alarms
+from tests.integration.test_protocol import payments, scored, send, servers
+from tests.support import kafka_log
+from tests.support.scoring import Scoring
+
+MINUTE = 60_000
+
+
+@pytest.fixture
+def here(scoring: Callable[..., Scoring]) -> Scoring:
+    """Two partitions, kept for half an hour."""
+    here = scoring(2)
+    kafka_log.set_topic(servers(here), here.settings.input_topic, "retention.ms", str(30 * MINUTE))
+    return here
+
+
+def found(here: Scoring, manifest: Manifest) -> dict[str, str]:
+    return {alarm.kind: alarm.sentence for alarm in alarms(here.kafka, here.settings, here.storage, manifest)}
+
+
+def produce_old(client: Producer, here: Scoring, minutes: int) -> None:
+    at = int(time.time() * 1000) - minutes * MINUTE
+    client.produce(here.settings.input_topic, payments(1)[0], partition=0, timestamp=at)
+    assert client.flush(30) == 0
+
+
+@pytest.fixture
+def open_transaction(here: Scoring) -> Producer:
+    client = kafka_log.producer(servers(here), f"open {here.settings.input_topic}")
+    client.begin_transaction()
+    return client
+
+
+@pytest.mark.parametrize(("minutes", "kinds"), [(14, []), (15, [CLOSE, BEHIND_AGE]), (29, [CLOSE, BEHIND_AGE])])
+def test_the_oldest_payment_is_held_against_the_settings_and_the_topic(here: Scoring, minutes: int, kinds: list[str]):
+    produce_old(kafka_log.producer(servers(here)), here, minutes)
+    send(here, *payments(2, 3))
+    send(here, *payments(4), partition=1)
+    told = found(here, here.drain())
+    assert list(told) == kinds
+    if kinds:
+        assert "keeps payments for 30 min (retention.ms)" in told[CLOSE]
+        assert "Partitions: 0 (" in told[BEHIND_AGE]
+
+
+def test_what_a_producer_holds_up_is_told_though_nothing_can_be_read(here: Scoring, open_transaction: Producer):
+    send(here, *payments(1))
+    here.run()
+    produce_old(open_transaction, here, 20)
+    send(here, *payments(2, 3))
+    manifest = here.drain()
+    assert (manifest.partitions, manifest.lag) == ((), 0)
+    # It goes through an XCom.
+    told = found(here, Manifest.from_dict(manifest.to_dict()))
+    topic = here.settings.input_topic
+    assert list(told) == [HELD_UP, CLOSE]
+    assert f"holds up payments: {topic}/0 at offset 1 (3 offsets, since 20 min" in told[HELD_UP]
+    assert "0 (20 min" in told[CLOSE]
+
+    # Beside a partition that goes on.
+    send(here, *payments(4), partition=1)
+    manifest = here.drain_and_predict()
+    here.publish(manifest)
+    assert list(found(here, manifest)) == [HELD_UP, CLOSE]
+    open_transaction.abort_transaction()
+    manifest = here.drain_and_predict()
+    here.publish(manifest)
+    assert found(here, manifest) == {}
+    assert scored(here) == ["0/0", "0/2", "0/3", "1/0"]
+
+
+def test_a_producer_that_is_at_work_is_no_alarm(here: Scoring, open_transaction: Producer):
+    produce_old(open_transaction, here, 0)
+    manifest = here.drain()
+    assert [one.partition for one in manifest.held_up] == [0]
+    assert found(here, manifest) == {}
+    open_transaction.commit_transaction()
+    here.run()
+    assert scored(here) == ["0/0"]
