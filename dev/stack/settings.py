@@ -1,4 +1,8 @@
-"""The product's own settings on this machine: the caller's environment, then `.env`, then what the stack assumes."""
+"""The product's own settings on this machine: the caller's environment, then `.env`, then what the stack assumes.
+
+But for the staging area: with a real one the stack would mail that installation's reports to its own mailbox, and tick
+them off. Only a file that was named for the stack can give it another.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,14 @@ from dotenv import dotenv_values
 
 from dev.stack.part import ROOT
 
+_STAGING = "FRAUD_STAGING_URL"
 DEFAULTS = {"EMAIL_RECIPIENT": "analysts@example.com", "FRAUD_OPERATORS_EMAIL": "operators@example.com"}
 
 
 def product_settings() -> dict[str, str]:
-    given = {**dotenv_values(os.environ.get("FRAUD_STACK_ENV_FILE", ROOT / ".env")), **os.environ}
+    named = os.environ.get("FRAUD_STACK_ENV_FILE")
+    written = dotenv_values(named or ROOT / ".env")
+    given = {**written, **os.environ, _STAGING: written.get(_STAGING) if named else None}
     ours = {
         name: value
         for name, value in given.items()

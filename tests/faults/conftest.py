@@ -70,3 +70,7 @@ def _make_good(stack: FaultStack, pipeline: Pipeline) -> None:
     if not scene.is_at_rest():
         stack.set_offsets(scene.group.ends())
         stack.give_up_reports()
+    if scene.start.keys() != scene.group.ends().keys():
+        # A new stack's: nothing can be lost or moved of a group that has never committed.
+        scene.send()
+        scene.work_off()
