@@ -81,11 +81,12 @@ class AirflowApi:
         found = self.request("GET", f"dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances")
         return {task["task_id"]: task for task in found["task_instances"]}
 
-    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "counts") -> Any:
-        """None where the task has pushed nothing under this key."""
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "counts", map_index: int = -1) -> Any:
+        """None where the task, or this instance of a mapped one, has pushed nothing under this key."""
         path = f"dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}/xcomEntries/{key}"
+        params = {"deserialize": False, "stringify": False, "map_index": map_index}
         try:
-            return self.request("GET", path, params={"deserialize": False, "stringify": False})["value"]
+            return self.request("GET", path, params=params)["value"]
         except httpx.HTTPStatusError as error:
             if error.response.status_code == httpx.codes.NOT_FOUND:
                 return None

@@ -52,7 +52,7 @@ class Batch:
             f"frauds {predicted.get('frauds', 0):,}",
             f"dead letters {predicted.get('dead_letters', 0):,}",
             f"published {self.published.get('published', 0):,}",
-            f"lag {drained['lag']:,}",
+            f"lag {drained['lag'] + drained.get('left', 0):,}",
             f"{self.seconds:.1f} s",
             f"{self.mails or 'no'} mail{'s' if self.mails > 1 else ''}",
         )
@@ -61,18 +61,29 @@ class Batch:
 
 def batch(api: AirflowApi, run: Mapping[str, Any]) -> Batch:
     run_id = run["dag_run_id"]
+    drained = api.xcom(DAG, run_id, "drain") or {}
+    shards = drained.get("shards", 0)
     model = api.xcom(DAG, run_id, "resolve_model", "return_value") or {}
     mailed = api.xcom(DAG, run_id, "email", "return_value") or {}
     return Batch(
         run_id=run_id,
         state=run["state"],
         seconds=run["duration"] or 0.0,
-        drained=api.xcom(DAG, run_id, "drain") or {},
-        predicted=api.xcom(DAG, run_id, "predict") or {},
-        published=api.xcom(DAG, run_id, "publish") or {},
+        drained=drained | _of_shards(api, run_id, "drain_shards", shards),
+        predicted=api.xcom(DAG, run_id, "predict") or _of_shards(api, run_id, "predict_shards", shards),
+        published=api.xcom(DAG, run_id, "publish") or _of_shards(api, run_id, "publish_shards", shards),
         mails=mailed.get("reports", 0),
         model=f"{model['name']} version {model['version']}" if model.get("name") else model.get("run_id", "-")[:8],
     )
+
+
+def _of_shards(api: AirflowApi, run_id: str, task_id: str, shards: int) -> dict[str, int]:
+    """What the instances of a mapped task have counted, in sum."""
+    total: Counter[str] = Counter()
+    for shard in range(shards):
+        counts = api.xcom(DAG, run_id, task_id, map_index=shard) or {}
+        total.update({name: count for name, count in counts.items() if isinstance(count, int)})
+    return dict(total)
 
 
 def problems(batch: Batch, environment: Mapping[str, str]) -> list[str]:

@@ -8,7 +8,7 @@ import sys
 
 from dev.stack.control import Stack
 from dev.stack.errors import StackError
-from dev.stack.parts import select
+from dev.stack.parts import PARTS, select
 from dev.stack.supervisor import Supervisor
 
 NOT_UP = 3  # as `service … status` says it
@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         if name in {"up", "run"}:
             action.add_argument("--only", help="parts, separated by commas, with what they need; default: all")
         if name in {"start", "stop", "kill"}:
-            action.add_argument("part")
+            action.add_argument("part", help=f"{', '.join(PARTS)}; or airflow for its four")
         if name == "run":
             action.add_argument("--parent", type=int, help=argparse.SUPPRESS)
             action.add_argument("--background", action="store_true", help=argparse.SUPPRESS)

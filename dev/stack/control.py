@@ -123,19 +123,23 @@ class Stack:
 
     def kill(self, part: str) -> None:
         """SIGKILL to every process of a part, and wait until the supervisor knows."""
-        names = AIRFLOW if part == "airflow" else (part,)
+        names = self._names(part)
         processes.kill(self.home, names)
-        states = self.home.read_state()["parts"]
         self._await(
-            lambda: all(self.home.read_state()["parts"][name]["state"] != "up" for name in names if name in states),
+            lambda: all(self.home.read_state()["parts"][name]["state"] != "up" for name in names),
             10,
             "did not notice the end of a part",
         )
 
-    def _request(self, action: str, part: str) -> None:
-        for name in AIRFLOW if part == "airflow" else (part,):
+    def _names(self, part: str) -> tuple[str, ...]:
+        names = AIRFLOW if part == "airflow" else (part,)
+        for name in names:
             if name not in self.home.read_state().get("parts", {}):
                 raise StackError(name, f"no part of the stack that runs in {self.home.path}")
+        return names
+
+    def _request(self, action: str, part: str) -> None:
+        for name in self._names(part):
             identity = uuid.uuid4().hex
             with self._control():
                 write_private(

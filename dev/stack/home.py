@@ -119,7 +119,8 @@ class Home:
         )
 
     def read_environment(self) -> dict[str, str]:
-        text = self.environment_file.read_text()
+        """Nothing where no stack is up."""
+        text = self.environment_file.read_text() if self.environment_file.exists() else ""
         pairs = (word.partition("=") for word in shlex.split(text, comments=True))
         return {name: value for name, _, value in pairs}
 

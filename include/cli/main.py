@@ -35,3 +35,7 @@ def main() -> None:
         app()
     except FraudError as error:
         sys.exit(f"fraud: {error}")
+
+
+if __name__ == "__main__":
+    main()

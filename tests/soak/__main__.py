@@ -187,7 +187,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="of the schedule and the payments; without it one is chosen and said")
     parser.add_argument("--rate", type=int, default=100, help="payments a second (default 100)")
     parser.add_argument("--home", help="keep the stack here, and take it if it runs (default: a temporary folder)")
-    parser.add_argument("--output", type=Path, default=Path(".local/soak.json"), help="result as JSON")
+    parser.add_argument(
+        "--output", type=Path, default=Path(".local/soak.json"), help="result as JSON (default .local/soak.json)"
+    )
     return parser
 
 

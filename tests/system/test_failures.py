@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 
 from dev.stack.kafka import admin
+from tests.support import kafka_log
 from tests.support.mail import Inbox
 from tests.support.payments import GENUINE, payment, payments
 from tests.support.pipeline import DAG, Outputs, Pipeline, alarms, wait_until
@@ -23,6 +26,26 @@ def test_operators_are_told_once_of_what_stays_broken(pipeline: Pipeline, output
     outputs.scored(sent)
     (told,) = alarms(inbox)
     assert told.startswith(f"{DAG}: resolve_model failed: ModelNotFoundError, MLflow at ")
+
+
+def test_payments_that_waited_too_long_are_told_once(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:
+    """As after an outage: in the log, in the XCom, and in one mail; the run is green."""
+    pipeline.settle()
+    client = kafka_log.producer(pipeline.stack.bootstrap_servers)
+    for _ in range(2):
+        one = payment(GENUINE)
+        client.produce("topic_1", one.message, one.key, timestamp=int((time.time() - 20 * 60) * 1000))
+        assert client.flush(30) == 0
+        run_id = pipeline.finish(pipeline.api.trigger(DAG))
+        (alarm,) = pipeline.api.xcom(DAG, run_id, "drain", "alarms")
+        assert alarm["kind"] == "behind: age"
+        assert "had waited 20 min" in alarm["sentence"]
+        assert alarm["sentence"] in pipeline.log(run_id, "drain")
+        wait_until(lambda: alarms(inbox), "operators were not told")
+    run_id = pipeline.finish(pipeline.api.trigger(DAG))
+    assert pipeline.api.xcom(DAG, run_id, "drain", "alarms") == []
+    (told,) = alarms(inbox)
+    assert "Payments waited too long" in told
 
 
 def test_run_is_red_where_publish_fails(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:
