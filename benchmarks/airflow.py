@@ -90,6 +90,10 @@ def started(run: Mapping[str, Any]) -> float:
     return _time(run["start_date"])
 
 
+def ended(run: Mapping[str, Any]) -> float:
+    return _time(run["end_date"])
+
+
 def runs_between(api: AirflowApi, first: float, last: float) -> int:
     """How many runs began then."""
     begun = [started(run) for run in api.runs(DAG, limit=10) if run["start_date"]]

@@ -10,7 +10,7 @@ import psutil
 from confluent_kafka import Consumer, TopicPartition
 
 from benchmarks import payments, topics
-from benchmarks.airflow import DAG, instances, pipeline, rest, started
+from benchmarks.airflow import DAG, ended, instances, pipeline, rest, started
 from benchmarks.bench import INPUT, Bench, BenchmarkError
 from dev.airflow_api import AirflowApi
 from dev.stack import processes
@@ -56,9 +56,8 @@ def measure(bench: Bench, *, count: int, shards: int) -> dict[str, Any]:
         "seconds": last,
         "per_second": done / last,
         "per_second_after_first_commit": moved / (last - first) if last > first else None,
-        "linearity": _linearity(points),
+        "run_rates": _rates(points, min(map(started, runs)) - clock, [ended(run) - clock for run in runs]),
         "points": points,
-        "runs": len(runs),
         "peak_mib": peaks,
     }
 
@@ -87,13 +86,17 @@ def _follow(bench: Bench, start: int, count: int, began: float) -> list[tuple[fl
     return points
 
 
-def _linearity(points: list[tuple[float, int]]) -> float | None:
-    """R² of a straight line through the points after the first commit: 1 where the last million is as fast as the
-    first."""
-    import numpy as np
-
-    seconds, done = np.array([point for point in points if point[1]], dtype=float).T
-    return float(np.corrcoef(seconds, done)[0, 1] ** 2) if len(done) > 2 else None
+def _rates(points: list[tuple[float, int]], begun: float, ends: list[float]) -> list[float]:
+    """Payments a second of each run that committed some, from the end of the one before: the last as fast as the first
+    is what makes the time grow with the backlog and no faster. Times are seconds since it began.
+    """
+    rates, done = [], 0
+    for end in sorted(ends):
+        reached = max(done_then for second, done_then in points if second <= end)
+        if reached > done:
+            rates.append((reached - done) / (end - begun))
+        begun, done = end, reached
+    return rates
 
 
 class _Memory:

@@ -143,8 +143,7 @@ def _backlog(result: Result) -> Iterator[Table]:
         ("seconds until all was committed", f"{result['seconds']:,.0f}"),
         ("payments a second", f"{result['per_second']:,.0f}"),
         ("payments a second after the first commit", f"{rate:,.0f}" if rate else "-"),
-        ("straightness of the line (R²)", f"{result['linearity']:.4f}" if result["linearity"] else "-"),
-        ("runs", f"{result['runs']}"),
+        ("payments a second of each run, in turn", " → ".join(f"{rate:,.0f}" for rate in result["run_rates"])),
     ]
     rows += [
         (f"peak memory of {task}", f"{peak['rss']:,.0f} MiB, {peak['uss']:,.0f} of them its own")
