@@ -148,8 +148,9 @@ def _fix_ranges(
     """The partitions with something to commit, how many offsets are left for later runs, and what is held up."""
     parts, lag, held_up = [], 0, []
     lows = ends.first_offsets(admin, kafka, topic.name, topic.partitions)
-    stables = ends.last_stable_offsets(admin, kafka, topic.name, topic.partitions)
+    # In this order: what comes in between must not look as if it were held up.
     highs = ends.high_watermarks(admin, kafka, topic.name, topic.partitions)
+    stables = ends.last_stable_offsets(admin, kafka, topic.name, topic.partitions)
     for partition in topic.partitions:
         low, stable, now = lows[partition], stables[partition], committed[partition]
         _require_same_topic(settings.group, topic, partition, now, stable, progress)
