@@ -84,8 +84,10 @@ class Field:
         return f"try {held.attempt(task)} of {task} failed in {held.run_id}"
 
     def says(self, held: Held, task: str, words: str) -> str:
-        if words not in self.scene.error(held.run_id, task, held.attempt(task)):
-            raise NoEffectError(f"{task} of {held.run_id} does not say {words!r}")
+        try:
+            self.scene.await_words(held.run_id, task, words, held.attempt(task))
+        except AssertionError as error:
+            raise NoEffectError(f"{held.run_id}: {error}") from error
         return f"{task} of {held.run_id} said {words!r}"
 
     @contextmanager

@@ -129,6 +129,10 @@ class Scene:
         number = attempt or self.tasks(run_id)[task]["try_number"]
         return str(patiently(lambda: self.pipeline.log(run_id, task, number)))
 
+    def await_words(self, run_id: str, task: str, words: str, attempt: int | None = None, seconds: float = 30) -> None:
+        """A log may be a moment later than the state that Airflow knows of."""
+        wait_until(lambda: words in self.error(run_id, task, attempt), f"{task} does not say {words!r}", seconds)
+
     def last_words(self, run_id: str, task: str, attempt: int | None = None) -> str:
         """Of a long log with tracebacks: what was raised."""
         log = self.error(run_id, task, attempt)
