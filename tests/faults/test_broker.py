@@ -56,7 +56,7 @@ def test_broker_that_stays_away_fails_the_run_and_the_next_one_goes_on(
     _stopped(scene)
     scene.breakpoint.go_on()
     scene.give_up(run_id, task)
-    assert address in scene.error(run_id, task, 1)
+    scene.await_words(run_id, task, address, 1)
     stricken.start("kafka")
     scene.finish(run_id, "failed")
     scene.check()
