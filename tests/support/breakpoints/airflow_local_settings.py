@@ -63,6 +63,9 @@ WATCHFUL = {
     "TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
     "TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
     "SCHEDULER_HEALTH_CHECK_THRESHOLD": "10",
+    # Airflow 3.3.2 writes each heartbeat with the time of the one before: at its default of 5 a scheduler that is well
+    # now and then took itself for dead, and began its own running task a second time.
+    "SCHEDULER_HEARTBEAT_SEC": "2",
     "ORPHANED_TASKS_CHECK_INTERVAL": "5",
 }
 
