@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,10 @@ os.environ |= {
     "FRAUD_STACK_ENV_FILE": str(ROOT / "tests" / "support" / "stack.env"),
 }
 
-from confluent_kafka.cimpl import NewTopic  # noqa: E402
 
 from dev.stack import Stack  # noqa: E402
-from dev.stack.kafka import admin  # noqa: E402
 from include.settings import Settings  # noqa: E402
+from tests.support import kafka_log  # noqa: E402
 from tests.support.breakpoint import install_breakpoints  # noqa: E402
 from tests.support.live_stack import LiveStack  # noqa: E402
 from tests.support.mail import Inbox  # noqa: E402
@@ -79,19 +77,14 @@ def service_environment(services: LiveStack, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.fixture
 def topics(services: LiveStack) -> Iterator[Callable[..., str]]:
     """Makes topics with a name of their own, and deletes them when the test ends."""
-    client = admin({"bootstrap.servers": services.bootstrap_servers})
     made: list[str] = []
 
     def create(partitions: int = 1, prefix: str = "test", **configuration: str) -> str:
-        name = f"{prefix}_{uuid.uuid4().hex[:10]}"
-        client.create_topics([NewTopic(name, partitions, 1, config=configuration)])[name].result(timeout=30)
-        made.append(name)
-        return name
+        made.append(kafka_log.make_topic(services.bootstrap_servers, partitions, prefix, configuration=configuration))
+        return made[-1]
 
     yield create
-    if made:
-        for future in client.delete_topics(made).values():
-            future.result(timeout=30)
+    kafka_log.delete_topics(services.bootstrap_servers, made)
 
 
 @pytest.fixture

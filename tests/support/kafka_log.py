@@ -13,13 +13,18 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.cimpl import NewTopic
 
 from dev.stack.kafka import admin
+from tests.support.pipeline import wait_until
 
 
-def make_topic(servers: str, partitions: int = 1, prefix: str = "test", name: str = "") -> str:
+def make_topic(
+    servers: str, partitions: int = 1, prefix: str = "test", name: str = "", configuration: dict[str, str] | None = None
+) -> str:
+    """Once the broker knows it, too: Kafka's answer says that its controller does."""
     name = name or f"{prefix}_{uuid.uuid4().hex[:10]}"
-    new = NewTopic(name, partitions, 1)
+    new = NewTopic(name, partitions, 1, config=configuration or {})
     client = admin({"bootstrap.servers": servers})
     client.create_topics([new])[name].result(timeout=30)
+    wait_until(lambda: client.list_topics(name, timeout=10).topics[name].error is None, f"no broker knows {name}", 30)
     return name
 
 
