@@ -8,8 +8,9 @@ import pytest
 
 from tests.support.fault_stack import FaultStack
 from tests.support.mailed import Window, check_mailed, is_fraud, is_in, place_of
-from tests.support.pipeline import alarms, wait_until
+from tests.support.pipeline import alarms
 from tests.support.scene import FENCED, Scene, doubled
+from tests.support.waiting import wait_until
 
 MOVED = 7
 

@@ -5,42 +5,23 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import psutil
 import pytest
 
-from tests.support.breakpoint import is_at_rest
+from tests.support.breakpoint import frozen
 from tests.support.commands import AirflowInTurn, second_airflow
 from tests.support.fault_stack import FaultStack
-from tests.support.pipeline import DAG, wait_until
+from tests.support.pipeline import DAG
 from tests.support.scene import FENCED, Scene
-
-
-@contextmanager
-def frozen(pid: int) -> Iterator[Callable[[], None]]:
-    """The task with its worker, as when a machine is: else Airflow would not start another try. Gives what wakes the
-    task alone up, and waits until it is at rest."""
-    process = psutil.Process(pid)
-    worker = process.parent()
-    assert worker is not None
-    worker.suspend()
-
-    def wake() -> None:
-        process.resume()
-        wait_until(lambda: is_at_rest(process), "it goes on and on")
-
-    try:
-        yield wake
-    finally:
-        worker.resume()
+from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize(("point", "times"), [("before transaction", 2), ("published", 1), ("offsets sent", 2)])
 def test_a_publish_that_wakes_up_after_its_retry_changes_nothing(scene: Scene, point: str, times: int) -> None:
     scene.send()
     run_id, pid = scene.stop_at(point, times)
-    with frozen(pid) as wake:
+    with frozen(psutil.Process(pid)) as wake:
         tasks = scene.finish(run_id)
         assert (tasks["publish"]["state"], tasks["publish"]["try_number"]) == ("success", 2)
         arrived = scene.arrived()
@@ -66,7 +47,7 @@ def test_a_predict_that_wakes_up_after_its_batch_was_published_shortens_no_repor
     run_id, pid = scene.stop_at("chunk scored", 2)
     stricken.stop("mail")
     try:
-        with frozen(pid) as wake:
+        with frozen(psutil.Process(pid)) as wake:
             tasks = scene.finish(run_id, "failed")
             assert {name: tasks[name]["state"] for name in ("predict", "publish", "email")} == {
                 "predict": "success", "publish": "success", "email": "failed",

@@ -8,8 +8,8 @@ import psutil
 import pytest
 
 from tests.support.fault_stack import FaultStack
-from tests.support.pipeline import wait_until
 from tests.support.scene import DEAD_LETTERS, OUTPUT, Scene
+from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize(

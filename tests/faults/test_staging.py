@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.fault_stack import FaultStack
-from tests.support.pipeline import alarms, wait_until
+from tests.support.pipeline import alarms
 from tests.support.scene import Scene
+from tests.support.waiting import wait_until
 
 
 def _gone(path: Path) -> None:

@@ -7,8 +7,9 @@ from functools import partial
 import pytest
 
 from tests.support.fault_stack import FaultStack
-from tests.support.pipeline import DAG, alarms, wait_until
+from tests.support.pipeline import DAG, alarms
 from tests.support.scene import Scene
+from tests.support.waiting import wait_until
 
 EXPIRED = 20
 

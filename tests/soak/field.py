@@ -15,8 +15,9 @@ from tests.soak.producer import SteadyProducer
 from tests.soak.proof import Proof
 from tests.support.commands import AirflowInTurn
 from tests.support.fault_stack import FaultStack
-from tests.support.pipeline import DAG, wait_until
+from tests.support.pipeline import DAG
 from tests.support.scene import Scene, patiently
+from tests.support.waiting import wait_until
 
 
 class NoEffectError(Exception):

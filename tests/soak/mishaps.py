@@ -9,8 +9,8 @@ from random import Random
 
 from tests.soak.field import Field, NoEffectError
 from tests.soak.kinds import FULL_DISK, KINDS, Strike, kind
-from tests.support.pipeline import wait_until
 from tests.support.scene import DEAD_LETTERS, OUTPUT
+from tests.support.waiting import wait_until
 
 _EXPIRED = 20
 

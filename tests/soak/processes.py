@@ -9,9 +9,10 @@ import psutil
 from dev.stack.processes import is_alive
 from tests.soak.field import Field, Held, NoEffectError
 from tests.soak.kinds import KINDS, MAIL_AGAIN, Strike, kind
-from tests.support.breakpoint import is_at_rest
-from tests.support.pipeline import DAG, wait_until
+from tests.support.breakpoint import frozen
+from tests.support.pipeline import DAG
 from tests.support.scene import FENCED
+from tests.support.waiting import wait_until
 
 REFUSED = "Connection refused"
 
@@ -54,17 +55,11 @@ def _worker(field: Field) -> str:
 @kind("frozen publish")
 def _frozen(field: Field) -> str:
     held = field.hold(field.random.choice(("before transaction", "published", "offsets sent")))
-    worker = held.process.parent()
-    assert worker is not None
-    worker.suspend()
-    try:
+    with frozen(held.process) as wake:
         first = held.attempt("publish")
         wait_until(lambda: field.scene.tasks(held.run_id)["publish"]["try_number"] > first, "no other try", 90)
         wait_until(lambda: field.scene.tasks(held.run_id)["publish"]["state"] == "success", "it is not done", 90)
-        held.process.resume()
-        wait_until(lambda: is_at_rest(held.process), "it goes on and on", 90)
-    finally:
-        worker.resume()
+        wake()
     wait_until(lambda: FENCED in field.scene.error(held.run_id, "publish", first), "it does not say why it lost", 90)
     return f"try {first} of publish in {held.run_id} woke up after another was done, and said {FENCED!r}"
 

@@ -7,8 +7,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -17,6 +15,7 @@ from confluent_kafka import Consumer, Producer
 
 from dev.stack import Stack, StackError, processes
 from dev.stack.home import Home
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,13 +23,6 @@ ROOT = Path(__file__).parents[2]
 def cli(*words: str, home: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "dev.stack", *words, "--home", str(home)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.1)
 
 
 def test_up_status_down_and_up_again_keeps_messages(small: Stack) -> None:
@@ -72,7 +64,7 @@ def test_up_status_down_and_up_again_keeps_messages(small: Stack) -> None:
 def test_a_signal_ends_every_process(small: Stack, ending: signal.Signals) -> None:
     command = [sys.executable, "-m", "dev.stack", "run", "--only", "postgres,mail", "--home", str(small.home.path)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as supervisor:
-        wait_until(small.is_up)
+        wait_until(small.is_up, "the stack is not up")
         assert len(processes.find(small.home)) > 2
         supervisor.send_signal(ending)
         assert supervisor.wait(30) == 0
@@ -82,7 +74,7 @@ def test_a_signal_ends_every_process(small: Stack, ending: signal.Signals) -> No
 def test_a_signal_during_the_start_ends_every_process(small: Stack) -> None:
     command = [sys.executable, "-m", "dev.stack", "run", "--only", "postgres,s3,mail", "--home", str(small.home.path)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as supervisor:
-        wait_until(lambda: bool(processes.find(small.home)))
+        wait_until(lambda: processes.find(small.home), "no process is there")
         assert not small.is_up()
         supervisor.terminate()
         assert supervisor.wait(30) == 0
@@ -92,9 +84,9 @@ def test_a_signal_during_the_start_ends_every_process(small: Stack) -> None:
 def test_the_death_of_its_parent_ends_every_process(small: Stack) -> None:
     code = "import sys, time; from dev.stack import Stack; Stack(sys.argv[1]).up(['mail'], leave=False); time.sleep(99)"
     with subprocess.Popen([sys.executable, "-c", code, str(small.home.path)], cwd=ROOT) as parent:
-        wait_until(small.is_up)
+        wait_until(small.is_up, "the stack is not up")
         parent.kill()
-    wait_until(lambda: small.home.supervisor() is None)
+    wait_until(lambda: small.home.supervisor() is None, "the supervisor lives on")
     assert processes.find(small.home) == []
 
 
@@ -113,7 +105,7 @@ def test_what_a_killed_supervisor_leaves_is_ended_by_down_and_by_up(small: Stack
 def kill_supervisor(stack: Stack) -> list[psutil.Process]:
     supervisor = psutil.Process(stack.home.supervisor())
     supervisor.kill()
-    wait_until(lambda: stack.home.supervisor() is None)
+    wait_until(lambda: stack.home.supervisor() is None, "the supervisor lives on")
     left = processes.find(stack.home)
     assert left
     return left

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 
 from dev.stack import Stack
+from tests.support.waiting import wait_until
 
 SETTINGS = Path(__file__).parent / "breakpoints" / "airflow_local_settings.py"
 
@@ -75,7 +78,25 @@ class Breakpoint:
             return "gone"
 
 
-def is_at_rest(process: psutil.Process) -> bool:
+@contextmanager
+def frozen(process: psutil.Process) -> Iterator[Callable[[], None]]:
+    """The task with its worker, as when a machine is: else Airflow would not start another try. Gives what wakes the
+    task alone up, and waits until it is at rest."""
+    worker = process.parent()
+    assert worker is not None
+    worker.suspend()
+
+    def wake() -> None:
+        process.resume()
+        wait_until(lambda: _is_at_rest(process), "it goes on and on", 90)
+
+    try:
+        yield wake
+    finally:
+        worker.resume()
+
+
+def _is_at_rest(process: psutil.Process) -> bool:
     """It has ended, or waits for its worker: for a second it used no time."""
     try:
         before = process.cpu_times()

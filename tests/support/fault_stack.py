@@ -15,7 +15,8 @@ from dev.stack.part import BIN, ROOT
 from tests.support.breakpoint import install_breakpoints
 from tests.support.group import Group
 from tests.support.live_stack import LiveStack
-from tests.support.pipeline import DAG, wait_until
+from tests.support.pipeline import DAG
+from tests.support.waiting import wait_until
 
 STAGING_MB = 256
 

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
-from confluent_kafka.cimpl import NewTopic
 
 from dev.stack.kafka import admin
+from tests.support.kafka_log import make_topic
+from tests.support.waiting import wait_until
 
 
 class Group:
@@ -124,14 +125,10 @@ class Group:
 
     def make_topic_again(self, partitions: int) -> None:
         self._admin.delete_topics([self.topic])[self.topic].result(timeout=30)
-        deadline = time.monotonic() + 30
-        while self.topic in self._admin.list_topics(timeout=10).topics:
-            assert time.monotonic() < deadline, f"{self.topic} does not go away"
-            time.sleep(0.1)
-        self._admin.create_topics([NewTopic(self.topic, partitions, 1)])[self.topic].result(timeout=30)
-        while not self._has_leaders(partitions):
-            assert time.monotonic() < deadline, f"{self.topic} does not get its partitions"
-            time.sleep(0.1)
+        gone = f"{self.topic} does not go away"
+        wait_until(lambda: self.topic not in self._admin.list_topics(timeout=10).topics, gone, 30)
+        make_topic(self._servers, partitions, name=self.topic)
+        wait_until(lambda: self._has_leaders(partitions), f"{self.topic} does not get its partitions", 30)
 
     def _has_leaders(self, partitions: int) -> bool:
         try:

@@ -13,7 +13,7 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.cimpl import NewTopic
 
 from dev.stack.kafka import admin
-from tests.support.pipeline import wait_until
+from tests.support.waiting import wait_until
 
 
 def make_topic(

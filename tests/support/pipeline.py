@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from email.message import EmailMessage
 from typing import Any
@@ -20,6 +19,7 @@ from tests.support.mail import Inbox
 from tests.support.payments import Payment
 from tests.support.topics import Arrived, Reader, send
 from tests.support.two_models import TwoModels
+from tests.support.waiting import wait_until
 
 DAG = "score_payments"
 HOLD = "fraud_model_hold"
@@ -203,13 +203,3 @@ def alarms(inbox: Inbox) -> list[str]:
 
 def trans_nums(sent: Iterable[Sent]) -> list[str]:
     return [one.payment.values["trans_num"] for one in sent]
-
-
-def wait_until(condition: Callable[[], Any], problem: str, seconds: float = 120) -> Any:
-    """What the condition says, once it says something true."""
-    deadline = time.monotonic() + seconds
-    while not (seen := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{problem} within {seconds:.0f} s")
-        time.sleep(0.3)
-    return seen

@@ -24,9 +24,10 @@ from tests.support.group import Group
 from tests.support.mail import Inbox
 from tests.support.mailed import Mailed, Place, Window, check_mailed, is_fraud, is_in, mailed_of, payment_of, place_of
 from tests.support.payments import FRAUD_FOR_BOTH, GENUINE, payments
-from tests.support.pipeline import DAG, Pipeline, reports, wait_until
+from tests.support.pipeline import DAG, Pipeline, reports
 from tests.support.rough_payments import mixed, tokens
 from tests.support.topics import Arrived, Reader
+from tests.support.waiting import wait_until
 
 OUTPUT, DEAD_LETTERS = "topic_2", "topic_1_dead_letters"
 # By the amount; see tests/support/two_models.py.

@@ -10,7 +10,8 @@ from dev.stack.kafka import admin
 from tests.support import kafka_log
 from tests.support.mail import Inbox
 from tests.support.payments import GENUINE, payment, payments
-from tests.support.pipeline import DAG, Outputs, Pipeline, alarms, wait_until
+from tests.support.pipeline import DAG, Outputs, Pipeline, alarms
+from tests.support.waiting import wait_until
 
 
 def test_operators_are_told_once_of_what_stays_broken(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:

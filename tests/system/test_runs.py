@@ -10,8 +10,9 @@ from dev.airflow_api import FINISHED
 from tests.support.live_stack import LiveStack
 from tests.support.mail import Inbox
 from tests.support.payments import FRAUD_FOR_BOTH, FRAUD_FOR_LATEST, GENUINE, payments
-from tests.support.pipeline import DAG, Outputs, Pipeline, reported, reports, trans_nums, wait_until
+from tests.support.pipeline import DAG, Outputs, Pipeline, reported, reports, trans_nums
 from tests.support.topics import send
+from tests.support.waiting import wait_until
 
 
 def test_scheduled_run_scores_what_waits(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:

@@ -1,0 +1,17 @@
+"""Awaiting a condition, where a sleep would only hope for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def wait_until(condition: Callable[[], Any], problem: str, seconds: float = 120) -> Any:
+    """What the condition says, once it says something true."""
+    deadline = time.monotonic() + seconds
+    while not (seen := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{problem} within {seconds:.0f} s")
+        time.sleep(0.3)
+    return seen
