@@ -145,6 +145,9 @@ class Storage:
         selector = FileSelector(self._path(folder), allow_not_found=True)
         try:
             found = self._filesystem.get_file_info(selector)
+        except FileNotFoundError:
+            # Another shard has made it just now: Arrow opens a local folder first, and then asks whether it is there.
+            return []
         except OSError as error:
             raise StagingError(f"cannot list {folder} in {self.url}: {_first_line(error)}") from error
         return sorted(info.base_name for info in found if not info.base_name.endswith(".part"))

@@ -33,6 +33,23 @@ def test_folders_list_their_names_in_order(storage: Storage):
     assert storage.list("a/deep") == ["er"]
 
 
+def test_a_folder_that_comes_and_goes_meanwhile_is_empty(folder: Storage, tmp_path: Path):
+    stop = threading.Event()
+
+    def come_and_go() -> None:
+        while not stop.is_set():
+            (tmp_path / "staging/a").mkdir()
+            (tmp_path / "staging/a").rmdir()
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    try:
+        assert all(folder.list("a") == [] for _ in range(50_000))
+    finally:
+        stop.set()
+        other.join()
+
+
 def test_a_file_or_a_whole_folder_is_deleted(storage: Storage):
     for path in ("a/1", "a/2", "a/deep/3", "b/4"):
         storage.write(path, b"x")
