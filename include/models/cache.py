@@ -92,22 +92,35 @@ class ModelCache:
             with self._tried(other, "download") as free:
                 if free:
                     shutil.rmtree(leftover, ignore_errors=True)
-        entries = [path for path in self.folder.iterdir() if path.is_dir() and not path.name.startswith((_PREFIX, "."))]
-        sizes = {path: _size(path) for path in entries}
-        total = sum(sizes.values())
-        for path in sorted(entries, key=lambda path: path.stat().st_mtime):
+        entries = list(self._entries())
+        total = sum(size for _, size, _ in entries)
+        for _, size, path in sorted(entries):
             if total <= self.max_bytes:
                 return
             if path.name == key:
                 continue
             # Of the download too: another task's tidying takes what it finds aside for a leftover, unless that is held.
             with self._tried(path.name, "use") as unused, self._tried(path.name, "download") as free:
-                if unused and free:
+                if not unused or not free:
+                    continue
+                # Another task that tidies may have been faster.
+                if path.exists():
                     aside = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{path.name}-", dir=self.folder))
                     path.rename(aside / "evicted")
                     shutil.rmtree(aside, ignore_errors=True)
-                    total -= sizes[path]
-                    log.info("model %s evicted from the cache, %d bytes", path.name, sizes[path])
+                    log.info("model %s evicted from the cache, %d bytes", path.name, size)
+                total -= size
+
+    def _entries(self) -> Iterator[tuple[float, int, Path]]:
+        """With the time of last use, in seconds, and the size in bytes."""
+        for path in self.folder.iterdir():
+            if path.name.startswith((_PREFIX, ".")) or not path.is_dir():
+                continue
+            try:
+                yield path.stat().st_mtime, _size(path), path
+            except FileNotFoundError:
+                # Put aside just now, as damaged or by another task that tidies.
+                continue
 
     def _remove_leftovers(self, key: str) -> None:
         for leftover in self.folder.glob(f"{_PREFIX}{key}-*"):

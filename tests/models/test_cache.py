@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,17 @@ def test_the_least_recently_used_goes_first_but_none_in_use(lab: Lab, tmp_path: 
     forget()
     assert ModelCache(tmp_path, 1).fetch(resolved(lab.run(experiment))).is_dir()
     assert len(entries(tmp_path)) == 1
+
+
+def test_tasks_that_tidy_at_the_same_time_do_not_trip_over_each_other(tmp_path: Path) -> None:
+    cache = ModelCache(tmp_path, 0)
+    cache._make_folders()
+    for number in range(300):
+        (tmp_path / f"model-{number}").mkdir()
+        (tmp_path / f"model-{number}/MLmodel").write_bytes(b"x")
+    with ThreadPoolExecutor(8) as tasks:
+        list(tasks.map(cache._tidy, ["mine"] * 8))
+    assert entries(tmp_path) == set()
 
 
 def test_what_a_killed_download_left_is_removed(lab: Lab, tmp_path: Path) -> None:
