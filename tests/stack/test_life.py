@@ -64,7 +64,7 @@ def test_up_status_down_and_up_again_keeps_messages(small: Stack) -> None:
 def test_a_signal_ends_every_process(small: Stack, ending: signal.Signals) -> None:
     command = [sys.executable, "-m", "dev.stack", "run", "--only", "postgres,mail", "--home", str(small.home.path)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as supervisor:
-        wait_until(small.is_up, "the stack is not up")
+        wait_until(small.is_up, "the stack is not up", 60)
         assert len(processes.find(small.home)) > 2
         supervisor.send_signal(ending)
         assert supervisor.wait(30) == 0
@@ -74,7 +74,7 @@ def test_a_signal_ends_every_process(small: Stack, ending: signal.Signals) -> No
 def test_a_signal_during_the_start_ends_every_process(small: Stack) -> None:
     command = [sys.executable, "-m", "dev.stack", "run", "--only", "postgres,s3,mail", "--home", str(small.home.path)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as supervisor:
-        wait_until(lambda: processes.find(small.home), "no process is there")
+        wait_until(lambda: processes.find(small.home), "no process is there", 60)
         assert not small.is_up()
         supervisor.terminate()
         assert supervisor.wait(30) == 0
@@ -84,9 +84,9 @@ def test_a_signal_during_the_start_ends_every_process(small: Stack) -> None:
 def test_the_death_of_its_parent_ends_every_process(small: Stack) -> None:
     code = "import sys, time; from dev.stack import Stack; Stack(sys.argv[1]).up(['mail'], leave=False); time.sleep(99)"
     with subprocess.Popen([sys.executable, "-c", code, str(small.home.path)], cwd=ROOT) as parent:
-        wait_until(small.is_up, "the stack is not up")
+        wait_until(small.is_up, "the stack is not up", 60)
         parent.kill()
-    wait_until(lambda: small.home.supervisor() is None, "the supervisor lives on")
+    wait_until(lambda: small.home.supervisor() is None, "the supervisor lives on", 60)
     assert processes.find(small.home) == []
 
 
@@ -105,7 +105,7 @@ def test_what_a_killed_supervisor_leaves_is_ended_by_down_and_by_up(small: Stack
 def kill_supervisor(stack: Stack) -> list[psutil.Process]:
     supervisor = psutil.Process(stack.home.supervisor())
     supervisor.kill()
-    wait_until(lambda: stack.home.supervisor() is None, "the supervisor lives on")
+    wait_until(lambda: stack.home.supervisor() is None, "the supervisor lives on", 60)
     left = processes.find(stack.home)
     assert left
     return left
