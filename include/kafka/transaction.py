@@ -23,6 +23,8 @@ from include.kafka.offsets import CommitNote
 log = logging.getLogger(__name__)
 
 _INIT_SECONDS = 60.0
+# After which a client that still has no answer is given up for a new one.
+_CLIENT_SECONDS = 15.0
 _COMMIT_SECONDS = 120.0
 _INIT_THREADS = 24
 # What a call may take beyond the time that it was given, before it counts as one that minds no time.
@@ -35,6 +37,27 @@ Outgoing = tuple[str, bytes | None, bytes | None, Headers]
 
 def transactional_id(group: str, topic: str, partition: int) -> str:
     return f"{group}/{topic}/{partition}"
+
+
+def _ready(settings: Settings, until: float) -> Producer:
+    def left() -> float:
+        # Never below nothing, which librdkafka takes for no limit at all.
+        return max(1.0, until - time.monotonic())
+
+    producer = Producer(settings)
+    # The first answer ends the connection it came by; asked for its coordinator before it has another, librdkafka waits
+    # for half a second (2.16). A topic that is never made by being asked for.
+    for _ in range(2):
+        producer.list_topics("__consumer_offsets", left())
+    producer.init_transactions(left())
+    return producer
+
+
+def _is_deaf(error: KafkaError) -> bool:
+    """A client whose cluster told it once that it has no broker, as one does that was away for a moment and is not back
+    in its own books, forgets where to ask and never asks again (librdkafka 2.16, whatever its recovery strategy)."""
+    cause = error.__cause__
+    return isinstance(cause, KafkaException) and cause.args[0].code() in (Reason._TRANSPORT, Reason._TIMED_OUT)
 
 
 class Producers:
@@ -57,22 +80,15 @@ def fence(client: Settings, group: str, topic: str, partitions: Iterable[int]) -
 
     def ready(partition: int) -> tuple[int, Producer | KafkaError]:
         until = time.monotonic() + _INIT_SECONDS
-
-        def left() -> float:
-            # Never below nothing, which librdkafka takes for no limit at all.
-            return max(1.0, until - time.monotonic())
-
-        try:
-            with explained(f"kafka transactions of {topic}/{partition} cannot be taken over", client):
-                producer = Producer(transaction_settings(client, transactional_id(group, topic, partition)))
-                # The first answer ends the connection it came by; asked for its coordinator before it has another,
-                # librdkafka waits for half a second (2.16). A topic that is never made by being asked for.
-                for _ in range(2):
-                    producer.list_topics("__consumer_offsets", left())
-                producer.init_transactions(left())
-        except KafkaError as error:
-            return partition, error
-        return partition, producer
+        settings = transaction_settings(client, transactional_id(group, topic, partition))
+        while True:
+            try:
+                with explained(f"kafka transactions of {topic}/{partition} cannot be taken over", client):
+                    return partition, _ready(settings, min(time.monotonic() + _CLIENT_SECONDS, until))
+            except KafkaError as error:
+                if not _is_deaf(error) or time.monotonic() >= until:
+                    return partition, error
+                log.info("kafka transactions of %s/%s: again with a new client: %s", topic, partition, error)
 
     with ThreadPoolExecutor(_INIT_THREADS) as threads:
         return Producers(dict(threads.map(ready, partitions)))
@@ -177,6 +193,7 @@ class Transaction:
     def _retried(self, doing: str, call: Callable[[float], None]) -> None:
         """`call` is given the seconds that are left."""
         until = time.monotonic() + _COMMIT_SECONDS
+        failed_meanwhile = False
         while True:
             try:
                 call(max(1.0, until - time.monotonic()))
@@ -187,6 +204,10 @@ class Transaction:
                     f"{self._name} could not {doing} within {_COMMIT_SECONDS:g} s: a coordinator is away at {where}"
                 ) from error
             except KafkaException as error:
+                if error.args[0].code() == Reason._STATE and not failed_meanwhile:
+                    # A message was refused while this was under way; asked again, librdkafka says why.
+                    failed_meanwhile = True
+                    continue
                 if error.args[0].retriable() and time.monotonic() < until:
                     log.info("%s: %s again: %s", self._name, doing, error.args[0].name())
                     self._producer.poll(0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import threading
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from include.batch.advice import MOVED
@@ -42,6 +43,7 @@ from tests.support import kafka_log
 from tests.support.live_stack import LiveStack
 from tests.support.publisher import Publisher
 from tests.support.scoring import MODEL, Scoring
+from tests.support.waiting import wait_until
 
 Make = Callable[..., Scoring]
 BEFORE_COMMIT = ("before fence", "before transaction", "published", "offsets sent")
@@ -809,5 +811,29 @@ def test_a_broker_that_does_not_answer_is_not_waited_for_without_end(
     finally:
         rescue.cancel()
         broker.resume()
+    # Frozen for too long it is out of its own cluster for a moment, and a client that asks just then stays without one.
+    wait_until(lambda: AdminClient(dict(here.kafka)).list_topics(timeout=10).brokers, "the broker is not back", 30)
     here.publish(drained)
+    assert scored(here) == ["0/0", "0/1"]
+
+
+def test_a_client_that_hears_nothing_any_more_is_replaced(scoring: Make, monkeypatch: pytest.MonkeyPatch):
+    """librdkafka's, once a cluster has told it that it has no brokers; here one that asks where nobody listens."""
+    here = scoring()
+    send(here, *payments(1, 2))
+    drained = here.drain_and_predict()
+    clients = []
+
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        deaf = {"bootstrap.servers": f"127.0.0.1:{nobody.getsockname()[1]}", "log_level": 0}
+
+        def producer(settings: dict[str, object]) -> Producer:
+            clients.append(settings)
+            return Producer(settings | (deaf if len(clients) < 3 else {}))
+
+        monkeypatch.setattr(transaction, "Producer", producer)
+        monkeypatch.setattr(transaction, "_CLIENT_SECONDS", 1.0)
+        here.publish(drained)
+    assert len(clients) == 3
     assert scored(here) == ["0/0", "0/1"]
