@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from dev.stack.control import PartStatus, Stack
 from dev.stack.errors import StackError
+from dev.stack.home import Options
 
-__all__ = ["PartStatus", "Stack", "StackError"]
+__all__ = ["Options", "PartStatus", "Stack", "StackError"]

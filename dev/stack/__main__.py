@@ -5,12 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import asdict
 
 from dev.stack.control import Stack
 from dev.stack.errors import StackError
+from dev.stack.home import Options
 from dev.stack.parts import PARTS, select
 from dev.stack.supervisor import Supervisor
 
+OPTIONS = {
+    "celery": "tasks on two Celery workers that share no disk",
+    "secure": "Kafka and mail encrypted and with logins",
+}
 NOT_UP = 3  # as `service … status` says it
 
 
@@ -26,12 +32,13 @@ def main() -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    stack = Stack(arguments.home)
+    chosen = {name for name in asdict(Options()) if getattr(arguments, name, False)}
+    stack = Stack(arguments.home, Options(**dict.fromkeys(chosen, True)) if chosen else None)
     only = [word for word in (arguments.only or "").split(",") if word] if "only" in arguments else None
     match arguments.action:
         case "run":
             parent = arguments.parent or os.getppid()
-            supervisor = Supervisor(stack.home, select(only), _say)
+            supervisor = Supervisor(stack.home, select(only, stack.home.options), _say)
             return supervisor.run(parent=parent, background=arguments.background)
         case "up":
             if not stack.up(only, say=_say):
@@ -81,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
         action.add_argument("--home", default=".local", help="its folder (default .local)")
         if name in {"up", "run"}:
             action.add_argument("--only", help="parts, separated by commas, with what they need; default: all")
+        if name == "up":
+            for option, kind in OPTIONS.items():
+                action.add_argument(f"--{option}", action="store_true", help=f"{kind} (kept in its folder)")
         if name in {"start", "stop", "kill"}:
             action.add_argument("part", help=f"{', '.join(PARTS)}; or airflow for its four")
         if name == "run":

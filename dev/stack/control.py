@@ -18,7 +18,7 @@ import psutil
 
 from dev.stack import processes
 from dev.stack.errors import StackError
-from dev.stack.home import Home, write_private
+from dev.stack.home import Home, Options, write_private
 from dev.stack.part import ROOT
 from dev.stack.parts import AIRFLOW, select
 
@@ -33,8 +33,10 @@ class PartStatus:
 
 
 class Stack:
-    def __init__(self, home: Path | str = ".local") -> None:
+    def __init__(self, home: Path | str = ".local", options: Options | None = None) -> None:
+        """Without options it is the kind that its folder was made for."""
         self.home = Home(home)
+        self._options = options
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -52,12 +54,14 @@ class Stack:
 
         `leave`: it outlives the caller. Otherwise it ends when the caller does, however that dies.
         """
-        names = select(only)
+        options = self._options or self.home.options
+        names = select(only, options)
         if self.home.supervisor():
             return False
         if self._child:
             self._child.wait()
         self.home.make_folders()
+        self.home.choose(options)
         progress, errors = self.home.log("stack"), self.home.run / "error"
         with progress.open("ab") as output, errors.open("wb") as error_output:
             begin = output.tell()

@@ -12,6 +12,8 @@ import shutil
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +24,19 @@ LOOPBACK = "127.0.0.1"
 PORTS = range(20_000, 32_000)
 SECRETS = ("postgres", "s3", "s3_internal", "airflow", "fernet", "jwt", "session")
 LEAST_FREE_BYTES = 2 * 1024**3
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a stack is like; chosen once, when its folder is made."""
+
+    celery: bool = False
+    """Tasks run on Celery workers that share no disk, instead of the scheduler's own processes."""
+    secure: bool = False
+    """Kafka and mail are encrypted and want a login; who may do what on Kafka is limited."""
+
+    def __str__(self) -> str:
+        return ", ".join(name for name, chosen in asdict(self).items() if chosen) or "plain"
 
 
 class Home:
@@ -49,6 +64,21 @@ class Home:
         with self._told_in_one_line():
             self._ports = self._kept("ports.json", dict.fromkeys(port_names, 0))
             self._secrets = self._kept("secrets.json", {name: secrets.token_hex(32) for name in SECRETS})
+
+    @cached_property
+    def options(self) -> Options:
+        path = self.path / "options.json"
+        return Options(**json.loads(path.read_text())) if path.exists() else Options()
+
+    def choose(self, options: Options) -> None:
+        """Raises where the folder was made for a stack of another kind."""
+        path = self.path / "options.json"
+        if (self.path / "ports.json").exists() and self.options != options:
+            problem = f"{self.path} holds a stack that is {self.options}, not {options}: remove it first"
+            raise StackError("stack", problem)
+        if options != self.options:
+            write_private(path, json.dumps(asdict(options)))
+            del self.options
 
     @contextmanager
     def _told_in_one_line(self) -> Iterator[None]:

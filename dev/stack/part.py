@@ -38,6 +38,8 @@ class Part:
     needs: tuple[str, ...] = ()
     """Parts that must be healthy before this one starts."""
     stop_signal: int = signal.SIGTERM
+    option: str | None = None
+    """Which of the stack's options it belongs to; it is there in every stack without one."""
     patience = 180.0
     """Seconds until it must be healthy: a cold start beside other work on two cores is slow."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from dev.stack.airflow import ApiServer, DagProcessor, Scheduler, Triggerer
 from dev.stack.errors import StackError
+from dev.stack.home import Options
 from dev.stack.kafka import Kafka
 from dev.stack.mail import Mail
 from dev.stack.mlflow import Mlflow
@@ -20,16 +21,18 @@ PARTS: dict[str, Part] = {
 AIRFLOW = ("api-server", "scheduler", "dag-processor", "triggerer")
 
 
-def select(words: Iterable[str] | None) -> list[str]:
+def select(words: Iterable[str] | None, options: Options) -> list[str]:
     """Part names for what was asked, with what they need; `airflow` is its four processes, and nothing asked is all."""
+    there = {name for name, part in PARTS.items() if part.option is None or getattr(options, part.option)}
     wanted: set[str] = set()
-    waiting = list(words or PARTS)
+    waiting = list(words or there)
     while waiting:
         word = waiting.pop()
         names = AIRFLOW if word == "airflow" or word in AIRFLOW else (word,)
         for name in names:
-            if name not in PARTS:
-                raise StackError(name, f"no such part; there are {', '.join(PARTS)} and airflow for its four")
+            if name not in there:
+                known = ", ".join(name for name in PARTS if name in there)
+                raise StackError(name, f"no such part; there are {known} and airflow for its four")
             if name not in wanted:
                 wanted.add(name)
                 waiting.extend(PARTS[name].needs)
