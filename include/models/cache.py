@@ -99,16 +99,20 @@ class ModelCache:
                 return
             if path.name == key:
                 continue
-            # Of the download too: another task's tidying takes what it finds aside for a leftover, unless that is held.
-            with self._tried(path.name, "use") as unused, self._tried(path.name, "download") as free:
-                if not unused or not free:
+            with self._tried(path.name, "use") as unused:
+                if not unused:
                     continue
-                # Another task that tidies may have been faster.
-                if path.exists():
-                    aside = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{path.name}-", dir=self.folder))
-                    path.rename(aside / "evicted")
-                    shutil.rmtree(aside, ignore_errors=True)
-                    log.info("model %s evicted from the cache, %d bytes", path.name, size)
+                # Of the download too: another task's tidying takes what it finds aside for a leftover, unless that is
+                # held. Only then: one that cannot have the entry must not keep it from the task that can.
+                with self._tried(path.name, "download") as free:
+                    if not free:
+                        continue
+                    # Another task that tidies may have been faster.
+                    if path.exists():
+                        aside = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{path.name}-", dir=self.folder))
+                        path.rename(aside / "evicted")
+                        shutil.rmtree(aside, ignore_errors=True)
+                        log.info("model %s evicted from the cache, %d bytes", path.name, size)
                 total -= size
 
     def _entries(self) -> Iterator[tuple[float, int, Path]]:
