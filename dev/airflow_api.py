@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -49,6 +50,15 @@ class AirflowApi:
 
     def pause(self, dag_id: str, paused: bool) -> None:
         self.request("PATCH", f"dags/{dag_id}", json={"is_paused": paused})
+
+    def set_connection(self, name: str, connection: Mapping[str, Any]) -> None:
+        """`connection`: as JSON in a variable AIRFLOW_CONN_… has it. Kept in Airflow's database, made or replaced."""
+        body = dict(connection, connection_id=name, extra=json.dumps(connection.get("extra", {})))
+        known = self.request("GET", "connections", params={"limit": 1000})["connections"]
+        if name in {one["connection_id"] for one in known}:
+            self.request("PATCH", f"connections/{name}", json=body)
+        else:
+            self.request("POST", "connections", json=body)
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """The new run's id."""

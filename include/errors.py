@@ -4,6 +4,7 @@ FraudError
 ├── SettingError            a setting is missing or unusable                       (permanent)
 ├── RunConfigurationError   a DAG run was triggered with a wrong configuration     (permanent)
 ├── KafkaError              the broker refused or did not answer
+│   ├── KafkaAccessError    a wrong password, or a certificate that is not trusted     (permanent)
 │   ├── GroupInUseError     a consumer is a member of our group
 │   ├── OffsetsChangedError the group's offsets are not where they were found      (permanent)
 │   ├── TopicChangedError   the topic was truncated or made again                  (permanent)
@@ -41,6 +42,10 @@ class RunConfigurationError(FraudError):
 
 class KafkaError(FraudError):
     pass
+
+
+class KafkaAccessError(KafkaError):
+    permanent = True
 
 
 class GroupInUseError(KafkaError):

@@ -12,9 +12,10 @@ from typing import Any
 from confluent_kafka import Consumer
 
 from dev.airflow_api import AirflowApi
+from include.kafka.access import Admin
 from include.kafka.config import client_settings, consumer_settings
 from include.kafka.ends import first_offsets, last_stable_offsets
-from include.kafka.offsets import admin_client, describe_topic
+from include.kafka.offsets import describe_topic
 from include.kafka.reader import read_ranges
 from include.settings import Settings
 
@@ -123,7 +124,7 @@ def _sources(environment: Mapping[str, str], topic: str, batch_id: str) -> list[
     client = client_settings(environment)
     consumer = Consumer(consumer_settings(client, "fraud_demo"))
     try:
-        admin = admin_client(client)
+        admin = Admin(client)
         partitions = describe_topic(admin, client, topic).partitions
         firsts = first_offsets(admin, client, topic, partitions)
         lasts = last_stable_offsets(admin, client, topic, partitions)

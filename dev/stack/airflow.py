@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from dev.stack import postgres, s3
+from dev.airflow_api import AirflowApi
+from dev.stack import mail, postgres, s3
+from dev.stack.certificates import certificates
 from dev.stack.home import LOOPBACK, Home, write_private
 from dev.stack.kafka import Kafka
 from dev.stack.mail import Mail
@@ -26,6 +28,7 @@ from include.preload import preload
 
 preload()
 """
+_CONNECTION = "AIRFLOW_CONN_"
 _migration = threading.Lock()
 
 
@@ -50,7 +53,21 @@ class ApiServer(Part):
         return [sys.executable, "-m", "airflow", self.name, *self.arguments]
 
     def environment(self, home: Home) -> Mapping[str, str]:
-        return environment(home)
+        found = environment(home)
+        if not home.options.secure:
+            return found
+        return {name: value for name, value in found.items() if not name.startswith(_CONNECTION)}
+
+    def settle(self, home: Home) -> None:
+        """In a secure stack the connections are not in the environment, but encrypted in Airflow's database."""
+        if self.name != ApiServer.name or not home.options.secure:
+            return
+        found = environment(home)
+        api = AirflowApi(found)
+        for name, value in found.items():
+            if name.startswith(_CONNECTION):
+                api.set_connection(name.removeprefix(_CONNECTION).lower(), json.loads(value))
+        api.close()
 
     def exports(self, home: Home) -> Mapping[str, str]:
         return environment(home)
@@ -135,6 +152,9 @@ def environment(home: Home) -> dict[str, str]:
         **{name: value for part in others for name, value in part.exports(home).items()},
         **_connections(home),
         **product_settings(),
+        **({"FRAUD_STAGING_URL": f"s3://{s3.BUCKETS[1]}/secure"} if home.options.secure else {}),
+        # Python's own trust, for mail.
+        **({"SSL_CERT_FILE": str(certificates(home).authority)} if home.options.secure else {}),
         "AIRFLOW_HOME": str(folder),
         "AIRFLOW_URL": api,
         "AIRFLOW_USERNAME": USER,
@@ -144,16 +164,19 @@ def environment(home: Home) -> dict[str, str]:
 
 
 def _connections(home: Home) -> dict[str, str]:
+    secure = home.options.secure
+    login = {"login": mail.USER, "password": home.secret("smtp")} if secure else {}
     smtp = {
-        "disable_tls": True,
+        # Without the first, STARTTLS.
+        **({} if secure else {"disable_tls": True}),
         "disable_ssl": True,
         "from_email": "fraud-scoring@example.com",
         "timeout": 10,
         "retry_limit": 1,
     }
     connections = {
-        "KAFKA_DEFAULT": {"conn_type": "kafka", "extra": {"bootstrap.servers": home.address("kafka")}},
-        "SMTP_DEFAULT": {"conn_type": "smtp", "host": LOOPBACK, "port": home.port("smtp"), "extra": smtp},
+        "KAFKA_DEFAULT": {"conn_type": "kafka", "extra": Kafka.client(home)},
+        "SMTP_DEFAULT": {"conn_type": "smtp", "host": LOOPBACK, "port": home.port("smtp"), **login, "extra": smtp},
         "AWS_DEFAULT": {
             "conn_type": "aws",
             "login": s3.ACCESS_KEY,
@@ -164,4 +187,4 @@ def _connections(home: Home) -> dict[str, str]:
             },
         },
     }
-    return {f"AIRFLOW_CONN_{name}": json.dumps(connection) for name, connection in connections.items()}
+    return {f"{_CONNECTION}{name}": json.dumps(connection) for name, connection in connections.items()}

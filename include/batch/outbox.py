@@ -24,6 +24,7 @@ from include.batch.scored import PartitionScores, ScoredBatch
 from include.batch.storage import Storage
 from include.errors import KafkaError, StagedFileGoneError, StagingError
 from include.kafka import offsets
+from include.kafka.access import Admin
 from include.kafka.config import Settings as KafkaSettings
 from include.kafka.config import consumer_settings
 from include.kafka.offsets import Committed
@@ -227,7 +228,7 @@ def note_what_is_committed(kafka: KafkaSettings, settings: Settings, outbox: Out
     """Asks the broker which batches got through. A broker that does not answer leaves what is known already."""
     consumer = Consumer(consumer_settings(kafka, settings.group))
     try:
-        topic = offsets.describe_topic(offsets.admin_client(kafka), kafka, settings.input_topic)
+        topic = offsets.describe_topic(Admin(kafka), kafka, settings.input_topic)
         outbox.note_commits(lambda: offsets.committed_offsets(consumer, kafka, topic.name, topic.partitions))
     except KafkaError as error:
         log.warning("going on with the commits that are known: %s", error)

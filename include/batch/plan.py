@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from shlex import quote
 
 from confluent_kafka import TIMESTAMP_CREATE_TIME, Consumer
-from confluent_kafka.admin import AdminClient
 
 from include.batch.alarms import Alarm, Waiting, find_alarms
 from include.batch.manifest import HeldUp, Manifest, PartitionBatch, is_batch_id, new_batch_id
@@ -17,6 +16,7 @@ from include.batch.progress import Progress, Reached
 from include.batch.storage import Storage
 from include.errors import TopicChangedError
 from include.kafka import ends, offsets
+from include.kafka.access import Admin
 from include.kafka.config import Settings as KafkaSettings
 from include.kafka.config import consumer_settings
 from include.kafka.offsets import Committed, Topic
@@ -35,7 +35,7 @@ def plan(
 ) -> Manifest:
     """The offset ranges of the batch that waits now, shared out to at most so many shards. Nothing is read yet."""
     now = datetime.now(UTC)
-    admin = offsets.admin_client(kafka)
+    admin = Admin(kafka)
     offsets.require_unused_group(admin, kafka, settings.group)
     topic = offsets.describe_topic(admin, kafka, settings.input_topic)
     consumer = Consumer(consumer_settings(kafka, settings.group))
@@ -108,7 +108,7 @@ def alarms(kafka: KafkaSettings, settings: Settings, storage: Storage, manifest:
         )
         for one in manifest.held_up
     ]
-    retention = read_retention(offsets.admin_client(kafka), kafka, manifest.topic)
+    retention = read_retention(Admin(kafka), kafka, manifest.topic)
     return find_alarms(manifest.topic, waiting, retention, settings, datetime.now(UTC))
 
 
@@ -138,7 +138,7 @@ def _share_out(parts: Sequence[PartitionBatch], shards: int) -> tuple[tuple[int,
 
 
 def _fix_ranges(
-    admin: AdminClient,
+    admin: Admin,
     kafka: KafkaSettings,
     settings: Settings,
     topic: Topic,

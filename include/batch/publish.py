@@ -24,6 +24,7 @@ from include.errors import (
     TopicChangedError,
 )
 from include.kafka import offsets
+from include.kafka.access import Admin
 from include.kafka.config import Settings as KafkaSettings
 from include.kafka.config import consumer_settings
 from include.kafka.offsets import CommitNote, Committed, Topic
@@ -58,7 +59,7 @@ def publish(
     shard: int = 0,
 ) -> Published:
     """Safe to repeat at any time. `reached` hears each point of the protocol as it is passed."""
-    topic = offsets.describe_topic(offsets.admin_client(kafka), kafka, manifest.topic)
+    topic = offsets.describe_topic(Admin(kafka), kafka, manifest.topic)
     if topic.topic_id != manifest.topic_id:
         raise TopicChangedError(
             f"{manifest.topic} was deleted and made again (id {manifest.topic_id}, now {topic.topic_id}) after this "

@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 
 _Kind = TypeVar("_Kind")
 _SEAL_BYTES = 33
+_HINTS = {
+    "SIGNATURE_DOES_NOT_MATCH": "check the keys in the connection aws_default",
+    "INVALID_ACCESS_KEY_ID": "check the keys in the connection aws_default",
+    "ACCESS_DENIED": "the user of the connection aws_default lacks the right to it",
+    "NO_SUCH_BUCKET": "the bucket does not exist: create it, or set FRAUD_STAGING_URL to another",
+    "NETWORK_CONNECTION": "is the server up, and the address in the connection aws_default right?",
+}
 _MEND = "where its batch is not published yet, clear the run's drain task: it drains these payments again"
 
 
@@ -62,6 +69,16 @@ class Storage:
         except OSError as error:
             raise StagingError(f"staging folder {folder} cannot be made: {error.strerror}") from error
 
+    def is_missing(self) -> bool:
+        """Whether the bucket is: Amazon's S3 would not make it, as others do. False where it cannot be seen."""
+        from pyarrow.fs import FileType
+
+        try:
+            found = self._filesystem.get_file_info(self._root.partition("/")[0])
+        except OSError:
+            return False
+        return not self._local and bool(found.type == FileType.NotFound)
+
     def _path(self, path: str) -> str:
         return f"{self._root}/{path}"
 
@@ -90,7 +107,7 @@ class Storage:
                 part.unlink(missing_ok=True)
         except OSError as error:
             full = " (the disk is full)" if error.errno == errno.ENOSPC else ""
-            raise StagingError(f"cannot write {path} to {self.url}: {_first_line(error)}{full}") from error
+            raise StagingError(f"cannot write {path} to {self.url}: {_why(error)}{full}") from error
 
     def read(self, path: str) -> bytes | None:
         """None where there is no such file. Raises StagedFileDamagedError where it is not what was written."""
@@ -100,7 +117,7 @@ class Storage:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise StagingError(f"cannot read {path} from {self.url}: {_first_line(error)}") from error
+            raise StagingError(f"cannot read {path} from {self.url}: {_why(error)}") from error
         data = sealed[:-_SEAL_BYTES]
         if sealed[-_SEAL_BYTES:] != _seal(data):
             raise StagedFileDamagedError(f"{path} in {self.url} is damaged; {_MEND}")
@@ -136,7 +153,7 @@ class Storage:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise StagingError(f"cannot delete {path} from {self.url}: {_first_line(error)}") from error
+            raise StagingError(f"cannot delete {path} from {self.url}: {_why(error)}") from error
 
     def list(self, folder: str) -> list[str]:
         """Names of the files and folders directly in `folder`, sorted; none where there is no such folder."""
@@ -149,7 +166,7 @@ class Storage:
             # Another shard has made it just now: Arrow opens a local folder first, and then asks whether it is there.
             return []
         except OSError as error:
-            raise StagingError(f"cannot list {folder} in {self.url}: {_first_line(error)}") from error
+            raise StagingError(f"cannot list {folder} in {self.url}: {_why(error)}") from error
         return sorted(info.base_name for info in found if not info.base_name.endswith(".part"))
 
 
@@ -164,6 +181,12 @@ def _sync_folder(folder: Path) -> None:
 
 def _seal(data: Any) -> bytes:
     return b"\n" + hashlib.sha256(data).hexdigest()[:32].encode()
+
+
+def _why(error: BaseException) -> str:
+    line = _first_line(error)
+    hint = next((hint for code, hint in _HINTS.items() if f"AWS Error {code}" in line), None)
+    return f"{line}: {hint}" if hint else line
 
 
 def _first_line(error: BaseException) -> str:

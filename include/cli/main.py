@@ -7,18 +7,22 @@ import sys
 import typer
 
 from include.cli import offsets, produce
+from include.cli.check import HELP as CHECK_HELP
+from include.cli.check import check
 from include.cli.train import train
 from include.cli.verify import HELP, verify
 from include.errors import FraudError
 
 app = typer.Typer(
     name="fraud",
-    help="Fraud scoring of card payments: feed the input topic, train models, prove what came out, move on or back.",
+    help="Fraud scoring of card payments: check the settings, feed the input topic, train models, prove what came out, "
+    "move on or back.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
 app.command()(train)
+app.command(help=CHECK_HELP)(check)
 app.command(help=HELP)(verify)
 app.add_typer(produce.app)
 app.add_typer(offsets.app)

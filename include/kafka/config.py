@@ -154,7 +154,7 @@ _HINTS = {
     Reason._TRANSPORT: "is the broker up and the address right?",
     Reason._ALL_BROKERS_DOWN: "is the broker up and the address right?",
     Reason._RESOLVE: "is the address right?",
-    Reason._TIMED_OUT: "the broker did not answer in time; is it up and the address right?",
+    Reason._TIMED_OUT: "the broker did not answer in time: is it up, and are address and security.protocol right?",
     Reason._AUTHENTICATION: "check the user name and password in the connection kafka_default",
     Reason._SSL: "check the certificates named in the connection kafka_default",
     Reason.TOPIC_AUTHORIZATION_FAILED: "the user lacks a right on this topic",

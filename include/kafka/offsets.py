@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import msgspec
 from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka import KafkaError as Reason
-from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._group import ConsumerGroupDescription
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from include.errors import GroupInUseError, HangingTransactionError, KafkaError
-from include.kafka.config import Settings, common_settings, explained
+from include.kafka.access import Admin
+from include.kafka.config import Settings, explained
 
 REQUEST_SECONDS = 15.0
 # Long enough for a busy broker, short enough that an open kafka transaction is seen as what it is.
@@ -53,17 +53,14 @@ class Topic:
     partitions: tuple[int, ...]
 
 
-def admin_client(client: Settings) -> AdminClient:
-    return AdminClient(common_settings(client) | {"socket.connection.setup.timeout.ms": 10_000})
-
-
-def describe_topic(admin: AdminClient, client: Settings, name: str) -> Topic:
+def describe_topic(admin: Admin, client: Settings, name: str) -> Topic:
     with explained(f"topic {name} cannot be described", client):
-        described = admin.describe_topics(TopicCollection([name]), request_timeout=REQUEST_SECONDS)[name].result()
+        asked = admin.describe_topics(TopicCollection([name]), request_timeout=REQUEST_SECONDS)
+        described = admin.answer(asked[name])
     return Topic(name, str(described.topic_id), tuple(sorted(partition.id for partition in described.partitions)))
 
 
-def require_unused_group(admin: AdminClient, client: Settings, group: str) -> None:
+def require_unused_group(admin: Admin, client: Settings, group: str) -> None:
     """Kafka would not refuse us beside a member of the same group: its commits and ours would undo each other."""
     try:
         described = _describe_group(admin, group)
@@ -83,6 +80,8 @@ def require_unused_group(admin: AdminClient, client: Settings, group: str) -> No
 
 def _coordinator_is_moving(error: BaseException) -> bool:
     return isinstance(error, KafkaException) and error.args[0].code() in (
+        # A cluster makes the topic of groups when the first one asks, and librdkafka does not hear of it.
+        Reason._TIMED_OUT,
         Reason.NOT_COORDINATOR,
         Reason.COORDINATOR_LOAD_IN_PROGRESS,
         Reason.COORDINATOR_NOT_AVAILABLE,
@@ -99,10 +98,10 @@ _until_the_coordinator_is_there = retry(
 
 
 @_until_the_coordinator_is_there
-def _describe_group(admin: AdminClient, group: str) -> ConsumerGroupDescription:
-    described: ConsumerGroupDescription = admin.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)[
-        group
-    ].result()
+def _describe_group(admin: Admin, group: str) -> ConsumerGroupDescription:
+    described: ConsumerGroupDescription = admin.answer(
+        admin.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS / 3)[group]
+    )
     return described
 
 

@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaException, TopicPartition
 from confluent_kafka import KafkaError as Reason
-from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigEntry, ConfigResource
 
+from include.errors import KafkaAccessError
+from include.kafka.access import Admin
 from include.kafka.config import Settings, explanation
 
 log = logging.getLogger(__name__)
@@ -29,13 +30,13 @@ class Retention:
     bytes: int | None = None
 
 
-def read_retention(admin: AdminClient, client: Settings, topic: str) -> Retention | None:
+def read_retention(admin: Admin, client: Settings, topic: str) -> Retention | None:
     """None where it cannot be known: the right DescribeConfigs is optional, and without it a run goes on."""
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
     try:
-        entries: dict[str, ConfigEntry] = admin.describe_configs([resource], request_timeout=_SECONDS)[
-            resource
-        ].result()
+        entries: dict[str, ConfigEntry] = admin.answer(
+            admin.describe_configs([resource], request_timeout=_SECONDS)[resource]
+        )
     except KafkaException as error:
         reason: Reason = error.args[0]
         if reason.code() == Reason.TOPIC_AUTHORIZATION_FAILED:
@@ -44,6 +45,9 @@ def read_retention(admin: AdminClient, client: Settings, topic: str) -> Retentio
             )
         else:
             log.warning("%s: its retention cannot be read: %s", topic, explanation(reason, client))
+        return None
+    except KafkaAccessError as error:
+        log.warning("%s: its retention cannot be read: %s", topic, error)
         return None
     if "delete" not in (entries["cleanup.policy"].value or ""):
         return Retention()

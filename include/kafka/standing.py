@@ -14,12 +14,12 @@ from datetime import UTC, datetime, timedelta
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from include.errors import FraudError, HangingTransactionError, OffsetsChangedError
+from include.kafka.access import Admin
 from include.kafka.config import Settings, consumer_settings
 from include.kafka.offsets import (
     CommitNote,
     Committed,
     Topic,
-    admin_client,
     await_committed,
     committed_offsets,
     require_unused_group,
@@ -66,7 +66,7 @@ def move(
     Raises GroupInUseError while the group has members. `batch` stands in the note beside the offset. `seen` hears what
     stood there last, once nobody else can commit any more and before it is overwritten.
     """
-    require_unused_group(admin_client(client), client, group)
+    require_unused_group(Admin(client), client, group)
     note = CommitNote(batch, topic.topic_id, _text(now))
     consumer = Consumer(consumer_settings(client, group))
     moved = []

@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka import KafkaError as Reason
 
 from include.errors import KafkaError
+from include.kafka.access import Heard
 from include.kafka.config import Settings, explained, explanation, transaction_settings
 from include.kafka.offsets import CommitNote
 
@@ -39,17 +40,19 @@ def transactional_id(group: str, topic: str, partition: int) -> str:
     return f"{group}/{topic}/{partition}"
 
 
-def _ready(settings: Settings, until: float) -> Producer:
+def _ready(client: Settings, settings: Settings, topic: str, until: float) -> Producer:
     def left() -> float:
         # Never below nothing, which librdkafka takes for no limit at all.
         return max(1.0, until - time.monotonic())
 
-    producer = Producer(settings)
+    heard = Heard(client)
+    producer = Producer(settings | {"error_cb": heard})
     # The first answer ends the connection it came by; asked for its coordinator before it has another, librdkafka waits
-    # for half a second (2.16). A topic that is never made by being asked for.
-    for _ in range(2):
-        producer.list_topics("__consumer_offsets", left())
-    producer.init_transactions(left())
+    # for half a second (2.16). About a topic that this user may ask about.
+    with heard.listening(producer):
+        for _ in range(2):
+            producer.list_topics(topic, left())
+        producer.init_transactions(left())
     return producer
 
 
@@ -84,7 +87,7 @@ def fence(client: Settings, group: str, topic: str, partitions: Iterable[int]) -
         while True:
             try:
                 with explained(f"kafka transactions of {topic}/{partition} cannot be taken over", client):
-                    return partition, _ready(settings, min(time.monotonic() + _CLIENT_SECONDS, until))
+                    return partition, _ready(client, settings, topic, min(time.monotonic() + _CLIENT_SECONDS, until))
             except KafkaError as error:
                 if not _is_deaf(error) or time.monotonic() >= until:
                     return partition, error

@@ -13,6 +13,7 @@ from confluent_kafka import KafkaException, Producer
 from confluent_kafka import Message as Delivered
 
 from include.errors import ProducerError
+from include.kafka.access import Heard
 from include.kafka.config import Settings, explanation, producer_settings
 from include.producer.message import Message
 
@@ -74,7 +75,7 @@ class KafkaDelivery:
         self._reason = ""
         self._connected = False
         self._said_at = -_SAY_SECONDS
-        self._errors: list[Reason] = []
+        self._heard = Heard(client)
         settings = producer_settings(client) | {
             "delivery.timeout.ms": 120_000,
             "queue.buffering.max.messages": queue,
@@ -118,7 +119,7 @@ class KafkaDelivery:
         while len(self._producer) and time.monotonic() < deadline:
             self._producer.flush(0.5)
         if len(self._producer):
-            last = f" ({explanation(self._errors[-1], self._client)})" if self._errors else ""
+            last = f" ({explanation(self._heard.last, self._client)})" if self._heard.last else ""
             self._reason = self._reason or f"the broker did not answer within {self._flush_seconds:g} s{last}"
             # Each purged one reports itself as failed.
             self._producer.purge()
@@ -145,9 +146,7 @@ class KafkaDelivery:
             topics = self._producer.list_topics(timeout=_START_SECONDS).topics
         except KafkaException as error:
             self._producer.poll(0)
-            general = (Reason._ALL_BROKERS_DOWN, Reason._TRANSPORT)  # noqa: SLF001 (librdkafka's names for its codes)
-            precise = [reason for reason in self._errors if reason.code() not in general]
-            reason = precise[0] if precise else error.args[0]
+            reason = self._heard.precise(error.args[0])
             raise ProducerError(f"Kafka does not answer: {explanation(reason, self._client)}") from error
         if self._topic not in topics:
             raise ProducerError(
@@ -165,7 +164,7 @@ class KafkaDelivery:
         self._reason = self._reason or f"{error.str()} [{error.name()}]"
 
     def _on_error(self, error: Reason) -> None:
-        self._errors = [*self._errors[-9:], error]
+        self._heard(error)
         now = time.monotonic()
         # librdkafka says it anew at every attempt to connect, some twenty times a second.
         if self._connected and now - self._said_at > _SAY_SECONDS:

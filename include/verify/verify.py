@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, Message
-from confluent_kafka.admin import AdminClient
 
+from include.kafka.access import Admin
 from include.kafka.config import Settings as KafkaSettings
 from include.kafka.config import consumer_settings
 from include.kafka.ends import first_offsets, high_watermarks, offsets_since
-from include.kafka.offsets import admin_client, describe_topic
+from include.kafka.offsets import describe_topic
 from include.settings import Settings
 from include.verify import message as form
 from include.verify.message import Place
@@ -45,7 +45,7 @@ def verify(
     """By default from the first offset retained to the group's committed one. Raises KafkaError or SettingError where
     that cannot be checked.
     """
-    admin = admin_client(kafka)
+    admin = Admin(kafka)
     consumer = Consumer(consumer_settings(kafka, settings.group))
     try:
         window, notes = windows(admin, consumer, kafka, settings.input_topic, settings.group, start, end)
@@ -59,7 +59,7 @@ def verify(
 
 @dataclass
 class _Check:
-    admin: AdminClient
+    admin: Admin
     consumer: Consumer
     kafka: KafkaSettings
     settings: Settings

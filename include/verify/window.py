@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer
-from confluent_kafka.admin import AdminClient
 
 from include.errors import SettingError
+from include.kafka.access import Admin
 from include.kafka.config import Settings
 from include.kafka.ends import first_offsets, last_stable_offsets
 from include.kafka.offsets import committed_offsets, describe_topic
@@ -40,7 +40,7 @@ class Bounds:
 
 
 def windows(
-    admin: AdminClient, consumer: Consumer, kafka: Settings, topic: str, group: str, start: Bounds, end: Bounds
+    admin: Admin, consumer: Consumer, kafka: Settings, topic: str, group: str, start: Bounds, end: Bounds
 ) -> tuple[dict[int, tuple[int, int]], list[str]]:
     """`[start, end)` by partition, and what to tell of partitions that are not checked."""
     partitions = describe_topic(admin, kafka, topic).partitions

@@ -62,6 +62,16 @@ def use_aws_connection() -> None:
         os.environ["AWS_ENDPOINT_URL_S3"] = os.environ["MLFLOW_S3_ENDPOINT_URL"] = endpoint
 
 
+def smtp_connection(name: str) -> Connection:
+    """Raises SettingError where there is none, or where it names no sender."""
+    connection = _connection(name)
+    if connection is None:
+        raise SettingError(f"there is no connection {name}: set AIRFLOW_CONN_{name.upper()}")
+    if not connection.extra_dejson.get("from_email"):
+        raise SettingError(f"connection {name} names no sender: add from_email to its extra field")
+    return connection
+
+
 def staging(settings: Settings) -> Storage:
     if settings.staging_url.startswith("s3:"):
         use_aws_connection()

@@ -10,9 +10,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 from airflow.providers.smtp.operators.smtp import EmailOperator
-from airflow.sdk import BaseHook, Context
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowNotFoundException
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from fraud_scoring.connections import smtp_connection
 from include.errors import FraudError, ReportError, SettingError
 from include.report.report import ATTACHMENT, MAX_ATTACHMENT_BYTES, Mail, Outbox, OwedReport, build
 from include.settings import Settings
@@ -95,16 +96,9 @@ class FraudReportOperator(EmailOperator):
         if not settings.recipients:
             raise SettingError("EMAIL_RECIPIENT names nobody: give the addresses that fraud reports go to")
         self.to = list(settings.recipients)
-        try:
-            connection = BaseHook.get_connection(self.conn_id)
-        except AirflowNotFoundException as error:
-            raise SettingError(
-                f"there is no connection {self.conn_id}: set AIRFLOW_CONN_{self.conn_id.upper()}"
-            ) from error
-        self.from_email = connection.extra_dejson.get("from_email")
-        if not self.from_email:
-            raise SettingError(f"connection {self.conn_id} names no sender: add from_email to its extra field")
-        self._server = f"{connection.host}:{connection.port or 'default port'}"
+        connection = smtp_connection(self.conn_id)
+        self.from_email = connection.extra_dejson["from_email"]
+        self._server = f"{self.conn_id} ({connection.host}:{connection.port or 'default port'})"
 
     def _mail(self, report: OwedReport, context: Context, *, mask: bool) -> Mail:
         """Builds the mail and sends it, smaller if the server finds it too large or hangs up. Raises ReportError."""

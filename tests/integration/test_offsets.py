@@ -28,7 +28,7 @@ from include.errors import (
     StagingError,
     TopicChangedError,
 )
-from include.kafka import offsets
+from include.kafka.access import Admin
 from include.kafka.standing import Moved, move
 from tests.support import kafka_log
 from tests.support.scoring import Scoring
@@ -238,7 +238,7 @@ def test_it_decides_after_the_topic_was_made_again(scoring: Make):
     here = scoring()
     send(here, 2)
     here.run()
-    client, topic = offsets.admin_client(here.kafka), here.settings.input_topic
+    client, topic = Admin(here.kafka), here.settings.input_topic
     client.delete_topics([topic])[topic].result(30)
     while topic in client.list_topics(timeout=10).topics:
         pass
@@ -268,7 +268,7 @@ def test_it_decides_where_the_group_is_past_the_end(scoring: Make):
     here = scoring()
     send(here, 3)
     here.run()
-    client = offsets.admin_client(here.kafka)
+    client = Admin(here.kafka)
     topic = here.settings.input_topic
     wanted = ConsumerGroupTopicPartitions(here.settings.group, [TopicPartition(topic, 0, 9)])
     (answer,) = client.alter_consumer_group_offsets([wanted]).values()

@@ -35,6 +35,7 @@ from include.errors import (
     TopicChangedError,
 )
 from include.kafka import offsets, transaction
+from include.kafka.access import Admin
 from include.kafka.config import consumer_settings
 from include.kafka.standing import move
 from include.models.model_run import ModelRun
@@ -80,7 +81,7 @@ def owed(scoring: Scoring) -> list[str]:
 
 
 def admin(scoring: Scoring) -> AdminClient:
-    return offsets.admin_client(scoring.kafka)
+    return Admin(scoring.kafka)
 
 
 def stands_at(scoring: Scoring) -> dict[int, int | None]:

@@ -17,6 +17,7 @@ from include.errors import (
     TopicChangedError,
 )
 from include.kafka import offsets
+from include.kafka.access import Admin
 from include.kafka.config import consumer_settings
 from include.kafka.offsets import CommitNote, Committed, Topic
 from include.kafka.standing import Moved, keep_alive, move
@@ -46,7 +47,7 @@ def scored(here: Scoring) -> list[str]:
 
 
 def topic_of(here: Scoring) -> Topic:
-    return offsets.describe_topic(offsets.admin_client(here.kafka), here.kafka, here.settings.input_topic)
+    return offsets.describe_topic(Admin(here.kafka), here.kafka, here.settings.input_topic)
 
 
 @contextmanager
@@ -71,7 +72,7 @@ def keep(here: Scoring, read: dict[int, Committed], now: datetime) -> list[int]:
 
 def commit_as_another_program(here: Scoring, offset: int, partition: int = 0) -> None:
     place = TopicPartition(here.settings.input_topic, partition, offset)
-    client = offsets.admin_client(here.kafka)
+    client = Admin(here.kafka)
     wanted = ConsumerGroupTopicPartitions(here.settings.group, [place])
     (answer,) = client.alter_consumer_group_offsets([wanted]).values()
     assert answer.result(30).topic_partitions[0].error is None

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from confluent_kafka import Consumer, Producer
 
+from include.kafka.access import Admin
 from include.kafka.config import consumer_settings
-from include.kafka.offsets import admin_client
 from include.kafka.retention import Retention, oldest_times, read_retention, written_at
 from tests.support.live_stack import LiveStack
 
@@ -34,11 +34,11 @@ def client(services: LiveStack) -> dict[str, str | int | float | bool]:
 )
 def test_what_the_topic_says(client, topics: Topics, configuration: dict[str, str], expected: Retention):
     topic = topics(**configuration)
-    assert read_retention(admin_client(client), client, topic) == expected
+    assert read_retention(Admin(client), client, topic) == expected
 
 
 def test_where_it_cannot_be_read_a_run_goes_on(client, services: LiveStack, caplog: pytest.LogCaptureFixture):
-    assert read_retention(admin_client(client), client, "no_such_topic") is None
+    assert read_retention(Admin(client), client, "no_such_topic") is None
     assert "no_such_topic: its retention cannot be read: " in caplog.text
 
 
@@ -69,7 +69,7 @@ def test_without_a_broker_the_age_stays_unknown(caplog: pytest.LogCaptureFixture
     consumer = Consumer(consumer_settings(nowhere, "test_oldest"))
     try:
         assert oldest_times(consumer, "topic_1", {0: 0}) == {}
-        assert read_retention(admin_client(nowhere), nowhere, "topic_1") is None
+        assert read_retention(Admin(nowhere), nowhere, "topic_1") is None
     finally:
         consumer.close()
 

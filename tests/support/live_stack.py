@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dev.airflow_api import AirflowApi
 from dev.stack import Stack
+from include.kafka.config import Settings, client_settings
 
 
 class LiveStack:
@@ -18,6 +19,11 @@ class LiveStack:
     @property
     def bootstrap_servers(self) -> str:
         return self.env["KAFKA_BOOTSTRAP_SERVERS"]
+
+    @property
+    def kafka(self) -> Settings:
+        """librdkafka's settings for one who connects."""
+        return client_settings(self.env)
 
     @property
     def mlflow_uri(self) -> str:

@@ -45,7 +45,7 @@ class Pipeline:
         payments = list(payments)
         self.secrets.update(*(payment.secrets for payment in payments))
         messages = [(payment.key, payment.message) for payment in payments]
-        sources = send(self.stack.bootstrap_servers, topic, messages, spread)
+        sources = send(self.stack.kafka, topic, messages, spread)
         return [Sent(payment, source) for payment, source in zip(payments, sources, strict=True)]
 
     def schedule(self, every_minute: bool) -> None:

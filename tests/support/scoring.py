@@ -14,7 +14,7 @@ from include.batch.plan import plan
 from include.batch.publish import Published, publish
 from include.batch.scored import PartitionScores, ScoredBatch
 from include.batch.storage import Storage
-from include.kafka.offsets import admin_client
+from include.kafka.access import Admin
 from include.settings import Settings
 
 MODEL = {
@@ -91,7 +91,7 @@ class Scoring:
     def forget_group(self) -> None:
         """As Kafka does after its offsets' retention."""
         # To be held until it has answered.
-        client = admin_client(self.kafka)
+        client = Admin(self.kafka)
         client.delete_consumer_groups([self.settings.group])[self.settings.group].result(30)
 
     def run(self) -> Published:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,11 +35,18 @@ class Arrived:
 
 
 def send(
-    servers: str, topic: str, messages: Iterable[tuple[bytes | None, bytes | None]], spread: int | None = None
+    kafka: str | Mapping[str, Any],
+    topic: str,
+    messages: Iterable[tuple[bytes | None, bytes | None]],
+    spread: int | None = None,
 ) -> list[str]:
-    """Keys and values; their sources (`topic/partition/offset`). `spread`: over so many partitions in turn."""
+    """Keys and values; their sources (`topic/partition/offset`). `spread`: over so many partitions in turn.
+
+    `kafka`: where a plain broker listens, or a client's settings.
+    """
+    client = {"bootstrap.servers": kafka} if isinstance(kafka, str) else kafka
     sources: dict[int, str] = {}
-    producer = Producer({"bootstrap.servers": servers, "acks": "all", "partitioner": "murmur2_random"})
+    producer = Producer({**client, "acks": "all", "partitioner": "murmur2_random"})
     for number, (key, value) in enumerate(messages):
 
         def delivered(error: KafkaError | None, message: Message, number: int = number) -> None:

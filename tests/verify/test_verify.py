@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Message, TopicPartition
 
 from include.errors import SettingError
-from include.kafka.offsets import admin_client
+from include.kafka.access import Admin
 from include.payments.columns import COLUMNS
 from include.producer.simulator import Simulator
 from include.settings import Settings
@@ -359,7 +359,7 @@ def test_a_window_that_is_not_there(scoring: Make, start: str, end: str, said: s
     here = scoring(outputs=2)
     send(here, *[split(PAYMENT)] * 6)
     gone = TopicPartition(here.settings.input_topic, 0, 2)
-    client = admin_client(here.kafka)
+    client = Admin(here.kafka)
     for answer in client.delete_records([gone]).values():
         answer.result(30)
     with pytest.raises(SettingError, match=said):

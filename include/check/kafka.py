@@ -1,0 +1,82 @@
+"""Kafka: the connection, the topics, and the rights to read, to write and to commit in one kafka transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from confluent_kafka import KafkaError as Reason
+from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka.admin._acl import AclOperation
+
+from include.check.check import Found
+from include.errors import KafkaError
+from include.kafka.access import Admin
+from include.kafka.config import Settings as KafkaSettings
+from include.kafka.config import explained
+from include.kafka.offsets import REQUEST_SECONDS, require_unused_group
+from include.kafka.transaction import fence
+from include.settings import Settings
+
+# A partition that no topic has: the probe's transactional id is of the product's kind, and fences no run.
+_PROBE = -1
+
+
+def check_kafka(client: KafkaSettings, settings: Settings) -> Iterator[Found]:
+    admin = Admin(client)
+    with explained("kafka_default cannot be used", client):
+        cluster = admin.answer(admin.describe_cluster(request_timeout=REQUEST_SECONDS))
+    user = client.get("sasl.username")
+    count = len(cluster.nodes)
+    brokers = f"{count} broker{'' if count == 1 else 's'} at {client['bootstrap.servers']}"
+    yield Found("kafka_default", f"{brokers}, as {user}" if user else brokers)
+    read, write = (AclOperation.READ, "Read"), (AclOperation.WRITE, "Write")
+    yield _topic(admin, client, settings.input_topic, read)
+    yield _topic(admin, client, settings.output_topic, write)
+    yield _topic(admin, client, settings.dead_letter_topic, write)
+    yield _group(admin, client, settings.group)
+    yield _transactions(client, settings)
+
+
+def _topic(admin: Admin, client: KafkaSettings, topic: str, needed: tuple[AclOperation, str]) -> Found:
+    name, (operation, right) = f"topic {topic}", needed
+    try:
+        with explained(name, client):
+            asked = admin.describe_topics(
+                TopicCollection([topic]), include_authorized_operations=True, request_timeout=REQUEST_SECONDS
+            )
+            described = admin.answer(asked[topic])
+    except KafkaError as error:
+        cause = error.__cause__
+        if isinstance(cause, KafkaException) and cause.args[0].code() == Reason.UNKNOWN_TOPIC_OR_PART:
+            return Found(name, "does not exist: `fraud topics` creates it, or name another in the settings", ok=False)
+        return Found(name, str(error), ok=False)
+    # None where the broker knows of no rights.
+    rights = described.authorized_operations
+    if rights is not None and operation not in rights:
+        return Found(name, f"the user lacks the right {right} on it", ok=False)
+    return Found(name, f"{len(described.partitions)} partitions, right {right}")
+
+
+def _group(admin: Admin, client: KafkaSettings, group: str) -> Found:
+    name = f"group {group}"
+    try:
+        require_unused_group(admin, client, group)
+        with explained(name, client):
+            asked = admin.describe_consumer_groups(
+                [group], include_authorized_operations=True, request_timeout=REQUEST_SECONDS
+            )
+            rights = admin.answer(asked[group]).authorized_operations
+    except KafkaError as error:
+        return Found(name, str(error), ok=False)
+    if rights is not None and AclOperation.READ not in rights:
+        return Found(name, "the user lacks the right Read on it", ok=False)
+    return Found(name, "nobody else is in it, right Read")
+
+
+def _transactions(client: KafkaSettings, settings: Settings) -> Found:
+    name = f"transactional ids {settings.group}/…"
+    try:
+        fence(client, settings.group, settings.input_topic, [_PROBE])[_PROBE]
+    except KafkaError as error:
+        return Found(name, str(error), ok=False)
+    return Found(name, "right Write")

@@ -1,0 +1,23 @@
+"""The staging area: what a run will write there, read and remove."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+from include.batch.storage import Storage
+from include.check.check import Found
+from include.errors import StagingError
+
+
+def check_staging(storage: Storage) -> Iterator[Found]:
+    if storage.is_missing():
+        raise StagingError(f"{storage.url}: the bucket does not exist: create it, or set FRAUD_STAGING_URL to another")
+    path, content = f"check-{uuid4().hex}", b"fraud check"
+    try:
+        storage.write(path, content)
+        if storage.read(path) != content:
+            raise StagingError(f"what was written to {storage.url} does not come back")
+    finally:
+        storage.delete(path)
+    yield Found("staging", f"{storage.url} can be written, read and cleaned")

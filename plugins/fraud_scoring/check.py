@@ -1,0 +1,86 @@
+"""What `fraud check` runs: the connections as tasks get them, each tried once. Prints one line each, never a secret."""
+
+from __future__ import annotations
+
+import smtplib
+import ssl
+import sys
+from collections.abc import Iterable, Iterator
+
+from airflow.providers.smtp.hooks.smtp import SmtpHook
+from airflow.sdk import Variable
+from airflow.sdk.exceptions import AirflowException
+
+from fraud_scoring.connections import SMTP, kafka_settings, smtp_connection, staging, use_aws_connection
+from include.check.check import Check, Found, run
+from include.check.kafka import check_kafka
+from include.check.mail import check_addresses
+from include.check.models import check_models
+from include.check.staging import check_staging
+from include.errors import ReportError, SettingError
+from include.models.choice import HOLD_VARIABLE, Hold
+from include.models.resolve import DEFAULT, HOLD
+from include.settings import Settings
+
+
+def main() -> int:
+    try:
+        settings = Settings.from_environment()
+    except SettingError as error:
+        return _tell([Found("settings", str(error), ok=False)])
+    # boto3 and pyarrow read the environment, of which there is one for all checks.
+    try:
+        use_aws_connection()
+    except Exception as error:
+        return _tell([Found("aws_default", f"cannot be used ({type(error).__name__}: {error})", ok=False)])
+    return _tell(run(_checks(settings)))
+
+
+def _checks(settings: Settings) -> list[tuple[str, Check]]:
+    return [
+        ("kafka_default", lambda: check_kafka(kafka_settings() | {"log_level": 0}, settings)),
+        ("MLflow and model", lambda: check_models(settings, *_asked(settings))),
+        ("staging", lambda: check_staging(staging(settings))),
+        (SMTP, _check_mail_server),
+        ("mail addresses", lambda: check_addresses(settings)),
+    ]
+
+
+def _asked(settings: Settings) -> tuple[str, str]:
+    held = Variable.get(HOLD_VARIABLE, default=None)
+    return (Hold.from_json(held).pinned, HOLD) if held else (settings.model, DEFAULT)
+
+
+def _check_mail_server() -> Iterator[Found]:
+    connection = smtp_connection(SMTP)
+    server = f"{connection.host}:{connection.port or 'default port'}"
+    try:
+        with SmtpHook(smtp_conn_id=SMTP) as hook:
+            encrypted = "TLS" if hook.use_ssl else "STARTTLS" if hook.smtp_starttls else "not encrypted"
+            login = f"as {connection.login}" if connection.login else "without a login"
+    except smtplib.SMTPAuthenticationError as error:
+        raise ReportError(
+            f"{server} refuses {connection.login} ({error.smtp_code}): check the login and password in {SMTP}"
+        ) from error
+    except ssl.SSLCertVerificationError as error:
+        raise ReportError(
+            f"the certificate of {server} is not trusted ({error.verify_message}): add its authority to the machine's "
+            "or to the file that SSL_CERT_FILE names"
+        ) from error
+    except (OSError, smtplib.SMTPException, AirflowException) as error:
+        raise ReportError(f"{server} takes no mail ({type(error).__name__}: {error})") from error
+    yield Found(SMTP, f"{server}, {encrypted}, {login}, from {connection.extra_dejson['from_email']}")
+
+
+def _tell(results: Iterable[Found]) -> int:
+    wrong = 0
+    for found in results:
+        wrong += not found.ok
+        sys.stdout.write(f"{'ok   ' if found.ok else 'WRONG'}  {found.name}: {found.text}\n")
+        sys.stdout.flush()
+    sys.stdout.write("all is well\n" if not wrong else f"{wrong} to mend\n")
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""The mail server, by Airflow's own hook; and the whole of `fraud check` as a shell has it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dev.stack.part import BIN
+from fraud_scoring.check import _check_mail_server
+from include.errors import FraudError
+from tests.support.live_stack import LiveStack
+
+StartServer = Callable[..., Any]
+
+
+def test_a_mail_server_that_takes_mail(
+    mail_server: StartServer, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    inbox = mail_server(tls=True, login="fraud", password="secret")
+    (found,) = _check_mail_server()
+    assert "STARTTLS, as fraud, from fraud@bank.test" in found.text
+    assert inbox.logins == ["fraud"]
+    assert not inbox.messages
+
+
+def test_a_login_that_is_refused(mail_server: StartServer, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    mail_server(tls=True, login="fraud", password="not-the-one")
+    with pytest.raises(FraudError, match=r"refuses fraud \(535\): check the login and password") as told:
+        list(_check_mail_server())
+    assert "not-the-one" not in str(told.value)
+
+
+def test_a_certificate_that_is_not_trusted(mail_server: StartServer) -> None:
+    mail_server(tls=True, login="fraud", password="secret")
+    with pytest.raises(FraudError, match=r"is not trusted .*SSL_CERT_FILE"):
+        list(_check_mail_server())
+
+
+def test_no_mail_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = {"conn_type": "smtp", "host": "127.0.0.1", "port": 9, "extra": {"from_email": "a@b.c", "timeout": 5}}
+    monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
+    with pytest.raises(FraudError, match=r"127\.0\.0\.1:9 takes no mail \(ConnectionRefusedError"):
+        list(_check_mail_server())
+
+
+def test_the_command_tells_all_that_is_wrong(stack: LiveStack, tmp_path: Path) -> None:
+    wrong = {"FRAUD_OUTPUT_TOPIC": "no_such_topic", "EMAIL_RECIPIENT": ""}
+    cache = {"FRAUD_MODEL_CACHE": str(tmp_path)}
+    done = subprocess.run(
+        [BIN / "fraud", "check"],
+        env={**os.environ, **stack.env, **wrong, **cache}, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if line.startswith("WRONG  topic no_such_topic: does not exist")]
+    assert [line for line in lines if line.startswith("WRONG  mail addresses: EMAIL_RECIPIENT names nobody")]
+    assert [line for line in lines if line.startswith("ok     smtp_default: 127.0.0.1:")]
+    assert [line for line in lines if line.startswith("ok     staging: ")]

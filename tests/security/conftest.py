@@ -1,0 +1,39 @@
+"""A stack as a bank has it: Kafka over SASL_SSL with rights, mail with STARTTLS and a login, staging on S3.
+
+FRAUD_SECURE_STACK=<home> takes one that runs already instead of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from dev.stack import Options, Stack
+from tests.support.breakpoint import install_breakpoints
+from tests.support.live_stack import LiveStack
+from tests.support.pipeline import DAG
+from tests.support.secure_stack import SecureStack
+from tests.support.two_models import two_models
+
+
+@pytest.fixture(scope="session")
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureStack]:
+    running = os.environ.get("FRAUD_SECURE_STACK")
+    own = Stack(running or tmp_path_factory.mktemp("secure"), Options(secure=True))
+    install_breakpoints(own)
+    if not running:
+        own.up(leave=False)
+    live = LiveStack(own)
+    try:
+        with two_models(live) as models:
+            made = SecureStack(live, models)
+            made.api.wait_for_dag(DAG)
+            made.schedule(every_minute=False)
+            made.api.pause(DAG, False)
+            yield made
+    finally:
+        live.close()
+        if not running:
+            own.down()

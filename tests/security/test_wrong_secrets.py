@@ -1,0 +1,85 @@
+"""Connections with a wrong secret or certificate: one clear line, soon, without the secret; nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from dev.stack.part import ROOT
+from tests.support.mail import Inbox
+from tests.support.payments import FRAUD_FOR_LATEST, GENUINE, payments
+from tests.support.pipeline import DAG, reported, reports, trans_nums
+from tests.support.secure_stack import SecureStack
+
+WRONG = "a-wrong-secret-4711"
+SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Case:
+    connection: str
+    task: str
+    words: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+CASES = {
+    "Kafka, password": Case(
+        "kafka_default", "drain", "kafka_default is refused as fraud:", {"extra": {"sasl.password": WRONG}}
+    ),
+    "Kafka, certificate": Case(
+        "kafka_default", "drain", "check the certificates named in the connection kafka_default",
+        {"extra": {"ssl.ca.location": None}},
+    ),
+    "S3": Case("aws_default", "drain", "check the keys in the connection aws_default", {"password": WRONG}),
+    "mail, password": Case("smtp_default", "email", "smtp_default", {"password": WRONG}),
+    # The certificate is for the address, not for this name of it.
+    "mail, certificate": Case("smtp_default", "email", "certificate verify failed", {"host": "localhost"}),
+}  # fmt: skip
+
+
+@pytest.fixture
+def inbox(secure: SecureStack) -> Inbox:
+    return Inbox(secure.stack.maildir)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_wrong_secret_fails_at_once_and_loses_nothing(secure: SecureStack, inbox: Inbox, name: str) -> None:
+    case = CASES[name]
+    sent = secure.send(payments(GENUINE, FRAUD_FOR_LATEST))
+    with secure.spoiled(case.connection, **case.changes):
+        run_id = secure.finish(secure.api.trigger(DAG), "failed")
+    task = secure.task(run_id, case.task)
+    assert task["state"] == "failed"
+    began, ended = (datetime.fromisoformat(task[at]) for at in ("start_date", "end_date"))
+    assert (ended - began).total_seconds() < SECONDS
+    log = secure.log(run_id, case.task, task["try_number"])
+    assert case.words in log
+    for secret in (WRONG, *secure.passwords.values()):
+        assert secret not in log
+
+    secure.finish(secure.api.trigger(DAG))
+    assert sorted(reported(reports(inbox))) == sorted(trans_nums(sent[1:]))
+    verdict = secure.verify()
+    assert verdict.is_whole
+    assert verdict.count("due") > 0
+
+
+def test_a_database_password_that_is_wrong_is_not_told(secure: SecureStack) -> None:
+    url = secure.stack.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+    wrong = url.replace(secure.passwords["postgres"], WRONG)
+    environment = {**os.environ, **secure.stack.env, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": wrong}
+    done = subprocess.run(
+        [sys.executable, "-m", "airflow", "db", "check"],
+        env=environment, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "password authentication failed" in done.stdout + done.stderr
+    assert WRONG not in done.stdout + done.stderr
