@@ -161,9 +161,10 @@ def _celery(home: Home) -> dict[str, object]:
         "CELERY__WORKER_CONCURRENCY": 2,
         "CELERY__SYNC_PARALLELISM": 1,
         "CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": 900,
-        # A message that its worker, or the broker, took along into death.
+        # What a worker that died, or the broker, took along before a task began: sent again, and not only twice.
         "SCHEDULER__TASK_QUEUED_TIMEOUT": 60,
         "SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": 15,
+        "SCHEDULER__NUM_STUCK_IN_QUEUED_RETRIES": 20,
         "LOGGING__REMOTE_LOGGING": True,
         "LOGGING__REMOTE_BASE_LOG_FOLDER": f"s3://{s3.LOGS}",
         "LOGGING__REMOTE_LOG_CONN_ID": "aws_default",
