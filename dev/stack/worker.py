@@ -9,6 +9,12 @@ from dev.stack import airflow, valkey
 from dev.stack.home import Home
 from dev.stack.part import Part, Say
 
+# What only the scheduler and the API server need: tasks talk to the latter, with a token that comes with each.
+_NOT_FOR_WORKERS = (
+    "AIRFLOW__API_AUTH__", "AIRFLOW__API__SECRET_KEY", "AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__CORE__SIMPLE_AUTH",
+    "AIRFLOW__DATABASE__", "AIRFLOW__SCHEDULER__", "AIRFLOW_PASSWORD",
+)  # fmt: skip
+
 
 class Worker(Part):
     needs = ("valkey", "postgres", "s3", "api-server")
@@ -27,7 +33,8 @@ class Worker(Part):
     def environment(self, home: Home) -> Mapping[str, str]:
         folder = home.data(self.name)
         own = {"AIRFLOW_HOME": str(folder), "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(folder / "logs")}
-        return airflow.environment(home) | own
+        shared = airflow.environment(home).items()
+        return {name: value for name, value in shared if not name.startswith(_NOT_FOR_WORKERS)} | own
 
     def check(self, home: Home, started: float) -> None:
         from celery import Celery  # not above: stacks without it, and every command, would pay for it

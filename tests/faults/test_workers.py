@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from benchmarks.payments import produce
@@ -59,6 +60,18 @@ def _instances(scene: Scene, run_id: str, task: str) -> list[dict[str, object]]:
     return [one for one in found if one["task_id"] == task]
 
 
+def test_tasks_inherit_what_their_worker_has_imported(scene: Scene, workers: CeleryStack) -> None:
+    """At the beginning of drain, which imports no pandas itself."""
+    with workers.stopping_at("plan") as breakpoints:
+        run_id = scene.trigger()
+        name = breakpoints.wait()
+        task = psutil.Process(breakpoints.process(name))
+        assert workers.pid(name) in [parent.pid for parent in task.parents()]
+        assert "/pandas/" in Path(f"/proc/{task.pid}/maps").read_text()
+    scene.finish(run_id)
+    assert "s3://logs/" in scene.error(run_id, "drain")
+
+
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     ("point", "times", "task"),
@@ -86,6 +99,7 @@ def test_a_worker_is_lost_and_the_other_one_completes_the_batch(
     scene.finish(run_id)
     print(f"{lost} lost at {point!r}: next try after {noticed:.0f} s, run done after {time.monotonic() - began:.0f} s")  # noqa: T201
     assert workers.dead_parts() == [lost]
+    assert "s3://logs/" in scene.error(run_id, "drain")
 
     verdict = scene.verify(scene.window)
     assert (verdict.is_whole, verdict.count("due"), verdict.count("scored")) == (True, PAYMENTS, PAYMENTS)

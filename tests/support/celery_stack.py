@@ -29,7 +29,8 @@ class CeleryStack(FaultStack):
             aws_secret_access_key=self.env["AWS_SECRET_ACCESS_KEY"],
         )
         found = client.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/outbox/").get("Contents", [])
-        return [entry["Key"].rpartition("/")[2] for entry in found]
+        names = [entry["Key"].rpartition("/")[2] for entry in found]
+        return [name for name in names if name]  # a folder shows itself as well
 
     @contextmanager
     def stopping_at(self, point: str, times: int = 1) -> Iterator[Breakpoints]:
@@ -71,6 +72,9 @@ class Breakpoints:
             if name != found:
                 one.clear()
         return found
+
+    def process(self, worker: str) -> int:
+        return self._each[worker].wait()
 
     def clear(self) -> None:
         for one in self._each.values():
