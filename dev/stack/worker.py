@@ -12,7 +12,7 @@ from dev.stack.part import Part, Say
 # What only the scheduler and the API server need: tasks talk to the latter, with a token that comes with each.
 _NOT_FOR_WORKERS = (
     "AIRFLOW__API_AUTH__", "AIRFLOW__API__SECRET_KEY", "AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__CORE__SIMPLE_AUTH",
-    "AIRFLOW__DATABASE__", "AIRFLOW__SCHEDULER__", "AIRFLOW_PASSWORD",
+    "AIRFLOW__DATABASE__", "AIRFLOW_PASSWORD",
 )  # fmt: skip
 
 
