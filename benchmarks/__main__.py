@@ -21,7 +21,7 @@ from dev.stack import StackError
 from include.errors import FraudError
 
 OF_THE_DAG = ("runs", "idle", "age", "backlog")
-ALWAYS = ("chain", *OF_THE_DAG)
+ALWAYS = ("chain", "shards", *OF_THE_DAG)
 NAMES = (*ALWAYS, "peers")
 _QUICK = {
     "payments": 30_000,
@@ -62,7 +62,7 @@ def main() -> int:
 
 
 def _run(bench: Bench, results: Results, given: argparse.Namespace) -> None:
-    """Airflow would be in the way of the chain and the peers; the others share one start of it."""
+    """Airflow would be in the way of the chain and the peers, shards has a stack of its own; the others share one."""
     names = given.names or ALWAYS
     for alone in (True, False):
         chosen = [name for name in names if (name not in OF_THE_DAG) == alone]
@@ -107,6 +107,15 @@ def _backlog(bench: Bench, given: argparse.Namespace) -> dict[str, Any]:
     return backlog.measure(bench, count=given.backlog, shards=given.dag_shards)
 
 
+def _shards(bench: Bench, given: argparse.Namespace) -> dict[str, Any]:
+    from benchmarks import shards
+
+    numbers = tuple(given.worker_shards)
+    return shards.measure(
+        Bench(bench.home, celery=True), count=given.payments, sittings=given.sittings, numbers=numbers
+    )
+
+
 def _peers(bench: Bench, given: argparse.Namespace) -> dict[str, Any]:
     from benchmarks.peers import measure
 
@@ -115,6 +124,7 @@ def _peers(bench: Bench, given: argparse.Namespace) -> dict[str, Any]:
 
 _MEASURES: dict[str, Callable[[Bench, argparse.Namespace], dict[str, Any]]] = {
     "chain": _chain,
+    "shards": _shards,
     "runs": _runs,
     "idle": _idle,
     "age": _age,
@@ -138,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--payments", type=int, default=300_000, help="of one measurement of chain and peers (default %(default)s)")
     add("--sittings", type=int, default=5, help="how often each contender takes its turn (default %(default)s)")
     add("--shards", type=int, nargs="+", default=[1, 2], help="of the product in chain and peers (default 1 2)")
+    add("--worker-shards", type=int, nargs="+", default=[1, 2, 3, 6], help="of the runs in shards (default 1 2 3 6)")
     add("--dag-shards", type=int, default=1, help="of the DAG in runs, idle, age and backlog (default %(default)s)")
     add(
         "--run-payments",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dev.stack import Stack
+from dev.stack import Options, Stack
 from dev.stack.part import ROOT
 from include.kafka.config import client_settings
 
@@ -37,12 +37,15 @@ class BenchmarkError(Exception):
 @dataclass
 class Bench:
     home: Path
+    celery: bool = False
+    """Its stack is of that kind, in a folder of its own."""
     _up: str = ""
     _began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.home = self.home.expanduser().absolute()
-        self.stack = Stack(self.home / "stack")
+        self.stack = Stack(self.home / ("celery" if self.celery else "stack"), Options(celery=self.celery))
+        self._settings = self.home / "settings.env"
 
     def say(self, text: str) -> None:
         sys.stderr.write(f"{time.monotonic() - self._began:7.1f} s  {text}\n")
@@ -72,15 +75,20 @@ class Bench:
             self.stack.down()
             self.say("the stack is down")
 
+    def choose_shards(self, number: int) -> None:
+        """From the next start of what runs tasks."""
+        self._settings.write_text(f"FRAUD_SHARDS={number}\n")
+
     def _prepare(self, airflow: bool, shards: int) -> None:
         os.environ.update(
-            FRAUD_STACK_ENV_FILE=os.devnull,
+            FRAUD_STACK_ENV_FILE=str(self._settings),
             FRAUD_INPUT_TOPIC=INPUT,
             FRAUD_OUTPUT_TOPIC=OUTPUT,
             FRAUD_DEAD_LETTER_TOPIC=DEAD_LETTERS,
             FRAUD_EXPERIMENT=EXPERIMENT,
-            FRAUD_SHARDS=str(shards),
         )
+        os.environ.pop("FRAUD_SHARDS", None)
+        self.choose_shards(shards)
         if not airflow:
             return
         folder = self.stack.home.path / "airflow"

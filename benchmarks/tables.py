@@ -96,6 +96,44 @@ def _runs(result: Result) -> Iterator[Table]:
     )
 
 
+def _worker_shards(result: Result) -> Iterator[Table]:
+    found = result["by_shards"]
+    first = next(iter(found.values()))
+    yield Table(
+        f"Seconds of a run by shards, {result['payments']:,} payments on two Celery workers that share no disk",
+        ("shards", "seconds", "to the first row", "of these, seconds in tasks, of several shards the longest"),
+        [
+            (number, _seconds(one["seconds"]), _ratios(one["seconds"], first["seconds"]), _in_tasks(one["tasks"]))
+            for number, one in found.items()
+        ],
+        f"Median (least to most) of {result['sittings']} sittings, contenders in turn; ratios by sitting. Workers, "
+        "broker, S3 and Airflow share the machine's cores, and two processes at work fill two of them.",
+    )
+    preload = result["preload"]
+    yield Table(
+        f"Preload on Celery workers: a run with {result['few']:,} payments, 1 shard",
+        ("", "seconds", "processor seconds of workers and tasks", "of these, seconds in tasks"),
+        [
+            (f"{name} preload", _seconds(one["seconds"]), _seconds(one["cpu"]), _in_tasks(one["tasks"]))
+            for name, one in preload.items()
+        ],
+        f"With to without: {_ratios(preload['with']['seconds'], preload['without']['seconds'])} of the time, "
+        f"{_ratios(preload['with']['cpu'], preload['without']['cpu'])} of the processor time.",
+    )
+
+
+def _seconds(seconds: list[float]) -> str:
+    return f"{median(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})"
+
+
+def _ratios(ours: list[float], others: list[float]) -> str:
+    return f"{median(one / other for one, other in zip(ours, others, strict=True)):.2f}"
+
+
+def _in_tasks(tasks: dict[str, float]) -> str:
+    return ", ".join(f"{name} {seconds:.1f}" for name, seconds in tasks.items())
+
+
 def _idle(result: Result) -> Iterator[Table]:
     hour, resting = result["hour_seconds"], result["resting_hour_seconds"]
     rows = [(part, f"{hour[part]:,.0f}", f"{resting[part]:,.0f}") for part in hour]
@@ -190,6 +228,7 @@ def _shards(result: Result) -> str:
 _MAKERS: dict[str, Callable[[Result], Iterator[Table]]] = {
     "chain": _chain,
     "peers": _peers,
+    "shards": _worker_shards,
     "runs": _runs,
     "age": _age,
     "backlog": _backlog,

@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
             for option, kind in OPTIONS.items():
                 action.add_argument(f"--{option}", action="store_true", help=f"{kind} (kept in its folder)")
         if name in {"start", "stop", "kill"}:
-            action.add_argument("part", help=f"{', '.join(PARTS)}; or airflow for its four")
+            action.add_argument("part", help=f"{', '.join(PARTS)}; or airflow for all of its own")
         if name == "run":
             action.add_argument("--parent", type=int, help=argparse.SUPPRESS)
             action.add_argument("--background", action="store_true", help=argparse.SUPPRESS)

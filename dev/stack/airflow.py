@@ -1,4 +1,4 @@
-"""Airflow's four processes, as a small production has them: PostgreSQL, LocalExecutor, a login."""
+"""Airflow's four processes, as a small production has them: PostgreSQL, a login, LocalExecutor or Celery's workers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from dev.airflow_api import AirflowApi
-from dev.stack import mail, postgres, s3
+from dev.stack import mail, postgres, s3, valkey
 from dev.stack.certificates import certificates
 from dev.stack.home import LOOPBACK, Home, write_private
 from dev.stack.kafka import Kafka
@@ -90,11 +90,8 @@ class Scheduler(ApiServer):
 
     def prepare(self, home: Home, say: Say) -> None:
         super().prepare(home, say)
-        settings = airflow_home(home) / "config" / "airflow_local_settings.py"
-        # One that is there may be somebody else's: the tests have their own.
-        if not settings.exists():
-            settings.parent.mkdir(exist_ok=True)
-            settings.write_text(PRELOAD)
+        if not home.options.celery:  # then the workers fork the tasks
+            write_site_settings(airflow_home(home))
 
 
 class DagProcessor(ApiServer):
@@ -103,6 +100,14 @@ class DagProcessor(ApiServer):
 
 class Triggerer(ApiServer):
     name, component, ports, arguments = "triggerer", "triggerer", (), ("--skip-serve-logs",)
+
+
+def write_site_settings(airflow_home: Path) -> None:
+    settings = airflow_home / "config" / "airflow_local_settings.py"
+    # One that is there may be somebody else's: the tests have their own.
+    if not settings.exists():
+        settings.parent.mkdir(exist_ok=True)
+        settings.write_text(PRELOAD)
 
 
 def airflow_home(home: Home) -> Path:
@@ -147,12 +152,15 @@ def environment(home: Home) -> dict[str, str]:
         "LOGGING__BASE_LOG_FOLDER": f"{folder}/logs",
         "USAGE_DATA_COLLECTION__ENABLED": False,
     }
+    assumed = {"FRAUD_STAGING_URL": "s3://staging/fraud"} if home.options.celery or home.options.secure else {}
+    if home.options.celery:
+        options |= _celery(home)
+        assumed["FRAUD_SHARDS"] = "2"
     return {
         **{f"AIRFLOW__{name}": str(value) for name, value in options.items()},
         **{name: value for part in others for name, value in part.exports(home).items()},
         **_connections(home),
-        **product_settings(),
-        **({"FRAUD_STAGING_URL": f"s3://{s3.BUCKETS[1]}/secure"} if home.options.secure else {}),
+        **product_settings(assumed),
         # Python's own trust, for mail.
         **({"SSL_CERT_FILE": str(certificates(home).authority)} if home.options.secure else {}),
         "AIRFLOW_HOME": str(folder),
@@ -160,6 +168,26 @@ def environment(home: Home) -> dict[str, str]:
         "AIRFLOW_USERNAME": USER,
         "AIRFLOW_PASSWORD": home.secret("airflow"),
         "PYTHONPATH": str(ROOT),
+    }
+
+
+def _celery(home: Home) -> dict[str, object]:
+    """Tasks on workers that share no disk; why each is as it is: docs/configuration.md."""
+    return {
+        "CORE__EXECUTOR": "CeleryExecutor",
+        "CELERY__BROKER_URL": valkey.url(home),
+        "CELERY__RESULT_BACKEND": f"db+{postgres.url(home, 'airflow')}",
+        "CELERY__WORKER_CONCURRENCY": 2,
+        "CELERY__SYNC_PARALLELISM": 1,
+        "CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": 900,
+        # What a worker that died, or the broker, took along before a task began: sent again, and not only twice.
+        "SCHEDULER__TASK_QUEUED_TIMEOUT": 60,
+        "SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": 15,
+        "SCHEDULER__NUM_STUCK_IN_QUEUED_RETRIES": 20,
+        "LOGGING__REMOTE_LOGGING": True,
+        "LOGGING__REMOTE_BASE_LOG_FOLDER": f"s3://{s3.LOGS}",
+        "LOGGING__REMOTE_LOG_CONN_ID": "aws_default",
+        "LOGGING__DELETE_LOCAL_LOGS": True,
     }
 
 

@@ -20,7 +20,7 @@ from dev.stack import processes
 from dev.stack.errors import StackError
 from dev.stack.home import Home, Options, write_private
 from dev.stack.part import ROOT
-from dev.stack.parts import AIRFLOW, select
+from dev.stack.parts import airflow_of, select
 
 
 @dataclass(frozen=True)
@@ -136,9 +136,10 @@ class Stack:
         )
 
     def _names(self, part: str) -> tuple[str, ...]:
-        names = AIRFLOW if part == "airflow" else (part,)
-        for name in names:
-            if name not in self.home.read_state().get("parts", {}):
+        there = self.home.read_state().get("parts", {})
+        names = airflow_of(there) if part == "airflow" else (part,)
+        for name in names or (part,):
+            if name not in there:
                 raise StackError(name, f"no part of the stack that runs in {self.home.path}")
         return names
 

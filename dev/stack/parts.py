@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from dev.stack.airflow import ApiServer, DagProcessor, Scheduler, Triggerer
 from dev.stack.errors import StackError
@@ -13,27 +13,42 @@ from dev.stack.mlflow import Mlflow
 from dev.stack.part import Part
 from dev.stack.postgres import Postgres
 from dev.stack.s3 import S3
+from dev.stack.valkey import Valkey
+from dev.stack.worker import WORKERS
 
 PARTS: dict[str, Part] = {
     part.name: part
-    for part in (Postgres(), S3(), Kafka(), Mail(), Mlflow(), ApiServer(), Scheduler(), DagProcessor(), Triggerer())
-}
-AIRFLOW = ("api-server", "scheduler", "dag-processor", "triggerer")
+    for part in (
+        Postgres(), S3(), Valkey(), Kafka(), Mail(), Mlflow(),
+        ApiServer(), Scheduler(), DagProcessor(), Triggerer(), *WORKERS,
+    )
+}  # fmt: skip
+AIRFLOW = ("api-server", "scheduler", "dag-processor", "triggerer", *(worker.name for worker in WORKERS))
 
 
 def select(words: Iterable[str] | None, options: Options) -> list[str]:
-    """Part names for what was asked, with what they need; `airflow` is its four processes, and nothing asked is all."""
-    there = {name for name, part in PARTS.items() if part.option is None or getattr(options, part.option)}
+    """Part names for what was asked, with what they need; `airflow` is all of its own, and nothing asked is all."""
+    there = parts_of(options)
+    airflow = airflow_of(there)
     wanted: set[str] = set()
     waiting = list(words or there)
     while waiting:
         word = waiting.pop()
-        names = AIRFLOW if word == "airflow" or word in AIRFLOW else (word,)
+        names = airflow if word == "airflow" or word in airflow else (word,)
         for name in names:
             if name not in there:
-                known = ", ".join(name for name in PARTS if name in there)
-                raise StackError(name, f"no such part; there are {known} and airflow for its four")
+                raise StackError(name, f"no such part; there are {', '.join(there)} and airflow for all of its own")
             if name not in wanted:
                 wanted.add(name)
                 waiting.extend(PARTS[name].needs)
     return [name for name in PARTS if name in wanted]
+
+
+def parts_of(options: Options) -> dict[str, Part]:
+    """What a stack of this kind consists of."""
+    return {name: part for name, part in PARTS.items() if part.option is None or getattr(options, part.option)}
+
+
+def airflow_of(there: Container[str]) -> tuple[str, ...]:
+    """Airflow's own parts of a stack that has these."""
+    return tuple(name for name in AIRFLOW if name in there)

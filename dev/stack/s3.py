@@ -15,6 +15,7 @@ from dev.stack.part import BIN, Part, Say
 ACCESS_KEY = "fraud-scoring"
 REGION = "us-east-1"
 BUCKETS = ("mlflow", "staging")
+LOGS = "logs"
 _FLAGS = {
     "s3": "-s3.port", "s3_grpc": "-s3.port.grpc", "s3_master": "-master.port", "s3_master_grpc": "-master.port.grpc",
     "s3_volume": "-volume.port", "s3_volume_grpc": "-volume.port.grpc", "s3_filer": "-filer.port",
@@ -35,7 +36,7 @@ class S3(Part):
         return [
             str(BIN / "weed"), "mini", f"-dir={home.data(self.name)}", f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}",
             *ports, "-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false",
-            "-master.telemetry=false", f"-bucket={','.join(BUCKETS)}",
+            "-master.telemetry=false", f"-bucket={','.join(_buckets(home))}",
         ]  # fmt: skip
 
     def environment(self, home: Home) -> Mapping[str, str]:
@@ -63,10 +64,14 @@ class S3(Part):
             config=Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1}),
         )
         made = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
-        if missing := set(BUCKETS) - made:
+        if missing := set(_buckets(home)) - made:
             raise OSError(f"has no buckets {missing} yet")
 
     def stopped(self, home: Home) -> None:
         for name in self.ports:
             for socket in Path("/tmp").glob(f"seaweedfs-*-{home.port(name)}.sock"):  # noqa: S108
                 socket.unlink(missing_ok=True)
+
+
+def _buckets(home: Home) -> tuple[str, ...]:
+    return (*BUCKETS, LOGS) if home.options.celery else BUCKETS

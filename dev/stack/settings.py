@@ -7,6 +7,7 @@ them off. Only a file that was named for the stack can give it another.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from dotenv import dotenv_values
 
@@ -16,7 +17,8 @@ _STAGING = "FRAUD_STAGING_URL"
 DEFAULTS = {"EMAIL_RECIPIENT": "analysts@example.com", "FRAUD_OPERATORS_EMAIL": "operators@example.com"}
 
 
-def product_settings() -> dict[str, str]:
+def product_settings(assumed: Mapping[str, str] | None = None) -> dict[str, str]:
+    """`assumed`: what this kind of stack assumes beside the defaults."""
     named = os.environ.get("FRAUD_STACK_ENV_FILE")
     written = dotenv_values(named or ROOT / ".env")
     given = {**written, **os.environ, _STAGING: written.get(_STAGING) if named else None}
@@ -27,4 +29,4 @@ def product_settings() -> dict[str, str]:
         and (name == "EMAIL_RECIPIENT" or name.startswith("FRAUD_"))
         and not name.startswith(("FRAUD_STACK_", "FRAUD_TEST_"))
     }
-    return DEFAULTS | ours
+    return DEFAULTS | dict(assumed or {}) | ours

@@ -15,7 +15,7 @@ from dev.stack import processes
 from dev.stack.errors import StackError
 from dev.stack.home import Home, is_free
 from dev.stack.part import without_proxy
-from dev.stack.parts import PARTS
+from dev.stack.parts import PARTS, parts_of
 from dev.stack.service import TICK, Service
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -48,7 +48,7 @@ class Supervisor:
                 (self._home.run / "state.json").unlink(missing_ok=True)
                 (self._home.run / "request.json").unlink(missing_ok=True)
                 processes.kill(self._home)  # what a killed supervisor left
-                self._home.create(name for part in PARTS.values() for name in part.ports)
+                self._home.create(name for part in parts_of(self._home.options).values() for name in part.ports)
                 self._check_ports()
                 self._start_all(watched)
                 self._write_environment()

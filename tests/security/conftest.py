@@ -1,6 +1,6 @@
 """A stack as a bank has it: Kafka over SASL_SSL with rights, mail with STARTTLS and a login, staging on S3.
 
-FRAUD_SECURE_STACK=<home> takes one that runs already instead of its own.
+FRAUD_TEST_SECURE_STACK=<home> takes one that runs already instead of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.support.two_models import two_models
 
 @pytest.fixture(scope="session")
 def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureStack]:
-    running = os.environ.get("FRAUD_SECURE_STACK")
+    running = os.environ.get("FRAUD_TEST_SECURE_STACK")
     own = Stack(running or tmp_path_factory.mktemp("secure"), Options(secure=True))
     install_breakpoints(own)
     if not running:

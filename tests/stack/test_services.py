@@ -21,7 +21,7 @@ import pytest
 from confluent_kafka import KafkaException
 
 from dev.stack import processes
-from dev.stack.home import Home
+from dev.stack.home import SECRETS, Home
 from dev.stack.kafka import admin
 from tests.support.live_stack import LiveStack
 from tests.support.mail import Inbox
@@ -43,7 +43,7 @@ def test_every_port_is_on_loopback(stack: LiveStack) -> None:
 def test_no_command_line_shows_a_secret(stack: LiveStack) -> None:
     kept = (stack.home / "secrets.json").read_text()
     secrets = [word for word in kept.split('"') if len(word) == 64]
-    assert len(secrets) == 7
+    assert len(secrets) == len(SECRETS)
     lines = [" ".join(process.cmdline()) for process in processes.find(Home(stack.home))]
     assert not [line for line in lines if any(secret in line for secret in secrets)]
 

@@ -1,4 +1,4 @@
-"""Stops a task that the scheduler started at a point of its work, so that a test can kill it there."""
+"""Stops a task that the scheduler or a worker started at a point of its work, so that a test can kill it there."""
 
 from __future__ import annotations
 
@@ -19,16 +19,21 @@ SETTINGS = Path(__file__).parent / "breakpoints" / "airflow_local_settings.py"
 
 def install_breakpoints(stack: Stack) -> None:
     """Before the scheduler starts; one that runs already is started again."""
-    target = stack.home.path / "airflow" / "config" / SETTINGS.name
-    text = SETTINGS.read_text()
-    if target.exists() and target.read_text() == text:
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text)
-    if stack.is_up():
+    if write_breakpoints(stack.home.path / "airflow") and stack.is_up():
         for part in ("scheduler", "dag-processor"):
             stack.stop(part)
             stack.start(part)
+
+
+def write_breakpoints(airflow_home: Path) -> bool:
+    """False where they are there already."""
+    target = airflow_home / "config" / SETTINGS.name
+    text = SETTINGS.read_text()
+    if target.exists() and target.read_text() == text:
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text)
+    return True
 
 
 class Breakpoint:

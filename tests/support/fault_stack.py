@@ -94,6 +94,10 @@ class FaultStack(LiveStack):
 
     # The staging area, as somebody with a shell there finds it.
 
+    def owed_reports(self) -> list[str]:
+        """Names of batches whose report may be owed."""
+        return [entry.name for entry in self.staging.glob("outbox/*/*/*")]
+
     def newest_batch(self) -> Path:
         return max(self.staging.glob("batches/*/*"), key=lambda folder: folder.name)
 

@@ -153,7 +153,7 @@ class Scene:
         if committed is None:
             return False
         waits = any(end > committed.get(number, lows[number]) for number, end in self.group.ends().items())
-        return not waits and not list(self.stack.staging.glob("outbox/*/*/*"))
+        return not waits and not self.stack.owed_reports()
 
     def work_off(self, runs: int = 4, state: str | None = "success") -> None:
         for _ in range(runs):

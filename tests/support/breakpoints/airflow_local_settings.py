@@ -1,4 +1,4 @@
-"""Airflow's own hook for site settings: gives the tests' scheduler breakpoints, and tasks that start fast.
+"""Airflow's own hook for site settings: gives the tests' scheduler and workers breakpoints, and tasks that start fast.
 
 `$AIRFLOW_HOME/breakpoint` names a point of a step and which time it is passed ("offsets sent 2"). The process that
 gets there takes the file away, so that no other one stops, writes its id to `breakpoint.pid` and stops itself.
@@ -84,7 +84,7 @@ def _stop_at(point: str, place: str) -> None:
     setattr(owner, name, passing)
 
 
-if "scheduler" in sys.argv:
+if {"scheduler", "worker"} & set(sys.argv):
     import include.batch.publish
 
     include.batch.publish.publish = functools.partial(include.batch.publish.publish, reached=reached)

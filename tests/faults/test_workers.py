@@ -1,0 +1,110 @@
+"""One of two Celery workers dies with all of its processes and its disk while a large batch is at work.
+
+A stack of its own kind, in the folder `celery` of the faults' home.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks.payments import produce
+from benchmarks.topics import grow
+from tests.support.celery_stack import CeleryStack, celery_stack
+from tests.support.mailed import check_mailed
+from tests.support.pipeline import DAG, Pipeline
+from tests.support.scene import Scene, doubled
+from tests.support.two_models import two_models
+
+PAYMENTS, PARTITIONS = 300_000, 6
+# From a worker's death to the next try of its task; docs/configuration.md names what it is made of.
+NOTICED_WITHIN = 100
+
+
+@pytest.fixture(scope="module")
+def workers(fault_home: Path) -> Iterator[CeleryStack]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FRAUD_STACK_ENV_FILE", os.devnull)
+        with celery_stack(fault_home / "celery") as stack:
+            yield stack
+
+
+@pytest.fixture(scope="module")
+def _pipeline(workers: CeleryStack) -> Iterator[Pipeline]:
+    grow({"bootstrap.servers": workers.bootstrap_servers}, ["topic_1", "topic_2"], PARTITIONS)
+    with two_models(workers) as models:
+        made = Pipeline(workers, models)
+        made.api.wait_for_dag(DAG)
+        made.api.pause(DAG, False)
+        yield made
+
+
+@pytest.fixture
+def scene(workers: CeleryStack, _pipeline: Pipeline) -> Scene:
+    """With both workers up and nothing waiting."""
+    workers.recover()
+    for run in _pipeline.active():
+        _pipeline.api.wait_for_run(DAG, run["dag_run_id"])
+    Scene(workers, _pipeline).work_off()
+    return Scene(workers, _pipeline)
+
+
+def _instances(scene: Scene, run_id: str, task: str) -> list[dict[str, object]]:
+    """Of each shard."""
+    found = scene.api.request("GET", f"dags/{DAG}/dagRuns/{run_id}/taskInstances")["task_instances"]
+    return [one for one in found if one["task_id"] == task]
+
+
+def test_tasks_inherit_what_their_worker_has_imported(scene: Scene, workers: CeleryStack) -> None:
+    """At the beginning of drain, which imports no pandas itself."""
+    with workers.stopping_at("plan") as breakpoints:
+        run_id = scene.trigger()
+        name = breakpoints.wait()
+        task = psutil.Process(breakpoints.process(name))
+        assert workers.pid(name) in [parent.pid for parent in task.parents()]
+        assert "/pandas/" in Path(f"/proc/{task.pid}/maps").read_text()
+    scene.finish(run_id)
+    assert "s3://logs/" in scene.error(run_id, "drain")
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    ("point", "times", "task"),
+    [("drained", 1, "drain_shards"), ("predicted", 1, "predict_shards"), ("offsets sent", 2, "publish_shards")],
+)
+def test_a_worker_is_lost_and_the_other_one_completes_the_batch(
+    scene: Scene, workers: CeleryStack, point: str, times: int, task: str
+) -> None:
+    produce({"bootstrap.servers": workers.bootstrap_servers}, "topic_1", PAYMENTS, PARTITIONS)
+    with workers.stopping_at(point, times) as breakpoints:
+        run_id = scene.trigger()
+        lost = breakpoints.wait()
+        workers.lose(lost)
+    began = time.monotonic()
+    if task == "publish_shards":
+        assert scene.group.committed_if_settled() is None, "no kafka transaction was open"
+
+    def tries() -> list[int]:
+        return sorted(int(str(one["try_number"])) for one in _instances(scene, run_id, task))
+
+    while tries() != [1, 2]:
+        assert time.monotonic() - began < NOTICED_WITHIN, f"{task} is not tried again: {tries()}"
+        time.sleep(0.5)
+    noticed = time.monotonic() - began
+    scene.finish(run_id)
+    print(f"{lost} lost at {point!r}: next try after {noticed:.0f} s, run done after {time.monotonic() - began:.0f} s")  # noqa: T201
+    assert workers.dead_parts() == [lost]
+    assert "s3://logs/" in scene.error(run_id, "drain")
+
+    verdict = scene.verify(scene.window)
+    assert (verdict.is_whole, verdict.count("due"), verdict.count("scored")) == (True, PAYMENTS, PAYMENTS)
+    assert doubled(scene.times()) == []
+    frauds, mailed = scene.frauds(scene.window), scene.mailed()
+    assert len(mailed) == 1
+    check_mailed(frauds, mailed)
+    assert scene.is_at_rest()
