@@ -35,9 +35,9 @@ _DOWNLOAD_TIMEOUT = "120"
 _NOT_THERE = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND", "ENDPOINT_NOT_FOUND"}
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
 _PAGE = 50
-# Where MLflow may say that a model's files lie, besides MLflow itself. Not http: whoever can make an experiment there
-# could have the worker send MLflow's password to a server of their own.
-_OBJECT_STORES = ("s3", "gs", "wasbs", "abfss", "r2", "b2", "hdfs")
+# Where MLflow may say that a model's files lie, besides MLflow itself. No address that names its own host (http, abfss,
+# r2, hdfs): whoever can write to MLflow could have the worker send its passwords to a server of theirs.
+_OBJECT_STORES = ("s3", "gs", "wasbs")
 _LOGGED = re.compile(r"models:/(m-[^/@]+)")
 _VERSION = re.compile(r"models:/([^/@]+)/([0-9]+)")
 _OF_RUN = re.compile(r"runs:/([^/]+)/(.+)")
