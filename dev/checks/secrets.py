@@ -38,7 +38,7 @@ _CONFIGURATION = {
 }
 
 
-class VariableDetector(RegexBasedDetector):  # type: ignore[misc]
+class VariableDetector(RegexBasedDetector):
     """A variable's value without quotes, as in an .env file: the other detectors want them."""
 
     secret_type = "Variable"  # noqa: S105
