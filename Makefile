@@ -9,7 +9,7 @@ FREE_GB := 4
 ROUNDS := 5
 MINUTES := 30
 
-.PHONY: help install up down status demo demo-once test test-all soak bench check format lock
+.PHONY: help install up down status demo demo-once test test-all soak bench check secrets licences audit format lock
 .DEFAULT_GOAL := help
 
 help:
@@ -39,10 +39,19 @@ soak: install ## payments at a steady rate while faults strike: MINUTES=30, and 
 bench: install ## measure it beside bare loops, an hour and a half; PEERS=1: beside its peers too
 	@$(BIN)/python -m benchmarks chain runs idle age backlog $(if $(PEERS),peers)
 
-check: install ## lint, format and types
+check: install secrets licences audit ## lint, format and types, and the three below
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+secrets: install ## look for passwords and keys in tracked files
+	@$(BIN)/python -m dev.checks.secrets
+
+licences: install ## look for a licence that nobody has read; SHOW=1 lists all
+	@$(BIN)/python -m dev.checks.licences $(if $(SHOW),--list)
+
+audit: install ## ask for known vulnerabilities of what is pinned, once a day; needs that database
+	@$(BIN)/python -m dev.checks.audit
 
 format: install ## let ruff mend what it can
 	@$(BIN)/ruff check --fix .

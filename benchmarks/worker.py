@@ -118,7 +118,7 @@ def predict(task: Task) -> Work:
     began = time.monotonic()
     model = loading.load(run, ModelCache(settings.model_cache, int(1e10)).fetch(run))
     loaded = time.monotonic() - began
-    loading.load = lambda run, folder: model
+    loading.load = lambda run, folder, *, allow_pickles=True: model
     manifest = Manifest.load(storage, task.batch)
     del score  # imported ahead, as the scheduler's preload does
 

@@ -12,6 +12,7 @@ FraudError
 ├── ModelError              no model can score this batch                          (permanent)
 │   ├── ModelNotFoundError  nothing matches what was asked for
 │   ├── ModelRequirementsError   the model needs libraries that are not here
+│   ├── UntrustedModelError its files lie where none are taken from, or could run code of their own
 │   └── ModelInputError     the model wants columns that payments do not have
 ├── ModelStoreError         MLflow or its artifact store did not answer
 ├── StagingError            a staged file cannot be written or read
@@ -73,6 +74,10 @@ class ModelNotFoundError(ModelError):
 
 
 class ModelRequirementsError(ModelError):
+    pass
+
+
+class UntrustedModelError(ModelError):
     pass
 
 

@@ -30,6 +30,7 @@ class Settings:
     staging_hours: float = 72.0
     model_cache: Path = field(default_factory=Path)
     model_cache_gb: float = 10.0
+    allow_pickles: bool = True
     mask_cards: bool = True
     # Read when they are needed only: a slip in an address must not stop the scoring.
     recipients_text: str = ""
@@ -75,6 +76,7 @@ class Settings:
             staging_hours=read.number("FRAUD_STAGING_HOURS", cls.staging_hours, least=1),
             model_cache=read.folder("FRAUD_MODEL_CACHE", str(home / "models")),
             model_cache_gb=read.number("FRAUD_MODEL_CACHE_GB", cls.model_cache_gb, least=0.1),
+            allow_pickles=read.flag("FRAUD_ALLOW_PICKLES", cls.allow_pickles),
             mask_cards=read.flag("FRAUD_MASK_CARDS", cls.mask_cards),
             recipients_text=read.text("EMAIL_RECIPIENT", ""),
             operators_text=read.text("FRAUD_OPERATORS_EMAIL", ""),

@@ -36,7 +36,7 @@ class S3(Part):
         return [
             str(BIN / "weed"), "mini", f"-dir={home.data(self.name)}", f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}",
             *ports, "-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false",
-            "-master.telemetry=false", f"-bucket={','.join(_buckets(home))}",
+            "-master.telemetry=false", "-s3.iam.readOnly=false", f"-bucket={','.join(_buckets(home))}",
         ]  # fmt: skip
 
     def environment(self, home: Home) -> Mapping[str, str]:

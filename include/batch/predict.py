@@ -66,8 +66,7 @@ def _load(settings: Settings, run: ModelRun) -> LoadedModel:
     from include.models.cache import ModelCache
     from include.models.load import load
 
-    cache = ModelCache(settings.model_cache, int(settings.model_cache_gb * 1e9))
-    return load(run, cache.fetch(run))
+    return load(run, ModelCache.of(settings).fetch(run), allow_pickles=settings.allow_pickles)
 
 
 @dataclass(frozen=True)

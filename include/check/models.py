@@ -16,8 +16,10 @@ def check_models(settings: Settings, asked: str, chosen_by: str) -> Iterator[Fou
     store = Store()
     next(store.experiments(), None)
     yield Found("MLflow", f"answers at {store.shown_uri}")
-    run = resolve(asked, experiment=settings.experiment, chosen_by=chosen_by)
+    cache = ModelCache.of(settings)
+    without_pickles = None if settings.allow_pickles else cache
+    run = resolve(asked, experiment=settings.experiment, chosen_by=chosen_by, without_pickles=without_pickles)
     registered = f", {run.name} version {run.version}" if run.name else ""
     yield Found("model", f"{asked} (by {chosen_by}) is run {run.run_id}{registered}, of experiment {run.experiment}")
-    ModelCache(settings.model_cache, int(settings.model_cache_gb * 1e9)).fetch(run)
+    cache.fetch(run)
     yield Found("model files", f"in {settings.model_cache}")

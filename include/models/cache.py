@@ -16,11 +16,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 
 from include.errors import ModelNotFoundError, ModelStoreError
+from include.models import ready
 from include.models.model_run import ModelRun
 from include.models.store import Store, is_full_disk
+from include.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +39,10 @@ class ModelCache:
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
+
+    @classmethod
+    def of(cls, settings: Settings) -> ModelCache:
+        return cls(settings.model_cache, int(settings.model_cache_gb * 1e9))
 
     def fetch(self, run: ModelRun) -> Path:
         """The folder with the model's files. It stays until this process ends."""
@@ -77,6 +84,9 @@ class ModelCache:
             root = _root(new)
             if root is None:
                 raise ModelNotFoundError(f"run {run.run_id}: no MLmodel file among what lies at {run.model_uri}")
+            for foreign in root.glob(ready.PATTERN):
+                # Taken for our own, it would be unpickled.
+                foreign.rename(folder / foreign.name)
             _write_digests(root)
             if entry.exists():
                 # Damaged: aside first, for a removal is not atomic.
@@ -176,7 +186,10 @@ def _is_whole(entry: Path) -> bool:
     """Also false where a disk or somebody's tool changed a file; what was added since (bytecode) does not matter."""
     try:
         expected = json.loads((entry / _DIGESTS).read_text())
-        return "MLmodel" in expected and all(_digest(entry / name) == digest for name, digest in expected.items())
+        # A file of a name that only ours have was downloaded before such were put aside.
+        if "MLmodel" not in expected or any(fnmatch(name, ready.PATTERN) for name in expected):
+            return False
+        return all(_digest(entry / name) == digest for name, digest in expected.items())
     except (OSError, ValueError):
         return False
 

@@ -13,8 +13,8 @@ from include.payments.columns import COLUMNS
 
 @dataclass(frozen=True)
 class Description:
-    """`inputs` is None where the signature names no columns; `serialization` and `code` (a folder of Python files that
-    travel with it) are those of the flavor sklearn."""
+    """`inputs` is None where the signature names no columns; `serialization`, `file` and `code` (a folder of Python
+    files that travel with it) are those of the flavor sklearn."""
 
     flavors: tuple[str, ...]
     inputs: tuple[Column, ...] | None
@@ -22,6 +22,7 @@ class Description:
     trained_with: str | None
     serialization: str | None = None
     code: str | None = None
+    file: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> Description:
@@ -37,8 +38,8 @@ class Description:
             metadata = content.get("metadata") or {}
             threshold = metadata.get("threshold")
             sklearn = flavors.get("sklearn") or {}
-            trained_with, serialization, code = (
-                sklearn.get(key) for key in ("sklearn_version", "serialization_format", "code")
+            trained_with, serialization, code, file = (
+                sklearn.get(key) for key in ("sklearn_version", "serialization_format", "code", "pickled_model")
             )
             inputs = _inputs(columns)
         except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -46,7 +47,7 @@ class Description:
                 f"the model's MLmodel file is not one that MLflow writes ({type(error).__name__})"
             ) from error
         limit = parse_threshold(threshold, "the model's metadata")
-        return cls(tuple(flavors), inputs, limit, trained_with, serialization, code)
+        return cls(tuple(flavors), inputs, limit, trained_with, serialization, code, file)
 
     def check_columns(self, seen: Collection[str] | None) -> None:
         """Raises ModelInputError for a required column that no payment can have.

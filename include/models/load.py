@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.errors import ModelError, ModelInputError, ModelRequirementsError
+from include.errors import ModelError, ModelInputError, ModelRequirementsError, UntrustedModelError
+from include.models import trust
 from include.models.column import Column, kind_of_payment
 from include.models.description import Description
 from include.models.model_run import ModelRun
@@ -60,11 +61,14 @@ class LoadedModel:
         return example[[column.name for column in self.takes if column.name in example]]
 
 
-def load(run: ModelRun, folder: Path) -> LoadedModel:
-    """`folder` holds the model's files, as `ModelCache.fetch` gives it."""
+def load(run: ModelRun, folder: Path, *, allow_pickles: bool = True) -> LoadedModel:
+    """`folder` holds the model's files, as `ModelCache.fetch` gives it. Raises UntrustedModelError where pickles are
+    not allowed and the model could hold one."""
     description = Description.parse((folder / "MLmodel").read_text())
+    if not allow_pickles:
+        return _sklearn(run, description, folder, lambda: trust.load(run.run_id, folder, description))
     if "sklearn" in description.flavors:
-        return _sklearn(run, folder, description)
+        return _sklearn(run, description, folder, lambda: _mlflow_sklearn(folder, description))
     if "python_function" in description.flavors:
         return _pyfunc(run, folder, description)
     raise ModelError(
@@ -72,13 +76,14 @@ def load(run: ModelRun, folder: Path) -> LoadedModel:
     )
 
 
-def _sklearn(run: ModelRun, folder: Path, description: Description) -> LoadedModel:
-    def build() -> Any:
-        from mlflow.sklearn import load_model
+def _mlflow_sklearn(folder: Path, description: Description) -> Any:
+    from mlflow.sklearn import load_model
 
-        return built(folder, description, lambda: load_model(str(folder)))  # type: ignore[no-untyped-call]
+    return built(folder, description, lambda: load_model(str(folder)))  # type: ignore[no-untyped-call]
 
-    model = _loaded(run, description, build)
+
+def _sklearn(run: ModelRun, description: Description, folder: Path, loader: Callable[[], Any]) -> LoadedModel:
+    model = _loaded(run, description, loader)
     kinds = {column.name: column.kind for column in description.inputs or ()}
     names = getattr(model, "feature_names_in_", None)
     if names is None:
@@ -112,6 +117,8 @@ def _loaded(run: ModelRun, description: Description, loader: Callable[[], Any]) 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             model = loader()
+    except UntrustedModelError:
+        raise
     except ModuleNotFoundError as error:
         raise ModelRequirementsError(
             f"model of run {run.run_id} needs the module {error.name!r}, which is not installed here"

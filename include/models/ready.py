@@ -14,7 +14,7 @@ import os
 import pickle
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from include.models.description import Description
 
 log = logging.getLogger(__name__)
 
+# Nothing that was downloaded bears such a name: what does, we have made.
+PATTERN = ".built-*"
 _LIBRARIES = ("imbalanced-learn", "numpy", "pandas", "scikit-learn", "scipy", "skops")
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -33,10 +35,15 @@ def built(folder: Path, description: Description, build: Callable[[], Any]) -> A
     # Where MLflow is forbidden to load anything that could run code, it has to say so.
     if description.serialization != "skops" or not MLFLOW_ALLOW_PICKLE_DESERIALIZATION.get():  # type: ignore[no-untyped-call]
         return build()
-    file = folder / f".built-{_versions()}.pickle"
     if description.code and str(folder / description.code) not in sys.path:
         # As MLflow does: the classes of the pickle's objects lie there.
         sys.path.insert(0, str(folder / description.code))
+    return kept(folder, build)
+
+
+def kept(folder: Path, build: Callable[[], Any], *, trusted: Collection[str] = ()) -> Any:
+    """`trusted`: the types that the model was held against. What was built without is not taken for it."""
+    file = folder / f".built-{_versions(trusted)}.pickle"
     try:
         with file.open("rb") as opened:
             # Mapped, not copied: a forest can have a hundred megabytes.
@@ -68,6 +75,6 @@ def _keep(model: Any, file: Path) -> None:
             Path(part).unlink(missing_ok=True)
 
 
-def _versions() -> str:
+def _versions(trusted: Collection[str]) -> str:
     installed = [sys.version, *(f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES)]
-    return hashlib.blake2b("\n".join(installed).encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b("\n".join([*installed, *sorted(trusted)]).encode(), digest_size=8).hexdigest()

@@ -13,8 +13,16 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from include.errors import FraudError, ModelError, ModelNotFoundError, RunConfigurationError, SettingError
-from include.models import requirements
+from include.errors import (
+    FraudError,
+    ModelError,
+    ModelNotFoundError,
+    RunConfigurationError,
+    SettingError,
+    UntrustedModelError,
+)
+from include.models import requirements, trust
+from include.models.cache import ModelCache
 from include.models.choice import ALLOWED, END_OF_HOLD, HOLD_VARIABLE, is_allowed
 from include.models.description import Description, parse_threshold
 from include.models.model_run import ModelRun
@@ -44,12 +52,19 @@ def resolve(
     chosen_by: str,
     reason: str | None = None,
     columns: Collection[str] | None = None,
+    without_pickles: ModelCache | None = None,
 ) -> ModelRun:
-    """`experiment` narrows latest and previous; `columns` are those seen in this batch, if all are known."""
+    """`experiment` narrows latest and previous; `columns` are those seen in this batch, if all are known. Where pickles
+    are refused, `without_pickles` is the cache into which the model is fetched, to look into it."""
     if not is_allowed(asked):
         raise _not_allowed(asked, chosen_by)
     try:
-        return _resolve(asked, experiment, chosen_by, reason, columns)
+        run = _resolve(asked, experiment, chosen_by, reason, columns, allow_pickles=without_pickles is None)
+        if without_pickles is not None:
+            from include.models.load import load
+
+            load(run, without_pickles.fetch(run), allow_pickles=False)
+        return run
     except ModelError as error:
         if chosen_by != HOLD:
             raise
@@ -57,7 +72,13 @@ def resolve(
 
 
 def _resolve(
-    asked: str, experiment: str | None, chosen_by: str, reason: str | None, columns: Collection[str] | None
+    asked: str,
+    experiment: str | None,
+    chosen_by: str,
+    reason: str | None,
+    columns: Collection[str] | None,
+    *,
+    allow_pickles: bool,
 ) -> ModelRun:
     store = Store()
     if asked in ("latest", "previous"):
@@ -67,6 +88,9 @@ def _resolve(
     else:
         found = _run(store, asked)
     description = _describe(store, found)
+    if not allow_pickles:
+        # Before anything large is fetched, and before its requirements are asked for: those of a pickle do not matter.
+        trust.check(found.run.info.run_id, description)
     description.check_columns(columns)
     for note in requirements.check(_requirements(store, found)):
         log.info("model run %s: %s", found.run.info.run_id, note)
@@ -113,7 +137,12 @@ def _candidates(store: Store, experiment: str | None, looked_at: list[Experiment
     for each in [_experiment(store, experiment)] if experiment else store.experiments():
         looked_at.append(each)
         for run in store.finished_runs(each.experiment_id):
-            model_uri = store.model_of(run)
+            try:
+                model_uri = store.model_of(run)
+            except UntrustedModelError as error:
+                # Whoever shares this MLflow may keep files of their own anywhere.
+                log.warning("passed over: %s", error)
+                continue
             if model_uri is not None:
                 yield _Found(run, model_uri)
 

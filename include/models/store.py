@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import logging
 import os
 import re
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from include.errors import ModelStoreError, SettingError
+from include.errors import ModelStoreError, SettingError, UntrustedModelError
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
@@ -34,6 +35,14 @@ _DOWNLOAD_TIMEOUT = "120"
 _NOT_THERE = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND", "ENDPOINT_NOT_FOUND"}
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
 _PAGE = 50
+# Where MLflow may say that a model's files lie, besides MLflow itself. No address that names its own host (http, abfss,
+# r2, hdfs): whoever can write to MLflow could have the worker send its passwords to a server of theirs.
+_OBJECT_STORES = ("s3", "gs", "wasbs")
+_LOGGED = re.compile(r"models:/(m-[^/@]+)")
+_VERSION = re.compile(r"models:/([^/@]+)/([0-9]+)")
+_OF_RUN = re.compile(r"runs:/([^/]+)/(.+)")
+# A copied version names the one that it was copied from.
+_MOST_STEPS = 5
 
 
 class Store:
@@ -43,7 +52,7 @@ class Store:
         self.uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
         if not self.uri:
             raise SettingError("MLFLOW_TRACKING_URI is not set: give the address of the MLflow that holds the models")
-        self._locations: dict[str, str] = {}
+        self._places: dict[str, str] = {}
         for name, value in _PATIENCE.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
@@ -97,7 +106,8 @@ class Store:
             return self._client.get_experiment(run.info.experiment_id)
 
     def model_of(self, run: Run) -> str | None:
-        """Where the run's model named `model` lies: as MLflow 3 keeps it, or among the run's artifacts."""
+        """Where the run's model named `model` lies: as MLflow 3 keeps it, or among the run's artifacts. Raises
+        UntrustedModelError where those lie elsewhere than models are taken from: then nobody looks for one."""
         with self._asking():
             logged = self._or_none(
                 lambda: self._client.search_logged_models(
@@ -108,6 +118,7 @@ class Store:
             for model in logged or ():
                 if str(model.status) == "READY":
                     return f"models:/{model.model_id}"
+            self._check_place(f"the model of run {run.info.run_id}", run.info.artifact_uri)
             artifacts = self._client.list_artifacts(run.info.run_id, "model")
         if any(artifact.path == "model/MLmodel" for artifact in artifacts):
             return f"{run.info.artifact_uri}/model"
@@ -141,7 +152,7 @@ class Store:
             from mlflow.exceptions import MlflowException
 
             try:
-                return Path(self._download(f"{self._location(model_uri)}/{name}", folder)).read_text()
+                return Path(self._download(f"{self._place(model_uri)}/{name}", folder)).read_text()
             except (MlflowException, OSError) as error:
                 if self._is_listed(model_uri, name):
                     raise
@@ -151,26 +162,51 @@ class Store:
     def download(self, model_uri: str, folder: Path) -> None:
         """All of a model's files, into a folder that exists."""
         with self._asking(), _environment("MLFLOW_HTTP_REQUEST_TIMEOUT", _PATIENCE, _DOWNLOAD_TIMEOUT):
-            self._download(model_uri, str(folder))
+            self._download(self._place(model_uri), str(folder))
 
     def _download(self, uri: str, folder: str) -> str:
         from mlflow.artifacts import download_artifacts
 
         return download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=self.uri)
 
-    def _location(self, model_uri: str) -> str:
-        """MLflow takes a path below models:/m-… for the name of a registered model."""
-        if not model_uri.startswith("models:/m-"):
-            return model_uri
-        if model_uri not in self._locations:
-            model = self._client.get_logged_model(model_uri.removeprefix("models:/"))
-            self._locations[model_uri] = model.artifact_location
-        return self._locations[model_uri]
+    def _place(self, model_uri: str) -> str:
+        """Where the files lie in the end. MLflow's own downloads would follow it anywhere."""
+        if model_uri not in self._places:
+            place = model_uri
+            for _ in range(_MOST_STEPS):
+                place = self._further(place) or place
+            self._check_place(f"the model {model_uri}", place)
+            self._places[model_uri] = place
+        return self._places[model_uri]
+
+    def _further(self, uri: str) -> str | None:
+        if found := _LOGGED.fullmatch(uri):
+            return str(self._client.get_logged_model(found[1]).artifact_location)
+        if found := _VERSION.fullmatch(uri):
+            return str(self._client.get_model_version_download_uri(found[1], found[2]))
+        if found := _OF_RUN.fullmatch(uri):
+            return f"{self._client.get_run(found[1]).info.artifact_uri}/{found[2]}"
+        return None
+
+    def _check_place(self, what: str, uri: str) -> None:
+        """Raises UntrustedModelError."""
+        parts, own = urlsplit(uri), urlsplit(self.uri)
+        if parts.scheme in _OBJECT_STORES:
+            return
+        if parts.scheme in ("mlflow-artifacts", "dbfs") and parts.netloc in ("", own.netloc.rsplit("@", 1)[-1]):
+            return
+        if parts.scheme in ("", "file") and (own.scheme not in ("http", "https") or _is_loopback(own.hostname)):
+            return
+        raise UntrustedModelError(
+            f"{what} is said to lie at {self._clean(uri)}: models come from MLflow at {self.shown_uri} itself, from an "
+            f"object store ({', '.join(_OBJECT_STORES)}), or from this machine's disk where MLflow runs on it. Log it "
+            "to an experiment that keeps its artifacts there, or choose another"
+        )
 
     def _is_listed(self, model_uri: str, name: str) -> bool:
         from mlflow.artifacts import list_artifacts
 
-        listed = list_artifacts(artifact_uri=model_uri, tracking_uri=self.uri)
+        listed = list_artifacts(artifact_uri=self._place(model_uri), tracking_uri=self.uri)
         return any(artifact.path.rsplit("/", 1)[-1] == name for artifact in listed)
 
     @property
@@ -216,6 +252,13 @@ class Store:
         text = re.sub(r"//[^/\s@]+@", "//", text)
         text = re.sub(r"\?[^\s'\")]+", "", text)
         return " ".join(text.split())[:500]
+
+
+def _is_loopback(host: str | None) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
 
 
 def is_full_disk(error: BaseException | None) -> bool:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from dataclasses import dataclass
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 import pandas as pd
@@ -22,6 +19,7 @@ from include.errors import TrainingError
 from include.payments.columns import PREDICTION
 from include.training import payment_features
 from include.training.data import SMOTE_NEIGHBOURS
+from include.training.travelling_features import FILE, module_name, register
 
 Form = Literal["payment", "numeric"]
 MEASURED = ("amt", "lat", "long", "city_pop", "merch_lat", "merch_long")
@@ -71,16 +69,7 @@ def recipe(form: str, trees: int, seed: int) -> Recipe:
 
 
 def _travelling_features(folder: Path) -> tuple[Any, Path]:
-    """The transformer, from a copy of its module whose name holds the digest of its text.
-
-    Models of two versions can then be loaded into one process, each with its own code, and none needs this project.
-    """
-    text = Path(str(payment_features.__file__)).read_bytes()
-    name = f"payment_features_{hashlib.sha256(text).hexdigest()[:12]}"
-    file = folder / f"{name}.py"
-    file.write_bytes(text)
-    if name not in sys.modules:
-        module = ModuleType(name)
-        SourceFileLoader(name, str(file)).exec_module(module)
-        sys.modules[name] = module
-    return sys.modules[name].PaymentFeatures(), file
+    """The transformer, from a copy of its module, which goes with the model."""
+    file = folder / f"{module_name()}.py"
+    file.write_bytes(FILE.read_bytes())
+    return sys.modules[register(file)].PaymentFeatures(), file

@@ -37,6 +37,14 @@ def test_nothing_said_is_no_choice(conf: dict[str, object]) -> None:
         "models:/fraud/Production",
         "models:/a:b/1",
         "runs:/x",
+        "models:/m-0123456789abcdef0123456789abcdef",
+        "models://ann:key@databricks/fraud/1",
+        "models:/../fraud/1",
+        "/var/models/fraud",
+        "file:///var/models/fraud",
+        "s3://bucket/fraud",
+        "https://example.org/fraud",
+        "mlflow-artifacts:/1/fraud",
     ],
 )
 def test_another_model_is_refused_with_what_is_allowed(model: str) -> None:

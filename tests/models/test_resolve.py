@@ -2,13 +2,19 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.exceptions import MlflowException
+from requests import RequestException
 
 from include.errors import (
     ModelError,
@@ -18,10 +24,13 @@ from include.errors import (
     ModelStoreError,
     RunConfigurationError,
     SettingError,
+    UntrustedModelError,
 )
 from include.models.model_run import ModelRun
 from include.models.resolve import DEFAULT, HOLD, RUN_CONFIGURATION, resolve
+from include.models.store import Store
 from tests.models.conftest import Lab
+from tests.support.live_stack import LiveStack
 
 Register = Callable[..., str]
 
@@ -273,6 +282,103 @@ def test_a_model_whose_files_are_gone_says_so(lab: Lab, tmp_path: Path) -> None:
     run_id = lab.run(lab.experiment(), files=tmp_path)
     with pytest.raises(ModelNotFoundError, match="MLmodel file is gone"):
         ask(run_id)
+
+
+@pytest.fixture
+def asked_for(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[str]]]:
+    """The address of a server to which MLflow's password must not be sent, and what it was asked for."""
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
+    heard: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heard.append(f"{self.path} {self.headers['Authorization']}")
+            self.send_error(404)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}", heard
+        server.shutdown()
+
+
+def moved(services: LiveStack, run_id: str, place: str) -> None:
+    """MLflow says from now on that the run's files lie there. Its server refuses such places (3.17); earlier ones took
+    any, and this one may be set to.
+    """
+    with services.database("mlflow") as connection, connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE runs SET artifact_uri = %s WHERE run_uuid = %s", (place, run_id))
+        assert cursor.rowcount == 1
+        cursor.execute("UPDATE logged_models SET artifact_location = %s WHERE source_run_id = %s", (place, run_id))
+
+
+@pytest.mark.parametrize(
+    "place", ["http://{}/api/2.0/mlflow-artifacts/artifacts/models", "mlflow-artifacts://{}/models"]
+)
+@pytest.mark.parametrize("model", ["logged", "artifacts"])
+def test_another_server_is_not_asked_for_a_model(
+    lab: Lab, services: LiveStack, asked_for: tuple[str, list[str]], place: str, model: str
+) -> None:
+    address, heard = asked_for
+    elsewhere, name = place.format(address), lab.experiment()
+    run_id = lab.run(name, model=model)
+    moved(services, run_id, elsewhere)
+    with pytest.raises(UntrustedModelError, match=f"lie at {elsewhere}.*models come from MLflow at http"):
+        ask(run_id)
+    # Where MLflow knows of no model, nobody looks whether files that lie elsewhere are one.
+    with pytest.raises(UntrustedModelError if model == "logged" else ModelNotFoundError):
+        ask("latest", name)
+    assert heard == []
+    # MLflow's own way asks there, and says who asks.
+    with pytest.raises((MlflowException, RequestException)):
+        download_artifacts(artifact_uri=f"{elsewhere}/MLmodel")
+    assert heard
+    assert "Basic" in heard[0]
+
+
+@pytest.mark.parametrize(
+    ("server", "place", "taken"),
+    [
+        ("https://mlflow.example.com", "mlflow-artifacts:/1/m", True),
+        ("https://ann:secret@mlflow.example.com", "mlflow-artifacts://mlflow.example.com/1/m", True),
+        ("https://mlflow.example.com", "mlflow-artifacts://mlflow.example.org/1/m", False),
+        ("https://mlflow.example.com", "s3://bucket/m", True),
+        ("https://mlflow.example.com", "https://mlflow.example.com/m", False),
+        ("https://mlflow.example.com", "ftp://ann@example.org/m", False),
+        ("https://mlflow.example.com", "abfss://models@storage.example.org/m", False),
+        ("https://mlflow.example.com", "file:///var/models/m", False),
+        ("https://mlflow.example.com", "/var/models/m", False),
+        ("https://mlflow.example.com", "models:/of/another/registry", False),
+        # On this machine its paths are ours.
+        ("http://127.0.0.1:5000", "/var/models/m", True),
+        ("http://localhost:5000", "file:///var/models/m", True),
+    ],
+)
+def test_places_from_which_models_are_taken(
+    monkeypatch: pytest.MonkeyPatch, server: str, place: str, taken: bool
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    store = Store()
+    if taken:
+        store._check_place("it", place)
+        return
+    with pytest.raises(UntrustedModelError) as caught:
+        store._check_place("it", place)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_copied_version_leads_to_the_place_of_the_first(lab: Lab, registered: Register) -> None:
+    run_id = lab.run(lab.experiment(), model="artifacts")
+    name = registered(run_id, f"runs:/{run_id}/model")
+    copied = lab.client.copy_model_version(f"models:/{name}/1", f"{name} copied")
+    try:
+        assert ask(f"models:/{copied.name}/{copied.version}").run_id == run_id
+        assert Store()._place(f"models:/{copied.name}/1").startswith("s3://mlflow/")
+    finally:
+        lab.client.delete_registered_model(copied.name)
 
 
 def closed_port() -> int:

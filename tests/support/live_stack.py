@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 
+from psycopg2.extensions import connection
+
 from dev.airflow_api import AirflowApi
-from dev.stack import Stack
+from dev.stack import Stack, postgres
+from dev.stack.home import Home
 from include.kafka.config import Settings, client_settings
 
 
@@ -36,6 +40,12 @@ class LiveStack:
     @cached_property
     def airflow(self) -> AirflowApi:
         return AirflowApi(self.env)
+
+    def database(self, name: str) -> closing[connection]:
+        """As PostgreSQL's superuser."""
+        home = Home(self.home)
+        home.create([])
+        return closing(postgres.connect(home, name))
 
     def start(self, part: str) -> None:
         self._stack.start(part)

@@ -14,6 +14,7 @@ from fraud_scoring.links import ModelRunLink
 from fraud_scoring.operators.step import PREDICT, PREDICT_SHARDS, RESOLVE_MODEL, Step, age_seconds
 from include.batch.manifest import Manifest
 from include.errors import StagingError
+from include.models.cache import ModelCache
 from include.models.choice import HOLD_VARIABLE, Hold, ModelChoice
 from include.models.model_run import ModelRun
 from include.models.resolve import DEFAULT, HOLD, RUN_CONFIGURATION, resolve
@@ -31,6 +32,8 @@ class ResolveModelOperator(Step, BranchMixIn):
     def step(self, context: Context, settings: Settings, manifest: Manifest) -> None:
         choice = ModelChoice.parse(context["dag_run"].conf or {})
         use_aws_connection()
+        # Also where nothing waits: a run that was triggered to hold a model must not hold one that is refused.
+        without_pickles = None if settings.allow_pickles else ModelCache.of(settings)
         columns = (Manifest.load(staging(settings), manifest.batch_id).columns if manifest.partitions else ()) or None
         if choice.model:
             run = resolve(
@@ -39,6 +42,7 @@ class ResolveModelOperator(Step, BranchMixIn):
                 chosen_by=RUN_CONFIGURATION,
                 reason=choice.reason,
                 columns=columns,
+                without_pickles=without_pickles,
             )
             if choice.keep:
                 self._hold(context, choice, run)
@@ -51,6 +55,7 @@ class ResolveModelOperator(Step, BranchMixIn):
                 chosen_by=HOLD if hold else DEFAULT,
                 reason=hold.reason if hold else None,
                 columns=columns,
+                without_pickles=without_pickles,
             )
         self.tell(
             context,

@@ -1,0 +1,275 @@
+"""Where pickles are refused: a real MLflow hands out models whose code would leave a mark, and none is ever left."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import mlflow.pyfunc
+import pytest
+import yaml
+from airflow.sdk import Context
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from fraud_scoring.operators import ResolveModelOperator
+from include.batch.manifest import Manifest
+from include.errors import ModelInputError, UntrustedModelError
+from include.models import cache as cache_module
+from include.models import ready, trust
+from include.models.cache import ModelCache
+from include.models.choice import Hold
+from include.models.load import load
+from include.models.model_run import ModelRun
+from include.models.resolve import DEFAULT, resolve
+from include.producer.simulator import Simulator
+from include.settings import Settings
+from include.training.pipeline import recipe
+from include.training.travelling_features import module_name
+from tests.models.conftest import Lab
+from tests.models.test_ready import kept, save_skops
+from tests.models.zoo import NUMERIC, history, run_of, save_pyfunc, save_seed_model, seed_pipeline, signature
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+FRAME, FRAUD = history()
+PAYMENTS = Simulator(seed=3, per_day=2000, fraud_share=0.04, cards=200).frame(days=1)
+
+
+class Mark:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.fixture
+def mark(tmp_path: Path) -> Path:
+    """What the pickle in `evil` makes: seen here to work."""
+    path = tmp_path / "mark"
+    pickle.loads(pickle.dumps(Mark(path)))
+    path.rmdir()
+    return path
+
+
+@pytest.fixture
+def evil(mark: Path) -> bytes:
+    return pickle.dumps(Mark(mark))
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> ModelCache:
+    return ModelCache(tmp_path / "cache", 10**9)
+
+
+@pytest.fixture
+def logged(lab: Lab) -> Callable[[Path], str]:
+    """The id of a run with these files as its model."""
+    return lambda files: lab.run(lab.experiment(), files=files)
+
+
+def refused(run_id: str, cache: ModelCache) -> str:
+    """What is said of it."""
+    with pytest.raises(
+        UntrustedModelError, match=f"{run_id}.*FRAUD_ALLOW_PICKLES=false.*serialization_format"
+    ) as caught:
+        resolve(run_id, experiment=None, chosen_by=DEFAULT, without_pickles=cache)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def accepted(run_id: str, cache: ModelCache) -> Path:
+    """Where it lies in the cache."""
+    return cache.fetch(resolve(run_id, experiment=None, chosen_by=DEFAULT, without_pickles=cache))
+
+
+def edit(folder: Path, **flavors: dict[str, Any] | None) -> Path:
+    """With other flavors, or other entries in them, in its MLmodel."""
+    file = folder / "MLmodel"
+    content = yaml.safe_load(file.read_text())
+    for name, entries in flavors.items():
+        if entries is None:
+            del content["flavors"][name]
+        else:
+            merged = {**content["flavors"].get(name, {}), **entries}
+            content["flavors"][name] = {key: value for key, value in merged.items() if value is not ...}
+    file.write_text(yaml.safe_dump(content))
+    return folder
+
+
+class Threshold(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+        return (model_input["amt"] > 100).astype(int)
+
+
+def seed(folder: Path) -> Path:
+    return save_seed_model(folder / "m")
+
+
+def pickled(folder: Path) -> Path:
+    return edit(seed(folder), sklearn={"serialization_format": "pickle"})
+
+
+def of_old(folder: Path) -> Path:
+    """MLflow takes a model that does not say how it is stored for a pickle."""
+    return edit(seed(folder), sklearn={"serialization_format": ...})
+
+
+def pyfunc(folder: Path) -> Path:
+    return save_pyfunc(folder / "m", Threshold(), ["amt"])
+
+
+def loader(folder: Path) -> Path:
+    """MLflow would import that module, from the folder of code."""
+    return edit(seed(folder), sklearn=None, python_function={"loader_module": "evil", "code": "code"})
+
+
+def xgboost(folder: Path) -> Path:
+    return edit(seed(folder), sklearn=None, xgboost={"model_class": "xgboost.sklearn.XGBClassifier"})
+
+
+def elsewhere(folder: Path) -> Path:
+    return edit(save_skops(folder, seed_pipeline()), sklearn={"pickled_model": "../../other/model.skops"})
+
+
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [
+        (seed, "is stored as cloudpickle"),
+        (pickled, "is stored as pickle"),
+        (of_old, "is stored as pickle"),
+        (pyfunc, "has the flavor python_function"),
+        (loader, "has the flavor python_function"),
+        (xgboost, "has the flavor python_function and xgboost"),
+        (elsewhere, "keeps its file at '../../other/model.skops'"),
+    ],
+)
+def test_what_says_that_it_may_run_code_is_not_even_fetched(
+    logged: Callable[[Path], str], cache: ModelCache, tmp_path: Path, make: Callable[[Path], Path], found: str
+) -> None:
+    files = make(tmp_path)
+    assert found in refused(logged(files), cache)
+    assert not cache.folder.exists()
+    with pytest.raises(UntrustedModelError, match=found):
+        load(run_of(), files, allow_pickles=False)
+
+
+def test_a_pickle_that_is_called_skops_is_not_unpickled(
+    logged: Callable[[Path], str], cache: ModelCache, tmp_path: Path, evil: bytes, mark: Path
+) -> None:
+    files = save_skops(tmp_path, seed_pipeline())
+    (files / "model.skops").write_bytes(evil)
+    for _ in range(2):
+        # The second time it lies in the cache.
+        assert "skops cannot read (BadZipFile)" in refused(logged(files), cache)
+    assert not mark.exists()
+
+
+def test_a_file_that_is_named_like_our_own_is_not_unpickled(
+    logged: Callable[[Path], str], cache: ModelCache, tmp_path: Path, evil: bytes, mark: Path
+) -> None:
+    files = save_skops(tmp_path, seed_pipeline())
+    types = (*trust.TYPES, f"{module_name()}.PaymentFeatures")
+    for trusted in ((), types):
+        name = f".built-{ready._versions(trusted)}.pickle"
+        (files / name).write_bytes(hashlib.sha256(evil).digest() + evil)
+    folder = accepted(logged(files), cache)
+    for allow in (False, True):
+        assert load(run_of(), folder, allow_pickles=allow).predict(FRAME[NUMERIC]).prediction.sum() > 0
+    assert not mark.exists()
+    # The name was right: there it would be unpickled.
+    shutil.copy(files / name, folder)
+    with pytest.raises(ModelInputError):
+        load(run_of(), folder, allow_pickles=False)
+    assert mark.exists()
+
+
+def test_what_was_downloaded_before_is_held_to_the_same(
+    logged: Callable[[Path], str], cache: ModelCache, tmp_path: Path
+) -> None:
+    """A cache of before has such a file among what it knows the digests of."""
+    folder = accepted(logged(save_skops(tmp_path, seed_pipeline())), cache)
+    for file in kept(folder):
+        file.write_bytes(b"planted")
+    cache_module._write_digests(folder)
+    assert kept(folder)
+    assert not cache_module._is_whole(folder)
+
+
+def test_the_models_own_list_of_trusted_types_is_not_believed(
+    logged: Callable[[Path], str], cache: ModelCache, tmp_path: Path
+) -> None:
+    """MLflow's loader believes it: the model would remove a folder when it is asked."""
+    model = make_pipeline(FunctionTransformer(shutil.rmtree), RandomForestClassifier(2))
+    model[-1].fit(FRAME[NUMERIC], FRAUD)
+    files = save_skops(tmp_path, model, signature=signature(*NUMERIC))
+    run_id = logged(files)
+    assert (
+        "shutil.rmtree" in yaml.safe_load((files / "MLmodel").read_text())["flavors"]["sklearn"]["skops_trusted_types"]
+    )
+    assert "holds objects of shutil.rmtree:" in refused(run_id, cache)
+    # Nor once it was built where pickles were allowed.
+    folder = cache.fetch(resolve(run_id, experiment=None, chosen_by=DEFAULT))
+    load(run_of(), folder)
+    assert len(kept(folder)) == 1
+    assert "shutil.rmtree" in refused(run_id, cache)
+
+
+@pytest.mark.parametrize("form", ["numeric", "payment"])
+def test_what_is_trained_here_scores_the_same(
+    logged: Callable[[Path], str], cache: ModelCache, tmp_path: Path, mark: Path, form: str
+) -> None:
+    pipeline, code = recipe(form, 5, 1).fit(PAYMENTS, tmp_path)
+    files = save_skops(tmp_path, pipeline, code_paths=[str(file) for file in code] or None)
+    for file in files.glob("code/*.py"):
+        file.write_text(f"import os; os.mkdir({str(mark)!r})")
+    folder = accepted(logged(files), cache)
+    for _ in range(2):
+        model = load(run_of(), folder, allow_pickles=False)
+        frame = PAYMENTS[[column.name for column in model.takes]]
+        probability = model.predict(frame).probability
+        assert probability is not None
+        assert probability.tolist() == pipeline.predict_proba(frame)[:, 1].tolist()
+    assert not mark.exists()
+
+
+def test_features_of_another_version_are_refused_by_name(
+    logged: Callable[[Path], str], cache: ModelCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline, code = recipe("payment", 2, 1).fit(PAYMENTS, tmp_path)
+    files = save_skops(tmp_path, pipeline, code_paths=[str(file) for file in code])
+    changed = tmp_path / "payment_features.py"
+    changed.write_bytes(code[0].read_bytes() + b"\n# of later\n")
+    monkeypatch.setattr("include.training.travelling_features.FILE", changed)
+    assert f"holds objects of {code[0].stem}.PaymentFeatures:" in refused(logged(files), cache)
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_the_task_refuses_by_the_setting(
+    logged: Callable[[Path], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: bool
+) -> None:
+    run_id = logged(seed(tmp_path))
+    hold = Hold(run_id, "latest", None, "ann", "2026-11-26T12:00:00+00:00")
+    monkeypatch.setenv("AIRFLOW_VAR_FRAUD_MODEL_HOLD", hold.to_json())
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    context = cast("Context", {"dag_run": SimpleNamespace(conf={} if held else {"model": run_id})})
+    task = ResolveModelOperator(task_id="resolve_model")
+    # Of a batch in which nothing waits: a model that is to be held is looked at all the same.
+    manifest = Manifest("b", "r", "", "group", "topic_1", "t", "2026-11-26T12:00:00+00:00", ())
+    settings = Settings.from_environment({**os.environ, "FRAUD_ALLOW_PICKLES": "false"})
+    with pytest.raises(UntrustedModelError, match="is stored as cloudpickle"):
+        task.step(context, settings, manifest)
+
+
+def test_a_run_without_the_setting_scores_with_a_pickle(logged: Callable[[Path], str], tmp_path: Path) -> None:
+    run: ModelRun = resolve(logged(seed(tmp_path)), experiment=None, chosen_by=DEFAULT)
+    assert load(run, tmp_path / "m").predict(FRAME[NUMERIC]).prediction.sum() > 0
