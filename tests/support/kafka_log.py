@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import confluent_kafka
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
@@ -64,11 +65,16 @@ def send(servers: str, topic: str, values: Iterable[bytes | None], partition: in
     assert client.flush(30) == 0
 
 
-def read_all(servers: str, topic: str) -> list[Message]:
+def client(kafka: str | Mapping[str, Any]) -> dict[str, Any]:
+    """`kafka`: where a plain broker listens, or a client's settings."""
+    return {"bootstrap.servers": kafka} if isinstance(kafka, str) else dict(kafka)
+
+
+def read_all(kafka: str | Mapping[str, Any], topic: str) -> list[Message]:
     """What a reader of committed messages sees, from the first to the last, partition by partition in order."""
     consumer = Consumer(
         {
-            "bootstrap.servers": servers,
+            **client(kafka),
             "group.id": f"reader-{uuid.uuid4().hex}",
             "isolation.level": "read_committed",
             "enable.auto.commit": False,

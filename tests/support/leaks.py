@@ -1,7 +1,9 @@
-"""Looks for texts wherever Airflow keeps anything: its logs, and every column of every table of its database."""
+"""Looks for texts wherever a stack keeps anything: all logs, every table of Airflow's database, and mail."""
 
 from __future__ import annotations
 
+import email
+import email.policy
 import re
 from collections.abc import Iterable, Iterator
 
@@ -10,15 +12,11 @@ from psycopg2 import sql
 
 from tests.support.live_stack import LiveStack
 
-AIRFLOW_PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
-
 
 class Leaks:
     def __init__(self, stack: LiveStack) -> None:
-        self._logs = [
-            stack.home / "airflow" / "logs",
-            *(stack.home / "logs" / f"{part}.log" for part in AIRFLOW_PARTS),
-        ]
+        self._logs = [stack.home / "airflow" / "logs", stack.home / "logs"]
+        self._maildir = stack.maildir
         self._database = stack.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("postgresql+psycopg2", "postgresql")
         self.looked_at: set[str] = set()
 
@@ -35,9 +33,15 @@ class Leaks:
 
     def _everything(self) -> Iterator[tuple[str, str]]:
         for place in self._logs:
-            for path in [place] if place.is_file() else place.rglob("*"):
+            for path in place.rglob("*"):
                 if path.is_file():
                     yield str(path), path.read_text(errors="replace")
+        for path in self._maildir.glob("*/*"):
+            message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+            yield str(path), str(message.items())
+            for part in message.walk():
+                if not part.is_multipart():
+                    yield str(path), bytes(part.get_payload(decode=True) or b"").decode(errors="replace")
         connection = psycopg2.connect(self._database)
         try:
             with connection.cursor() as cursor:

@@ -9,6 +9,8 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
+from tests.support.kafka_log import client
+
 
 @dataclass(frozen=True)
 class Arrived:
@@ -40,13 +42,9 @@ def send(
     messages: Iterable[tuple[bytes | None, bytes | None]],
     spread: int | None = None,
 ) -> list[str]:
-    """Keys and values; their sources (`topic/partition/offset`). `spread`: over so many partitions in turn.
-
-    `kafka`: where a plain broker listens, or a client's settings.
-    """
-    client = {"bootstrap.servers": kafka} if isinstance(kafka, str) else kafka
+    """Keys and values; their sources (`topic/partition/offset`). `spread`: over so many partitions in turn."""
     sources: dict[int, str] = {}
-    producer = Producer({**client, "acks": "all", "partitioner": "murmur2_random"})
+    producer = Producer({**client(kafka), "acks": "all", "partitioner": "murmur2_random"})
     for number, (key, value) in enumerate(messages):
 
         def delivered(error: KafkaError | None, message: Message, number: int = number) -> None:
