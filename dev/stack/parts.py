@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from dev.stack.airflow import ApiServer, DagProcessor, Scheduler, Triggerer
 from dev.stack.errors import StackError
+from dev.stack.history import History
 from dev.stack.home import Options
 from dev.stack.kafka import Kafka
 from dev.stack.mail import Mail
@@ -16,7 +17,18 @@ from dev.stack.s3 import S3
 
 PARTS: dict[str, Part] = {
     part.name: part
-    for part in (Postgres(), S3(), Kafka(), Mail(), Mlflow(), ApiServer(), Scheduler(), DagProcessor(), Triggerer())
+    for part in (
+        Postgres(),
+        S3(),
+        Kafka(),
+        Mail(),
+        Mlflow(),
+        ApiServer(),
+        Scheduler(),
+        DagProcessor(),
+        Triggerer(),
+        History(),
+    )
 }
 AIRFLOW = ("api-server", "scheduler", "dag-processor", "triggerer")
 

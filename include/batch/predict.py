@@ -66,7 +66,7 @@ def _load(settings: Settings, run: ModelRun) -> LoadedModel:
     from include.models.cache import ModelCache
     from include.models.load import load
 
-    cache = ModelCache(settings.model_cache, int(settings.model_cache_gb * 1e9))
+    cache = ModelCache.of(settings)
     return load(run, cache.fetch(run))
 
 

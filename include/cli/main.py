@@ -6,20 +6,22 @@ import sys
 
 import typer
 
-from include.cli import offsets, produce
+from include.cli import clean, offsets, produce
 from include.cli.train import train
 from include.cli.verify import HELP, verify
 from include.errors import FraudError
 
 app = typer.Typer(
     name="fraud",
-    help="Fraud scoring of card payments: feed the input topic, train models, prove what came out, move on or back.",
+    help="Fraud scoring of card payments: feed the input topic, train models, prove what came out, move, clean up.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
 app.command()(train)
 app.command(help=HELP)(verify)
+app.command(help=clean.HISTORY)(clean.clean_history)
+app.command(help=clean.DISK)(clean.clean_disk)
 app.add_typer(produce.app)
 app.add_typer(offsets.app)
 
