@@ -72,10 +72,15 @@ class _OldLogs:
             if stat.S_ISDIR(found.st_mode):
                 self.remove(entry)
             elif stat.S_ISREG(found.st_mode) and found.st_mtime < self._oldest_kept:
-                try:
-                    entry.unlink()
-                except PermissionError as error:
-                    self.refused.append(f"{entry} ({error.strerror})")
-                else:
-                    self.files += 1
-                    self.bytes += found.st_size
+                self._remove_file(entry, found.st_size)
+
+    def _remove_file(self, file: Path, size: int) -> None:
+        try:
+            file.unlink()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self.refused.append(f"{file} ({error.strerror})")
+            return
+        self.files += 1
+        self.bytes += size

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +20,8 @@ from tests.support.live_stack import LiveStack
 from tests.support.pipeline import DAG
 
 MADE = "made__"
+# Of a report that is owed, and that no run looks for.
+GROUP = "made"
 # What belongs to a run, referred to before referring.
 TABLES = (
     "dag_run",
@@ -28,6 +32,8 @@ TABLES = (
     "xcom",
     "log",
 )
+# Where a real batch has its files in folders, one for each attempt.
+_STAGED = "payments-0-0.parquet"
 _NEW = {
     ("dag_run", "run_id"): "made.run_id",
     ("dag_run", "run_type"): "'scheduled'",
@@ -43,7 +49,7 @@ class History:
     """`ages`: of the runs, in minutes before now."""
 
     def __init__(self, stack: LiveStack, ages: range) -> None:
-        self._url = stack.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("postgresql+psycopg2", "postgresql")
+        self.url = stack.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("postgresql+psycopg2", "postgresql")
         self.logs = Path(stack.env["AIRFLOW__LOGGING__BASE_LOG_FOLDER"])
         self.settings = Settings.from_environment(stack.env)
         self.staging = Path(self.settings.staging_url)
@@ -98,7 +104,7 @@ class History:
             for name, content in originals:
                 _write(runs / f"run_id={MADE}{minutes}" / name, content, then)
             batch = new_batch_id(datetime.fromtimestamp(then, UTC))
-            _write(self.staging / "batches" / hour_of(batch) / batch / "payments-0-0.parquet", b"", then)
+            _write(self.staging / "batches" / hour_of(batch) / batch / _STAGED, b"", then)
 
     def make_models(self, count: int, gigabytes: float) -> None:
         """In the cache, none of them on the disk: files with nothing but a size."""
@@ -109,6 +115,17 @@ class History:
             os.truncate(model / "MLmodel", int(gigabytes * 1e9))
             then = time.time() - (count - number) * 86_400
             os.utime(model, (then, then))
+
+    def remove(self) -> None:
+        self.ask(f"DELETE FROM dag_run WHERE run_id LIKE '{MADE}%'; DELETE FROM log WHERE run_id LIKE '{MADE}%'")
+        places = [self.logs.glob(f"dag_id=*/run_id={MADE}*"), self.settings.model_cache.glob(f"{MADE}*")]
+        places += [self.staging.glob(f"incidents/{MADE}*"), self.staging.glob(f"outbox/{GROUP}")]
+        places += [(batch for batch in self.batches() if (batch / _STAGED).exists())]
+        for path in itertools.chain(*places):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
     def batches(self) -> list[Path]:
         return sorted(self.staging.glob("batches/*/*"))
@@ -130,7 +147,7 @@ class History:
 
     @contextmanager
     def _cursor(self) -> Iterator[Any]:
-        connection = psycopg2.connect(self._url)
+        connection = psycopg2.connect(self.url)
         try:
             with connection, connection.cursor() as cursor:
                 yield cursor
