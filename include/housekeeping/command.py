@@ -3,51 +3,56 @@
 from __future__ import annotations
 
 import re
-import signal
 import subprocess
 import sys
+from threading import Timer
 
 from include.errors import HousekeepingError
 
-_ENDING_SECONDS = 20
+# What `db clean` says when it has copied rows that it is about to delete. It drops the copy before it says the next
+# line, and only then can it be killed without leaving that behind.
+_COPIED = "Moving data to table"
+# Less than docker gives a container to end.
+_ENDING_SECONDS = 8
 _RAISED = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Violation|Exit)\b: .*)", re.MULTILINE)
 
 
 def airflow(*words: str) -> str:
-    """What it printed. Raises HousekeepingError, in one line. Where the caller is interrupted, so is the command."""
-    process = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", "airflow", *words],
+    """What it printed. Raises HousekeepingError, in one line. Where the caller is interrupted, the command ends too."""
+    with subprocess.Popen(  # noqa: S603
+        [sys.executable, "-u", "-m", "airflow", *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
+        # A Ctrl-C in the terminal reaches the caller, which ends it in its own way.
         start_new_session=True,
-        preexec_fn=_hear_interrupts,
-    )
-    try:
-        output, errors = process.communicate()
-    except BaseException:
-        # Not SIGTERM, which would leave the table behind that `db clean` works with.
-        process.send_signal(signal.SIGINT)
+    ) as process:
+        said = line = ""
         try:
-            process.communicate(timeout=_ENDING_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-        raise
+            for line in process.stdout or ():
+                said += line
+            process.wait()
+        except BaseException:
+            _end(process, line)
+            raise
     if process.returncode:
-        raise HousekeepingError(f"`airflow {' '.join(words[:2])}` failed: {_reason(errors) or _reason(output)}")
-    return output
+        raise HousekeepingError(f"`airflow {' '.join(words[:2])}` failed: {_reason(said)}")
+    return said
 
 
-def _hear_interrupts() -> None:
-    """Whatever a shell starts in the background is deaf to them, and so would be its children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def _end(process: subprocess.Popen[str], said_last: str) -> None:
+    if said_last.startswith(_COPIED) and process.stdout:
+        patience = Timer(_ENDING_SECONDS, process.kill)
+        patience.start()
+        process.stdout.readline()
+        patience.cancel()
+    process.kill()
 
 
-def _reason(text: str) -> str:
+def _reason(said: str) -> str:
     """The last error that was raised, else the last line."""
-    raised = _RAISED.findall(text)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return raised[-1] if raised else lines[-1] if lines else ""
+    raised = _RAISED.findall(said)
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return raised[-1] if raised else lines[-1] if lines else "it said nothing"

@@ -81,16 +81,17 @@ class History:
                     f"WHERE one.dag_id = '{DAG}' AND one.run_id = %s AND made.run_id LIKE '{MADE}%%'",
                     (like,),
                 )
+                # Else whoever checks foreign keys goes by a table that was all but empty.
+                cursor.execute(f"ANALYZE {table}")
             # A deadline that was missed, now and then.
             cursor.execute(
                 "WITH told AS (INSERT INTO callback (id, type, fetch_method, data, state, priority_weight, created_at) "
                 "SELECT gen_random_uuid(), 'triggerer', 'import_path', '{}', 'success', 1, run_after FROM dag_run "
                 f"WHERE run_id LIKE '{MADE}%' AND id % 100 = 0 RETURNING id, created_at) "
                 "INSERT INTO deadline (id, created_at, last_updated_at, deadline_time, missed, callback_id, dagrun_id) "
-                "SELECT gen_random_uuid(), created_at, created_at, created_at, true, told.id, dag_run.id FROM told "
-                f"JOIN dag_run ON run_after = created_at AND run_id LIKE '{MADE}%'"
+                "SELECT gen_random_uuid(), run_after, run_after, run_after, true, told.id, dag_run.id FROM told "
+                f"JOIN dag_run ON run_after = told.created_at AND run_id LIKE '{MADE}%'"
             )
-        self.ask("ANALYZE")
 
     def make_files(self, like: str) -> None:
         """Its logs, and a staged batch, as often."""
@@ -117,7 +118,8 @@ class History:
             os.utime(model, (then, then))
 
     def remove(self) -> None:
-        self.ask(f"DELETE FROM dag_run WHERE run_id LIKE '{MADE}%'; DELETE FROM log WHERE run_id LIKE '{MADE}%'")
+        for table, column in (("dag_run", "run_id"), ("log", "run_id"), ("connection", "conn_id")):
+            self.ask(f"DELETE FROM {table} WHERE {column} LIKE '{MADE}%'")
         places = [self.logs.glob(f"dag_id=*/run_id={MADE}*"), self.settings.model_cache.glob(f"{MADE}*")]
         places += [self.staging.glob(f"incidents/{MADE}*"), self.staging.glob(f"outbox/{GROUP}")]
         places += [(batch for batch in self.batches() if (batch / _STAGED).exists())]
