@@ -19,6 +19,7 @@ FraudError
 │   ├── StagedFileGoneError a staged file is not there any more
 │   └── StagedFileDamagedError  it is not what was written
 ├── ReportError             a fraud report could not be built or sent
+├── HousekeepingError       something could not be trimmed
 ├── ProducerError           payments could not be read from their source or delivered
 └── TrainingError           the training data cannot train a model                 (permanent)
 
@@ -102,6 +103,10 @@ class StagedFileDamagedError(StagingError):
 
 
 class ReportError(FraudError):
+    pass
+
+
+class HousekeepingError(FraudError):
     pass
 
 

@@ -39,6 +39,8 @@ class Settings:
     reminder_hours: float = 6.0
     alarm_lag: int = 1_000_000
     alarm_age_minutes: float = 15.0
+    log_days: float = 14.0
+    history_days: float = 30.0
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -84,6 +86,9 @@ class Settings:
             reminder_hours=read.number("FRAUD_REMINDER_HOURS", cls.reminder_hours, least=0),
             alarm_lag=int(read.number("FRAUD_ALARM_LAG", cls.alarm_lag, least=1)),
             alarm_age_minutes=read.number("FRAUD_ALARM_AGE_MINUTES", cls.alarm_age_minutes, least=1),
+            # A day at least, and a century at most: timestamps begin somewhere.
+            log_days=read.number("FRAUD_LOG_DAYS", cls.log_days, least=1, most=36_500),
+            history_days=read.number("FRAUD_HISTORY_DAYS", cls.history_days, least=1, most=36_500),
         )
 
 

@@ -73,10 +73,8 @@ def _demo(undo: ExitStack, *, once: bool) -> int:
     undo.enter_context(_simulator(environment))
     api.wait_for_dag(DAG)
     shown = {run["dag_run_id"] for run in api.runs(DAG)}
-    paused = api.request("GET", f"dags/{DAG}")["is_paused"]
-    api.pause(DAG, False)
-    if paused:
-        undo.callback(_pause, api)
+    for dag_id in (DAG, "housekeeping"):
+        _unpause(undo, api, dag_id)
     say(f"[bold]4. The DAG {DAG}[/bold], every minute")
     say(f"   Airflow  {environment['AIRFLOW_URL']}  user admin, password {environment['AIRFLOW_PASSWORD']}")
     say(f"   MLflow   {environment['MLFLOW_TRACKING_URI']}")
@@ -134,11 +132,18 @@ def _simulator(environment: dict[str, str]) -> Iterator[None]:
         process.wait(30)
 
 
-def _pause(api: AirflowApi) -> None:
+def _unpause(undo: ExitStack, api: AirflowApi, dag_id: str) -> None:
+    api.wait_for_dag(dag_id)
+    if api.request("GET", f"dags/{dag_id}")["is_paused"]:
+        undo.callback(_pause, api, dag_id)
+    api.pause(dag_id, False)
+
+
+def _pause(api: AirflowApi, dag_id: str) -> None:
     try:
-        api.pause(DAG, True)
+        api.pause(dag_id, True)
     except httpx.HTTPError as error:
-        say(f"   the DAG could not be paused again: {error}")
+        say(f"   the DAG {dag_id} could not be paused again: {error}")
 
 
 def _stop(stack: Stack) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Container, Iterable
 
 from dev.stack.airflow import ApiServer, DagProcessor, Scheduler, Triggerer
 from dev.stack.errors import StackError
+from dev.stack.history import History
 from dev.stack.home import Options
 from dev.stack.kafka import Kafka
 from dev.stack.mail import Mail
@@ -20,7 +21,7 @@ PARTS: dict[str, Part] = {
     part.name: part
     for part in (
         Postgres(), S3(), Valkey(), Kafka(), Mail(), Mlflow(),
-        ApiServer(), Scheduler(), DagProcessor(), Triggerer(), *WORKERS,
+        ApiServer(), Scheduler(), DagProcessor(), Triggerer(), *WORKERS, History(),
     )
 }  # fmt: skip
 AIRFLOW = ("api-server", "scheduler", "dag-processor", "triggerer", *(worker.name for worker in WORKERS))

@@ -12,21 +12,25 @@ from include.batch.storage import Storage
 log = logging.getLogger(__name__)
 
 
-def remove_old_batches(storage: Storage, hours: float) -> None:
+def remove_old_batches(storage: Storage, hours: float) -> int:
+    """How many."""
     oldest_kept = hour_of(f"{datetime.now(UTC) - timedelta(hours=hours):%Y%m%dT%H%M%SZ}")
     old = [hour for hour in storage.list("batches") if hour < oldest_kept]
     if not old:
-        return
+        return 0
     owed = {
         entry.removesuffix(COMMITTED)
         for group in storage.list("outbox")
         for topic in storage.list(f"outbox/{group}")
         for entry in storage.list(f"outbox/{group}/{topic}")
     }
+    removed = 0
     for hour in old:
         for batch_id in storage.list(f"batches/{hour}"):
             if batch_id not in owed:
                 storage.delete(f"batches/{hour}/{batch_id}")
+                removed += 1
         if not storage.list(f"batches/{hour}"):
             storage.delete(f"batches/{hour}")
-    log.info("removed staged batches before %s", oldest_kept)
+    log.info("removed %d staged batches before %s", removed, oldest_kept)
+    return removed

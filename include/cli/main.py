@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from include.cli import offsets, produce
+from include.cli import clean, offsets, produce
 from include.cli.check import HELP as CHECK_HELP
 from include.cli.check import check
 from include.cli.train import train
@@ -16,7 +16,7 @@ from include.errors import FraudError
 app = typer.Typer(
     name="fraud",
     help="Fraud scoring of card payments: check the settings, feed the input topic, train models, prove what came out, "
-    "move on or back.",
+    "move on or back, clean up.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -24,6 +24,8 @@ app = typer.Typer(
 app.command()(train)
 app.command(help=CHECK_HELP)(check)
 app.command(help=HELP)(verify)
+app.command(help=clean.HISTORY)(clean.clean_history)
+app.command(help=clean.DISK)(clean.clean_disk)
 app.add_typer(produce.app)
 app.add_typer(offsets.app)
 

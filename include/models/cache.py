@@ -44,6 +44,13 @@ class ModelCache:
     def of(cls, settings: Settings) -> ModelCache:
         return cls(settings.model_cache, int(settings.model_cache_gb * 1e9))
 
+    def trim(self) -> int:
+        """As each download does. How many models were evicted."""
+        try:
+            return self._tidy("") if self.folder.is_dir() else 0
+        except OSError as error:
+            raise ModelStoreError(f"the model cache {self.folder} cannot be used: {error}") from error
+
     def fetch(self, run: ModelRun) -> Path:
         """The folder with the model's files. It stays until this process ends."""
         try:
@@ -95,18 +102,18 @@ class ModelCache:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _tidy(self, key: str) -> None:
-        """Removes what interrupted downloads left, then the least recently used entries beyond the bound."""
+    def _tidy(self, key: str) -> int:
+        """Removes what interrupted downloads left, then the least recently used entries beyond the bound: how many."""
         for leftover in self.folder.glob(f"{_PREFIX}*"):
             other = leftover.name.removeprefix(_PREFIX).rsplit("-", 1)[0]
             with self._tried(other, "download") as free:
                 if free:
                     shutil.rmtree(leftover, ignore_errors=True)
         entries = list(self._entries())
-        total = sum(size for _, size, _ in entries)
+        total, evicted = sum(size for _, size, _ in entries), 0
         for _, size, path in sorted(entries):
             if total <= self.max_bytes:
-                return
+                break
             if path.name == key:
                 continue
             with self._tried(path.name, "use") as unused:
@@ -123,7 +130,9 @@ class ModelCache:
                         path.rename(aside / "evicted")
                         shutil.rmtree(aside, ignore_errors=True)
                         log.info("model %s evicted from the cache, %d bytes", path.name, size)
+                        evicted += 1
                 total -= size
+        return evicted
 
     def _entries(self) -> Iterator[tuple[float, int, Path]]:
         """With the time of last use, in seconds, and the size in bytes."""

@@ -48,8 +48,10 @@ class IncidentNotifier(SmtpNotifier):
 
     template_fields = ()  # type: ignore[assignment]  # SmtpNotifier's own type is a tuple of eleven
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, task_next: str = _TASK_NEXT, **kwargs: Any) -> None:
+        """`task_next`: what a mail says of what follows a failure."""
         super().__init__(to=[], **kwargs)
+        self.task_next = task_next
 
     def notify(self, context: Context) -> None:
         settings = Settings.usable()
@@ -59,7 +61,7 @@ class IncidentNotifier(SmtpNotifier):
                 return
         else:
             failure = _task_failure(context)
-        self.tell(context, failure, Advice(f"{failure.what} failed", "", _TASK_NEXT))
+        self.tell(context, failure, Advice(f"{failure.what} failed", "", self.task_next))
 
     def tell(self, context: Context, failure: Failure, advice: Advice) -> None:
         self.send(context, failure, KeptIncidents(Settings.usable()).add(failure), advice)

@@ -19,7 +19,7 @@ def stage(storage: Storage, hours_ago: float) -> Manifest:
 def test_old_batches_go_and_those_whose_report_is_owed_stay(storage: Storage):
     old, owed, recent = stage(storage, 80), stage(storage, 80), stage(storage, 70)
     Outbox(storage, "a/group", "topic").open_entry(owed)
-    remove_old_batches(storage, hours=72)
+    assert remove_old_batches(storage, hours=72) == 1
     assert storage.list(old.folder) == []
     assert storage.list(owed.folder) == storage.list(recent.folder) == ["manifest.json", "payments-0-0.parquet"]
 
@@ -29,5 +29,5 @@ def test_old_batches_go_and_those_whose_report_is_owed_stay(storage: Storage):
 
 
 def test_nothing_staged_is_nothing_to_remove(storage: Storage):
-    remove_old_batches(storage, hours=1)
+    assert remove_old_batches(storage, hours=1) == 0
     assert storage.list("batches") == []

@@ -176,6 +176,22 @@ def test_tasks_that_tidy_at_the_same_time_do_not_trip_over_each_other(tmp_path: 
     assert entries(tmp_path) == set()
 
 
+def test_it_is_trimmed_without_a_download_too(tmp_path: Path) -> None:
+    """When it was given a smaller bound. Whoever uses a model, or downloads one, keeps it."""
+    cache = ModelCache(tmp_path / "cache", 20)
+    assert cache.trim() == 0
+    cache._make_folders()
+    for number, name in enumerate(["old", "used", "fetched", "new"]):
+        (cache.folder / name).mkdir()
+        (cache.folder / name / "MLmodel").write_bytes(b"x" * 10)
+        os.utime(cache.folder / name, (number, number))
+    (cache.folder / "download-gone-abc").mkdir()
+    (cache.folder / "download-fetched-abc").mkdir()
+    with cache._locked("used", "use"), cache._locked("fetched", "download"):
+        assert cache.trim() == 2
+    assert entries(cache.folder) == {"used", "fetched", "download-fetched-abc"}
+
+
 def test_what_a_killed_download_left_is_removed(lab: Lab, tmp_path: Path) -> None:
     """Its own by the next fetch, another's too, but not one that is still going on."""
     experiment = lab.experiment()

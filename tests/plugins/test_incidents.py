@@ -24,7 +24,7 @@ from fraud_scoring.alarms import tell_alarms
 from fraud_scoring.incidents import IncidentNotifier, incident_over, late_run, late_run_alert
 from include.batch import advice
 from include.batch.storage import Storage
-from include.errors import KafkaError, ModelNotFoundError, SettingError, StagingError
+from include.errors import HousekeepingError, KafkaError, ModelNotFoundError, SettingError, StagingError
 from tests.plugins.conftest import StartServer
 
 START = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
@@ -100,6 +100,19 @@ def test_the_mail_names_dag_task_cause_run_try_and_link(mail_server: StartServer
     assert 'href="https://airflow.test/dags/score_payments/runs/1/tasks/publish?try_number=3"' in html
     assert ">3</td>" in html
     assert "No payment is lost" in html
+
+
+def test_another_dag_says_what_follows_there(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    ti = TaskInstance(task_id="trim_logs", dag_id="housekeeping")
+    notifier = IncidentNotifier(task_next="The next run is tomorrow's.")
+    notifier({"ti": ti, "exception": HousekeepingError("1 files of /logs cannot be removed")})
+    (message,) = inbox.messages
+    assert message["Subject"].startswith(
+        "housekeeping: trim_logs failed: HousekeepingError, 1 files of /logs cannot be"
+    )
+    assert "The next run is tomorrow" in body(message)
+    assert "No payment is lost" not in body(message)
 
 
 def test_the_same_trouble_is_told_once(mail_server: StartServer) -> None:

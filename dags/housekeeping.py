@@ -1,0 +1,64 @@
+"""
+### Trims what the scoring leaves behind, once a day
+
+A run a minute leaves batches in the staging area, models in the cache and thousands of log files a day. Each task trims
+one of them, on its own; no other task waits for it.
+
+| task | trims | to |
+|---|---|---|
+| `trim_staging` | staged batches, but for those whose report is owed | `FRAUD_STAGING_HOURS` |
+| `trim_models` | the model cache of its machine, but for models in use | `FRAUD_MODEL_CACHE_GB` |
+| `trim_logs` | Airflow's log folder of its machine, **of every DAG** | `FRAUD_LOG_DAYS` |
+
+The runs of `score_payments` themselves trim the first two as well, each time that they stage a batch or download a
+model: card data does not wait for this DAG. Workers that share no disk have `fraud clean-disk` for the others.
+
+**Airflow's own database** is out of a task's reach: `fraud clean-history` trims it, to `FRAUD_HISTORY_DAYS`.
+
+**A failed run needs no hand** where what it names has been mended: the next one trims all that has become old. Trigger
+the DAG if the disk cannot wait for that.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from airflow.sdk import CronTriggerTimetable, dag
+
+from fraud_scoring.incidents import IncidentNotifier, incident_over
+from fraud_scoring.operators import housekeeping as step
+
+TELL = IncidentNotifier(
+    task_next="Scoring goes on, and what is old stays until this works again: disks fill up meanwhile. The next run is "
+    "tomorrow's, unless you trigger one."
+)
+
+DEFAULT_ARGS = {
+    "owner": "fraud",
+    "retries": 2,
+    "retry_delay": timedelta(minutes=5),
+    "execution_timeout": timedelta(hours=1),
+    "on_failure_callback": TELL,
+    "on_success_callback": incident_over,
+}
+
+
+@dag(
+    # At night in Europe, and not at a full hour, when everything else begins.
+    schedule=CronTriggerTimetable("17 3 * * *", timezone="UTC"),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    default_args=DEFAULT_ARGS,
+    doc_md=__doc__,
+    tags=["fraud", "housekeeping"],
+    # The tasks' own callback names the cause; this one hears of what kills a task.
+    on_failure_callback=TELL,
+)
+def housekeeping() -> None:
+    step.TrimStagingOperator(task_id="trim_staging")
+    step.TrimModelsOperator(task_id="trim_models")
+    step.TrimLogsOperator(task_id="trim_logs")
+
+
+housekeeping()

@@ -1,0 +1,51 @@
+"""The tasks of the DAG housekeeping: what each trims stands in `include/`, and by how much in the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.configuration import conf
+
+from fraud_scoring.connections import staging
+from fraud_scoring.failures import plain_failures
+from fraud_scoring.operators.step import tell
+from include.settings import Settings
+
+
+class TrimOperator(BaseOperator):
+    def execute(self, context: Context) -> None:
+        with plain_failures():
+            place, counts = self.trim(Settings.from_environment())
+        tell(self, context, place, counts)
+
+    def trim(self, settings: Settings) -> tuple[str, Mapping[str, int]]:
+        """What was trimmed, and what went."""
+        raise NotImplementedError
+
+
+class TrimStagingOperator(TrimOperator):
+    def trim(self, settings: Settings) -> tuple[str, Mapping[str, int]]:
+        from include.batch.cleaning import remove_old_batches
+
+        # Not below what a run may take: it is ended a quarter of an hour after it is late.
+        hours = max(settings.staging_hours, settings.late_minutes / 60 + 1)
+        return settings.staging_url, {"batches": remove_old_batches(staging(settings), hours)}
+
+
+class TrimModelsOperator(TrimOperator):
+    def trim(self, settings: Settings) -> tuple[str, Mapping[str, int]]:
+        from include.models.cache import ModelCache
+
+        cache = ModelCache.of(settings)
+        return str(cache.folder), {"models": cache.trim()}
+
+
+class TrimLogsOperator(TrimOperator):
+    def trim(self, settings: Settings) -> tuple[str, Mapping[str, int]]:
+        from include.housekeeping.logs import trim_logs
+
+        folder = Path(conf.get_mandatory_value("logging", "base_log_folder")).expanduser()
+        trimmed = trim_logs(folder, settings.log_days)
+        return str(folder), {"files": trimmed.files, "bytes": trimmed.bytes}

@@ -1,0 +1,85 @@
+"""The commands, without a stack: what they say of what they cannot reach, and a machine's own disk."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from dev.stack.part import BIN, ROOT
+from tests.housekeeping.test_logs import log
+
+PASSWORD = "open-sesame"
+NOBODY = f"postgresql+psycopg2://airflow:{PASSWORD}@127.0.0.1:1/airflow"
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {
+        "PATH": f"{BIN}:/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "AIRFLOW_HOME": str(tmp_path / "home"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    }
+
+
+def fraud(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(BIN / "fraud"), *words],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_database_without_tables_is_an_error(environment: dict[str, str], tmp_path: Path) -> None:
+    """Airflow's own command passes over tables that are not there, and ends well."""
+    done = fraud({**environment, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/a.db"}, "clean-history")
+    assert done.returncode == 1
+    assert done.stderr == "fraud: `airflow db clean` has found no runs to look at: is its database migrated?\n"
+
+
+def test_what_fails_is_said_in_one_line_and_tried_again_until_the_end(environment: dict[str, str]) -> None:
+    command = [str(BIN / "fraud"), "clean-history", "--every", "0.001"]
+    environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = NOBODY
+    with subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True) as service:
+        assert service.stderr
+        said = [service.stderr.readline() for _ in range(2)]
+        service.send_signal(signal.SIGTERM)
+        assert service.wait(20) == 128 + signal.SIGTERM
+        said.append(service.stderr.read())
+    assert said[0] == said[1]
+    assert said[0].startswith("fraud: `airflow db clean` failed: OperationalError: ")
+    assert "Connection refused" in said[0]
+    assert PASSWORD not in "".join(said)
+
+
+def test_a_setting_that_cannot_be_used_is_known_at_once(environment: dict[str, str]) -> None:
+    done = fraud({**environment, "FRAUD_HISTORY_DAYS": "0"}, "clean-history", "--every", "24")
+    assert done.returncode == 1
+    assert done.stderr == "fraud: FRAUD_HISTORY_DAYS='0': give a number of at least 1 and at most 36500\n"
+
+
+def test_a_machines_own_disk(environment: dict[str, str], tmp_path: Path) -> None:
+    """A worker's log folder may stand in airflow.cfg alone."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "airflow.cfg").write_text(f"[logging]\nbase_log_folder = {tmp_path}/some logs\n")
+    old = log(tmp_path / "some logs/dag_id=a/run_id=1/attempt=1.log", 20)
+    young = log(tmp_path / "some logs/dag_id=a/run_id=2/attempt=1.log", 3)
+    for name in ("older", "newer"):
+        model = log(tmp_path / f"home/fraud/models/{name}/MLmodel", 0)
+        os.truncate(model, 6 * 10**9)
+    os.utime(tmp_path / "home/fraud/models/older", (1, 1))
+    (tmp_path / "home/fraud/models/.locks").mkdir()
+
+    done = fraud(environment, "clean-disk")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("disk: removed 1 logs (17 bytes) and 1 models, in ")
+    assert (old.exists(), young.exists()) == (False, True)
+    assert {path.name for path in (tmp_path / "home/fraud/models").iterdir()} == {".locks", "newer"}
