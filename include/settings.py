@@ -38,6 +38,10 @@ class Settings:
     reminder_hours: float = 6.0
     alarm_lag: int = 1_000_000
     alarm_age_minutes: float = 15.0
+    # Of `fraud topics` only; a replication of 0 is the broker's own default.
+    topic_partitions: int = 3
+    topic_replication: int = 0
+    topic_retention_hours: float = 168.0
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -82,6 +86,9 @@ class Settings:
             reminder_hours=read.number("FRAUD_REMINDER_HOURS", cls.reminder_hours, least=0),
             alarm_lag=int(read.number("FRAUD_ALARM_LAG", cls.alarm_lag, least=1)),
             alarm_age_minutes=read.number("FRAUD_ALARM_AGE_MINUTES", cls.alarm_age_minutes, least=1),
+            topic_partitions=int(read.number("FRAUD_TOPIC_PARTITIONS", cls.topic_partitions, least=1)),
+            topic_replication=int(read.number("FRAUD_TOPIC_REPLICATION", cls.topic_replication, least=0)),
+            topic_retention_hours=read.number("FRAUD_TOPIC_RETENTION_HOURS", cls.topic_retention_hours, least=1),
         )
 
 

@@ -7,6 +7,8 @@ import sys
 import typer
 
 from include.cli import offsets, produce
+from include.cli.topics import HELP as TOPICS
+from include.cli.topics import topics
 from include.cli.train import train
 from include.cli.verify import HELP, verify
 from include.errors import FraudError
@@ -20,6 +22,7 @@ app = typer.Typer(
 )
 app.command()(train)
 app.command(help=HELP)(verify)
+app.command(help=TOPICS)(topics)
 app.add_typer(produce.app)
 app.add_typer(offsets.app)
 
