@@ -98,6 +98,16 @@ def late_after(environment: Mapping[str, str] = os.environ) -> timedelta:
     return timedelta(minutes=read.number("FRAUD_LATE_MINUTES", Settings.late_minutes, least=1))
 
 
+def login(environment: Mapping[str, str], user: str, password: str) -> tuple[str, str] | tuple[None, None]:
+    """Two variables that need each other. A password may begin or end with spaces."""
+    given = {name: environment.get(name, "") for name in (user, password)}
+    there = [name for name, value in given.items() if value.strip()]
+    if len(there) == 1:
+        missing = password if there[0] == user else user
+        raise SettingError(f"{missing} is missing: {there[0]} is set")
+    return (given[user].strip(), given[password]) if there else (None, None)
+
+
 class _Reader:
     """An empty variable counts as unset: docker compose passes every variable it knows, set or not.
 

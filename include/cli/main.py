@@ -7,6 +7,10 @@ import sys
 import typer
 
 from include.cli import offsets, produce
+from include.cli.env import env
+from include.cli.run import HELP as RUN
+from include.cli.run import SETTINGS as RUN_SETTINGS
+from include.cli.run import run
 from include.cli.topics import HELP as TOPICS
 from include.cli.topics import topics
 from include.cli.train import train
@@ -23,6 +27,8 @@ app = typer.Typer(
 app.command()(train)
 app.command(help=HELP)(verify)
 app.command(help=TOPICS)(topics)
+app.command()(env)
+app.command(help=RUN, context_settings=RUN_SETTINGS)(run)
 app.add_typer(produce.app)
 app.add_typer(offsets.app)
 
