@@ -23,9 +23,9 @@ def with_connections(environment: Mapping[str, str]) -> dict[str, str]:
     """
     given = {name: value for name, value in environment.items() if value.strip() or not name.startswith(_OURS)}
     made = {
-        "AIRFLOW_CONN_KAFKA_DEFAULT": _kafka(given),
-        "AIRFLOW_CONN_SMTP_DEFAULT": _smtp(given),
-        "AIRFLOW_CONN_AWS_DEFAULT": _aws(given),
+        "AIRFLOW_CONN_KAFKA_DEFAULT": kafka(given),
+        "AIRFLOW_CONN_SMTP_DEFAULT": smtp(given),
+        "AIRFLOW_CONN_AWS_DEFAULT": aws(given),
     }
     connections = {name: json.dumps(one) for name, one in made.items() if one and name not in given}
     password = given.get("VALKEY_PASSWORD")
@@ -39,12 +39,12 @@ def with_connections(environment: Mapping[str, str]) -> dict[str, str]:
 _OURS = ("AIRFLOW_CONN_", "AWS_", "KAFKA_", "SASL_", "SMTP_", "VALKEY_")
 
 
-def _kafka(given: Mapping[str, str]) -> dict[str, object] | None:
+def kafka(given: Mapping[str, str]) -> dict[str, object] | None:
     extra = plain_settings(given)
     return {"conn_type": "kafka", "extra": extra} if extra else None
 
 
-def _smtp(given: Mapping[str, str]) -> dict[str, object] | None:
+def smtp(given: Mapping[str, str]) -> dict[str, object] | None:
     server = given.get("SMTP_SERVER")
     if not server:
         return None
@@ -63,7 +63,7 @@ def _smtp(given: Mapping[str, str]) -> dict[str, object] | None:
     return {"conn_type": "smtp", "host": server, "port": int(port), **known, "extra": extra}
 
 
-def _aws(given: Mapping[str, str]) -> dict[str, object] | None:
+def aws(given: Mapping[str, str]) -> dict[str, object] | None:
     key, secret = login(given, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     if not key:
         return None
