@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import httpx
+import psycopg2
 
 from dev.airflow_api import AirflowApi
 from include.deployment.env_file import parse
@@ -53,9 +54,10 @@ def main(folder: Path, env: Path, compose_file: Path) -> None:
     mails = inbox.wait(matching=lambda mail: mail["To"] == variables["EMAIL_RECIPIENT"], seconds=120)
     api.pause(DAG, True)
     run = api.runs(DAG)[-1]["dag_run_id"]
+    api.wait_for_run(DAG, run)
     tries = api.tasks(DAG, run)["drain"]["try_number"]
-    log = f"dags/{DAG}/dagRuns/{quote(run, safe='')}/taskInstances/drain/logs/{tries}"
-    wait_until(lambda: "drained" in json.dumps(api.request("GET", log)), "the log of drain cannot be read", 60)
+    path = f"dags/{DAG}/dagRuns/{quote(run, safe='')}/taskInstances/drain/logs/{tries}"
+    log = json.dumps(api.request("GET", path, params={"full_content": True})["content"])
     print(  # noqa: T201
         json.dumps(
             {
@@ -66,11 +68,21 @@ def main(folder: Path, env: Path, compose_file: Path) -> None:
                 "models": sorted({one.headers["model_name"] for one in scored}),
                 "mails": [str(mail["Subject"]) for mail in mails],
                 "wrong_password": wrong.status_code,
+                "foreign_database": _may_connect("mlflow", "airflow", variables["AIRFLOW_DB_PASSWORD"]),
+                "own_database": _may_connect("airflow", "airflow", variables["AIRFLOW_DB_PASSWORD"]),
                 "wrong_valkey_password": stand_ins.ValkeyImage.answer("wrong"),
-                "log": json.dumps(api.request("GET", log)),
+                "log": log,
             }
         )
     )
+
+
+def _may_connect(database: str, user: str, password: str) -> str:
+    try:
+        psycopg2.connect(host="postgres", dbname=database, user=user, password=password).close()
+    except psycopg2.OperationalError as error:
+        return str(error)
+    return "yes"
 
 
 if __name__ == "__main__":
