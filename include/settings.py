@@ -41,6 +41,10 @@ class Settings:
     alarm_age_minutes: float = 15.0
     log_days: float = 14.0
     history_days: float = 30.0
+    # Of `fraud topics` only; a replication of 0 is the broker's own default.
+    topic_partitions: int = 3
+    topic_replication: int = 0
+    topic_retention_hours: float = 168.0
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -89,6 +93,9 @@ class Settings:
             # A day at least, and a century at most: timestamps begin somewhere.
             log_days=read.number("FRAUD_LOG_DAYS", cls.log_days, least=1, most=36_500),
             history_days=read.number("FRAUD_HISTORY_DAYS", cls.history_days, least=1, most=36_500),
+            topic_partitions=int(read.number("FRAUD_TOPIC_PARTITIONS", cls.topic_partitions, least=1)),
+            topic_replication=int(read.number("FRAUD_TOPIC_REPLICATION", cls.topic_replication, least=0)),
+            topic_retention_hours=read.number("FRAUD_TOPIC_RETENTION_HOURS", cls.topic_retention_hours, least=1),
         )
 
 
@@ -96,6 +103,16 @@ def late_after(environment: Mapping[str, str] = os.environ) -> timedelta:
     """For the DAG file: a setting that cannot be used fails the tasks by name, and must not make the DAG disappear."""
     read = _Reader(environment, lenient=True)
     return timedelta(minutes=read.number("FRAUD_LATE_MINUTES", Settings.late_minutes, least=1))
+
+
+def login(environment: Mapping[str, str], user: str, password: str) -> tuple[str, str] | tuple[None, None]:
+    """Two variables that need each other. A password may begin or end with spaces."""
+    given = {name: environment.get(name, "") for name in (user, password)}
+    there = [name for name, value in given.items() if value.strip()]
+    if len(there) == 1:
+        missing = password if there[0] == user else user
+        raise SettingError(f"{missing} is missing: {there[0]} is set")
+    return (given[user].strip(), given[password]) if there else (None, None)
 
 
 class _Reader:

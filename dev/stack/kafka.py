@@ -14,7 +14,6 @@ import jgo
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
-from confluent_kafka.cimpl import NewTopic
 from jgo.config import GlobalSettings
 
 from dev.stack.certificates import certificates
@@ -22,12 +21,13 @@ from dev.stack.errors import StackError
 from dev.stack.home import Home, try_lock, write_private
 from dev.stack.part import Part, Say
 from dev.stack.settings import product_settings
+from include.kafka.config import Settings as KafkaSettings
+from include.kafka.topics import Topics
 from include.settings import Settings
 
 VERSION = "4.4.0"
 # Kafka logs through slf4j 1.7, whose backend it leaves to the one who packs it.
 ENDPOINT = f"org.apache.kafka:kafka_2.13:{VERSION}+org.slf4j:slf4j-simple:1.7.36"
-PARTITIONS = 3
 
 # One node: internal topics have one replica and few partitions, groups start without waiting for more members.
 PROPERTIES = """\
@@ -148,19 +148,10 @@ class Kafka(Part):
 
     def settle(self, home: Home) -> None:
         settings = Settings.from_environment(product_settings())
-        client = admin(self.client(home, ADMIN))
-        wanted = {settings.input_topic, settings.output_topic, settings.dead_letter_topic}
-        missing = wanted - set(client.list_topics(timeout=10).topics)
+        client: KafkaSettings = {**self.client(home, ADMIN)}
         if home.options.secure:
-            allow(client, USER, settings)
-        if not missing:
-            return
-        # What comes in with headers added must fit into what goes out.
-        config = {name: {} if name == settings.input_topic else {"max.message.bytes": "2097152"} for name in missing}
-        topics = [NewTopic(name, PARTITIONS, 1, config=config[name]) for name in sorted(missing)]
-        made = client.create_topics(topics, operation_timeout=30)
-        for future in made.values():
-            future.result(timeout=30)
+            allow(admin(self.client(home, ADMIN)), USER, settings)
+        list(Topics(client, settings).settled())
 
 
 def admin(configuration: Mapping[str, str | int]) -> AdminClient:

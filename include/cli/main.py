@@ -9,6 +9,12 @@ import typer
 from include.cli import clean, offsets, produce
 from include.cli.check import HELP as CHECK_HELP
 from include.cli.check import check
+from include.cli.env import env
+from include.cli.run import HELP as RUN
+from include.cli.run import SETTINGS as RUN_SETTINGS
+from include.cli.run import run
+from include.cli.topics import HELP as TOPICS
+from include.cli.topics import topics
 from include.cli.train import train
 from include.cli.verify import HELP, verify
 from include.errors import FraudError
@@ -26,6 +32,9 @@ app.command(help=CHECK_HELP)(check)
 app.command(help=HELP)(verify)
 app.command(help=clean.HISTORY)(clean.clean_history)
 app.command(help=clean.DISK)(clean.clean_disk)
+app.command(help=TOPICS)(topics)
+app.command()(env)
+app.command(help=RUN, context_settings=RUN_SETTINGS)(run)
 app.add_typer(produce.app)
 app.add_typer(offsets.app)
 

@@ -37,12 +37,20 @@ def train(
     payments: Annotated[int, typer.Option("--rows", min=1, help="How many payments to simulate, about.")] = 40_000,
     days: Annotated[float, typer.Option(min=0.1, help="How many days to simulate.")] = 10,
     seed: Annotated[int, typer.Option(help="Of the simulator, SMOTE and the forest.")] = 42,
+    if_none: Annotated[bool, typer.Option("--if-none", help="Only where the experiment has no model yet.")] = False,
 ) -> None:
     """Train a model, judge it on the latest payments, log it to the MLflow at MLFLOW_TRACKING_URI and register it."""
     settings = Settings.from_environment()
     steps = logging.getLogger("include")
     steps.addHandler(logging.StreamHandler())
     steps.setLevel(logging.INFO)
+    experiment = experiment or settings.experiment or DEFAULT
+    if if_none:
+        from include.models.resolve import newest_run
+
+        if there := newest_run(experiment):
+            typer.echo(f"experiment {experiment} has a model: run {there}")
+            return
     from include.training.data import Source, digest, read_csv
 
     if csv is not None:
@@ -58,7 +66,7 @@ def train(
 
     trained = train_model(
         frame,
-        experiment=experiment or settings.experiment or DEFAULT,
+        experiment=experiment,
         name=name,
         features=features.value,
         trees=trees,

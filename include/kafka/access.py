@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, TypeVar
 
 from confluent_kafka import KafkaError as Reason
@@ -79,8 +79,12 @@ class Admin(AdminClient):
         except KafkaException as error:
             raise SettingError(f"the connection kafka_default cannot be used: {error.args[0].str()}") from error
 
+    def listening(self) -> AbstractContextManager[None]:
+        """Around a call that has no future."""
+        return self._heard.listening(self)
+
     def answer(self, future: Future[_Answer]) -> _Answer:
-        with self._heard.listening(self):
+        with self.listening():
             while True:
                 try:
                     return future.result(timeout=_LISTENS_EVERY)

@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError as Reason
 from confluent_kafka import KafkaException
 
 from include.errors import KafkaError, SettingError
+from include.settings import login
 
 Settings = dict[str, str | int | float | bool]
 
@@ -69,10 +70,10 @@ _PROMPT: Settings = {
 
 
 def client_settings(environment: Mapping[str, str]) -> Settings:
-    """The connection `kafka_default` from `AIRFLOW_CONN_KAFKA_DEFAULT`, else `KAFKA_BOOTSTRAP_SERVERS` alone."""
+    """The connection `kafka_default` from `AIRFLOW_CONN_KAFKA_DEFAULT`, else what the plain variables say."""
     connection = environment.get("AIRFLOW_CONN_KAFKA_DEFAULT", "").strip()
     servers = environment.get("KAFKA_BOOTSTRAP_SERVERS", "").strip()
-    settings = _extra(connection) if connection else {}
+    settings = _extra(connection) if connection else plain_settings(environment)
     if servers:
         settings.setdefault("bootstrap.servers", servers)
     if not settings.get("bootstrap.servers"):
@@ -81,6 +82,23 @@ def client_settings(environment: Mapping[str, str]) -> Settings:
             '"bootstrap.servers" in its "extra"'
         )
     return settings
+
+
+def plain_settings(environment: Mapping[str, str]) -> Settings:
+    """`KAFKA_BOOTSTRAP_SERVERS`, with SASL_USERNAME and SASL_PASSWORD as Confluent Cloud takes them. Maybe nothing."""
+    servers = environment.get("KAFKA_BOOTSTRAP_SERVERS", "").strip()
+    user, password = login(environment, "SASL_USERNAME", "SASL_PASSWORD")
+    if not servers:
+        return {}
+    if not (user and password):
+        return {"bootstrap.servers": servers}
+    return {
+        "bootstrap.servers": servers,
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": user,
+        "sasl.password": password,
+    }
 
 
 def _extra(connection: str) -> Settings:

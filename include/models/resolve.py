@@ -132,6 +132,15 @@ def _newest(store: Store, asked: str, experiment: str | None) -> _Found:
     raise ModelNotFoundError(f"no finished run with a model in {where} of MLflow at {store.shown_uri}: train one first")
 
 
+def newest_run(experiment: str) -> str | None:
+    """The run that is latest there, for whoever only asks whether there is one."""
+    try:
+        found = next(_candidates(Store(), experiment, []), None)
+    except ModelNotFoundError:
+        return None
+    return found.run.info.run_id if found else None
+
+
 def _candidates(store: Store, experiment: str | None, looked_at: list[Experiment]) -> Iterator[_Found]:
     """Newest first: the first is the latest, the second the previous."""
     for each in [_experiment(store, experiment)] if experiment else store.experiments():

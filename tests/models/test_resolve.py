@@ -27,7 +27,7 @@ from include.errors import (
     UntrustedModelError,
 )
 from include.models.model_run import ModelRun
-from include.models.resolve import DEFAULT, HOLD, RUN_CONFIGURATION, resolve
+from include.models.resolve import DEFAULT, HOLD, RUN_CONFIGURATION, newest_run, resolve
 from include.models.store import Store
 from tests.models.conftest import Lab
 from tests.support.live_stack import LiveStack
@@ -46,6 +46,14 @@ def test_latest_and_previous_are_the_newest_two_of_the_newest_experiment(lab: La
     third = lab.run(name, model="artifacts")
     assert [ask(asked).run_id for asked in ("latest", "previous")] == [third, second]
     assert first != second
+
+
+def test_whether_there_is_one_can_be_asked(lab: Lab) -> None:
+    name = lab.experiment()
+    assert newest_run(name) is None
+    assert newest_run(f"{name} that nobody made") is None
+    run = lab.run(name)
+    assert newest_run(name) == run
 
 
 def test_newest_is_by_start_not_by_the_order_of_making(lab: Lab) -> None:

@@ -21,7 +21,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from include.cli.main import app
 from include.errors import ModelStoreError, SettingError, TrainingError
 from include.training import payment_features
 from include.training.data import Source, split
@@ -283,6 +285,9 @@ def test_the_command(tracking_server: dict[str, str], payments: pd.DataFrame, tm
     assert run.data.params["data_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     # What third parties have to say stays away: two lines, both ours.
     assert [line.split()[0] for line in done.stderr.splitlines()] == ["training", "MLflow"]
+
+    again = CliRunner().invoke(app, [*words, "--if-none"])
+    assert (again.exit_code, again.output) == (0, f"experiment {EXPERIMENT} has a model: run {output['run']}\n")
 
 
 def test_the_command_tells_what_is_wrong_in_one_line(tmp_path: Path) -> None:

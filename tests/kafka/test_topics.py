@@ -1,0 +1,116 @@
+"""`fraud topics` on the real broker."""
+
+from __future__ import annotations
+
+import socket
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka.admin import ConfigResource, ResourceType
+from typer.testing import CliRunner, Result
+
+from dev.stack.kafka import admin
+from include.cli.main import app
+from include.errors import KafkaError
+from include.kafka.topics import Topics
+from include.settings import Settings
+from tests.support.kafka_log import delete_topics, make_topic, set_topic
+from tests.support.live_stack import LiveStack
+
+
+@pytest.fixture
+def names(services: LiveStack) -> Iterator[dict[str, str]]:
+    """Settings with names that no topic has yet."""
+    mark = uuid.uuid4().hex[:8]
+    variables = {
+        "FRAUD_INPUT_TOPIC": f"in_{mark}",
+        "FRAUD_OUTPUT_TOPIC": f"out_{mark}",
+        "FRAUD_DEAD_LETTER_TOPIC": f"dead_{mark}",
+    }
+    yield variables
+    there = admin({"bootstrap.servers": services.bootstrap_servers}).list_topics(timeout=10).topics
+    delete_topics(services.bootstrap_servers, [name for name in variables.values() if name in there])
+
+
+def fraud_topics(services: LiveStack, names: dict[str, str], **variables: str) -> Result:
+    environment = {"KAFKA_BOOTSTRAP_SERVERS": services.bootstrap_servers, **names, **variables}
+    return CliRunner().invoke(app, ["topics"], env=environment)
+
+
+def setting(services: LiveStack, topic: str, name: str) -> str:
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    client = admin({"bootstrap.servers": services.bootstrap_servers})
+    return str(client.describe_configs([resource])[resource].result(10)[name].value)
+
+
+def partitions(services: LiveStack, topic: str) -> int:
+    return len(
+        admin({"bootstrap.servers": services.bootstrap_servers}).list_topics(topic, timeout=10).topics[topic].partitions
+    )
+
+
+def test_made_as_set_and_then_left(services: LiveStack, names: dict[str, str]):
+    source, scored, dead = names.values()
+    variables = {"FRAUD_TOPIC_PARTITIONS": "2", "FRAUD_TOPIC_RETENTION_HOURS": "12", "FRAUD_TOPIC_REPLICATION": "1"}
+    first = fraud_topics(services, names, **variables)
+    assert first.exit_code == 0, first.output
+    assert first.output.splitlines() == [f"{name}: created" for name in (source, scored, dead)]
+    for name in (source, scored, dead):
+        assert partitions(services, name) == 2
+        assert setting(services, name, "retention.ms") == str(12 * 3_600_000)
+    limit = int(setting(services, source, "max.message.bytes"))
+    assert [int(setting(services, name, "max.message.bytes")) for name in (scored, dead)] == [2 * limit] * 2
+
+    again = fraud_topics(services, names, **variables)
+    assert again.exit_code == 0
+    assert again.output.splitlines() == [f"{name}: there, as set" for name in (source, scored, dead)]
+
+
+def test_what_differs_is_said_and_stays(services: LiveStack, names: dict[str, str]):
+    source, scored, dead = names.values()
+    make_topic(services.bootstrap_servers, 1, name=source, configuration={"retention.ms": "-1"})
+    make_topic(services.bootstrap_servers, 4, name=scored, configuration={"cleanup.policy": "compact,delete"})
+    done = fraud_topics(services, names, FRAUD_TOPIC_REPLICATION="3")
+    # One broker cannot keep three copies, and only what is missing would need them.
+    assert done.exit_code == 1
+    lines = done.output.splitlines()
+    assert lines[0] == (
+        f"{source}: there, left as it is: partitions 1 instead of 3; replication 1 instead of 3; "
+        "retention for ever instead of 168 hours"
+    )
+    assert lines[1].startswith(
+        f"{scored}: there, left as it is: partitions 4 instead of 3; replication 1 instead of 3; "
+    )
+    assert "cleanup.policy compact,delete instead of delete" in lines[1]
+    assert f"max.message.bytes {setting(services, source, 'max.message.bytes')}, not above the input" in lines[1]
+    assert f"topic {dead} does not exist and cannot be created" in str(done.exception)
+    assert "INVALID_REPLICATION_FACTOR" in str(done.exception)
+    assert [partitions(services, name) for name in (source, scored)] == [1, 4]
+    assert setting(services, source, "retention.ms") == "-1"
+
+
+def test_outgoing_topics_follow_the_input_topics_limit(services: LiveStack, names: dict[str, str]):
+    source, scored, _ = names.values()
+    make_topic(services.bootstrap_servers, 3, name=source)
+    set_topic(services.bootstrap_servers, source, "max.message.bytes", "3000000")
+    assert fraud_topics(services, names).exit_code == 0
+    assert setting(services, scored, "max.message.bytes") == "6000000"
+
+
+def test_one_topic_for_everything_that_goes_out(services: LiveStack, names: dict[str, str]):
+    source, scored, _ = names.values()
+    done = fraud_topics(services, names | {"FRAUD_DEAD_LETTER_TOPIC": scored})
+    assert done.output.splitlines() == [f"{source}: created", f"{scored}: created"]
+
+
+def test_no_broker_is_one_clear_line(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("include.kafka.topics._SECONDS", 2.0)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(
+            KafkaError, match=r"topics cannot be listed: .*is the broker up and the address right\?"
+        ) as error:
+            list(Topics({"bootstrap.servers": address, "log_level": 0}, Settings()).settled())
+    assert address in str(error.value)

@@ -1,0 +1,89 @@
+"""One batch through the whole compose file, without Docker. Run in namespaces of its own: see test_parity.py.
+
+Prints what it saw as JSON on the last line.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import psycopg2
+
+from dev.airflow_api import AirflowApi
+from include.deployment.env_file import parse
+from tests.support import compose, stand_ins, topics
+from tests.support.containers import Project, enter_machine
+from tests.support.mail import Inbox
+from tests.support.waiting import wait_until
+
+DAG = "score_payments"
+
+
+def main(folder: Path, env: Path, compose_file: Path) -> None:
+    file = compose.load(compose_file)
+    variables = parse(env.read_text())
+    services = compose.project(file, variables)
+    enter_machine(folder / "machine", list(services))
+    maildir = folder / "maildir"
+    inbox = Inbox(maildir)
+    stands = {
+        "kafka": stand_ins.KafkaImage(),
+        "s3": stand_ins.S3Image(),
+        "postgres": stand_ins.PostgresImage(folder / "postgres-home"),
+        "valkey": stand_ins.ValkeyImage(folder),
+        "mail": stand_ins.MailImage(maildir),
+    }
+    began = time.monotonic()
+    project = Project(services, stands, folder)
+    project.up(seconds=540)
+    up = time.monotonic() - began
+
+    here = "http://localhost:8080"
+    login = {"AIRFLOW_URL": here, "AIRFLOW_USERNAME": "admin", "AIRFLOW_PASSWORD": variables["AIRFLOW_ADMIN_PASSWORD"]}
+    wrong = httpx.post(f"{here}/auth/token", json={"username": "admin", "password": "wrong"}, timeout=30)
+    api = AirflowApi(login)
+    api.wait_for_dag(DAG)
+    reader = topics.Reader("kafka:9092", "topic_2")
+    api.pause(DAG, False)
+    scored = wait_until(reader.arrived, "nothing came out on topic_2", 240)
+    mails = inbox.wait(matching=lambda mail: mail["To"] == variables["EMAIL_RECIPIENT"], seconds=120)
+    api.pause(DAG, True)
+    run = api.runs(DAG)[-1]["dag_run_id"]
+    api.wait_for_run(DAG, run)
+    tries = api.tasks(DAG, run)["drain"]["try_number"]
+    path = f"dags/{DAG}/dagRuns/{quote(run, safe='')}/taskInstances/drain/logs/{tries}"
+    log = json.dumps(api.request("GET", path, params={"full_content": True})["content"])
+    print(  # noqa: T201
+        json.dumps(
+            {
+                "up": round(up, 1),
+                "all": round(time.monotonic() - began, 1),
+                "seconds": project.seconds,
+                "scored": len(scored),
+                "models": sorted({one.headers["model_name"] for one in scored}),
+                "mails": [str(mail["Subject"]) for mail in mails],
+                "wrong_password": wrong.status_code,
+                "foreign_database": _may_connect("mlflow", "airflow", variables["AIRFLOW_DB_PASSWORD"]),
+                "own_database": _may_connect("airflow", "airflow", variables["AIRFLOW_DB_PASSWORD"]),
+                "wrong_valkey_password": stand_ins.ValkeyImage.answer("wrong"),
+                "log": log,
+            }
+        )
+    )
+
+
+def _may_connect(database: str, user: str, password: str) -> str:
+    try:
+        psycopg2.connect(host="postgres", dbname=database, user=user, password=password).close()
+    except psycopg2.OperationalError as error:
+        return str(error)
+    return "yes"
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))
