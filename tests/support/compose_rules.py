@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,9 @@ NEEDS: dict[str, set[str]] = {
     "airflow-dag-processor": PIPELINE | DATABASE | {"AIRFLOW__LOGGING__DAG_PROCESSOR_LOG_TARGET"},
     "airflow-triggerer": PIPELINE | DATABASE,
     # Whoever may write a model may run code here: nothing of Airflow's database, and none of its keys.
-    "airflow-worker": PIPELINE | CELERY | {"CELERY_BROKER_URL", "DUMB_INIT_SETSID"},
+    "airflow-worker": PIPELINE
+    | CELERY
+    | {"CELERY_BROKER_URL", "DUMB_INIT_SETSID", "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT"},
     "cli": PIPELINE | DATABASE | CELERY,
     # What the images that are not ours document.
     "kafka": {
@@ -140,6 +143,7 @@ NEEDS: dict[str, set[str]] = {
 }  # fmt: skip
 
 
+@cache
 def documented(root: Path = ROOT) -> set[str]:
     return set(re.findall(r"^#? ?([A-Z][A-Z0-9_]+)=", (root / ".env.example").read_text(), re.MULTILINE))
 
