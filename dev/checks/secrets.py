@@ -21,7 +21,7 @@ from dev.stack.part import ROOT
 # What stands for a secret in the documents, and what tests give to servers of their own.
 EXAMPLES = frozenset(
     {
-        "API_SECRET", "PASSWORD", "SECRET", "SECRET_ACCESS_KEY", "Variable", "admin", "key", "secret", "wr0ng",
+        "API_SECRET", "PASSWORD", "SECRET", "SECRET_ACCESS_KEY", "Variable", "admin", "secret", "wr0ng",
         "wrong", "x",
     }
 )  # fmt: skip
