@@ -20,7 +20,7 @@ from dev.stack.part import ROOT
 
 # What stands for a secret in the documents, and what tests give to servers of their own.
 EXAMPLES = frozenset(
-    {"API_SECRET", "PASSWORD", "SECRET", "SECRET_ACCESS_KEY", "admin", "secret", "wr0ng", "wrong", "x"}
+    {"API_SECRET", "PASSWORD", "SECRET", "SECRET_ACCESS_KEY", "Variable", "admin", "secret", "wr0ng", "wrong", "x"}
 )
 # Pictures, and hashes of packages by the thousand.
 _LEFT_OUT = re.compile(r"\.(png|svg)$|^requirements.*\.txt$")
