@@ -20,11 +20,8 @@ from dev.stack.part import ROOT
 
 # What stands for a secret in the documents, and what tests give to servers of their own.
 EXAMPLES = frozenset(
-    {
-        "API_SECRET", "PASSWORD", "SECRET", "SECRET_ACCESS_KEY", "Variable", "admin", "secret", "wr0ng",
-        "wrong", "x",
-    }
-)  # fmt: skip
+    {"API_SECRET", "PASSWORD", "SECRET", "SECRET_ACCESS_KEY", "Variable", "admin", "secret", "wr0ng", "wrong", "x"}
+)
 # Pictures, and hashes of packages by the thousand.
 _LEFT_OUT = re.compile(r"\.(png|svg)$|^requirements.*\.txt$")
 # Those that can be told by their form. By their disorder alone they cannot: payments' numbers look like keys.

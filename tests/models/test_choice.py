@@ -38,7 +38,7 @@ def test_nothing_said_is_no_choice(conf: dict[str, object]) -> None:
         "models:/a:b/1",
         "runs:/x",
         "models:/m-0123456789abcdef0123456789abcdef",
-        "models://ann:key@databricks/fraud/1",
+        "models://ann:secret@databricks/fraud/1",
         "models:/../fraud/1",
         "/var/models/fraud",
         "file:///var/models/fraud",

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import mlflow.pyfunc
+import pandas as pd
 import pytest
 import yaml
 from airflow.sdk import Context
@@ -107,7 +108,7 @@ def edit(folder: Path, **flavors: dict[str, Any] | None) -> Path:
 
 
 class Threshold(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> Any:
         return (model_input["amt"] > 100).astype(int)
 
 
