@@ -5,6 +5,7 @@ python -m dev.checks.secrets [folder]
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -58,8 +59,9 @@ def main(folder: Path = ROOT) -> int:
     # What was removed and not yet committed is still listed.
     files = [name for name in listed.stdout.split("\0") if name and not _LEFT_OUT.search(name)]
     paths = [folder / name for name in files if (folder / name).is_file()]
-    with ProcessPoolExecutor() as pool:
-        found = [line for lines in pool.map(_scan, paths, chunksize=16) for line in lines]
+    shares = os.cpu_count() or 1
+    with ProcessPoolExecutor(shares) as pool:
+        found = sorted(line for lines in pool.map(_scan, [paths[n::shares] for n in range(shares)]) for line in lines)
     for line in found:
         print(f"secrets: {line}", file=sys.stderr)
     if found:
@@ -73,9 +75,9 @@ def main(folder: Path = ROOT) -> int:
     return 0
 
 
-def _scan(path: Path) -> list[str]:
+def _scan(paths: list[Path]) -> set[str]:
     with transient_settings(_CONFIGURATION):
-        return sorted(set(_found(path)))
+        return {line for path in paths for line in _found(path)}
 
 
 def _found(path: Path) -> Iterator[str]:
