@@ -21,8 +21,12 @@ from dev.stack.part import ROOT
 
 # What stands for a secret in the documents, and what tests give to servers of their own.
 EXAMPLES = frozenset(
-    {"API_SECRET", "PASSWORD", "SECRET", "SECRET_ACCESS_KEY", "Variable", "admin", "secret", "wr0ng", "wrong", "x"}
-)
+    {
+        "API_SECRET", "PASSWORD", "SASL_PASSWORD", "SECRET", "SECRET_ACCESS_KEY", "Variable", "a+b/c=d",
+        r"a+b/c\u003dd", "admin", "b", "it", "it\\", "not an assignment", "old", "open-sesame", "p", "s", "secret",
+        "start$rest", "wr0ng", "wrong", "x", "x#$y`z",
+    }
+)  # fmt: skip
 # Pictures, and hashes of packages by the thousand.
 _LEFT_OUT = re.compile(r"\.(png|svg)$|^requirements.*\.txt$")
 # Those that can be told by their form. By their disorder alone they cannot: payments' numbers look like keys.
