@@ -47,13 +47,13 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         str(env),
         "docker-compose.yaml",
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=570)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1150)
     assert done.returncode == 0, done.stderr[-6000:]
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found | {"variables": parse(env.read_text())}
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_batch_goes_through_everything(seen: dict[str, Any]):
     services = project(load(), seen["variables"])
     assert set(seen["seconds"]) == set(services)
@@ -68,6 +68,10 @@ def test_logins_refuse_another_password(seen: dict[str, Any]):
     assert seen["wrong_valkey_password"].startswith("-WRONGPASS")
     assert seen["own_database"] == "yes"
     assert 'permission denied for database "mlflow"' in seen["foreign_database"]
+
+
+def test_workers_import_ahead(seen: dict[str, Any]):
+    assert seen["worker_preloads"]
 
 
 def test_a_workers_log_is_read_from_s3(seen: dict[str, Any]):

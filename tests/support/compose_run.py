@@ -40,7 +40,7 @@ def main(folder: Path, env: Path, compose_file: Path) -> None:
     }
     began = time.monotonic()
     project = Project(services, stands, folder)
-    project.up(seconds=540)
+    project.up(seconds=700)
     up = time.monotonic() - began
 
     here = "http://localhost:8080"
@@ -71,6 +71,7 @@ def main(folder: Path, env: Path, compose_file: Path) -> None:
                 "foreign_database": _may_connect("mlflow", "airflow", variables["AIRFLOW_DB_PASSWORD"]),
                 "own_database": _may_connect("airflow", "airflow", variables["AIRFLOW_DB_PASSWORD"]),
                 "wrong_valkey_password": stand_ins.ValkeyImage.answer("wrong"),
+                "worker_preloads": "sklearn" in Path(f"/proc/{project.pid('airflow-worker')}/maps").read_text(),
                 "log": log,
             }
         )

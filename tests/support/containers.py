@@ -1,14 +1,12 @@
 """Runs the services of the compose file without containers: each in namespaces of its own, with its own command,
-environment, user, volumes and health check.
-
-What stands in for what, all of it:
+environment, user, volumes and health check. What a host name and a path become is the one table below; nothing else is
+written otherwise than in the file.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import socket
 import struct
 import subprocess
@@ -52,17 +50,16 @@ class ContainerError(Exception):
 def enter_machine(folder: Path, hosts: list[str]) -> None:
     """This process, in namespaces of its own already, gets a root folder that it may write to, and a network."""
     root = folder / "root"
-    for name in ("layer", "upper", "work"):
-        (folder / name).mkdir(parents=True)
-    root.mkdir()
+    for path in (root, folder / "layer"):
+        path.mkdir(parents=True)
     mount("-t", "tmpfs", "tmpfs", folder / "layer")
     for name in ("upper", "work"):
         (folder / "layer" / name).mkdir()
     layers = f"lowerdir=/,upperdir={folder}/layer/upper,workdir={folder}/layer/work"
     mount("-t", "overlay", "overlay", "-o", layers, root)
-    for path in ("/dev", "/sys", "/tmp", str(ROOT)):
-        (root / path[1:]).mkdir(parents=True, exist_ok=True)
-        mount("--rbind", path, root / path[1:])
+    for shared in ("/dev", "/sys", "/tmp", str(ROOT)):
+        (root / shared[1:]).mkdir(parents=True, exist_ok=True)
+        mount("--rbind", shared, root / shared[1:])
     mount("-t", "proc", "proc", root / "proc")
     os.chroot(root)
     os.chdir("/")
@@ -72,7 +69,7 @@ def enter_machine(folder: Path, hosts: list[str]) -> None:
     with socket.socket() as control:
         request = struct.pack("16sh", b"lo", 0x1 | 0x40)  # IFF_UP, IFF_RUNNING
         fcntl.ioctl(control, 0x8914, request)  # SIOCSIFFLAGS
-    PYTHON.mkdir(parents=True)
+    PYTHON.mkdir(parents=True, exist_ok=True)
     mount("--bind", sys.prefix, PYTHON)
     os.chown(PYTHON.parent, *USERS["airflow"])
 
@@ -190,6 +187,12 @@ class Project:
         if self._failure:
             raise self._failure
 
+    def pid(self, name: str) -> int:
+        """Of the command itself: whatever started it has become it."""
+        process = self.containers[name].process
+        assert process
+        return process.pid
+
     def _bring_up(self, name: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         try:
@@ -236,7 +239,3 @@ class Project:
         stand = self._stands.get(container.name)
         check = getattr(stand, "healthy", None)
         return bool(check()) if check else container.healthy()
-
-
-def clean(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)

@@ -5,6 +5,7 @@ Each is started with what the compose file says of it, as its image would take i
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -74,7 +75,7 @@ class PostgresImage:
         password.write_text(self._environment["POSTGRES_PASSWORD"])
         for path in (data, password):
             path.chmod(0o700 if path.is_dir() else 0o400)
-            __import__("os").chown(path, *_nobody())
+            os.chown(path, *_nobody())
         program = Postgres()._program
         subprocess.run(
             [*program(self._home, "initdb"), "-D", str(data), f"--pwfile={password}", "--username=postgres",
