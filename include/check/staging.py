@@ -14,8 +14,8 @@ def check_staging(storage: Storage) -> Iterator[Found]:
     if storage.is_missing():
         raise StagingError(f"{storage.url}: the bucket does not exist: create it, or set FRAUD_STAGING_URL to another")
     path, content = f"check-{uuid4().hex}", b"fraud check"
+    storage.write(path, content)
     try:
-        storage.write(path, content)
         if storage.read(path) != content:
             raise StagingError(f"what was written to {storage.url} does not come back")
     finally:
