@@ -69,7 +69,7 @@ def test_tasks_inherit_what_their_worker_has_imported(scene: Scene, workers: Cel
         assert workers.pid(name) in [parent.pid for parent in task.parents()]
         assert "/pandas/" in Path(f"/proc/{task.pid}/maps").read_text()
     scene.finish(run_id)
-    assert "s3://logs/" in scene.error(run_id, "drain")
+    scene.await_words(run_id, "drain", "s3://logs/")
 
 
 @pytest.mark.timeout(1200)
@@ -99,7 +99,7 @@ def test_a_worker_is_lost_and_the_other_one_completes_the_batch(
     scene.finish(run_id)
     print(f"{lost} lost at {point!r}: next try after {noticed:.0f} s, run done after {time.monotonic() - began:.0f} s")  # noqa: T201
     assert workers.dead_parts() == [lost]
-    assert "s3://logs/" in scene.error(run_id, "drain")
+    scene.await_words(run_id, "drain", "s3://logs/")
 
     verdict = scene.verify(scene.window)
     assert (verdict.is_whole, verdict.count("due"), verdict.count("scored")) == (True, PAYMENTS, PAYMENTS)
