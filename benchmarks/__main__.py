@@ -135,7 +135,8 @@ _MEASURES: dict[str, Callable[[Bench, argparse.Namespace], dict[str, Any]]] = {
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all but shards and peers")
+    default = f"default: {', '.join(ALWAYS)}"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; {default}")
     add = parser.add_argument
     home = os.environ.get("FRAUD_BENCHMARKS_HOME", ".local/benchmarks")
     add(
