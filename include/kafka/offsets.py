@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import msgspec
 from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka import KafkaError as Reason
 from confluent_kafka.admin._group import ConsumerGroupDescription
-from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
+from tenacity import retry, retry_if_exception, wait_fixed
 
 from include.errors import GroupInUseError, HangingTransactionError, KafkaError
 from include.kafka.access import Admin
 from include.kafka.config import Settings, explained
+
+_Call = TypeVar("_Call", bound=Callable[..., Any])
 
 REQUEST_SECONDS = 15.0
 # Long enough for a busy broker, short enough that an open kafka transaction is seen as what it is.
@@ -78,26 +81,22 @@ def require_unused_group(admin: Admin, client: Settings, group: str) -> None:
     )
 
 
-def _coordinator_is_moving(error: BaseException) -> bool:
-    return isinstance(error, KafkaException) and error.args[0].code() in (
-        # A cluster makes the topic of groups when the first one asks, and librdkafka does not hear of it.
-        Reason._TIMED_OUT,
-        Reason.NOT_COORDINATOR,
-        Reason.COORDINATOR_LOAD_IN_PROGRESS,
-        Reason.COORDINATOR_NOT_AVAILABLE,
+# A broker that has just started, or taken a partition over, says so for some seconds; librdkafka does not wait here.
+_MOVING = (Reason.NOT_COORDINATOR, Reason.COORDINATOR_LOAD_IN_PROGRESS, Reason.COORDINATOR_NOT_AVAILABLE)
+# And a cluster makes the topic of groups when the first one asks, of which librdkafka hears nothing.
+_SILENT = (Reason._TIMED_OUT, Reason._TRANSPORT)
+
+
+def _again_after(*codes: int) -> Callable[[_Call], _Call]:
+    return retry(
+        retry=retry_if_exception(lambda error: isinstance(error, KafkaException) and error.args[0].code() in codes),
+        wait=wait_fixed(0.3),
+        stop=lambda state: (state.seconds_since_start or 0) >= REQUEST_SECONDS,
+        reraise=True,
     )
 
 
-# A broker that has just started, or taken a partition over, says so for some seconds; librdkafka does not wait here.
-_until_the_coordinator_is_there = retry(
-    retry=retry_if_exception(_coordinator_is_moving),
-    wait=wait_fixed(0.3),
-    stop=stop_after_delay(REQUEST_SECONDS),
-    reraise=True,
-)
-
-
-@_until_the_coordinator_is_there
+@_again_after(*_MOVING, *_SILENT)
 def _describe_group(admin: Admin, group: str) -> ConsumerGroupDescription:
     described: ConsumerGroupDescription = admin.answer(
         admin.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS / 3)[group]
@@ -105,7 +104,7 @@ def _describe_group(admin: Admin, group: str) -> ConsumerGroupDescription:
     return described
 
 
-@_until_the_coordinator_is_there
+@_again_after(*_MOVING)
 def _committed(consumer: Consumer, asked: list[TopicPartition]) -> list[TopicPartition]:
     return consumer.committed(asked, timeout=_COMMITTED_SECONDS)
 

@@ -296,7 +296,7 @@ def test_a_broker_that_is_not_there_is_named_in_time(tmp_path: Path, monkeypatch
     monkeypatch.setattr(offsets, "REQUEST_SECONDS", 2.0)
     away = Scoring({"bootstrap.servers": "127.0.0.1:1", "log_level": 0}, Settings(staging_url=str(tmp_path)))
     began = time.monotonic()
-    with pytest.raises(KafkaError, match=r"at 127\.0\.0\.1:1: .*is it up and the address right\?$") as caught:
+    with pytest.raises(KafkaError, match=r"at 127\.0\.0\.1:1: is the broker up and the address right\?$") as caught:
         away.drain()
     assert time.monotonic() - began < 5
     assert "\n" not in str(caught.value)
