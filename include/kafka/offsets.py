@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, TopicCollection, TopicPartition
@@ -88,12 +88,13 @@ _SILENT = (Reason._TIMED_OUT, Reason._TRANSPORT)
 
 
 def _again_after(*codes: int) -> Callable[[_Call], _Call]:
-    return retry(
+    again = retry(
         retry=retry_if_exception(lambda error: isinstance(error, KafkaException) and error.args[0].code() in codes),
         wait=wait_fixed(0.3),
         stop=lambda state: (state.seconds_since_start or 0) >= REQUEST_SECONDS,
         reraise=True,
     )
+    return cast("Callable[[_Call], _Call]", again)
 
 
 @_again_after(*_MOVING, *_SILENT)
