@@ -54,11 +54,14 @@ class History:
         self.settings = Settings.from_environment(stack.env)
         self.staging = Path(self.settings.staging_url)
         self.ages = ages
+        self._began = time.monotonic()
 
-    def younger(self, **age: float) -> int:
-        """How many runs."""
+    def younger(self, **age: float) -> range:
+        """How many runs may be, for they have grown older since they were made."""
         minutes = timedelta(**age) / timedelta(minutes=1)
-        return sum(each < minutes for each in self.ages)
+        grown = (time.monotonic() - self._began) / 60
+        least, most = (sum(each < limit for each in self.ages) for limit in (minutes - grown, minutes))
+        return range(least, most + 1)
 
     def make_rows(self, like: str) -> None:
         """All that Airflow keeps of the run `like`, once for each age."""
