@@ -31,19 +31,26 @@ class TwoModels:
 def two_models(stack: LiveStack) -> Iterator[TwoModels]:
     """`latest` calls payments above 500 fraud, `previous` those above 900."""
     name = f"system {uuid.uuid4().hex[:8]}"
+    client = MlflowClient(stack.mlflow_uri)
+    with _mlflow_of(stack):
+        experiment = client.create_experiment(name)
+        previous, latest = _run(experiment, 900), _run(experiment, 500, name)
+    yield TwoModels(latest, previous, name)
+    client.delete_registered_model(name)
+    client.delete_experiment(experiment)
+
+
+@contextmanager
+def _mlflow_of(stack: LiveStack) -> Iterator[None]:
+    """For as long as it takes: other tests have other stacks."""
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for variable, value in stack.env.items():
             if variable.startswith(("AWS_", "MLFLOW_")):
                 patch.setenv(variable, value)
-        client = MlflowClient(stack.mlflow_uri)
         mlflow.set_tracking_uri(stack.mlflow_uri)
         try:
-            experiment = client.create_experiment(name)
-            previous, latest = _run(experiment, 900), _run(experiment, 500, name)
-            yield TwoModels(latest, previous, name)
-            client.delete_registered_model(name)
-            client.delete_experiment(experiment)
+            yield
         finally:
             mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
 
