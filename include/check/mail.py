@@ -11,7 +11,7 @@ from include.settings import Settings
 
 def check_addresses(settings: Settings) -> Iterator[Found]:
     if not settings.recipients:
-        raise SettingError("it names nobody: give the addresses that fraud reports go to")
+        raise SettingError("EMAIL_RECIPIENT names nobody: give the addresses that fraud reports go to")
     yield Found("EMAIL_RECIPIENT", ", ".join(settings.recipients))
     yield Found(
         "FRAUD_OPERATORS_EMAIL",

@@ -21,7 +21,7 @@ def secrets(stack: LiveStack) -> set[str]:
 def cards(stack: LiveStack) -> set[str]:
     """Of every payment that was sent to the product's own topic."""
     found = set()
-    for message in kafka_log.read_all(stack.kafka, "topic_1"):
+    for message in kafka_log.read_all({**stack.kafka, "group.id": "fraud_scoring"}, "topic_1"):
         try:
             payments = json.loads(message.value() or b"")
             place = payments["columns"].index("cc_num")

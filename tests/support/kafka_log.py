@@ -74,8 +74,8 @@ def read_all(kafka: str | Mapping[str, Any], topic: str) -> list[Message]:
     """What a reader of committed messages sees, from the first to the last, partition by partition in order."""
     consumer = Consumer(
         {
-            **client(kafka),
             "group.id": f"reader-{uuid.uuid4().hex}",
+            **client(kafka),
             "isolation.level": "read_committed",
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import boto3
 import mlflow
 import pandas as pd
 import pytest
@@ -45,6 +46,8 @@ def _mlflow_of(stack: LiveStack) -> Iterator[None]:
     """For as long as it takes: other tests have other stacks."""
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        # boto3's own session keeps the keys that it was made with.
+        patch.setattr(boto3, "DEFAULT_SESSION", None)
         for variable, value in stack.env.items():
             if variable.startswith(("AWS_", "MLFLOW_")):
                 patch.setenv(variable, value)
