@@ -19,10 +19,12 @@ from tests.support.live_stack import LiveStack
 
 StartServer = Callable[..., Any]
 
-# The hook leaves its socket to the garbage collector where it cannot log in, or does not trust the server.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"
-)
+# The hook leaves its socket to the garbage collector where it cannot log in, or does not trust the server; so does
+# aiosmtpd, where a client breaks off its handshake.
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore:Exception ignored in. <{what}:pytest.PytestUnraisableExceptionWarning")
+    for what in ("ssl.SSLSocket", "socket.socket", "function _SelectorTransport.__del__")
+]
 
 
 @pytest.fixture(autouse=True)

@@ -151,7 +151,9 @@ def test_a_server_that_is_down_owes_everything_and_fails_at_once(
         connection = {"conn_type": "smtp", "host": "127.0.0.1", "port": port, "extra": {"from_email": "f@bank.test"}}
         monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
         outbox = Outbox(report("batch1"), report("batch2"))
-        with pytest.raises(ReportError, match=f"127.0.0.1:{port} takes no mail .ConnectionRefusedError"):
+        with pytest.raises(
+            ReportError, match=rf"smtp_default .127.0.0.1:{port}. takes no mail .ConnectionRefusedError"
+        ):
             send(outbox)
     assert list(outbox.waiting) == ["batch1", "batch2"]
 
