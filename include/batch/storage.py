@@ -69,15 +69,19 @@ class Storage:
         except OSError as error:
             raise StagingError(f"staging folder {folder} cannot be made: {error.strerror}") from error
 
-    def is_missing(self) -> bool:
-        """Whether the bucket is: Amazon's S3 would not make it, as others do. False where it cannot be seen."""
+    def require_bucket(self) -> None:
+        """Raises StagingError where it is missing: Amazon's S3 would not make it, as others do. Unseen, it is left to
+        the first write."""
         from pyarrow.fs import FileType
 
+        if self._local:
+            return
         try:
             found = self._filesystem.get_file_info(self._root.partition("/")[0])
         except OSError:
-            return False
-        return not self._local and bool(found.type == FileType.NotFound)
+            return
+        if found.type == FileType.NotFound:
+            raise StagingError(f"{self.url}: {_HINTS['NO_SUCH_BUCKET']}")
 
     def _path(self, path: str) -> str:
         return f"{self._root}/{path}"

@@ -11,8 +11,7 @@ from include.errors import StagingError
 
 
 def check_staging(storage: Storage) -> Iterator[Found]:
-    if storage.is_missing():
-        raise StagingError(f"{storage.url}: the bucket does not exist: create it, or set FRAUD_STAGING_URL to another")
+    storage.require_bucket()
     path, content = f"check-{uuid4().hex}", b"fraud check"
     storage.write(path, content)
     try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from include.deployment import env_file
-from include.deployment.earlier import read_earlier
+from include.deployment.earlier import NAMES, read_earlier
 from include.errors import SettingError
 
 LOCAL = {
@@ -29,21 +29,8 @@ LOCAL = {
     "FRAUD_OPERATORS_EMAIL": "operators@example.com",
 }
 ACCOUNTS = {"COMPOSE_PROFILES": "accounts"}
-# Of an own account nothing can be assumed.
-NEEDED = (
-    "KAFKA_BOOTSTRAP_SERVERS",
-    "SASL_USERNAME",
-    "SASL_PASSWORD",
-    "AWS_REGION",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "S3_BUCKET",
-    "SMTP_SERVER",
-    "SMTP_PORT",
-    "SMTP_USER",
-    "SMTP_PASSWORD",
-    "EMAIL_RECIPIENT",
-)
+# Of an own account nothing can be assumed; who sends mail is asked for only where the login does not say it.
+NEEDED = tuple(name for name in NAMES if name != "SMTP_FROM")
 
 
 def generated(profile: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from airflow.providers.smtp.hooks.smtp import SmtpHook
 from airflow.sdk import Variable
 from airflow.sdk.exceptions import AirflowException
 
-from fraud_scoring.connections import SMTP, kafka_settings, smtp_connection, staging, use_aws_connection
+from fraud_scoring.connections import SMTP, address, kafka_settings, smtp_connection, staging, use_aws_connection
 from include.check.check import Check, Found, run
 from include.check.kafka import check_kafka
 from include.check.mail import check_addresses
@@ -32,7 +32,8 @@ def main() -> int:
     try:
         use_aws_connection()
     except Exception as error:
-        return _tell([Found("aws_default", f"cannot be used ({type(error).__name__}: {error})", ok=False)])
+        # Its text may quote what stands in the connection.
+        return _tell([Found("aws_default", f"cannot be used ({type(error).__name__})", ok=False)])
     return _tell(run(_checks(settings)))
 
 
@@ -53,7 +54,7 @@ def _asked(settings: Settings) -> tuple[str, str]:
 
 def _check_mail_server() -> Iterator[Found]:
     connection = smtp_connection(SMTP)
-    server = f"{connection.host}:{connection.port or 'default port'}"
+    server = address(connection)
     try:
         with SmtpHook(smtp_conn_id=SMTP) as hook:
             encrypted = "TLS" if hook.use_ssl else "STARTTLS" if hook.smtp_starttls else "not encrypted"

@@ -72,6 +72,10 @@ def smtp_connection(name: str) -> Connection:
     return connection
 
 
+def address(server: Connection) -> str:
+    return f"{server.host}:{server.port or 'default port'}"
+
+
 def staging(settings: Settings) -> Storage:
     if settings.staging_url.startswith("s3:"):
         use_aws_connection()

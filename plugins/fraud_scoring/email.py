@@ -13,7 +13,7 @@ from airflow.providers.smtp.operators.smtp import EmailOperator
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from fraud_scoring.connections import smtp_connection
+from fraud_scoring.connections import address, smtp_connection
 from include.errors import FraudError, ReportError, SettingError
 from include.report.report import ATTACHMENT, MAX_ATTACHMENT_BYTES, Mail, Outbox, OwedReport, build
 from include.settings import Settings
@@ -98,7 +98,7 @@ class FraudReportOperator(EmailOperator):
         self.to = list(settings.recipients)
         connection = smtp_connection(self.conn_id)
         self.from_email = connection.extra_dejson["from_email"]
-        self._server = f"{self.conn_id} ({connection.host}:{connection.port or 'default port'})"
+        self._server = f"{self.conn_id} ({address(connection)})"
 
     def _mail(self, report: OwedReport, context: Context, *, mask: bool) -> Mail:
         """Builds the mail and sends it, smaller if the server finds it too large or hangs up. Raises ReportError."""
