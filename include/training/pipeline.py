@@ -17,9 +17,8 @@ from sklearn.preprocessing import StandardScaler
 
 from include.errors import TrainingError
 from include.payments.columns import PREDICTION
-from include.training import payment_features
+from include.training import payment_features, travelling_features
 from include.training.data import SMOTE_NEIGHBOURS
-from include.training.travelling_features import FILE, module_name, register
 
 Form = Literal["payment", "numeric"]
 MEASURED = ("amt", "lat", "long", "city_pop", "merch_lat", "merch_long")
@@ -70,6 +69,6 @@ def recipe(form: str, trees: int, seed: int) -> Recipe:
 
 def _travelling_features(folder: Path) -> tuple[Any, Path]:
     """The transformer, from a copy of its module, which goes with the model."""
-    file = folder / f"{module_name()}.py"
-    file.write_bytes(FILE.read_bytes())
-    return sys.modules[register(file)].PaymentFeatures(), file
+    file = folder / f"{travelling_features.module_name()}.py"
+    file.write_bytes(travelling_features.FILE.read_bytes())
+    return sys.modules[travelling_features.register(file)].PaymentFeatures(), file

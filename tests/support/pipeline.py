@@ -116,6 +116,13 @@ class Pipeline:
         lines = self.api.request("GET", path, params={"full_content": True})["content"]
         return "\n".join(str(line.get("event", "")) + str(line.get("error_detail", "")) for line in lines)
 
+    def told(self, run_id: str, task_id: str, words: str, attempt: int = 1) -> str:
+        """The log with these words in it. Its last lines may come a moment after the task's state."""
+        wait_until(
+            lambda: words in self.log(run_id, task_id, attempt), f"the log of {task_id} does not say {words!r}", 30
+        )
+        return self.log(run_id, task_id, attempt)
+
     def clear(self, run_id: str, *task_ids: str) -> None:
         """As the UI does for one task without those after it; for the whole run without a name. Awaits its end."""
         before = {name: task["id"] for name, task in self.api.tasks(DAG, run_id).items()}

@@ -46,8 +46,9 @@ def _mlflow_of(stack: LiveStack) -> Iterator[None]:
     """For as long as it takes: other tests have other stacks."""
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # boto3's own session keeps the keys that it was made with.
+        # boto3's own session keeps the keys that it was made with, MLflow a client for each address that it is told.
         patch.setattr(boto3, "DEFAULT_SESSION", None)
+        patch.setenv("MLFLOW_S3_ENDPOINT_URL", stack.env["AWS_ENDPOINT_URL_S3"])
         for variable, value in stack.env.items():
             if variable.startswith(("AWS_", "MLFLOW_")):
                 patch.setenv(variable, value)

@@ -19,7 +19,7 @@ def test_operators_are_told_once_of_what_stays_broken(pipeline: Pipeline, output
     _, sent = pipeline.score(payments(GENUINE), gone, state="failed")
     wait_until(lambda: alarms(inbox), "operators were not told")
     run_id = pipeline.finish(pipeline.api.trigger(DAG, gone), "failed")
-    assert f"has no run {'0' * 32}" in pipeline.log(run_id, "resolve_model")
+    pipeline.told(run_id, "resolve_model", f"has no run {'0' * 32}")
     assert pipeline.states(run_id)["published"] == "upstream_failed"
     outputs.none(sent)
 
@@ -41,7 +41,7 @@ def test_payments_that_waited_too_long_are_told_once(pipeline: Pipeline, outputs
         (alarm,) = pipeline.api.xcom(DAG, run_id, "drain", "alarms")
         assert alarm["kind"] == "behind: age"
         assert "had waited 20 min" in alarm["sentence"]
-        assert alarm["sentence"] in pipeline.log(run_id, "drain")
+        pipeline.told(run_id, "drain", alarm["sentence"])
         wait_until(lambda: alarms(inbox), "operators were not told")
     run_id = pipeline.finish(pipeline.api.trigger(DAG))
     assert pipeline.api.xcom(DAG, run_id, "drain", "alarms") == []
@@ -65,7 +65,7 @@ def test_run_is_red_where_publish_fails(pipeline: Pipeline, outputs: Outputs, in
     states = pipeline.states(run_id)
     assert (states["publish"], states["published"], states["reports"]) == ("failed", "upstream_failed", "success")
     assert pipeline.task(run_id, "publish")["try_number"] == 1
-    assert f"group fraud_scoring stands at {offset} on {topic}/{partition}" in pipeline.log(run_id, "publish")
+    pipeline.told(run_id, "publish", f"group fraud_scoring stands at {offset} on {topic}/{partition}")
     (told,) = wait_until(lambda: alarms(inbox), "operators were not told")
     assert told.startswith(f"{DAG}: publish failed: OffsetsChangedError")
     outputs.none(sent)

@@ -67,7 +67,7 @@ def test_unknown_key_fails_in_the_first_task_and_says_what_is_allowed(pipeline: 
     run_id = pipeline.finish(pipeline.api.trigger(DAG, {"modell": "previous"}), "failed")
     drain = pipeline.task(run_id, "drain")
     assert (drain["state"], drain["try_number"]) == ("failed", 1)
-    assert "unknown in the run configuration: ['modell']; allowed: model, keep, reason" in pipeline.log(run_id, "drain")
+    pipeline.told(run_id, "drain", "unknown in the run configuration: ['modell']; allowed: model, keep, reason")
 
 
 def _check_scored_by(pipeline: Pipeline, outputs: Outputs, sent: list[Sent], run_id: str) -> None:
