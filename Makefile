@@ -24,7 +24,7 @@ demo-once: install ## the same, ends after the first scored batch with a summary
 	@$(BIN)/python -m dev.demo --once
 
 test: install check ## everything CI runs, with stacks of their own
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 	@$(BIN)/python -m tests.soak --minutes 2 --seed 1 --output .local/soak-short.json
 
 test-all: test ## the same, and every fault, five times (hours); ROUNDS=1 for once

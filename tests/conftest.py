@@ -32,10 +32,17 @@ from tests.support.mail import Inbox  # noqa: E402
 from tests.support.scoring import Scoring  # noqa: E402
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "stack" in getattr(item, "fixturenames", ()):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if "stack" in fixtures:
             item.add_marker(pytest.mark.stack)
+        # For `make test`, which has two processes: each starts the stacks that its groups ask for.
+        folder = item.path.parent.name
+        group = "secure" if "secure" in fixtures else "stack" if "stack" in fixtures else folder
+        # Half of the time of all that need a stack is here.
+        item.add_marker(pytest.mark.xdist_group(folder if folder == "integration" else group))
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)
 
 
