@@ -15,10 +15,13 @@ FraudError
 │   ├── UntrustedModelError its files lie where none are taken from, or could run code of their own
 │   └── ModelInputError     the model wants columns that payments do not have
 ├── ModelStoreError         MLflow or its artifact store did not answer
+│   └── ModelStoreAccessError   wrong keys                                             (permanent)
 ├── StagingError            a staged file cannot be written or read
+│   ├── StagingAccessError  wrong keys                                                 (permanent)
 │   ├── StagedFileGoneError a staged file is not there any more
 │   └── StagedFileDamagedError  it is not what was written
 ├── ReportError             a fraud report could not be built or sent
+│   └── MailAccessError     a wrong password, or a certificate that is not trusted     (permanent)
 ├── HousekeepingError       something could not be trimmed
 ├── ProducerError           payments could not be read from their source or delivered
 └── TrainingError           the training data cannot train a model                 (permanent)
@@ -90,8 +93,16 @@ class ModelStoreError(FraudError):
     pass
 
 
+class ModelStoreAccessError(ModelStoreError):
+    permanent = True
+
+
 class StagingError(FraudError):
     pass
+
+
+class StagingAccessError(StagingError):
+    permanent = True
 
 
 class StagedFileGoneError(StagingError):
@@ -104,6 +115,10 @@ class StagedFileDamagedError(StagingError):
 
 class ReportError(FraudError):
     pass
+
+
+class MailAccessError(ReportError):
+    permanent = True
 
 
 class HousekeepingError(FraudError):

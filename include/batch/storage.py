@@ -17,16 +17,22 @@ from uuid import uuid4
 
 import msgspec
 
-from include.errors import SettingError, StagedFileDamagedError, StagedFileGoneError, StagingError
+from include.errors import (
+    SettingError,
+    StagedFileDamagedError,
+    StagedFileGoneError,
+    StagingAccessError,
+    StagingError,
+)
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 _Kind = TypeVar("_Kind")
 _SEAL_BYTES = 33
+_WRONG_KEYS = ("SIGNATURE_DOES_NOT_MATCH", "INVALID_ACCESS_KEY_ID")
 _HINTS = {
-    "SIGNATURE_DOES_NOT_MATCH": "check the keys in the connection aws_default",
-    "INVALID_ACCESS_KEY_ID": "check the keys in the connection aws_default",
+    **dict.fromkeys(_WRONG_KEYS, "check the keys in the connection aws_default"),
     "ACCESS_DENIED": "the user of the connection aws_default lacks the right to it",
     "NO_SUCH_BUCKET": "the bucket does not exist: create it, or set FRAUD_STAGING_URL to another",
     "NETWORK_CONNECTION": "is the server up, and the address in the connection aws_default right?",
@@ -111,7 +117,7 @@ class Storage:
                 part.unlink(missing_ok=True)
         except OSError as error:
             full = " (the disk is full)" if error.errno == errno.ENOSPC else ""
-            raise StagingError(f"cannot write {path} to {self.url}: {_why(error)}{full}") from error
+            raise _failure(f"cannot write {path} to {self.url}", error, full) from error
 
     def read(self, path: str) -> bytes | None:
         """None where there is no such file. Raises StagedFileDamagedError where it is not what was written."""
@@ -121,7 +127,7 @@ class Storage:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise StagingError(f"cannot read {path} from {self.url}: {_why(error)}") from error
+            raise _failure(f"cannot read {path} from {self.url}", error) from error
         data = sealed[:-_SEAL_BYTES]
         if sealed[-_SEAL_BYTES:] != _seal(data):
             raise StagedFileDamagedError(f"{path} in {self.url} is damaged; {_MEND}")
@@ -157,7 +163,7 @@ class Storage:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise StagingError(f"cannot delete {path} from {self.url}: {_why(error)}") from error
+            raise _failure(f"cannot delete {path} from {self.url}", error) from error
 
     def list(self, folder: str) -> list[str]:
         """Names of the files and folders directly in `folder`, sorted; none where there is no such folder."""
@@ -170,7 +176,7 @@ class Storage:
             # Another shard has made it just now: Arrow opens a local folder first, and then asks whether it is there.
             return []
         except OSError as error:
-            raise StagingError(f"cannot list {folder} in {self.url}: {_why(error)}") from error
+            raise _failure(f"cannot list {folder} in {self.url}", error) from error
         return sorted(info.base_name for info in found if not info.base_name.endswith(".part"))
 
 
@@ -187,10 +193,11 @@ def _seal(data: Any) -> bytes:
     return b"\n" + hashlib.sha256(data).hexdigest()[:32].encode()
 
 
-def _why(error: BaseException) -> str:
+def _failure(what: str, error: OSError, more: str = "") -> StagingError:
     line = _first_line(error)
-    hint = next((hint for code, hint in _HINTS.items() if f"AWS Error {code}" in line), None)
-    return f"{line}: {hint}" if hint else line
+    code = next((code for code in _HINTS if f"AWS Error {code}" in line), "")
+    kind = StagingAccessError if code in _WRONG_KEYS else StagingError
+    return kind(f"{what}: {line}{more}" + (f": {_HINTS[code]}" if code else ""))
 
 
 def _first_line(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from include.errors import ModelStoreError, SettingError, UntrustedModelError
+from include.errors import ModelStoreAccessError, ModelStoreError, SettingError, UntrustedModelError
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
@@ -33,6 +33,7 @@ _PATIENCE = {
 # The server sends a file only once it has fetched the whole of it from its own artifact store.
 _DOWNLOAD_TIMEOUT = "120"
 _NOT_THERE = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND", "ENDPOINT_NOT_FOUND"}
+_WRONG_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch")
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
 _PAGE = 50
 # Where MLflow may say that a model's files lie, besides MLflow itself. No address that names its own host (http, abfss,
@@ -242,6 +243,11 @@ class Store:
             yield
         except (MlflowException, RequestException, BotoCoreError, ClientError, Boto3Error, OSError) as error:
             text = self._clean(str(error))
+            if any(code in text for code in _WRONG_KEYS):
+                raise ModelStoreAccessError(
+                    f"the artifact store of MLflow at {self.shown_uri} refuses the keys in the connection aws_default: "
+                    f"{text}"
+                ) from error
             raise ModelStoreError(
                 f"MLflow at {self.shown_uri}, or its artifact store, did not give what was asked: {text}"
             ) from error

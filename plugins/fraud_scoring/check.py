@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import smtplib
-import ssl
 import sys
 from collections.abc import Iterable, Iterator
 
@@ -11,13 +10,21 @@ from airflow.providers.smtp.hooks.smtp import SmtpHook
 from airflow.sdk import Variable
 from airflow.sdk.exceptions import AirflowException
 
-from fraud_scoring.connections import SMTP, address, kafka_settings, smtp_connection, staging, use_aws_connection
+from fraud_scoring.connections import (
+    SMTP,
+    address,
+    kafka_settings,
+    mail_failure,
+    smtp_connection,
+    staging,
+    use_aws_connection,
+)
 from include.check.check import Check, Found, run
 from include.check.kafka import check_kafka
 from include.check.mail import check_addresses
 from include.check.models import check_models
 from include.check.staging import check_staging
-from include.errors import ReportError, SettingError
+from include.errors import SettingError
 from include.models.choice import HOLD_VARIABLE, Hold
 from include.models.resolve import DEFAULT, HOLD
 from include.settings import Settings
@@ -54,23 +61,13 @@ def _asked(settings: Settings) -> tuple[str, str]:
 
 def _check_mail_server() -> Iterator[Found]:
     connection = smtp_connection(SMTP)
-    server = address(connection)
     try:
         with SmtpHook(smtp_conn_id=SMTP) as hook:
             encrypted = "TLS" if hook.use_ssl else "STARTTLS" if hook.smtp_starttls else "not encrypted"
             login = f"as {connection.login}" if connection.login else "without a login"
-    except smtplib.SMTPAuthenticationError as error:
-        raise ReportError(
-            f"{server} refuses {connection.login} ({error.smtp_code}): check the login and password in {SMTP}"
-        ) from error
-    except ssl.SSLCertVerificationError as error:
-        raise ReportError(
-            f"the certificate of {server} is not trusted ({error.verify_message}): add its authority to the machine's "
-            "or to the file that SSL_CERT_FILE names"
-        ) from error
     except (OSError, smtplib.SMTPException, AirflowException) as error:
-        raise ReportError(f"{server} takes no mail ({type(error).__name__}: {error})") from error
-    yield Found(SMTP, f"{server}, {encrypted}, {login}, from {connection.extra_dejson['from_email']}")
+        raise mail_failure(connection, error) from error
+    yield Found(SMTP, f"{address(connection)}, {encrypted}, {login}, from {connection.extra_dejson['from_email']}")
 
 
 def _tell(results: Iterable[Found]) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import smtplib
+import ssl
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook, Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from include.errors import SettingError
+from include.errors import MailAccessError, ReportError, SettingError
 from include.settings import Settings
 
 if TYPE_CHECKING:
@@ -74,6 +76,22 @@ def smtp_connection(name: str) -> Connection:
 
 def address(server: Connection) -> str:
     return f"{server.host}:{server.port or 'default port'}"
+
+
+def mail_failure(server: Connection, error: Exception) -> ReportError:
+    """What the task and `fraud check` say of a mail server that takes nothing, whatever the mail."""
+    name = f"{server.conn_id} ({address(server)})"
+    # From 500 on it is refused for good; 454 is a server that cannot tell just now.
+    if isinstance(error, smtplib.SMTPAuthenticationError) and error.smtp_code >= 500:
+        return MailAccessError(
+            f"{name} refuses {server.login} ({error.smtp_code}): check the login and password in {server.conn_id}"
+        )
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return MailAccessError(
+            f"the certificate of {name} is not trusted ({error.verify_message}): add its authority to the machine's or "
+            "to the file that SSL_CERT_FILE names"
+        )
+    return ReportError(f"{name} takes no mail ({type(error).__name__}: {error})")
 
 
 def staging(settings: Settings) -> Storage:

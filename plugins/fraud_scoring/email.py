@@ -10,10 +10,11 @@ from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 from airflow.providers.smtp.operators.smtp import EmailOperator
-from airflow.sdk import Context
+from airflow.sdk import Connection, Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from fraud_scoring.connections import address, smtp_connection
+from fraud_scoring.connections import address, mail_failure, smtp_connection
+from fraud_scoring.failures import plain_failures
 from include.errors import FraudError, ReportError, SettingError
 from include.report.report import ATTACHMENT, MAX_ATTACHMENT_BYTES, Mail, Outbox, OwedReport, build
 from include.settings import Settings
@@ -50,9 +51,13 @@ class FraudReportOperator(EmailOperator):
 
     def execute(self, context: Context) -> dict[str, int]:
         """Mails all that is owed; raises at the end if some report could not be read, built or sent."""
+        with plain_failures():
+            return self._execute(context)
+
+    def _execute(self, context: Context) -> dict[str, int]:
         try:
             settings = Settings.from_environment()
-            self._set_addresses(settings)
+            connection = self._set_addresses(settings)
         except SettingError as error:
             raise AirflowFailException(f"{error}. The report stays owed until then") from error
         outbox = self.outbox(context)
@@ -72,7 +77,7 @@ class FraudReportOperator(EmailOperator):
                 continue
             except _NO_SERVER as error:
                 # No other report will pass either: fail at once. A retry, or the next run, sends what is owed.
-                raise ReportError(f"{self._server} takes no mail ({type(error).__name__}: {error})") from error
+                raise mail_failure(connection, error) from error
             # From here to the mark, nothing else may happen: what is accepted and not marked is sent again.
             outbox.reported(report)
             self.log.info(
@@ -92,13 +97,14 @@ class FraudReportOperator(EmailOperator):
             raise ReportError(f"{len(failed)} reports stay owed, {mailed['reports']} were sent. {'; '.join(failed)}")
         return mailed
 
-    def _set_addresses(self, settings: Settings) -> None:
+    def _set_addresses(self, settings: Settings) -> Connection:
         if not settings.recipients:
             raise SettingError("EMAIL_RECIPIENT names nobody: give the addresses that fraud reports go to")
         self.to = list(settings.recipients)
         connection = smtp_connection(self.conn_id)
         self.from_email = connection.extra_dejson["from_email"]
         self._server = f"{self.conn_id} ({address(connection)})"
+        return connection
 
     def _mail(self, report: OwedReport, context: Context, *, mask: bool) -> Mail:
         """Builds the mail and sends it, smaller if the server finds it too large or hangs up. Raises ReportError."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -76,3 +77,7 @@ def test_workers_import_ahead(seen: dict[str, Any]):
 
 def test_a_workers_log_is_read_from_s3(seen: dict[str, Any]):
     assert f"s3://{seen['variables']['S3_BUCKET']}/logs/" in seen["log"]
+
+
+def test_history_is_trimmed_there(seen: dict[str, Any]):
+    assert re.fullmatch(r"history before .* UTC: removed .*, in [\d.]+ s", seen["cleaned"].strip().splitlines()[-1])

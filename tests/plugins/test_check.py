@@ -62,7 +62,7 @@ def test_a_certificate_that_is_not_trusted(mail_server: StartServer) -> None:
 def test_no_mail_server(monkeypatch: pytest.MonkeyPatch) -> None:
     connection = {"conn_type": "smtp", "host": "127.0.0.1", "port": 9, "extra": {"from_email": "a@b.c", "timeout": 5}}
     monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
-    with pytest.raises(FraudError, match=r"127\.0\.0\.1:9 takes no mail \(ConnectionRefusedError"):
+    with pytest.raises(FraudError, match=r"127\.0\.0\.1:9\) takes no mail \(ConnectionRefusedError"):
         list(_check_mail_server())
 
 

@@ -113,6 +113,7 @@ NEEDS: dict[str, set[str]] = {
     },
     "airflow-dag-processor": PIPELINE | DATABASE | {"AIRFLOW__LOGGING__DAG_PROCESSOR_LOG_TARGET"},
     "airflow-triggerer": PIPELINE | DATABASE,
+    "airflow-history": SETTINGS | AIRFLOW | DATABASE,
     # Whoever may write a model may run code here: nothing of Airflow's database, and none of its keys.
     "airflow-worker": PIPELINE
     | CELERY
@@ -197,7 +198,7 @@ def _order(file: Mapping[str, Any]) -> Iterator[str]:
     # `up --wait` takes one that ended for a failure unless another awaits its end.
     if unheeded := once - awaited - {"cli"}:
         yield f"nobody waits for the end of {sorted(unheeded)}"
-    for name in set(services) - once - {"producer"}:  # nobody waits for payments
+    for name in set(services) - once - {"producer", "airflow-history"}:  # nobody waits for these
         if "healthcheck" not in services[name]:
             yield f"{name}: has no health check"
 

@@ -143,16 +143,21 @@ class Container:
         return path
 
     def healthy(self) -> bool:
-        """As docker asks: the check's own command, in the container, with its environment."""
-        assert self.process
+        """As docker asks: the check's own command."""
         kind, *words = self.service["healthcheck"]["test"]
-        command = ["sh", "-c", *words] if kind == "CMD-SHELL" else words
-        with self.log.open("ab") as output:
-            done = subprocess.run(
-                ["nsenter", f"--target={self.process.pid}", "--mount", "--uts", "--root", *command],
-                env=self.environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False, timeout=60,
-            )  # fmt: skip
+        done = self.run(["sh", "-c", *words] if kind == "CMD-SHELL" else words)
+        with self.log.open("a") as output:
+            output.write(done.stdout)
         return done.returncode == 0
+
+    def run(self, command: list[str], seconds: float = 60) -> subprocess.CompletedProcess[str]:
+        """In the container, with its environment."""
+        assert self.process
+        return subprocess.run(
+            ["nsenter", f"--target={self.process.pid}", "--mount", "--uts", "--root", *command],
+            env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            check=False, timeout=seconds,
+        )  # fmt: skip
 
     def said(self, lines: int = 25) -> str:
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
