@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 import time
@@ -9,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -21,6 +23,7 @@ from include.errors import (
     ModelInputError,
     ModelNotFoundError,
     ModelRequirementsError,
+    ModelStoreAccessError,
     ModelStoreError,
     RunConfigurationError,
     SettingError,
@@ -414,6 +417,17 @@ def test_an_artifact_store_that_is_down_is_no_missing_model(lab: Lab, monkeypatc
     for run_id in (logged, artifacts):
         with pytest.raises(ModelStoreError):
             ask(run_id)
+
+
+def test_wrong_keys_of_the_artifact_store_are_told_for_good(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = lab.run(lab.experiment(), model="artifacts")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    # MLflow and boto3 keep a client for an address, with the keys that it was made with.
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", os.environ["AWS_ENDPOINT_URL_S3"].replace("127.0.0.1", "localhost"))
+    with pytest.raises(ModelStoreAccessError, match="refuses the keys in the connection aws_default") as caught:
+        ask(run_id)
+    assert caught.value.permanent
 
 
 def test_an_address_that_is_none_names_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
