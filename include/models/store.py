@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import errno
-import ipaddress
 import logging
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
-from include.errors import ModelStoreAccessError, ModelStoreError, SettingError, UntrustedModelError
+from include.errors import ModelStoreAccessError, ModelStoreError, SettingError
+from include.models.places import Places, cleaned, shown
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
@@ -36,14 +34,6 @@ _NOT_THERE = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND",
 _WRONG_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch")
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
 _PAGE = 50
-# Where MLflow may say that a model's files lie, besides MLflow itself. No address that names its own host (http, abfss,
-# r2, hdfs): whoever can write to MLflow could have the worker send its passwords to a server of theirs.
-_OBJECT_STORES = ("s3", "gs", "wasbs")
-_LOGGED = re.compile(r"models:/(m-[^/@]+)")
-_VERSION = re.compile(r"models:/([^/@]+)/([0-9]+)")
-_OF_RUN = re.compile(r"runs:/([^/]+)/(.+)")
-# A copied version names the one that it was copied from.
-_MOST_STEPS = 5
 
 
 class Store:
@@ -53,7 +43,7 @@ class Store:
         self.uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
         if not self.uri:
             raise SettingError("MLFLOW_TRACKING_URI is not set: give the address of the MLflow that holds the models")
-        self._places: dict[str, str] = {}
+        self.shown_uri = shown(self.uri)
         for name, value in _PATIENCE.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
@@ -62,7 +52,8 @@ class Store:
         try:
             self._client = MlflowClient(self.uri, os.environ.get("MLFLOW_REGISTRY_URI", "").strip() or None)
         except MlflowException as error:
-            raise SettingError(f"MLFLOW_TRACKING_URI={self.shown_uri}: {self._clean(str(error))}") from error
+            raise SettingError(f"MLFLOW_TRACKING_URI={self.shown_uri}: {cleaned(str(error), self.uri)}") from error
+        self._places = Places(self._client, self.uri)
 
     def experiments(self) -> Iterator[Experiment]:
         """Those not deleted, the newest (by creation time) first."""
@@ -119,7 +110,7 @@ class Store:
             for model in logged or ():
                 if str(model.status) == "READY":
                     return f"models:/{model.model_id}"
-            self._check_place(f"the model of run {run.info.run_id}", run.info.artifact_uri)
+            self._places.check(f"the model of run {run.info.run_id}", run.info.artifact_uri)
             artifacts = self._client.list_artifacts(run.info.run_id, "model")
         if any(artifact.path == "model/MLmodel" for artifact in artifacts):
             return f"{run.info.artifact_uri}/model"
@@ -153,7 +144,7 @@ class Store:
             from mlflow.exceptions import MlflowException
 
             try:
-                return Path(self._download(f"{self._place(model_uri)}/{name}", folder)).read_text()
+                return Path(self._download(f"{self._places.of(model_uri)}/{name}", folder)).read_text()
             except (MlflowException, OSError) as error:
                 if self._is_listed(model_uri, name):
                     raise
@@ -163,58 +154,18 @@ class Store:
     def download(self, model_uri: str, folder: Path) -> None:
         """All of a model's files, into a folder that exists."""
         with self._asking(), _environment("MLFLOW_HTTP_REQUEST_TIMEOUT", _PATIENCE, _DOWNLOAD_TIMEOUT):
-            self._download(self._place(model_uri), str(folder))
+            self._download(self._places.of(model_uri), str(folder))
 
     def _download(self, uri: str, folder: str) -> str:
         from mlflow.artifacts import download_artifacts
 
         return download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=self.uri)
 
-    def _place(self, model_uri: str) -> str:
-        """Where the files lie in the end. MLflow's own downloads would follow it anywhere."""
-        if model_uri not in self._places:
-            place = model_uri
-            for _ in range(_MOST_STEPS):
-                place = self._further(place) or place
-            self._check_place(f"the model {model_uri}", place)
-            self._places[model_uri] = place
-        return self._places[model_uri]
-
-    def _further(self, uri: str) -> str | None:
-        if found := _LOGGED.fullmatch(uri):
-            return str(self._client.get_logged_model(found[1]).artifact_location)
-        if found := _VERSION.fullmatch(uri):
-            return str(self._client.get_model_version_download_uri(found[1], found[2]))
-        if found := _OF_RUN.fullmatch(uri):
-            return f"{self._client.get_run(found[1]).info.artifact_uri}/{found[2]}"
-        return None
-
-    def _check_place(self, what: str, uri: str) -> None:
-        """Raises UntrustedModelError."""
-        parts, own = urlsplit(uri), urlsplit(self.uri)
-        if parts.scheme in _OBJECT_STORES:
-            return
-        if parts.scheme in ("mlflow-artifacts", "dbfs") and parts.netloc in ("", own.netloc.rsplit("@", 1)[-1]):
-            return
-        if parts.scheme in ("", "file") and (own.scheme not in ("http", "https") or _is_loopback(own.hostname)):
-            return
-        raise UntrustedModelError(
-            f"{what} is said to lie at {self._clean(uri)}: models come from MLflow at {self.shown_uri} itself, from an "
-            f"object store ({', '.join(_OBJECT_STORES)}), or from this machine's disk where MLflow runs on it. Log it "
-            "to an experiment that keeps its artifacts there, or choose another"
-        )
-
     def _is_listed(self, model_uri: str, name: str) -> bool:
         from mlflow.artifacts import list_artifacts
 
-        listed = list_artifacts(artifact_uri=self._place(model_uri), tracking_uri=self.uri)
+        listed = list_artifacts(artifact_uri=self._places.of(model_uri), tracking_uri=self.uri)
         return any(artifact.path.rsplit("/", 1)[-1] == name for artifact in listed)
-
-    @property
-    def shown_uri(self) -> str:
-        """Without a password that someone put into it."""
-        parts = urlsplit(self.uri)
-        return urlunsplit(parts._replace(netloc=parts.netloc.rsplit("@", 1)[-1])).rstrip("/")
 
     def run_page(self, run: Run) -> str:
         if not self.uri.startswith(("http://", "https://")):
@@ -242,8 +193,8 @@ class Store:
         try:
             yield
         except (MlflowException, RequestException, BotoCoreError, ClientError, Boto3Error, OSError) as error:
-            text = self._clean(str(error))
-            if any(code in text for code in _WRONG_KEYS):
+            text = cleaned(str(error), self.uri)
+            if _refuses_keys(error):
                 raise ModelStoreAccessError(
                     f"the artifact store of MLflow at {self.shown_uri} refuses the keys in the connection aws_default: "
                     f"{text}"
@@ -252,28 +203,25 @@ class Store:
                 f"MLflow at {self.shown_uri}, or its artifact store, did not give what was asked: {text}"
             ) from error
 
-    def _clean(self, text: str) -> str:
-        """One line, without passwords and signed addresses."""
-        text = text.replace(self.uri, self.shown_uri)
-        text = re.sub(r"//[^/\s@]+@", "//", text)
-        text = re.sub(r"\?[^\s'\")]+", "", text)
-        return " ".join(text.split())[:500]
 
-
-def _is_loopback(host: str | None) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
-    except ValueError:
-        return False
-
-
-def is_full_disk(error: BaseException | None) -> bool:
+def is_full_disk(error: BaseException) -> bool:
     """MLflow may have wrapped it, or only quoted it."""
+    return any(
+        (isinstance(one, OSError) and one.errno in _FULL_DISK) or "No space left on device" in str(one)
+        for one in _causes(error)
+    )
+
+
+def _refuses_keys(error: BaseException) -> bool:
+    from botocore.exceptions import ClientError
+
+    return any(isinstance(one, ClientError) and one.response["Error"]["Code"] in _WRONG_KEYS for one in _causes(error))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
-        if (isinstance(error, OSError) and error.errno in _FULL_DISK) or "No space left on device" in str(error):
-            return True
+        yield error
         error = error.__cause__ or error.__context__
-    return False
 
 
 @contextmanager

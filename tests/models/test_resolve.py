@@ -374,10 +374,10 @@ def test_places_from_which_models_are_taken(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     store = Store()
     if taken:
-        store._check_place("it", place)
+        store._places.check("it", place)
         return
     with pytest.raises(UntrustedModelError) as caught:
-        store._check_place("it", place)
+        store._places.check("it", place)
     assert "secret" not in str(caught.value)
 
 
@@ -387,7 +387,7 @@ def test_a_copied_version_leads_to_the_place_of_the_first(lab: Lab, registered: 
     copied = lab.client.copy_model_version(f"models:/{name}/1", f"{name} copied")
     try:
         assert ask(f"models:/{copied.name}/{copied.version}").run_id == run_id
-        assert Store()._place(f"models:/{copied.name}/1").startswith("s3://mlflow/")
+        assert Store()._places.of(f"models:/{copied.name}/1").startswith("s3://mlflow/")
     finally:
         lab.client.delete_registered_model(copied.name)
 

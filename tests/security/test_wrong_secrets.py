@@ -39,7 +39,7 @@ CASES = {
         {"extra": {"ssl.ca.location": None}},
     ),
     "S3": Case("aws_default", "drain", "check the keys in the connection aws_default", {"password": WRONG}),
-    "mail, password": Case("smtp_default", "email", "check the login and password in smtp_default", {"password": WRONG}),
+    "mail, password": Case("smtp_default", "email", "check the login and password in", {"password": WRONG}),
     # The certificate is for the address, not for this name of it.
     "mail, certificate": Case("smtp_default", "email", "the certificate of smtp_default", {"host": "localhost"}),
 }  # fmt: skip

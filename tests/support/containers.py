@@ -92,6 +92,10 @@ class Container:
     def is_ours(self) -> bool:
         return bool(self.service["image"] == OUR_IMAGE)
 
+    @property
+    def _home(self) -> str:
+        return "/opt/airflow" if self.is_ours else "/"
+
     def start(self, image: images.Image, stand: Stand | None) -> None:
         environment = {"HOSTNAME": self.name, **dict(self.service["environment"])}
         binds = [(self._volume(one), one.split(":")[1]) for one in self.service.get("volumes", [])]
@@ -126,11 +130,10 @@ class Container:
             lines.append(f"mount --bind {source} {target}")
         self.environment = environment
         script = "\n".join(["set -e", *lines, 'exec "$@"'])
-        home = "/opt/airflow" if stand is None else "/"
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 ["unshare", "--mount", "--uts", "sh", "-c", script, "sh", *as_user,
-                 "env", f"--chdir={home}", *command],
+                 "env", f"--chdir={self._home}", *command],
                 env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
 
@@ -154,7 +157,8 @@ class Container:
         """In the container, with its environment."""
         assert self.process
         return subprocess.run(
-            ["nsenter", f"--target={self.process.pid}", "--mount", "--uts", "--root", *command],
+            ["nsenter", f"--target={self.process.pid}", "--mount", "--uts", "--root",
+             "env", f"--chdir={self._home}", *command],
             env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             check=False, timeout=seconds,
         )  # fmt: skip
