@@ -58,8 +58,8 @@ class Places:
             return
         raise UntrustedModelError(
             f"{what} is said to lie at {cleaned(uri, self.uri)}: models come from MLflow at {shown(self.uri)} itself, "
-            f"from an object store ({', '.join(_OBJECT_STORES)}), or from this machine's disk where MLflow runs on it. Log it "
-            "to an experiment that keeps its artifacts there, or choose another"
+            f"from an object store ({', '.join(_OBJECT_STORES)}), or from this machine's disk where MLflow runs on it. "
+            "Log it to an experiment that keeps its artifacts there, or choose another"
         )
 
 
