@@ -56,11 +56,13 @@ class Storage:
         if "://" not in url:
             url = Path(url).expanduser().absolute().as_uri()
         try:
-            filesystem, root = FileSystem.from_uri(url)
-        except (ValueError, OSError, NotImplementedError) as error:
+            filesystem, root = FileSystem.from_uri(_with_region(url))
+        except (ValueError, NotImplementedError) as error:
             raise SettingError(
                 f"FRAUD_STAGING_URL={url!r}: give a folder or s3://bucket/prefix ({_first_line(error)})"
             ) from error
+        except OSError as error:
+            raise _failure(f"{url} cannot be opened", error) from error
         if not root:
             raise SettingError(f"FRAUD_STAGING_URL={url!r}: no folder or bucket is named")
         storage = cls(filesystem, root, url)
@@ -178,6 +180,14 @@ class Storage:
         except OSError as error:
             raise _failure(f"cannot list {folder} in {self.url}", error) from error
         return sorted(info.base_name for info in found if not info.base_name.endswith(".part"))
+
+
+def _with_region(url: str) -> str:
+    """Told the region, Arrow does not ask Amazon for that of the bucket, each time anew."""
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if not region or not url.startswith("s3://") or "region=" in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}region={region}"
 
 
 def _sync_folder(folder: Path) -> None:

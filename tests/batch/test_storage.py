@@ -130,6 +130,19 @@ def test_an_address_that_cannot_be_used_is_a_setting_error(url: str):
         Storage.open(url)
 
 
+def test_amazon_is_not_asked_for_a_region_that_is_set(monkeypatch: pytest.MonkeyPatch):
+    url = "s3://no-such-bucket-4711-0815/staging"
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "nobody")
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    Storage.open(url)
+    monkeypatch.delenv("AWS_REGION")
+    # Whether the network or the bucket is missing: a matter of another try, and no wrong setting.
+    with pytest.raises(StagingError, match=f"{url} cannot be opened: ") as raised:
+        Storage.open(url)
+    assert not raised.value.permanent
+
+
 def test_a_server_that_refuses_is_named(bucket: Storage, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     stranger = Storage.open(bucket.url)
