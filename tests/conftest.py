@@ -27,6 +27,7 @@ from dev.stack import Stack  # noqa: E402
 from include.settings import Settings  # noqa: E402
 from tests.support import kafka_log  # noqa: E402
 from tests.support.breakpoint import install_breakpoints  # noqa: E402
+from tests.support.leaks import nothing_is_left  # noqa: E402
 from tests.support.live_stack import LiveStack  # noqa: E402
 from tests.support.mail import Inbox  # noqa: E402
 from tests.support.scoring import Scoring  # noqa: E402
@@ -58,6 +59,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
         live = LiveStack(own)
         yield live
         live.close()
+        if not running:
+            nothing_is_left(live)
     finally:
         if not running:
             own.down()

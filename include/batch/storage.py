@@ -75,7 +75,10 @@ class Storage:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
         except OSError as error:
-            raise StagingError(f"staging folder {folder} cannot be made: {error.strerror}") from error
+            raise StagingError(
+                f"staging folder {folder} cannot be made: {error.strerror}: set FRAUD_STAGING_URL to a place where "
+                "this user may write"
+            ) from error
 
     def require_bucket(self) -> None:
         """Raises StagingError where it is missing: Amazon's S3 would not make it, as others do. Unseen, it is left to

@@ -30,11 +30,13 @@ def check_kafka(client: KafkaSettings, settings: Settings) -> Iterator[Found]:
     brokers = f"{count} broker{'' if count == 1 else 's'} at {client['bootstrap.servers']}"
     yield Found("kafka_default", f"{brokers}, as {user}" if user else brokers)
     read, write = (AclOperation.READ, "Read"), (AclOperation.WRITE, "Write")
-    yield _topic(admin, client, settings.input_topic, read)
+    yield (source := _topic(admin, client, settings.input_topic, read))
     yield _topic(admin, client, settings.output_topic, write)
     yield _topic(admin, client, settings.dead_letter_topic, write)
     yield _group(admin, client, settings.group)
-    yield _transactions(client, settings)
+    # A producer that asks about a topic makes it, where the broker lets it.
+    if source.ok:
+        yield _transactions(client, settings)
 
 
 def _topic(admin: Admin, client: KafkaSettings, topic: str, needed: tuple[AclOperation, str]) -> Found:

@@ -21,6 +21,6 @@ def check() -> None:
     folders = [str(_ROOT), str(_ROOT / "plugins"), os.environ.get("AIRFLOW__CORE__PLUGINS_FOLDER", "")]
     path = os.pathsep.join(filter(None, [*folders, os.environ.get("PYTHONPATH", "")]))
     # As `airflow connections test` has it: so that connections in Airflow's database are found.
-    quiet = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR"}
+    quiet = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "CRITICAL"}
     environment = os.environ | quiet | {"PYTHONPATH": path, "_AIRFLOW_PROCESS_CONTEXT": "server"}
     os.execve(sys.executable, [sys.executable, "-m", "fraud_scoring.check"], environment)  # noqa: S606

@@ -199,9 +199,13 @@ class Store:
                     f"the artifact store of MLflow at {self.shown_uri} refuses the keys in the connection aws_default: "
                     f"{text}"
                 ) from error
-            raise ModelStoreError(
-                f"MLflow at {self.shown_uri}, or its artifact store, did not give what was asked: {text}"
-            ) from error
+            who, mend = f"MLflow at {self.shown_uri}", "is it up, and MLFLOW_TRACKING_URI right?"
+            if any(isinstance(one, (BotoCoreError, ClientError, Boto3Error)) for one in _causes(error)):
+                who, mend = (
+                    f"the artifact store of {who}",
+                    "is it up, and the address in the connection aws_default right?",
+                )
+            raise ModelStoreError(f"{who} did not give what was asked: {text}: {mend}") from error
 
 
 def is_full_disk(error: BaseException) -> bool:

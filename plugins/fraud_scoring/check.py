@@ -6,9 +6,13 @@ import smtplib
 import sys
 from collections.abc import Iterable, Iterator
 
+from airflow.models.variable import Variable as KeptVariable
 from airflow.providers.smtp.hooks.smtp import SmtpHook
 from airflow.sdk import Variable
 from airflow.sdk.exceptions import AirflowException
+from airflow.utils.session import create_session
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from fraud_scoring.connections import (
     SMTP,
@@ -35,13 +39,30 @@ def main() -> int:
         settings = Settings.from_environment()
     except SettingError as error:
         return _tell([Found("settings", str(error), ok=False)])
+    return _tell([*_database(), *_aws(), *run(_checks(settings))])
+
+
+def _database() -> Iterator[Found]:
+    """Who is told nothing of it would take a connection for missing that lies there."""
+    try:
+        with create_session() as session:
+            session.scalar(select(KeptVariable.id).limit(1))
+    except SQLAlchemyError:
+        yield Found(
+            "Airflow's database",
+            "out of reach here, as on a worker: connections and a held model (fraud_model_hold) that are kept there "
+            "were not seen; where the scheduler's environment is, they are",
+        )
+
+
+def _aws() -> Iterator[Found]:
     # boto3 and pyarrow read the environment, of which there is one for all checks.
     try:
         use_aws_connection()
     except Exception as error:
         # Its text may quote what stands in the connection.
-        return _tell([Found("aws_default", f"cannot be used ({type(error).__name__})", ok=False)])
-    return _tell(run(_checks(settings)))
+        wrong = f"cannot be used ({type(error).__name__}): see to its login, password and extra"
+        yield Found("aws_default", wrong, ok=False)
 
 
 def _checks(settings: Settings) -> list[tuple[str, Check]]:
@@ -61,6 +82,8 @@ def _asked(settings: Settings) -> tuple[str, str]:
 
 def _check_mail_server() -> Iterator[Found]:
     connection = smtp_connection(SMTP)
+    if connection.login and not connection.password:
+        raise SettingError(f"has the login {connection.login} and no password: Airflow would not log in")
     try:
         with SmtpHook(smtp_conn_id=SMTP) as hook:
             encrypted = "TLS" if hook.use_ssl else "STARTTLS" if hook.smtp_starttls else "not encrypted"

@@ -91,7 +91,10 @@ def mail_failure(server: Connection, error: Exception) -> ReportError:
             f"the certificate of {name} is not trusted ({error.verify_message}): add its authority to the machine's or "
             "to the file that SSL_CERT_FILE names"
         )
-    return ReportError(f"{name} takes no mail ({type(error).__name__}: {error})")
+    return ReportError(
+        f"{name} takes no mail ({type(error).__name__}: {error}): is it up, and are host, port and encryption in "
+        f"{server.conn_id} right?"
+    )
 
 
 def staging(settings: Settings) -> Storage:

@@ -66,6 +66,31 @@ def test_no_mail_server(monkeypatch: pytest.MonkeyPatch) -> None:
         list(_check_mail_server())
 
 
+def test_a_login_without_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = {"conn_type": "smtp", "host": "127.0.0.1", "login": "fraud", "extra": {"from_email": "a@b.c"}}
+    monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
+    with pytest.raises(FraudError, match="has the login fraud and no password"):
+        list(_check_mail_server())
+
+
+def test_where_there_is_no_database_it_says_what_it_cannot_see(stack: LiveStack, tmp_path: Path) -> None:
+    here = {
+        "AIRFLOW_HOME": str(tmp_path),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/none.db",
+        "AIRFLOW_CONN_AWS_DEFAULT": '{"conn_type": "aws", "extra": {"role_arn": 7}}',
+        "FRAUD_MODEL_CACHE": str(tmp_path / "models"),
+    }
+    done = subprocess.run(
+        [BIN / "fraud", "check"],
+        env={**os.environ, **stack.env, **here}, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("ok     Airflow's database: out of reach here"), done.stdout + done.stderr
+    assert lines[1].startswith("WRONG  aws_default: cannot be used (")
+    assert [line for line in lines if line.startswith("ok     smtp_default: ")]
+    assert "Traceback" not in done.stderr
+
+
 def test_the_command_tells_all_that_is_wrong(stack: LiveStack, tmp_path: Path) -> None:
     wrong = {"FRAUD_OUTPUT_TOPIC": "no_such_topic", "EMAIL_RECIPIENT": ""}
     cache = {"FRAUD_MODEL_CACHE": str(tmp_path)}

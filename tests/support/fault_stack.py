@@ -14,6 +14,7 @@ from dev.stack import Stack, processes
 from dev.stack.part import BIN, ROOT
 from tests.support.breakpoint import install_breakpoints
 from tests.support.group import Group
+from tests.support.leaks import nothing_is_left
 from tests.support.live_stack import LiveStack
 from tests.support.pipeline import DAG
 from tests.support.waiting import wait_until
@@ -152,6 +153,8 @@ def fault_stack(home: Path, by_hand: bool = True) -> Iterator[FaultStack]:
         live.recover()
         yield live
         live.close()
+        if started:
+            nothing_is_left(live)
     finally:
         if started:
             own.down()

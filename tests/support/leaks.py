@@ -1,34 +1,71 @@
-"""Looks for texts wherever a stack keeps anything: all logs, every table of Airflow's database, and mail."""
+"""Looks for secrets and card numbers wherever a stack keeps anything: all logs, Airflow's whole database, and mail."""
 
 from __future__ import annotations
 
 import email
 import email.policy
+import json
 import re
 from collections.abc import Iterable, Iterator
 
 import psycopg2
 from psycopg2 import sql
+from pyarrow.fs import FileSelector, S3FileSystem
 
+from dev.stack.home import SECRETS
+from tests.support import kafka_log
 from tests.support.live_stack import LiveStack
+
+# As they are, or inside of bytes, which PostgreSQL shows as hexadecimal digits.
+_DIGITS = re.compile(r"[0-9]{12,}|(?:3[0-9]){12,}")
+
+
+def nothing_is_left(stack: LiveStack) -> None:
+    """At the end of a stack's life: no secret of it, and no card number of any payment that its topic_1 has seen."""
+    leaks = Leaks(stack, mail=True)
+    assert leaks.find(secrets(stack), cards(stack)) == set()
+    assert {"xcom", "rendered_task_instance_fields", "log"} <= leaks.tables
+    assert [name for name in leaks.looked_at if name.endswith("logs/kafka.log")]
+
+
+def secrets(stack: LiveStack) -> set[str]:
+    made = set(json.loads((stack.home / "secrets.json").read_text()).values())
+    assert len(made) == len(SECRETS)
+    return {*made, stack.env["AIRFLOW__CORE__FERNET_KEY"]}
+
+
+def cards(stack: LiveStack) -> set[str]:
+    found = set()
+    for message in kafka_log.read_all({**stack.kafka, "group.id": "fraud_scoring"}, "topic_1"):
+        try:
+            payments = json.loads(message.value() or b"")
+            place = payments["columns"].index("cc_num")
+            found |= {str(row[place]) for row in payments["data"]}
+        except (ValueError, TypeError, LookupError):
+            continue
+    return {card for card in found if len(card) >= 12 and card.isascii() and card.isdigit()}
 
 
 class Leaks:
     def __init__(self, stack: LiveStack, *, mail: bool = False) -> None:
         """`mail`: there too, where names and addresses may stand, but no card number and no secret."""
-        self._logs = [stack.home / "airflow" / "logs", stack.home / "logs"]
+        self._logs = [*stack.home.glob("**/airflow/logs"), *stack.home.glob("worker-*/logs"), stack.home / "logs"]
         self._mails = stack.maildir if mail else None
-        self._database = stack.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("postgresql+psycopg2", "postgresql")
+        self._env = stack.env
         self.looked_at: set[str] = set()
+        """Files, and tables with any row."""
+        self.tables: set[str] = set()
 
-    def find(self, texts: Iterable[str]) -> set[str]:
-        """Files and tables that hold one of them, as it is or inside of bytes, which PostgreSQL shows as digits."""
+    def find(self, texts: Iterable[str], cards: Iterable[str] = ()) -> set[str]:
+        """Files and tables that hold one of them."""
         words = sorted(texts)
-        pattern = re.compile("|".join(map(re.escape, [*words, *(word.encode().hex() for word in words)])))
+        pattern = re.compile("|".join(map(re.escape, [*words, *(word.encode().hex() for word in words)])) or "(?!)")
+        numbers = set(cards)
+        lengths = {len(card) for card in numbers}
         found = set()
         for name, content in self._everything():
             self.looked_at.add(name)
-            if pattern.search(content):
+            if pattern.search(content) or (numbers and _holds(content, numbers, lengths)):
                 found.add(name)
         return found
 
@@ -37,19 +74,50 @@ class Leaks:
             for path in place.rglob("*"):
                 if path.is_file():
                     yield str(path), path.read_text(errors="replace")
+        yield from self._remote_logs()
         for path in self._mails.glob("*/*") if self._mails else ():
             message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
             yield str(path), str(message.items())
             for part in message.walk():
                 if not part.is_multipart():
                     yield str(path), bytes(part.get_payload(decode=True) or b"").decode(errors="replace")
-        connection = psycopg2.connect(self._database)
+        yield from self._database()
+
+    def _remote_logs(self) -> Iterator[tuple[str, str]]:
+        folder = self._env.get("AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER", "")
+        if not folder:
+            return
+        store = S3FileSystem(
+            access_key=self._env["AWS_ACCESS_KEY_ID"],
+            secret_key=self._env["AWS_SECRET_ACCESS_KEY"],
+            endpoint_override=self._env["AWS_ENDPOINT_URL_S3"],
+        )
+        for file in store.get_file_info(FileSelector(folder.removeprefix("s3://"), recursive=True)):
+            if file.is_file:
+                with store.open_input_stream(file.path) as stream:
+                    yield f"s3://{file.path}", stream.read().decode(errors="replace")
+
+    def _database(self) -> Iterator[tuple[str, str]]:
+        url = self._env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("postgresql+psycopg2", "postgresql")
+        connection = psycopg2.connect(url)
         try:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
-                for (table,) in cursor.fetchall():
+                self.tables = {table for (table,) in cursor.fetchall()}
+                for table in sorted(self.tables):
                     cursor.execute(sql.SQL("SELECT entry::text FROM {} AS entry").format(sql.Identifier(table)))
                     for (row,) in cursor:
                         yield table, row
         finally:
             connection.close()
+
+
+def _holds(content: str, numbers: set[str], lengths: set[int]) -> bool:
+    for found in _DIGITS.findall(content):
+        runs = [found]
+        if len(found) % 2 == 0 and set(found[::2]) == {"3"}:
+            runs.append(bytes.fromhex(found).decode())
+        for run in runs:
+            if any(run[at : at + length] in numbers for length in lengths for at in range(len(run) - length + 1)):
+                return True
+    return False
