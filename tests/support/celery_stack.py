@@ -13,6 +13,7 @@ from dev.stack import Options, Stack
 from dev.stack.worker import WORKERS
 from tests.support.breakpoint import Breakpoint, install_breakpoints, write_breakpoints
 from tests.support.fault_stack import FaultStack
+from tests.support.leaks import nothing_is_left
 from tests.support.waiting import wait_until
 
 NAMES = tuple(worker.name for worker in WORKERS)
@@ -100,6 +101,8 @@ def celery_stack(home: Path) -> Iterator[CeleryStack]:
         live.recover()
         yield live
         live.close()
+        if started:
+            nothing_is_left(live)
     finally:
         if started:
             own.down()
