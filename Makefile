@@ -36,8 +36,8 @@ test-all: test ## the same, and every fault, five times (hours); ROUNDS=1 for on
 soak: install ## payments at a steady rate while faults strike: MINUTES=30, and SEED=… to repeat one
 	@$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
-bench: install ## measure it beside bare loops, an hour and a half; PEERS=1: beside its peers too
-	@$(BIN)/python -m benchmarks chain runs idle age backlog $(if $(PEERS),peers)
+bench: install ## measure it beside bare loops, two hours; PEERS=1: beside its peers too
+	@$(BIN)/python -m benchmarks chain runs idle age backlog shards $(if $(PEERS),peers)
 
 check: install secrets licences audit ## lint, format and types, and the three below
 	@$(BIN)/ruff check .
