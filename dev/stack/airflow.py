@@ -150,7 +150,6 @@ def environment(home: Home) -> dict[str, str]:
         "DAG_PROCESSOR__REFRESH_INTERVAL": 10,
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": 10,
         "LOGGING__BASE_LOG_FOLDER": f"{folder}/logs",
-        "USAGE_DATA_COLLECTION__ENABLED": False,
     }
     assumed = {"FRAUD_STAGING_URL": "s3://staging/fraud"} if home.options.celery or home.options.secure else {}
     if home.options.celery:
