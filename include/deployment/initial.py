@@ -89,7 +89,8 @@ class Written:
         if self.switched:
             lines.append(
                 "  all else stays as it was, the databases' passwords too. What the local Kafka, S3 and mail hold does "
-                "not come along: train a model anew, into the experiment that FRAUD_EXPERIMENT names"
+                "not come along: train a model anew, into the experiment that FRAUD_EXPERIMENT names. Before `docker "
+                "compose up`, stop what still runs of them: `docker compose --profile local down`"
             )
         if len(lines) == 1:
             lines = [f"{self.path}: nothing to add"]

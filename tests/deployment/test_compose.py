@@ -178,7 +178,7 @@ def test_workers_hold_no_key_of_airflow():
 
 def test_who_holds_the_logins_of_kafka_and_mail():
     """Whoever scores, and whoever mails of failures."""
-    given = {"SASL_PASSWORD": "of Kafka", "SMTP_PASSWORD": "of mail", "COMPOSE_PROFILES": "local,cli"}
+    given = {"SASL_PASSWORD": "PASSWORD", "SMTP_PASSWORD": "PASSWORD", "COMPOSE_PROFILES": "local,cli"}
     services = project(FILE, LOCAL | given)
     holders = {secret: {name for name in services if secret in services[name]["environment"]} for secret in given}
     assert holders["SASL_PASSWORD"] == {"topics", "producer", "airflow-worker", "cli"}

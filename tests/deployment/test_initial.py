@@ -125,7 +125,7 @@ def test_local_services_are_changed_to_accounts(tmp_path: Path):
     # All of it is told, and what is missing now.
     assert done.returncode == 1
     assert "changed from local services to accounts" in done.stdout
-    told = dict(line.strip().split(": ") for line in done.stdout.splitlines() if ": " in line)
+    told = dict(line.strip().split(": ", 1) for line in done.stdout.splitlines() if ": " in line)
     assert set(told["taken out, for they were the local services'"].split(", ")) == gone - taken
     still = set(NEEDED) - taken - {"EMAIL_RECIPIENT"}
     assert set(told["STILL MISSING, write them into it"].split(", ")) == still
