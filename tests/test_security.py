@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import boto3
 import psycopg2
 import pytest
+from airflow.providers.amazon.aws.log.s3_task_handler import S3RemoteLogIO
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import ClientError
 from mlflow.store.artifact import s3_artifact_repo
@@ -28,24 +31,69 @@ PAGE = (Path(__file__).parents[1] / "docs" / "security.md").read_text()
 PREFIX = f"fraud-{uuid.uuid4().hex[:8]}"
 
 
-def block(begins: str) -> str:
-    """An indented block of the page."""
-    (found,) = [text for text in re.findall(r"(?:^ {4}.*\n)+", PAGE, re.MULTILINE) if text.strip().startswith(begins)]
-    return found
+def blocks(begins: str) -> list[str]:
+    """Indented blocks of the page."""
+    return [text for text in re.findall(r"(?:^ {4}.*\n)+", PAGE, re.MULTILINE) if text.strip().startswith(begins)]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One of the page's, and what stands here for the names in it."""
+
+    text: str
+    names: Mapping[str, str]
+    staging: str
+    logs: str
+    models: str | None
+    """None: where MLflow puts them by itself."""
+    of_others: str
+
+
+def policies() -> dict[str, Policy]:
+    several, one = blocks("{")
+    names = {"STAGING": "staging", "PREFIX": PREFIX, "MODELS": "mlflow", "LOGS": "staging", "FOLDER": f"{PREFIX}-logs"}
+    bucket = f"s3://{PREFIX}"
+    return {
+        "buckets of their own": Policy(
+            several, names, f"s3://staging/{PREFIX}", f"s3://staging/{PREFIX}-logs", None, "s3://staging/of-others"
+        ),
+        "one bucket": Policy(
+            one, {"S3_BUCKET": PREFIX}, f"{bucket}/staging", f"{bucket}/logs", f"{bucket}/mlflow", f"{bucket}/of-others"
+        ),
+    }
+
+
+@pytest.fixture(params=["buckets of their own", "one bucket"])
+def policy(request: pytest.FixtureRequest, service_environment: dict[str, str]) -> Iterator[Policy]:
+    chosen = policies()[request.param]
+    bucket: Any = boto3.resource("s3").Bucket(PREFIX)
+    if chosen.models:
+        bucket.create()
+    yield chosen
+    if chosen.models:
+        bucket.objects.all().delete()
+        bucket.delete()
 
 
 @pytest.fixture
-def small_rights(service_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+def small_rights(
+    policy: Policy, service_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[], None]]:
     """From the call on, the environment has the keys of a user with the page's policy, and no others."""
     iam: Any = boto3.client("iam", endpoint_url=service_environment["AWS_ENDPOINT_URL_S3"])
-    policy = block("{").replace("STAGING", "staging").replace("PREFIX", PREFIX).replace("MODELS", "mlflow")
+    document = policy.text
+    for name, own in policy.names.items():
+        document = document.replace(name, own)
     iam.create_user(UserName=PREFIX)
-    iam.put_user_policy(UserName=PREFIX, PolicyName="least", PolicyDocument=policy)
+    iam.put_user_policy(UserName=PREFIX, PolicyName="least", PolicyDocument=document)
     key = iam.create_access_key(UserName=PREFIX)["AccessKey"]
 
     def use() -> None:
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+        user, secret = key["AccessKeyId"], key["SecretAccessKey"]
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", user)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+        connection = json.loads(service_environment["AIRFLOW_CONN_AWS_DEFAULT"]) | {"login": user, "password": secret}
+        monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
         # They remember whose keys they had.
         boto3.setup_default_session()
         s3_artifact_repo._cached_get_s3_client.cache_clear()
@@ -63,12 +111,18 @@ def lab(service_environment: dict[str, str], tmp_path: Path) -> Lab:
     return Lab(save_seed_model(tmp_path / "seed"))
 
 
+def experiment(lab: Lab, policy: Policy) -> str:
+    name = f"payments {uuid.uuid4().hex}"
+    lab.client.create_experiment(name, policy.models and f"{policy.models}/{uuid.uuid4().hex}")
+    return name
+
+
 def test_the_s3_policy_is_enough_to_stage_and_to_fetch_a_model(
-    lab: Lab, small_rights: Callable[[], None], tmp_path: Path
+    lab: Lab, policy: Policy, small_rights: Callable[[], None], tmp_path: Path
 ) -> None:
-    run_ids = [lab.run(lab.experiment(), model=model) for model in ("logged", "artifacts")]
+    run_ids = [lab.run(experiment(lab, policy), model=model) for model in ("logged", "artifacts")]
     small_rights()
-    storage = Storage.open(f"s3://staging/{PREFIX}")
+    storage = Storage.open(policy.staging)
     assert storage.list("batches") == []
     storage.write("batches/one/large", b"x" * 12_000_000)  # in several parts
     storage.write("batches/one/small", b"x")
@@ -84,25 +138,45 @@ def test_the_s3_policy_is_enough_to_stage_and_to_fetch_a_model(
         assert (ModelCache(tmp_path / "cache", 10**9).fetch(run) / "model.pkl").stat().st_size > 0
 
 
-def test_the_s3_policy_is_not_enough_for_more(lab: Lab, small_rights: Callable[[], None]) -> None:
-    Storage.open("s3://staging/of-others").write("batch", b"x")
-    run_id = lab.run(lab.experiment())
+def test_the_s3_policy_is_enough_for_airflows_logs(
+    policy: Policy, small_rights: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__LOGGING__REMOTE_LOG_CONN_ID", "aws_default")
     small_rights()
-    others = Storage.open("s3://staging/of-others")
+    log = "dag_id=d/run_id=r/task_id=t/attempt=1.log"
+    handler = S3RemoteLogIO(remote_base=policy.logs, base_log_folder=tmp_path, delete_local_copy=True)
+    for text in ("first\n", "second\n"):
+        (tmp_path / log).parent.mkdir(parents=True)
+        (tmp_path / log).write_text(text)
+        handler.upload(log)
+        assert not (tmp_path / log).exists()  # only what has been uploaded goes
+    assert handler.read(log, None)[1] == ["first\nsecond\n"]
+
+
+def test_the_s3_policy_is_not_enough_for_more(lab: Lab, policy: Policy, small_rights: Callable[[], None]) -> None:
+    Storage.open(policy.of_others).write("batch", b"x")
+    Storage.open(policy.logs).write("log", b"x")
+    run_id = lab.run(experiment(lab, policy))
+    small_rights()
+    others = Storage.open(policy.of_others)
     for forbidden in (lambda: others.read("batch"), lambda: others.write("batch", b"y"), lambda: others.list("")):
         with pytest.raises(StagingError, match=r"ACCESS_DENIED|AccessDenied"):
             forbidden()
     with pytest.raises((Boto3Error, ClientError), match="AccessDenied"):
         lab.client.log_text(run_id, "x", "model/MLmodel")
+    s3: Any = boto3.client("s3")
+    bucket, _, folder = policy.logs.removeprefix("s3://").partition("/")
     with pytest.raises(ClientError, match="AccessDenied"):
-        boto3.client("s3").create_bucket(Bucket=PREFIX)
+        s3.delete_object(Bucket=bucket, Key=f"{folder}/log")
+    with pytest.raises(ClientError, match="AccessDenied"):
+        s3.create_bucket(Bucket=f"{PREFIX}-more")
 
 
 @pytest.fixture
 def enter(services: LiveStack) -> Iterator[Callable[[str, str], Any]]:
     """Runs the page's SQL, with names of its own, and connects as one of its roles to one of its databases."""
     names = {name: f"{name}_{uuid.uuid4().hex[:8]}" for name in ("airflow", "mlflow")}
-    commands = re.sub(r":'(\w+)_password'", r"'of \1'", block("CREATE ROLE"))
+    commands = re.sub(r":'(\w+)_password'", r"'of \1'", blocks("CREATE ROLE")[0])
     for keyword in ("ROLE", "DATABASE", "OWNER"):
         for name, own in names.items():
             commands = re.sub(rf"\b{keyword} {name}\b", f"{keyword} {own}", commands)

@@ -11,7 +11,11 @@ import typer
 def env(
     file: Annotated[Path, typer.Option(help="The file.")] = Path(".env"),
     accounts: Annotated[
-        bool, typer.Option("--accounts", help="For Kafka, S3 and mail accounts instead of local services.")
+        bool,
+        typer.Option(
+            "--accounts",
+            help="For Kafka, S3 and mail accounts instead of local services, whose own values then go.",
+        ),
     ] = False,
     earlier: Annotated[
         Path | None, typer.Option("--from", help="Take over a secrets.ps1 or a client.properties.", show_default=False)

@@ -17,7 +17,9 @@ def main() -> int:
     )
     parser.add_argument("--file", type=Path, default=Path(".env"), help="default: .env")
     parser.add_argument(
-        "--accounts", action="store_true", help="for Kafka, S3 and mail accounts instead of local services"
+        "--accounts",
+        action="store_true",
+        help="for Kafka, S3 and mail accounts instead of local services, whose own values then go",
     )
     parser.add_argument("--from", dest="earlier", type=Path, help="take over a secrets.ps1 or a client.properties")
     parser.add_argument("--replace", action="store_true", help="with --from: also what .env has with another value")

@@ -10,9 +10,9 @@ from include.errors import SettingError
 from include.kafka.config import plain_settings
 from include.settings import login
 
-# Without a login nothing is encrypted: then it is a mail catcher, or a relay in one's own network.
-_PORTS = {True: "587", False: "25"}
 _TLS_FROM_THE_FIRST_BYTE = 465
+# The local mail catcher's. Reports hold payments: without this word they do not go unencrypted.
+_NO_ENCRYPTION = "none"
 _WITH_VALKEYS_PASSWORD = ("AIRFLOW__CELERY__BROKER_URL", "AIRFLOW__CELERY__RESULT_BACKEND", "CELERY_BROKER_URL")
 
 
@@ -22,12 +22,13 @@ def with_connections(environment: Mapping[str, str]) -> dict[str, str]:
     Raises SettingError, which names a variable and never its value, where one is missing that another needs.
     """
     given = {name: value for name, value in environment.items() if value.strip() or not name.startswith(_OURS)}
-    made = {
-        "AIRFLOW_CONN_KAFKA_DEFAULT": kafka(given),
-        "AIRFLOW_CONN_SMTP_DEFAULT": smtp(given),
-        "AIRFLOW_CONN_AWS_DEFAULT": aws(given),
+    makers = {
+        "AIRFLOW_CONN_KAFKA_DEFAULT": kafka,
+        "AIRFLOW_CONN_SMTP_DEFAULT": smtp,
+        "AIRFLOW_CONN_AWS_DEFAULT": aws,
     }
-    connections = {name: json.dumps(one) for name, one in made.items() if one and name not in given}
+    made = {name: make(given) for name, make in makers.items() if name not in given}
+    connections = {name: json.dumps(one) for name, one in made.items() if one}
     password = given.get("VALKEY_PASSWORD")
     urls = {
         name: _with_password(given[name], password) for name in _WITH_VALKEYS_PASSWORD if password and name in given
@@ -41,7 +42,18 @@ _OURS = ("AIRFLOW_CONN_", "AWS_", "KAFKA_", "SASL_", "SMTP_", "VALKEY_")
 
 def kafka(given: Mapping[str, str]) -> dict[str, object] | None:
     extra = plain_settings(given)
-    return {"conn_type": "kafka", "extra": extra} if extra else None
+    if not extra:
+        return None
+    profiles, user = _profiles(given), extra.get("sasl.username")
+    if "accounts" in profiles and not user:
+        raise SettingError(_no_login("SASL_USERNAME", "SASL_PASSWORD", "AIRFLOW_CONN_KAFKA_DEFAULT"))
+    if "local" in profiles and user:
+        # The local profile makes payments up.
+        raise SettingError(
+            "SASL_USERNAME is set, but COMPOSE_PROFILES=local is for the local Kafka, which has no login: made-up "
+            "payments would go to your account. `python3 -m include.deployment --accounts` makes .env one for accounts"
+        )
+    return {"conn_type": "kafka", "extra": extra}
 
 
 def smtp(given: Mapping[str, str]) -> dict[str, object] | None:
@@ -49,16 +61,25 @@ def smtp(given: Mapping[str, str]) -> dict[str, object] | None:
     if not server:
         return None
     user, password = login(given, "SMTP_USER", "SMTP_PASSWORD")
+    if "accounts" in _profiles(given) and not user:
+        raise SettingError(_no_login("SMTP_USER", "SMTP_PASSWORD", "AIRFLOW_CONN_SMTP_DEFAULT"))
     sender = given.get("SMTP_FROM") or (user if user and "@" in user else None)
     if not sender:
         raise SettingError("SMTP_FROM is missing: the address that mail comes from, where SMTP_USER is none")
-    port = given.get("SMTP_PORT", _PORTS[bool(user)])
+    port = given.get("SMTP_PORT", "587")
     if not port.isdecimal():
         raise SettingError(f"SMTP_PORT={port!r}: give a number")
+    encryption = given.get("SMTP_ENCRYPTION", "").strip()
+    if encryption not in ("", _NO_ENCRYPTION) or (encryption and user):
+        raise SettingError(
+            f"SMTP_ENCRYPTION={encryption!r}: take it out, and mail goes by STARTTLS or, on port "
+            f"{_TLS_FROM_THE_FIRST_BYTE}, by TLS. It may be {_NO_ENCRYPTION} where there is no SMTP_USER"
+        )
     # Airflow's words: without both it is TLS from the first byte and then STARTTLS.
-    encrypted = {"disable_tls": True} if int(port) == _TLS_FROM_THE_FIRST_BYTE else {"disable_ssl": True}
-    plain = {"disable_tls": True, "disable_ssl": True}
-    extra = {"from_email": sender, "timeout": 10, "retry_limit": 1, **(encrypted if user else plain)}
+    disabled = {"disable_tls": True} if int(port) == _TLS_FROM_THE_FIRST_BYTE else {"disable_ssl": True}
+    if encryption:
+        disabled = {"disable_tls": True, "disable_ssl": True}
+    extra = {"from_email": sender, "timeout": 10, "retry_limit": 1, **disabled}
     known = {"login": user, "password": password} if user else {}
     return {"conn_type": "smtp", "host": server, "port": int(port), **known, "extra": extra}
 
@@ -71,6 +92,18 @@ def aws(given: Mapping[str, str]) -> dict[str, object] | None:
     if endpoint := given.get("AWS_ENDPOINT_URL_S3"):
         extra["service_config"] = {"s3": {"endpoint_url": endpoint}}
     return {"conn_type": "aws", "login": key, "password": secret, "extra": extra}
+
+
+def _profiles(given: Mapping[str, str]) -> list[str]:
+    """Of docker compose; elsewhere there are none."""
+    return given.get("COMPOSE_PROFILES", "").split(",")
+
+
+def _no_login(user: str, password: str, connection: str) -> str:
+    return (
+        f"{user} and {password} are missing, which COMPOSE_PROFILES=accounts needs: write them into .env, or a whole "
+        f"{connection} (docs/configuration.md)"
+    )
 
 
 def _with_password(url: str, password: str) -> str:

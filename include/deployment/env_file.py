@@ -6,7 +6,7 @@ Runs on a machine that has nothing but Python: standard library only, from Pytho
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from include.errors import SettingError
 
@@ -38,20 +38,31 @@ def quoted(name: str, value: str) -> str:
 
 def parse(text: str) -> dict[str, str]:
     """Names and values as compose reads them, but for references to other variables, which stay as they are written."""
-    values: dict[str, str] = {}
+    return {name: value for name, value, _ in _pieces(text) if name}
+
+
+def without(text: str, names: Iterable[str]) -> str:
+    """The file's text without the lines of these names."""
+    gone = set(names)
+    return "".join(written for name, _, written in _pieces(text) if name not in gone)
+
+
+def _pieces(text: str) -> Iterator[tuple[str | None, str, str]]:
+    """Each line, or what a value's quotes make of several: its name and value, if it has any, and how it is written."""
     rest = text.replace("\r\n", "\n")
     while rest:
+        before, name, value = rest, None, ""
         found = _LINE.match(rest.lstrip())
-        if not found:
+        if found:
+            name = found.group(1)
+            value, rest = _value(rest.lstrip()[found.end() :])
+        else:
             rest = rest.lstrip().partition("\n")[2]
-            continue
-        rest = rest.lstrip()[found.end() :]
-        values[found.group(1)], rest = _value(rest)
-    return values
+        yield name, value, before[: len(before) - len(rest)]
 
 
 def _value(text: str) -> tuple[str, str]:
-    """And what comes after it."""
+    """And what comes after its line."""
     quote = text[:1]
     if quote not in ("'", '"'):
         written, _, rest = text.partition("\n")
@@ -59,10 +70,10 @@ def _value(text: str) -> tuple[str, str]:
     end = re.compile(rf"(?:[^\\{quote}]|\\.)*{quote}", re.DOTALL).match(text, 1)
     if not end:
         return text.partition("\n")[0], text.partition("\n")[2]
-    inner = text[1 : end.end() - 1]
+    inner, rest = text[1 : end.end() - 1], text[end.end() :].partition("\n")[2]
     if quote == "'":
-        return inner.replace("\\'", "'"), text[end.end() :]
-    return re.sub(r'\\([abfnrtv$"\\])', lambda escape: _ESCAPES.get(escape[1], escape[1]), inner), text[end.end() :]
+        return inner.replace("\\'", "'"), rest
+    return re.sub(r'\\([abfnrtv$"\\])', lambda escape: _ESCAPES.get(escape[1], escape[1]), inner), rest
 
 
 def added(text: str, values: Mapping[str, str], heading: str) -> str:

@@ -23,6 +23,8 @@ import yaml
 
 from dev.stack import kafka
 from include.deployment import initial
+from include.deployment.connections import with_connections
+from include.errors import SettingError
 from tests.support import compose, compose_rules, image
 from tests.support.compose import ROOT, interpolated, project
 from tests.support.containers import BASE_ENVIRONMENT
@@ -142,10 +144,45 @@ def test_profiles():
     assert accounts["topics"]["depends_on"] == {}
 
 
+def started_with(service: str, variables: dict[str, str]) -> dict[str, str]:
+    """What its command sees: the image's entry point is `fraud run`."""
+    return with_connections(project(FILE, variables)[service]["environment"])
+
+
+@pytest.mark.parametrize(
+    ("service", "variable"),
+    [("topics", "SASL_USERNAME"), ("airflow-worker", "SASL_PASSWORD"), ("airflow-worker", "SMTP_USER"),
+     ("airflow-dag-processor", "SMTP_PASSWORD"), ("airflow-triggerer", "SMTP_USER")],
+)  # fmt: skip
+def test_a_login_that_accounts_lack_is_named_at_the_start(service: str, variable: str):
+    given = dict.fromkeys(initial.NEEDED, "me@x.org") | {"SMTP_PORT": "587", **initial.ACCOUNTS}
+    variables = initial.generated("accounts") | given
+    assert started_with(service, variables)
+    pair = [name for name in initial.NEEDED if name.startswith(variable[:5]) and re.search("USER|PASSW", name)]
+    assert len(pair) == 2
+    for lacking in ([variable], pair):
+        with pytest.raises(SettingError, match=f"{variable}.* missing"):
+            started_with(service, variables | dict.fromkeys(lacking, ""))
+
+
+def test_local_services_need_no_login():
+    mail = json.loads(started_with("airflow-worker", LOCAL)["AIRFLOW_CONN_SMTP_DEFAULT"])
+    assert mail["extra"].items() >= {"disable_tls": True, "disable_ssl": True}.items()
+
+
 def test_workers_hold_no_key_of_airflow():
     worker = project(FILE, LOCAL)["airflow-worker"]["environment"]
     held = {name for name, value in LOCAL.items() if compose_rules.SECRET.search(name) and value in worker.values()}
     assert held == {"AWS_SECRET_ACCESS_KEY", "VALKEY_PASSWORD"}
+
+
+def test_who_holds_the_logins_of_kafka_and_mail():
+    """Whoever scores, and whoever mails of failures."""
+    given = {"SASL_PASSWORD": "PASSWORD", "SMTP_PASSWORD": "PASSWORD", "COMPOSE_PROFILES": "local,cli"}
+    services = project(FILE, LOCAL | given)
+    holders = {secret: {name for name in services if secret in services[name]["environment"]} for secret in given}
+    assert holders["SASL_PASSWORD"] == {"topics", "producer", "airflow-worker", "cli"}
+    assert holders["SMTP_PASSWORD"] == {"airflow-worker", "airflow-dag-processor", "airflow-triggerer", "cli"}
 
 
 def test_engines_are_the_local_stacks():

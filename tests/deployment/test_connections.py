@@ -28,6 +28,10 @@ ACCOUNTS = {
 }
 
 
+NO_KAFKA_LOGIN = {"SASL_USERNAME": "", "SASL_PASSWORD": ""}
+NO_MAIL_LOGIN = {"SMTP_USER": "", "SMTP_PASSWORD": "", "SMTP_FROM": "f@x.org"}
+
+
 def test_airflow_reads_them(monkeypatch: pytest.MonkeyPatch):
     from airflow.sdk import Connection
 
@@ -47,6 +51,13 @@ def test_airflow_reads_them(monkeypatch: pytest.MonkeyPatch):
     assert smtp.extra_dejson == {"from_email": "me@x.org", "disable_ssl": True, "timeout": 10, "retry_limit": 1}
 
 
+def test_accounts_need_no_plain_login_beside_a_whole_connection():
+    whole = {"AIRFLOW_CONN_KAFKA_DEFAULT": "mine", "AIRFLOW_CONN_SMTP_DEFAULT": "mine", "SMTP_PORT": "mail"}
+    given = ACCOUNTS | NO_KAFKA_LOGIN | NO_MAIL_LOGIN | whole | {"COMPOSE_PROFILES": "accounts"}
+    made = with_connections(given)
+    assert whole.items() <= made.items()
+
+
 def test_our_own_commands_know_the_same_kafka():
     assert client_settings(ACCOUNTS) == json.loads(with_connections(ACCOUNTS)["AIRFLOW_CONN_KAFKA_DEFAULT"])["extra"]
 
@@ -63,10 +74,11 @@ def test_a_connection_that_is_there_stays():
     [
         ({"SMTP_PORT": "465"}, {"disable_tls": True}),
         ({"SMTP_PORT": ""}, {"disable_ssl": True}),
-        ({"SMTP_USER": "", "SMTP_PASSWORD": "", "SMTP_FROM": "f@x.org"}, {"disable_ssl": True, "disable_tls": True}),
+        (NO_MAIL_LOGIN, {"disable_ssl": True}),
+        (NO_MAIL_LOGIN | {"SMTP_ENCRYPTION": "none"}, {"disable_ssl": True, "disable_tls": True}),
     ],
 )
-def test_mail_with_a_login_is_encrypted(change: dict[str, str], extra: dict[str, bool]):
+def test_mail_is_encrypted_unless_told_otherwise(change: dict[str, str], extra: dict[str, bool]):
     made = json.loads(with_connections(ACCOUNTS | change)["AIRFLOW_CONN_SMTP_DEFAULT"])
     assert {name: value for name, value in made["extra"].items() if name.startswith("disable")} == extra
 
@@ -105,6 +117,11 @@ def test_the_password_is_put_into_celerys_addresses():
         ({"AWS_ACCESS_KEY_ID": ""}, "AWS_ACCESS_KEY_ID is missing: AWS_SECRET_ACCESS_KEY is set"),
         ({"SMTP_USER": "AKIA"}, "SMTP_FROM is missing"),
         ({"SMTP_PORT": "mail"}, "SMTP_PORT='mail': give a number"),
+        ({"SMTP_ENCRYPTION": "none"}, "SMTP_ENCRYPTION='none': take it out"),
+        (NO_MAIL_LOGIN | {"SMTP_ENCRYPTION": "ssl"}, "SMTP_ENCRYPTION='ssl': take it out"),
+        (NO_KAFKA_LOGIN | {"COMPOSE_PROFILES": "accounts"}, "SASL_USERNAME and SASL_PASSWORD are missing"),
+        (NO_MAIL_LOGIN | {"COMPOSE_PROFILES": "accounts"}, "SMTP_USER and SMTP_PASSWORD are missing"),
+        ({"COMPOSE_PROFILES": "local"}, "made-up payments would go to your account"),
     ],
 )
 def test_what_is_missing_is_named(change: dict[str, str], named: str):

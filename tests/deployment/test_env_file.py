@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from include.deployment.env_file import line, parse, quoted
+from include.deployment.env_file import line, parse, quoted, without
 from include.errors import SettingError
 
 # Compose's own library (compose-go 2.16.2) was seen to read each of these lines as the value.
@@ -94,3 +94,10 @@ def test_reading_what_people_write():
         ]
     ).replace("\n", "\r\n")
     assert parse(text) == {"A": "2", "B": "two words", "C": "no#comment", "D": "x # y", "E": "", "F": "over\ntwo"}
+
+
+def test_lines_are_taken_out_whole():
+    text = "# kept\nA=1\nexport B='over\n\ntwo' # gone\nC=\"x # y\"\nA=2\nD=4"
+    assert without(text, ["A", "B"]) == '# kept\nC="x # y"\nD=4'
+    assert without(text, ["D"]) == text.removesuffix("D=4")
+    assert without(text, ["over", "E"]) == text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -102,13 +103,60 @@ def test_a_sender_is_asked_for_where_the_login_is_no_address(tmp_path: Path):
         assert ("SMTP_FROM" in done.stdout, done.returncode) == (missing, int(missing))
 
 
-def test_local_services_and_accounts_are_not_mixed(tmp_path: Path):
+def test_local_services_are_changed_to_accounts(tmp_path: Path):
     fraud_env(tmp_path)
-    before = (tmp_path / ".env").read_text()
+    with (tmp_path / ".env").open("a") as file:
+        file.write("# mine\nEMAIL_RECIPIENT=me@x.org\nFRAUD_SHARDS='4' # cores\nSMTP_PORT='1025' # the catcher's\n")
+    before = read(tmp_path)
+    (tmp_path / "secrets.ps1").write_text(EARLIER)
+    done = fraud_env(tmp_path, "--accounts", "--from", str(tmp_path / "secrets.ps1"))
+    values = read(tmp_path)
+    assert values["COMPOSE_PROFILES"] == "accounts"
+    # Nothing of the local services, and nothing else is another.
+    gone = (set(LOCAL) - {"COMPOSE_PROFILES", "EMAIL_RECIPIENT"}) | {"AWS_SECRET_ACCESS_KEY"}
+    taken = {"KAFKA_BOOTSTRAP_SERVERS", "SASL_USERNAME", "SASL_PASSWORD"}
+    assert values.keys() & gone == taken & gone
+    kept = {name: value for name, value in before.items() if name not in gone | {"COMPOSE_PROFILES"}}
+    assert kept.items() <= values.items()
+    assert {"POSTGRES_PASSWORD", "EMAIL_RECIPIENT", "FRAUD_SHARDS"} < kept.keys()
+    # Models of the local MLflow lie in a bucket of a name that may be anybody's on AWS.
+    assert values["FRAUD_EXPERIMENT"] == "fraud_scoring_accounts"
+    assert "the catcher's" not in (tmp_path / ".env").read_text()
+    # All of it is told, and what is missing now.
+    assert done.returncode == 1
+    assert "changed from local services to accounts" in done.stdout
+    told = dict(line.strip().split(": ", 1) for line in done.stdout.splitlines() if ": " in line)
+    assert set(told["taken out, for they were the local services'"].split(", ")) == gone - taken
+    still = set(NEEDED) - taken - {"EMAIL_RECIPIENT"}
+    assert set(told["STILL MISSING, write them into it"].split(", ")) == still
+
+
+def test_a_line_changed_by_hand_leaves_no_local_values(tmp_path: Path):
+    fraud_env(tmp_path)
+    text = (tmp_path / ".env").read_text()
+    (tmp_path / ".env").write_text(text.replace("COMPOSE_PROFILES=local", "COMPOSE_PROFILES=accounts"))
+    fraud_env(tmp_path)
+    assert not read(tmp_path).keys() & (set(LOCAL) - {"COMPOSE_PROFILES"})
+    # Once: then they are what somebody wrote.
+    (tmp_path / ".env").write_text((tmp_path / ".env").read_text() + f"AWS_REGION={LOCAL['AWS_REGION']}\n")
+    fraud_env(tmp_path, "--accounts")
+    assert read(tmp_path)["AWS_REGION"] == LOCAL["AWS_REGION"]
+
+
+def test_a_whole_connection_says_what_plain_variables_would(tmp_path: Path):
+    names = ("AIRFLOW_CONN_KAFKA_DEFAULT", "AIRFLOW_CONN_SMTP_DEFAULT")
+    (tmp_path / ".env").write_text("".join(env_file.line(name, '{"conn_type": "x"}') for name in names))
+    done = fraud_env(tmp_path, "--accounts")
+    missing = set(done.stdout.splitlines()[-1].partition(": ")[2].split(", "))
+    assert missing == {name for name in NEEDED if not re.match("SASL_|SMTP_[UP]", name)}
+
+
+def test_another_profile_is_refused(tmp_path: Path):
+    (tmp_path / ".env").write_text("COMPOSE_PROFILES=mine\n")
     done = fraud_env(tmp_path, "--accounts")
     assert done.returncode == 1
-    assert "holds COMPOSE_PROFILES=local" in done.stderr
-    assert (tmp_path / ".env").read_text() == before
+    assert "holds COMPOSE_PROFILES=mine" in done.stderr
+    assert (tmp_path / ".env").read_text() == "COMPOSE_PROFILES=mine\n"
 
 
 @pytest.mark.parametrize("name", ["missing.ps1", "."])

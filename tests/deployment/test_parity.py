@@ -81,3 +81,16 @@ def test_a_workers_log_is_read_from_s3(seen: dict[str, Any]):
 
 def test_history_is_trimmed_there(seen: dict[str, Any]):
     assert re.fullmatch(r"history before .* UTC: removed .*, in [\d.]+ s", seen["cleaned"].strip().splitlines()[-1])
+
+
+def test_check_finds_all_well_in_the_cli(seen: dict[str, Any]):
+    code, said = seen["check"]
+    assert (code, said.splitlines()[-1]) == (0, "all is well"), said
+    assert "group fraud_scoring" in said
+
+
+def test_no_shell_stands_between_docker_and_a_server(seen: dict[str, Any]):
+    """It would not pass SIGTERM on, and after ten seconds the server would be killed."""
+    first = seen["first_processes"]
+    assert first["valkey"] == "valkey-server"
+    assert [name for name, command in first.items() if command in ("sh", "bash", "dash")] == []

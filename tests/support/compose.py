@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +47,16 @@ def interpolated(value: Any, variables: Mapping[str, str]) -> Any:
     return _VARIABLE.sub(put, value)
 
 
-def project(file: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """The services that `docker compose up` starts, as they then are."""
+def project(
+    file: Mapping[str, Any], variables: Mapping[str, str], *, named: Collection[str] = ()
+) -> dict[str, dict[str, Any]]:
+    """The services that `docker compose up` starts, as they then are, and those of no such profile that are named."""
     profiles = set(variables.get("COMPOSE_PROFILES", "").split(","))
     whole = interpolated(copy.deepcopy(dict(file)), variables)
     services: dict[str, dict[str, Any]] = {
         name: service
         for name, service in whole["services"].items()
-        if not service.get("profiles") or profiles & set(service["profiles"])
+        if not service.get("profiles") or profiles & set(service["profiles"]) or name in named
     }
     for service in services.values():
         given = service.get("environment", {})

@@ -54,8 +54,8 @@ def _read_by_connections() -> set[str]:
 
 SETTINGS = _read_by_settings()
 _PLAIN = _read_by_connections()
-KAFKA = {name for name in _PLAIN if name.startswith(("KAFKA_", "SASL_"))} | {"AIRFLOW_CONN_KAFKA_DEFAULT"}
-MAIL = {name for name in _PLAIN if name.startswith("SMTP_")} | {"AIRFLOW_CONN_SMTP_DEFAULT"}
+KAFKA = {name for name in _PLAIN if name.startswith(("KAFKA_", "SASL_", "COMPOSE_"))} | {"AIRFLOW_CONN_KAFKA_DEFAULT"}
+MAIL = {name for name in _PLAIN if name.startswith(("SMTP_", "COMPOSE_"))} | {"AIRFLOW_CONN_SMTP_DEFAULT"}
 # boto3, for whom the region has another name, runs without Airflow too.
 S3 = {name for name in _PLAIN if name.startswith("AWS_")} | {"AIRFLOW_CONN_AWS_DEFAULT", "AWS_DEFAULT_REGION"}
 MLFLOW = {"MLFLOW_TRACKING_URI", "MLFLOW_DISABLE_TELEMETRY"}
@@ -82,6 +82,8 @@ CELERY = {
     "VALKEY_PASSWORD",
 }
 PIPELINE = SETTINGS | KAFKA | S3 | MAIL | MLFLOW | AIRFLOW
+# Of failed and late runs: they mail, and note on S3 that they did.
+CALLBACKS = SETTINGS | S3 | MAIL | AIRFLOW
 
 NEEDS: dict[str, set[str]] = {
     "topics": SETTINGS | KAFKA,
@@ -96,8 +98,9 @@ NEEDS: dict[str, set[str]] = {
         "MLFLOW_DISABLE_TELEMETRY",
     },
     "airflow-init": AIRFLOW | DATABASE | {"AIRFLOW_ADMIN_PASSWORD"},
-    "airflow-apiserver": PIPELINE | DATABASE | {"AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET"},
-    "airflow-scheduler": PIPELINE
+    # It reads logs on S3.
+    "airflow-apiserver": S3 | AIRFLOW | DATABASE | {"AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET"},
+    "airflow-scheduler": AIRFLOW
     | DATABASE
     | CELERY
     | {
@@ -111,8 +114,8 @@ NEEDS: dict[str, set[str]] = {
         "AIRFLOW__SCHEDULER__NUM_STUCK_IN_QUEUED_RETRIES",
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL",
     },
-    "airflow-dag-processor": PIPELINE | DATABASE | {"AIRFLOW__LOGGING__DAG_PROCESSOR_LOG_TARGET"},
-    "airflow-triggerer": PIPELINE | DATABASE,
+    "airflow-dag-processor": CALLBACKS | DATABASE | {"AIRFLOW__LOGGING__DAG_PROCESSOR_LOG_TARGET"},
+    "airflow-triggerer": CALLBACKS | DATABASE,
     "airflow-history": SETTINGS | AIRFLOW | DATABASE,
     # Whoever may write a model may run code here: nothing of Airflow's database, and none of its keys.
     "airflow-worker": PIPELINE
@@ -176,7 +179,7 @@ def _variables(file: Mapping[str, Any]) -> Iterator[str]:
     written = set(initial.LOCAL) | set(initial.generated("local"))
     if absent := {name for name, how in used if how == "?"} - written:
         yield f"needed, but `fraud env` does not write {sorted(absent)}"
-    if useless := written - {name for name, _ in used} - passed - {"COMPOSE_PROFILES"}:
+    if useless := written - {name for name, _ in used} - passed:
         yield f"`fraud env` writes {sorted(useless)}, which nothing takes"
     for name, how in used:
         if SECRET.search(name) and how != "?":

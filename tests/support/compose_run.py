@@ -58,6 +58,9 @@ def main(folder: Path, env: Path, compose_file: Path) -> None:
     tries = api.tasks(DAG, run)["drain"]["try_number"]
     path = f"dags/{DAG}/dagRuns/{quote(run, safe='')}/taskInstances/drain/logs/{tries}"
     log = json.dumps(api.request("GET", path, params={"full_content": True})["content"])
+    cli = compose.project(file, variables, named=["cli"])["cli"]
+    check = project.run("cli", cli, ["fraud", "check"], 120)
+    lasting = [name for name, service in services.items() if service["restart"] != "no"]
     print(  # noqa: T201
         json.dumps(
             {
@@ -73,6 +76,11 @@ def main(folder: Path, env: Path, compose_file: Path) -> None:
                 "wrong_valkey_password": stand_ins.ValkeyImage.answer("wrong"),
                 "worker_preloads": "sklearn" in Path(f"/proc/{project.pid('airflow-worker')}/maps").read_text(),
                 "log": log,
+                "check": check,
+                # Whom `docker stop` tells first.
+                "first_processes": {
+                    name: Path(f"/proc/{project.pid(name)}/comm").read_text().strip() for name in lasting
+                },
                 # Now, instead of within an hour.
                 "cleaned": project.containers["airflow-history"].run(["fraud", "clean-history"], 120).stdout,
             }

@@ -175,6 +175,7 @@ class Project:
         self.services = services
         self.seconds: dict[str, float] = {}
         self._stands = stands
+        self._folder = folder
         self._image = images.read(BASE_ENVIRONMENT)
         self._changed = threading.Condition()
         self._reached: dict[str, set[str]] = {name: set() for name in services}
@@ -195,6 +196,16 @@ class Project:
             thread.join()
         if self._failure:
             raise self._failure
+
+    def run(self, name: str, service: Mapping[str, Any], command: list[str], seconds: float) -> tuple[int, str]:
+        """As `docker compose run` does: the exit code, and what was said."""
+        folder = self._folder
+        one = Container(
+            name, {**service, "command": command}, folder / name, folder / "volumes", folder / f"{name}.log"
+        )
+        one.start(self._image, None)
+        assert one.process
+        return one.process.wait(seconds), one.said()
 
     def pid(self, name: str) -> int:
         """Of the command itself: whatever started it has become it."""
