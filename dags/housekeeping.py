@@ -8,7 +8,7 @@ one of them, on its own; no other task waits for it.
 |---|---|---|
 | `trim_staging` | staged batches, but for those whose report is owed | `FRAUD_STAGING_HOURS` |
 | `trim_models` | the model cache of its machine, but for models in use | `FRAUD_MODEL_CACHE_GB` |
-| `trim_logs` | Airflow's log folder of its machine, **of every DAG** | `FRAUD_LOG_DAYS` |
+| `trim_logs` | Airflow's log folder of its machine, and the one on S3, **of every DAG** | `FRAUD_LOG_DAYS` |
 
 The runs of `score_payments` themselves trim the first two as well, each time that they stage a batch or download a
 model: card data does not wait for this DAG. Workers that share no disk have `fraud clean-disk` for the others.

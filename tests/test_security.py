@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from mlflow.store.artifact import s3_artifact_repo
 
 from include.batch.storage import Storage
 from include.errors import StagingError
+from include.housekeeping.remote_logs import trim_remote_logs
 from include.models.cache import ModelCache
 from include.models.resolve import DEFAULT, resolve
 from tests.models.conftest import Lab
@@ -138,7 +140,7 @@ def test_the_s3_policy_is_enough_to_stage_and_to_fetch_a_model(
         assert (ModelCache(tmp_path / "cache", 10**9).fetch(run) / "model.pkl").stat().st_size > 0
 
 
-def test_the_s3_policy_is_enough_for_airflows_logs(
+def test_the_s3_policy_is_enough_for_airflows_logs_and_to_trim_them(
     policy: Policy, small_rights: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW__LOGGING__REMOTE_LOG_CONN_ID", "aws_default")
@@ -151,11 +153,12 @@ def test_the_s3_policy_is_enough_for_airflows_logs(
         handler.upload(log)
         assert not (tmp_path / log).exists()  # only what has been uploaded goes
     assert handler.read(log, None)[1] == ["first\nsecond\n"]
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    assert trim_remote_logs(boto3.client("s3"), policy.logs, tomorrow).files == 1
 
 
 def test_the_s3_policy_is_not_enough_for_more(lab: Lab, policy: Policy, small_rights: Callable[[], None]) -> None:
     Storage.open(policy.of_others).write("batch", b"x")
-    Storage.open(policy.logs).write("log", b"x")
     run_id = lab.run(experiment(lab, policy))
     small_rights()
     others = Storage.open(policy.of_others)
@@ -165,9 +168,9 @@ def test_the_s3_policy_is_not_enough_for_more(lab: Lab, policy: Policy, small_ri
     with pytest.raises((Boto3Error, ClientError), match="AccessDenied"):
         lab.client.log_text(run_id, "x", "model/MLmodel")
     s3: Any = boto3.client("s3")
-    bucket, _, folder = policy.logs.removeprefix("s3://").partition("/")
+    bucket, _, folder = policy.of_others.removeprefix("s3://").partition("/")
     with pytest.raises(ClientError, match="AccessDenied"):
-        s3.delete_object(Bucket=bucket, Key=f"{folder}/log")
+        s3.delete_object(Bucket=bucket, Key=f"{folder}/batch")
     with pytest.raises(ClientError, match="AccessDenied"):
         s3.create_bucket(Bucket=f"{PREFIX}-more")
 

@@ -58,10 +58,12 @@ offsets.retention.minutes=525600
 # As Confluent Cloud has it: TLS, user names and passwords, and nobody may do what no ACL allows. The controller speaks
 # to its broker without a name, on loopback.
 SECURE_PROPERTIES = """\
-sasl.enabled.mechanisms=PLAIN
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512
 sasl.mechanism.inter.broker.protocol=PLAIN
 listener.name.broker.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
   username="{admin}" password="{admin_password}" {users};
+# For users that are made while it runs.
+listener.name.broker.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 ssl.keystore.type=PEM
 ssl.keystore.location={certificate}
 ssl.truststore.type=PEM
@@ -159,7 +161,7 @@ def admin(configuration: Mapping[str, str | int]) -> AdminClient:
 
 
 def allow(client: AdminClient, user: str, settings: Settings) -> None:
-    """What the product needs, and `fraud verify` and `fraud produce`; docs/security.md has the same table."""
+    """What the scoring needs, and `fraud verify` and `fraud produce`; by whom each is needed: docs/security.md."""
     topic, group, ids = ResourceType.TOPIC, ResourceType.GROUP, ResourceType.TRANSACTIONAL_ID
     outputs = (settings.output_topic, settings.dead_letter_topic)
     rights = [

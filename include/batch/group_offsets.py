@@ -73,6 +73,7 @@ class GroupOffsets:
 
     def standings(self) -> list[Standing]:
         name, numbers = self.topic.name, self.topic.partitions
+        offsets.describe_group(self.admin, self.kafka, self.settings.group)
         committed = self._committed()
         first = first_offsets(self.admin, self.kafka, name, numbers)
         end = last_stable_offsets(self.admin, self.kafka, name, numbers)

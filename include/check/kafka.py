@@ -57,7 +57,11 @@ def _topic(admin: Admin, client: KafkaSettings, topic: str, needed: tuple[AclOpe
     rights = described.authorized_operations
     if rights is not None and operation not in rights:
         return Found(name, f"the user lacks the right {right} on it", ok=False)
-    return Found(name, f"{len(described.partitions)} partitions, right {right}")
+    text = f"{len(described.partitions)} partitions, right {right}"
+    if rights is not None and operation == AclOperation.READ and AclOperation.DESCRIBE_CONFIGS not in rights:
+        # A run goes on without.
+        text += "; without the right DescribeConfigs nobody is warned before payments expire unread"
+    return Found(name, text)
 
 
 def _group(admin: Admin, client: KafkaSettings, group: str) -> Found:

@@ -36,8 +36,8 @@ HISTORY = (
 )
 DISK = (
     "Trim this machine's disk: Airflow's log folder to FRAUD_LOG_DAYS (14), the model cache to FRAUD_MODEL_CACHE_GB."
-    "\n\nFor workers that share no disk, each of them: the DAG housekeeping reaches the one that it runs on. Exit code "
-    "1: something could not be trimmed."
+    "\n\nFor workers that share no disk, each of them: the DAG housekeeping reaches the one that it runs on. Logs that "
+    "Airflow keeps on S3 are left to that DAG. Exit code 1: something could not be trimmed."
 )
 
 

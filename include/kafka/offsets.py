@@ -63,16 +63,22 @@ def describe_topic(admin: Admin, client: Settings, name: str) -> Topic:
     return Topic(name, str(described.topic_id), tuple(sorted(partition.id for partition in described.partitions)))
 
 
-def require_unused_group(admin: Admin, client: Settings, group: str) -> None:
-    """Kafka would not refuse us beside a member of the same group: its commits and ours would undo each other."""
+def describe_group(admin: Admin, client: Settings, group: str) -> ConsumerGroupDescription | None:
+    """None where there is none. Whoever asks for its offsets without the right to them hears nothing but silence, as
+    behind an open kafka transaction; here it is told."""
     try:
-        described = _describe_group(admin, group)
+        return _describe_group(admin, group)
     except KafkaException as error:
         if error.args[0].code() == Reason.GROUP_ID_NOT_FOUND:
-            return
+            return None
         with explained(f"group {group} cannot be described", client):
             raise
-    if described.state in (ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD):
+
+
+def require_unused_group(admin: Admin, client: Settings, group: str) -> None:
+    """Kafka would not refuse us beside a member of the same group: its commits and ours would undo each other."""
+    described = describe_group(admin, client, group)
+    if described is None or described.state in (ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD):
         return
     members = ", ".join(f"{member.client_id} on {member.host}" for member in described.members) or "unknown"
     raise GroupInUseError(

@@ -11,7 +11,7 @@ from include.errors import SettingError
 from include.kafka.access import Admin
 from include.kafka.config import Settings
 from include.kafka.ends import first_offsets, last_stable_offsets
-from include.kafka.offsets import committed_offsets, describe_topic
+from include.kafka.offsets import committed_offsets, describe_group, describe_topic
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ def windows(
     partitions = describe_topic(admin, kafka, topic).partitions
     for partition in sorted({*start.single, *end.single} - set(partitions)):
         raise SettingError(f"{topic} has no partition {partition}")
+    describe_group(admin, kafka, group)
     committed = committed_offsets(consumer, kafka, topic, partitions)
     low = first_offsets(admin, kafka, topic, partitions)
     stable = last_stable_offsets(admin, kafka, topic, partitions)

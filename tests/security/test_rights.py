@@ -1,78 +1,256 @@
-"""What the product may do on Kafka: the documented rights are enough, and each is missed where it lacks."""
+"""What each may do on Kafka: the rights that docs/security.md gives are enough, and none of them is too many."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import subprocess
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka.admin import AclBinding, AclOperation, AclPermissionType, ResourcePatternType, ResourceType
+from confluent_kafka.admin import AclOperation, ResourcePatternType, ResourceType
 from confluent_kafka.cimpl import NewTopic
 
-from dev.stack.kafka import USER, allow
-from dev.stack.part import BIN
+from dev.stack.part import BIN, ROOT
 from include.check.check import Found, run
 from include.check.kafka import check_kafka
+from include.errors import FraudError
+from include.kafka.access import Admin
+from include.kafka.retention import read_retention
 from include.settings import Settings
-from tests.support.secure_stack import SecureStack
-from tests.support.waiting import wait_until
+from tests.support import kafka_log
+from tests.support.payments import FRAUD_FOR_LATEST, GENUINE, payments
+from tests.support.scoring import Scoring
+from tests.support.secure_stack import Right, SecureStack
+from tests.support.topics import send
+
+SCORING = "the scoring"
+
+
+def documented() -> dict[str, list[tuple[str, str]]]:
+    """The page's table: by who, column and operation."""
+    page = (ROOT / "docs" / "security.md").read_text().partition("### Kafka\n")[2].partition("\n### ")[0]
+    lines = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("|")]
+    (_, *columns), _, *rows = [[cell.strip().replace("`", "") for cell in line] for line in lines]
+    return {
+        who: [
+            (column, operation)
+            for column, cell in zip(columns, cells, strict=True)
+            for operation in cell.split(", ")
+            if operation
+        ]
+        for who, *cells in rows
+    }
+
+
+TABLE = documented()
+EACH = [(who, column, operation) for who, rights in TABLE.items() for column, operation in rights]
+OPERATIONS = {
+    "Read": AclOperation.READ, "Write": AclOperation.WRITE, "Create": AclOperation.CREATE,
+    "Describe": AclOperation.DESCRIBE, "DescribeConfigs": AclOperation.DESCRIBE_CONFIGS,
+}  # fmt: skip
+
+
+def right(settings: Settings, column: str, operation: str) -> Right:
+    topics = {
+        "input topic": settings.input_topic,
+        "output topic": settings.output_topic,
+        "dead-letter topic": settings.dead_letter_topic,
+    }
+    allowed = OPERATIONS[operation]
+    if column in topics:
+        return Right(allowed, ResourceType.TOPIC, topics[column])
+    if column.startswith("group"):
+        return Right(allowed, ResourceType.GROUP, settings.group)
+    assert column.startswith("transactional ids that begin with")
+    return Right(allowed, ResourceType.TRANSACTIONAL_ID, f"{settings.group}/", ResourcePatternType.PREFIXED)
+
+
+class LackingError(Exception):
+    """Something was not done, or not known, for want of a right."""
+
+
+# librdkafka's producer keeps to itself why it is of no use.
+REFUSED_FOR_IT = "AUTHORIZATION_FAILED|_FATAL|its settings cannot be seen|nobody knows how long"
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Topics and a group of a test's own. The superuser prepares what somebody else is to work on."""
+
+    secure: SecureStack
+    settings: Settings
+
+    @property
+    def topics(self) -> list[str]:
+        return [self.settings.input_topic, self.settings.output_topic, self.settings.dead_letter_topic]
+
+    def make_topics(self) -> None:
+        for future in self.secure.admin.create_topics([NewTopic(name, 1, 1) for name in self.topics]).values():
+            future.result(30)
+
+    def remove_topics(self) -> None:
+        there = [name for name in self.secure.admin.list_topics(timeout=30).topics if name in self.topics]
+        for future in (self.secure.admin.delete_topics(there) if there else {}).values():
+            future.result(30)
+
+    def send(self) -> None:
+        """A payment, and one that becomes a dead letter."""
+        (payment,) = payments(GENUINE)
+        send(self.secure.superuser, self.settings.input_topic, [(payment.key, payment.message), (None, b"no JSON")])
+
+    def score(self, kafka: dict[str, Any]) -> None:
+        Scoring(kafka, self.settings).run()
+
+    def command(self, kafka: dict[str, Any], *words: str) -> str:
+        settings = {
+            "INPUT_TOPIC": self.settings.input_topic,
+            "OUTPUT_TOPIC": self.settings.output_topic,
+            "DEAD_LETTER_TOPIC": self.settings.dead_letter_topic,
+            "GROUP": self.settings.group,
+            "STAGING_URL": self.settings.staging_url,
+        }
+        environment = {f"FRAUD_{name}": value for name, value in settings.items()}
+        environment["AIRFLOW_CONN_KAFKA_DEFAULT"] = json.dumps({"conn_type": "kafka", "extra": kafka})
+        done = subprocess.run(
+            [BIN / "fraud", *words],
+            env={"PATH": "/usr/bin:/bin", **environment}, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise LackingError(done.stdout + done.stderr)
+        return done.stdout
 
 
 @pytest.fixture
-def own(secure: SecureStack) -> Iterator[Settings]:
-    """Topics and a group on which the user has no right yet."""
+def place(secure: SecureStack, tmp_path: Path) -> Iterator[Place]:
+    """The topics are still to be made."""
     name = f"rights_{uuid.uuid4().hex[:8]}"
     made = dataclasses.replace(
         secure.settings,
         input_topic=name, output_topic=f"{name}_scored", dead_letter_topic=f"{name}_dead", group=f"{name}_group",
+        staging_url=str(tmp_path / "staging"),
     )  # fmt: skip
-    names = [made.input_topic, made.output_topic, made.dead_letter_topic]
-    for future in secure.admin.create_topics([NewTopic(name, 1, 1) for name in names]).values():
-        future.result(30)
-    yield made
-    for future in secure.admin.delete_topics(names).values():
-        future.result(30)
+    yield Place(secure, made)
+    Place(secure, made).remove_topics()
 
 
-def check(secure: SecureStack, settings: Settings, **client: Any) -> dict[str, Found]:
-    given = {name: value for name, value in (secure.kafka | client).items() if value is not None}
+def score(place: Place, kafka: dict[str, Any]) -> None:
+    place.make_topics()
+    place.send()
+    place.score(kafka)
+    for topic in place.topics[1:]:
+        assert len(kafka_log.read_all(place.secure.superuser, topic)) == 1
+    if read_retention(Admin(kafka), kafka, place.settings.input_topic) is None:
+        raise LackingError("nobody knows how long payments are kept")
+
+
+def show_offsets(place: Place, kafka: dict[str, Any]) -> None:
+    place.make_topics()
+    place.send()
+    place.score(place.secure.superuser)
+    assert "2" in place.command(kafka, "offsets", "show")
+
+
+def set_offsets(place: Place, kafka: dict[str, Any]) -> None:
+    place.make_topics()
+    place.send()
+    assert "set from nothing to 2" in place.command(kafka, "offsets", "set", "--to", "latest", "--yes")
+
+
+def verify(place: Place, kafka: dict[str, Any]) -> None:
+    place.make_topics()
+    place.send()
+    place.score(place.secure.superuser)
+    assert "whole: 2 due" in place.command(kafka, "verify")
+
+
+def produce(place: Place, kafka: dict[str, Any]) -> None:
+    place.make_topics()
+    place.command(kafka, "produce", "simulate", "--count", "3", "--rate", "0")
+    assert len(kafka_log.read_all(place.secure.superuser, place.settings.input_topic)) == 3
+
+
+def topics(place: Place, kafka: dict[str, Any]) -> None:
+    said = place.command(kafka, "topics")
+    assert said.count("created") == 3
+    said = place.command(kafka, "topics")
+    if said.count("there, as set") < 3:
+        raise LackingError(said)
+
+
+ACTS: dict[str, Callable[[Place, dict[str, Any]], None]] = {
+    SCORING: score,
+    "fraud offsets show": show_offsets,
+    "fraud offsets set": set_offsets,
+    "fraud verify": verify,
+    "fraud produce": produce,
+    "fraud topics": topics,
+}
+
+
+def test_the_page_says_it_of_all() -> None:
+    assert list(TABLE) == list(ACTS)
+    assert all(TABLE.values())
+
+
+@pytest.mark.parametrize("who", ACTS)
+def test_the_documented_rights_are_enough(place: Place, who: str) -> None:
+    with place.secure.user(right(place.settings, *one) for one in TABLE[who]) as kafka:
+        ACTS[who](place, kafka)
+        if who == SCORING:
+            assert wrong(check(kafka, place.settings)) == []
+            assert "without" not in check(kafka, place.settings)[f"topic {place.settings.input_topic}"].text
+
+
+@pytest.mark.parametrize(("who", "column", "operation"), EACH, ids=[" - ".join(one) for one in EACH])
+def test_none_of_them_is_too_many(place: Place, who: str, column: str, operation: str) -> None:
+    rights = [right(place.settings, *one) for one in TABLE[who] if one != (column, operation)]
+    assert len(rights) == len(TABLE[who]) - 1
+    if operation in ("Read", "Write"):
+        # Which it includes: that alone would be less.
+        rights.append(right(place.settings, column, "Describe"))
+    with place.secure.user(rights) as kafka:
+        with pytest.raises((FraudError, LackingError), match=REFUSED_FOR_IT):
+            ACTS[who](place, kafka)
+        if who == SCORING:
+            names_what_lacks(check(kafka, place.settings), place.settings, right(place.settings, column, operation))
+
+
+def names_what_lacks(found: dict[str, Found], settings: Settings, lacking: Right) -> None:
+    if lacking.operation == AclOperation.DESCRIBE_CONFIGS:
+        # A run does without.
+        assert wrong(found) == []
+        assert "without the right DescribeConfigs" in found[f"topic {settings.input_topic}"].text
+        return
+    names = {
+        ResourceType.TOPIC: f"topic {lacking.name}",
+        ResourceType.GROUP: f"group {lacking.name}",
+        ResourceType.TRANSACTIONAL_ID: f"transactional ids {lacking.name}…",
+    }
+    assert wrong(found) == [names[lacking.kind]]
+    assert "lacks" in found[names[lacking.kind]].text
+
+
+def test_a_whole_run_needs_no_more(secure: SecureStack) -> None:
+    with secure.user(right(secure.settings, *one) for one in TABLE[SCORING]) as kafka:
+        login = {name: value for name, value in kafka.items() if name.startswith("sasl.")}
+        with secure.spoiled("kafka_default", extra=login):
+            run_id, sent = secure.score(payments(GENUINE, FRAUD_FOR_LATEST))
+    assert secure.counts(run_id, "publish")["published"] == len(sent)
+    assert secure.verify().is_whole
+
+
+def check(kafka: dict[str, Any], settings: Settings, **changes: Any) -> dict[str, Found]:
+    given = {name: value for name, value in (kafka | changes).items() if value is not None}
     return {one.name: one for one in run([("tried", lambda: check_kafka(given, settings))])}
 
 
 def wrong(found: dict[str, Found]) -> list[str]:
     return [name for name, one in found.items() if not one.ok]
-
-
-def test_the_documented_rights_are_enough(secure: SecureStack, own: Settings) -> None:
-    assert len(wrong(check(secure, own))) == 5
-    allow(secure.admin, USER, own)
-    # The broker hears of rights a moment after the controller has them.
-    wait_until(lambda: not wrong(check(secure, own)), f"not enough: {check(secure, own)}", 30)
-
-
-LACKING = {
-    "topic": (ResourceType.TOPIC, "output_topic", AclOperation.WRITE, "topic {output_topic}"),
-    "input": (ResourceType.TOPIC, "input_topic", AclOperation.READ, "topic {input_topic}"),
-    "group": (ResourceType.GROUP, "group", AclOperation.READ, "group {group}"),
-    "ids": (ResourceType.TRANSACTIONAL_ID, "group", AclOperation.WRITE, "transactional ids {group}/…"),
-}
-
-
-@pytest.mark.parametrize("which", LACKING)
-def test_a_right_that_lacks_is_named(secure: SecureStack, own: Settings, which: str) -> None:
-    allow(secure.admin, USER, own)
-    kind, place, operation, told = LACKING[which]
-    name = getattr(own, place) + ("/" if which == "ids" else "")
-    pattern = ResourcePatternType.PREFIXED if which == "ids" else ResourcePatternType.LITERAL
-    deny = AclBinding(kind, name, pattern, f"User:{USER}", "*", operation, AclPermissionType.DENY)
-    (made,) = secure.admin.create_acls([deny]).values()
-    made.result(30)
-    told = told.format(**dataclasses.asdict(own))
-    wait_until(lambda: wrong(check(secure, own)) == [told], f"{told} is not told, or not alone", 30)
 
 
 REFUSED: dict[str, tuple[dict[str, Any], Sequence[str]]] = {
@@ -92,7 +270,7 @@ REFUSED: dict[str, tuple[dict[str, Any], Sequence[str]]] = {
 @pytest.mark.parametrize("which", REFUSED)
 def test_a_connection_that_is_refused(secure: SecureStack, which: str) -> None:
     changes, words = REFUSED[which]
-    results = check(secure, secure.settings, **changes)
+    results = check(secure.kafka, secure.settings, **changes)
     assert list(results) == ["tried"]
     for word in words:
         assert word in results["tried"].text

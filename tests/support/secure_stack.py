@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import secrets
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+
+from confluent_kafka import KafkaError as Reason
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialDeletion,
+    UserScramCredentialUpsertion,
+)
 
 from dev.stack.home import Home
 from dev.stack.kafka import ADMIN, Kafka
@@ -18,6 +36,20 @@ from include.verify.window import Bounds
 from tests.support.live_stack import LiveStack
 from tests.support.pipeline import Pipeline
 from tests.support.two_models import TwoModels
+from tests.support.waiting import wait_until
+
+
+@dataclass(frozen=True)
+class Right:
+    operation: AclOperation
+    kind: ResourceType
+    name: str
+    pattern: ResourcePatternType = ResourcePatternType.LITERAL
+
+    def of(self, user: str) -> AclBinding:
+        return AclBinding(
+            self.kind, self.name, self.pattern, f"User:{user}", "*", self.operation, AclPermissionType.ALLOW
+        )
 
 
 class SecureStack(Pipeline):
@@ -32,10 +64,53 @@ class SecureStack(Pipeline):
         return kept
 
     @cached_property
-    def admin(self) -> Admin:
+    def superuser(self) -> dict[str, Any]:
+        """librdkafka's settings of one who may do everything."""
         home = Home(self.stack.home)
         home.create([])
-        return Admin({**Kafka.client(home, ADMIN)})
+        return {**Kafka.client(home, ADMIN)}
+
+    @cached_property
+    def admin(self) -> Admin:
+        return Admin(self.superuser)
+
+    @contextmanager
+    def user(self, rights: Iterable[Right]) -> Iterator[dict[str, Any]]:
+        """librdkafka's settings of a user of Kafka who is made for this, with these rights and no others."""
+        name, password = f"user_{uuid.uuid4().hex[:8]}", secrets.token_hex(16)
+        # The broker learns of these in their order: who is told that this topic does not exist has all the others.
+        last = Right(AclOperation.DESCRIBE, ResourceType.TOPIC, name)
+        login = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+        self._alter(UserScramCredentialUpsertion(name, login, password.encode()))
+        for right in (*rights, last):
+            (made,) = self.admin.create_acls([right.of(name)]).values()
+            made.result(30)
+        client = self.kafka | {
+            "sasl.mechanism": "SCRAM-SHA-512", "sasl.username": name, "sasl.password": password,
+        }  # fmt: skip
+
+        def is_known() -> bool:
+            try:
+                seen = Admin(client).list_topics(name, timeout=5).topics[name].error
+            except KafkaException:
+                return False
+            return seen is not None and seen.code() == Reason.UNKNOWN_TOPIC_OR_PART
+
+        try:
+            wait_until(is_known, f"the broker does not know {name}", 30)
+            yield client
+        finally:
+            own = AclBindingFilter(
+                ResourceType.ANY, None, ResourcePatternType.ANY, f"User:{name}", None, AclOperation.ANY,
+                AclPermissionType.ANY,
+            )  # fmt: skip
+            (removed,) = self.admin.delete_acls([own]).values()
+            removed.result(30)
+            self._alter(UserScramCredentialDeletion(name, ScramMechanism.SCRAM_SHA_512))
+
+    def _alter(self, change: Any) -> None:
+        (altered,) = self.admin.alter_user_scram_credentials([change]).values()
+        altered.result(30)
 
     def connection(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.stack.env[f"AIRFLOW_CONN_{name.upper()}"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.configuration import conf
@@ -47,5 +49,24 @@ class TrimLogsOperator(TrimOperator):
         from include.housekeeping.logs import trim_logs
 
         folder = Path(conf.get_mandatory_value("logging", "base_log_folder")).expanduser()
-        trimmed = trim_logs(folder, settings.log_days)
-        return str(folder), {"files": trimmed.files, "bytes": trimmed.bytes}
+        try:
+            trimmed = trim_logs(folder, settings.log_days)
+        finally:
+            # Neither holds up the other.
+            remote = self._trim_remote(settings)
+        return str(folder), {"files": trimmed.files, "bytes": trimmed.bytes, **remote}
+
+    def _trim_remote(self, settings: Settings) -> Mapping[str, int]:
+        """Where Airflow uploads its tasks' logs to S3."""
+        folder = conf.get("logging", "remote_base_log_folder", fallback="")
+        if not conf.getboolean("logging", "remote_logging") or not folder.startswith("s3://"):
+            return {}
+        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+        from include.housekeeping.remote_logs import trim_remote_logs
+
+        # As the handler that uploads them; without a name boto3 looks for keys by itself.
+        client: Any = S3Hook(aws_conn_id=conf.get("logging", "remote_log_conn_id", fallback="")).get_conn()
+        trimmed = trim_remote_logs(client, folder, datetime.now(UTC) - timedelta(days=settings.log_days))
+        self.log.info("%s: files %s, bytes %s", folder, trimmed.files, trimmed.bytes)
+        return {"remote_files": trimmed.files, "remote_bytes": trimmed.bytes}
