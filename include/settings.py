@@ -49,7 +49,14 @@ class Settings:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
         """Raises SettingError, naming the variable, where a value cannot be used."""
-        return cls._from(_Reader(environment))
+        settings = cls._from(_Reader(environment))
+        topics = (settings.input_topic, settings.output_topic, settings.dead_letter_topic)
+        if len(set(topics)) < len(topics):
+            raise SettingError(
+                f"FRAUD_INPUT_TOPIC, FRAUD_OUTPUT_TOPIC and FRAUD_DEAD_LETTER_TOPIC are {', '.join(topics)}: give "
+                "three different ones, or what goes out comes in again"
+            )
+        return settings
 
     @classmethod
     def usable(cls, environment: Mapping[str, str] = os.environ) -> Settings:

@@ -85,3 +85,9 @@ def test_every_setting_is_documented():
 @pytest.mark.parametrize(("value", "minutes"), [("", 15), ("7", 7), ("soon", 15)])
 def test_dag_can_be_parsed_whatever_is_set(value: str, minutes: float):
     assert late_after({"FRAUD_LATE_MINUTES": value, "EMAIL_RECIPIENT": "nobody"}) == timedelta(minutes=minutes)
+
+
+@pytest.mark.parametrize("name", ["FRAUD_OUTPUT_TOPIC", "FRAUD_DEAD_LETTER_TOPIC"])
+def test_what_goes_out_does_not_come_in_again(name: str) -> None:
+    with pytest.raises(SettingError, match=r"FRAUD_DEAD_LETTER_TOPIC are .*: give three different ones"):
+        Settings.from_environment({name: "topic_1"})

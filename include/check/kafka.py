@@ -19,7 +19,7 @@ from include.settings import Settings
 
 # A partition that no topic has: the probe's transactional id is of the product's kind, and fences no run.
 _PROBE = -1
-_MISSING = "does not exist: `fraud topics` creates it, or name another in the settings"
+_MISSING = "does not exist: `fraud topics` creates it, or {} names another"
 
 
 def check_kafka(client: KafkaSettings, settings: Settings) -> Iterator[Found]:
@@ -31,16 +31,16 @@ def check_kafka(client: KafkaSettings, settings: Settings) -> Iterator[Found]:
     brokers = f"{count} broker{'' if count == 1 else 's'} at {client['bootstrap.servers']}"
     yield Found("kafka_default", f"{brokers}, as {user}" if user else brokers)
     read, write = (AclOperation.READ, "Read"), (AclOperation.WRITE, "Write")
-    yield (source := _topic(admin, client, settings.input_topic, read))
-    yield _topic(admin, client, settings.output_topic, write)
-    yield _topic(admin, client, settings.dead_letter_topic, write)
+    yield (source := _topic(admin, client, settings.input_topic, "FRAUD_INPUT_TOPIC", read))
+    yield _topic(admin, client, settings.output_topic, "FRAUD_OUTPUT_TOPIC", write)
+    yield _topic(admin, client, settings.dead_letter_topic, "FRAUD_DEAD_LETTER_TOPIC", write)
     yield _group(admin, client, settings.group)
     # A producer that asks about a topic makes it, where the broker lets it.
-    if source.text != _MISSING:
+    if source.text != _MISSING.format("FRAUD_INPUT_TOPIC"):
         yield _transactions(client, settings)
 
 
-def _topic(admin: Admin, client: KafkaSettings, topic: str, needed: tuple[AclOperation, str]) -> Found:
+def _topic(admin: Admin, client: KafkaSettings, topic: str, variable: str, needed: tuple[AclOperation, str]) -> Found:
     name, (operation, right) = f"topic {topic}", needed
     try:
         with explained(name, client):
@@ -51,7 +51,7 @@ def _topic(admin: Admin, client: KafkaSettings, topic: str, needed: tuple[AclOpe
     except KafkaError as error:
         cause = error.__cause__
         if isinstance(cause, KafkaException) and cause.args[0].code() == Reason.UNKNOWN_TOPIC_OR_PART:
-            return Found(name, _MISSING, ok=False)
+            return Found(name, _MISSING.format(variable), ok=False)
         return Found(name, str(error), ok=False)
     # None where the broker knows of no rights.
     rights = described.authorized_operations

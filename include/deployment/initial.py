@@ -86,6 +86,8 @@ class Written:
         how = "changed from local services to accounts" if self.switched else f"{done}, for {self.profile} services"
         lines = [f"{self.path}: {how}"]
         lines += [f"  {what}: {', '.join(names)}" for what, names in told if names]
+        if self.generated and not self.new:
+            lines.append("  generated ones do not fit data that is there already: if you had others, put those back")
         if self.switched:
             lines.append(
                 "  all else stays as it was, the databases' passwords too. What the local Kafka, S3 and mail hold does "

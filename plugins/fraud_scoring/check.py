@@ -6,6 +6,7 @@ import smtplib
 import sys
 from collections.abc import Iterable, Iterator
 
+from airflow.configuration import conf
 from airflow.models.variable import Variable as KeptVariable
 from airflow.providers.smtp.hooks.smtp import SmtpHook
 from airflow.sdk import Variable
@@ -33,6 +34,8 @@ from include.models.choice import HOLD_VARIABLE, Hold
 from include.models.resolve import DEFAULT, HOLD
 from include.settings import Settings
 
+_DATABASE = "Airflow's database"
+
 
 def main() -> int:
     try:
@@ -47,11 +50,17 @@ def _database() -> Iterator[Found]:
     try:
         with create_session() as session:
             session.scalar(select(KeptVariable.id).limit(1))
-    except SQLAlchemyError:
+    except SQLAlchemyError as error:
+        if not conf.get_mandatory_value("database", "sql_alchemy_conn").startswith("sqlite"):
+            # Its text may quote the address, with the password.
+            wrong = f"cannot be read ({type(error).__name__})"
+            mend = "is it up and migrated, and [database] sql_alchemy_conn right?"
+            yield Found(_DATABASE, f"{wrong}: {mend}", ok=False)
+            return
         yield Found(
-            "Airflow's database",
-            "out of reach here, as on a worker: connections and a held model (fraud_model_hold) that are kept there "
-            "were not seen; where the scheduler's environment is, they are",
+            _DATABASE,
+            "none here, as on a worker: connections and a held model (fraud_model_hold) that are kept there were not "
+            "seen; where the scheduler's environment is, they are",
         )
 
 

@@ -27,7 +27,7 @@ def kafka_settings() -> dict[str, Any]:
     settings: dict[str, Any] = dict(connection.extra_dejson) if connection else {}
     if not settings.get("bootstrap.servers"):
         raise SettingError(
-            f"the connection {KAFKA} {'names no broker' if connection else 'does not exist'}: set it (for instance by "
+            f"the connection {KAFKA} {'names no broker' if connection else _absent(KAFKA)}: set it (for instance by "
             f'AIRFLOW_CONN_{KAFKA.upper()}) with "bootstrap.servers" in its "extra"'
         )
     return settings
@@ -68,7 +68,9 @@ def smtp_connection(name: str) -> Connection:
     """Raises SettingError where there is none, or where it names no sender."""
     connection = _connection(name)
     if connection is None:
-        raise SettingError(f"there is no connection {name}: set AIRFLOW_CONN_{name.upper()}")
+        raise SettingError(
+            f"the connection {name} {_absent(name)}: set it, for instance by AIRFLOW_CONN_{name.upper()}"
+        )
     if not connection.extra_dejson.get("from_email"):
         raise SettingError(f"connection {name} names no sender: add from_email to its extra field")
     return connection
@@ -104,6 +106,11 @@ def staging(settings: Settings) -> Storage:
     from include.batch.storage import Storage
 
     return Storage.open(settings.staging_url)
+
+
+def _absent(name: str) -> str:
+    """Airflow takes a variable that it cannot read for none."""
+    return "cannot be read" if os.environ.get(f"AIRFLOW_CONN_{name.upper()}") else "does not exist"
 
 
 def _connection(name: str) -> Connection | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -85,14 +86,21 @@ def test_where_there_is_no_database_it_says_what_it_cannot_see(stack: LiveStack,
         env={**os.environ, **stack.env, **here}, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("ok     Airflow's database: out of reach here"), done.stdout + done.stderr
+    assert lines[0].startswith("ok     Airflow's database: none here, as on a worker"), done.stdout + done.stderr
     assert lines[1].startswith("WRONG  aws_default: cannot be used (")
     assert [line for line in lines if line.startswith("ok     smtp_default: ")]
     assert "Traceback" not in done.stderr
 
 
 def test_the_command_tells_all_that_is_wrong(stack: LiveStack, tmp_path: Path) -> None:
-    wrong = {"FRAUD_OUTPUT_TOPIC": "no_such_topic", "EMAIL_RECIPIENT": ""}
+    url = stack.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+    database = re.sub(":[0-9a-f]{64}@", ":wr0ng@", url)
+    assert database != url
+    wrong = {
+        "FRAUD_OUTPUT_TOPIC": "no_such_topic",
+        "EMAIL_RECIPIENT": "",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
+    }
     cache = {"FRAUD_MODEL_CACHE": str(tmp_path)}
     done = subprocess.run(
         [BIN / "fraud", "check"],
@@ -101,6 +109,8 @@ def test_the_command_tells_all_that_is_wrong(stack: LiveStack, tmp_path: Path) -
     assert done.returncode == 1, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert [line for line in lines if line.startswith("WRONG  topic no_such_topic: does not exist")]
+    assert [line for line in lines if line.startswith("WRONG  Airflow's database: cannot be read (OperationalError)")]
+    assert "wr0ng" not in done.stdout + done.stderr
     assert [line for line in lines if line.startswith("WRONG  mail addresses: EMAIL_RECIPIENT names nobody")]
     assert [line for line in lines if line.startswith("ok     smtp_default: 127.0.0.1:")]
     assert [line for line in lines if line.startswith("ok     staging: ")]
