@@ -94,3 +94,9 @@ def test_no_shell_stands_between_docker_and_a_server(seen: dict[str, Any]):
     first = seen["first_processes"]
     assert first["valkey"] == "valkey-server"
     assert [name for name, command in first.items() if command in ("sh", "bash", "dash")] == []
+
+
+def test_no_secret_and_no_card_number_is_left(seen: dict[str, Any]):
+    assert seen["left"] == []
+    assert seen["cards"] >= 4
+    assert seen["looked_at"] > len(seen["seconds"])

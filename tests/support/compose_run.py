@@ -9,15 +9,18 @@ import json
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import httpx
 import psycopg2
 
 from dev.airflow_api import AirflowApi
+from include.deployment import initial
 from include.deployment.env_file import parse
 from tests.support import compose, stand_ins, topics
 from tests.support.containers import Project, enter_machine
+from tests.support.leaks import Leaks
 from tests.support.mail import Inbox
 from tests.support.waiting import wait_until
 
@@ -61,6 +64,17 @@ def main(folder: Path, env: Path, compose_file: Path) -> None:
     cli = compose.project(file, variables, named=["cli"])["cli"]
     check = project.run("cli", cli, ["fraud", "check"], 120)
     lasting = [name for name, service in services.items() if service["restart"] != "no"]
+    names = initial.generated("local")
+    secrets = {variables[name] for name in names}
+    cards = {str(one.payment["cc_num"]) for one in scored}
+    kept = {
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql://airflow:{variables['AIRFLOW_DB_PASSWORD']}@postgres/airflow",
+        "AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER": f"s3://{variables['S3_BUCKET']}/logs",
+        "AWS_ENDPOINT_URL_S3": variables["AWS_ENDPOINT_URL_S3"],
+        "AWS_ACCESS_KEY_ID": variables["AWS_ACCESS_KEY_ID"],
+        "AWS_SECRET_ACCESS_KEY": variables["AWS_SECRET_ACCESS_KEY"],
+    }
+    leaks = Leaks(SimpleNamespace(home=folder, maildir=maildir, env=kept), mail=True)
     print(  # noqa: T201
         json.dumps(
             {
@@ -76,6 +90,9 @@ def main(folder: Path, env: Path, compose_file: Path) -> None:
                 "wrong_valkey_password": stand_ins.ValkeyImage.answer("wrong"),
                 "worker_preloads": "sklearn" in Path(f"/proc/{project.pid('airflow-worker')}/maps").read_text(),
                 "log": log,
+                "left": sorted(leaks.find(secrets, cards)),
+                "looked_at": len(leaks.looked_at),
+                "cards": len(cards),
                 "check": check,
                 # Whom `docker stop` tells first.
                 "first_processes": {

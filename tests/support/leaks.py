@@ -6,7 +6,9 @@ import email
 import email.policy
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
 
 import psycopg2
 from psycopg2 import sql
@@ -47,10 +49,21 @@ def cards(stack: LiveStack) -> set[str]:
     return {card for card in found if len(card) >= 12 and card.isascii() and card.isdigit()}
 
 
+class Kept(Protocol):
+    """Where something keeps what it keeps."""
+
+    @property
+    def home(self) -> Path: ...
+    @property
+    def maildir(self) -> Path: ...
+    @property
+    def env(self) -> Mapping[str, str]: ...
+
+
 class Leaks:
-    def __init__(self, stack: LiveStack, *, mail: bool = False) -> None:
+    def __init__(self, stack: Kept, *, mail: bool = False) -> None:
         """`mail`: there too, where names and addresses may stand, but no card number and no secret."""
-        self._logs = [*stack.home.glob("**/airflow/logs"), *stack.home.glob("worker-*/logs"), stack.home / "logs"]
+        self._logs = [stack.home / "airflow" / "logs", *stack.home.glob("worker-*/logs"), stack.home / "logs"]
         self._mails = stack.maildir if mail else None
         self._env = stack.env
         self.looked_at: set[str] = set()
