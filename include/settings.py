@@ -50,12 +50,14 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
         """Raises SettingError, naming the variable, where a value cannot be used."""
         settings = cls._from(_Reader(environment))
-        topics = (settings.input_topic, settings.output_topic, settings.dead_letter_topic)
-        if len(set(topics)) < len(topics):
-            raise SettingError(
-                f"FRAUD_INPUT_TOPIC, FRAUD_OUTPUT_TOPIC and FRAUD_DEAD_LETTER_TOPIC are {', '.join(topics)}: give "
-                "three different ones, or what goes out comes in again"
-            )
+        for name, topic in (
+            ("FRAUD_OUTPUT_TOPIC", settings.output_topic),
+            ("FRAUD_DEAD_LETTER_TOPIC", settings.dead_letter_topic),
+        ):
+            if topic == settings.input_topic:
+                raise SettingError(
+                    f"{name} and FRAUD_INPUT_TOPIC are both {topic}: what goes out would come in again; give another"
+                )
         return settings
 
     @classmethod

@@ -89,5 +89,5 @@ def test_dag_can_be_parsed_whatever_is_set(value: str, minutes: float):
 
 @pytest.mark.parametrize("name", ["FRAUD_OUTPUT_TOPIC", "FRAUD_DEAD_LETTER_TOPIC"])
 def test_what_goes_out_does_not_come_in_again(name: str) -> None:
-    with pytest.raises(SettingError, match=r"FRAUD_DEAD_LETTER_TOPIC are .*: give three different ones"):
+    with pytest.raises(SettingError, match=f"{name} and FRAUD_INPUT_TOPIC are both topic_1"):
         Settings.from_environment({name: "topic_1"})

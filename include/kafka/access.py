@@ -13,13 +13,12 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from include.errors import KafkaAccessError, SettingError
-from include.kafka.config import Settings, common_settings, explanation
+from include.kafka.config import Settings, common_settings, explanation, is_untrusted
 
 _Answer = TypeVar("_Answer")
 
 _LISTENS_EVERY = 0.5
 _VAGUE = (Reason._ALL_BROKERS_DOWN, Reason._TIMED_OUT, Reason._TRANSPORT)
-_UNTRUSTED = "certificate verify failed"
 
 
 class _Polled(Protocol):
@@ -43,7 +42,7 @@ class Heard:
     def check(self) -> None:
         """Raises KafkaAccessError where waiting is of no use: a wrong password, a certificate that is not trusted."""
         for error in self._errors:
-            if error.code() == Reason._AUTHENTICATION or _UNTRUSTED in error.str():
+            if error.code() == Reason._AUTHENTICATION or is_untrusted(error):
                 user = self._client.get("sasl.username")
                 as_user = f" as {user}" if user and error.code() == Reason._AUTHENTICATION else ""
                 raise KafkaAccessError(f"kafka_default is refused{as_user}: {explanation(error, self._client)}")

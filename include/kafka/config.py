@@ -168,6 +168,11 @@ def explained(doing: str, client: Settings) -> Iterator[None]:
         raise KafkaError(f"{doing}: {explanation(reason, client)}") from error
 
 
+def is_untrusted(reason: Reason) -> bool:
+    """A certificate; librdkafka says it as an error of SSL or, now and then, of the transport (2.16)."""
+    return "certificate verify failed" in reason.str()
+
+
 _HINTS = {
     Reason._TRANSPORT: "is the broker up and the address right?",
     Reason._ALL_BROKERS_DOWN: "is the broker up and the address right?",
@@ -187,5 +192,5 @@ _HINTS = {
 
 
 def explanation(reason: Reason, client: Settings) -> str:
-    hint = _HINTS.get(reason.code())
+    hint = _HINTS.get(Reason._SSL if is_untrusted(reason) else reason.code())
     return f"{reason.str()} [{reason.name()}] at {client.get('bootstrap.servers')}" + (f": {hint}" if hint else "")

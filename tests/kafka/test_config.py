@@ -4,10 +4,16 @@ import json
 import socket
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from include.errors import SettingError
-from include.kafka.config import client_settings, consumer_settings, producer_settings, transaction_settings
+from include.kafka.config import (
+    client_settings,
+    consumer_settings,
+    explanation,
+    producer_settings,
+    transaction_settings,
+)
 
 CONFLUENT = {
     "bootstrap.servers": "broker:9092",
@@ -85,3 +91,9 @@ def test_a_broker_that_is_away_is_not_asked_all_the_time(capfd: pytest.CaptureFi
             consumer.committed([TopicPartition("topic", 0)], timeout=2)
         consumer.close()
     assert 0 < capfd.readouterr().err.count("Connection refused") < 10
+
+
+@pytest.mark.parametrize("code", [KafkaError._SSL, KafkaError._TRANSPORT])
+def test_a_certificate_is_named_whatever_kind_of_error_it_is(code: int) -> None:
+    reason = KafkaError(code, "error:0A000086:SSL routines::certificate verify failed (after 3ms)")
+    assert explanation(reason, {}).endswith("check the certificates named in the connection kafka_default")
