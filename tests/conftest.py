@@ -44,7 +44,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         group = "secure" if "secure" in fixtures else "stack" if "stack" in fixtures else folder
         # Half of the time of all that need a stack is here.
         item.add_marker(pytest.mark.xdist_group(folder if folder == "integration" else group))
-    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
 
 
 @pytest.fixture(scope="session")

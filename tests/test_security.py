@@ -179,7 +179,8 @@ def test_the_s3_policy_is_not_enough_for_more(lab: Lab, policy: Policy, small_ri
 def enter(services: LiveStack) -> Iterator[Callable[[str, str], Any]]:
     """Runs the page's SQL, with names of its own, and connects as one of its roles to one of its databases."""
     names = {name: f"{name}_{uuid.uuid4().hex[:8]}" for name in ("airflow", "mlflow")}
-    commands = re.sub(r":'(\w+)_password'", r"'of \1'", blocks("CREATE ROLE")[0])
+    (written,) = blocks("CREATE ROLE")
+    commands = re.sub(r":'(\w+)_password'", r"'of \1'", written)
     for keyword in ("ROLE", "DATABASE", "OWNER"):
         for name, own in names.items():
             commands = re.sub(rf"\b{keyword} {name}\b", f"{keyword} {own}", commands)

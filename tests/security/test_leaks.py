@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.support.leaks import Leaks, cards, secrets
-from tests.support.payments import GENUINE, payments
+from tests.support.payments import FRAUD_FOR_LATEST, GENUINE, payments
 from tests.support.secure_stack import SecureStack
-
-# It sends a payment that nobody scores.
-pytestmark = pytest.mark.last
 
 
 def test_a_planted_secret_or_card_is_found(secure: SecureStack) -> None:
-    sent = secure.send(payments(GENUINE))
-    (card,) = {str(one.payment.values["cc_num"]) for one in sent}
+    _, sent = secure.score(payments(GENUINE, FRAUD_FOR_LATEST))
+    card = str(sent[0].payment.values["cc_num"])
     assert card in cards(secure.stack)
     for planted in (secure.passwords["smtp"], card, secure.stack.env["AIRFLOW__CORE__FERNET_KEY"]):
         plant(secure, planted)
@@ -30,6 +25,7 @@ def plant(secure: SecureStack, text: str) -> None:
     try:
         leaks = Leaks(secure.stack, mail=True)
         assert leaks.find(secrets(secure.stack), cards(secure.stack)) >= {str(log), str(mail), "log"}
+        assert {"xcom", "rendered_task_instance_fields", "log"} <= leaks.looked_at
     finally:
         log.unlink()
         mail.unlink()
