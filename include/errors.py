@@ -22,6 +22,12 @@ FraudError
 │   └── StagedFileDamagedError  it is not what was written
 ├── ReportError             a fraud report could not be built or sent
 │   └── MailAccessError     a wrong password, or a certificate that is not trusted     (permanent)
+├── LedgerError             the ledger's database did not answer, or failed
+│   ├── LedgerAccessError   a wrong password, or a right that is missing               (permanent)
+│   ├── LedgerSchemaError   its tables are of another version                          (permanent)
+│   ├── LedgerTakenError    a newer recorder has taken over
+│   └── LedgerGapError      predictions expired before they were recorded              (permanent)
+├── ConfirmationError       a verdict that cannot be applied                           (permanent)
 ├── HousekeepingError       something could not be trimmed
 ├── ProducerError           payments could not be read from their source or delivered
 └── TrainingError           the training data cannot train a model                 (permanent)
@@ -118,6 +124,30 @@ class ReportError(FraudError):
 
 
 class MailAccessError(ReportError):
+    permanent = True
+
+
+class LedgerError(FraudError):
+    pass
+
+
+class LedgerAccessError(LedgerError):
+    permanent = True
+
+
+class LedgerSchemaError(LedgerError):
+    permanent = True
+
+
+class LedgerTakenError(LedgerError):
+    pass
+
+
+class LedgerGapError(LedgerError):
+    permanent = True
+
+
+class ConfirmationError(FraudError):
     permanent = True
 
 

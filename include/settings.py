@@ -21,6 +21,10 @@ class Settings:
     output_topic: str = "topic_2"
     dead_letter_topic: str = "topic_1_dead_letters"
     group: str = "fraud_scoring"
+    # The output topic's own, of what stands there and is no prediction.
+    output_dead_letter_topic: str = "topic_2_dead_letters"
+    ledger_group: str = "fraud_ledger"
+    confirmed_url: str = ""
     model: str = "latest"
     experiment: str | None = None
     max_payments: int = 200_000
@@ -50,13 +54,16 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
         """Raises SettingError, naming the variable, where a value cannot be used."""
         settings = cls._from(_Reader(environment))
-        for name, topic in (
-            ("FRAUD_OUTPUT_TOPIC", settings.output_topic),
-            ("FRAUD_DEAD_LETTER_TOPIC", settings.dead_letter_topic),
+        refused = "FRAUD_OUTPUT_DEAD_LETTER_TOPIC", settings.output_dead_letter_topic
+        read = {settings.input_topic: "FRAUD_INPUT_TOPIC", settings.output_topic: "FRAUD_OUTPUT_TOPIC"}
+        for name, topic, others in (
+            ("FRAUD_OUTPUT_TOPIC", settings.output_topic, (settings.input_topic,)),
+            ("FRAUD_DEAD_LETTER_TOPIC", settings.dead_letter_topic, (settings.input_topic,)),
+            (*refused, (settings.input_topic, settings.output_topic)),
         ):
-            if topic == settings.input_topic:
+            if topic in others:
                 raise SettingError(
-                    f"{name} and FRAUD_INPUT_TOPIC are both {topic}: what goes out would come in again; give another"
+                    f"{name} and {read[topic]} are both {topic}: what goes out would come in again; give another"
                 )
         return settings
 
@@ -76,11 +83,15 @@ class Settings:
     @classmethod
     def _from(cls, read: _Reader) -> Settings:
         home = read.folder("AIRFLOW_HOME", "~/airflow").absolute() / "fraud"
+        output_topic = read.text("FRAUD_OUTPUT_TOPIC", cls.output_topic)
         return cls(
             input_topic=read.text("FRAUD_INPUT_TOPIC", cls.input_topic),
-            output_topic=read.text("FRAUD_OUTPUT_TOPIC", cls.output_topic),
+            output_topic=output_topic,
             dead_letter_topic=read.text("FRAUD_DEAD_LETTER_TOPIC", cls.dead_letter_topic),
             group=read.text("FRAUD_GROUP", cls.group),
+            output_dead_letter_topic=read.text("FRAUD_OUTPUT_DEAD_LETTER_TOPIC", f"{output_topic}_dead_letters"),
+            ledger_group=read.text("FRAUD_LEDGER_GROUP", cls.ledger_group),
+            confirmed_url=read.text("FRAUD_CONFIRMED_URL", ""),
             model=read.text("FRAUD_MODEL", cls.model),
             experiment=read.text("FRAUD_EXPERIMENT", "") or None,
             max_payments=int(read.number("FRAUD_MAX_PAYMENTS", cls.max_payments, least=1)),

@@ -20,6 +20,7 @@ from dev.stack.kafka import Kafka
 from dev.stack.mail import Mail
 from dev.stack.mlflow import Mlflow
 from dev.stack.part import ROOT, Part, Say
+from dev.stack.postgres import Ledger
 from dev.stack.settings import product_settings
 
 USER = "admin"
@@ -118,7 +119,7 @@ def environment(home: Home) -> dict[str, str]:
     """What Airflow, and every shell that reads stack.env, runs with."""
     api = f"http://{home.address('airflow')}"
     folder = airflow_home(home)
-    others = (s3.S3(), Kafka(), Mlflow(), Mail())
+    others = (s3.S3(), Kafka(), Mlflow(), Mail(), Ledger())
     options = {
         "CORE__DAGS_FOLDER": ROOT / "dags",
         "CORE__PLUGINS_FOLDER": ROOT / "plugins",
@@ -151,7 +152,9 @@ def environment(home: Home) -> dict[str, str]:
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": 10,
         "LOGGING__BASE_LOG_FOLDER": f"{folder}/logs",
     }
-    assumed = {"FRAUD_STAGING_URL": "s3://staging/fraud"} if home.options.celery or home.options.secure else {}
+    assumed = {"FRAUD_CONFIRMED_URL": f"s3://{s3.BUCKETS[1]}/confirmed"}
+    if home.options.celery or home.options.secure:
+        assumed["FRAUD_STAGING_URL"] = f"s3://{s3.BUCKETS[1]}/fraud"
     if home.options.celery:
         options |= _celery(home)
         assumed["FRAUD_SHARDS"] = "2"

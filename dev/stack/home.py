@@ -23,7 +23,8 @@ LOOPBACK = "127.0.0.1"
 # Below the range from which Linux and macOS take the ports of outgoing connections, which could hold one at a restart.
 PORTS = range(20_000, 32_000)
 SECRETS = (
-    "postgres", "s3", "s3_internal", "airflow", "fernet", "jwt", "session", "kafka_admin", "kafka", "smtp", "valkey",
+    "postgres", "ledger", "ledger_user", "s3", "s3_internal", "airflow", "fernet", "jwt", "session", "kafka_admin",
+    "kafka", "smtp", "valkey",
 )  # fmt: skip
 LEAST_FREE_BYTES = 2 * 1024**3
 

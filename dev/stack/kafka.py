@@ -163,12 +163,12 @@ def admin(configuration: Mapping[str, str | int]) -> AdminClient:
 def allow(client: AdminClient, user: str, settings: Settings) -> None:
     """What the scoring needs, and `fraud verify` and `fraud produce`; by whom each is needed: docs/security.md."""
     topic, group, ids = ResourceType.TOPIC, ResourceType.GROUP, ResourceType.TRANSACTIONAL_ID
-    outputs = (settings.output_topic, settings.dead_letter_topic)
+    outputs = (settings.output_topic, settings.dead_letter_topic, settings.output_dead_letter_topic)
     rights = [
         (topic, settings.input_topic, (AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE_CONFIGS)),
         *((topic, name, (AclOperation.READ, AclOperation.WRITE)) for name in outputs),
-        (group, settings.group, (AclOperation.READ,)),
-        (ids, f"{settings.group}/", (AclOperation.WRITE,)),
+        *((group, name, (AclOperation.READ,)) for name in (settings.group, settings.ledger_group)),
+        *((ids, f"{name}/", (AclOperation.WRITE,)) for name in (settings.group, settings.ledger_group)),
     ]
     acls = [
         AclBinding(

@@ -12,7 +12,7 @@ from dev.stack.kafka import Kafka
 from dev.stack.mail import Mail
 from dev.stack.mlflow import Mlflow
 from dev.stack.part import Part
-from dev.stack.postgres import Postgres
+from dev.stack.postgres import Ledger, Postgres
 from dev.stack.s3 import S3
 from dev.stack.valkey import Valkey
 from dev.stack.worker import WORKERS
@@ -20,7 +20,7 @@ from dev.stack.worker import WORKERS
 PARTS: dict[str, Part] = {
     part.name: part
     for part in (
-        Postgres(), S3(), Valkey(), Kafka(), Mail(), Mlflow(),
+        Postgres(), Ledger(), S3(), Valkey(), Kafka(), Mail(), Mlflow(),
         ApiServer(), Scheduler(), DagProcessor(), Triggerer(), *WORKERS, History(),
     )
 }  # fmt: skip

@@ -1,12 +1,15 @@
-"""PostgreSQL: for the databases of Airflow and MLflow."""
+"""PostgreSQL: one server for Airflow and MLflow, and one for the ledger, which may be down while they are up."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import pwd
 import shutil
 import signal
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 import psycopg2
@@ -14,22 +17,25 @@ import psycopg2
 from dev.stack.errors import StackError
 from dev.stack.home import LOOPBACK, Home, write_private
 from dev.stack.part import Part, Say
+from include.ledger import schema
+from include.ledger.address import VARIABLE, Address
 
-DATABASES = ("airflow", "mlflow")
 USER = "postgres"
+LEDGER = "ledger"
 
 
 class Postgres(Part):
     name = "postgres"
-    ports = ("postgres",)
+    ports: tuple[str, ...] = ("postgres",)
+    databases: tuple[str, ...] = ("airflow", "mlflow")
     stop_signal = signal.SIGINT  # a fast shutdown: SIGTERM would wait for the clients to leave
 
     def prepare(self, home: Home, say: Say) -> None:
         cluster = self._cluster(home)
         if (cluster / "PG_VERSION").exists():
             return
-        password = home.path / ".postgres-password"
-        write_private(password, home.secret("postgres"))
+        password = home.path / f".{self.name}-password"
+        write_private(password, home.secret(self.name))
         for folder in (cluster, password):
             if folder is cluster:
                 shutil.rmtree(cluster, ignore_errors=True)  # what a stopped initdb left
@@ -47,7 +53,7 @@ class Postgres(Part):
     def command(self, home: Home) -> list[str]:
         settings = {
             "listen_addresses": LOOPBACK,
-            "port": str(home.port("postgres")),
+            "port": str(home.port(self.name)),
             "unix_socket_directories": "",
             "max_connections": "200",
         }
@@ -55,15 +61,15 @@ class Postgres(Part):
         return [*self._program(home, "postgres"), "-D", str(self._cluster(home)), *options]
 
     def check(self, home: Home, started: float) -> None:
-        connect(home, "postgres").close()
+        connect(home, "postgres", self.name).close()
 
     def settle(self, home: Home) -> None:
-        connection = connect(home, "postgres")
+        connection = connect(home, "postgres", self.name)
         try:
             connection.autocommit = True
             with connection.cursor() as cursor:
                 cursor.execute("SELECT datname FROM pg_database")
-                for database in set(DATABASES) - {row[0] for row in cursor.fetchall()}:
+                for database in set(self.databases) - {row[0] for row in cursor.fetchall()}:
                     cursor.execute(f'CREATE DATABASE "{database}"')
         finally:
             connection.close()
@@ -91,9 +97,33 @@ class Postgres(Part):
         ]  # fmt: skip
 
 
-def connect(home: Home, database: str) -> psycopg2.extensions.connection:
+class Ledger(Postgres):
+    """Its tables belong to a user of their own, as they should elsewhere."""
+
+    name, ports, databases = LEDGER, (LEDGER,), ()
+
+    def settle(self, home: Home) -> None:
+        with closing(connect(home, "postgres", self.name)) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (LEDGER,))
+                if cursor.fetchone() is None:
+                    cursor.execute(f"DROP ROLE IF EXISTS {LEDGER}")
+                    cursor.execute(f"CREATE ROLE {LEDGER} LOGIN PASSWORD %s", (home.secret("ledger_user"),))
+                    cursor.execute(f"CREATE DATABASE {LEDGER} OWNER {LEDGER}")
+        schema.migrate(Address(LOOPBACK, LEDGER, home.port(LEDGER), LEDGER, home.secret("ledger_user")))
+
+    def exports(self, home: Home) -> Mapping[str, str]:
+        connection = {
+            "conn_type": "postgres", "host": LOOPBACK, "port": home.port(LEDGER), "schema": LEDGER, "login": LEDGER,
+            "password": home.secret("ledger_user"),
+        }  # fmt: skip
+        return {VARIABLE: json.dumps(connection)}
+
+
+def connect(home: Home, database: str, server: str = "postgres") -> psycopg2.extensions.connection:
     return psycopg2.connect(
-        host=LOOPBACK, port=home.port("postgres"), user=USER, password=home.secret("postgres"), dbname=database,
+        host=LOOPBACK, port=home.port(server), user=USER, password=home.secret(server), dbname=database,
         connect_timeout=5,
     )  # fmt: skip
 

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from include.cli import clean, offsets, produce
+from include.cli import clean, ledger, offsets, produce
 from include.cli.check import HELP as CHECK_HELP
 from include.cli.check import check
 from include.cli.env import env
@@ -37,6 +37,7 @@ app.command()(env)
 app.command(help=RUN, context_settings=RUN_SETTINGS)(run)
 app.add_typer(produce.app)
 app.add_typer(offsets.app)
+app.add_typer(ledger.app)
 
 
 @app.callback()

@@ -1,4 +1,4 @@
-"""The three topics: made where they are missing, held against the settings where they exist, and not changed there."""
+"""The topics: made where they are missing, held against the settings where they exist, and not changed there."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ class Topics:
         known, read = self._known(source), self._configuration(source)
         yield self._judge(known, read, created=created, least_bytes=0)
         largest = int(read["max.message.bytes"] if read else _MESSAGE_BYTES)
-        for name in dict.fromkeys((settings.output_topic, settings.dead_letter_topic)):
+        outputs = (settings.output_topic, settings.dead_letter_topic, settings.output_dead_letter_topic)
+        for name in dict.fromkeys(outputs):
             # What comes in, with headers and the columns' names added, must fit into what goes out.
             created = name not in there and self._create(name, {"max.message.bytes": str(2 * largest)})
             known, read = self._known(name), self._configuration(name)

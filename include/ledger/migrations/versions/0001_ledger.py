@@ -1,0 +1,174 @@
+"""The ledger: predictions, the batches they came in, and what people have confirmed."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+TABLES = """
+CREATE TABLE ledger.predictions (
+    source_topic text NOT NULL,
+    source_partition integer NOT NULL,
+    source_offset bigint NOT NULL,
+    source_row integer NOT NULL,
+    trans_num text,
+    cc_num text,
+    amt numeric,
+    paid_at timestamptz,
+    merchant text,
+    category text,
+    prediction boolean NOT NULL,
+    fraud_probability double precision,
+    model_run_id text NOT NULL,
+    model_name text,
+    model_version text,
+    batch_id text NOT NULL,
+    scored_at timestamptz NOT NULL,
+    output_partition integer NOT NULL,
+    output_offset bigint NOT NULL,
+    payment json NOT NULL,
+    recorded_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (source_topic, source_partition, source_offset, source_row)
+);
+COMMENT ON TABLE ledger.predictions IS
+    'One row a scored payment, by the place of the payment on the input topic. payment: all of it, as published';
+CREATE INDEX predictions_trans_num ON ledger.predictions (trans_num);
+CREATE INDEX predictions_frauds ON ledger.predictions (scored_at) WHERE prediction;
+
+-- A payment that is scored again, because an operator moved the group back or the topic was made again, replaces its
+-- row; what stood there was published too, and is kept.
+CREATE TABLE ledger.replaced_predictions (
+    LIKE ledger.predictions,
+    replaced_at timestamptz NOT NULL DEFAULT now(),
+    replaced_by text NOT NULL DEFAULT session_user
+);
+CREATE INDEX replaced_predictions_source ON ledger.replaced_predictions (source_topic, source_partition, source_offset);
+CREATE INDEX replaced_predictions_trans_num ON ledger.replaced_predictions (trans_num);
+CREATE FUNCTION ledger.keep_replaced() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO ledger.replaced_predictions SELECT OLD.*;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER keep_replaced AFTER UPDATE ON ledger.predictions
+    FOR EACH ROW EXECUTE FUNCTION ledger.keep_replaced();
+
+-- How far the output topic is recorded: written together with the rows, and the only truth about it.
+CREATE TABLE ledger.recorded_offsets (
+    topic text NOT NULL,
+    partition integer NOT NULL,
+    topic_id text NOT NULL,
+    next_offset bigint NOT NULL,
+    recorded_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (topic, partition)
+);
+
+CREATE TABLE ledger.batches (
+    batch_id text PRIMARY KEY,
+    dag_run_id text NOT NULL,
+    run_url text NOT NULL,
+    consumer_group text NOT NULL,
+    topic text NOT NULL,
+    topic_id text NOT NULL,
+    drained_at timestamptz NOT NULL,
+    scored_at timestamptz NOT NULL,
+    model_run_id text NOT NULL,
+    model_name text,
+    model_version text,
+    model_asked text NOT NULL,
+    chosen_by text NOT NULL,
+    chosen_by_whom text,
+    reason text,
+    drained bigint NOT NULL,
+    scored bigint NOT NULL,
+    frauds bigint NOT NULL,
+    dead_letters bigint NOT NULL,
+    dead_letter_reasons jsonb NOT NULL,
+    lost_to_retention bigint NOT NULL,
+    step_seconds jsonb NOT NULL,
+    message_ids text[] NOT NULL,
+    recipients text[] NOT NULL,
+    mailed_at timestamptz,
+    recorded_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE ledger.batches IS 'One row a scored batch, of what its run has published';
+CREATE TABLE ledger.batch_partitions (
+    batch_id text NOT NULL REFERENCES ledger.batches ON DELETE CASCADE,
+    partition integer NOT NULL,
+    start_offset bigint NOT NULL,
+    end_offset bigint NOT NULL,
+    scored bigint NOT NULL,
+    frauds bigint NOT NULL,
+    dead_letters bigint NOT NULL,
+    lost_to_retention bigint NOT NULL,
+    PRIMARY KEY (batch_id, partition)
+);
+CREATE INDEX batch_partitions_offsets ON ledger.batch_partitions (partition, start_offset);
+
+CREATE TABLE ledger.exports (
+    export_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    file text NOT NULL,
+    payments bigint,
+    started_at timestamptz NOT NULL DEFAULT now(),
+    finished_at timestamptz
+);
+
+CREATE TABLE ledger.confirmations (
+    trans_num text PRIMARY KEY,
+    fraud boolean NOT NULL,
+    confirmed_by text NOT NULL,
+    confirmed_at timestamptz NOT NULL DEFAULT now(),
+    origin text NOT NULL,
+    export_id bigint REFERENCES ledger.exports
+);
+COMMENT ON TABLE ledger.confirmations IS 'What people say of a payment: was it fraud? The newest word of each';
+CREATE INDEX confirmations_not_exported ON ledger.confirmations (trans_num) WHERE export_id IS NULL;
+CREATE INDEX confirmations_export ON ledger.confirmations (export_id);
+CREATE TABLE ledger.confirmation_changes (
+    change_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    trans_num text NOT NULL,
+    fraud boolean NOT NULL,
+    confirmed_by text NOT NULL,
+    confirmed_at timestamptz NOT NULL,
+    origin text NOT NULL,
+    changed_by text NOT NULL DEFAULT session_user
+);
+CREATE INDEX confirmation_changes_trans_num ON ledger.confirmation_changes (trans_num);
+CREATE FUNCTION ledger.keep_confirmation() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    -- A person who only says it again changes nothing; one who says otherwise has it exported again.
+    IF TG_OP = 'UPDATE' AND NEW.fraud IS DISTINCT FROM OLD.fraud THEN
+        NEW.export_id := NULL;
+    END IF;
+    IF TG_OP = 'INSERT' OR (NEW.fraud, NEW.confirmed_by, NEW.confirmed_at)
+        IS DISTINCT FROM (OLD.fraud, OLD.confirmed_by, OLD.confirmed_at) THEN
+        INSERT INTO ledger.confirmation_changes (trans_num, fraud, confirmed_by, confirmed_at, origin)
+        VALUES (NEW.trans_num, NEW.fraud, NEW.confirmed_by, NEW.confirmed_at, NEW.origin);
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER keep_confirmation BEFORE INSERT OR UPDATE ON ledger.confirmations
+    FOR EACH ROW EXECUTE FUNCTION ledger.keep_confirmation();
+
+CREATE VIEW ledger.payments AS
+SELECT DISTINCT ON (trans_num)
+    trans_num, source_topic, source_partition, source_offset, source_row, cc_num, amt, paid_at, merchant, category,
+    prediction, fraud_probability, model_run_id, model_name, model_version, batch_id, scored_at, recorded_at, payment,
+    confirmations.fraud AS fraud_confirmed, confirmed_by, confirmed_at
+FROM ledger.predictions LEFT JOIN ledger.confirmations USING (trans_num)
+WHERE trans_num IS NOT NULL
+ORDER BY trans_num, scored_at DESC, source_offset DESC, source_row DESC;
+COMMENT ON VIEW ledger.payments IS 'The newest prediction of each trans_num; fraud_confirmed: null until reviewed';
+"""
+
+
+def upgrade() -> None:
+    # As it is: in SQLAlchemy's own text a colon would begin a parameter.
+    op.get_bind().exec_driver_sql(TABLES)
+
+
+def downgrade() -> None:
+    raise NotImplementedError("the ledger is not thrown away by a migration: restore a backup")
