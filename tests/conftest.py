@@ -24,6 +24,7 @@ os.environ |= {
 
 
 from dev.stack import Stack  # noqa: E402
+from include.ledger.address import Address  # noqa: E402
 from include.settings import Settings  # noqa: E402
 from tests.support import kafka_log  # noqa: E402
 from tests.support.breakpoint import install_breakpoints  # noqa: E402
@@ -98,6 +99,13 @@ def topics(services: LiveStack) -> Iterator[Callable[..., str]]:
 
 
 @pytest.fixture
+def ledger(services: LiveStack) -> Iterator[Address]:
+    """A ledger of the test's own, empty."""
+    with services.own_ledger() as address:
+        yield address
+
+
+@pytest.fixture
 def inbox(services: LiveStack) -> Inbox:
     """The mail that comes in during this test."""
     return Inbox(services.maildir)
@@ -113,7 +121,9 @@ def scoring(services: LiveStack, topics: Callable[..., str], tmp_path: Path) -> 
             "input_topic": source,
             "output_topic": topics(outputs, prefix="scored"),
             "dead_letter_topic": topics(1, prefix="dead", **{"max.message.bytes": "2097152"}),
+            "output_dead_letter_topic": topics(1, prefix="refused", **{"max.message.bytes": "2097152"}),
             "group": f"group of {source}",
+            "ledger_group": f"ledger of {source}",
             "staging_url": str(tmp_path / "staging"),
         }
         return Scoring({"bootstrap.servers": services.bootstrap_servers}, Settings(**own | settings))

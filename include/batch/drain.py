@@ -18,8 +18,8 @@ from include.batch.plan import plan
 from include.batch.storage import Storage
 from include.kafka.config import Settings as KafkaSettings
 from include.kafka.config import consumer_settings
+from include.kafka.headers import headers_of
 from include.kafka.reader import read_ranges
-from include.kafka.transaction import Headers
 from include.payments.decode import Decoder, Record
 from include.settings import Settings
 
@@ -31,9 +31,6 @@ _HELD_BYTES = chunks.HELD_BYTES
 # Of a row without its bytes, roughly: none is for nothing, not even a message without a value.
 _ROW_BYTES = 200
 _OFFSET, _KEY, _VALUE = methodcaller("offset"), methodcaller("key"), methodcaller("value")
-# Where the client fails to read a header's name it sets an error and returns a broken list all the same. Calls from C
-# notice; a method that is called often enough from Python does not, and the broken list ends the process.
-_READ_HEADERS = methodcaller("headers")
 
 
 def drain(kafka: KafkaSettings, settings: Settings, storage: Storage, *, run_id: str, run_url: str) -> Manifest:
@@ -204,21 +201,8 @@ def _length(texts: list[bytes | None]) -> int:
 
 
 def _packed_headers(messages: list[Message]) -> list[bytes | None]:
-    # Each is asked once only: asked again, a message gives the list that it failed to fill.
-    found = [_headers(message) for message in messages]
+    found = [headers_of(message) for message in messages]
     return list(map(chunks.pack_headers, found)) if any(found) else [None] * len(messages)
-
-
-def _headers(message: Message) -> Headers | None:
-    """None also where a header's name is not UTF-8, which this client cannot read: that must not stop all payments."""
-    try:
-        found: Headers | None = _READ_HEADERS(message)
-        return found
-    except (SystemError, UnicodeError):
-        log.warning(
-            "%s/%s/%s: headers left out, a name is not UTF-8", message.topic(), message.partition(), message.offset()
-        )
-        return None
 
 
 def _time(message: Message) -> int | None:

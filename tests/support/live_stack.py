@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from uuid import uuid4
 
 from psycopg2.extensions import connection
 
@@ -12,6 +15,8 @@ from dev.airflow_api import AirflowApi
 from dev.stack import Stack, postgres
 from dev.stack.home import Home
 from include.kafka.config import Settings, client_settings
+from include.ledger.address import Address
+from include.ledger.schema import migrate
 
 
 class LiveStack:
@@ -41,11 +46,29 @@ class LiveStack:
     def airflow(self) -> AirflowApi:
         return AirflowApi(self.env)
 
-    def database(self, name: str) -> closing[connection]:
+    def database(self, name: str, server: str = "postgres") -> closing[connection]:
         """As PostgreSQL's superuser."""
         home = Home(self.home)
         home.create([])
-        return closing(postgres.connect(home, name))
+        return closing(postgres.connect(home, name, server))
+
+    @property
+    def ledger(self) -> Address:
+        return Address.from_environment(self.env)
+
+    @contextmanager
+    def own_ledger(self) -> Iterator[Address]:
+        """A database of a test's own on the ledger's server, with its tables."""
+        name = f"test_{uuid4().hex[:8]}"
+        with self.database("postgres", postgres.LEDGER) as server:
+            server.autocommit = True
+            server.cursor().execute(f"CREATE DATABASE {name} OWNER {postgres.LEDGER}")
+            address = replace(self.ledger, database=name)
+            migrate(address)
+            try:
+                yield address
+            finally:
+                server.cursor().execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     def start(self, part: str) -> None:
         self._stack.start(part)

@@ -1,0 +1,110 @@
+"""What stands on the output topic and is no prediction, as dead letters; and the group's offsets, for lag tools.
+
+Both in one kafka transaction for each partition, after the database's: so each is sent once, wherever a run dies. The
+group's offset says how far dead letters were sent, and nothing else: what is recorded, the database says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from confluent_kafka import Consumer, Message, TopicPartition
+
+from include.errors import KafkaError
+from include.kafka.config import Settings as KafkaSettings
+from include.kafka.config import consumer_settings
+from include.kafka.headers import headers_of
+from include.kafka.offsets import CommitNote, Committed, Topic, await_committed
+from include.kafka.reader import read_ranges
+from include.kafka.transaction import Outgoing, Transaction, fence
+from include.ledger.prediction import PredictionReader
+from include.payments.refusal import Refusal
+from include.settings import Settings
+
+
+@dataclass
+class Letters:
+    """`committed`: where the group stands. `judged`: from where on this run looks at all messages, by partition."""
+
+    kafka: KafkaSettings
+    settings: Settings
+    topic: Topic
+    consumer: Consumer
+    committed: dict[int, Committed]
+    judged: Mapping[int, int]
+    foreign: dict[int, list[int]] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        """Where the group has no offset that means anything, it gets this run's first one: from there on it tells what
+        was sent, even of a run that dies."""
+        self._commit({at: start for at, start in self.judged.items() if self._sent_to(at) is None})
+
+    def saw(self, partition: int, offset: int) -> None:
+        """A message that is no prediction."""
+        self.foreign.setdefault(partition, []).append(offset)
+
+    def send(self, recorded: Mapping[int, int]) -> int:
+        """Up to where the database is; how many."""
+        due = {}
+        for partition, end in recorded.items():
+            sent_to = self._sent_to(partition)
+            if sent_to is None or sent_to < end:
+                due[partition] = end
+        return self._commit(due)
+
+    def _sent_to(self, partition: int) -> int | None:
+        now = self.committed[partition]
+        is_ours = now.note is not None and now.note.topic_id == self.topic.topic_id
+        return now.offset if is_ours else None
+
+    def _commit(self, ends: Mapping[int, int]) -> int:
+        if not ends:
+            return 0
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        note = CommitNote("recorded", self.topic.topic_id, at)
+        producers = fence(self.kafka, self.settings.ledger_group, self.topic.name, ends)
+        sent, failed = 0, []
+        for partition, end in sorted(ends.items()):
+            letters = list(self._letters(partition, end))
+            place = TopicPartition(self.topic.name, partition, end)
+            try:
+                Transaction(producers[partition], self.kafka, self.consumer, place).run(letters, end, note)
+                before = self.committed[partition]
+                self.committed[partition] = await_committed(self.consumer, self.kafka, place, note, before)
+            except KafkaError as error:
+                # The others go on: the next run does this one again.
+                failed.append(error)
+                continue
+            sent += len(letters)
+        if failed:
+            raise failed[0]
+        return sent
+
+    def _letters(self, partition: int, end: int) -> Iterator[Outgoing]:
+        """Read again, for a run may have died before it sent them."""
+        since = self._sent_to(partition)
+        if since is None:
+            return
+        places = self.foreign.get(partition, [])
+        if since >= self.judged[partition]:
+            places = [place for place in places if since <= place < end]
+            if not places:
+                return
+            since, end = places[0], places[-1] + 1
+        reader = PredictionReader()
+        consumer = Consumer(consumer_settings(self.kafka, self.settings.ledger_group))
+        try:
+            for _, messages in read_ranges(consumer, self.kafka, self.topic.name, {partition: (since, end)}):
+                for message in messages:
+                    if isinstance(reason := reader.read(message), Refusal):
+                        yield self._letter(message, reason)
+        finally:
+            consumer.close()
+
+    def _letter(self, message: Message, reason: Refusal) -> Outgoing:
+        source = f"{self.topic.name}/{message.partition()}/{message.offset()}"
+        own: list[tuple[str, str | bytes | None]] = [("reason", str(reason).encode()), ("source", source.encode())]
+        headers = [*(headers_of(message) or []), *own]
+        return self.settings.output_dead_letter_topic, message.key(), message.value(), headers

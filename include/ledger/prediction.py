@@ -1,0 +1,224 @@
+"""One message of the output topic as one row of the ledger, or why it is none.
+
+A row is a line for PostgreSQL's COPY in its text format: most of it are bytes of the message as they are. What a
+payment holds is never a reason to refuse it: a value that its column cannot take is null there, and stands in `payment`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import NamedTuple
+
+import msgspec
+from confluent_kafka import Message
+
+from include.kafka.headers import headers_of
+from include.kafka.transaction import Headers
+from include.payments.refusal import Refusal
+
+COLUMNS = (
+    "source_topic", "source_partition", "source_offset", "source_row", "trans_num", "cc_num", "merchant", "category",
+    "amt", "paid_at", "prediction", "fraud_probability", "model_run_id", "model_name", "model_version", "batch_id",
+    "scored_at", "output_partition", "output_offset", "payment",
+)  # fmt: skip
+KEY = COLUMNS[:4]
+
+_NULL = b"\\N"
+_PREDICTIONS = {b"0": b"f", b"1": b"t"}
+# What Kafka allows as a topic, and what an integer and a bigint of PostgreSQL hold.
+_SOURCE = re.compile(rb"([A-Za-z0-9._-]{1,249})/(\d{1,9})/(\d{1,18})")
+_ROW = re.compile(rb"\d{1,9}")
+_AMOUNT = re.compile(rb"-?\d{1,30}(\.\d{1,30})?")
+_TIME = re.compile(rb"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d{1,6})?")
+_UNSAFE = re.compile(rb"[\\\t\n\r]")
+_ESCAPES = {b"\\": b"\\\\", b"\t": b"\\t", b"\n": b"\\n", b"\r": b"\\r"}
+# PostgreSQL takes 131,072 digits; nobody pays so much.
+_MOST_DIGITS = 1_000
+# Times of payments come in milliseconds; a number as small as this is in seconds.
+_SECONDS_BELOW = 100_000_000_000
+_KEPT = 10_000
+
+
+class Row(NamedTuple):
+    """`key` is the place of the payment on the input topic, as bytes; `line` ends with a line break."""
+
+    key: tuple[bytes, bytes, bytes, bytes]
+    line: bytes
+
+
+class _Payment(msgspec.Struct, gc=False):
+    """The columns of the ledger; all others are skipped."""
+
+    is_fraud: msgspec.Raw
+    trans_num: msgspec.Raw = msgspec.Raw(b"null")
+    cc_num: msgspec.Raw = msgspec.Raw(b"null")
+    merchant: msgspec.Raw = msgspec.Raw(b"null")
+    category: msgspec.Raw = msgspec.Raw(b"null")
+    amt: msgspec.Raw = msgspec.Raw(b"null")
+    trans_date_trans_time: msgspec.Raw = msgspec.Raw(b"null")
+    unix_time: msgspec.Raw = msgspec.Raw(b"null")
+    current_time: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class PredictionReader:
+    """Keeps what many messages have in common; of one task only."""
+
+    def __init__(self) -> None:
+        self._decode = msgspec.json.Decoder(list[_Payment]).decode
+        self._scorings: dict[tuple[bytes | None, ...], bytes | Refusal] = {}
+        self._probabilities: dict[bytes | None, bytes | Refusal] = {}
+
+    def read(self, message: Message) -> Row | Refusal:
+        headers = headers_of(message)
+        if not headers:
+            return Refusal("no_headers", "it has no headers, which a prediction has")
+        return self.row(message.partition() or 0, message.offset() or 0, message.value(), headers)
+
+    def row(self, partition: int, offset: int, value: bytes | None, headers: Headers) -> Row | Refusal:
+        """`partition` and `offset` are those of the output topic."""
+        given: Mapping[str, bytes | None] = dict(headers)  # type: ignore[arg-type]
+        source = _SOURCE.fullmatch(given.get("source") or b"")
+        if source is None:
+            return Refusal("bad_source", "its header source is missing, or is not topic/partition/offset")
+        row = given.get("row") or b""
+        if not _ROW.fullmatch(row):
+            return Refusal("bad_row", "its header row is missing, or is no number")
+        scoring = self._scoring(given)
+        if isinstance(scoring, Refusal):
+            return scoring
+        probability = self._probability(given.get("fraud_probability"))
+        if isinstance(probability, Refusal):
+            return probability
+        payment = self._payment(value)
+        if isinstance(payment, Refusal):
+            return payment
+        prediction = _PREDICTIONS.get(bytes(payment.is_fraud))
+        if prediction is None:
+            return Refusal("bad_prediction", "its is_fraud is neither 0 nor 1")
+        topic, part, at = source.groups()
+        key = (topic, part, at, row)
+        amount, time = _amount(bytes(payment.amt)), _time(payment)
+        texts = map(_text, (payment.trans_num, payment.cc_num, payment.merchant, payment.category))
+        place, content = b"%d\t%d" % (partition, offset), _escaped(value.strip()[1:-1].strip())  # type: ignore[union-attr]
+        return Row(
+            key, b"\t".join((*key, *texts, amount, time, prediction, probability, scoring, place, content)) + b"\n"
+        )
+
+    def _payment(self, value: bytes | None) -> _Payment | Refusal:
+        try:
+            if value and not value.isascii():
+                value.decode()
+            (payment,) = self._decode(value or b"")
+        except UnicodeDecodeError:
+            return Refusal("not_utf8", "its value is not UTF-8 text")
+        except (msgspec.DecodeError, RecursionError, ValueError):
+            return Refusal("not_a_prediction", "its value is not a list of one JSON object with is_fraud")
+        return payment
+
+    def _scoring(self, given: Mapping[str, bytes | None]) -> bytes | Refusal:
+        """The columns that say how it was scored: of a batch, all messages have the same."""
+        names = ("model_run_id", "model_name", "model_version", "batch_id", "scored_at")
+        values = tuple(given.get(name) for name in names)
+        if (known := self._scorings.get(values)) is not None:
+            return known
+        if len(self._scorings) > _KEPT:
+            self._scorings.clear()
+        self._scorings[values] = found = _scoring(dict(zip(names, values, strict=True)))
+        return found
+
+    def _probability(self, given: bytes | None) -> bytes | Refusal:
+        known = self._probabilities.get(given)
+        if known is None:
+            if len(self._probabilities) > _KEPT:
+                self._probabilities.clear()
+            self._probabilities[given] = known = _probability(given)
+        return known
+
+
+def _scoring(given: Mapping[str, bytes | None]) -> bytes | Refusal:
+    columns = []
+    for name, value in given.items():
+        needed = not name.startswith("model_") or name == "model_run_id"
+        if not value:
+            if needed:
+                return Refusal(f"no_{name}", f"its header {name} is missing")
+            columns.append(_NULL)
+            continue
+        try:
+            text = value.decode()
+            if name == "scored_at":
+                columns.append(_utc(datetime.fromisoformat(text)).encode())
+                continue
+        except (ValueError, OverflowError):
+            kind = "a time" if name == "scored_at" else "UTF-8 text"
+            return Refusal(f"bad_{name}", f"its header {name} is not {kind}")
+        if "\0" in text:
+            return Refusal(f"bad_{name}", f"its header {name} holds a NUL character")
+        columns.append(_escaped(value))
+    return b"\t".join(columns)
+
+
+def _probability(given: bytes | None) -> bytes | Refusal:
+    if given is None:
+        return _NULL
+    try:
+        number = float(given)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        return Refusal("bad_fraud_probability", "its header fraud_probability is no number from 0 to 1")
+    return repr(number).encode()
+
+
+def _text(raw: msgspec.Raw) -> bytes:
+    """A JSON value as a text column: null where there is none. PostgreSQL's texts hold no NUL character."""
+    value = bytes(raw)
+    if value[:1] == b'"':
+        if b"\\" not in value:
+            return value[1:-1] or _NULL
+        text = json.loads(value).replace("\0", "\ufffd")
+        return _escaped(text.encode("utf-8", "replace"))
+    return _NULL if value == b"null" else _escaped(value)
+
+
+def _amount(value: bytes) -> bytes:
+    value = value.strip(b'" ')
+    if _AMOUNT.fullmatch(value):
+        return value
+    try:
+        number = Decimal(value.decode()) if len(value) <= _MOST_DIGITS else None
+    except (InvalidOperation, UnicodeDecodeError):
+        return _NULL
+    if number is None or not number.is_finite() or abs(number.adjusted()) > _MOST_DIGITS:
+        return _NULL
+    return str(number).encode()
+
+
+def _time(payment: _Payment) -> bytes:
+    """When it was paid: a time without a zone is in UTC."""
+    text = bytes(payment.trans_date_trans_time).strip(b'"')
+    try:
+        parsed = datetime.fromisoformat(text.decode())
+        return text if _TIME.fullmatch(text) else _utc(parsed).encode()
+    except (ValueError, OverflowError):
+        pass
+    for raw in (payment.unix_time, payment.current_time):
+        try:
+            number = float(bytes(raw).strip(b'"'))
+            seconds = number if abs(number) < _SECONDS_BELOW else number / 1000
+            return _utc(datetime.fromtimestamp(seconds, UTC)).encode()
+        except (ValueError, OverflowError, OSError):
+            continue
+    return _NULL
+
+
+def _utc(time: datetime) -> str:
+    return (time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)).isoformat()
+
+
+def _escaped(text: bytes) -> bytes:
+    return _UNSAFE.sub(lambda found: _ESCAPES[found[0]], text) if _UNSAFE.search(text) else text

@@ -1,0 +1,160 @@
+"""Records the output topic: each committed prediction once, from where the database says that recording stands."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from confluent_kafka import Consumer, Message
+
+from include.batch.chunks import HELD_BYTES, paused_collector
+from include.errors import LedgerGapError
+from include.kafka import offsets
+from include.kafka.access import Admin
+from include.kafka.config import Settings as KafkaSettings
+from include.kafka.config import consumer_settings
+from include.kafka.ends import first_offsets, last_stable_offsets
+from include.kafka.offsets import Topic
+from include.kafka.reader import read_ranges
+from include.kafka.standing import settled_offsets
+from include.ledger.address import Address
+from include.ledger.letters import Letters
+from include.ledger.prediction import PredictionReader
+from include.ledger.predictions import Predictions, RecordedOffset
+from include.ledger.schema import require_version
+from include.payments.refusal import Refusal
+from include.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# Of one transaction.
+_HELD_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """`rows` are new or other than before; `ranges` are the offsets `[start, end)` of the output topic."""
+
+    ranges: Mapping[int, tuple[int, int]]
+    messages: int
+    rows: int
+    dead_letters: int
+
+
+def record(kafka: KafkaSettings, settings: Settings, address: Address) -> Recorded:
+    """All that is committed now, in transactions of a bounded size; may be repeated, and killed, at any time.
+
+    Raises LedgerGapError, once all else is recorded, where messages had expired before they could be.
+    """
+    admin = Admin(kafka)
+    offsets.require_unused_group(admin, kafka, settings.ledger_group)
+    topic = offsets.describe_topic(admin, kafka, settings.output_topic)
+    first = first_offsets(admin, kafka, topic.name, topic.partitions)
+    end = last_stable_offsets(admin, kafka, topic.name, topic.partitions)
+    consumer = Consumer(consumer_settings(kafka, settings.ledger_group))
+    try:
+        with address.opened(f"fraud record {topic.name}") as connection:
+            require_version(connection)
+            table = Predictions(connection, topic)
+            start, gaps = _starts(topic, table.recorded, first, end)
+            committed = settled_offsets(kafka, consumer, settings.ledger_group, topic)
+            letters = Letters(kafka, settings, topic, consumer, committed, start)
+            letters.begin()
+            ranges = {at: (start[at], end[at]) for at in topic.partitions if start[at] < end[at]}
+            with paused_collector(), _Writer(table) as writer:
+                for partition, messages in read_ranges(consumer, kafka, topic.name, ranges):
+                    writer.add(partition, messages, letters)
+                # Control records and aborted messages take offsets as well.
+                writer.reach({at: till for at, (_, till) in ranges.items()})
+            sent = letters.send({at: max(start[at], end[at]) for at in topic.partitions})
+    finally:
+        consumer.close()
+    if gaps:
+        raise LedgerGapError(
+            f"{topic.name}: {', '.join(gaps)} expired before they were recorded, and are missing in the ledger. "
+            f"All {writer.messages} messages behind them are recorded. `fraud reconcile` names the payments; the "
+            "topic's retention must be longer than the ledger can be away"
+        )
+    return Recorded(ranges, writer.messages, writer.rows, sent)
+
+
+def _starts(
+    topic: Topic, recorded: Mapping[int, RecordedOffset], first: Mapping[int, int], end: Mapping[int, int]
+) -> tuple[dict[int, int], list[str]]:
+    """Where to go on, and the offsets that are gone. To read too much is never wrong: what is known stays as it is."""
+    starts, gaps = {}, []
+    for partition in topic.partitions:
+        known = recorded.get(partition)
+        starts[partition] = low = first[partition]
+        if known is None:
+            continue
+        if known.topic_id != topic.topic_id:
+            log.warning("%s was deleted and made again: partition %s is recorded from its start", topic.name, partition)
+        elif known.next_offset > end[partition]:
+            log.warning("%s/%s was truncated: it is recorded from its start", topic.name, partition)
+        elif known.next_offset < low:
+            gaps.append(f"offsets [{known.next_offset}, {low}) of partition {partition}")
+        else:
+            starts[partition] = known.next_offset
+    return starts, gaps
+
+
+@dataclass
+class _Chunk:
+    lines: dict[tuple[bytes, ...], bytes] = field(default_factory=dict)
+    ends: dict[int, int] = field(default_factory=dict)
+    bytes: int = 0
+
+
+class _Writer:
+    """Writes one chunk in a thread of its own, while the next messages are decoded."""
+
+    def __init__(self, table: Predictions) -> None:
+        self.messages = self.rows = 0
+        self._table = table
+        self._chunk = _Chunk()
+        self._reader = PredictionReader()
+        self._thread = ThreadPoolExecutor(1)
+        self._last: Future[int] | None = None
+
+    def add(self, partition: int, messages: list[Message], letters: Letters) -> None:
+        read, chunk = self._reader.read, self._chunk
+        for message in messages:
+            row, offset = read(message), message.offset() or 0
+            if isinstance(row, Refusal):
+                letters.saw(partition, offset)
+                continue
+            # One transaction cannot write a row twice: a payment that comes again is of the next.
+            if row.key in chunk.lines or len(chunk.lines) >= _HELD_ROWS or chunk.bytes >= HELD_BYTES:
+                chunk.ends[partition] = offset
+                chunk = self._next()
+            chunk.lines[row.key] = row.line
+            chunk.bytes += len(row.line)
+        chunk.ends[partition] = (messages[-1].offset() or 0) + 1
+        self.messages += len(messages)
+
+    def reach(self, ends: Mapping[int, int]) -> None:
+        self._chunk.ends |= ends
+        if ends:
+            self._next()
+
+    def _next(self) -> _Chunk:
+        self._wait()
+        self._last = self._thread.submit(self._table.write, list(self._chunk.lines.values()), self._chunk.ends)
+        self._chunk = _Chunk()
+        return self._chunk
+
+    def _wait(self) -> None:
+        if self._last is not None:
+            self.rows += self._last.result()
+            self._last = None
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._thread:
+            if kind is None:
+                self._wait()
