@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOREIGN = ("AIRFLOW", "AWS_", "EMAIL_RECIPIENT", "FRAUD_", "KAFKA_", "MLFLOW_")
+FOREIGN = ("AIRFLOW", "AWS_", "EMAIL_RECIPIENT", "FRAUD_", "KAFKA_", "LOGGER_SQL_URI", "MLFLOW_")
 OURS = ("FRAUD_TEST_STACK", "FRAUD_FAULT_STACK", "FRAUD_TEST_SECURE_STACK")
 
 for name in [name for name in os.environ if name.startswith(FOREIGN) and name not in OURS]:

@@ -11,6 +11,7 @@ from airflow.sdk import BaseHook, Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from include.errors import MailAccessError, ReportError, SettingError
+from include.ledger.address import PLAIN_VARIABLE, Address
 from include.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 KAFKA = "kafka_default"
 AWS = "aws_default"
 SMTP = "smtp_default"
+LEDGER = "ledger_db"
 
 
 def kafka_settings() -> dict[str, Any]:
@@ -62,6 +64,22 @@ def use_aws_connection() -> None:
     endpoint = hook.conn_config.get_service_endpoint_url("s3")
     if endpoint:
         os.environ["AWS_ENDPOINT_URL_S3"] = os.environ["MLFLOW_S3_ENDPOINT_URL"] = endpoint
+
+
+def ledger() -> Address:
+    """The ledger's database: the connection ledger_db, else LOGGER_SQL_URI. Raises SettingError where neither is."""
+    connection = _connection(LEDGER)
+    if connection is not None:
+        return Address.of_connection(
+            connection.host, connection.schema, connection.port, connection.login, connection.password,
+            connection.extra_dejson,
+        )  # fmt: skip
+    if uri := os.environ.get(PLAIN_VARIABLE, "").strip():
+        return Address.of_uri(uri, PLAIN_VARIABLE)
+    raise SettingError(
+        f"the connection {LEDGER} {_absent(LEDGER)}: set it, for instance by AIRFLOW_CONN_{LEDGER.upper()}, or set "
+        f"{PLAIN_VARIABLE}"
+    )
 
 
 def smtp_connection(name: str) -> Connection:

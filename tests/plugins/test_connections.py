@@ -7,8 +7,9 @@ from unittest import mock
 
 import pytest
 
-from fraud_scoring.connections import kafka_settings, use_aws_connection
+from fraud_scoring.connections import kafka_settings, ledger, use_aws_connection
 from include.errors import SettingError
+from include.ledger.address import Address
 
 
 @pytest.fixture(autouse=True)
@@ -73,3 +74,25 @@ def test_aws_connection_without_keys_leaves_them_to_boto3(monkeypatch: pytest.Mo
 def test_without_aws_connection_the_environment_decides():
     use_aws_connection()
     assert not [name for name in os.environ if name.startswith("AWS_ACCESS")]
+
+
+def test_the_ledger_is_where_its_connection_says(monkeypatch: pytest.MonkeyPatch):
+    connection = {"conn_type": "postgres", "host": "db", "schema": "ledger", "login": "fraud", "password": "p@ss"}
+    monkeypatch.setenv("LOGGER_SQL_URI", "postgresql://elsewhere/other")
+    monkeypatch.setenv("AIRFLOW_CONN_LEDGER_DB", json.dumps(connection | {"extra": {"sslmode": "require"}}))
+    assert ledger() == Address("db", "ledger", 5432, "fraud", "p@ss", {"sslmode": "require"})
+    monkeypatch.setenv("AIRFLOW_CONN_LEDGER_DB", "postgres://fraud:p%40ss@db:6543/ledger?sslmode=require")
+    assert ledger() == Address("db", "ledger", 6543, "fraud", "p@ss", {"sslmode": "require"})
+
+
+def test_without_that_connection_it_is_where_the_plain_variable_says(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(SettingError, match=r"ledger_db does not exist: .*_LEDGER_DB, or set LOGGER_SQL_URI"):
+        ledger()
+    monkeypatch.setenv("LOGGER_SQL_URI", "postgresql://fraud:secret@db/ledger")
+    assert ledger() == Address("db", "ledger", 5432, "fraud", "secret")
+
+
+def test_a_ledger_connection_without_a_database_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AIRFLOW_CONN_LEDGER_DB", json.dumps({"conn_type": "postgres", "host": "db"}))
+    with pytest.raises(SettingError, match="ledger_db names no database"):
+        ledger()
