@@ -26,12 +26,14 @@ from include.settings import Settings
 
 @dataclass
 class Letters:
-    """`committed`: where the group stands. `judged`: from where on this run looks at all messages, by partition."""
+    """By partition, `first` is what the topic still holds, `committed` where the group stands, and `judged` from where
+    on this run looks at all messages."""
 
     kafka: KafkaSettings
     settings: Settings
     topic: Topic
     consumer: Consumer
+    first: Mapping[int, int]
     committed: dict[int, Committed]
     judged: Mapping[int, int]
     foreign: dict[int, list[int]] = field(default_factory=dict)
@@ -87,6 +89,7 @@ class Letters:
         since = self._sent_to(partition)
         if since is None:
             return
+        since = max(since, self.first[partition])
         places = self.foreign.get(partition, [])
         if since >= self.judged[partition]:
             places = [place for place in places if since <= place < end]

@@ -1,7 +1,7 @@
 """One message of the output topic as one row of the ledger, or why it is none.
 
 A row is a line for PostgreSQL's COPY in its text format: most of it are bytes of the message as they are. What a
-payment holds is never a reason to refuse it: a value that its column cannot take is null there, and stands in `payment`.
+payment holds is never a reason to refuse it: a value that its column cannot take is null there; `payment` has all.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def record(kafka: KafkaSettings, settings: Settings, address: Address) -> Record
             table = Predictions(connection, topic)
             start, gaps = _starts(topic, table.recorded, first, end)
             committed = settled_offsets(kafka, consumer, settings.ledger_group, topic)
-            letters = Letters(kafka, settings, topic, consumer, committed, start)
+            letters = Letters(kafka, settings, topic, consumer, first, committed, start)
             letters.begin()
             ranges = {at: (start[at], end[at]) for at in topic.partitions if start[at] < end[at]}
             with paused_collector(), _Writer(table) as writer:

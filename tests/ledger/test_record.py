@@ -1,0 +1,297 @@
+"""The output topic into PostgreSQL, with the real broker and the real database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from include.errors import GroupInUseError, LedgerAccessError, LedgerError, LedgerGapError, LedgerSchemaError
+from include.ledger import record as recording
+from include.ledger.address import Address
+from include.ledger.prediction import PredictionReader
+from include.ledger.predictions import Predictions
+from include.ledger.record import Recorded, record
+from include.payments.refusal import Refusal
+from tests.ledger.test_prediction import HEADERS, PAYMENT
+from tests.support import kafka_log
+from tests.support.group import Group
+from tests.support.ledger import query, sources
+from tests.support.live_stack import LiveStack
+from tests.support.payments import payment
+from tests.support.scoring import Scoring
+from tests.support.topics import Arrived, Reader, send
+
+Make = Callable[..., Scoring]
+
+
+def scored(scoring: Scoring, count: int) -> None:
+    send(scoring.kafka, scoring.settings.input_topic, [(one.key, one.message) for one in some(count)], spread=1)
+    scoring.run()
+
+
+def some(count: int) -> list[Any]:
+    return [payment(number + 0.5) for number in range(count)]
+
+
+def recorded(scoring: Scoring, ledger: Address) -> Recorded:
+    return record(scoring.kafka, scoring.settings, ledger)
+
+
+def output(scoring: Scoring) -> list[Arrived]:
+    reader = Reader(str(scoring.kafka["bootstrap.servers"]), scoring.settings.output_topic)
+    reader._starts = dict.fromkeys(reader._starts, 0)
+    return reader.arrived()
+
+
+def by_source(arrived: list[Arrived]) -> list[tuple[str, bool]]:
+    return sorted(("/".join(one.place), bool(one.payment["is_fraud"])) for one in arrived if "row" in one.headers)
+
+
+def produce(scoring: Scoring, value: bytes | None, partition: int = 0, **headers: str) -> None:
+    producer = Producer(scoring.kafka)
+    given = [(name, text.encode()) for name, text in headers.items()]
+    producer.produce(scoring.settings.output_topic, value, b"a key", partition, headers=given)
+    assert producer.flush(30) == 0
+
+
+def letters(scoring: Scoring) -> list[Arrived]:
+    reader = Reader(str(scoring.kafka["bootstrap.servers"]), scoring.settings.output_dead_letter_topic)
+    reader._starts = dict.fromkeys(reader._starts, 0)
+    return reader.arrived()
+
+
+def group(scoring: Scoring) -> Group:
+    servers, names = str(scoring.kafka["bootstrap.servers"]), scoring.settings
+    return Group(servers, names.ledger_group, names.output_topic)
+
+
+def test_each_prediction_is_recorded_once_as_it_was_published(scoring: Make, ledger: Address):
+    made = scoring(2, outputs=3)
+    scored(made, 50)
+    first = recorded(made, ledger)
+    assert first.rows == 50
+    assert sources(ledger) == by_source(output(made))
+    (row,) = query(
+        ledger,
+        "SELECT trans_num, cc_num, amt::text, paid_at::text, prediction, fraud_probability, model_run_id, model_name, "
+        "scored_at::text, payment::text FROM ledger.predictions ORDER BY amt LIMIT 1",
+    )
+    published = next(one for one in output(made) if one.payment["amt"] == 0.5)
+    values = published.payment
+    assert row[:5] == (values["trans_num"], str(values["cc_num"]), "0.5", "2026-03-04 15:56:25+00", True)
+    assert row[5:9] == (0.9, "f" * 32, None, "2026-01-01 00:00:00+00")
+    assert f"[{row[9]}]".encode() == published.value
+    assert recorded(made, ledger).messages == 0
+    assert group(made).committed() == group(made).ends()
+
+
+def test_what_it_records_again_changes_nothing(scoring: Make, ledger: Address):
+    made = scoring()
+    scored(made, 5)
+    recorded(made, ledger)
+    before = query(ledger, "SELECT known::text FROM ledger.predictions known ORDER BY 1")
+    query(ledger, "UPDATE ledger.recorded_offsets SET next_offset = 0")
+    again = recorded(made, ledger)
+    assert (again.messages, again.rows) == (5, 0)
+    assert query(ledger, "SELECT known::text FROM ledger.predictions known ORDER BY 1") == before
+    assert query(ledger, "SELECT count(*) FROM ledger.replaced_predictions") == [(0,)]
+
+
+def test_a_message_that_came_twice_is_one_row(scoring: Make, ledger: Address):
+    made = scoring(outputs=1)
+    scored(made, 3)
+    twice = output(made)[1]
+    produce(made, twice.value, **twice.headers)
+    produce(made, twice.value, **twice.headers)
+    assert recorded(made, ledger).messages == 5
+    assert len(sources(ledger)) == 3
+    assert query(ledger, "SELECT count(*) FROM ledger.replaced_predictions") == [(2,)]
+
+
+def test_what_was_scored_again_replaces_its_row_which_is_kept(scoring: Make, ledger: Address):
+    made = scoring()
+    earlier = {**HEADERS, "scored_at": "2026-02-01T00:00:00+00:00", "model_run_id": "b" * 32}
+    later = {**HEADERS, "scored_at": "2026-03-01T00:00:00+00:00", "model_run_id": "c" * 32}
+    for headers in (later, earlier):
+        produce(made, json.dumps([PAYMENT]).encode(), **headers)
+        recorded(made, ledger)
+    assert query(ledger, "SELECT model_run_id FROM ledger.predictions") == [("c" * 32,)]
+    produce(made, json.dumps([PAYMENT]).encode(), **{**later, "scored_at": "2026-03-02T00:00:00+00:00"})
+    recorded(made, ledger)
+    replaced = query(ledger, "SELECT model_run_id, scored_at::text FROM ledger.replaced_predictions")
+    assert replaced == [("c" * 32, "2026-03-01 00:00:00+00")]
+
+
+def test_an_altered_row_is_restored_by_its_message(scoring: Make, ledger: Address):
+    made = scoring()
+    scored(made, 3)
+    recorded(made, ledger)
+    query(ledger, "UPDATE ledger.predictions SET amt = 1 WHERE source_offset = 1")
+    query(ledger, "DELETE FROM ledger.predictions WHERE source_offset = 2")
+    query(ledger, "UPDATE ledger.recorded_offsets SET next_offset = 0")
+    assert recorded(made, ledger).rows == 2
+    assert query(ledger, "SELECT amt::text FROM ledger.predictions ORDER BY source_offset") == [
+        ("0.5",), ("1.5",), ("2.5",),
+    ]  # fmt: skip
+
+
+def test_a_trans_num_may_be_missing_or_repeated_and_the_view_shows_the_newest(scoring: Make, ledger: Address):
+    made = scoring()
+    numbers = ["same", "same", None, None]
+    kept = [payment(10.5 + number, trans_num=name) for number, name in enumerate(numbers)]
+    send(made.kafka, made.settings.input_topic, [(one.key, one.message) for one in kept])
+    made.run()
+    recorded(made, ledger)
+    assert len(sources(ledger)) == 4
+    assert query(ledger, "SELECT trans_num, amt::text, fraud_confirmed FROM ledger.payments") == [
+        ("same", "11.5", None)
+    ]
+
+
+def test_what_is_no_prediction_becomes_a_dead_letter_once(scoring: Make, ledger: Address):
+    made = scoring(outputs=1)
+    scored(made, 2)
+    produce(made, b"hello", colour="red")
+    produce(made, None)
+    scored(made, 1)
+    assert recorded(made, ledger).dead_letters == 2
+    assert len(sources(ledger)) == 3
+    topic = made.settings.output_topic
+    found = [(one.key, one.value, one.headers) for one in letters(made)]
+    places = [int(one["source"].rpartition("/")[2]) for _, _, one in found]
+    assert [(key, value) for key, value, _ in found] == [(b"a key", b"hello"), (b"a key", None)]
+    assert found[0][2] == {
+        "colour": "red",
+        "reason": "bad_source: its header source is missing, or is not topic/partition/offset",
+        "source": f"{topic}/0/{places[0]}",
+    }
+    assert found[1][2]["reason"].startswith("no_headers: ")
+    assert recorded(made, ledger).dead_letters == 0
+    query(ledger, "UPDATE ledger.recorded_offsets SET next_offset = 0")
+    assert recorded(made, ledger).dead_letters == 0
+    assert len(letters(made)) == 2
+
+
+def test_dead_letters_of_a_run_that_died_before_it_sent_them_are_sent(
+    scoring: Make, ledger: Address, monkeypatch: pytest.MonkeyPatch
+):
+    made = scoring()
+    produce(made, b"hello", colour="red")
+
+    def die(*words: object) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("include.ledger.letters.Letters.send", die)
+        with pytest.raises(KeyboardInterrupt):
+            recorded(made, ledger)
+    produce(made, b"hello again", colour="red")
+    assert recorded(made, ledger).dead_letters == 2
+    assert [one.value for one in letters(made)] == [b"hello", b"hello again"]
+
+
+def test_a_topic_made_again_is_recorded_from_its_start(scoring: Make, ledger: Address, services: LiveStack):
+    made = scoring()
+    scored(made, 5)
+    recorded(made, ledger)
+    topic = made.settings.output_topic
+    kafka_log.delete_topics(services.bootstrap_servers, [topic])
+    kafka_log.make_topic(services.bootstrap_servers, name=topic)
+    scored(made, 2)
+    assert recorded(made, ledger).rows == 2
+    assert len(sources(ledger)) == 7
+
+
+def test_predictions_that_expired_are_told_and_the_rest_is_recorded(scoring: Make, ledger: Address):
+    made = scoring()
+    scored(made, 3)
+    recorded(made, ledger)
+    scored(made, 4)
+    group(made).expire({0: 6})
+    scored(made, 2)
+    with pytest.raises(LedgerGapError, match=r"offsets \[4, 6\) of partition 0 expired"):
+        recorded(made, ledger)
+    recorded_before = len(sources(ledger))
+    assert recorded(made, ledger).messages == 0
+    assert recorded_before == len(sources(ledger)) == 3 + 2 + 2
+
+
+def test_a_newer_recorder_shuts_the_older_one_out(scoring: Make, ledger: Address, monkeypatch: pytest.MonkeyPatch):
+    made = scoring()
+    scored(made, 5)
+    write = Predictions.write
+
+    def overtaken(table: Predictions, *words: Any) -> int:
+        monkeypatch.setattr(Predictions, "write", write)
+        recorded(made, ledger)
+        return write(table, *words)
+
+    monkeypatch.setattr(Predictions, "write", overtaken)
+    with pytest.raises(LedgerError):
+        recorded(made, ledger)
+    assert len(sources(ledger)) == 5
+    assert query(ledger, "SELECT count(*) FROM ledger.replaced_predictions") == [(0,)]
+
+
+def test_many_small_transactions_leave_the_same(scoring: Make, ledger: Address, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(recording, "_HELD_ROWS", 7)
+    made = scoring(3, outputs=2)
+    scored(made, 60)
+    assert recorded(made, ledger).rows == 60
+    assert sources(ledger) == by_source(output(made))
+
+
+def test_a_database_that_cannot_be_used_says_why(scoring: Make, ledger: Address, services: LiveStack):
+    made = scoring()
+    wrong = Address(ledger.host, ledger.database, ledger.port, ledger.user, "wrong")
+    with pytest.raises(LedgerAccessError, match="check login, password and database in the connection ledger_db"):
+        recorded(made, wrong)
+    with pytest.raises(LedgerError, match=r"127\.0\.0\.1:1/.* does not answer"):
+        recorded(made, Address(ledger.host, ledger.database, 1, ledger.user, "secret"))
+    query(ledger, "UPDATE ledger.alembic_version SET version_num = '0000'")
+    with pytest.raises(LedgerSchemaError, match=r"version 0000, .* is needed: run `fraud ledger migrate`"):
+        recorded(made, ledger)
+    query(ledger, "UPDATE ledger.alembic_version SET version_num = '9999'")
+    with pytest.raises(LedgerSchemaError, match="made by a newer version of this product"):
+        recorded(made, ledger)
+    query(ledger, "DROP SCHEMA ledger CASCADE")
+    with pytest.raises(LedgerSchemaError, match="no tables yet"):
+        recorded(made, ledger)
+
+
+def test_a_group_in_use_is_refused(scoring: Make, ledger: Address):
+    made = scoring()
+    with group(made).joined_by_stranger(), pytest.raises(GroupInUseError, match=made.settings.ledger_group):
+        recorded(made, ledger)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.sampled_from([*PAYMENT, "x"]) | st.text(), json_values, max_size=12), st.booleans())
+def test_postgresql_takes_every_payment_that_is_read(own: Predictions, payment: dict[str, Any], plain: bool):
+    text = json.dumps([{**payment, "is_fraud": 0}], ensure_ascii=plain)
+    value = text.encode("utf-8", "surrogatepass")
+    row = PredictionReader().row(0, 0, value, [(name, one.encode()) for name, one in HEADERS.items()])
+    if isinstance(row, Refusal):
+        return
+    own.write([row.line], {0: (own.recorded[0].next_offset if own.recorded else 0) + 1})
+
+
+@pytest.fixture
+def own(scoring: Make, ledger: Address) -> Any:
+    from include.kafka.offsets import Topic
+
+    with ledger.opened("a test") as connection:
+        yield Predictions(connection, Topic("topic", "id", (0,)))
