@@ -7,6 +7,7 @@ one of them, on its own; no other task waits for it.
 | task | trims | to |
 |---|---|---|
 | `trim_staging` | staged batches, but for those whose report is owed | `FRAUD_STAGING_HOURS` |
+| | records of batches that no ledger has taken over | that or `FRAUD_TOPIC_RETENTION_HOURS`, the longer |
 | `trim_models` | the model cache of its machine, but for models in use | `FRAUD_MODEL_CACHE_GB` |
 | `trim_logs` | Airflow's log folder of its machine, and the one on S3, **of every DAG** | `FRAUD_LOG_DAYS` |
 

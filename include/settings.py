@@ -45,7 +45,7 @@ class Settings:
     alarm_age_minutes: float = 15.0
     log_days: float = 14.0
     history_days: float = 30.0
-    # Of `fraud topics` only; a replication of 0 is the broker's own default.
+    # Of `fraud topics`, and of `record_hours`; a replication of 0 is the broker's own default.
     topic_partitions: int = 3
     topic_replication: int = 0
     topic_retention_hours: float = 168.0
@@ -79,6 +79,11 @@ class Settings:
     @property
     def operators(self) -> tuple[str, ...]:
         return _addresses("FRAUD_OPERATORS_EMAIL", self.operators_text)
+
+    @property
+    def record_hours(self) -> float:
+        """How long a batch's record waits for the ledger: as long as its predictions do, on the output topic."""
+        return max(self.staging_hours, self.topic_retention_hours)
 
     @classmethod
     def _from(cls, read: _Reader) -> Settings:

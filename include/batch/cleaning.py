@@ -7,9 +7,20 @@ from datetime import UTC, datetime, timedelta
 
 from include.batch.manifest import hour_of
 from include.batch.outbox import COMMITTED
+from include.batch.record import FOLDER
 from include.batch.storage import Storage
 
 log = logging.getLogger(__name__)
+
+
+def remove_old_records(storage: Storage, hours: float) -> int:
+    """How many days of them: where no ledger takes them over, they must not pile up for ever."""
+    oldest_kept = f"{datetime.now(UTC) - timedelta(hours=hours):%Y%m%d}"
+    old = [day for day in storage.list(FOLDER) if day < oldest_kept]
+    for day in old:
+        storage.delete(f"{FOLDER}/{day}")
+        log.warning("removed the records of batches of %s, which no ledger has taken over", day)
+    return len(old)
 
 
 def remove_old_batches(storage: Storage, hours: float) -> int:

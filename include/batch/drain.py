@@ -46,12 +46,13 @@ def drain(kafka: KafkaSettings, settings: Settings, storage: Storage, *, run_id:
 
 def drain_shard(kafka: KafkaSettings, settings: Settings, storage: Storage, manifest: Manifest, shard: int) -> Drained:
     """Reads and stages one shard's partitions of a planned batch; may be repeated."""
-    parts = manifest.of_shard(shard)
+    began, parts = time.monotonic(), manifest.of_shard(shard)
     consumer = Consumer(consumer_settings(kafka, settings.group))
     try:
         drained = _stage(consumer, kafka, settings, storage, manifest, parts)
     finally:
         consumer.close()
+    drained = replace(drained, seconds=round(time.monotonic() - began, 3))
     manifest.save_drained(storage, shard, drained)
     return drained
 

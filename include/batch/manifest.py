@@ -71,18 +71,19 @@ class HeldUp:
 
 @dataclass(frozen=True)
 class Drained:
-    """One shard's partitions as they were read. `left`: offsets that it had no more time for."""
+    """One shard's partitions as they were read. `left`: offsets that it had no more time for; `seconds`: its time."""
 
     partitions: tuple[PartitionBatch, ...]
     left: int = 0
     columns: tuple[str, ...] = ()
     all_columns_known: bool = True
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
 class Manifest:
     """`shards` are the numbers of the partitions that each reads; `lag` counts the offsets left for later runs, but
-    those that are `held_up`."""
+    those that are `held_up`; `seconds` is what planning it took."""
 
     batch_id: str
     run_id: str
@@ -96,6 +97,7 @@ class Manifest:
     columns: tuple[str, ...] = field(default=())
     lag: int = 0
     held_up: tuple[HeldUp, ...] = ()
+    seconds: float | None = None
 
     @property
     def folder(self) -> str:

@@ -4,7 +4,8 @@
 under the name `<batch>.committed` once no more of it can be published and only the mail is owed: a mail server that is
 down for a day leaves many of those, and scoring passes over them without reading them.
 In the batch's folder `committed-<partition>` says that a partition got through and `reported-<partition>` that its
-frauds were mailed. A publisher that died before it could say so is spoken for by the note beside the committed offset.
+frauds were mailed, and to whom. A publisher that died before it could say so is spoken for by the note beside the
+committed offset. Whenever these make something final, a record of the batch is left for the ledger (`record.py`).
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
 
+import msgspec
 from confluent_kafka import Consumer
 
 from include.batch import chunks
 from include.batch.manifest import Manifest, PartitionBatch
+from include.batch.record import Timed, write_record
 from include.batch.scored import PartitionScores, ScoredBatch
 from include.batch.storage import Storage
 from include.errors import KafkaError, StagedFileGoneError, StagingError
@@ -30,7 +33,7 @@ from include.kafka.config import consumer_settings
 from include.kafka.offsets import Committed
 from include.payments.encode import scored_object
 from include.report.record import Fraud
-from include.report.report import OwedReport, ReportFacts
+from include.report.report import Delivery, OwedReport, ReportFacts
 from include.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -58,8 +61,9 @@ class Outbox:
         names = self._storage.list(self._folder)
         return {name.removesuffix(COMMITTED): name.removesuffix(COMMITTED) + COMMITTED in names for name in names}
 
-    def note_commit(self, manifest: Manifest, partition: int) -> None:
-        self._storage.write(f"{manifest.folder}/committed-{partition}", b"")
+    def note_commit(self, manifest: Manifest, partition: int, seconds: float | None = None) -> None:
+        """`seconds`: what it took, where its publisher is alive to say so."""
+        self._storage.write(f"{manifest.folder}/committed-{partition}", msgspec.json.encode(Timed(seconds)))
 
     def committed(self, manifest: Manifest) -> set[int]:
         return _partitions(self._storage.list(manifest.folder), "committed-")
@@ -81,7 +85,8 @@ class Outbox:
                     log.info("batch %s had committed partition %s", batch_id, part.partition)
                     self.note_commit(batch.manifest, part.partition)
                     batch.committed.add(part.partition)
-            if not batch.is_settled(committed):
+            # One whose record could not be left is looked at again by the next run.
+            if not batch.is_settled(committed) or not self._is_recorded(batch):
                 continue
             if batch.to_report():
                 self._storage.write(f"{self._folder}/{batch_id}{COMMITTED}", b"")
@@ -102,9 +107,14 @@ class Outbox:
         for batch_id in self.owed_batches():
             # Anew: it may have been sent meanwhile.
             batch = self._batch(batch_id)
-            if not isinstance(batch, StagingError) and (found := batch.to_report()):
+            if isinstance(batch, StagingError):
+                continue
+            if found := batch.to_report():
                 frauds = _Frauds(self._storage, batch.manifest.topic, found)
                 yield OwedReport(batch_id, self._facts(batch, found), frauds)
+            else:
+                # Whoever has marked it did not get on to this.
+                self._after_mail(batch)
 
     def unreadable(self) -> dict[str, str]:
         """Why nobody knows what these batches owe. They stay until a person decides: a fraud may be among them."""
@@ -115,16 +125,31 @@ class Outbox:
             if isinstance(error, StagingError)
         }
 
-    def reported(self, report: OwedReport) -> None:
+    def reported(self, report: OwedReport, delivery: Delivery) -> None:
         batch = self._batch(report.key)
         if isinstance(batch, StagingError):
             raise batch
-        reported = {partition for _, partition, _, _ in report.facts.ranges}
-        for partition in reported:
-            self._storage.write(f"{batch.manifest.folder}/reported-{partition}", b"")
-        whole = self._entries().get(report.key) or {part.partition for part in batch.parts} <= batch.committed
-        if whole and not {scores.part.partition for scores in batch.to_report()} - reported:
-            self._close(report.key)
+        for _, partition, _, _ in report.facts.ranges:
+            self._storage.write(f"{batch.manifest.folder}/reported-{partition}", msgspec.json.encode(delivery))
+            batch.reported.add(partition)
+        self._after_mail(batch)
+
+    def _after_mail(self, batch: _Batch) -> None:
+        batch_id = batch.manifest.batch_id
+        if not self._is_recorded(batch) or batch.to_report():
+            return
+        if self._entries().get(batch_id) or {part.partition for part in batch.parts} <= batch.committed:
+            self._close(batch_id)
+
+    def _is_recorded(self, batch: _Batch) -> bool:
+        """Leaves the batch's record, if any of it was published. Where that fails, scoring goes on all the same."""
+        try:
+            if batch.committed:
+                write_record(self._storage, batch.manifest, batch.scored, batch.committed, batch.reported)
+        except StagingError as error:
+            log.error("the record of batch %s for the ledger could not be left: %s", batch.manifest.batch_id, error)
+            return False
+        return True
 
     def _close(self, batch_id: str) -> None:
         self._storage.delete(f"{self._folder}/{batch_id}")

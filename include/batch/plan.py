@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from shlex import quote
@@ -34,7 +35,7 @@ def plan(
     kafka: KafkaSettings, settings: Settings, storage: Storage, *, run_id: str, run_url: str, shards: int
 ) -> Manifest:
     """The offset ranges of the batch that waits now, shared out to at most so many shards. Nothing is read yet."""
-    now = datetime.now(UTC)
+    now, began = datetime.now(UTC), time.monotonic()
     admin = Admin(kafka)
     offsets.require_unused_group(admin, kafka, settings.group)
     topic = offsets.describe_topic(admin, kafka, settings.input_topic)
@@ -63,6 +64,7 @@ def plan(
         shards=_share_out(parts, shards),
         lag=lag,
         held_up=tuple(held_up),
+        seconds=round(time.monotonic() - began, 3),
     )
     if parts:
         manifest.save(storage)

@@ -40,6 +40,7 @@ _ASKED_SECONDS = 5.0
 def predict(settings: Settings, storage: Storage, manifest: Manifest, run: ModelRun, shard: int = 0) -> ScoredBatch:
     """A batch without a payment to score needs no model. One whose publishing has begun is not scored again: its
     report, and what is still to be published of it, must say what readers see already."""
+    began = time.monotonic()
     manifest = Manifest.load(storage, manifest.batch_id)
     if ScoredBatch.has_begun(storage, manifest.folder):
         try:
@@ -56,7 +57,9 @@ def predict(settings: Settings, storage: Storage, manifest: Manifest, run: Model
     if left:
         log.info("%d offsets are left for the next run: scoring ended after %g seconds", left, settings.max_seconds)
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    scored = ScoredBatch(run.to_dict(), now, counts, dict(scoring.reasons))
+    reasons = sum((Counter(counted.reasons) for counted in counts), Counter[str]())
+    seconds = round(time.monotonic() - began, 3)
+    scored = ScoredBatch(run.to_dict(), now, counts, dict(reasons), seconds)
     scored.save(storage, manifest.folder, shard)
     return scored
 
@@ -111,7 +114,6 @@ class _Scoring:
         model: LoadedModel | None,
         until: float,
     ) -> None:
-        self.reasons: Counter[str] = Counter()
         self._storage = storage
         self._columns = manifest.columns
         self._staged = manifest.new_attempt()
@@ -120,6 +122,7 @@ class _Scoring:
         self._until = until
         self._at_once = _FIRST
         self._counts: dict[int, Counter[str]] = {part.partition: Counter() for part in parts}
+        self._reasons: dict[int, Counter[str]] = {part.partition: Counter() for part in parts}
         self._ends: dict[int, int] = {}
 
     def run(self) -> tuple[PartitionScores, ...]:
@@ -142,7 +145,8 @@ class _Scoring:
         if end is not None:
             # When the last one of these was written, nobody has noted.
             part = replace(part, end=end, chunks=chunks_scored, newest=None)
-        return PartitionScores(part, self._staged, counts["scored"], counts["frauds"], counts["dead_letters"])
+        scored, frauds, dead_letters = (counts[name] for name in ("scored", "frauds", "dead_letters"))
+        return PartitionScores(part, self._staged, scored, frauds, dead_letters, dict(self._reasons[part.partition]))
 
     def _start_of(self, part: PartitionBatch, number: int) -> int:
         """Where a chunk begins that was not scored. Offsets before the first chunk's hold nothing to publish."""
@@ -236,7 +240,7 @@ class _Scoring:
             reason=reason,
         )
         refused = [text.partition(":")[0] for text in reason if text is not None]
-        self.reasons.update(refused)
+        self._reasons[part.partition].update(refused)
         self._counts[part.partition].update(
             chunks=1, dead_letters=len(refused), scored=rows - len(refused), frauds=prediction.count(1)
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -59,6 +60,7 @@ def publish(
     shard: int = 0,
 ) -> Published:
     """Safe to repeat at any time. `reached` hears each point of the protocol as it is passed."""
+    began = time.monotonic()
     topic = offsets.describe_topic(Admin(kafka), kafka, manifest.topic)
     if topic.topic_id != manifest.topic_id:
         raise TopicChangedError(
@@ -73,7 +75,8 @@ def publish(
     # Read after the fence: no older attempt can add to it any more.
     done = outbox.committed(manifest)
     consumer = Consumer(consumer_settings(kafka, manifest.group))
-    publishing = _Publishing(kafka, manifest, topic, consumer, outbox, Progress(storage, manifest.group), done, reached)
+    progress = Progress(storage, manifest.group)
+    publishing = _Publishing(kafka, manifest, topic, consumer, outbox, progress, done, began, reached)
     outcomes: dict[int, Outcome] = {}
     errors: list[FraudError] = []
     try:
@@ -113,7 +116,7 @@ def _raise_together(errors: list[FraudError]) -> None:
 
 @dataclass(frozen=True)
 class _Publishing:
-    """`done` are the partitions that this batch is known to have committed."""
+    """`done` are the partitions that this batch is known to have committed; `began` is of time.monotonic()."""
 
     kafka: KafkaSettings
     manifest: Manifest
@@ -122,6 +125,7 @@ class _Publishing:
     outbox: Outbox
     progress: Progress
     done: set[int]
+    began: float
     reached: Callable[[str], None]
 
     def publish(self, part: PartitionBatch, messages: Iterable[Outgoing], producer: Producer) -> Outcome:
@@ -139,7 +143,9 @@ class _Publishing:
         return offsets.committed_offsets(self.consumer, self.kafka, self.manifest.topic, numbers)[part.partition]
 
     def _note(self, part: PartitionBatch, outcome: Outcome) -> None:
-        if outcome is not Outcome.PUBLISHED_BY_ANOTHER:
+        if outcome is Outcome.PUBLISHED:
+            self.outbox.note_commit(self.manifest, part.partition, round(time.monotonic() - self.began, 3))
+        elif outcome is Outcome.ALREADY_PUBLISHED and part.partition not in self.done:
             self.outbox.note_commit(self.manifest, part.partition)
         self.progress.advance(self.topic, part.partition, part.end)
 

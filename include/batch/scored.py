@@ -6,7 +6,7 @@ One file a shard: `scored-<shard>.json`, and the same as `published-<shard>.json
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -28,16 +28,19 @@ class PartitionScores:
     scored: int = 0
     frauds: int = 0
     dead_letters: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class ScoredBatch:
-    """`model` is ModelRun.to_dict(); dead letters, and their count by reason, are those of drain and model together."""
+    """`model` is ModelRun.to_dict(); dead letters, and their count by reason, are those of drain and model together.
+    `seconds` is what predict took, the longest where there are several shards."""
 
     model: dict[str, Any]
     scored_at: str
     partitions: tuple[PartitionScores, ...]
     reasons: dict[str, int]
+    seconds: float | None = None
 
     @property
     def scored(self) -> int:
@@ -103,6 +106,7 @@ class ScoredBatch:
             scored_at=max(shard.scored_at for shard in found),
             partitions=tuple(sorted((part for shard in found for part in shard.partitions), key=_partition)),
             reasons=dict(sum((Counter(shard.reasons) for shard in found), Counter[str]())),
+            seconds=max((shard.seconds for shard in found if shard.seconds is not None), default=None),
         )
 
     @classmethod

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import msgspec
+
 
 @dataclass(frozen=True)
 class ModelRun:
-    """`model_uri` is where the model's files lie; `url` the run's page in MLflow (empty where MLflow has none)."""
+    """`model_uri` is where the model's files lie; `url` the run's page in MLflow (empty where MLflow has none). `who`
+    triggered the run, or began the hold, that `asked` for it; `seconds` is what it took to find it."""
 
     run_id: str
     model_uri: str
@@ -22,13 +25,16 @@ class ModelRun:
     reason: str | None
     url: str
     threshold: float | None
+    who: str | None = None
+    seconds: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelRun:
-        return cls(**values)
+        """Also of what another version of the product has written, with fewer or more."""
+        return msgspec.convert(dict(values), cls)
 
     @property
     def cache_key(self) -> str:

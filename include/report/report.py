@@ -64,6 +64,16 @@ class OwedReport:
     frauds: Iterable[Fraud]
 
 
+@dataclass(frozen=True)
+class Delivery:
+    """That a mail server has accepted a report, and what it took to build and send it."""
+
+    message_id: str
+    recipients: tuple[str, ...]
+    at: datetime
+    seconds: float
+
+
 class Outbox(Protocol):
     """Where reports wait until a mail server has accepted them."""
 
@@ -71,7 +81,7 @@ class Outbox(Protocol):
 
     def unreadable(self) -> Mapping[str, str]: ...
 
-    def reported(self, report: OwedReport) -> None: ...
+    def reported(self, report: OwedReport, delivery: Delivery) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import smtplib
+import time
 import traceback
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
@@ -16,7 +18,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from fraud_scoring.connections import address, mail_failure, smtp_connection
 from fraud_scoring.failures import plain_failures
 from include.errors import FraudError, ReportError, SettingError
-from include.report.report import ATTACHMENT, MAX_ATTACHMENT_BYTES, Mail, Outbox, OwedReport, build
+from include.report.report import ATTACHMENT, MAX_ATTACHMENT_BYTES, Delivery, Mail, Outbox, OwedReport, build
 from include.settings import Settings
 
 # What is tried after a server has said that a mail is too large for it, or has hung up on it without a word.
@@ -63,6 +65,7 @@ class FraudReportOperator(EmailOperator):
         outbox = self.outbox(context)
         mailed, failed, drops = {"reports": 0, "frauds": 0, "left_out": 0}, [], 0
         for report in outbox.owed():
+            began = time.monotonic()
             try:
                 mail = self._mail(report, context, mask=settings.mask_cards)
             except ReportError as error:
@@ -79,7 +82,8 @@ class FraudReportOperator(EmailOperator):
                 # No other report will pass either: fail at once. A retry, or the next run, sends what is owed.
                 raise mail_failure(connection, error) from error
             # From here to the mark, nothing else may happen: what is accepted and not marked is sent again.
-            outbox.reported(report)
+            taken = round(time.monotonic() - began, 3)
+            outbox.reported(report, Delivery(mail.message_id, settings.recipients, datetime.now(UTC), taken))
             self.log.info(
                 "report %s sent as %s: %d frauds (%d not attached), %d recipients",
                 report.key,

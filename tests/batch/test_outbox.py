@@ -13,6 +13,7 @@ from include.batch.scored import ScoredBatch
 from include.batch.storage import Storage
 from include.errors import StagingError
 from include.kafka.offsets import CommitNote, Committed
+from tests.support.scoring import DELIVERY
 
 Stage = Callable[..., Manifest]
 FIRST, SECOND = "20260101T000000Z-aaaaaa", "20260101T000100Z-bbbbbb"
@@ -53,7 +54,7 @@ def test_a_report_is_owed_from_the_first_commit_until_it_was_mailed(outbox: Outb
     assert report.facts.ranges == (("topic", 0, 10, 13), ("topic", 1, 10, 13))
     assert (report.facts.scored, report.facts.frauds, report.facts.dead_letters) == (4, 3, 2)
     assert report.facts.output_topic == "scored"
-    outbox.reported(report)
+    outbox.reported(report, DELIVERY)
     assert owed(outbox) == {}
     assert outbox.entries() == []
 
@@ -63,11 +64,11 @@ def test_a_partition_that_got_through_later_has_a_report_of_its_own(outbox: Outb
     publish(outbox, manifest, 0)
     (report,) = outbox.owed()
     outbox.note_commit(manifest, 1)
-    outbox.reported(report)
+    outbox.reported(report, DELIVERY)
     assert owed(outbox) == {FIRST: [("topic/1/10", 0)]}
     (report,) = outbox.owed()
     assert report.facts.ranges == (("topic", 1, 10, 13),)
-    outbox.reported(report)
+    outbox.reported(report, DELIVERY)
     assert outbox.entries() == []
 
 
@@ -129,7 +130,7 @@ def test_what_was_committed_stays_owed_when_the_rest_was_overtaken(outbox: Outbo
     outbox.note_commits(lambda: {0: committed_by(SECOND, 20), 1: committed_by(SECOND, 20)})
     (report,) = outbox.owed()
     assert report.facts.ranges == (("topic", 0, 10, 13),)
-    outbox.reported(report)
+    outbox.reported(report, DELIVERY)
     outbox.note_commits(lambda: {0: committed_by(SECOND, 20), 1: committed_by(SECOND, 20)})
     assert outbox.entries() == []
 
@@ -163,7 +164,7 @@ def test_what_only_waits_for_the_mail_is_not_read_by_scoring(
         assert outbox.owed_batches() == [FIRST]
     outbox.open_entry(manifest)
     (report,) = outbox.owed()
-    outbox.reported(report)
+    outbox.reported(report, DELIVERY)
     assert outbox.entries() == []
 
 

@@ -43,7 +43,7 @@ from include.settings import Settings
 from tests.support import kafka_log
 from tests.support.live_stack import LiveStack
 from tests.support.publisher import Publisher
-from tests.support.scoring import MODEL, Scoring
+from tests.support.scoring import DELIVERY, MODEL, Scoring
 from tests.support.waiting import wait_until
 
 Make = Callable[..., Scoring]
@@ -610,7 +610,7 @@ def test_what_got_through_is_owed_although_another_partition_failed(scoring: Mak
     (report,) = here.outbox.owed()
     assert report.facts.ranges == ((here.settings.input_topic, 0, 0, 2),)
     assert [fraud.source for fraud in report.frauds] == [f"{here.settings.input_topic}/0/{n}" for n in range(2)]
-    here.outbox.reported(report)
+    here.outbox.reported(report, DELIVERY)
     following = here.drain_and_predict()
     assert [part.partition for part in following.partitions] == [1]
     here.publish(following)

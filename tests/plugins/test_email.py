@@ -8,7 +8,7 @@ import runpy
 import socket
 import tempfile
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from fraud_scoring.email import FraudReportOperator
 from include.errors import ReportError, StagingError
 from include.report.record import Fraud
-from include.report.report import OwedReport
+from include.report.report import Delivery, OwedReport
 from tests.plugins.conftest import Inbox, StartServer
 from tests.report.test_report import facts, fraud
 
@@ -31,6 +31,7 @@ class Outbox:
         self.waiting = {report.key: report for report in reports}
         self.unread: dict[str, str] = {}
         self.inbox: Inbox | None = None
+        self.deliveries: list[Delivery] = []
 
     def owed(self) -> Iterable[OwedReport]:
         return list(self.waiting.values())
@@ -38,7 +39,8 @@ class Outbox:
     def unreadable(self) -> dict[str, str]:
         return self.unread
 
-    def reported(self, report: OwedReport) -> None:
+    def reported(self, report: OwedReport, delivery: Delivery) -> None:
+        self.deliveries.append(delivery)
         if self.inbox is not None:
             assert len(self.inbox.messages) > 0
         del self.waiting[report.key]
@@ -84,6 +86,10 @@ def test_a_report_reaches_every_recipient_with_its_attachment(mail_server: Start
     assert "455612*********2345" in body.get_content()
     assert attached(inbox)[0]["cc_num"] == "455612*********2345"
     assert outbox.waiting == {}
+    (delivery,) = outbox.deliveries
+    assert (delivery.message_id, list(delivery.recipients)) == (message["Message-ID"], inbox.recipients[0])
+    assert 0 < delivery.seconds < 60
+    assert datetime.now(UTC) - delivery.at < timedelta(minutes=1)
 
 
 def test_a_batch_that_cannot_be_read_is_no_reason_to_keep_the_others_back(mail_server: StartServer) -> None:

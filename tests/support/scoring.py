@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from include.batch import chunks
@@ -15,12 +17,15 @@ from include.batch.publish import Published, publish
 from include.batch.scored import PartitionScores, ScoredBatch
 from include.batch.storage import Storage
 from include.kafka.access import Admin
+from include.report.report import Delivery
 from include.settings import Settings
 
 MODEL = {
     "run_id": "f" * 32, "model_uri": "models:/m-0", "experiment": "e", "name": None, "version": None,
     "asked": "latest", "chosen_by": "default", "reason": None, "url": "", "threshold": None,
 }  # fmt: skip
+
+DELIVERY = Delivery("<a-report@test>", ("analyst@bank.test",), datetime(2026, 1, 1, 0, 5, tzinfo=UTC), 0.25)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Scoring:
         """Stages predictions as predict does: fraud where `frauds` says so of the offset."""
         if not manifest.partitions:
             return
-        counts, reasons, folder = [], 0, manifest.new_attempt()
+        counts, reasons, folder = [], Counter[str](), manifest.new_attempt()
         for part in Manifest.load(self.storage, manifest.batch_id).of_shard(shard):
             found = 0
             for number in range(part.chunks):
@@ -70,10 +75,10 @@ class Scoring:
                     prediction=prediction, probability=[one and 0.9 for one in prediction], reason=reason,
                 )  # fmt: skip
                 found += prediction.count(1)
-            reasons += part.dead_letters
-            counts.append(PartitionScores(part, folder, part.payments, found, part.dead_letters))
-        codes = {"empty_value": reasons} if reasons else {}
-        scored = ScoredBatch(MODEL, "2026-01-01T00:00:00+00:00", tuple(counts), codes)
+            codes = {"empty_value": part.dead_letters} if part.dead_letters else {}
+            reasons.update(codes)
+            counts.append(PartitionScores(part, folder, part.payments, found, part.dead_letters, codes))
+        scored = ScoredBatch(MODEL, "2026-01-01T00:00:00+00:00", tuple(counts), dict(reasons), 0.5)
         scored.save(self.storage, manifest.folder, shard)
 
     def drain_and_predict(self) -> Manifest:

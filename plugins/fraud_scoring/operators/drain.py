@@ -33,7 +33,7 @@ class DrainOperator(BaseOperator, BranchMixIn):
         return list(range(len(manifest.shards))) if manifest.is_sharded else []
 
     def _drain(self, context: Context) -> tuple[Manifest, list[str] | None]:
-        from include.batch.cleaning import remove_old_batches
+        from include.batch.cleaning import remove_old_batches, remove_old_records
         from include.batch.drain import drain
         from include.batch.outbox import Outbox
         from include.batch.plan import alarms
@@ -44,6 +44,7 @@ class DrainOperator(BaseOperator, BranchMixIn):
         kafka, storage = kafka_settings(), staging(settings)
         # Before a byte is staged: a disk that is full would keep itself full.
         remove_old_batches(storage, settings.staging_hours)
+        remove_old_records(storage, settings.record_hours)
         run_id = context["dag_run"].run_id
         manifest = drain(kafka, settings, storage, run_id=run_id, run_url=run_url(context))
         context["ti"].xcom_push(key="manifest", value=manifest.to_dict())

@@ -29,11 +29,13 @@ class TrimOperator(BaseOperator):
 
 class TrimStagingOperator(TrimOperator):
     def trim(self, settings: Settings) -> tuple[str, Mapping[str, int]]:
-        from include.batch.cleaning import remove_old_batches
+        from include.batch.cleaning import remove_old_batches, remove_old_records
 
         # Not below what a run may take: it is ended a quarter of an hour after it is late.
         hours = max(settings.staging_hours, settings.late_minutes / 60 + 1)
-        return settings.staging_url, {"batches": remove_old_batches(staging(settings), hours)}
+        storage = staging(settings)
+        batches, days = remove_old_batches(storage, hours), remove_old_records(storage, settings.record_hours)
+        return settings.staging_url, {"batches": batches, "record_days": days}
 
 
 class TrimModelsOperator(TrimOperator):

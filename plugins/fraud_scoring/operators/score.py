@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from airflow.providers.standard.operators.branch import BranchMixIn
@@ -30,7 +32,7 @@ class ResolveModelOperator(Step, BranchMixIn):
     operator_extra_links = (ModelRunLink(),)
 
     def step(self, context: Context, settings: Settings, manifest: Manifest) -> None:
-        choice = ModelChoice.parse(context["dag_run"].conf or {})
+        began, choice = time.monotonic(), ModelChoice.parse(context["dag_run"].conf or {})
         use_aws_connection()
         # Also where nothing waits: a run that was triggered to hold a model must not hold one that is refused.
         without_pickles = None if settings.allow_pickles else ModelCache.of(settings)
@@ -44,6 +46,7 @@ class ResolveModelOperator(Step, BranchMixIn):
                 columns=columns,
                 without_pickles=without_pickles,
             )
+            run = replace(run, who=_who(context))
             if choice.keep:
                 self._hold(context, choice, run)
         else:
@@ -57,6 +60,8 @@ class ResolveModelOperator(Step, BranchMixIn):
                 columns=columns,
                 without_pickles=without_pickles,
             )
+            run = replace(run, who=hold.who if hold else None)
+        run = replace(run, seconds=round(time.monotonic() - began, 3))
         self.tell(
             context,
             f"batch {manifest.batch_id}: model run {run.run_id} ({run.asked}, by {run.chosen_by})",
@@ -80,7 +85,7 @@ class ResolveModelOperator(Step, BranchMixIn):
             run_id=run.run_id,
             asked=run.asked,
             reason=choice.reason,
-            who=context["dag_run"].triggering_user_name or "unknown",
+            who=_who(context),
             since=datetime.now(UTC).isoformat(timespec="seconds"),
             model=f"models:/{run.name}/{run.version}" if run.asked.startswith("models:/") else None,
         )
@@ -133,3 +138,7 @@ class PublishOperator(Step):
             newest_age_seconds=age_seconds(published.newest),
             partitions={partition: outcome.value for partition, outcome in published.outcomes.items()},
         )
+
+
+def _who(context: Context) -> str:
+    return context["dag_run"].triggering_user_name or "unknown"

@@ -92,9 +92,12 @@ CREATE TABLE ledger.batches (
     message_ids text[] NOT NULL,
     recipients text[] NOT NULL,
     mailed_at timestamptz,
+    marks integer NOT NULL,
     recorded_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE ledger.batches IS 'One row a scored batch, of what its run has published';
+COMMENT ON COLUMN ledger.batches.marks IS
+    'How many of its partitions were committed, and how many reported: a record with fewer comes too late';
 CREATE TABLE ledger.batch_partitions (
     batch_id text NOT NULL REFERENCES ledger.batches ON DELETE CASCADE,
     partition integer NOT NULL,
@@ -104,6 +107,10 @@ CREATE TABLE ledger.batch_partitions (
     frauds bigint NOT NULL,
     dead_letters bigint NOT NULL,
     lost_to_retention bigint NOT NULL,
+    -- Of the report that told of this partition: one that got through later has a report of its own.
+    message_id text,
+    recipients text[],
+    mailed_at timestamptz,
     PRIMARY KEY (batch_id, partition)
 );
 CREATE INDEX batch_partitions_offsets ON ledger.batch_partitions (partition, start_offset);

@@ -1,0 +1,16 @@
+"""What the scoring has left for the ledger, as it lies in the staging area."""
+
+from __future__ import annotations
+
+from include.batch.record import FOLDER, BatchRecord
+from include.batch.storage import Storage
+
+
+def paths(storage: Storage) -> list[str]:
+    return [f"{FOLDER}/{day}/{name}" for day in storage.list(FOLDER) for name in storage.list(f"{FOLDER}/{day}")]
+
+
+def records(storage: Storage) -> list[BatchRecord]:
+    """In the order in which they were left, as far as their marks say so."""
+    found = [storage.need_json(path, BatchRecord) for path in paths(storage)]
+    return sorted(found, key=lambda record: (record.batch_id, record.marks))
