@@ -32,6 +32,7 @@ from airflow.sdk import CronTriggerTimetable, Param, XComArg, dag
 
 from fraud_scoring import operators as step
 from fraud_scoring.alarms import tell_alarms
+from fraud_scoring.assets import SCORED_PAYMENTS
 from fraud_scoring.email import FraudReportOperator
 from fraud_scoring.incidents import IncidentNotifier, incident_over, late_run_alert
 from include.models.choice import MODEL_PATTERN
@@ -49,7 +50,7 @@ DEFAULT_ARGS = {
 }
 
 # Shorter than the kafka transaction's own time-out, after which the broker would end it.
-PUBLISH: Any = {"execution_timeout": timedelta(minutes=4)}
+PUBLISH: Any = {"execution_timeout": timedelta(minutes=4), "outlets": [SCORED_PAYMENTS]}
 
 PARAMS = {
     "model": Param(

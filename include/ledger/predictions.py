@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
+_AT_ONCE = 1024 * 1024
 _LIST = ", ".join(COLUMNS)
 _CONTENT = [name for name in COLUMNS if name not in KEY]
 # Types of their own, so that nothing is cast afterwards; not logged, and gone with the connection.
@@ -67,6 +68,8 @@ class Predictions:
         self._topic = topic
         with connection, connection.cursor() as cursor:
             cursor.execute(_TAKE_OVER)
+            # Of a temporary table; what does not fit goes through files.
+            cursor.execute("SET temp_buffers = '64MB'")
             cursor.execute(_INCOMING)
         self.recorded = self._read_offsets()
 
@@ -85,7 +88,7 @@ class Predictions:
         Raises LedgerTakenError where somebody else has recorded these offsets meanwhile.
         """
         with self._connection, self._connection.cursor() as cursor:
-            cursor.copy_expert(_COPY, io.BytesIO(b"".join(lines)))
+            cursor.copy_expert(_COPY, io.BytesIO(b"".join(lines)), size=_AT_ONCE)
             cursor.execute(_UPSERT)
             written = cursor.rowcount
             self._move(cursor, ends)

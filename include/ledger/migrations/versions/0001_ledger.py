@@ -11,11 +11,11 @@ depends_on = None
 
 TABLES = """
 CREATE TABLE ledger.predictions (
-    source_topic text NOT NULL,
+    source_topic text COLLATE "C" NOT NULL,
     source_partition integer NOT NULL,
     source_offset bigint NOT NULL,
     source_row integer NOT NULL,
-    trans_num text,
+    trans_num text COLLATE "C",
     cc_num text,
     amt numeric,
     paid_at timestamptz,
@@ -124,7 +124,7 @@ CREATE TABLE ledger.exports (
 );
 
 CREATE TABLE ledger.confirmations (
-    trans_num text PRIMARY KEY,
+    trans_num text COLLATE "C" PRIMARY KEY,
     fraud boolean NOT NULL,
     confirmed_by text NOT NULL,
     confirmed_at timestamptz NOT NULL DEFAULT now(),
@@ -136,7 +136,7 @@ CREATE INDEX confirmations_not_exported ON ledger.confirmations (trans_num) WHER
 CREATE INDEX confirmations_export ON ledger.confirmations (export_id);
 CREATE TABLE ledger.confirmation_changes (
     change_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    trans_num text NOT NULL,
+    trans_num text COLLATE "C" NOT NULL,
     fraud boolean NOT NULL,
     confirmed_by text NOT NULL,
     confirmed_at timestamptz NOT NULL,

@@ -1,0 +1,67 @@
+"""
+### Records every scored payment in the ledger, a PostgreSQL database
+
+It is woken by each batch that `score_payments` publishes, and every ten minutes by itself, so that nothing waits for
+ever where an event was lost. What is recorded, only the offsets say that stand in the ledger beside the rows: both are
+written in one database transaction, so each message is recorded once, whatever is killed, retried or run twice.
+
+| task | records | from |
+|---|---|---|
+| `record_predictions` | one row a payment, with its prediction | the output topic |
+| `record_batches` | one row a batch: which model and why, counts, offsets, who was mailed | the staging area |
+
+What stands on the output topic and is no prediction goes to `FRAUD_OUTPUT_DEAD_LETTER_TOPIC`, with its reason.
+
+**A failed run needs no hand** where what it names has been mended: the next one goes on where the ledger stands. While
+the ledger's database is away, payments are scored, published and mailed all the same.
+
+**Clear or trigger it at any time**: what is recorded already stays as it is. `fraud ledger show` says how far it is,
+`fraud ledger rewind` has it record again, and `fraud reconcile` proves that nothing is missing.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, dag
+
+from fraud_scoring.assets import SCORED_PAYMENTS
+from fraud_scoring.incidents import IncidentNotifier, incident_over
+from fraud_scoring.operators import record as step
+
+TELL = IncidentNotifier(
+    task_next="Scoring goes on and reports are mailed. What is not recorded stays on the output topic until its "
+    "retention deletes it; the next run records it."
+)
+
+DEFAULT_ARGS = {
+    "owner": "fraud",
+    "retries": 2,
+    "retry_delay": timedelta(seconds=10),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(minutes=1),
+    # A backlog is written in many transactions: what is done stays done if this ends it.
+    "execution_timeout": timedelta(hours=1),
+    "on_failure_callback": TELL,
+    "on_success_callback": incident_over,
+}
+
+
+@dag(
+    schedule=AssetOrTimeSchedule(
+        timetable=CronTriggerTimetable("*/10 * * * *", timezone="UTC"), assets=[SCORED_PAYMENTS]
+    ),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    default_args=DEFAULT_ARGS,
+    doc_md=__doc__,
+    tags=["fraud", "kafka", "ledger"],
+    # The tasks' own callback names the cause; this one hears of what kills a task.
+    on_failure_callback=TELL,
+)
+def record_predictions() -> None:
+    step.RecordPredictionsOperator(task_id="record_predictions")
+
+
+record_predictions()

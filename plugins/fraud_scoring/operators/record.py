@@ -1,0 +1,22 @@
+"""The tasks of the DAG record_predictions: what each records stands in `include/ledger`."""
+
+from __future__ import annotations
+
+from airflow.sdk import BaseOperator, Context
+
+from fraud_scoring.connections import kafka_settings, ledger
+from fraud_scoring.failures import plain_failures
+from fraud_scoring.operators.step import tell
+from include.settings import Settings
+
+
+class RecordPredictionsOperator(BaseOperator):
+    def execute(self, context: Context) -> None:
+        from include.ledger.record import record
+
+        with plain_failures():
+            settings = Settings.from_environment()
+            recorded = record(kafka_settings(), settings, ledger())
+        ranges = ", ".join(f"{at}:[{start}, {end})" for at, (start, end) in recorded.ranges.items()) or "nothing new"
+        counts = {"messages": recorded.messages, "rows": recorded.rows, "dead_letters": recorded.dead_letters}
+        tell(self, context, f"{settings.output_topic} {ranges}", counts)
