@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from include.kafka.ends import first_offsets, last_stable_offsets, offsets_since
 from include.kafka.offsets import Committed, Topic, committed_offsets
 from include.kafka.standing import Moved, move
 from include.settings import Settings
+from include.user import user_name
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +140,7 @@ class GroupOffsets:
             # The note that is about to go may be the only trace of a batch whose report is still owed.
             outbox.note_commits(lambda: committed_offsets(self.consumer, self.kafka, self.topic.name, [partition]))
 
-        moved = move(self.kafka, group, self.topic, targets, f"set by operator {_user()}", datetime.now(UTC), seen)
+        moved = move(self.kafka, group, self.topic, targets, f"set by operator {user_name()}", datetime.now(UTC), seen)
         for one in moved:
             if one.error is None:
                 try:
@@ -149,14 +148,6 @@ class GroupOffsets:
                 except StagingError as error:
                     log.warning("partition %s is set, but that cannot be noted: %s", one.partition, error)
         return moved
-
-
-def _user() -> str:
-    """A container may run as a user that nobody has named."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
 
 
 def _time(text: str) -> datetime:

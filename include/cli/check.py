@@ -1,12 +1,8 @@
-"""`fraud check`: hands over to Airflow's Python, which alone knows the connections, whatever backend holds them."""
+"""`fraud check`."""
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
-
-_ROOT = Path(__file__).parents[2]
+from include.cli.hand_over import hand_over
 
 HELP = (
     "Try every connection that the scoring will use, with the settings at hand, and print one line each: ok, or what "
@@ -18,9 +14,4 @@ HELP = (
 
 def check() -> None:
     """Tries every connection; see the command's help."""
-    folders = [str(_ROOT), str(_ROOT / "plugins"), os.environ.get("AIRFLOW__CORE__PLUGINS_FOLDER", "")]
-    path = os.pathsep.join(filter(None, [*folders, os.environ.get("PYTHONPATH", "")]))
-    # As `airflow connections test` has it: so that connections in Airflow's database are found.
-    quiet = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "CRITICAL"}
-    environment = os.environ | quiet | {"PYTHONPATH": path, "_AIRFLOW_PROCESS_CONTEXT": "server"}
-    os.execve(sys.executable, [sys.executable, "-m", "fraud_scoring.check"], environment)  # noqa: S606
+    hand_over("fraud_scoring.check")

@@ -9,6 +9,8 @@ import typer
 from include.cli import clean, ledger, offsets, produce
 from include.cli.check import HELP as CHECK_HELP
 from include.cli.check import check
+from include.cli.confirm import HELP as CONFIRM_HELP
+from include.cli.confirm import confirm
 from include.cli.env import env
 from include.cli.run import HELP as RUN
 from include.cli.run import SETTINGS as RUN_SETTINGS
@@ -30,6 +32,7 @@ app = typer.Typer(
 app.command()(train)
 app.command(help=CHECK_HELP)(check)
 app.command(help=HELP)(verify)
+app.command(help=CONFIRM_HELP)(confirm)
 app.command(help=clean.HISTORY)(clean.clean_history)
 app.command(help=clean.DISK)(clean.clean_disk)
 app.command(help=TOPICS)(topics)

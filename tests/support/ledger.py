@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from typing import Any
 
 import psycopg2
 
 from include.ledger.address import Address
+from tests.support.payments import Payment
 
 
 def query(address: Address, sql: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -38,3 +40,21 @@ def sources(address: Address) -> list[tuple[str, bool]]:
         "FROM ledger.predictions",
     )
     return sorted((str(source), bool(prediction)) for source, prediction in rows)
+
+
+def add_predictions(address: Address, *payments: Payment, prediction: bool = True, hour: int = 8) -> None:
+    """As if they had been scored and recorded, one batch an hour."""
+    for payment in payments:
+        record = payment.scored(int(prediction))
+        query(
+            address,
+            "INSERT INTO ledger.predictions (source_topic, source_partition, source_offset, source_row, trans_num, "
+            "cc_num, amt, paid_at, merchant, category, prediction, fraud_probability, model_run_id, model_name, "
+            "model_version, batch_id, scored_at, output_partition, output_offset, payment) "
+            "SELECT 'topic_1', 0, (SELECT count(*) FROM ledger.predictions), 0, %s, %s, %s, %s, %s, %s, %s, 0.875, "
+            "'run', 'fraud_scoring', '3', 'batch', '2026-03-04 00:00+00'::timestamptz + %s * interval '1 hour', 0, 0, "
+            "%s",
+            record.get("trans_num"), None if record.get("cc_num") is None else str(record["cc_num"]),
+            *(record.get(name) for name in ("amt", "trans_date_trans_time", "merchant", "category")),
+            prediction, hour, json.dumps(record),
+        )  # fmt: skip

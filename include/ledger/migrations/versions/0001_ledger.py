@@ -117,7 +117,7 @@ CREATE INDEX batch_partitions_offsets ON ledger.batch_partitions (partition, sta
 
 CREATE TABLE ledger.exports (
     export_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    file text NOT NULL,
+    file text NOT NULL UNIQUE,
     payments bigint,
     started_at timestamptz NOT NULL DEFAULT now(),
     finished_at timestamptz
@@ -144,21 +144,27 @@ CREATE TABLE ledger.confirmation_changes (
     changed_by text NOT NULL DEFAULT session_user
 );
 CREATE INDEX confirmation_changes_trans_num ON ledger.confirmation_changes (trans_num);
-CREATE FUNCTION ledger.keep_confirmation() RETURNS trigger LANGUAGE plpgsql AS $$
+-- A verdict that is another than what was exported is exported again; one that a second person only says too is not.
+CREATE FUNCTION ledger.export_again() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    -- A person who only says it again changes nothing; one who says otherwise has it exported again.
-    IF TG_OP = 'UPDATE' AND NEW.fraud IS DISTINCT FROM OLD.fraud THEN
-        NEW.export_id := NULL;
-    END IF;
-    IF TG_OP = 'INSERT' OR (NEW.fraud, NEW.confirmed_by, NEW.confirmed_at)
-        IS DISTINCT FROM (OLD.fraud, OLD.confirmed_by, OLD.confirmed_at) THEN
-        INSERT INTO ledger.confirmation_changes (trans_num, fraud, confirmed_by, confirmed_at, origin)
-        VALUES (NEW.trans_num, NEW.fraud, NEW.confirmed_by, NEW.confirmed_at, NEW.origin);
-    END IF;
+    NEW.export_id := NULL;
     RETURN NEW;
 END $$;
-CREATE TRIGGER keep_confirmation BEFORE INSERT OR UPDATE ON ledger.confirmations
+CREATE TRIGGER export_again BEFORE UPDATE ON ledger.confirmations
+    FOR EACH ROW WHEN (NEW.fraud IS DISTINCT FROM OLD.fraud) EXECUTE FUNCTION ledger.export_again();
+CREATE FUNCTION ledger.keep_confirmation() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO ledger.confirmation_changes (trans_num, fraud, confirmed_by, confirmed_at, origin)
+    VALUES (NEW.trans_num, NEW.fraud, NEW.confirmed_by, NEW.confirmed_at, NEW.origin);
+    RETURN NULL;
+END $$;
+-- After, not before: a row that an upsert finds there already is no insert.
+CREATE TRIGGER keep_new_confirmation AFTER INSERT ON ledger.confirmations
     FOR EACH ROW EXECUTE FUNCTION ledger.keep_confirmation();
+CREATE TRIGGER keep_confirmation AFTER UPDATE ON ledger.confirmations
+    FOR EACH ROW WHEN (
+        (NEW.fraud, NEW.confirmed_by, NEW.confirmed_at) IS DISTINCT FROM (OLD.fraud, OLD.confirmed_by, OLD.confirmed_at)
+    ) EXECUTE FUNCTION ledger.keep_confirmation();
 
 CREATE VIEW ledger.payments AS
 SELECT DISTINCT ON (trans_num)
@@ -167,7 +173,7 @@ SELECT DISTINCT ON (trans_num)
     confirmations.fraud AS fraud_confirmed, confirmed_by, confirmed_at
 FROM ledger.predictions LEFT JOIN ledger.confirmations USING (trans_num)
 WHERE trans_num IS NOT NULL
-ORDER BY trans_num, scored_at DESC, source_offset DESC, source_row DESC;
+ORDER BY trans_num, scored_at DESC, source_topic DESC, source_partition DESC, source_offset DESC, source_row DESC;
 COMMENT ON VIEW ledger.payments IS 'The newest prediction of each trans_num; fraud_confirmed: null until reviewed';
 """
 

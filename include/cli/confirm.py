@@ -1,0 +1,145 @@
+"""`fraud confirm`."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from include.cli.table import table
+from include.errors import FraudError, SettingError
+
+if TYPE_CHECKING:
+    from include.ledger.confirmations import Confirmed
+
+HELP = (
+    "Say of payments whether they were fraud, by their trans_num; `fraud train --confirmed` learns from it.\n\n"
+    "One payment: fraud confirm TRANS_NUM fraud. Many: fraud confirm --csv FILE, the CSV of a mailed report or of "
+    "--list --output, with its column verdict filled in: fraud or genuine (true, yes, 1 and false, no, 0 are good, "
+    "too), or empty where nobody has reviewed it. What to review: fraud confirm --list.\n\nA verdict may be changed; "
+    "each is kept, with who gave it and when. The ledger is the database of AIRFLOW_CONN_LEDGER_DB or LOGGER_SQL_URI. "
+    "Exit code 0: all applied; 1: a payment is not known, or a line is bad; 2: the file cannot be used, or the "
+    "database, and nothing was applied."
+)
+_LONGEST_MERCHANT = 40
+
+
+class Said(StrEnum):
+    fraud = "fraud"
+    genuine = "genuine"
+
+
+def confirm(
+    trans_num: Annotated[str | None, typer.Argument(help="The payment.", show_default=False)] = None,
+    verdict: Annotated[
+        Said | None, typer.Argument(help="What it was.", show_default=False, case_sensitive=False)
+    ] = None,
+    by: Annotated[str | None, typer.Option(help="Who says so.", show_default="this user's name")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A CSV with the columns trans_num and verdict.")
+    ] = None,
+    all_or_nothing: Annotated[
+        bool, typer.Option("--all-or-nothing", help="With --csv: apply nothing where one line is bad.")
+    ] = False,
+    list_: Annotated[bool, typer.Option("--list", help="Show frauds that nobody has reviewed, newest first.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="With --list: how many at most.")] = 100,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --list: write a CSV to fill in.", show_default=False)
+    ] = None,
+) -> None:
+    """See HELP."""
+    asked = [trans_num is not None, csv is not None, list_]
+    if asked.count(True) != 1 or (trans_num is None) != (verdict is None):
+        raise typer.BadParameter("give a TRANS_NUM and fraud or genuine, or --csv FILE, or --list")
+    if (all_or_nothing and csv is None) or (output and not list_):
+        raise typer.BadParameter("--all-or-nothing goes with --csv, and --output with --list")
+    if list_:
+        _list(limit, output)
+    elif csv is not None:
+        try:
+            done = _confirm_file(csv, _who(by), all_or_nothing)
+        except FraudError as error:
+            typer.echo(f"fraud confirm: {error}", err=True)
+            raise typer.Exit(2) from None
+        _tell(csv, done, all_or_nothing)
+    elif trans_num is not None and verdict is not None:
+        _confirm_one(_plain(trans_num), verdict, _who(by))
+
+
+def _confirm_one(trans_num: str, verdict: Said, by: str) -> None:
+    from include.ledger.address import Address
+    from include.ledger.confirmations import Confirmations
+
+    with Confirmations.opened(Address.from_environment(os.environ)) as ledger:
+        done = ledger.confirm(trans_num, fraud=verdict is Said.fraud, by=by)
+    how = "changed" if done.changed else "unchanged" if done.unchanged else "applied"
+    typer.echo(f"{trans_num}: {verdict.value} ({how})")
+
+
+def _confirm_file(path: Path, by: str, all_or_nothing: bool) -> Confirmed:
+    from include.ledger.address import Address
+    from include.ledger.confirmations import Confirmations
+    from include.ledger.verdicts import read
+
+    file = read(path)
+    with Confirmations.opened(Address.from_environment(os.environ)) as ledger:
+        origin = f"fraud confirm --csv {_plain(path.name)}"
+        return ledger.confirm_all(file, by=by, origin=origin, all_or_nothing=all_or_nothing)
+
+
+def _tell(path: Path, done: Confirmed, all_or_nothing: bool) -> None:
+    for one in done.bad:
+        typer.echo(f"{path}, line {one.line}: {one.why}", err=True)
+    typer.echo(str(done))
+    if done.bad:
+        if all_or_nothing:
+            typer.echo("Nothing was applied, for a line is bad.", err=True)
+        raise typer.Exit(1)
+
+
+def _list(limit: int, output: Path | None) -> None:
+    from include.ledger.address import Address
+    from include.ledger.confirmations import Confirmations
+    from include.ledger.unreviewed import unreviewed, write_csv
+
+    with Confirmations.opened(Address.from_environment(os.environ)) as ledger:
+        found = unreviewed(ledger.connection, limit + 1)
+    frauds = found[:limit]
+    if not frauds:
+        typer.echo("No fraud waits for a review: each that the ledger knows has its verdict.")
+        return
+    if output is not None:
+        write_csv(output, frauds)
+        typer.echo(
+            f"{len(frauds):,} frauds to review are in {output}: fill in its column verdict, and give it back by "
+            f"`fraud confirm --csv {output}`"
+        )
+    else:
+        texts = [fraud.texts() | {"merchant": (fraud.merchant or "")[:_LONGEST_MERCHANT]} for fraud in frauds]
+        titles = [name.replace("_", " ") if name != "trans_num" else name for name in texts[0]]
+        for line in table([titles, *([_shown(text) for text in row.values()] for row in texts)]):
+            typer.echo(line)
+    if len(found) > limit:
+        typer.echo(f"More wait than these {limit:,}, the newest: see --limit.")
+
+
+def _who(by: str | None) -> str:
+    from include.user import user_name
+
+    name = _plain(user_name() if by is None else by).strip()
+    if not name:
+        raise SettingError("--by '': give a name")
+    return name
+
+
+def _plain(text: str) -> str:
+    """A shell may pass bytes that are no text."""
+    return text.encode(errors="replace").decode()
+
+
+def _shown(text: str) -> str:
+    """What a payment holds must not steer a terminal."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)

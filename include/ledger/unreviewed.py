@@ -1,0 +1,88 @@
+"""Frauds that nobody has reviewed yet, newest first: for a terminal, or as a CSV that is given back with verdicts."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from include.errors import ConfirmationError
+from include.ledger.verdicts import TRANS_NUM, VERDICT
+from include.payments.masking import mask_card
+from include.report.csv_attachment import BOM, cell
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
+# Along the index of frauds, for so long as it takes to find so many. Of a payment that was scored again, the newest
+# prediction counts, as in the view ledger.payments, which would read the whole table.
+_UNREVIEWED = """
+SELECT trans_num, paid_at, amt, merchant, fraud_probability,
+    coalesce(model_name || ' ' || model_version, model_run_id), scored_at, cc_num
+FROM ledger.predictions AS found
+WHERE prediction AND trans_num IS NOT NULL
+  AND NOT EXISTS (SELECT FROM ledger.confirmations WHERE confirmations.trans_num = found.trans_num)
+  AND NOT EXISTS (
+    SELECT FROM ledger.predictions AS newer WHERE newer.trans_num = found.trans_num
+    AND (newer.scored_at, newer.source_topic, newer.source_partition, newer.source_offset, newer.source_row)
+      > (found.scored_at, found.source_topic, found.source_partition, found.source_offset, found.source_row))
+ORDER BY scored_at DESC, source_topic DESC, source_partition DESC, source_offset DESC, source_row DESC
+LIMIT %s
+"""
+
+
+@dataclass(frozen=True)
+class Unreviewed:
+    """`card` is masked. Times are in UTC."""
+
+    trans_num: str
+    paid_at: datetime | None
+    amt: Decimal | None
+    merchant: str | None
+    fraud_probability: float | None
+    model: str
+    scored_at: datetime
+    card: str
+
+    def texts(self) -> dict[str, str]:
+        """By column, as they are shown."""
+        return {
+            TRANS_NUM: self.trans_num,
+            "paid_at": _time(self.paid_at),
+            "amt": "" if self.amt is None else str(self.amt),
+            "merchant": self.merchant or "",
+            "fraud_probability": "" if self.fraud_probability is None else f"{self.fraud_probability:.3f}",
+            "model": self.model,
+            "scored_at": _time(self.scored_at),
+            "card": self.card,
+        }
+
+
+def unreviewed(connection: Connection, most: int) -> list[Unreviewed]:
+    with connection, connection.cursor() as cursor:
+        cursor.execute(_UNREVIEWED, (most,))
+        return [Unreviewed(*(*known, mask_card(card or ""))) for *known, card in cursor.fetchall()]
+
+
+def write_csv(path: Path, frauds: Iterable[Unreviewed]) -> None:
+    """For this user alone. A file that is there may hold verdicts already: then ConfirmationError."""
+    rows = [[*map(cell, fraud.texts().values()), ""] for fraud in frauds]
+    names = [*Unreviewed.__dataclass_fields__, VERDICT]
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8", newline="",
+                       errors="replace") as file:  # fmt: skip
+            file.write(BOM.decode())
+            csv.writer(file).writerows([names, *rows])
+    except FileExistsError:
+        raise ConfirmationError(f"{path} is there already, perhaps with verdicts in it: give another name") from None
+    except OSError as error:
+        raise ConfirmationError(f"{path}: {error.strerror or error}") from error
+
+
+def _time(time: datetime | None) -> str:
+    return "" if time is None else f"{time:%Y-%m-%d %H:%M:%S}"

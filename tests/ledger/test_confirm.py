@@ -1,0 +1,258 @@
+"""`fraud confirm`, with the real database."""
+
+from __future__ import annotations
+
+import csv
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from include.cli.main import app
+from include.ledger.address import Address
+from include.ledger.confirmations import Confirmations
+from include.ledger.unreviewed import _UNREVIEWED, unreviewed
+from include.ledger.verdicts import Verdict, VerdictFile
+from tests.support.ledger import add_predictions, query
+from tests.support.payments import payment
+
+Fraud = Callable[..., Result]
+CARD = 4_111_111_111_111_111_111
+
+
+@pytest.fixture
+def fraud(ledger: Address, monkeypatch: pytest.MonkeyPatch) -> Fraud:
+    """`fraud confirm …`."""
+    connection = {
+        "conn_type": "postgres", "host": ledger.host, "port": ledger.port, "schema": ledger.database,
+        "login": ledger.user, "password": ledger.password,
+    }  # fmt: skip
+    monkeypatch.setenv("AIRFLOW_CONN_LEDGER_DB", json.dumps(connection))
+    monkeypatch.setenv("LOGNAME", "ann")
+
+    def invoke(*words: object) -> Result:
+        return CliRunner().invoke(app, ["confirm", *map(str, words)])
+
+    return invoke
+
+
+def known(ledger: Address, *names: str, **more: Any) -> None:
+    add_predictions(ledger, *(payment(950.75, trans_num=name, cc_num=CARD) for name in names), **more)
+
+
+def standing(ledger: Address) -> list[tuple[Any, ...]]:
+    return query(ledger, "SELECT trans_num, fraud, confirmed_by FROM ledger.confirmations ORDER BY 1")
+
+
+def history(ledger: Address) -> list[tuple[Any, ...]]:
+    sql = "SELECT trans_num, fraud, confirmed_by, origin FROM ledger.confirmation_changes ORDER BY change_id"
+    return query(ledger, sql)
+
+
+def verdicts(tmp_path: Path, *lines: str) -> Path:
+    file = tmp_path / "verdicts.csv"
+    file.write_text("\n".join(["trans_num,verdict", *lines]) + "\n")
+    return file
+
+
+def test_one_by_one(ledger: Address, fraud: Fraud) -> None:
+    known(ledger, "a", "b")
+    assert fraud("a", "fraud").stdout == "a: fraud (applied)\n"
+    assert fraud("a", "Genuine", "--by", "bob").stdout == "a: genuine (changed)\n"
+    assert fraud("a", "genuine", "--by", "bob").stdout == "a: genuine (unchanged)\n"
+    assert fraud("a", "genuine", "--by", "eve").stdout == "a: genuine (unchanged)\n"
+    assert standing(ledger) == [("a", False, "eve")]
+    said = "fraud confirm"
+    assert history(ledger) == [("a", True, "ann", said), ("a", False, "bob", said), ("a", False, "eve", said)]
+    assert query(ledger, "SELECT trans_num, fraud_confirmed FROM ledger.payments ORDER BY 1") == [
+        ("a", False),
+        ("b", None),
+    ]
+
+
+def test_a_payment_that_nobody_knows(ledger: Address, fraud: Fraud) -> None:
+    done = fraud("nowhere", "fraud")
+    assert done.exit_code == 1
+    assert "the ledger has no payment whose trans_num is nowhere" in str(done.exception)
+    assert not standing(ledger)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(), ("a",), ("a", "perhaps"), ("a", "fraud", "--list"), ("--csv", "x", "--list"), ("--list", "--all-or-nothing"),
+     ("a", "fraud", "--output", "x")],
+)  # fmt: skip
+def test_words_that_do_not_go_together(fraud: Fraud, words: tuple[str, ...]) -> None:
+    assert fraud(*words).exit_code == 2
+
+
+def test_nobody_is_no_name(fraud: Fraud) -> None:
+    assert "give a name" in str(fraud("a", "fraud", "--by", " ").exception)
+
+
+def test_a_file(ledger: Address, fraud: Fraud, tmp_path: Path) -> None:
+    known(ledger, "a", "b", "c", "=d")
+    fraud("c", "fraud")
+    file = verdicts(tmp_path, "a,fraud", "b,", "c,genuine", "'=d,no", "a,yes")
+    done = fraud("--csv", file)
+    assert (done.exit_code, done.stdout) == (0, "applied 2, changed 1, unchanged 0, passed over 1, bad 0\n")
+    assert standing(ledger) == [("=d", False, "ann"), ("a", True, "ann"), ("c", False, "ann")]
+    assert fraud("--csv", file).stdout == "applied 0, changed 0, unchanged 3, passed over 1, bad 0\n"
+    origin = "fraud confirm --csv verdicts.csv"
+    assert history(ledger)[1:] == [
+        (name, who, "ann", origin) for name, who in (("=d", False), ("a", True), ("c", False))
+    ]
+
+
+def test_bad_lines_are_told_and_the_others_applied(ledger: Address, fraud: Fraud, tmp_path: Path) -> None:
+    known(ledger, "a", "b", "c")
+    lines = "a,fraud", "nowhere,fraud", "b,fraud", "c,perhaps", "b,genuine", "b,fraud"
+    file = verdicts(tmp_path, *lines)
+    done = fraud("--csv", file)
+    assert done.exit_code == 1
+    assert done.stderr.splitlines() == [
+        f"{file}, line 3: has a trans_num that no payment in the ledger has",
+        f"{file}, line 4: contradicts line 6, which is of the same payment",
+        f"{file}, line 5: has a verdict that is none: give fraud, genuine, or nothing",
+        f"{file}, line 6: contradicts line 4, which is of the same payment",
+        f"{file}, line 7: contradicts line 6, which is of the same payment",
+    ]
+    assert done.stdout == "applied 1, changed 0, unchanged 0, passed over 0, bad 5\n"
+    assert standing(ledger) == [("a", True, "ann")]
+
+
+def test_all_or_nothing(ledger: Address, fraud: Fraud, tmp_path: Path) -> None:
+    known(ledger, "a", "b")
+    done = fraud("--csv", verdicts(tmp_path, "a,fraud", "nowhere,fraud"), "--all-or-nothing")
+    assert done.exit_code == 1
+    assert "Nothing was applied" in done.stderr
+    assert not standing(ledger)
+    assert fraud("--csv", verdicts(tmp_path, "a,fraud", "b,no"), "--all-or-nothing").exit_code == 0
+    assert len(standing(ledger)) == 2
+
+
+def test_a_file_or_a_database_that_cannot_be_used(
+    ledger: Address, fraud: Fraud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = fraud("--csv", tmp_path / "nowhere.csv")
+    assert (done.exit_code, done.stderr) == (2, f"fraud confirm: {tmp_path}/nowhere.csv: No such file or directory\n")
+    file = verdicts(tmp_path, "a,fraud")
+    monkeypatch.setenv("AIRFLOW_CONN_LEDGER_DB", "postgresql://ledger:secret@127.0.0.1:9/ledger")
+    done = fraud("--csv", file)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("fraud confirm: the ledger's database at 127.0.0.1:9/ledger does not answer")
+    assert "secret" not in done.stderr
+
+
+def many(ledger: Address, count: int) -> None:
+    query(
+        ledger,
+        "INSERT INTO ledger.predictions SELECT 'topic_1', number %% 3, number, 0, 'payment ' || number, '4111', 1, "
+        "now(), 'm', 'c', number %% 20 = 0, 0.5, 'run', 'model', '1', 'batch', now() - number * interval '1 second', "
+        "0, number, json_build_object('trans_num', 'payment ' || number) FROM generate_series(1, %s) AS number",
+        count,
+    )
+    query(ledger, "ANALYZE ledger.predictions")
+
+
+def test_thousands_of_lines_take_a_few_statements(ledger: Address) -> None:
+    many(ledger, 60_000)
+    file = VerdictFile([Verdict(at + 1, (f"payment {at}",), at % 2 == 0) for at in range(1, 50_001)])
+    with Confirmations.opened(ledger) as confirmations:
+        began = time.monotonic()
+        done = confirmations.confirm_all(file, by="ann", origin="test")
+        assert time.monotonic() - began < 20
+    assert (done.applied, len(done.bad)) == (50_000, 0)
+
+
+def test_two_files_at_once_do_not_lock_each_other_out(ledger: Address) -> None:
+    names = [f"p{number}" for number in range(300)]
+    known(ledger, *names)
+
+    def confirm(by: str, order: int, fraud: bool) -> None:
+        file = VerdictFile([Verdict(at, (name,), fraud) for at, name in enumerate(names[::order])])
+        with Confirmations.opened(ledger) as confirmations:
+            for _ in range(5):
+                confirmations.confirm_all(file, by=by, origin="test")
+
+    threads = [threading.Thread(target=confirm, args=(str(order), order, order > 0)) for order in (1, -1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({(fraud, by) for _, fraud, by in standing(ledger)}) == 1
+    assert query(ledger, "SELECT count(*) FROM ledger.confirmation_changes WHERE confirmed_by = '1'")[0][0] % 300 == 0
+
+
+def test_what_waits_for_a_review_is_listed(ledger: Address, fraud: Fraud) -> None:
+    assert fraud("--list").stdout == "No fraud waits for a review: each that the ledger knows has its verdict.\n"
+    known(ledger, "old", hour=7)
+    known(ledger, "new", "reviewed")
+    known(ledger, "genuine", prediction=False)
+    # Scored again: the newest prediction counts, and it is listed once.
+    known(ledger, "again", hour=6)
+    known(ledger, "again", hour=9)
+    known(ledger, "cleared", hour=6)
+    known(ledger, "cleared", hour=9, prediction=False)
+    add_predictions(ledger, payment(1, trans_num=None), payment(1, trans_num="odd", merchant="a\x1b[31m" + "b" * 99))
+    fraud("reviewed", "genuine")
+    done = fraud("--list")
+    lines = [line.strip().split("  ") for line in done.stdout.splitlines()]
+    assert lines[0] == ["trans_num", *lines[0][1:]]
+    assert [line[0] for line in lines[1:]] == ["again", "odd", "new", "old"]
+    assert "\x1b" not in done.stdout
+    assert str(CARD) not in done.stdout
+    assert done.stdout.splitlines()[1].split() == [
+        "again", "2026-03-04", "15:56:25", "950.75", "fraud_McDermott,", "Osinski", "0.875", "fraud_scoring", "3",
+        "2026-03-04", "09:00:00", "411111*********1111",
+    ]  # fmt: skip
+    assert fraud("--list", "--limit", 2).stdout.endswith("\nMore wait than these 2, the newest: see --limit.\n")
+
+
+def test_the_list_is_a_file_that_can_be_given_back(ledger: Address, fraud: Fraud, tmp_path: Path) -> None:
+    known(ledger, "a", "=b", "c")
+    file = tmp_path / "review.csv"
+    done = fraud("--list", "--output", file)
+    assert done.stdout == (
+        f"3 frauds to review are in {file}: fill in its column verdict, and give it back by "
+        f"`fraud confirm --csv {file}`\n"
+    )
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert str(CARD) not in file.read_text()
+    with file.open(encoding="utf-8-sig", newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    assert [row["verdict"] for row in rows] == ["", "", ""]
+    assert fraud("--csv", file).stdout == "applied 0, changed 0, unchanged 0, passed over 3, bad 0\n"
+    again = fraud("--list", "--output", file)
+    assert again.exit_code == 1
+    assert "is there already" in str(again.exception)
+    with file.open("w", encoding="utf-8", newline="") as opened:
+        writer = csv.DictWriter(opened, list(rows[0]), delimiter=";")
+        writer.writeheader()
+        writer.writerows(row | {"verdict": "fraud"} for row in rows)
+    assert fraud("--csv", file).stdout == "applied 3, changed 0, unchanged 0, passed over 0, bad 0\n"
+    assert fraud("--list", "--output", tmp_path / "none.csv").stdout.startswith("No fraud waits")
+    assert not (tmp_path / "none.csv").exists()
+
+
+def test_the_list_reads_the_index_of_frauds_only(ledger: Address) -> None:
+    many(ledger, 60_000)
+    [(plan,)] = query(ledger, "EXPLAIN (FORMAT JSON) " + _UNREVIEWED, 100)
+    assert "predictions_frauds" in json.dumps(plan)
+    assert "Seq Scan" not in {node["Node Type"] for node in nodes(plan[0]["Plan"]) if _is_of_predictions(node)}
+    with Confirmations.opened(ledger) as confirmations:
+        assert [one.trans_num for one in unreviewed(confirmations.connection, 2)] == ["payment 20", "payment 40"]
+
+
+def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [plan, *(node for below in plan.get("Plans", ()) for node in nodes(below))]
+
+
+def _is_of_predictions(node: dict[str, Any]) -> bool:
+    return node.get("Relation Name") == "predictions"

@@ -1,0 +1,123 @@
+"""Files of verdicts as spreadsheets and people leave them."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+import pytest
+
+from include.errors import ConfirmationError
+from include.ledger.verdicts import Verdict, VerdictFile, read, trans_nums
+from include.report import csv_attachment
+from include.report.record import Fraud
+
+HEADER = "source,row,fraud_probability,cc_num,merchant,trans_num,verdict"
+LINES = (
+    HEADER,
+    '1/0/1,0,0.9,455612******9012,"fraud_Müller, Söhne",a1,fraud',
+    "1/0/2,0,0.9,455612******9012,Café,a2,",
+    "1/0/3,0,0.9,455612******9012,Café,a3,Genuine",
+)
+GOOD = VerdictFile([Verdict(2, ("a1",), True), Verdict(4, ("a3",), False)], [], 1)
+
+
+def given(tmp_path: Path, content: bytes | str) -> Path:
+    file = tmp_path / "verdicts.csv"
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
+    return file
+
+
+def semicolons(text: str) -> str:
+    return text.replace(",", ";").replace("Müller; ", "Müller, ")
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_however_a_spreadsheet_saves_it(tmp_path: Path, encoding: str, separator: str, ending: str) -> None:
+    text = ending.join(LINES).replace(",", separator).replace(f"Müller{separator} ", "Müller, ") + ending
+    assert read(given(tmp_path, text.encode(encoding))) == GOOD
+
+
+def test_excel_may_name_the_separator_first(tmp_path: Path) -> None:
+    file = read(given(tmp_path, "sep=;\r\n" + semicolons("\r\n".join(LINES))))
+    assert [one.line for one in file.verdicts] == [3, 5]
+    assert not file.bad
+
+
+def test_excel_leaves_out_empty_cells_at_the_end_and_others_add_some(tmp_path: Path) -> None:
+    file = read(given(tmp_path, "trans_num,verdict\na1\n\na2,fraud,,\n , \n"))
+    assert file == VerdictFile([Verdict(4, ("a2",), True)], [], 1)
+
+
+@pytest.mark.parametrize("word", ["fraud", "Fraud", "TRUE", " yes ", "y", "1", "1.0", "WAHR", "vrai", "'fraud"])
+def test_words_for_fraud(tmp_path: Path, word: str) -> None:
+    assert read(given(tmp_path, f"trans_num,verdict\na,{word}\n")).verdicts == [Verdict(2, ("a",), True)]
+
+
+@pytest.mark.parametrize("word", ["genuine", "Legit", "False", "no", "N", "0", "0.0", "not  fraud", "FALSCH", "FAUX"])
+def test_words_for_genuine(tmp_path: Path, word: str) -> None:
+    assert read(given(tmp_path, f"Trans_Num;Verdict\na;{word}\n")).verdicts == [Verdict(2, ("a",), False)]
+
+
+def test_bad_lines_are_named_and_never_quoted(tmp_path: Path) -> None:
+    content = 'trans_num,note,verdict\na,,4556123456789012\n,,fraud\nb,"x"y,fraud\nc,,fraud,4556123456789012\n'
+    content += f'{"x" * 1001},,fraud\nd,"two\nlines",no\ne,,yes\nf,"never closed,fraud\ng,,fraud\n'
+    file = read(given(tmp_path, content))
+    assert file.verdicts == [Verdict(7, ("d",), False), Verdict(9, ("e",), True)]
+    assert [(one.line, one.why) for one in file.bad] == [
+        (2, "has a verdict that is none: give fraud, genuine, or nothing"),
+        (3, "has no trans_num"),
+        (4, "is no line of a CSV file: ',' expected after '\"'"),
+        (5, "has 4 cells, its header 3"),
+        (6, "has a trans_num of more than 1,000 characters"),
+        (10, "is no line of a CSV file: unexpected end of data"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "No such file"),
+        (b"", "is empty"),
+        (b"\xef\xbb\xbf\r\n", "is empty"),
+        (b",,,\n,,\n", "has no column trans_num"),
+        (b'"never closed\n', "is no CSV file: its first line"),
+        (b"a,b\n1,2\n", "has no column trans_num; its first line must name trans_num and verdict"),
+        (b"trans_num,b\n1,2\n", "has no column verdict"),
+        (b"trans_num,verdict,Verdict,verdict\n", "has 2 columns verdict, one is needed"),
+        (b"PK\x03\x04\x14\0", "is a spreadsheet or an archive: save it as CSV"),
+        (b"\x7fELF\0\0\1\2", "is no CSV file: it holds no text"),
+        (codecs.BOM_UTF16_LE + b"\0\xd8x", "is no CSV file: it holds no text"),
+    ],
+)
+def test_a_file_that_cannot_be_used_at_all(tmp_path: Path, content: bytes | None, message: str) -> None:
+    file = tmp_path / "verdicts.csv" if content is None else given(tmp_path, content)
+    with pytest.raises(ConfirmationError, match=message) as told:
+        read(file)
+    assert str(file) in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["=1+1", "-5", "@x", "\u2212x", " =x", "a;=b", "'a=b", "plain", "it's=x", "\tx"])
+def test_a_trans_num_is_known_behind_the_apostrophe_that_the_report_put_there(name: str) -> None:
+    assert name in trans_nums(csv_attachment.cell(name))
+
+
+def test_an_apostrophe_that_the_report_did_not_put_there_stays() -> None:
+    assert trans_nums("'abc") == ("'abc",)
+    assert trans_nums("'=a") == ("'=a", "=a")
+
+
+def test_the_mailed_report_can_be_filled_in(tmp_path: Path) -> None:
+    frauds = [
+        Fraud(
+            "topic_1/0/7", row, 0.9, b'{"cc_num":4556123456789012,"merchant":"a,\\"b\\"\\nc","trans_num":"%b"}' % name
+        )
+        for row, name in enumerate((b"=7", b"a2"))
+    ]
+    report, _ = csv_attachment.write(frauds, mask=True, max_bytes=10_000)
+    lines = report.decode("utf-8-sig").split("\r\n")
+    filled = [lines[0] + ",verdict", lines[1] + ",fraud", lines[2] + ",genuine"]
+    file = read(given(tmp_path, "\r\n".join(filled)))
+    assert file.verdicts == [Verdict(2, ("'=7", "=7"), True), Verdict(4, ("a2",), False)]
