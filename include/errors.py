@@ -28,6 +28,8 @@ FraudError
 │   ├── LedgerTakenError    a newer recorder has taken over
 │   └── LedgerGapError      predictions expired before they were recorded              (permanent)
 ├── ConfirmationError       a verdict that cannot be applied                           (permanent)
+├── ExportError             confirmed payments could not be stored
+│   └── ExportAccessError   wrong keys                                                 (permanent)
 ├── HousekeepingError       something could not be trimmed
 ├── ProducerError           payments could not be read from their source or delivered
 └── TrainingError           the training data cannot train a model                 (permanent)
@@ -148,6 +150,14 @@ class LedgerGapError(LedgerError):
 
 
 class ConfirmationError(FraudError):
+    permanent = True
+
+
+class ExportError(FraudError):
+    pass
+
+
+class ExportAccessError(ExportError):
     permanent = True
 
 

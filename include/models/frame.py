@@ -61,7 +61,7 @@ class FrameBuilder:
         self._exact = exact
         names = [column.name for column in takes]
         derives = [name for name in DERIVED if name in names]
-        self._derived = [(names.index(name), _DERIVATIONS[name]) for name in derives]
+        self._derived = [(names.index(name), DERIVATIONS[name]) for name in derives]
         if derives and CURRENT_TIME not in names:
             names.append(CURRENT_TIME)
         self._reader = _Reader(names)
@@ -181,7 +181,7 @@ def _time_number(milliseconds: Any) -> Any:
         return msgspec.UNSET
 
 
-_DERIVATIONS: dict[str, Callable[[Any], Any]] = {"trans_date_trans_time": _time_text, "unix_time": _time_number}
+DERIVATIONS: dict[str, Callable[[Any], Any]] = {"trans_date_trans_time": _time_text, "unix_time": _time_number}
 
 
 def _classify(column: list[Any]) -> tuple[int | npt.NDArray[np.int64], npt.NDArray[Any] | None]:

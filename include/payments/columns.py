@@ -27,5 +27,6 @@ COLUMNS: tuple[str, ...] = (
     "is_fraud",
 )
 
+MEASURED = ("amt", "lat", "long", "city_pop", "merch_lat", "merch_long")
 PREDICTION = "is_fraud"
 CONFIRMED = "fraud_confirmed"

@@ -16,12 +16,11 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import StandardScaler
 
 from include.errors import TrainingError
-from include.payments.columns import PREDICTION
+from include.payments.columns import MEASURED, PREDICTION
 from include.training import payment_features, travelling_features
 from include.training.data import SMOTE_NEIGHBOURS
 
 Form = Literal["payment", "numeric"]
-MEASURED = ("amt", "lat", "long", "city_pop", "merch_lat", "merch_long")
 """The payment's numbers that mean something as numbers; docs/training.md says why the others do not."""
 
 

@@ -15,10 +15,10 @@ import skops.io
 from mlflow.data.pandas_dataset import from_pandas
 
 from include.errors import TrainingError
-from include.payments.columns import PREDICTION
+from include.payments.columns import MEASURED, PREDICTION
 from include.training.data import TIME, Source, Split, check, digest, split
 from include.training.judge import decide, figures, pictures
-from include.training.pipeline import MEASURED, Recipe, recipe
+from include.training.pipeline import Recipe, recipe
 from include.training.tracking import pages, tracking
 
 log = logging.getLogger(__name__)

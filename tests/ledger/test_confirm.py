@@ -27,13 +27,8 @@ CARD = 4_111_111_111_111_111_111
 
 
 @pytest.fixture
-def fraud(ledger: Address, monkeypatch: pytest.MonkeyPatch) -> Fraud:
+def fraud(ledger_connection: Address, monkeypatch: pytest.MonkeyPatch) -> Fraud:
     """`fraud confirm …`."""
-    connection = {
-        "conn_type": "postgres", "host": ledger.host, "port": ledger.port, "schema": ledger.database,
-        "login": ledger.user, "password": ledger.password,
-    }  # fmt: skip
-    monkeypatch.setenv("AIRFLOW_CONN_LEDGER_DB", json.dumps(connection))
     monkeypatch.setenv("LOGNAME", "ann")
 
     def invoke(*words: object) -> Result:

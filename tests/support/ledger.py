@@ -51,7 +51,8 @@ def add_predictions(address: Address, *payments: Payment, prediction: bool = Tru
             "INSERT INTO ledger.predictions (source_topic, source_partition, source_offset, source_row, trans_num, "
             "cc_num, amt, paid_at, merchant, category, prediction, fraud_probability, model_run_id, model_name, "
             "model_version, batch_id, scored_at, output_partition, output_offset, payment) "
-            "SELECT 'topic_1', 0, (SELECT count(*) FROM ledger.predictions), 0, %s, %s, %s, %s, %s, %s, %s, 0.875, "
+            "SELECT 'topic_1', 0, (SELECT coalesce(max(source_offset) + 1, 0) FROM ledger.predictions), 0, "
+            "%s, %s, %s, %s, %s, %s, %s, 0.875, "
             "'run', 'fraud_scoring', '3', 'batch', '2026-03-04 00:00+00'::timestamptz + %s * interval '1 hour', 0, 0, "
             "%s",
             record.get("trans_num"), None if record.get("cc_num") is None else str(record["cc_num"]),

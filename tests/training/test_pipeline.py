@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from include.errors import TrainingError
+from include.payments.columns import MEASURED
 from include.training import payment_features
-from include.training.pipeline import MEASURED, recipe
+from include.training.pipeline import recipe
 
 
 def test_payment_form_carries_code_named_by_its_digest(payments: pd.DataFrame, tmp_path: Path) -> None:

@@ -1,0 +1,91 @@
+"""Confirmed payments as a Parquet file: the columns of training data, from what was published, and the truth."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from include.ledger.verdicts import TRANS_NUM
+from include.models.coerce import coerce
+from include.models.column import CURRENT_TIME
+from include.models.frame import DERIVATIONS
+from include.payments.columns import COLUMNS, MEASURED, PREDICTION
+from include.report.record import Number
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_WHOLE = ("unix_time", PREDICTION)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmedPayment:
+    """`payment` is the JSON object that was published."""
+
+    trans_num: str
+    fraud: bool
+    payment: str
+
+
+class ConfirmedFile:
+    """Parquet in memory, compressed; `bytes` once all is added."""
+
+    def __init__(self) -> None:
+        import pyarrow as pa
+        from pyarrow.parquet import ParquetWriter
+
+        self.payments = 0
+        self._buffer = io.BytesIO()
+        kinds = dict.fromkeys(MEASURED, pa.float64()) | dict.fromkeys(_WHOLE, pa.int64())
+        self._schema: pa.Schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
+        self._writer = ParquetWriter(self._buffer, self._schema, compression="zstd")
+
+    def add(self, payments: Sequence[ConfirmedPayment]) -> None:
+        import pyarrow as pa
+
+        columns = _columns(payments)
+        self._writer.write_table(pa.table(columns, schema=self._schema))
+        self.payments += len(payments)
+
+    def bytes(self) -> bytes:
+        self._writer.close()
+        return self._buffer.getvalue()
+
+
+def _columns(payments: Iterable[ConfirmedPayment]) -> dict[str, list[Any]]:
+    rows = [_values(one) for one in payments]
+    return {name: _column(name, [row.get(name) for row in rows]) for name in COLUMNS}
+
+
+def _values(one: ConfirmedPayment) -> dict[str, Any]:
+    """Numbers digit for digit: a card number of 19 digits is text in the end."""
+    values: dict[str, Any] = json.loads(one.payment, parse_int=Number, parse_float=Number, parse_constant=Number)
+    if CURRENT_TIME in values:
+        # As the model got them.
+        derived = {name: derive(values[CURRENT_TIME]) for name, derive in DERIVATIONS.items() if name not in values}
+        values |= {name: value for name, value in derived.items() if value is not msgspec.UNSET}
+    return values | {TRANS_NUM: one.trans_num, PREDICTION: int(one.fraud)}
+
+
+def _column(name: str, values: list[Any]) -> list[Any]:
+    """What is no number where one belongs is null."""
+    if name in MEASURED or name in _WHOLE:
+        values, bad = coerce(values, "int64" if name in _WHOLE else "float64")
+        for place in bad:
+            values[place] = None
+        return [None if value is None or not isfinite(value) else value for value in values]
+    return [_text(value) for value in values]
+
+
+def _text(value: Any) -> str | None:
+    if value is None:
+        return None
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else json.dumps(value)
+    # JSON may hold half of a surrogate pair, which UTF-8 cannot.
+    return text.encode(errors="replace").decode()

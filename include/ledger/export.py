@@ -1,0 +1,102 @@
+"""Exports confirmed payments, once each: what a file holds is decided in the database before anything is stored.
+
+Whoever is killed leaves an unfinished export, which the next one stores again under the same name. A verdict that
+changes is exported again, in a later file: of a payment, the newest file counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from include.ledger.address import Address
+from include.ledger.confirmations import LOCK
+from include.ledger.confirmed import ConfirmedFile, ConfirmedPayment
+from include.ledger.schema import require_version
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
+# Of one file.
+MOST_PAYMENTS = 200_000
+_AT_ONCE = 10_000
+
+_UNFINISHED = "SELECT export_id, file FROM ledger.exports WHERE finished_at IS NULL ORDER BY export_id LIMIT 1"
+_DUE = """
+FROM ledger.confirmations AS due WHERE export_id IS NULL
+AND EXISTS (SELECT FROM ledger.predictions WHERE predictions.trans_num = due.trans_num)
+"""
+# Names sort by time, whatever becomes of the clock.
+_BEGIN = """
+INSERT INTO ledger.exports (file, started_at)
+SELECT 'confirmed-' || to_char(at, 'YYYYMMDD"T"HH24MISSUS"Z"') || '.parquet', at
+FROM (SELECT greatest(clock_timestamp(), max(started_at) + interval '1 microsecond') AS at FROM ledger.exports) AS now
+RETURNING export_id, file
+"""
+_ASSIGN = f"""
+UPDATE ledger.confirmations SET export_id = %s
+WHERE export_id IS NULL AND trans_num IN (SELECT trans_num {_DUE} ORDER BY trans_num LIMIT %s)
+"""  # noqa: S608
+# The newest prediction, as in the view ledger.payments, which would sort the whole table.
+_PAYMENTS = """
+SELECT trans_num, fraud, newest.payment::text FROM ledger.confirmations CROSS JOIN LATERAL (
+    SELECT payment FROM ledger.predictions WHERE predictions.trans_num = confirmations.trans_num
+    ORDER BY scored_at DESC, source_topic DESC, source_partition DESC, source_offset DESC, source_row DESC LIMIT 1
+) AS newest
+WHERE export_id = %s ORDER BY trans_num
+"""
+_FINISH = """
+UPDATE ledger.exports SET (payments, finished_at) = ROW (%s, now()) WHERE export_id = %s AND finished_at IS NULL
+"""
+
+
+class Store(Protocol):
+    def put(self, key: str, data: bytes) -> None:
+        """All of it or nothing, in place of what is there."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """`payments` is 0 where all verdicts of an export that was cut short have changed since: then there is no file."""
+
+    file: str
+    payments: int
+
+
+def export(address: Address, store: Store) -> list[Exported]:
+    """The files that were stored; may be repeated, and killed, at any time."""
+    done = []
+    with address.opened("fraud export-confirmed") as connection:
+        require_version(connection)
+        while begun := _begin(connection):
+            done.append(_finish(connection, store, *begun))
+    return done
+
+
+def _begin(connection: Connection) -> tuple[int, str] | None:
+    """An export that was cut short, else a new one with what is due, else None."""
+    with connection, connection.cursor() as cursor:
+        cursor.execute(LOCK)
+        cursor.execute(_UNFINISHED)
+        if unfinished := cursor.fetchone():
+            return unfinished[0], unfinished[1]
+        cursor.execute(f"SELECT {_DUE} LIMIT 1")
+        if cursor.fetchone() is None:
+            return None
+        cursor.execute(_BEGIN)
+        export_id, file = cursor.fetchone() or (0, "")
+        cursor.execute(_ASSIGN, (export_id, MOST_PAYMENTS))
+        return export_id, file
+
+
+def _finish(connection: Connection, store: Store, export_id: int, name: str) -> Exported:
+    file = ConfirmedFile()
+    with connection, connection.cursor("confirmed") as cursor:
+        cursor.execute(_PAYMENTS, (export_id,))
+        while rows := cursor.fetchmany(_AT_ONCE):
+            file.add([ConfirmedPayment(*row) for row in rows])
+    if file.payments:
+        store.put(name, file.bytes())
+    with connection, connection.cursor() as cursor:
+        cursor.execute(_FINISH, (file.payments, export_id))
+    return Exported(name, file.payments)

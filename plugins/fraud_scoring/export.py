@@ -1,0 +1,88 @@
+"""Confirmed payments to S3 by Airflow's hook; run as a module it is `fraud export-confirmed`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fraud_scoring.connections import AWS, ledger
+from include.errors import ExportAccessError, ExportError, FraudError, SettingError
+from include.settings import Settings
+
+if TYPE_CHECKING:
+    from include.ledger.export import Exported
+
+_URL = re.compile(r"s3://([^/\s]+)(?:/(\S*))?")
+_WRONG_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied")
+_HINTS = {
+    **dict.fromkeys(_WRONG_KEYS[:2], f"check the keys in the connection {AWS}"),
+    "AccessDenied": f"the user of the connection {AWS} lacks the right to it",
+    "NoSuchBucket": "the bucket does not exist: create it, or set FRAUD_CONFIRMED_URL to another",
+}
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """`prefix` is empty or ends with a slash."""
+
+    name: str
+    prefix: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> Bucket:
+        """Raises SettingError where FRAUD_CONFIRMED_URL names none."""
+        url = settings.confirmed_url
+        if not url:
+            raise SettingError(
+                "FRAUD_CONFIRMED_URL is not set: it says where confirmed payments go, for instance s3://bucket/confirmed"
+            )
+        found = _URL.fullmatch(url)
+        if found is None:
+            raise SettingError(f"FRAUD_CONFIRMED_URL={url!r}: give s3://bucket/prefix")
+        prefix = (found[2] or "").strip("/")
+        return cls(found[1], f"{prefix}/" if prefix else "")
+
+    def put(self, key: str, data: bytes) -> None:
+        """One request: readers see all of the object or none."""
+        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            client: Any = S3Hook(aws_conn_id=AWS).get_conn()
+            client.put_object(Bucket=self.name, Key=f"{self.prefix}{key}", Body=data)
+        except (BotoCoreError, ClientError) as error:
+            code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
+            kind = ExportAccessError if code in _WRONG_KEYS else ExportError
+            hint = _HINTS.get(code, f"is the server up, and the address in the connection {AWS} right?")
+            raise kind(f"cannot write {key} to s3://{self.name}/{self.prefix}: {error}: {hint}") from error
+
+
+def export_confirmed() -> tuple[str, list[Exported]]:
+    """The place, and the files that were stored there."""
+    from include.ledger.export import export
+
+    settings = Settings.from_environment()
+    bucket = Bucket.of(settings)
+    return settings.confirmed_url, export(ledger(), bucket)
+
+
+def main() -> int:
+    try:
+        place, files = export_confirmed()
+    except FraudError as error:
+        sys.stderr.write(f"fraud: {error}\n")
+        return 1
+    for file in files:
+        sys.stdout.write(f"{file.file}: {file.payments:,} payments\n")
+    if files:
+        payments = sum(file.payments for file in files)
+        sys.stdout.write(f"{payments:,} confirmed payments were exported to {place}\n")
+    else:
+        sys.stdout.write("nothing to export: no verdict is new\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def dag() -> Any:
+    sys.path.insert(0, str(ROOT / "dags"))
+    try:
+        import export_confirmed
+
+        return export_confirmed.export_confirmed()
+    finally:
+        sys.path.remove(str(ROOT / "dags"))
+
+
+def test_once_a_day(dag: Any):
+    assert dag.dag_id == "export_confirmed"
+    assert dag.timetable.expression == "47 2 * * *"
+    assert dag.catchup is False
+    assert dag.max_active_runs == 1
+    assert "FRAUD_CONFIRMED_URL" in dag.doc_md
+
+
+def test_it_is_one_task(dag: Any):
+    assert [task.task_id for task in dag.tasks] == ["export_confirmed"]
+
+
+def test_operators_are_told_of_what_fails_and_incidents_end(dag: Any):
+    from fraud_scoring.incidents import IncidentNotifier, incident_over
+
+    assert isinstance(dag.on_failure_callback, IncidentNotifier)
+    for task in dag.tasks:
+        assert isinstance(task.on_failure_callback[0], IncidentNotifier)
+        assert task.on_success_callback == [incident_over]
+        assert (task.retries, task.execution_timeout, task.owner) == (2, timedelta(hours=1), "fraud")

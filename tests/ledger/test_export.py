@@ -1,0 +1,261 @@
+"""The export of confirmed payments, with the real database and the real S3."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from dev.stack.part import BIN, ROOT
+from fraud_scoring.export import Bucket, export_confirmed, main
+from include.errors import ExportAccessError, ExportError, LedgerSchemaError, SettingError
+from include.ledger import export as exporting
+from include.ledger.address import Address
+from include.ledger.confirmations import Confirmations
+from include.payments.columns import COLUMNS
+from include.settings import Settings
+from tests.ledger.conftest import Place
+from tests.support.ledger import add_predictions, query
+from tests.support.payments import payment
+
+# Kills itself where it stores its first file: before, or behind.
+KILLED = """
+import os, signal, sys
+from fraud_scoring import export
+
+class Killed(export.Bucket):
+    def put(self, key, data):
+        if sys.argv[1] == "behind":
+            super().put(key, data)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+export.Bucket = Killed
+export.main()
+"""
+
+
+@pytest.fixture(autouse=True)
+def used(ledger_connection: Address, place: Place) -> None:
+    """Both, in each test."""
+
+
+def known(ledger: Address, *names: str, **values: Any) -> None:
+    add_predictions(ledger, *(payment(950.75, trans_num=name, **values) for name in names))
+
+
+def confirm(ledger: Address, *names: str, fraud: bool = True, by: str = "ann") -> None:
+    with Confirmations.opened(ledger) as confirmations:
+        for name in names:
+            confirmations.confirm(name, fraud=fraud, by=by)
+
+
+def elsewhere() -> str:
+    """The connection aws_default, to a port where no S3 is."""
+    given = json.loads(os.environ["AIRFLOW_CONN_AWS_DEFAULT"])
+    return json.dumps(given | {"extra": given["extra"] | {"endpoint_url": "http://127.0.0.1:9"}})
+
+
+def exports(ledger: Address) -> list[tuple[Any, ...]]:
+    return query(ledger, "SELECT payments, finished_at IS NOT NULL FROM ledger.exports ORDER BY export_id")
+
+
+def test_a_file_has_the_columns_of_training_data_and_the_truth(ledger: Address, place: Place) -> None:
+    card = 4_999_999_999_999_999_999
+    add_predictions(ledger, payment(0.1, trans_num="a", cc_num=card, zip="06441", city_pop=5438), prediction=True)
+    confirm(ledger, "a", fraud=False)
+    assert [file.payments for file in export_confirmed()[1]] == [1]
+    (name,) = place.names()
+    assert name.startswith(f"confirmed-{datetime.now(UTC):%Y%m%dT}")
+    assert name.endswith("Z.parquet")
+    table = place.table(name)
+    assert tuple(table.column_names) == COLUMNS
+    (row,) = table.to_pylist()
+    assert row | {"first": "", "last": "", "street": ""} == {
+        "trans_date_trans_time": "2026-03-04 15:56:25", "cc_num": "4999999999999999999",
+        "merchant": "fraud_McDermott, Osinski", "category": "home", "amt": 0.1, "first": "", "last": "", "gender": "F",
+        "street": "", "city": "Higganum", "state": "CT", "zip": "06441", "lat": 41.4682, "long": -72.5751,
+        "city_pop": 5438.0, "job": "Librarian, academic", "dob": "1964-11-17", "trans_num": "a",
+        "unix_time": 1772639785000, "merch_lat": 41.581898, "merch_long": -73.130293, "is_fraud": 0,
+    }  # fmt: skip
+    assert table.schema.field("is_fraud").type == pa.int64()
+    assert {table.schema.field(text).type for text in ("cc_num", "zip", "trans_num")} == {pa.string()}
+
+
+def test_what_payments_may_hold_is_no_reason_to_fail(ledger: Address, place: Place) -> None:
+    values = {
+        "trans_num": "odd", "merchant": "\ud800 x", "amt": "sixteen", "lat": True, "long": "1.5", "merch_lat": 1e999,
+        "city_pop": None, "unix_time": 1.5, "zip": 6441.0, "job": ["a"], "cc_num": 10**30,
+    }  # fmt: skip
+    odd, older = payment(1, **values), payment(2, trans_num="older", current_time=1772639785001)
+    del odd.values["category"], older.values["trans_date_trans_time"], older.values["unix_time"]
+    known(ledger, "odd", "older")
+    for one in (odd, older):
+        sql = "UPDATE ledger.predictions SET payment = %s WHERE trans_num = %s"
+        query(ledger, sql, json.dumps(one.scored(1)).replace("Infinity", "1e999"), one.values["trans_num"])
+    confirm(ledger, "odd", "older")
+    export_confirmed()
+    first, second = place.table(place.names()[0]).to_pylist()
+    expected = {
+        "merchant": "? x", "amt": None, "lat": None, "long": 1.5, "merch_lat": None, "city_pop": None,
+        "unix_time": None, "zip": "6441.0", "job": '["a"]', "cc_num": "1" + "0" * 30, "category": None,
+    }  # fmt: skip
+    assert {name: first[name] for name in expected} == expected
+    assert (second["trans_date_trans_time"], second["unix_time"]) == ("2026-03-04 15:56:25", 1772639785001)
+
+
+def test_the_newest_prediction_of_a_payment_gives_the_values(ledger: Address, place: Place) -> None:
+    add_predictions(ledger, payment(3.0, trans_num="a"), hour=9)
+    add_predictions(ledger, payment(2.0, trans_num="a"), hour=8)
+    confirm(ledger, "a")
+    export_confirmed()
+    assert place.table(place.names()[0]).column("amt").to_pylist() == [3.0]
+
+
+def test_each_verdict_is_exported_once_and_again_where_it_changes(ledger: Address, place: Place) -> None:
+    known(ledger, "a", "b", "c")
+    assert export_confirmed()[1] == []
+    assert place.names() == []
+    confirm(ledger, "a", "b")
+    export_confirmed()
+    confirm(ledger, "a", "b")
+    confirm(ledger, "a", by="bob")
+    assert export_confirmed()[1] == []
+    confirm(ledger, "a", fraud=False)
+    confirm(ledger, "c")
+    export_confirmed()
+    assert [place.table(name).column("trans_num").to_pylist() for name in place.names()] == [["a", "b"], ["a", "c"]]
+    assert place.newest() == {"a": 0, "b": 1, "c": 1}
+    assert exports(ledger) == [(2, True), (2, True)]
+
+
+def test_names_sort_by_time_though_the_clock_went_back(ledger: Address, place: Place) -> None:
+    known(ledger, "a")
+    confirm(ledger, "a")
+    export_confirmed()
+    query(ledger, "UPDATE ledger.exports SET started_at = '2100-01-01 00:00+00'")
+    confirm(ledger, "a", fraud=False)
+    export_confirmed()
+    assert place.names()[1] == "confirmed-21000101T000000000001Z.parquet"
+    assert place.newest() == {"a": 0}
+
+
+@pytest.mark.parametrize("where", ["before", "behind"])
+def test_one_that_is_killed_is_resumed(ledger: Address, place: Place, where: str) -> None:
+    known(ledger, "a", "b", "c", "d")
+    confirm(ledger, "a", "b", "c")
+    path = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'plugins'}"}
+    killed = subprocess.run([sys.executable, "-c", KILLED, where], env=os.environ | path, timeout=120, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert exports(ledger) == [(None, False)]
+    before = place.names()
+    assert len(before) == (where == "behind")
+    # Meanwhile people go on.
+    confirm(ledger, "a", fraud=False)
+    confirm(ledger, "d")
+    assert [file.payments for file in export_confirmed()[1]] == [2, 2]
+    assert place.names()[:1] == (before or place.names()[:1])
+    assert [place.table(name).column("trans_num").to_pylist() for name in place.names()] == [["b", "c"], ["a", "d"]]
+    assert place.newest() == {"a": 0, "b": 1, "c": 1, "d": 1}
+    assert exports(ledger) == [(2, True), (2, True)]
+    assert export_confirmed()[1] == []
+
+
+def test_one_of_which_nothing_is_left_leaves_no_file(ledger: Address, place: Place, monkeypatch: Any) -> None:
+    known(ledger, "a")
+    confirm(ledger, "a")
+    with monkeypatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_AWS_DEFAULT", elsewhere())
+        with pytest.raises(ExportError, match=r"cannot write confirmed-.* to s3://staging/.*: is the server up"):
+            export_confirmed()
+    confirm(ledger, "a", fraud=False)
+    assert [file.payments for file in export_confirmed()[1]] == [0, 1]
+    assert len(place.names()) == 1
+    assert place.newest() == {"a": 0}
+
+
+def test_two_at_once_export_each_verdict_once(ledger: Address, place: Place) -> None:
+    names = [f"p{number:03}" for number in range(200)]
+    known(ledger, *names)
+    confirm(ledger, *names)
+    bucket = Bucket.of(Settings.from_environment())
+    threads = [threading.Thread(target=exporting.export, args=(ledger, bucket)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(name for file in place.names() for name in place.table(file).column("trans_num").to_pylist()) == names
+    assert exports(ledger) == [(200, True)]
+
+
+def test_a_large_export_is_several_files(ledger: Address, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "MOST_PAYMENTS", 3)
+    monkeypatch.setattr(exporting, "_AT_ONCE", 2)
+    names = list("abcdefgh")
+    known(ledger, *names)
+    confirm(ledger, *names)
+    assert [file.payments for file in export_confirmed()[1]] == [3, 3, 2]
+    assert sorted(place.newest()) == names
+
+
+def test_a_payment_that_the_ledger_lost_waits(ledger: Address, place: Place) -> None:
+    known(ledger, "a", "b")
+    confirm(ledger, "a", "b")
+    query(ledger, "DELETE FROM ledger.predictions WHERE trans_num = 'a'")
+    assert [file.payments for file in export_confirmed()[1]] == [1]
+    known(ledger, "a")
+    assert [file.payments for file in export_confirmed()[1]] == [1]
+
+
+def test_wrong_keys_are_named_and_not_shown(ledger: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    known(ledger, "a")
+    confirm(ledger, "a")
+    given = json.loads(os.environ["AIRFLOW_CONN_AWS_DEFAULT"])
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(given | {"password": "wr0ng"}))
+    with pytest.raises(ExportAccessError, match="check the keys in the connection aws_default") as told:
+        export_confirmed()
+    assert "wr0ng" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [("", "FRAUD_CONFIRMED_URL is not set: .* s3://bucket/confirmed"), ("/tmp/x", "give s3://bucket/prefix")],
+)
+def test_a_place_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, url: str, message: str) -> None:
+    monkeypatch.setenv("FRAUD_CONFIRMED_URL", url)
+    with pytest.raises(SettingError, match=message):
+        export_confirmed()
+
+
+def test_prefixes_with_and_without_slashes() -> None:
+    for url, prefix in (("s3://b", ""), ("s3://b/", ""), ("s3://b/x/y", "x/y/"), ("s3://b/x/", "x/")):
+        assert Bucket.of(Settings(confirmed_url=url)) == Bucket("b", prefix)
+
+
+def test_a_ledger_without_tables_is_told(ledger: Address, capsys: pytest.CaptureFixture[str]) -> None:
+    query(ledger, "DROP SCHEMA ledger CASCADE")
+    with pytest.raises(LedgerSchemaError):
+        export_confirmed()
+    assert main() == 1
+    assert capsys.readouterr().err.startswith("fraud: the ledger has no tables yet")
+
+
+def test_the_command(ledger: Address, place: Place) -> None:
+    known(ledger, "a", "b")
+    confirm(ledger, "a", "b")
+
+    def run() -> subprocess.CompletedProcess[str]:
+        words = [BIN / "fraud", "export-confirmed"]
+        return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+
+    done = run()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (f"{place.names()[0]}: 2 payments\n2 confirmed payments were exported to {place.url}\n")
+    assert run().stdout == "nothing to export: no verdict is new\n"
