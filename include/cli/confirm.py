@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from include.cli.table import table
+from include.cli.text import plain, shown
 from include.errors import FraudError, SettingError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def confirm(
             raise typer.Exit(2) from None
         _tell(csv, done, all_or_nothing)
     elif trans_num is not None and verdict is not None:
-        _confirm_one(_plain(trans_num), verdict, _who(by))
+        _confirm_one(plain(trans_num), verdict, _who(by))
 
 
 def _confirm_one(trans_num: str, verdict: Said, by: str) -> None:
@@ -86,7 +87,7 @@ def _confirm_file(path: Path, by: str, all_or_nothing: bool) -> Confirmed:
 
     file = read(path)
     with Confirmations.opened(Address.from_environment(os.environ)) as ledger:
-        origin = f"fraud confirm --csv {_plain(path.name)}"
+        origin = f"fraud confirm --csv {plain(path.name)}"
         return ledger.confirm_all(file, by=by, origin=origin, all_or_nothing=all_or_nothing)
 
 
@@ -120,7 +121,7 @@ def _list(limit: int, output: Path | None) -> None:
     else:
         texts = [fraud.texts() | {"merchant": (fraud.merchant or "")[:_LONGEST_MERCHANT]} for fraud in frauds]
         titles = [name.replace("_", " ") if name != "trans_num" else name for name in texts[0]]
-        for line in table([titles, *([_shown(text) for text in row.values()] for row in texts)]):
+        for line in table([titles, *([shown(text) for text in row.values()] for row in texts)]):
             typer.echo(line)
     if len(found) > limit:
         typer.echo(f"More wait than these {limit:,}, the newest: see --limit.")
@@ -129,17 +130,7 @@ def _list(limit: int, output: Path | None) -> None:
 def _who(by: str | None) -> str:
     from include.user import user_name
 
-    name = _plain(user_name() if by is None else by).strip()
+    name = plain(user_name() if by is None else by).strip()
     if not name:
         raise SettingError("--by '': give a name")
     return name
-
-
-def _plain(text: str) -> str:
-    """A shell may pass bytes that are no text."""
-    return text.encode(errors="replace").decode()
-
-
-def _shown(text: str) -> str:
-    """What a payment holds must not steer a terminal."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)

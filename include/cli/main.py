@@ -19,6 +19,8 @@ from include.cli.run import SETTINGS as RUN_SETTINGS
 from include.cli.run import run
 from include.cli.topics import HELP as TOPICS
 from include.cli.topics import topics
+from include.cli.trace import HELP as TRACE
+from include.cli.trace import trace
 from include.cli.train import train
 from include.cli.verify import HELP, verify
 from include.errors import FraudError
@@ -34,6 +36,7 @@ app = typer.Typer(
 app.command()(train)
 app.command(help=CHECK_HELP)(check)
 app.command(help=HELP)(verify)
+app.command(help=TRACE)(trace)
 app.command(help=CONFIRM_HELP)(confirm)
 app.command(help=EXPORT_HELP)(export_confirmed)
 app.command(help=clean.HISTORY)(clean.clean_history)

@@ -76,7 +76,7 @@ def record_batches(storage: Storage, address: Address) -> RecordedBatches:
     if unread:
         error = next(iter(unread.values()))
         raise LedgerError(
-            f"{len(unread)} records of batches cannot be read, the first: {_first_clause(error)}. The others "
+            f"{len(unread)} of the batches' records cannot be read, the first: {_first_clause(error)}. The others "
             f"are recorded ({files} files). Put the file back, or delete it: predictions are recorded all the same, "
             "but then the ledger does not know how those of this batch came about"
         )

@@ -1,0 +1,187 @@
+"""What the ledger knows of a trans_num: its payments, each prediction and how it came about, and people's verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from include.ledger.address import Address
+from include.ledger.schema import require_version
+from include.payments.masking import mask_card
+
+# As docs/ledger_trace.md has it, for whoever has a database and no command.
+QUERY = """
+WITH found AS (
+    SELECT *, NULL::timestamptz AS replaced_at, NULL::text AS replaced_by FROM ledger.predictions
+    UNION ALL
+    SELECT * FROM ledger.replaced_predictions
+)
+SELECT
+    found.source_topic, found.source_partition, found.source_offset, found.source_row,
+    found.paid_at, found.amt, found.merchant, found.category, found.cc_num,
+    found.prediction, found.fraud_probability, found.scored_at, found.output_partition, found.output_offset,
+    found.model_name, found.model_version, found.model_run_id,
+    batch.model_asked, batch.chosen_by, batch.chosen_by_whom, batch.reason,
+    found.batch_id, batch.dag_run_id, batch.run_url,
+    part.start_offset, part.end_offset, part.recipients, part.message_id, part.mailed_at,
+    found.recorded_at, found.replaced_at, found.replaced_by,
+    confirmed.fraud AS fraud_confirmed, confirmed.confirmed_by, confirmed.confirmed_at,
+    (SELECT json_agg(json_build_object(
+            'fraud', change.fraud, 'by', change.confirmed_by, 'at', change.confirmed_at, 'origin', change.origin
+        ) ORDER BY change.change_id DESC)
+     FROM ledger.confirmation_changes AS change WHERE change.trans_num = found.trans_num) AS confirmation_history
+FROM found
+LEFT JOIN ledger.batches AS batch ON batch.batch_id = found.batch_id
+LEFT JOIN ledger.batch_partitions AS part
+    ON part.batch_id = found.batch_id AND part.partition = found.source_partition
+LEFT JOIN ledger.confirmations AS confirmed ON confirmed.trans_num = found.trans_num
+WHERE found.trans_num = %(trans_num)s
+ORDER BY found.scored_at DESC, found.replaced_at DESC NULLS FIRST, found.source_topic, found.source_partition,
+    found.source_offset, found.source_row
+"""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Why this model: what was asked for, by `default`, `hold` or `run configuration`, and by whom."""
+
+    asked: str
+    by: str
+    whom: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """Airflow's."""
+
+    run_id: str
+    url: str
+
+
+@dataclass(frozen=True)
+class Mail:
+    message_id: str
+    recipients: tuple[str, ...]
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """`choice`, `run` and `offsets`, the batch's on this partition, are None until the record of the batch is there.
+    `mail` is of the report that told of this partition."""
+
+    fraud: bool
+    probability: float | None
+    scored_at: datetime
+    model_name: str | None
+    model_version: str | None
+    model_run_id: str
+    choice: Choice | None
+    batch_id: str
+    offsets: tuple[int, int] | None
+    run: Run | None
+    mail: Mail | None
+    output_partition: int
+    output_offset: int
+    recorded_at: datetime
+    replaced_at: datetime | None
+    replaced_by: str | None
+
+
+@dataclass(frozen=True)
+class Payment:
+    """`source` and `row` are its place on the input topic; `card` is masked unless FRAUD_MASK_CARDS is false."""
+
+    source: str
+    row: int
+    paid_at: datetime | None
+    amount: Decimal | None
+    merchant: str | None
+    category: str | None
+    card: str | None
+    predictions: tuple[Prediction, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    fraud: bool
+    by: str
+    at: datetime
+    origin: str
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The payments that bear this trans_num and their predictions, newest first; so are the verdicts, of which the
+    first one counts."""
+
+    trans_num: str
+    payments: tuple[Payment, ...]
+    verdicts: tuple[Verdict, ...]
+
+
+def trace(address: Address, trans_num: str, *, mask: bool) -> Trace | None:
+    """None where the ledger has no such payment."""
+    with address.opened("fraud trace") as connection:
+        require_version(connection)
+        with connection, connection.cursor() as cursor:
+            cursor.execute(QUERY, {"trans_num": trans_num})
+            names = [column.name for column in cursor.description or ()]
+            rows = [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+    return trace_of(trans_num, rows, mask=mask) if rows else None
+
+
+def trace_of(trans_num: str, rows: list[dict[str, Any]], *, mask: bool) -> Trace:
+    """Of the query's rows."""
+    by_place: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for row in rows:
+        source = f"{row['source_topic']}/{row['source_partition']}/{row['source_offset']}"
+        by_place.setdefault((source, row["source_row"]), []).append(row)
+    payments = tuple(_payment(*place, found, mask=mask) for place, found in by_place.items())
+    verdicts = tuple(
+        Verdict(one["fraud"], one["by"], datetime.fromisoformat(one["at"]), one["origin"])
+        for one in rows[0]["confirmation_history"] or ()
+    )
+    return Trace(trans_num, payments, verdicts)
+
+
+def _payment(source: str, place: int, rows: list[dict[str, Any]], *, mask: bool) -> Payment:
+    newest = rows[0]
+    card = newest["cc_num"]
+    return Payment(
+        source=source,
+        row=place,
+        paid_at=newest["paid_at"],
+        amount=newest["amt"],
+        merchant=newest["merchant"],
+        category=newest["category"],
+        card=mask_card(card) if mask and card is not None else card,
+        predictions=tuple(_prediction(row) for row in rows),
+    )
+
+
+def _prediction(row: Mapping[str, Any]) -> Prediction:
+    is_known, is_mailed = row["dag_run_id"] is not None, row["mailed_at"] is not None
+    has_part = row["start_offset"] is not None
+    return Prediction(
+        fraud=row["prediction"],
+        probability=row["fraud_probability"],
+        scored_at=row["scored_at"],
+        model_name=row["model_name"],
+        model_version=row["model_version"],
+        model_run_id=row["model_run_id"],
+        choice=Choice(row["model_asked"], row["chosen_by"], row["chosen_by_whom"], row["reason"]) if is_known else None,
+        batch_id=row["batch_id"],
+        offsets=(row["start_offset"], row["end_offset"]) if has_part else None,
+        run=Run(row["dag_run_id"], row["run_url"]) if is_known else None,
+        mail=Mail(row["message_id"], tuple(row["recipients"]), row["mailed_at"]) if is_mailed else None,
+        output_partition=row["output_partition"],
+        output_offset=row["output_offset"],
+        recorded_at=row["recorded_at"],
+        replaced_at=row["replaced_at"],
+        replaced_by=row["replaced_by"],
+    )
