@@ -13,12 +13,12 @@ from confluent_kafka import Consumer
 from include.batch.outbox import Outbox
 from include.batch.progress import Progress
 from include.batch.storage import Storage
-from include.errors import HangingTransactionError, OffsetsChangedError, SettingError, StagingError
+from include.errors import HangingTransactionError, OffsetsChangedError, StagingError
 from include.kafka import offsets
 from include.kafka.access import Admin
 from include.kafka.config import Settings as KafkaSettings
 from include.kafka.config import consumer_settings
-from include.kafka.ends import first_offsets, last_stable_offsets, offsets_since
+from include.kafka.ends import first_offsets, last_stable_offsets, offsets_meant
 from include.kafka.offsets import Committed, Topic, committed_offsets
 from include.kafka.standing import Moved, move
 from include.settings import Settings
@@ -108,21 +108,8 @@ class GroupOffsets:
 
     def targets(self, to: str, partitions: Iterable[int], rows: list[Standing]) -> dict[int, int]:
         """`to` is earliest, latest, an offset or a time; raises SettingError where it cannot be meant."""
-        known = {row.partition: row for row in rows}
-        wanted = list(partitions) or list(known)
-        for number in wanted:
-            if number not in known:
-                raise SettingError(f"{self.topic.name} has no partition {number}")
-        if to == "earliest":
-            return {number: known[number].first for number in wanted}
-        if to == "latest":
-            return {number: known[number].end for number in wanted}
-        if to.isascii() and to.isdecimal():
-            return {number: _inside(self.topic.name, known[number], int(to)) for number in wanted}
-        time_ms = int(_time(to).timestamp() * 1000)
-        since = offsets_since(self.admin, self.kafka, self.topic.name, wanted, time_ms)
-        ends = {number: known[number].end for number in wanted}
-        return {number: ends[number] if at is None else min(at, ends[number]) for number, at in since.items()}
+        bounds = {row.partition: (row.first, row.end) for row in rows}
+        return offsets_meant(self.admin, self.kafka, self.topic.name, to, partitions, bounds)
 
     def move(self, targets: Mapping[int, int], agreed: Mapping[int, Standing] | None = None) -> list[Moved]:
         """`agreed`: where the partitions stood when somebody agreed to it; one that has moved since is left alone."""
@@ -148,20 +135,3 @@ class GroupOffsets:
                 except StagingError as error:
                     log.warning("partition %s is set, but that cannot be noted: %s", one.partition, error)
         return moved
-
-
-def _time(text: str) -> datetime:
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise SettingError(f"--to {text}: give earliest, latest, an offset, or a time as 2026-01-31T08:00") from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
-
-
-def _inside(topic: str, row: Standing, offset: int) -> int:
-    if row.first <= offset <= row.end:
-        return offset
-    raise SettingError(
-        f"--to {offset}: {topic}/{row.partition} holds offsets from {row.first} to {row.end}; name partitions with "
-        "--partition to set each to its own"
-    )

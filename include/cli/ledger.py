@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from include.cli.table import table
+
+if TYPE_CHECKING:
+    from include.ledger.standing import LedgerOffsets
 
 app = typer.Typer(
     name="ledger",
@@ -24,3 +31,46 @@ def migrate() -> None:
     before, now = migrate_tables(address)
     done = f"is up to date, version {now}" if before == now else f"from version {before or 'nothing'} to {now}"
     typer.echo(f"ledger at {address}: {done}")
+
+
+@app.command()
+def show() -> None:
+    """How far the output topic is recorded: first offset retained, the next one to record, end, and what waits."""
+    with _opened() as here:
+        rows = here.standings()
+        typer.echo(f"{here.topic.name} in the ledger")
+    titles = ("partition", "first", "recorded", "end", "waiting", "recorded at (UTC)")
+    for line in table(
+        [titles, *((row.partition, row.first, row.recorded, row.end, row.waiting, row.recorded_at) for row in rows)]
+    ):
+        typer.echo(line)
+
+
+@app.command()
+def rewind(
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="earliest|OFFSET|TIME",
+            help="Where the next run of record_predictions begins: the first message retained, an offset of the output "
+            "topic, or the first message from a time on (2026-01-31T08:00, UTC unless it says otherwise).",
+        ),
+    ],
+    partition: Annotated[
+        list[int] | None, typer.Option(help="Only this partition; repeat it for several. Default: all.")
+    ] = None,
+) -> None:
+    """Have the output topic recorded again, for rows that were deleted or altered. All others stay as they are."""
+    with _opened() as here:
+        for number, offset in sorted(here.rewind(to, partition or []).items()):
+            typer.echo(f"{here.topic.name}/{number}: recorded again from {offset} on")
+
+
+def _opened() -> AbstractContextManager[LedgerOffsets]:
+    from include.kafka.config import client_settings
+    from include.ledger.address import Address
+    from include.ledger.standing import LedgerOffsets
+    from include.settings import Settings
+
+    topic = Settings.from_environment().output_topic
+    return LedgerOffsets.opened(client_settings(os.environ), Address.from_environment(os.environ), topic)

@@ -14,6 +14,8 @@ from include.cli.confirm import confirm
 from include.cli.env import env
 from include.cli.export import HELP as EXPORT_HELP
 from include.cli.export import export_confirmed
+from include.cli.reconcile import HELP as RECONCILE
+from include.cli.reconcile import reconcile
 from include.cli.run import HELP as RUN
 from include.cli.run import SETTINGS as RUN_SETTINGS
 from include.cli.run import run
@@ -39,6 +41,7 @@ app.command(help=HELP)(verify)
 app.command(help=TRACE)(trace)
 app.command(help=CONFIRM_HELP)(confirm)
 app.command(help=EXPORT_HELP)(export_confirmed)
+app.command(help=RECONCILE)(reconcile)
 app.command(help=clean.HISTORY)(clean.clean_history)
 app.command(help=clean.DISK)(clean.clean_disk)
 app.command(help=TOPICS)(topics)

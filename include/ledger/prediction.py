@@ -83,6 +83,7 @@ class PredictionReader:
 
     def row(self, partition: int, offset: int, value: bytes | None, headers: Headers) -> Row | Refusal:
         """`partition` and `offset` are those of the output topic."""
+        value = value or b""
         given: Mapping[str, bytes | None] = dict(headers)  # type: ignore[arg-type]
         source = _SOURCE.fullmatch(given.get("source") or b"")
         if source is None:
@@ -109,15 +110,15 @@ class PredictionReader:
             topic, part, at, row, _text(bytes(payment.trans_num)), _text(bytes(payment.cc_num)),
             self._repeated(bytes(payment.merchant)), self._repeated(bytes(payment.category)),
             _amount(bytes(payment.amt)), _time(payment), prediction, probability, scoring,
-            b"%d\t%d\t%b\n" % (partition, offset, _escaped(_inner(value))),  # type: ignore[union-attr]
+            b"%d\t%d\t%b\n" % (partition, offset, _escaped(_inner(value))),
         )  # fmt: skip
         return Row(key, b"\t".join(cells))
 
-    def _payment(self, value: bytes | None) -> _Payment | Refusal:
+    def _payment(self, value: bytes) -> _Payment | Refusal:
         try:
-            if value and not value.isascii():
+            if not value.isascii():
                 value.decode()
-            (payment,) = self._decode(value or b"")
+            (payment,) = self._decode(value)
         except UnicodeDecodeError:
             return Refusal("not_utf8", "its value is not UTF-8 text")
         except (msgspec.DecodeError, RecursionError, ValueError):

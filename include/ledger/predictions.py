@@ -19,10 +19,10 @@ _AT_ONCE = 1024 * 1024
 _LIST = ", ".join(COLUMNS)
 _CONTENT = [name for name in COLUMNS if name not in KEY]
 # Types of their own, so that nothing is cast afterwards; not logged, and gone with the connection.
-_INCOMING = f"""
+INCOMING = f"""
 CREATE TEMPORARY TABLE incoming ON COMMIT DELETE ROWS AS SELECT {_LIST} FROM ledger.predictions WITH NO DATA
 """  # noqa: S608
-_COPY = f"COPY incoming ({_LIST}) FROM STDIN"
+COPY = f"COPY incoming ({_LIST}) FROM STDIN"
 
 
 def _row(table: str) -> str:
@@ -70,7 +70,7 @@ class Predictions:
             cursor.execute(_TAKE_OVER)
             # Of a temporary table; what does not fit goes through files.
             cursor.execute("SET temp_buffers = '64MB'")
-            cursor.execute(_INCOMING)
+            cursor.execute(INCOMING)
         self.recorded = self._read_offsets()
 
     def _read_offsets(self) -> dict[int, RecordedOffset]:
@@ -88,7 +88,7 @@ class Predictions:
         Raises LedgerTakenError where somebody else has recorded these offsets meanwhile.
         """
         with self._connection, self._connection.cursor() as cursor:
-            cursor.copy_expert(_COPY, io.BytesIO(b"".join(lines)), size=_AT_ONCE)
+            cursor.copy_expert(COPY, io.BytesIO(b"".join(lines)), size=_AT_ONCE)
             cursor.execute(_UPSERT)
             written = cursor.rowcount
             self._move(cursor, ends)

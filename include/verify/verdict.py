@@ -1,4 +1,4 @@
-"""What `fraud verify` found."""
+"""What `fraud verify` found, and `fraud reconcile`, which also asks the ledger."""
 
 from __future__ import annotations
 
@@ -41,6 +41,52 @@ class PartitionVerdict:
         return not (self.missing or self.double or self.altered or self.nowhere)
 
 
+LEDGER_KINDS = ("unrecorded", "differing", "unfounded", "unbatched")
+
+
+@dataclass(frozen=True)
+class LedgerPartition:
+    """Of one input partition: its rows in the ledger and what is wrong with them; `unbatched` counts the offsets that
+    no batch record holds. What is `waiting` is published, and recorded by the next run."""
+
+    partition: int
+    rows: int = 0
+    waiting: int = 0
+    unrecorded: int = 0
+    differing: int = 0
+    unfounded: int = 0
+    unbatched: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        return not (self.unrecorded or self.differing or self.unfounded or self.unbatched)
+
+
+@dataclass(frozen=True)
+class LedgerVerdict:
+    """`foreign` is what stands on the output topic and is no prediction; of each kind the first findings only."""
+
+    address: str
+    partitions: tuple[LedgerPartition, ...]
+    foreign_count: int
+    foreign: tuple[Finding, ...]
+    unrecorded: tuple[Finding, ...]
+    differing: tuple[Finding, ...]
+    unfounded: tuple[Finding, ...]
+    unbatched: tuple[Finding, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.foreign_count and all(part.is_whole for part in self.partitions)
+
+    def count(self, kind: str) -> int:
+        return self.foreign_count if kind == "foreign" else sum(getattr(part, kind) for part in self.partitions)
+
+    def found(self, kind: str) -> tuple[Finding, ...]:
+        listed: tuple[Finding, ...] = getattr(self, kind)
+        return listed
+
+
 @dataclass(frozen=True)
 class Verdict:
     """The counts are of everything; of each kind the first findings only are listed."""
@@ -55,10 +101,11 @@ class Verdict:
     altered: tuple[Finding, ...]
     nowhere: tuple[Finding, ...]
     notes: tuple[str, ...]
+    ledger: LedgerVerdict | None = None
 
     @property
     def is_whole(self) -> bool:
-        return all(part.is_whole for part in self.partitions)
+        return all(part.is_whole for part in self.partitions) and (self.ledger is None or self.ledger.is_whole)
 
     def count(self, kind: str) -> int:
         """Over all partitions; `kind` is a field of PartitionVerdict."""

@@ -20,10 +20,11 @@ from include.kafka.ends import first_offsets, high_watermarks, offsets_since
 from include.kafka.offsets import describe_topic
 from include.settings import Settings
 from include.verify import message as form
+from include.verify.ledger import LedgerCheck
 from include.verify.message import Place
 from include.verify.reading import Windows, read
 from include.verify.tally import Tally
-from include.verify.verdict import KINDS, Finding, PartitionVerdict, Verdict
+from include.verify.verdict import KINDS, Finding, LedgerVerdict, PartitionVerdict, Verdict
 from include.verify.window import Bounds, windows
 
 # How far the clocks of those who send payments may be ahead of ours.
@@ -31,6 +32,7 @@ _CLOCKS_APART_MS = 3_600_000
 # Of how many doubled payments, and how often each, it is remembered where they came again.
 _COPIES_KEPT = 1_000
 _COPIES_LISTED = 10
+_LATER_KEPT = 100_000
 
 
 def verify(
@@ -41,17 +43,19 @@ def verify(
     end: Bounds = Bounds(),  # noqa: B008
     show: int = 20,
     say: Callable[[str], None] = lambda line: None,
+    ledger: LedgerCheck | None = None,
 ) -> Verdict:
     """By default from the first offset retained to the group's committed one. Raises KafkaError or SettingError where
-    that cannot be checked.
+    that cannot be checked. With `ledger` that is held against the output topic, too.
     """
     admin = Admin(kafka)
     consumer = Consumer(consumer_settings(kafka, settings.group))
     try:
         window, notes = windows(admin, consumer, kafka, settings.input_topic, settings.group, start, end)
-        check = _Check(admin, consumer, kafka, settings, window, show, say, notes)
+        check = _Check(admin, consumer, kafka, settings, window, show, say, notes, ledger)
         check.read_input()
         check.read_outputs()
+        check.judge_later_sources()
         return check.verdict()
     finally:
         consumer.close()
@@ -67,11 +71,13 @@ class _Check:
     show: int
     say: Callable[[str], None]
     notes: list[str]
+    ledger: LedgerCheck | None = None
     tallies: dict[int, Tally] = field(default_factory=dict)
     earliest_ms: int | None = None
     listed: dict[str, list[Finding]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
     copies: dict[tuple[int, int, int | None], list[str]] = field(default_factory=dict)
     altered: list[tuple[Place, Message]] = field(default_factory=list)
+    later: list[tuple[Place, str]] = field(default_factory=list)
 
     def read_input(self) -> None:
         self.tallies = {partition: Tally() for partition in self.window}
@@ -122,11 +128,12 @@ class _Check:
 
     def _count(self, message: Message, *, dead: bool) -> None:
         place = form.place_of(message, dead=dead)
-        if place is None or place.topic != self.settings.input_topic or place.partition not in self.window:
+        if place is None and not dead and self.ledger:
+            self.ledger.foreign(message)
+        if place is None or not self._is_in_window(place, message):
             return
-        start, end = self.window[place.partition]
-        if not start <= place.offset < end:
-            return
+        if self.ledger and not dead:
+            self.ledger.expect(message)
         tally = self.tallies[place.partition]
         if dead:
             tally.dead_letters += 1
@@ -144,6 +151,24 @@ class _Check:
             tally.altered += 1
             if len(self.altered) < self.show:
                 self.altered.append((place, message))
+
+    def _is_in_window(self, place: Place, message: Message) -> bool:
+        if place.topic != self.settings.input_topic or place.partition not in self.window:
+            return False
+        start, end = self.window[place.partition]
+        if place.offset >= end and len(self.later) < _LATER_KEPT:
+            self.later.append((place, _at(message)))
+        return start <= place.offset < end
+
+    def judge_later_sources(self) -> None:
+        """Sources behind the window are another check's, unless the input topic does not reach so far even now."""
+        if not self.later:
+            return
+        ends = high_watermarks(self.admin, self.kafka, self.settings.input_topic, self.window)
+        for place, at in self.later:
+            if place.offset >= ends[place.partition]:
+                self.tallies[place.partition].nowhere += 1
+                self._list("nowhere", place, f"at {at}, batch {place.batch}")
 
     def _is_right(self, tally: Tally, place: Place, message: Message, *, dead: bool) -> bool:
         if dead:
@@ -166,6 +191,7 @@ class _Check:
                 again.append(f"{_at(message)} (batch {place.batch})")
 
     def verdict(self) -> Verdict:
+        ledger = self._ledger_verdict()
         for place, message in self.altered:
             self._list("altered", place, f"{self._what_differs(place, message)}; at {_at(message)}")
         parts = tuple(self._partition(partition) for partition in sorted(self.window))
@@ -181,7 +207,19 @@ class _Check:
             altered=tuple(self.listed["altered"]),
             nowhere=tuple(self.listed["nowhere"]),
             notes=tuple(self.notes),
+            ledger=ledger,
         )
+
+    def _ledger_verdict(self) -> LedgerVerdict | None:
+        if self.ledger is None:
+            return None
+        admin, kafka, settings = self.admin, self.kafka, self.settings
+        source = describe_topic(admin, kafka, settings.input_topic)
+        output = describe_topic(admin, kafka, settings.output_topic)
+        low = first_offsets(admin, kafka, output.name, output.partitions)
+        found = self.ledger.judge(source, self.window, output, low, self.show)
+        self.notes += self.ledger.notes
+        return found
 
     def _partition(self, partition: int) -> PartitionVerdict:
         tally = self.tallies[partition]

@@ -2,41 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from confluent_kafka import Consumer
 
 from include.errors import SettingError
 from include.kafka.access import Admin
 from include.kafka.config import Settings
-from include.kafka.ends import first_offsets, last_stable_offsets
+from include.kafka.ends import first_offsets, last_stable_offsets, offsets_since, time_of
 from include.kafka.offsets import committed_offsets, describe_group, describe_topic
+
+Place = int | datetime
+# A time begins with a year, and so with a digit as well, but no colon follows.
+_BOUND = re.compile(r"(?:(\d+):)?(.+)", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """An offset for all partitions, and those of single ones, which go before it."""
+    """An offset or a time for all partitions, and those of single ones, which go before it."""
 
-    everywhere: int | None = None
-    single: Mapping[int, int] = field(default_factory=dict)
+    everywhere: Place | None = None
+    single: Mapping[int, Place] = field(default_factory=dict)
 
-    def of(self, partition: int) -> int | None:
+    def of(self, partition: int) -> Place | None:
         return self.single.get(partition, self.everywhere)
 
     @classmethod
     def parse(cls, option: str, texts: list[str]) -> Bounds:
-        """Of `OFFSET` or `PARTITION:OFFSET`, each at most once."""
+        """Of `OFFSET`, `TIME`, `PARTITION:OFFSET` or `PARTITION:TIME`, each at most once."""
         everywhere, single = None, {}
         for text in texts:
-            before, colon, offset = text.rpartition(":")
-            if not (offset.isdecimal() and offset.isascii() and (before.isdecimal() if colon else not before)):
-                raise SettingError(f"{option} {text}: give OFFSET or PARTITION:OFFSET")
-            if not colon:
-                everywhere = int(offset)
+            found = _BOUND.fullmatch(text)
+            partition, place = found.groups() if found else (None, text)
+            is_offset = place.isdecimal() and place.isascii()
+            bound = int(place) if is_offset else time_of(option, place, "OFFSET or PARTITION:OFFSET, or")
+            if partition is None:
+                everywhere = bound
             else:
-                single[int(before)] = int(offset)
+                single[int(partition)] = bound
         return cls(everywhere, single)
+
+    def offsets(self, since: Callable[[datetime], Mapping[int, int]], partitions: tuple[int, ...]) -> dict[int, int]:
+        """`since` gives the first offset of each partition from a time on."""
+        times = {time: since(time) for time in {self.of(number) for number in partitions} if isinstance(time, datetime)}
+        found = {}
+        for number in partitions:
+            bound = self.of(number)
+            if bound is not None:
+                found[number] = times[bound][number] if isinstance(bound, datetime) else bound
+        return found
 
 
 def windows(
@@ -50,16 +67,23 @@ def windows(
     committed = committed_offsets(consumer, kafka, topic, partitions)
     low = first_offsets(admin, kafka, topic, partitions)
     stable = last_stable_offsets(admin, kafka, topic, partitions)
+
+    def since(time: datetime) -> dict[int, int]:
+        at = offsets_since(admin, kafka, topic, partitions, int(time.timestamp() * 1000))
+        return {number: stable[number] if place is None else min(place, stable[number]) for number, place in at.items()}
+
+    starts, ends = start.offsets(since, partitions), end.offsets(since, partitions)
     found, notes = {}, []
     for partition in partitions:
-        until = end.of(partition)
-        if until is None:
-            until = committed[partition].offset
+        until = ends.get(partition, committed[partition].offset)
         if until is not None:
-            if start.of(partition) is None and until < low[partition]:
+            if isinstance(start.of(partition), datetime):
+                # Of a time on which nothing has been scored yet.
+                starts[partition] = min(starts[partition], until)
+            if partition not in starts and until < low[partition]:
                 notes.append(f"{topic}/{partition}: not checked, for it begins at offset {low[partition]} by now")
             found[partition] = _window(
-                f"{topic}/{partition}", start.of(partition), until, low[partition], stable[partition]
+                f"{topic}/{partition}", starts.get(partition), until, low[partition], stable[partition]
             )
         elif low[partition] < stable[partition]:
             notes.append(f"{topic}/{partition}: not checked, for group {group} has committed no offset there")

@@ -1,0 +1,92 @@
+"""How far the output topic is recorded, as an operator sees it, and has it recorded again: `fraud ledger`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from include.errors import SettingError
+from include.kafka.access import Admin
+from include.kafka.config import Settings as KafkaSettings
+from include.kafka.ends import first_offsets, last_stable_offsets, offsets_meant
+from include.kafka.offsets import Topic, describe_topic
+from include.ledger.address import Address
+from include.ledger.schema import require_version
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Of one partition of the output topic. `recorded` is None where nothing of this topic was recorded yet."""
+
+    partition: int
+    first: int
+    recorded: int | None
+    end: int
+    recorded_at: str | None
+
+    @property
+    def waiting(self) -> int:
+        return max(0, self.end - max(self.first, self.recorded or 0))
+
+
+@dataclass(frozen=True)
+class LedgerOffsets:
+    kafka: KafkaSettings
+    admin: Admin
+    connection: Connection
+    topic: Topic
+
+    @classmethod
+    @contextmanager
+    def opened(cls, kafka: KafkaSettings, address: Address, topic: str) -> Iterator[LedgerOffsets]:
+        admin = Admin(kafka)
+        with address.opened("fraud ledger") as connection:
+            require_version(connection)
+            yield cls(kafka, admin, connection, describe_topic(admin, kafka, topic))
+
+    def standings(self) -> list[Standing]:
+        name, partitions = self.topic.name, self.topic.partitions
+        first = first_offsets(self.admin, self.kafka, name, partitions)
+        end = last_stable_offsets(self.admin, self.kafka, name, partitions)
+        with self.connection, self.connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT partition, next_offset, to_char(recorded_at, 'YYYY-MM-DD HH24:MI:SS') "
+                "FROM ledger.recorded_offsets WHERE topic = %s AND topic_id = %s",
+                (name, self.topic.topic_id),
+            )
+            known = {partition: (offset, at) for partition, offset, at in cursor.fetchall()}
+        found = []
+        for number in partitions:
+            recorded, at = known.get(number, (None, None))
+            found.append(Standing(number, first[number], recorded, end[number], at))
+        return found
+
+    def rewind(self, to: str, partitions: Iterable[int]) -> dict[int, int]:
+        """Where the next run begins, by partition; `to` is earliest, an offset or a time. What is recorded already
+        stays as it is, or is restored.
+
+        Raises SettingError where that lies ahead: it would be passed over.
+        """
+        rows = self.standings()
+        bounds = {row.partition: (row.first, row.end) for row in rows}
+        targets = offsets_meant(self.admin, self.kafka, self.topic.name, to, partitions, bounds)
+        for row in rows:
+            target = targets.get(row.partition)
+            if target is not None and target > (row.recorded or 0):
+                raise SettingError(
+                    f"--to {to}: {self.topic.name}/{row.partition} is recorded to {row.recorded or 0} only, and "
+                    f"nothing before {target} may be passed over"
+                )
+        with self.connection, self.connection.cursor() as cursor:
+            for partition, target in targets.items():
+                cursor.execute(
+                    "UPDATE ledger.recorded_offsets SET next_offset = %s WHERE topic = %s AND partition = %s "
+                    "AND next_offset > %s",
+                    (target, self.topic.name, partition, target),
+                )
+        return targets

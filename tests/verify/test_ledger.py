@@ -1,0 +1,254 @@
+"""What the ledger is held against: each damage is made on purpose, on the real broker and the real database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from include.cli.main import app
+from include.ledger.address import Address
+from include.ledger.batches import record_batches
+from include.ledger.record import record
+from tests.support import kafka_log
+from tests.support.ledger import query
+from tests.support.payments import payment
+from tests.support.scoring import Scoring
+from tests.support.topics import Reader
+
+Make = Callable[..., Scoring]
+
+
+def environment(here: Scoring, ledger: Address) -> dict[str, str]:
+    settings = here.settings
+    user = f"{ledger.user}:{ledger.password}@{ledger.host}:{ledger.port}"
+    return {
+        "KAFKA_BOOTSTRAP_SERVERS": str(here.kafka["bootstrap.servers"]),
+        "FRAUD_INPUT_TOPIC": settings.input_topic,
+        "FRAUD_OUTPUT_TOPIC": settings.output_topic,
+        "FRAUD_DEAD_LETTER_TOPIC": settings.dead_letter_topic,
+        "FRAUD_OUTPUT_DEAD_LETTER_TOPIC": settings.output_dead_letter_topic,
+        "FRAUD_GROUP": settings.group,
+        "FRAUD_LEDGER_GROUP": settings.ledger_group,
+        "LOGGER_SQL_URI": f"postgresql://{user}/{ledger.database}",
+    }
+
+
+def fraud(here: Scoring, ledger: Address, *words: str) -> Result:
+    return CliRunner().invoke(app, list(words), env=environment(here, ledger))
+
+
+def reconcile(here: Scoring, ledger: Address, *words: str) -> Result:
+    return fraud(here, ledger, "reconcile", *words)
+
+
+def score(here: Scoring, *counts: int) -> None:
+    """So many payments to each partition, as one batch."""
+    servers = str(here.kafka["bootstrap.servers"])
+    for partition, count in enumerate(counts):
+        messages = [payment(number + 0.25).message for number in range(count)]
+        kafka_log.send(servers, here.settings.input_topic, messages, partition=partition)
+    here.run()
+
+
+def recorded(here: Scoring, ledger: Address) -> None:
+    from include.batch.outbox import note_what_is_committed
+
+    note_what_is_committed(here.kafka, here.settings, here.outbox)
+    record(here.kafka, here.settings, ledger)
+    with ledger.opened("a test") as connection:
+        record_batches(here.storage, connection)
+
+
+@pytest.fixture
+def here(scoring: Make, ledger: Address) -> Scoring:
+    """Two batches on two partitions, with a dead letter, all of it recorded."""
+    made = scoring(2, outputs=2)
+    score(made, 5, 3)
+    kafka_log.send(str(made.kafka["bootstrap.servers"]), made.settings.input_topic, [b"no JSON"], partition=1)
+    score(made, 2, 0)
+    recorded(made, ledger)
+    return made
+
+
+def test_complete(here: Scoring, ledger: Address):
+    done = reconcile(here, ledger)
+    assert done.exit_code == 0, done.stdout + done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert ["all", "10", "0", "0", "0", "0", "0"] in lines
+    topic = here.settings.input_topic
+    assert done.stdout.splitlines()[-3:] == [
+        f"{topic}/0: complete",
+        f"{topic}/1: complete",
+        "complete: 11 due, each came out once, and 10 rows",
+    ]
+
+
+def test_a_row_that_was_deleted_is_named_and_comes_back(here: Scoring, ledger: Address):
+    query(ledger, "DELETE FROM ledger.predictions WHERE (source_partition, source_offset) = (0, 2)")
+    done = reconcile(here, ledger)
+    topic = here.settings.input_topic
+    assert done.exit_code == 1
+    assert "UNRECORDED: 1 published, and not in the ledger" in done.stdout
+    assert f"{topic}/0: NOT complete: 1 unrecorded" in done.stdout
+    assert f"{topic}/1: complete" in done.stdout
+    line = next(line for line in done.stdout.splitlines() if line.startswith(f"  {topic}/0/2 row 0: at "))
+    partition, offset = line.split("/")[-2:]
+    again = fraud(here, ledger, "ledger", "rewind", "--partition", partition, "--to", offset)
+    assert again.exit_code == 0, again.stderr
+    record(here.kafka, here.settings, ledger)
+    assert reconcile(here, ledger).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "amt = amt + 1",
+        "cc_num = '4000000000000002'",
+        "prediction = NOT prediction",
+        "fraud_probability = 0.1",
+        "model_run_id = 'another'",
+        "batch_id = 'another'",
+        "scored_at = scored_at + interval '1 second'",
+        "payment = '{}'",
+        "trans_num = NULL",
+        "paid_at = NULL",
+    ],
+)
+def test_a_value_that_was_altered_is_named_and_restored(here: Scoring, ledger: Address, change: str):
+    query(ledger, f"UPDATE ledger.predictions SET {change} WHERE (source_partition, source_offset) = (1, 2)")
+    done = reconcile(here, ledger)
+    assert done.exit_code == 1
+    assert "DIFFERING: 1 in the ledger otherwise than published" in done.stdout
+    assert f"{here.settings.input_topic}/1: NOT complete: 1 differing" in done.stdout
+    assert f"  {here.settings.input_topic}/1/2 row 0: at {here.settings.output_topic}/" in done.stdout
+    assert fraud(here, ledger, "ledger", "rewind", "--to", "earliest").exit_code == 0
+    record(here.kafka, here.settings, ledger)
+    assert reconcile(here, ledger).exit_code == 0
+
+
+def test_a_row_that_nobody_published_is_named(here: Scoring, ledger: Address):
+    query(
+        ledger,
+        "INSERT INTO ledger.predictions SELECT (jsonb_populate_record(known, '{\"source_row\": 7}')).* "
+        "FROM ledger.predictions known WHERE (source_partition, source_offset) = (0, 1)",
+    )
+    done = reconcile(here, ledger)
+    assert done.exit_code == 1
+    assert "UNFOUNDED: 1 in the ledger, and never published" in done.stdout
+    assert f"  {here.settings.input_topic}/0/1 row 7: at " in done.stdout
+
+
+def produce(here: Scoring, value: bytes, headers: dict[str, str]) -> None:
+    from confluent_kafka import Producer
+
+    producer = Producer(here.kafka)
+    given = [(name, text.encode()) for name, text in headers.items()]
+    producer.produce(here.settings.output_topic, value, b"a key", 1, headers=given)
+    assert producer.flush(30) == 0
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_a_message_produced_by_hand_is_named(here: Scoring, ledger: Address, is_recorded: bool):
+    produce(here, b'[{"is_fraud":1}]', {})
+    if is_recorded:
+        record(here.kafka, here.settings, ledger)
+    done = reconcile(here, ledger)
+    assert done.exit_code == 1
+    assert "FOREIGN: 1 on the output topic, and no prediction" in done.stdout
+    place = next(line for line in done.stdout.splitlines() if "no_headers: " in line)
+    assert place.startswith(f"  {here.settings.output_topic}/1/")
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [("0/2", "DOUBLE: 1 came out"), ("0/700", "NOWHERE: 1 came out"), ("1/3", "DOUBLE: 1 came out")],
+)
+def test_a_forged_prediction_is_named(here: Scoring, ledger: Address, source: str, kind: str):
+    reader = Reader(str(here.kafka["bootstrap.servers"]), here.settings.output_topic)
+    reader._starts = dict.fromkeys(reader._starts, 0)
+    copied = reader.arrived()[0]
+    produce(here, copied.value or b"", {**copied.headers, "source": f"{here.settings.input_topic}/{source}"})
+    for _ in range(2):
+        done = reconcile(here, ledger)
+        assert done.exit_code == 1
+        assert kind in done.stdout
+        record(here.kafka, here.settings, ledger)
+
+
+def test_a_gap_in_the_offsets_is_named(here: Scoring, ledger: Address):
+    """Payments that the group passed over: an operator moved it."""
+    servers, topic = str(here.kafka["bootstrap.servers"]), here.settings.input_topic
+    kafka_log.send(servers, topic, [payment(1.5).message] * 4, partition=0)
+    from tests.support.group import Group
+
+    Group(servers, here.settings.group, topic).set({0: 9})
+    score(here, 1, 1)
+    recorded(here, ledger)
+    done = reconcile(here, ledger)
+    assert done.exit_code == 1
+    assert "MISSING: 2 never came out" in done.stdout
+    assert f"  {topic}/0: offsets [7, 9)" in done.stdout
+    assert f"{topic}/0: NOT complete: 2 missing, 2 unbatched" in done.stdout
+    assert f"{topic}/1: complete" in done.stdout
+
+
+def test_a_batch_without_its_record_is_named(here: Scoring, ledger: Address):
+    query(ledger, "DELETE FROM ledger.batches WHERE batch_id = (SELECT min(batch_id) FROM ledger.batches)")
+    done = reconcile(here, ledger)
+    assert done.exit_code == 1
+    assert f"  {here.settings.input_topic}/0: offsets [0, 5)" in done.stdout
+
+
+def test_what_waits_for_the_recorder_is_no_damage(here: Scoring, ledger: Address):
+    score(here, 3, 0)
+    done = reconcile(here, ledger)
+    assert done.exit_code == 0, done.stdout
+    assert "note: 3 wait for the next run of record_predictions" in done.stdout
+    assert f"{here.settings.input_topic}/0: no batch record yet of offsets [7, 10)" in done.stdout
+    recorded(here, ledger)
+    assert "wait" not in reconcile(here, ledger).stdout.partition("note")[2]
+
+
+def test_a_window_by_offsets_and_by_time(here: Scoring, ledger: Address):
+    query(ledger, "DELETE FROM ledger.predictions WHERE (source_partition, source_offset) = (0, 2)")
+    assert reconcile(here, ledger, "--from", "0:3").exit_code == 0
+    assert reconcile(here, ledger, "--from", "0:2").exit_code == 1
+    now = datetime.now(UTC)
+    hour = timedelta(hours=1)
+    assert reconcile(here, ledger, "--from", (now - hour).isoformat()).exit_code == 1
+    nothing = reconcile(here, ledger, "--from", (now + hour).isoformat())
+    assert nothing.exit_code == 2, nothing.stdout
+    assert "nothing was checked" in nothing.stdout
+    wrong = reconcile(here, ledger, "--from", "noon")
+    assert wrong.exit_code == 2
+    assert "--from noon: give OFFSET or PARTITION:OFFSET, or a time as 2026-01-31T08:00" in wrong.stderr
+
+
+def test_as_json(here: Scoring, ledger: Address):
+    query(ledger, "DELETE FROM ledger.predictions WHERE (source_partition, source_offset) = (0, 2)")
+    told = json.loads(reconcile(here, ledger, "--json").stdout)
+    assert told["whole"] is False
+    assert told["ledger"]["unrecorded"][0]["source"] == f"{here.settings.input_topic}/0/2"
+
+
+def test_a_ledger_that_cannot_be_asked(here: Scoring, ledger: Address, tmp_path: Path):
+    away = Address(ledger.host, ledger.database, 1, ledger.user, "secret")
+    done = reconcile(here, away)
+    assert done.exit_code == 2
+    assert "does not answer" in done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_how_far_it_is_recorded_and_what_cannot_be_passed_over(here: Scoring, ledger: Address):
+    score(here, 2, 0)
+    shown = fraud(here, ledger, "ledger", "show")
+    assert shown.exit_code == 0
+    rows = [line.split() for line in shown.stdout.splitlines()[2:]]
+    assert sum(int(row[4]) for row in rows) >= 2
+    ahead = fraud(here, ledger, "ledger", "rewind", "--to", "9999")
+    assert "holds offsets from 0 to" in str(ahead.exception)
