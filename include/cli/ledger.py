@@ -40,9 +40,18 @@ def show() -> None:
         rows = here.standings()
         typer.echo(f"{here.topic.name} in the ledger")
     titles = ("partition", "first", "recorded", "end", "waiting", "recorded at (UTC)")
-    for line in table(
-        [titles, *((row.partition, row.first, row.recorded, row.end, row.waiting, row.recorded_at) for row in rows)]
-    ):
+    cells = (
+        (
+            row.partition,
+            row.first,
+            "none" if row.recorded is None else row.recorded,
+            row.end,
+            row.waiting,
+            row.recorded_at,
+        )
+        for row in rows
+    )
+    for line in table([titles, *cells]):
         typer.echo(line)
 
 
