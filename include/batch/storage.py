@@ -18,21 +18,20 @@ from uuid import uuid4
 import msgspec
 
 from include.errors import (
-    SettingError,
     StagedFileDamagedError,
     StagedFileGoneError,
     StagingAccessError,
     StagingError,
 )
+from include.filesystem import WRONG_KEYS, aws_error, first_line, open_url, whole_url
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 _Kind = TypeVar("_Kind")
 _SEAL_BYTES = 33
-_WRONG_KEYS = ("SIGNATURE_DOES_NOT_MATCH", "INVALID_ACCESS_KEY_ID")
 _HINTS = {
-    **dict.fromkeys(_WRONG_KEYS, "check the keys in the connection aws_default"),
+    **dict.fromkeys(WRONG_KEYS, "check the keys in the connection aws_default"),
     "ACCESS_DENIED": "the user of the connection aws_default lacks the right to it",
     "NO_SUCH_BUCKET": "the bucket does not exist: create it, or set FRAUD_STAGING_URL to another",
     "NETWORK_CONNECTION": "is the server up, and the address in the connection aws_default right?",
@@ -50,21 +49,11 @@ class Storage:
     @classmethod
     def open(cls, url: str) -> Storage:
         """Raises SettingError where the URL cannot be used, StagingError where the place cannot be reached."""
-        # Not above: the DAG file names this class, and is parsed again and again.
-        from pyarrow.fs import FileSystem
-
-        if "://" not in url:
-            url = Path(url).expanduser().absolute().as_uri()
+        url = whole_url(url)
         try:
-            filesystem, root = FileSystem.from_uri(_with_region(url))
-        except (ValueError, NotImplementedError) as error:
-            raise SettingError(
-                f"FRAUD_STAGING_URL={url!r}: give a folder or s3://bucket/prefix ({_first_line(error)})"
-            ) from error
+            filesystem, root = open_url(url, "FRAUD_STAGING_URL")
         except OSError as error:
             raise _failure(f"{url} cannot be opened", error) from error
-        if not root:
-            raise SettingError(f"FRAUD_STAGING_URL={url!r}: no folder or bucket is named")
         storage = cls(filesystem, root, url)
         if storage._local:
             storage._make_private_folder(Path(root))
@@ -185,14 +174,6 @@ class Storage:
         return sorted(info.base_name for info in found if not info.base_name.endswith(".part"))
 
 
-def _with_region(url: str) -> str:
-    """Told the region, Arrow does not ask Amazon for that of the bucket, each time anew."""
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    if not region or not url.startswith("s3://") or "region=" in url:
-        return url
-    return f"{url}{'&' if '?' in url else '?'}region={region}"
-
-
 def _sync_folder(folder: Path) -> None:
     """So that a power cut does not take the file's name."""
     opened = os.open(folder, os.O_RDONLY)
@@ -207,11 +188,6 @@ def _seal(data: Any) -> bytes:
 
 
 def _failure(what: str, error: OSError, more: str = "") -> StagingError:
-    line = _first_line(error)
-    code = next((code for code in _HINTS if f"AWS Error {code}" in line), "")
-    kind = StagingAccessError if code in _WRONG_KEYS else StagingError
-    return kind(f"{what}: {line}{more}" + (f": {_HINTS[code]}" if code else ""))
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0]
+    code = aws_error(error)
+    kind = StagingAccessError if code in WRONG_KEYS else StagingError
+    return kind(f"{what}: {first_line(error)}{more}" + (f": {_HINTS[code]}" if code in _HINTS else ""))

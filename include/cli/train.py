@@ -23,6 +23,15 @@ def train(
     csv: Annotated[
         Path | None, typer.Option(help="Payments to learn from; without it, simulated ones.", show_default=False)
     ] = None,
+    confirmed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL_OR_FOLDER",
+            help="Learn from the payments there as well, which people have confirmed: where `fraud export-confirmed` "
+            "stores them (FRAUD_CONFIRMED_URL).",
+            show_default=False,
+        ),
+    ] = None,
     features: Annotated[
         Features,
         typer.Option(help="payment: features computed inside the model; numeric: the payments' own numbers."),
@@ -60,6 +69,11 @@ def train(
 
         frame = Simulator(seed=seed, per_day=payments / days).frame(days=days)
         source = Source(f"simulator, seed {seed}, {days:g} days", digest(frame))
+    people_say = None
+    if confirmed is not None:
+        from include.training.confirmed import read_confirmed
+
+        people_say = read_confirmed(confirmed)
     # Slow to import: an unusable file is known before.
     from include.training.judge import COUNTS
     from include.training.train import train as train_model
@@ -73,6 +87,7 @@ def train(
         threshold=threshold,
         seed=seed,
         source=source,
+        confirmed=people_say,
     )
     typer.echo(f"{'run':<18}{trained.run_id}")
     typer.echo(f"{'model':<18}{trained.name}, version {trained.version}")

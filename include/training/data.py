@@ -83,8 +83,7 @@ def check(frame: pd.DataFrame, columns: tuple[str, ...], numeric: tuple[str, ...
         frame[name] = numbers
     for name in (TIME, "dob"):
         if name in columns:
-            dates = pd.to_datetime(frame[name].astype("str"), format="ISO8601", utc=True, errors="coerce")
-            _refuse(name, dates.isna() & frame[name].notna(), "holds no date like 2024-10-31 15:56:25")
+            _refuse(name, dates(frame[name]).isna() & frame[name].notna(), "holds no date like 2024-10-31 15:56:25")
     _refuse(TIME, frame[TIME].isna(), "is empty")
     labels = pd.to_numeric(frame[PREDICTION], errors="coerce")
     _refuse(PREDICTION, ~labels.isin([0, 1]), "is neither 0 nor 1")
@@ -92,13 +91,26 @@ def check(frame: pd.DataFrame, columns: tuple[str, ...], numeric: tuple[str, ...
     return frame
 
 
-def split(frame: pd.DataFrame, held_out: float = HELD_OUT) -> Split:
-    """The latest payments are held out. Random ones would be judged by a model that knows what came after them."""
-    times = pd.to_datetime(frame[TIME].astype("str"), format="ISO8601", utc=True)
+def dates(texts: pd.Series[Any]) -> pd.Series[pd.Timestamp]:
+    """NaT where a text is no date like 2024-10-31 15:56:25."""
+    return pd.to_datetime(texts.astype("str"), format="ISO8601", utc=True, errors="coerce")
+
+
+def split(frame: pd.DataFrame, held_out: float = HELD_OUT, *, apart: int = 0) -> Split:
+    """The latest payments are held out. Random ones would be judged by a model that knows what came after them.
+
+    So many rows at the end are from elsewhere, and are split by themselves: later than all others, they would all be
+    held out.
+    """
+    times = dates(frame[TIME])
+    later = pd.Series(False, index=frame.index)
+    for some in (times.iloc[: len(frame) - apart], times.iloc[len(frame) - apart :]):
+        if len(some):
+            start = some.sort_values(kind="stable").iloc[int(len(some) * (1 - held_out))]
+            later[some.index] = some >= start
     frame = frame.iloc[times.argsort(kind="stable")]
-    times = times.sort_values(kind="stable")
-    start = times.iloc[int(len(frame) * (1 - held_out))]
-    parts = Split(train=frame[(times < start).to_numpy()], held_out=frame[(times >= start).to_numpy()])
+    held = later[frame.index].to_numpy()
+    parts = Split(train=frame[~held], held_out=frame[held])
     for name, part, least in (("training", parts.train, LEAST_OF_EACH), ("held-out", parts.held_out, 1)):
         frauds = int(part[PREDICTION].sum())
         if min(frauds, len(part) - frauds) < least:

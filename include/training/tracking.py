@@ -8,7 +8,6 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 import mlflow
 from boto3.exceptions import Boto3Error
@@ -16,6 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mlflow.exceptions import MlflowException
 
 from include.errors import ModelStoreError, SettingError
+from include.filesystem import without_login
 
 QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 PATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
@@ -39,7 +39,7 @@ def pages(address: str, experiment_id: str, run_id: str, name: str, version: str
     """The run's and the registered model's pages, where MLflow has pages."""
     if not address.startswith(("http://", "https://")):
         return ()
-    root = _shown(address).rstrip("/")
+    root = without_login(address).rstrip("/")
     return (f"{root}/#/experiments/{experiment_id}/runs/{run_id}", f"{root}/#/models/{name}/versions/{version}")
 
 
@@ -48,8 +48,8 @@ def _reported(address: str, what: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, Boto3Error, BotoCoreError, ClientError, OSError) as error:
-        reason = _reason(error).replace(address, _shown(address))
-        raise ModelStoreError(f"MLflow at {_shown(address)} (MLFLOW_TRACKING_URI) {what}: {reason}") from error
+        reason = _reason(error).replace(address, without_login(address))
+        raise ModelStoreError(f"MLflow at {without_login(address)} (MLFLOW_TRACKING_URI) {what}: {reason}") from error
 
 
 @contextlib.contextmanager
@@ -90,9 +90,3 @@ def _reason(error: BaseException) -> str:
         chain.append(below)
     said = [link.strerror for link in chain if isinstance(link, OSError) and link.strerror]
     return said[-1] if said else (str(error).splitlines() or [type(error).__name__])[0][:300]
-
-
-def _shown(address: str) -> str:
-    """Without the user and password that an address can hold."""
-    parts = urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

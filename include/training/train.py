@@ -16,6 +16,7 @@ from mlflow.data.pandas_dataset import from_pandas
 
 from include.errors import TrainingError
 from include.payments.columns import MEASURED, PREDICTION
+from include.training.confirmed import Confirmed
 from include.training.data import TIME, Source, Split, check, digest, split
 from include.training.judge import decide, figures, pictures
 from include.training.pipeline import Recipe, recipe
@@ -58,18 +59,25 @@ def train(
     threshold: float = 0.5,
     seed: int = 42,
     source: Source | None = None,
+    confirmed: Confirmed | None = None,
 ) -> TrainedRun:
-    """Trains on the earlier payments, judges on the later ones, logs to MLflow and registers the model as `name`."""
+    """Trains on the earlier payments, judges on the later ones, logs to MLflow and registers the model as `name`.
+
+    Confirmed payments replace others with the same trans_num.
+    """
     if not 0 < threshold < 1:
         raise TrainingError(f"threshold {threshold}: give a number between 0 and 1")
     chosen = recipe(features, trees, seed)
+    source = source or Source("payments", digest(payments))
+    if confirmed is not None:
+        confirmed = confirmed.usable(complete=chosen.columns if features == "numeric" else ())
+        payments = confirmed.join(payments)
     payments = check(payments, tuple(dict.fromkeys((TIME, *chosen.columns))), MEASURED)
     if features == "numeric":
         empty = [column for column in chosen.columns if payments[column].isna().any()]
         if empty:
             raise TrainingError(f"numeric features know no missing values: {', '.join(empty)} has some")
-    parts = split(payments)
-    source = source or Source("payments", digest(payments))
+    parts = split(payments, apart=len(confirmed.frame) if confirmed else 0)
     with tracking() as address, tempfile.TemporaryDirectory() as folder:
         log.info(
             "training on %d payments with %d frauds, judging on %d later ones with %d frauds",
@@ -90,6 +98,7 @@ def train(
                     "data": source.name,
                     "data_sha256": source.sha256,
                     **parts.describe(),
+                    **(confirmed.describe() if confirmed else {}),
                 }
             )
             mlflow.log_input(from_pandas(payments, targets=PREDICTION, name=source.name), "training")

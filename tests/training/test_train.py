@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from typer.testing import CliRunner
 
 from include.cli.main import app
 from include.errors import ModelStoreError, SettingError, TrainingError
+from include.ledger.confirmed import ConfirmedFile, ConfirmedPayment
 from include.training import payment_features
 from include.training.data import Source, split
 from include.training.train import TrainedRun, train
@@ -288,6 +290,24 @@ def test_the_command(tracking_server: dict[str, str], payments: pd.DataFrame, tm
 
     again = CliRunner().invoke(app, [*words, "--if-none"])
     assert (again.exit_code, again.output) == (0, f"experiment {EXPERIMENT} has a model: run {output['run']}\n")
+
+
+def test_the_command_learns_from_confirmed_payments(
+    tracking_server: dict[str, str], payments: pd.DataFrame, tmp_path: Path
+) -> None:
+    file = ConfirmedFile()
+    rows = payments.tail(40).to_dict("records")
+    file.add([ConfirmedPayment(one["trans_num"], fraud=True, payment=json.dumps(one)) for one in rows])
+    (tmp_path / "confirmed.parquet").write_bytes(file.bytes())
+    payments.to_csv(tmp_path / "reference.csv", index=False)
+    words = ["--csv", str(tmp_path / "reference.csv"), "--confirmed", str(tmp_path), "--trees", "2"]
+    done = CliRunner().invoke(app, ["train", *words, "--experiment", EXPERIMENT, "--name", NAME])
+    assert done.exit_code == 0, done.output
+    params = mlflow.get_run(re.findall(r"^run +(\w+)$", done.output, re.MULTILINE)[0]).data.params
+    assert (params["confirmed"], params["confirmed_payments"]) == (tmp_path.as_uri(), "40")
+    assert int(params["train_payments"]) + int(params["held_out_payments"]) == len(payments)
+    frauds = int(payments.head(-40)["is_fraud"].sum()) + 40
+    assert int(params["train_frauds"]) + int(params["held_out_frauds"]) == frauds
 
 
 def test_the_command_tells_what_is_wrong_in_one_line(tmp_path: Path) -> None:
