@@ -61,7 +61,9 @@ DEFAULT_ARGS = {
     on_failure_callback=TELL,
 )
 def record_predictions() -> None:
+    # Neither waits for the other: a topic that cannot be read keeps no batch from its record.
     step.RecordPredictionsOperator(task_id="record_predictions")
+    step.RecordBatchesOperator(task_id="record_batches")
 
 
 record_predictions()

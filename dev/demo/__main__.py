@@ -73,7 +73,7 @@ def _demo(undo: ExitStack, *, once: bool) -> int:
     undo.enter_context(_simulator(environment))
     api.wait_for_dag(DAG)
     shown = {run["dag_run_id"] for run in api.runs(DAG)}
-    for dag_id in (DAG, "housekeeping"):
+    for dag_id in (DAG, "record_predictions", "export_confirmed", "housekeeping"):
         _unpause(undo, api, dag_id)
     say(f"[bold]4. The DAG {DAG}[/bold], every minute")
     say(f"   Airflow  {environment['AIRFLOW_URL']}  user admin, password {environment['AIRFLOW_PASSWORD']}")

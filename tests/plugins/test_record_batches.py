@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from fraud_scoring.operators.record_batches import RecordBatchesOperator
+from fraud_scoring.operators.record import RecordBatchesOperator
 from include.batch.storage import Storage
 from include.errors import LedgerError
 from include.ledger.address import Address
