@@ -37,7 +37,7 @@ soak: install ## payments at a steady rate while faults strike: MINUTES=30, and 
 	@$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 bench: install ## measure it beside bare loops, two hours; PEERS=1: beside its peers too
-	@$(BIN)/python -m benchmarks chain runs idle age backlog shards $(if $(PEERS),peers)
+	@$(BIN)/python -m benchmarks chain ledger runs idle age backlog shards $(if $(PEERS),peers)
 
 check: install secrets licences audit ## lint, format and types, and the three below
 	@$(BIN)/ruff check .

@@ -21,7 +21,7 @@ from dev.stack import StackError
 from include.errors import FraudError
 
 OF_THE_DAG = ("runs", "idle", "age", "backlog")
-ALWAYS = ("chain", *OF_THE_DAG)
+ALWAYS = ("chain", "ledger", *OF_THE_DAG)
 NAMES = (*ALWAYS, "shards", "peers")
 _QUICK = {
     "payments": 30_000,
@@ -116,6 +116,12 @@ def _shards(bench: Bench, given: argparse.Namespace) -> dict[str, Any]:
     )
 
 
+def _ledger(bench: Bench, given: argparse.Namespace) -> dict[str, Any]:
+    from benchmarks import ledger
+
+    return ledger.measure(bench, count=given.payments, sittings=given.sittings)
+
+
 def _peers(bench: Bench, given: argparse.Namespace) -> dict[str, Any]:
     from benchmarks.peers import measure
 
@@ -124,6 +130,7 @@ def _peers(bench: Bench, given: argparse.Namespace) -> dict[str, Any]:
 
 _MEASURES: dict[str, Callable[[Bench, argparse.Namespace], dict[str, Any]]] = {
     "chain": _chain,
+    "ledger": _ledger,
     "shards": _shards,
     "runs": _runs,
     "idle": _idle,
@@ -146,7 +153,12 @@ def _parser() -> argparse.ArgumentParser:
         help="its stack, its forest and the peers' environments (default %(default)s)",
     )
     add("--json", type=Path, help="the results, added to what is there (default results.json in the home)")
-    add("--payments", type=int, default=300_000, help="of one measurement of chain and peers (default %(default)s)")
+    add(
+        "--payments",
+        type=int,
+        default=300_000,
+        help="of one measurement of chain, ledger and peers (default %(default)s)",
+    )
     add("--sittings", type=int, default=5, help="how often each contender takes its turn (default %(default)s)")
     add("--shards", type=int, nargs="+", default=[1, 2], help="of the product in chain and peers (default 1 2)")
     add("--worker-shards", type=int, nargs="+", default=[1, 2, 3, 6], help="of the runs in shards (default 1 2 3 6)")

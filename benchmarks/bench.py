@@ -19,7 +19,7 @@ from include.kafka.config import client_settings
 
 EXPERIMENT = "benchmark"
 INPUT, OUTPUT, DEAD_LETTERS = "benchmark_payments", "benchmark_scored", "benchmark_dead_letters"
-SERVICES = ("kafka", "mlflow")
+SERVICES = ("kafka", "mlflow", "ledger")
 _BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
 # Airflow's own variables come from the stack; what it does not set, this file in AIRFLOW_HOME may.
 _AIRFLOW_CFG = f"""\

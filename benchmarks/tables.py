@@ -122,6 +122,27 @@ def _worker_shards(result: Result) -> Iterator[Table]:
     )
 
 
+def _ledger(result: Result) -> Iterator[Table]:
+    ours = result["seconds"]["product"]
+    rows = [("the product, from the first offset to the last commit", _rates(result["rows"], ours), "")]
+    rows += [
+        (f"bare COPY into {name}", _rates(result["rows"], each), _ratios(each, ours))
+        for name, each in result["seconds"].items()
+        if name != "product"
+    ]
+    yield Table(
+        f"The ledger: rows a second, {result['rows']:,} of {result['row_bytes']:.0f} bytes",
+        ("", "rows a second", "product to it"),
+        rows,
+        f"Median (least to most) of {result['sittings']} sittings, contenders in turn, each on an empty database; "
+        "ratios by sitting. The rows of a bare COPY lie in memory, ready made.",
+    )
+
+
+def _rates(count: int, seconds: list[float]) -> str:
+    return f"{count / median(seconds):,.0f} ({count / max(seconds):,.0f} to {count / min(seconds):,.0f})"
+
+
 def _seconds(seconds: list[float]) -> str:
     return f"{median(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})"
 
@@ -227,6 +248,7 @@ def _shards(result: Result) -> str:
 
 _MAKERS: dict[str, Callable[[Result], Iterator[Table]]] = {
     "chain": _chain,
+    "ledger": _ledger,
     "peers": _peers,
     "shards": _worker_shards,
     "runs": _runs,

@@ -41,6 +41,7 @@ MODULES = (
     "narwhals.stable.v2._namespace",
     "netrc",
     "pandas",
+    "psycopg2",
     "pyarrow.fs",
     "pyarrow.pandas_compat",
     "pyarrow.parquet",
@@ -52,6 +53,8 @@ MODULES = (
     "include.batch.outbox",
     "include.batch.predict",
     "include.batch.publish",
+    "include.ledger.batches",
+    "include.ledger.record",
     "include.models.cache",
     "include.models.load",
     "include.models.resolve",
@@ -71,6 +74,7 @@ MODULES = (
     "fraud_scoring.email",
     "fraud_scoring.incidents",
     "fraud_scoring.operators",
+    "fraud_scoring.operators.record",
     "jinja2.ext",
 )
 

@@ -56,6 +56,11 @@ POINTS = {
     "chunk published": "include.batch.outgoing:OutgoingMessages._chunk",
     "mail": "include.batch.outbox:Outbox.owed",
     "mail accepted": "include.batch.outbox:Outbox.reported",
+    # Of the ledger: before its transaction, inside of it with the rows written, and after it.
+    "record": "include.ledger.record:record",
+    "ledger transaction": "include.ledger.predictions:Predictions.write",
+    "rows written": "include.ledger.predictions:Predictions._move",
+    "recorded": "include.ledger.letters:Letters.send",
 }
 
 # A worker that gives no sign of life; tasks of a scheduler that gives none, which only another scheduler takes up.
