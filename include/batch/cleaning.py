@@ -14,13 +14,16 @@ log = logging.getLogger(__name__)
 
 
 def remove_old_records(storage: Storage, hours: float) -> int:
-    """How many days of them: where no ledger takes them over, they must not pile up for ever."""
+    """How many: where no ledger takes them over, they must not pile up for ever."""
     oldest_kept = f"{datetime.now(UTC) - timedelta(hours=hours):%Y%m%d}"
     old = [day for day in storage.list(FOLDER) if day < oldest_kept]
+    removed = 0
     for day in old:
+        removed += len(storage.list(f"{FOLDER}/{day}"))
         storage.delete(f"{FOLDER}/{day}")
-        log.warning("removed the records of batches of %s, which no ledger has taken over", day)
-    return len(old)
+    if removed:
+        log.warning("removed %d records of batches before %s, which no ledger has taken over", removed, oldest_kept)
+    return removed
 
 
 def remove_old_batches(storage: Storage, hours: float) -> int:

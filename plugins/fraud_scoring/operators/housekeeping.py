@@ -34,8 +34,8 @@ class TrimStagingOperator(TrimOperator):
         # Not below what a run may take: it is ended a quarter of an hour after it is late.
         hours = max(settings.staging_hours, settings.late_minutes / 60 + 1)
         storage = staging(settings)
-        batches, days = remove_old_batches(storage, hours), remove_old_records(storage, settings.record_hours)
-        return settings.staging_url, {"batches": batches, "record_days": days}
+        batches, records = remove_old_batches(storage, hours), remove_old_records(storage, settings.record_hours)
+        return settings.staging_url, {"batches": batches, "records": records}
 
 
 class TrimModelsOperator(TrimOperator):
