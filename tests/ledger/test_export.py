@@ -13,9 +13,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
 from dev.stack.part import BIN, ROOT
 from fraud_scoring.export import Bucket, export_confirmed, main
+from fraud_scoring.operators.export import ExportConfirmedOperator
 from include.errors import ExportAccessError, ExportError, LedgerSchemaError, SettingError
 from include.ledger import export as exporting
 from include.ledger.address import Address
@@ -259,3 +261,23 @@ def test_the_command(ledger: Address, place: Place) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout == (f"{place.names()[0]}: 2 payments\n2 confirmed payments were exported to {place.url}\n")
     assert run().stdout == "nothing to export: no verdict is new\n"
+
+
+def test_the_task_tells_what_it_did(ledger: Address, place: Place) -> None:
+    known(ledger, "a")
+    confirm(ledger, "a")
+    told: list[Any] = []
+
+    class Ti:
+        def xcom_push(self, key: str, value: Any) -> None:
+            told.append((key, value))
+
+    for _ in range(2):
+        ExportConfirmedOperator(task_id="export_confirmed").execute({"ti": Ti()})  # type: ignore[typeddict-item]
+    assert told == [("counts", {"files": 1, "payments": 1}), ("counts", {"files": 0, "payments": 0})]
+
+
+def test_a_setting_that_is_missing_fails_the_task_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FRAUD_CONFIRMED_URL", "")
+    with pytest.raises(AirflowFailException, match="SettingError: FRAUD_CONFIRMED_URL is not set"):
+        ExportConfirmedOperator(task_id="export_confirmed").execute({})
