@@ -79,7 +79,7 @@ def _publish(kafka: KafkaSettings, count: int) -> float:
         value = encode([scored])
         size += len(value)
         partition, offset = number % topics.PARTITIONS, number // topics.PARTITIONS
-        headers = [
+        headers: list[tuple[str, str | bytes | None]] = [
             *_SCORING,
             ("source", b"benchmark_payments/%d/%d" % (partition, offset)),
             ("row", b"0"),

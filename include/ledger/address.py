@@ -18,6 +18,7 @@ VARIABLE = "AIRFLOW_CONN_LEDGER_DB"
 PLAIN_VARIABLE = "LOGGER_SQL_URI"
 _SCHEMES = ("postgres", "postgresql", "postgresql+psycopg2", "postgresql+psycopg")
 _CONNECT_SECONDS = 10
+_ENDED, _NO_RIGHT = "57P01", "42501"
 # A connection that is refused has no SQLSTATE: psycopg2 knows the sentence only.
 _REFUSED = ("password authentication failed", "no password supplied", "no pg_hba.conf entry", "does not exist")
 
@@ -132,10 +133,18 @@ class Address:
 
 def _failure(address: Address, what: str, error: Exception) -> LedgerError:
     """The database's own sentence; what follows it may quote rows."""
+    import psycopg2
+
+    cause = error.__context__
+    if isinstance(error, psycopg2.InterfaceError) and isinstance(cause, psycopg2.Error):
+        # A connection that is gone cannot be rolled back either; what ended it is the error to show.
+        return _failure(address, what, cause)
     diag = getattr(error, "diag", None)
     text = getattr(diag, "message_primary", None) or str(error).strip().partition("\n")[0]
     line = f"the ledger's database at {address} {what}: {text or type(error).__name__}"
-    if getattr(error, "pgcode", None) == "42501":
+    if getattr(error, "pgcode", None) == _ENDED or "closed the connection" in text:
+        line += " (the server was stopped, or a newer attempt has taken over)"
+    if getattr(error, "pgcode", None) == _NO_RIGHT:
         return LedgerAccessError(f"{line}: the user of ledger_db lacks the right to it")
     if getattr(error, "pgcode", None) is None and any(words in str(error) for words in _REFUSED):
         return LedgerAccessError(f"{line}: check login, password and database in the connection ledger_db")

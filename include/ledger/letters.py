@@ -16,7 +16,7 @@ from include.errors import KafkaError
 from include.kafka.config import Settings as KafkaSettings
 from include.kafka.config import consumer_settings
 from include.kafka.headers import headers_of
-from include.kafka.offsets import CommitNote, Committed, Topic, await_committed
+from include.kafka.offsets import CommitNote, Committed, Topic, await_committed, committed_offsets
 from include.kafka.reader import read_ranges
 from include.kafka.transaction import Outgoing, Transaction, fence
 from include.ledger.prediction import PredictionReader
@@ -69,9 +69,11 @@ class Letters:
         producers = fence(self.kafka, self.settings.ledger_group, self.topic.name, ends)
         sent, failed = 0, []
         for partition, end in sorted(ends.items()):
-            letters = list(self._letters(partition, end))
             place = TopicPartition(self.topic.name, partition, end)
             try:
+                if self._is_done_by_another(partition, end):
+                    continue
+                letters = list(self._letters(partition, end))
                 Transaction(producers[partition], self.kafka, self.consumer, place).run(letters, end, note)
                 before = self.committed[partition]
                 self.committed[partition] = await_committed(self.consumer, self.kafka, place, note, before)
@@ -83,6 +85,13 @@ class Letters:
         if failed:
             raise failed[0]
         return sent
+
+    def _is_done_by_another(self, partition: int, end: int) -> bool:
+        """Read after the fence: nobody who was at work before can send anything any more."""
+        numbers = [partition]
+        self.committed |= committed_offsets(self.consumer, self.kafka, self.topic.name, numbers)
+        sent_to = self._sent_to(partition)
+        return sent_to is not None and sent_to >= end
 
     def _letters(self, partition: int, end: int) -> Iterator[Outgoing]:
         """Read again, for a run may have died before it sent them."""

@@ -42,7 +42,7 @@ from include.models.model_run import ModelRun
 from include.settings import Settings
 from tests.support import kafka_log
 from tests.support.live_stack import LiveStack
-from tests.support.publisher import Publisher
+from tests.support.publisher import Halted, publisher
 from tests.support.scoring import DELIVERY, MODEL, Scoring
 from tests.support.waiting import wait_until
 
@@ -103,7 +103,7 @@ def set_offset(scoring: Scoring, offset: int, partition: int = 0) -> None:
     assert answer.result(30).topic_partitions[0].error is None
 
 
-def start_publisher(scoring: Scoring, manifest: Manifest, stop_at: str) -> Publisher:
+def start_publisher(scoring: Scoring, manifest: Manifest, stop_at: str) -> Halted:
     settings = scoring.settings
     environment = {
         "KAFKA_BOOTSTRAP_SERVERS": servers(scoring),
@@ -114,7 +114,7 @@ def start_publisher(scoring: Scoring, manifest: Manifest, stop_at: str) -> Publi
         "FRAUD_STAGING_URL": settings.staging_url,
         "PYTHONPATH": os.pathsep.join(("plugins", ".")),
     }
-    return Publisher.start(manifest.batch_id, stop_at, environment)
+    return publisher(manifest.batch_id, stop_at, environment)
 
 
 # What a run reads.

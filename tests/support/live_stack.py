@@ -63,12 +63,13 @@ class LiveStack:
         with self.database("postgres", postgres.LEDGER) as server:
             server.autocommit = True
             server.cursor().execute(f"CREATE DATABASE {name} OWNER {postgres.LEDGER}")
-            address = replace(self.ledger, database=name)
-            migrate(address)
-            try:
-                yield address
-            finally:
-                server.cursor().execute(f"DROP DATABASE {name} WITH (FORCE)")
+        address = replace(self.ledger, database=name)
+        migrate(address)
+        yield address
+        # Anew: a test may have stopped the server.
+        with self.database("postgres", postgres.LEDGER) as server:
+            server.autocommit = True
+            server.cursor().execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     def start(self, part: str) -> None:
         self._stack.start(part)

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,15 +17,16 @@ ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
-class Publisher:
+class Halted:
+    """A process that says the points that it passes, and waits at one of them."""
+
     process: subprocess.Popen[str]
 
     @classmethod
-    def start(cls, batch_id: str, stop_at: str, environment: dict[str, str]) -> Publisher:
+    def at(cls, stop_at: str, module: str, *words: str, environment: dict[str, str]) -> Halted:
         """Returns when it stands still at that point."""
-        words = [sys.executable, "-m", "tests.support.publisher", batch_id, stop_at]
         process = subprocess.Popen(
-            words, cwd=ROOT, env=os.environ | environment, text=True,
+            [sys.executable, "-m", module, *words, stop_at], cwd=ROOT, env=os.environ | environment, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         assert process.stdout is not None
@@ -51,6 +53,22 @@ class Publisher:
         return self.process.returncode, lines[-1]
 
 
+def publisher(batch_id: str, stop_at: str, environment: dict[str, str]) -> Halted:
+    return Halted.at(stop_at, "tests.support.publisher", batch_id, environment=environment)
+
+
+def halting(stop_at: str) -> Callable[[str], None]:
+    """What such a process calls at each point."""
+
+    def reached(point: str) -> None:
+        sys.stdout.write(f"{point}\n")
+        sys.stdout.flush()
+        if point == stop_at:
+            sys.stdin.readline()
+
+    return reached
+
+
 def main() -> None:
     from include.batch.manifest import Manifest
     from include.batch.publish import publish
@@ -61,14 +79,8 @@ def main() -> None:
     batch_id, stop_at = sys.argv[1:]
     settings = Settings.from_environment()
     storage = Storage.open(settings.staging_url)
-
-    def reached(point: str) -> None:
-        sys.stdout.write(f"{point}\n")
-        sys.stdout.flush()
-        if point == stop_at:
-            sys.stdin.readline()
-
-    published = publish(client_settings(os.environ), settings, storage, Manifest.load(storage, batch_id), reached)
+    manifest = Manifest.load(storage, batch_id)
+    published = publish(client_settings(os.environ), settings, storage, manifest, halting(stop_at))
     sys.stdout.write(f"{sorted(outcome.value for outcome in published.outcomes.values())}\n")
 
 

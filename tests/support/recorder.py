@@ -1,0 +1,52 @@
+"""A recorder in a process of its own, for tests that kill or freeze it: python -m tests.support.recorder point.
+
+A point is one of POINTS and which time it is passed: "rows written 2". Its transactions are of few rows.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from tests.support.publisher import Halted, halting
+
+ROWS = 10
+# Passed on entry: before the database's transaction, inside of it with the rows written, and after the last one.
+POINTS = ("ledger transaction", "rows written", "recorded")
+
+
+def recorder(stop_at: str, environment: dict[str, str]) -> Halted:
+    return Halted.at(stop_at, "tests.support.recorder", environment=environment)
+
+
+def main() -> None:
+    from include.kafka.config import client_settings
+    from include.ledger import record
+    from include.ledger.address import Address
+    from include.ledger.letters import Letters
+    from include.ledger.predictions import Predictions
+    from include.settings import Settings
+
+    passed: Counter[str] = Counter()
+    reached = halting(sys.argv[1])
+
+    def announced(point: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def passing(*words: Any) -> Any:
+            passed[point] += 1
+            reached(f"{point} {passed[point]}")
+            return original(*words)
+
+        return passing
+
+    record._HELD_ROWS = ROWS
+    for point, owner, name in zip(POINTS, (Predictions, Predictions, Letters), ("write", "_move", "send"), strict=True):
+        setattr(owner, name, announced(point, getattr(owner, name)))
+    done = record.record(client_settings(os.environ), Settings.from_environment(), Address.from_environment(os.environ))
+    sys.stdout.write(f"{done.messages} messages\n")
+
+
+if __name__ == "__main__":
+    main()
