@@ -42,6 +42,7 @@ _ESCAPES = ((b"\\", b"\\\\"), (b"\t", b"\\t"), (b"\n", b"\\n"), (b"\r", b"\\r"))
 _MOST_DIGITS = 1_000
 # Times of payments come in milliseconds; a number as small as this is in seconds.
 _SECONDS_BELOW = 100_000_000_000
+_LONGEST_NAME = 1_000
 _KEPT = 10_000
 
 
@@ -107,7 +108,7 @@ class PredictionReader:
         key = (topic, part, at, row)
         # All that a line is made of, in the order of COLUMNS.
         cells = (
-            topic, part, at, row, _text(bytes(payment.trans_num)), _text(bytes(payment.cc_num)),
+            topic, part, at, row, _indexed(_text(bytes(payment.trans_num))), _text(bytes(payment.cc_num)),
             self._repeated(bytes(payment.merchant)), self._repeated(bytes(payment.category)),
             _amount(bytes(payment.amt)), _time(payment), prediction, probability, scoring,
             b"%d\t%d\t%b\n" % (partition, offset, _escaped(_inner(value))),
@@ -197,6 +198,11 @@ def _text(value: bytes) -> bytes:
         text = json.loads(value).replace("\0", "\ufffd")
         return _escaped(text.encode("utf-8", "replace"))
     return _NULL if value == b"null" else _escaped(value)
+
+
+def _indexed(text: bytes) -> bytes:
+    """A text that an index takes: PostgreSQL's take no more than 2,704 bytes, and nobody's payment has such a name."""
+    return text if len(text) <= _LONGEST_NAME else _NULL
 
 
 def _amount(value: bytes) -> bytes:

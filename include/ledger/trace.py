@@ -12,7 +12,7 @@ from include.ledger.address import Address
 from include.ledger.schema import require_version
 from include.payments.masking import mask_card
 
-# As docs/ledger_trace.md has it, for whoever has a database and no command.
+# As docs/ledger.md has it, for whoever has a database and no command.
 QUERY = """
 WITH found AS (
     SELECT *, NULL::timestamptz AS replaced_at, NULL::text AS replaced_by FROM ledger.predictions

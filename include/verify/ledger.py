@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 _AT_ONCE = 20_000
+_PASSED_OVER = {
+    "expired": "their messages expired on the output topic",
+    "earlier": "their payments stood on an earlier input topic of that name",
+}
 # Where a copy of the same message stands does not tell its row from another.
 _CONTENT = [name for name in COLUMNS if name not in KEY and not name.startswith("output_")]
 
@@ -59,7 +63,7 @@ WITH due AS (
         ON known.topic = %(output)s AND known.topic_id = %(output_id)s AND known.partition = output_partition
     GROUP BY source_partition, source_offset, source_row
 ), there AS (
-    SELECT source_partition, source_offset, source_row, output_partition, output_offset,
+    SELECT source_partition, source_offset, source_row, output_partition, output_offset, batch_id,
            {_digest("predictions")} AS digest
     FROM ledger.predictions
     JOIN checked ON source_partition = partition AND source_offset >= since AND source_offset < until
@@ -71,8 +75,10 @@ SELECT source_partition, source_offset, source_row,
        CASE WHEN there.digest IS NULL THEN CASE WHEN due.waits THEN 'waiting' ELSE 'unrecorded' END
             WHEN due.newest IS NULL THEN
                 CASE WHEN there.output_offset < (SELECT first FROM retained
-                                                 WHERE retained.partition = there.output_partition)
-                     THEN 'expired' ELSE 'unfounded' END
+                                                 WHERE retained.partition = there.output_partition) THEN 'expired'
+                     WHEN EXISTS (SELECT FROM ledger.batches WHERE batches.batch_id = there.batch_id
+                                  AND (topic, topic_id) <> (%(source)s, %(source_id)s)) THEN 'earlier'
+                     ELSE 'unfounded' END
             WHEN EXISTS (SELECT FROM expected WHERE expected.source_partition = due.source_partition
                          AND expected.source_offset = due.source_offset AND expected.source_row = due.source_row
                          AND expected.scored_at = due.newest AND expected.digest = there.digest) THEN 'right'
@@ -145,15 +151,18 @@ class LedgerCheck:
             bounds = [(partition, start, end) for partition, (start, end) in window.items()]
             cursor.executemany("INSERT INTO checked VALUES (%s, %s, %s)", bounds)
             cursor.executemany("INSERT INTO retained VALUES (%s, %s)", list(output_low.items()))
-            names = {"source": source.name, "output": output.name, "output_id": output.topic_id}
+            names = {
+                "source": source.name, "source_id": source.topic_id,
+                "output": output.name, "output_id": output.topic_id,
+            }  # fmt: skip
             cursor.execute(_JUDGE, names)
             cursor.execute(_COUNT)
             counts = {(partition, kind): count for partition, kind, count in cursor.fetchall()}
             found = {kind: self._find(cursor, kind, source.name, output.name, show) for kind in LEDGER_KINDS[:3]}
             gaps = dict(self._gaps(cursor, source, window))
-        expired = sum(count for (_, kind), count in counts.items() if kind == "expired")
-        if expired:
-            self.notes.append(f"{expired:,} rows cannot be held against {output.name}: their messages expired there")
+        for kind, why in _PASSED_OVER.items():
+            if count := sum(number for (_, found), number in counts.items() if found == kind):
+                self.notes.append(f"{count:,} rows are passed over: {why}")
         unbatched = [
             Finding(f"{source.name}/{partition}", None, f"offsets [{start}, {end})")
             for partition, ranges in gaps.items()

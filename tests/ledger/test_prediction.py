@@ -59,6 +59,8 @@ def test_a_prediction_is_one_row():
         ("trans_num", 17, "17"),
         ("trans_num", 'a\\b"\tc\u0000', 'a\\\\b"\\tc\ufffd'),
         ("trans_num", ["x"], '["x"]'),
+        ("trans_num", "x" * 1_000, "x" * 1_000),
+        ("trans_num", "x" * 1_001, "\\N"),
         ("merchant", "Čapek", "Čapek"),
         ("amt", "12.50", "12.50"),
         ("amt", -3, "-3"),

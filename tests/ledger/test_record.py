@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -272,7 +273,13 @@ def test_a_group_in_use_is_refused(scoring: Make, ledger: Address):
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    # Random, for what repeats itself is stored compressed.
+    st.sampled_from([random.Random(1).randbytes(size // 2).hex() for size in (900, 1_100, 3_000, 100_000)])
+    | st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )

@@ -176,7 +176,7 @@ def test_one_that_is_not_there_is_told_with_where_else_to_look(ledger: Address, 
 
 def test_the_pages_query_gives_what_the_command_tells(scored_twice: Scoring, ledger: Address):
     record_batches(scored_twice.storage, ledger)
-    page = Path(ROOT, "docs", "ledger_trace.md").read_text()
+    page = Path(ROOT, "docs", "ledger.md").read_text()
     (sql,) = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
     assert sql.strip() == QUERY.strip().replace("%(trans_num)s", f"'{TRANS_NUM}'") + ";"
     rows = query(ledger, sql)

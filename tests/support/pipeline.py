@@ -79,8 +79,8 @@ class Pipeline:
             return False
         return True
 
-    def active(self) -> list[dict[str, Any]]:
-        return [run for run in self.api.runs(DAG, limit=50) if run["state"] in ("queued", "running")]
+    def active(self, dag: str = DAG) -> list[dict[str, Any]]:
+        return [run for run in self.api.runs(dag, limit=50) if run["state"] in ("queued", "running")]
 
     def score(
         self, payments: Iterable[Payment], conf: Mapping[str, Any] | None = None, state: str = "success"

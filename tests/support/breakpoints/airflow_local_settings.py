@@ -99,9 +99,11 @@ if {"scheduler", "worker"} & set(sys.argv):
         import include.batch.drain
         import include.batch.predict
         import include.kafka.reader
+        import include.ledger.record
 
         size = int((HOME / "chunk").read_text())
         include.batch.drain._HELD_PAYMENTS = include.batch.predict._AT_ONCE = include.kafka.reader._AT_ONCE = size
+        include.ledger.record._HELD_ROWS = size
     if (HOME / "watchful").exists():
         for _name, _seconds in WATCHFUL.items():
             os.environ[f"AIRFLOW__SCHEDULER__{_name}"] = _seconds

@@ -1,0 +1,89 @@
+"""The recorder is killed and frozen in Airflow's own tasks, and the ledger's database goes away and comes back."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import psutil
+import pytest
+
+from tests.support.breakpoint import frozen
+from tests.support.fault_stack import FaultStack
+from tests.support.ledger_scene import TASK, LedgerScene
+from tests.support.scene import Scene
+from tests.support.waiting import wait_until
+
+POINTS = [
+    pytest.param("record", 1, id="at its start"),
+    pytest.param("ledger transaction", 1, id="before its transaction"),
+    pytest.param("rows written", 1, id="inside of it, with the rows written"),
+    pytest.param("rows written", 2, id="with one committed, inside of the next"),
+    pytest.param("recorded", 1, id="after the last"),
+]
+
+
+@pytest.fixture
+def ledger(scene: Scene, stricken: FaultStack) -> LedgerScene:
+    """With all of the past recorded, and a batch that waits."""
+    made = LedgerScene(stricken, scene.breakpoint)
+    made.work_off(state=None)
+    scene.send()
+    scene.work_off()
+    return made
+
+
+@pytest.mark.parametrize(("point", "times"), POINTS)
+def test_killed_recorder_is_ended_by_its_second_try(scene: Scene, ledger: LedgerScene, point: str, times: int) -> None:
+    run_id, process = ledger.stop_at(point, times)
+    os.kill(process, signal.SIGKILL)
+    tasks = ledger.finish(run_id)
+    assert (tasks[TASK]["state"], tasks[TASK]["try_number"]) == ("success", 2)
+    ledger.check(scene.window)
+
+
+@pytest.mark.parametrize(("point", "times"), POINTS[1:])
+def test_frozen_recorder_is_shut_out_by_its_second_try(
+    scene: Scene, ledger: LedgerScene, point: str, times: int
+) -> None:
+    run_id, pid = ledger.stop_at(point, times)
+    with frozen(psutil.Process(pid)) as wake:
+        wait_until(lambda: ledger.tasks(run_id)[TASK]["try_number"] > 1, "no other try", 120)
+        ledger.finish(run_id)
+        rows = ledger.rows()
+        wake()
+    assert ledger.rows() == rows
+    ledger.check(scene.window)
+
+
+@pytest.mark.parametrize("ending", ["stop", "kill"])
+@pytest.mark.parametrize(("point", "times"), POINTS[1:3])
+def test_database_is_restarted_in_mid_run(
+    scene: Scene, ledger: LedgerScene, stricken: FaultStack, point: str, times: int, ending: str
+) -> None:
+    run_id, _ = ledger.stop_at(point, times)
+    getattr(stricken, ending)("ledger")
+    scene.breakpoint.go_on()
+    ledger.await_failed_try(run_id)
+    stricken.start("ledger")
+    assert ledger.finish(run_id)[TASK]["try_number"] > 1
+    ledger.check(scene.window)
+
+
+def test_scoring_goes_on_and_mail_goes_out_while_the_ledger_is_away(
+    scene: Scene, ledger: LedgerScene, stricken: FaultStack
+) -> None:
+    stricken.stop("ledger")
+    try:
+        for _ in range(2):
+            scene.send()
+            scene.run()
+        away = ledger.run("failed")
+        states = {name: task["state"] for name, task in ledger.tasks(away).items()}
+        assert states == {"record_predictions": "failed", "record_batches": "failed"}
+        # Three batches with frauds by now, and each was mailed.
+        scene.check()
+        assert len(scene.mailed()) == 3
+    finally:
+        stricken.start("ledger")
+    ledger.check(scene.window)
