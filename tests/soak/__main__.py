@@ -29,7 +29,7 @@ from confluent_kafka import KafkaException
 
 from dev.stack import StackError
 from include.errors import FraudError
-from tests.soak import mishaps, processes  # noqa: F401 (they name the kinds)
+from tests.soak import mishaps, processes, recording  # noqa: F401 (they name the kinds)
 from tests.soak.field import Field, NoEffectError
 from tests.soak.kinds import FULL_DISK, KINDS, MAIL_AGAIN
 from tests.soak.producer import SteadyProducer
@@ -146,6 +146,8 @@ class Soak:
         self.stack.recover()
         self.scene.work_off(runs=60, state=None)
         self.pipeline.rest()
+        self.field.ledger.work_off(state=None)
+        self.proof.ledger(self.field.ledger)
         self.proof.prove(self.scene.group.ends())
         self.proof.outputs()
         self.proof.mails(self.tally.counted(MAIL_AGAIN))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
 import psutil
 
@@ -15,6 +16,7 @@ from tests.soak.producer import SteadyProducer
 from tests.soak.proof import Proof
 from tests.support.commands import AirflowInTurn
 from tests.support.fault_stack import FaultStack
+from tests.support.ledger_scene import LedgerScene
 from tests.support.pipeline import DAG
 from tests.support.scene import Scene, patiently
 from tests.support.waiting import wait_until
@@ -44,6 +46,7 @@ class Field:
         self.scene, self.producer, self.proof, self.random = scene, producer, proof, rng
         self.stack: FaultStack = scene.stack
         self.second = second
+        self.ledger = LedgerScene(self.stack, scene.breakpoint)
 
     def keep_running(self) -> None:
         """Between two minutes nothing is at work: then somebody triggers a run. Whatever died is started again."""
@@ -70,6 +73,23 @@ class Field:
 
     def go_on(self) -> None:
         self.scene.breakpoint.go_on()
+
+    def scored_since(self, began: datetime, seconds: float = 120) -> str:
+        """A run that began later and has ended well, its mail among it."""
+
+        def ended() -> list[str]:
+            self.keep_running()
+            return [
+                run["dag_run_id"]
+                for run in patiently(lambda: self.scene.api.runs(DAG, limit=20))
+                if run["state"] == "success" and datetime.fromisoformat(run["start_date"]) > began
+            ]
+
+        try:
+            wait_until(lambda: bool(ended()), "no run was scored", seconds)
+        except AssertionError as error:
+            raise NoEffectError(str(error)) from error
+        return ended()[0]
 
     def failed_try(self, held: Held, task: str, seconds: float = 90) -> str:
         """The fault's effect on the run: Airflow counts a failed try."""

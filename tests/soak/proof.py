@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from include.verify.verdict import KINDS
+from tests.support.ledger_scene import LedgerScene
 from tests.support.mailed import Place, check_mailed
 from tests.support.scene import Scene, doubled
 
@@ -44,6 +45,12 @@ class Proof:
             self._scene.check_predictions()
         except AssertionError as error:
             self.problems.append(f"predictions: {error}")
+
+    def ledger(self, ledger: LedgerScene) -> None:
+        """What is published of the topic as it is, is recorded once and unchanged, and each batch has its record."""
+        window = {number: (low, self._scene.group.ends()[number]) for number, low in self._scene.group.lows().items()}
+        self.figures["rows in the ledger"] = ledger.rows()
+        self.problems += [f"ledger: {problem}" for problem in ledger.problems(window)]
 
     def mails(self, most_again: int) -> None:
         """One report for each batch with frauds. One may have come again where that was provoked."""

@@ -40,6 +40,9 @@ class LedgerScene:
         assert state is None or run["state"] == state, tasks
         return tasks
 
+    def active(self) -> list[dict[str, Any]]:
+        return [run for run in self.api.runs(DAG, limit=50) if run["state"] in ("queued", "running")]
+
     def run(self, state: str | None = "success") -> str:
         run_id = self.trigger()
         self.finish(run_id, state)
