@@ -111,9 +111,9 @@ class PredictionReader:
             topic, part, at, row, _indexed(_text(bytes(payment.trans_num))), _text(bytes(payment.cc_num)),
             self._repeated(bytes(payment.merchant)), self._repeated(bytes(payment.category)),
             _amount(bytes(payment.amt)), _time(payment), prediction, probability, scoring,
-            b"%d\t%d\t%b\n" % (partition, offset, _escaped(_inner(value))),
+            b"%d" % partition, b"%d" % offset, _escaped(_inner(value)),
         )  # fmt: skip
-        return Row(key, b"\t".join(cells))
+        return Row(key, b"\t".join(cells) + b"\n")
 
     def _payment(self, value: bytes) -> _Payment | Refusal:
         try:
@@ -192,7 +192,10 @@ def _probability(given: bytes | None) -> bytes | Refusal:
 
 def _text(value: bytes) -> bytes:
     """A JSON value as a text column: null where there is none. PostgreSQL's texts hold no NUL character."""
-    if value[0] == _QUOTE:
+    first = value[0]
+    if first in _DIGITS:
+        return value
+    if first == _QUOTE:
         if b"\\" not in value:
             return value[1:-1] or _NULL
         text = json.loads(value).replace("\0", "\ufffd")
@@ -220,11 +223,11 @@ def _amount(value: bytes) -> bytes:
 
 def _time(payment: _Payment) -> bytes:
     """When it was paid: a time without a zone is in UTC."""
-    text = bytes(payment.trans_date_trans_time).strip(b'"')
+    text = bytes(payment.trans_date_trans_time)[1:-1]
     try:
         parsed = datetime.fromisoformat(text.decode())
         # PostgreSQL does not read weeks (2024-W44-4), nor every sign between date and time.
-        if len(text) == _PLAIN_TIME and text[10:11] in (b" ", b"T") and b"W" not in text:
+        if len(text) == _PLAIN_TIME and text[10] in b" T" and b"W" not in text:
             return text
         return _utc(parsed).encode()
     except (ValueError, OverflowError):
@@ -249,7 +252,8 @@ def _inner(value: bytes) -> bytes:
 
 
 def _escaped(text: bytes) -> bytes:
-    for sign, escape in _ESCAPES:
-        if sign in text:
+    # Nearly always there is nothing to do: asked one by one, for that is quicker than a loop or a pattern.
+    if b"\\" in text or b"\n" in text or b"\t" in text or b"\r" in text:
+        for sign, escape in _ESCAPES:
             text = text.replace(sign, escape)
     return text
