@@ -57,12 +57,13 @@ class LiveStack:
         return Address.from_environment(self.env)
 
     @contextmanager
-    def own_ledger(self) -> Iterator[Address]:
-        """A database of a test's own on the ledger's server, with its tables."""
+    def own_ledger(self, copy_of: Address | None = None) -> Iterator[Address]:
+        """A database of a test's own on the ledger's server, with its tables; or with all that another one holds."""
         name = f"test_{uuid4().hex[:8]}"
         with self.database("postgres", postgres.LEDGER) as server:
             server.autocommit = True
-            server.cursor().execute(f"CREATE DATABASE {name} OWNER {postgres.LEDGER}")
+            template = f"TEMPLATE {copy_of.database}" if copy_of else ""
+            server.cursor().execute(f"CREATE DATABASE {name} OWNER {postgres.LEDGER} {template}")
         address = replace(self.ledger, database=name)
         migrate(address)
         yield address

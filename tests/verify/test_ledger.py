@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -14,8 +13,10 @@ from include.cli.main import app
 from include.ledger.address import Address
 from include.ledger.batches import record_batches
 from include.ledger.record import record
+from include.settings import Settings
 from tests.support import kafka_log
 from tests.support.ledger import query
+from tests.support.live_stack import LiveStack
 from tests.support.payments import payment
 from tests.support.scoring import Scoring
 from tests.support.topics import Reader
@@ -63,10 +64,11 @@ def recorded(here: Scoring, ledger: Address) -> None:
     record_batches(here.storage, ledger)
 
 
-@pytest.fixture
-def here(scoring: Make, ledger: Address) -> Scoring:
-    """Two batches on two partitions, with a dead letter, all of it recorded."""
-    made = scoring(2, outputs=2)
+Scene = tuple[Scoring, Address]
+
+
+def two_batches(made: Scoring, ledger: Address) -> Scoring:
+    """On two partitions, with a dead letter, all of it recorded."""
     score(made, 5, 3)
     kafka_log.send(str(made.kafka["bootstrap.servers"]), made.settings.input_topic, [b"no JSON"], partition=1)
     score(made, 2, 0)
@@ -74,7 +76,39 @@ def here(scoring: Make, ledger: Address) -> Scoring:
     return made
 
 
-def test_complete(here: Scoring, ledger: Address):
+@pytest.fixture(scope="module")
+def once(services: LiveStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """For all tests that leave the topics as they are."""
+    servers = services.bootstrap_servers
+    names = [kafka_log.make_topic(servers, count, prefix) for count, prefix in ((2, "in"), (2, "out"), (1, "dead"))]
+    names.append(kafka_log.make_topic(servers, 1, "refused"))
+    given = dict(
+        zip(("input_topic", "output_topic", "dead_letter_topic", "output_dead_letter_topic"), names, strict=True)
+    )
+    settings = Settings(
+        **given, group=f"group of {names[0]}", ledger_group=f"ledger of {names[0]}",
+        staging_url=str(tmp_path_factory.mktemp("staging")),
+    )  # fmt: skip
+    with services.own_ledger() as ledger:
+        yield two_batches(Scoring({"bootstrap.servers": servers}, settings), ledger), ledger
+    kafka_log.delete_topics(servers, names)
+
+
+@pytest.fixture
+def scene(once: Scene, services: LiveStack) -> Iterator[Scene]:
+    """With a copy of that ledger."""
+    with services.own_ledger(copy_of=once[1]) as ledger:
+        yield once[0], ledger
+
+
+@pytest.fixture
+def here(scoring: Make, ledger: Address) -> Scoring:
+    """For a test that writes to the topics."""
+    return two_batches(scoring(2, outputs=2), ledger)
+
+
+def test_complete(scene: Scene):
+    here, ledger = scene
     done = reconcile(here, ledger)
     assert done.exit_code == 0, done.stdout + done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
@@ -87,7 +121,8 @@ def test_complete(here: Scoring, ledger: Address):
     ]
 
 
-def test_a_row_that_was_deleted_is_named_and_comes_back(here: Scoring, ledger: Address):
+def test_a_row_that_was_deleted_is_named_and_comes_back(scene: Scene):
+    here, ledger = scene
     query(ledger, "DELETE FROM ledger.predictions WHERE (source_partition, source_offset) = (0, 2)")
     done = reconcile(here, ledger)
     topic = here.settings.input_topic
@@ -118,7 +153,8 @@ def test_a_row_that_was_deleted_is_named_and_comes_back(here: Scoring, ledger: A
         "paid_at = NULL",
     ],
 )
-def test_a_value_that_was_altered_is_named_and_restored(here: Scoring, ledger: Address, change: str):
+def test_a_value_that_was_altered_is_named_and_restored(scene: Scene, change: str):
+    here, ledger = scene
     query(ledger, f"UPDATE ledger.predictions SET {change} WHERE (source_partition, source_offset) = (1, 2)")
     done = reconcile(here, ledger)
     assert done.exit_code == 1
@@ -130,7 +166,8 @@ def test_a_value_that_was_altered_is_named_and_restored(here: Scoring, ledger: A
     assert reconcile(here, ledger).exit_code == 0
 
 
-def test_a_row_that_nobody_published_is_named(here: Scoring, ledger: Address):
+def test_a_row_that_nobody_published_is_named(scene: Scene):
+    here, ledger = scene
     query(
         ledger,
         "INSERT INTO ledger.predictions SELECT (jsonb_populate_record(known, '{\"source_row\": 7}')).* "
@@ -196,7 +233,8 @@ def test_a_gap_in_the_offsets_is_named(here: Scoring, ledger: Address):
     assert f"{topic}/1: complete" in done.stdout
 
 
-def test_a_batch_without_its_record_is_named(here: Scoring, ledger: Address):
+def test_a_batch_without_its_record_is_named(scene: Scene):
+    here, ledger = scene
     query(ledger, "DELETE FROM ledger.batches WHERE batch_id = (SELECT min(batch_id) FROM ledger.batches)")
     done = reconcile(here, ledger)
     assert done.exit_code == 1
@@ -213,7 +251,8 @@ def test_what_waits_for_the_recorder_is_no_damage(here: Scoring, ledger: Address
     assert "wait" not in reconcile(here, ledger).stdout.partition("note")[2]
 
 
-def test_a_window_by_offsets_and_by_time(here: Scoring, ledger: Address):
+def test_a_window_by_offsets_and_by_time(scene: Scene):
+    here, ledger = scene
     query(ledger, "DELETE FROM ledger.predictions WHERE (source_partition, source_offset) = (0, 2)")
     assert reconcile(here, ledger, "--from", "0:3").exit_code == 0
     assert reconcile(here, ledger, "--from", "0:2").exit_code == 1
@@ -228,14 +267,16 @@ def test_a_window_by_offsets_and_by_time(here: Scoring, ledger: Address):
     assert "--from noon: give OFFSET or PARTITION:OFFSET, or a time as 2026-01-31T08:00" in wrong.stderr
 
 
-def test_as_json(here: Scoring, ledger: Address):
+def test_as_json(scene: Scene):
+    here, ledger = scene
     query(ledger, "DELETE FROM ledger.predictions WHERE (source_partition, source_offset) = (0, 2)")
     told = json.loads(reconcile(here, ledger, "--json").stdout)
     assert told["whole"] is False
     assert told["ledger"]["unrecorded"][0]["source"] == f"{here.settings.input_topic}/0/2"
 
 
-def test_a_ledger_that_cannot_be_asked(here: Scoring, ledger: Address, tmp_path: Path):
+def test_a_ledger_that_cannot_be_asked(scene: Scene):
+    here, ledger = scene
     away = Address(ledger.host, ledger.database, 1, ledger.user, "secret")
     done = reconcile(here, away)
     assert done.exit_code == 2

@@ -1,0 +1,64 @@
+"""As much as a busy day's backlog: what is recorded has the counts and the checksum of the output topic."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from include.ledger.address import Address
+from include.ledger.record import record
+from tests.support import kafka_log
+from tests.support.ledger import query
+from tests.support.payments import payment
+from tests.support.scoring import Scoring
+from tests.support.topics import Reader
+
+COUNT, PARTITIONS = 300_000, 6
+FRAUD = b'"is_fraud":1'
+
+
+@pytest.fixture
+def here(scoring: Callable[..., Scoring]) -> Scoring:
+    """So many payments, scored: one in ten is fraud."""
+    made = scoring(PARTITIONS, outputs=PARTITIONS)
+    messages = [payment(number + 0.5).message for number in range(1_000)]
+    client = kafka_log.producer(str(made.kafka["bootstrap.servers"]))
+    for number in range(COUNT):
+        client.produce(made.settings.input_topic, messages[number % 1_000], b"%d" % number, number % PARTITIONS)
+        client.poll(0)
+    assert client.flush(60) == 0
+    manifest = made.drain()
+    made.predict_without_model(manifest, lambda offset: offset % 10 == 0)
+    assert made.publish(manifest).predictions == COUNT
+    return made
+
+
+def test_300_000_payments_are_recorded_once_each(here: Scoring, ledger: Address):
+    recorded = record(here.kafka, here.settings, ledger)
+    assert (recorded.messages, recorded.rows) == (COUNT, COUNT)
+    reader = Reader(str(here.kafka["bootstrap.servers"]), here.settings.output_topic)
+    reader._starts = dict.fromkeys(reader._starts, 0)
+    counts: Counter[int] = Counter()
+    lines = []
+    for one in reader.each():
+        source, row = one.place
+        counts[int(source.split("/")[1])] += 1
+        fraud = int(FRAUD in (one.value or b""))
+        lines.append(f"{source}/{row} {fraud}")
+    assert set(counts.values()) == {COUNT // PARTITIONS}
+    by_partition = "SELECT source_partition, count(*) FROM ledger.predictions GROUP BY 1"
+    assert dict(query(ledger, by_partition)) == counts
+    # In the same order on both sides: by the place as text.
+    published = hashlib.md5("\n".join(sorted(lines)).encode()).hexdigest()
+    checksum = (
+        "SELECT md5(string_agg(place || ' ' || prediction::int, E'\\n' ORDER BY place)) FROM (SELECT format("
+        "'%s/%s/%s/%s', source_topic, source_partition, source_offset, source_row) COLLATE \"C\" AS place, prediction "
+        "FROM ledger.predictions) AS recorded"
+    )
+    assert query(ledger, checksum) == [(published,)]
+    again = record(here.kafka, here.settings, ledger)
+    assert (again.messages, again.rows) == (0, 0)
+    assert query(ledger, checksum) == [(published,)]
