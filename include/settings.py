@@ -54,16 +54,13 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
         """Raises SettingError, naming the variable, where a value cannot be used."""
         settings = cls._from(_Reader(environment))
+        source, output = ("FRAUD_INPUT_TOPIC", settings.input_topic), ("FRAUD_OUTPUT_TOPIC", settings.output_topic)
+        letters = "FRAUD_DEAD_LETTER_TOPIC", settings.dead_letter_topic
         refused = "FRAUD_OUTPUT_DEAD_LETTER_TOPIC", settings.output_dead_letter_topic
-        read = {settings.input_topic: "FRAUD_INPUT_TOPIC", settings.output_topic: "FRAUD_OUTPUT_TOPIC"}
-        for name, topic, others in (
-            ("FRAUD_OUTPUT_TOPIC", settings.output_topic, (settings.input_topic,)),
-            ("FRAUD_DEAD_LETTER_TOPIC", settings.dead_letter_topic, (settings.input_topic,)),
-            (*refused, (settings.input_topic, settings.output_topic)),
-        ):
-            if topic in others:
+        for (name, topic), (other, read) in ((output, source), (letters, source), (refused, source), (refused, output)):
+            if topic == read:
                 raise SettingError(
-                    f"{name} and {read[topic]} are both {topic}: what goes out would come in again; give another"
+                    f"{name} and {other} are both {topic}: what goes out would come in again; give another"
                 )
         return settings
 

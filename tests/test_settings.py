@@ -87,7 +87,13 @@ def test_dag_can_be_parsed_whatever_is_set(value: str, minutes: float):
     assert late_after({"FRAUD_LATE_MINUTES": value, "EMAIL_RECIPIENT": "nobody"}) == timedelta(minutes=minutes)
 
 
-@pytest.mark.parametrize("name", ["FRAUD_OUTPUT_TOPIC", "FRAUD_DEAD_LETTER_TOPIC"])
+@pytest.mark.parametrize("name", ["FRAUD_OUTPUT_TOPIC", "FRAUD_DEAD_LETTER_TOPIC", "FRAUD_OUTPUT_DEAD_LETTER_TOPIC"])
 def test_what_goes_out_does_not_come_in_again(name: str) -> None:
     with pytest.raises(SettingError, match=f"{name} and FRAUD_INPUT_TOPIC are both topic_1"):
         Settings.from_environment({name: "topic_1"})
+
+
+def test_what_cannot_be_recorded_goes_to_a_topic_of_its_own() -> None:
+    with pytest.raises(SettingError, match="FRAUD_OUTPUT_DEAD_LETTER_TOPIC and FRAUD_OUTPUT_TOPIC are both scored"):
+        Settings.from_environment({"FRAUD_OUTPUT_TOPIC": "scored", "FRAUD_OUTPUT_DEAD_LETTER_TOPIC": "scored"})
+    assert Settings.from_environment({"FRAUD_OUTPUT_TOPIC": "scored"}).output_dead_letter_topic == "scored_dead_letters"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from confluent_kafka import KafkaError as Reason
 from confluent_kafka import KafkaException, TopicCollection
@@ -30,18 +30,24 @@ def check_kafka(client: KafkaSettings, settings: Settings) -> Iterator[Found]:
     count = len(cluster.nodes)
     brokers = f"{count} broker{'' if count == 1 else 's'} at {client['bootstrap.servers']}"
     yield Found("kafka_default", f"{brokers}, as {user}" if user else brokers)
-    read, write = (AclOperation.READ, "Read"), (AclOperation.WRITE, "Write")
-    yield (source := _topic(admin, client, settings.input_topic, "FRAUD_INPUT_TOPIC", read))
-    yield _topic(admin, client, settings.output_topic, "FRAUD_OUTPUT_TOPIC", write)
+    read, write = AclOperation.READ, AclOperation.WRITE
+    source = _topic(admin, client, settings.input_topic, "FRAUD_INPUT_TOPIC", read)
+    output = _topic(admin, client, settings.output_topic, "FRAUD_OUTPUT_TOPIC", write, read)
+    yield source
+    yield output
     yield _topic(admin, client, settings.dead_letter_topic, "FRAUD_DEAD_LETTER_TOPIC", write)
+    yield _topic(admin, client, settings.output_dead_letter_topic, "FRAUD_OUTPUT_DEAD_LETTER_TOPIC", write)
     yield _group(admin, client, settings.group)
+    yield _group(admin, client, settings.ledger_group)
     # A producer that asks about a topic makes it, where the broker lets it.
     if source.text != _MISSING.format("FRAUD_INPUT_TOPIC"):
-        yield _transactions(client, settings)
+        yield _transactions(client, settings.group, settings.input_topic)
+    if output.text != _MISSING.format("FRAUD_OUTPUT_TOPIC"):
+        yield _transactions(client, settings.ledger_group, settings.output_topic)
 
 
-def _topic(admin: Admin, client: KafkaSettings, topic: str, variable: str, needed: tuple[AclOperation, str]) -> Found:
-    name, (operation, right) = f"topic {topic}", needed
+def _topic(admin: Admin, client: KafkaSettings, topic: str, variable: str, *needed: AclOperation) -> Found:
+    name = f"topic {topic}"
     try:
         with explained(name, client):
             asked = admin.describe_topics(
@@ -55,13 +61,19 @@ def _topic(admin: Admin, client: KafkaSettings, topic: str, variable: str, neede
         return Found(name, str(error), ok=False)
     # None where the broker knows of no rights.
     rights = described.authorized_operations
-    if rights is not None and operation not in rights:
-        return Found(name, f"the user lacks the right {right} on it", ok=False)
-    text = f"{len(described.partitions)} partitions, right {right}"
-    if rights is not None and operation == AclOperation.READ and AclOperation.DESCRIBE_CONFIGS not in rights:
+    lacking = [operation for operation in needed if rights is not None and operation not in rights]
+    if lacking:
+        return Found(name, f"the user lacks {_rights(lacking)} on it", ok=False)
+    text = f"{len(described.partitions)} partitions, {_rights(needed).removeprefix('the ')}"
+    if rights is not None and variable == "FRAUD_INPUT_TOPIC" and AclOperation.DESCRIBE_CONFIGS not in rights:
         # A run goes on without.
         text += "; without the right DescribeConfigs nobody is warned before payments expire unread"
     return Found(name, text)
+
+
+def _rights(operations: Sequence[AclOperation]) -> str:
+    names = " and ".join(operation.name.capitalize() for operation in operations)
+    return f"the right{'s' if len(operations) > 1 else ''} {names}"
 
 
 def _group(admin: Admin, client: KafkaSettings, group: str) -> Found:
@@ -80,10 +92,10 @@ def _group(admin: Admin, client: KafkaSettings, group: str) -> Found:
     return Found(name, "nobody else is in it, right Read")
 
 
-def _transactions(client: KafkaSettings, settings: Settings) -> Found:
-    name = f"transactional ids {settings.group}/…"
+def _transactions(client: KafkaSettings, group: str, topic: str) -> Found:
+    name = f"transactional ids {group}/…"
     try:
-        fence(client, settings.group, settings.input_topic, [_PROBE])[_PROBE]
+        fence(client, group, topic, [_PROBE])[_PROBE]
     except KafkaError as error:
         return Found(name, str(error), ok=False)
     return Found(name, "right Write")

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from include.kafka.topics import Settled
 
 HELP = (
-    "Create the input topic, the output topic and the one for dead letters where they are missing.\n\n"
+    "Create the input topic, the output topic and the two for dead letters (what cannot be scored, and what cannot be "
+    "recorded) where they are missing.\n\n"
     "One that exists is left as it is, and what differs from FRAUD_TOPIC_PARTITIONS, FRAUD_TOPIC_REPLICATION and "
     "FRAUD_TOPIC_RETENTION_HOURS is said. Exit code 1: one is missing and could not be made."
 )

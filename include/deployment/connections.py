@@ -13,7 +13,11 @@ from include.settings import login
 _TLS_FROM_THE_FIRST_BYTE = 465
 # The local mail catcher's. Reports hold payments: without this word they do not go unencrypted.
 _NO_ENCRYPTION = "none"
-_WITH_VALKEYS_PASSWORD = ("AIRFLOW__CELERY__BROKER_URL", "AIRFLOW__CELERY__RESULT_BACKEND", "CELERY_BROKER_URL")
+# Which variable has the password of which addresses.
+_PASSWORDS_OF = {
+    "VALKEY_PASSWORD": ("AIRFLOW__CELERY__BROKER_URL", "AIRFLOW__CELERY__RESULT_BACKEND", "CELERY_BROKER_URL"),
+    "LEDGER_DB_PASSWORD": ("LOGGER_SQL_URI",),
+}
 
 
 def with_connections(environment: Mapping[str, str]) -> dict[str, str]:
@@ -29,15 +33,18 @@ def with_connections(environment: Mapping[str, str]) -> dict[str, str]:
     }
     made = {name: make(given) for name, make in makers.items() if name not in given}
     connections = {name: json.dumps(one) for name, one in made.items() if one}
-    password = given.get("VALKEY_PASSWORD")
     urls = {
-        name: _with_password(given[name], password) for name in _WITH_VALKEYS_PASSWORD if password and name in given
+        name: _with_password(given[name], password)
+        for variable, names in _PASSWORDS_OF.items()
+        if (password := given.get(variable))
+        for name in names
+        if name in given
     }
     return given | connections | urls
 
 
 # An empty one counts as unset; boto3 would take an empty endpoint for an address.
-_OURS = ("AIRFLOW_CONN_", "AWS_", "KAFKA_", "SASL_", "SMTP_", "VALKEY_")
+_OURS = ("AIRFLOW_CONN_", "AWS_", "KAFKA_", "LEDGER_", "LOGGER_", "SASL_", "SMTP_", "VALKEY_")
 
 
 def kafka(given: Mapping[str, str]) -> dict[str, object] | None:
@@ -107,7 +114,12 @@ def _no_login(user: str, password: str, connection: str) -> str:
 
 
 def _with_password(url: str, password: str) -> str:
-    parts = urlsplit(url)
-    return (
-        url if "@" in parts.netloc else urlunsplit(parts._replace(netloc=f":{quote(password, safe='')}@{parts.netloc}"))
-    )
+    """One that has a password stays as it is; so does what is no address, which its reader tells."""
+    try:
+        parts = urlsplit(url)
+        login, _, host = parts.netloc.rpartition("@")
+        if parts.password is not None:
+            return url
+    except ValueError:
+        return url
+    return urlunsplit(parts._replace(netloc=f"{login}:{quote(password, safe='')}@{host}"))

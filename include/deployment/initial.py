@@ -30,8 +30,9 @@ LOCAL = {
     "FRAUD_OPERATORS_EMAIL": "operators@example.com",
 }
 ACCOUNTS = {"COMPOSE_PROFILES": "accounts"}
-# Of an own account nothing can be assumed; who sends mail is asked for only where the login does not say it.
-NEEDED = tuple(name for name in NAMES if name != "SMTP_FROM")
+# Of an own account nothing can be assumed; who sends mail is asked for only where the login does not say it, and the
+# ledger has a server here where no other is named.
+NEEDED = tuple(name for name in NAMES if name not in ("SMTP_FROM", "LOGGER_SQL_URI"))
 # What a whole connection says instead. The others are still needed: docker-compose.yaml names them, or they are read as
 # they are, by MLflow and `fraud train`.
 _SAID_BY = {
@@ -44,7 +45,7 @@ _AFTER_LOCAL = {"FRAUD_EXPERIMENT": "fraud_scoring_accounts"}
 
 
 def generated(profile: str) -> dict[str, str]:
-    passwords = ("POSTGRES", "AIRFLOW_DB", "MLFLOW_DB", "LEDGER_DB", "VALKEY")
+    passwords = ("POSTGRES", "AIRFLOW_DB", "MLFLOW_DB", "LEDGER_POSTGRES", "LEDGER_DB", "VALKEY")
     values = {
         "AIRFLOW_ADMIN_PASSWORD": secrets.token_urlsafe(18),
         "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),

@@ -19,13 +19,16 @@ from fraud_scoring.connections import (
     SMTP,
     address,
     kafka_settings,
+    ledger,
     mail_failure,
     smtp_connection,
     staging,
     use_aws_connection,
 )
+from fraud_scoring.export import Bucket
 from include.check.check import Check, Found, run
 from include.check.kafka import check_kafka
+from include.check.ledger import check_ledger
 from include.check.mail import check_addresses
 from include.check.models import check_models
 from include.check.staging import check_staging
@@ -79,6 +82,8 @@ def _checks(settings: Settings) -> list[tuple[str, Check]]:
         ("kafka_default", lambda: check_kafka(kafka_settings() | {"log_level": 0}, settings)),
         ("MLflow and model", lambda: check_models(settings, *_asked(settings))),
         ("staging", lambda: check_staging(staging(settings))),
+        ("ledger_db", lambda: check_ledger(ledger())),
+        ("FRAUD_CONFIRMED_URL", lambda: _check_confirmed(settings)),
         (SMTP, _check_mail_server),
         ("mail addresses", lambda: check_addresses(settings)),
     ]
@@ -87,6 +92,15 @@ def _checks(settings: Settings) -> list[tuple[str, Check]]:
 def _asked(settings: Settings) -> tuple[str, str]:
     held = Variable.get(HOLD_VARIABLE, default=None)
     return (Hold.from_json(held).pinned, HOLD) if held else (settings.model, DEFAULT)
+
+
+def _check_confirmed(settings: Settings) -> Iterator[Found]:
+    name = "FRAUD_CONFIRMED_URL"
+    if not settings.confirmed_url:
+        yield Found(name, "not set: exports are off, and a run of the DAG export_confirmed would fail")
+        return
+    Bucket.of(settings).probe()
+    yield Found(name, f"{settings.confirmed_url} can be written")
 
 
 def _check_mail_server() -> Iterator[Found]:

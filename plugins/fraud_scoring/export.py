@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,12 +48,23 @@ class Bucket:
 
     def put(self, key: str, data: bytes) -> None:
         """One request: readers see all of the object or none."""
+        with self._writing(key) as (client, place):
+            client.put_object(**place, Body=data)
+
+    def probe(self) -> None:
+        """Whether it could be put, leaving nothing: an upload needs the same right, and is given up."""
+        with self._writing("check") as (client, place):
+            begun = client.create_multipart_upload(**place)
+            client.abort_multipart_upload(**place, UploadId=begun["UploadId"])
+
+    @contextmanager
+    def _writing(self, key: str) -> Iterator[tuple[Any, dict[str, str]]]:
+        """Raises ExportError where it cannot be written."""
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            client: Any = S3Hook(aws_conn_id=AWS).get_conn()
-            client.put_object(Bucket=self.name, Key=f"{self.prefix}{key}", Body=data)
+            yield S3Hook(aws_conn_id=AWS).get_conn(), {"Bucket": self.name, "Key": f"{self.prefix}{key}"}
         except (BotoCoreError, ClientError) as error:
             code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
             kind = ExportAccessError if code in _WRONG_KEYS else ExportError

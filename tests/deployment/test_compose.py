@@ -25,6 +25,8 @@ from dev.stack import kafka
 from include.deployment import initial
 from include.deployment.connections import with_connections
 from include.errors import SettingError
+from include.ledger import address
+from include.ledger.address import Address
 from tests.support import compose, compose_rules, image
 from tests.support.compose import ROOT, interpolated, project
 from tests.support.containers import BASE_ENVIRONMENT
@@ -32,6 +34,7 @@ from tests.support.containers import BASE_ENVIRONMENT
 SCHEMA = json.loads((Path(__file__).parent / "compose-spec.json").read_text())
 COMPOSE = (ROOT / "docker-compose.yaml").read_text()
 FILE = compose.load()
+ANY = "p'a\"s$s%41@:/\\`{}# w"
 LOCAL = initial.LOCAL | initial.generated("local")
 
 
@@ -110,10 +113,11 @@ def known_names() -> set[str]:
 def test_every_name_is_one_that_somebody_reads():
     # By PostgreSQL's client library, Celery's command, dumb-init, and our own: prepare_airflow.py, `fraud run`.
     others = {"PGPASSWORD", "CELERY_BROKER_URL", "DUMB_INIT_SETSID", "AIRFLOW_ADMIN_PASSWORD", "VALKEY_PASSWORD"}
+    assert {address.VARIABLE, address.PLAIN_VARIABLE, "LEDGER_DB_PASSWORD"} == compose_rules.LEDGER
     # The scheduler reads it, and its list of options does not say so.
     unlisted = "num_stuck_in_queued_retries"
     assert f'"{unlisted}"' in (installed("airflow") / "jobs" / "scheduler_job_runner.py").read_text()
-    known = known_names() | others | {f"AIRFLOW__SCHEDULER__{unlisted.upper()}"}
+    known = known_names() | others | compose_rules.LEDGER | {f"AIRFLOW__SCHEDULER__{unlisted.upper()}"}
     asked = set().union(*(compose_rules.NEEDS[name] for name in compose.ours(FILE)))
     assert asked - known == set()
 
@@ -173,7 +177,7 @@ def test_local_services_need_no_login():
 def test_workers_hold_no_key_of_airflow():
     worker = project(FILE, LOCAL)["airflow-worker"]["environment"]
     held = {name for name, value in LOCAL.items() if compose_rules.SECRET.search(name) and value in worker.values()}
-    assert held == {"AWS_SECRET_ACCESS_KEY", "VALKEY_PASSWORD"}
+    assert held == {"AWS_SECRET_ACCESS_KEY", "VALKEY_PASSWORD", "LEDGER_DB_PASSWORD"}
 
 
 def test_who_holds_the_logins_of_kafka_and_mail():
@@ -183,6 +187,37 @@ def test_who_holds_the_logins_of_kafka_and_mail():
     holders = {secret: {name for name in services if secret in services[name]["environment"]} for secret in given}
     assert holders["SASL_PASSWORD"] == {"topics", "producer", "airflow-worker", "cli"}
     assert holders["SMTP_PASSWORD"] == {"airflow-worker", "airflow-dag-processor", "airflow-triggerer", "cli"}
+
+
+def test_who_holds_the_ledgers_password():
+    services = project(FILE, LOCAL | {"COMPOSE_PROFILES": "local,cli"})
+    held = {name for name, one in services.items() if LOCAL["LEDGER_DB_PASSWORD"] in one["environment"].values()}
+    assert held == {"ledger", "ledger-init", "airflow-worker", "cli"}
+    superuser = LOCAL["LEDGER_POSTGRES_PASSWORD"]
+    assert [name for name, one in services.items() if superuser in one["environment"].values()] == ["ledger"]
+
+
+ANOTHER = "postgresql+psycopg2://me:p%40ss@db.example.com:6432/fraud?sslmode=require"
+
+
+@pytest.mark.parametrize("service", ["ledger-init", "airflow-worker"])
+@pytest.mark.parametrize(
+    ("given", "where"),
+    [
+        ({}, "ledger:5432/ledger as ledger with LEDGER_DB_PASSWORD"),
+        ({"LEDGER_DB_PASSWORD": ANY}, f"ledger:5432/ledger as ledger with {ANY}"),
+        ({"LOGGER_SQL_URI": ANOTHER}, "db.example.com:6432/fraud as me with p@ss"),
+        ({"LOGGER_SQL_URI": ANOTHER.replace(":p%40ss", ""), "LEDGER_DB_PASSWORD": ANY},
+         f"db.example.com:6432/fraud as me with {ANY}"),
+        ({"LOGGER_SQL_URI": ANOTHER, "AIRFLOW_CONN_LEDGER_DB": "postgres://i:x@other/own"},
+         "other:5432/own as i with x"),
+    ],
+)  # fmt: skip
+def test_where_the_ledger_is(service: str, given: dict[str, str], where: str):
+    """The compose file's own, unless `.env` names another."""
+    variables = LOCAL | {"LEDGER_DB_PASSWORD": "LEDGER_DB_PASSWORD"} | given
+    found = Address.from_environment(started_with(service, variables))
+    assert f"{found} as {found.user} with {found.password}" == where
 
 
 def test_engines_are_the_local_stacks():

@@ -12,6 +12,7 @@ import pytest
 from include.deployment.connections import with_connections
 from include.errors import SettingError
 from include.kafka.config import client_settings
+from include.ledger.address import Address
 
 ANY = "p'a\"s$s%41@:/\\`{}# w"
 ACCOUNTS = {
@@ -108,6 +109,19 @@ def test_the_password_is_put_into_celerys_addresses():
     assert (parts.hostname, parts.port, parts.path, unquote(parts.password or "")) == ("valkey", 6379, "/0", ANY)
     mine = {"AIRFLOW__CELERY__BROKER_URL": "redis://:x@valkey:6379/0", "VALKEY_PASSWORD": ANY}
     assert with_connections(mine) == mine
+
+
+def test_the_password_is_put_into_the_ledgers_address():
+    given = {"LOGGER_SQL_URI": "postgresql://ledger@ledger/ledger?sslmode=require", "LEDGER_DB_PASSWORD": ANY}
+    found = Address.from_environment(with_connections(given))
+    assert (str(found), found.user, found.password) == ("ledger:5432/ledger", "ledger", ANY)
+    assert found.options == {"sslmode": "require"}
+
+
+@pytest.mark.parametrize("address", ["postgresql://u:x@h/d", "postgresql://u:@h/d", "postgresql://[h/d", ""])
+def test_an_address_with_a_password_and_one_that_is_none_stay(address: str):
+    given = {"LOGGER_SQL_URI": address, "LEDGER_DB_PASSWORD": ANY}
+    assert with_connections(given).get("LOGGER_SQL_URI", "") == address
 
 
 @pytest.mark.parametrize(

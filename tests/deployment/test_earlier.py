@@ -21,6 +21,7 @@ $Env:SMTP_PORT = 587
 $env:SMTP_SERVER="smtp.example.com"
 $env:EMAIL_RECIPIENT = "a@x.org; b@x.org"
 $env:AWS_SECRET_ACCESS_KEY = 'x#$y`z'
+$env:LOGGER_SQL_URI = "postgresql+psycopg2://me:p%40`$s@db:5432/fraud"
 $env:OTHER = "$env:HOME/x"
 Write-Host "$env:SMTP_PASSWORD = 'not an assignment'"
 """
@@ -33,6 +34,7 @@ WANTED = {
     "SMTP_SERVER": "smtp.example.com",
     "EMAIL_RECIPIENT": "a@x.org; b@x.org",
     "AWS_SECRET_ACCESS_KEY": "x#$y`z",
+    "LOGGER_SQL_URI": "postgresql+psycopg2://me:p%40$s@db:5432/fraud",
 }
 
 

@@ -58,6 +58,7 @@ KAFKA = {name for name in _PLAIN if name.startswith(("KAFKA_", "SASL_", "COMPOSE
 MAIL = {name for name in _PLAIN if name.startswith(("SMTP_", "COMPOSE_"))} | {"AIRFLOW_CONN_SMTP_DEFAULT"}
 # boto3, for whom the region has another name, runs without Airflow too.
 S3 = {name for name in _PLAIN if name.startswith("AWS_")} | {"AIRFLOW_CONN_AWS_DEFAULT", "AWS_DEFAULT_REGION"}
+LEDGER = {"AIRFLOW_CONN_LEDGER_DB", "LOGGER_SQL_URI", "LEDGER_DB_PASSWORD"}
 MLFLOW = {"MLFLOW_TRACKING_URI", "MLFLOW_DISABLE_TELEMETRY"}
 AIRFLOW = {
     "AIRFLOW__CORE__EXECUTOR",
@@ -81,7 +82,7 @@ CELERY = {
     "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT",
     "VALKEY_PASSWORD",
 }
-PIPELINE = SETTINGS | KAFKA | S3 | MAIL | MLFLOW | AIRFLOW
+PIPELINE = SETTINGS | KAFKA | S3 | MAIL | LEDGER | MLFLOW | AIRFLOW
 # Of failed and late runs: they mail, and note on S3 that they did.
 CALLBACKS = SETTINGS | S3 | MAIL | AIRFLOW
 
@@ -97,6 +98,7 @@ NEEDS: dict[str, set[str]] = {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION",
         "MLFLOW_DISABLE_TELEMETRY",
     },
+    "ledger-init": LEDGER,
     "airflow-init": AIRFLOW | DATABASE | {"AIRFLOW_ADMIN_PASSWORD"},
     # It reads logs on S3.
     "airflow-apiserver": S3 | AIRFLOW | DATABASE | {"AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET"},
@@ -141,8 +143,8 @@ NEEDS: dict[str, set[str]] = {
         "POSTGRES_INITDB_ARGS",
         "AIRFLOW_DB_PASSWORD",
         "MLFLOW_DB_PASSWORD",
-        "LEDGER_DB_PASSWORD",
     },
+    "ledger": {"POSTGRES_PASSWORD", "POSTGRES_INITDB_ARGS", "LEDGER_DB_PASSWORD"},
     "valkey": {"VALKEY_PASSWORD"},
 }  # fmt: skip
 

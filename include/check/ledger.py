@@ -1,0 +1,77 @@
+"""The ledger: its database, the version of its tables, and the rights to what tasks and commands do there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from include.check.check import Found
+from include.errors import LedgerSchemaError
+from include.ledger.address import Address
+from include.ledger.schema import VERSION, require_version
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+_TABLES = "ledger's tables"
+# Of each table any column, and what is done there: docs/security.md grants the same.
+_DONE = {
+    "predictions": ("trans_num", "SELECT INSERT UPDATE"),
+    "replaced_predictions": ("trans_num", "SELECT INSERT"),
+    "recorded_offsets": ("topic_id", "SELECT INSERT UPDATE"),
+    "batches": ("reason", "SELECT INSERT UPDATE"),
+    "batch_partitions": ("message_id", "SELECT INSERT DELETE"),
+    "exports": ("payments", "SELECT INSERT UPDATE"),
+    "confirmations": ("origin", "SELECT INSERT UPDATE"),
+    "confirmation_changes": ("origin", "SELECT INSERT"),
+}
+# Without a row: PostgreSQL asks for the right, and whether it may write at all, before it looks at any.
+_TRIED = {
+    "SELECT": "SELECT {column} FROM ledger.{table} LIMIT 0",
+    "INSERT": "INSERT INTO ledger.{table} ({column}) SELECT NULL WHERE false",
+    "UPDATE": "UPDATE ledger.{table} SET {column} = NULL WHERE false",
+    "DELETE": "DELETE FROM ledger.{table} WHERE false",
+}
+# What migrates, or a person's transaction, may hold a table.
+_LOCK_TIMEOUT = "5s"
+
+
+def check_ledger(address: Address) -> Iterator[Found]:
+    with address.opened("fraud check") as connection:
+        how = "TLS" if connection.info.ssl_in_use else "not encrypted"
+        yield Found("ledger_db", f"{address}, {how}, as {connection.info.user}")
+        try:
+            require_version(connection)
+        except LedgerSchemaError as error:
+            yield Found(_TABLES, str(error), ok=False)
+            return
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+            lacking = list(_lacking(cursor))
+        connection.rollback()
+    if lacking:
+        wrong = f"the user {connection.info.user} lacks {', '.join(lacking)}: docs/security.md has the GRANTs"
+        yield Found(_TABLES, wrong, ok=False)
+        return
+    yield Found(_TABLES, f"version {VERSION}, rights to read and to write")
+
+
+def _lacking(cursor: Cursor) -> Iterator[str]:
+    for table, (column, operations) in _DONE.items():
+        for operation in operations.split():
+            if not _may(cursor, _TRIED[operation].format(table=table, column=column)):
+                yield f"{operation} on {table}"
+    if not _may(cursor, "CREATE TEMPORARY TABLE tried ()"):
+        yield "TEMPORARY on the database"
+
+
+def _may(cursor: Cursor, statement: str) -> bool:
+    from psycopg2.errors import InsufficientPrivilege
+
+    cursor.execute("SAVEPOINT before")
+    try:
+        cursor.execute(statement)
+    except InsufficientPrivilege:
+        cursor.execute("ROLLBACK TO before")
+        return False
+    return True
