@@ -18,7 +18,7 @@ import msgspec
 
 from include.batch.manifest import Manifest
 from include.batch.scored import PartitionScores, ScoredBatch
-from include.batch.storage import Storage
+from include.batch.storage import Storage, decode
 from include.errors import StagedFileDamagedError
 from include.models.model_run import ModelRun
 from include.report.report import Delivery
@@ -149,7 +149,7 @@ def _read(storage: Storage, path: str, kind: type[_Kind]) -> _Kind | None:
     """None where it will never be known: marks of an earlier version are empty, and a damaged file stays damaged."""
     try:
         data = storage.read(path)
-        return msgspec.json.decode(data, type=kind) if data else None
+        return decode(data, kind) if data else None
     except (StagedFileDamagedError, msgspec.DecodeError) as error:
         log.warning("the record of a batch goes without what %s says: %s", path, error)
         return None

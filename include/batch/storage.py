@@ -9,8 +9,10 @@ once the last 33 bytes are cut off.)
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
@@ -36,7 +38,21 @@ _HINTS = {
     "NO_SUCH_BUCKET": "the bucket does not exist: create it, or set FRAUD_STAGING_URL to another",
     "NETWORK_CONNECTION": "is the server up, and the address in the connection aws_default right?",
 }
+_decoders = threading.Lock()
 _MEND = "where its batch is not published yet, clear the run's drain task: it drains these payments again"
+
+
+def decode(data: bytes, kind: type[_Kind]) -> _Kind:
+    """Raises msgspec.DecodeError."""
+    # msgspec makes a type ready at its first use. Where two threads do so at once, one of them crashes the process.
+    with _decoders:
+        decoder = _decoder(kind)
+    return decoder.decode(data)
+
+
+@functools.cache
+def _decoder(kind: type[_Kind]) -> msgspec.json.Decoder[_Kind]:
+    return msgspec.json.Decoder(kind)
 
 
 class Storage:
@@ -140,7 +156,7 @@ class Storage:
     def need_json(self, path: str, kind: type[_Kind]) -> _Kind:
         """Raises as `need`, and StagedFileDamagedError where the file is of another kind."""
         try:
-            return msgspec.json.decode(self.need(path), type=kind)
+            return decode(self.need(path), kind)
         except msgspec.DecodeError as error:
             raise StagedFileDamagedError(
                 f"{path} in {self.url} was not written by this version of the product ({error}); {_MEND}"

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import resource
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
+from dev.stack.part import ROOT
 from include.batch.storage import Storage
 from include.errors import SettingError, StagedFileDamagedError, StagingAccessError, StagingError
 
@@ -23,6 +26,34 @@ def test_what_is_not_there_is_named(storage: Storage):
     assert storage.read("a/b") is None
     with pytest.raises(StagingError, match=r"a/b is gone from .*does not share the staging area"):
         storage.need("a/b")
+
+
+_READERS_OF_NEW_KINDS = """
+import sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import make_dataclass
+import msgspec
+from include.batch.storage import Storage
+
+storage = Storage.open(sys.argv[1])
+sys.setswitchinterval(1e-7)
+barrier = threading.Barrier(8)
+
+def read(kind):
+    barrier.wait()
+    return storage.need_json("a", kind).inner.number
+
+with ThreadPoolExecutor(8) as threads:
+    for _ in range(200):
+        kind = msgspec.defstruct("Outer", [("inner", make_dataclass("Inner", [("number", "int")])), ("text", str)])
+        assert list(threads.map(read, [kind] * 8)) == [1] * 8
+"""
+
+
+def test_threads_may_read_files_of_a_kind_that_none_has_read_before(folder: Storage):
+    """In a process of its own, for it crashed."""
+    folder.write("a", b'{"inner": {"number": 1}, "text": "x"}')
+    subprocess.run([sys.executable, "-c", _READERS_OF_NEW_KINDS, folder.url], cwd=ROOT, check=True, timeout=60)
 
 
 def test_folders_list_their_names_in_order(storage: Storage):
