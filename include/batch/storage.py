@@ -9,7 +9,6 @@ once the last 33 bytes are cut off.)
 from __future__ import annotations
 
 import errno
-import functools
 import hashlib
 import os
 import threading
@@ -38,21 +37,16 @@ _HINTS = {
     "NO_SUCH_BUCKET": "the bucket does not exist: create it, or set FRAUD_STAGING_URL to another",
     "NETWORK_CONNECTION": "is the server up, and the address in the connection aws_default right?",
 }
-_decoders = threading.Lock()
+_first_use = threading.Lock()
 _MEND = "where its batch is not published yet, clear the run's drain task: it drains these payments again"
 
 
 def decode(data: bytes, kind: type[_Kind]) -> _Kind:
     """Raises msgspec.DecodeError."""
     # msgspec makes a type ready at its first use. Where two threads do so at once, one of them crashes the process.
-    with _decoders:
-        decoder = _decoder(kind)
+    with _first_use:
+        decoder = msgspec.json.Decoder(kind)
     return decoder.decode(data)
-
-
-@functools.cache
-def _decoder(kind: type[_Kind]) -> msgspec.json.Decoder[_Kind]:
-    return msgspec.json.Decoder(kind)
 
 
 class Storage:
