@@ -86,7 +86,7 @@ class Outbox:
                     self.note_commit(batch.manifest, part.partition)
                     batch.committed.add(part.partition)
             # One whose record could not be left is looked at again by the next run.
-            if not batch.is_settled(committed) or not self._is_recorded(batch):
+            if not batch.is_settled(committed) or not self._leave_record(batch):
                 continue
             if batch.to_report():
                 self._storage.write(f"{self._folder}/{batch_id}{COMMITTED}", b"")
@@ -136,13 +136,13 @@ class Outbox:
 
     def _after_mail(self, batch: _Batch) -> None:
         batch_id = batch.manifest.batch_id
-        if not self._is_recorded(batch) or batch.to_report():
+        if not self._leave_record(batch) or batch.to_report():
             return
         if self._entries().get(batch_id) or {part.partition for part in batch.parts} <= batch.committed:
             self._close(batch_id)
 
-    def _is_recorded(self, batch: _Batch) -> bool:
-        """Leaves the batch's record, if any of it was published. Where that fails, scoring goes on all the same."""
+    def _leave_record(self, batch: _Batch) -> bool:
+        """If any of it was published. False where that fails: scoring goes on all the same."""
         try:
             if batch.committed:
                 write_record(self._storage, batch.manifest, batch.scored, batch.committed, batch.reported)
