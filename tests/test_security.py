@@ -20,11 +20,13 @@ from boto3.exceptions import Boto3Error
 from botocore.exceptions import ClientError
 from mlflow.store.artifact import s3_artifact_repo
 
+from fraud_scoring.export import Bucket
 from include.batch.storage import Storage
-from include.errors import StagingError
+from include.errors import ExportAccessError, StagingError
 from include.housekeeping.remote_logs import trim_remote_logs
 from include.models.cache import ModelCache
 from include.models.resolve import DEFAULT, resolve
+from include.settings import Settings
 from tests.models.conftest import Lab
 from tests.models.zoo import save_seed_model
 from tests.support.live_stack import LiveStack
@@ -48,19 +50,35 @@ class Policy:
     logs: str
     models: str | None
     """None: where MLflow puts them by itself."""
+    confirmed: str
     of_others: str
 
 
 def policies() -> dict[str, Policy]:
     several, one = blocks("{")
-    names = {"STAGING": "staging", "PREFIX": PREFIX, "MODELS": "mlflow", "LOGS": "staging", "FOLDER": f"{PREFIX}-logs"}
+    names = {
+        "STAGING": "staging", "PREFIX": PREFIX, "MODELS": "mlflow", "LOGS": "staging", "FOLDER": f"{PREFIX}-logs",
+        "CONFIRMED": "staging", "EXPORTS": f"{PREFIX}-confirmed",
+    }  # fmt: skip
     bucket = f"s3://{PREFIX}"
     return {
         "buckets of their own": Policy(
-            several, names, f"s3://staging/{PREFIX}", f"s3://staging/{PREFIX}-logs", None, "s3://staging/of-others"
+            several,
+            names,
+            f"s3://staging/{PREFIX}",
+            f"s3://staging/{PREFIX}-logs",
+            None,
+            f"s3://staging/{PREFIX}-confirmed",
+            "s3://staging/of-others",
         ),
         "one bucket": Policy(
-            one, {"S3_BUCKET": PREFIX}, f"{bucket}/staging", f"{bucket}/logs", f"{bucket}/mlflow", f"{bucket}/of-others"
+            one,
+            {"S3_BUCKET": PREFIX},
+            f"{bucket}/staging",
+            f"{bucket}/logs",
+            f"{bucket}/mlflow",
+            f"{bucket}/confirmed",
+            f"{bucket}/of-others",
         ),
     }
 
@@ -157,6 +175,15 @@ def test_the_s3_policy_is_enough_for_airflows_logs_and_to_trim_them(
     assert trim_remote_logs(boto3.client("s3"), policy.logs, tomorrow).files == 1
 
 
+def test_the_s3_policy_is_enough_to_export_and_to_check_that(policy: Policy, small_rights: Callable[[], None]) -> None:
+    small_rights()
+    bucket = Bucket.of(Settings(confirmed_url=policy.confirmed))
+    bucket.probe()
+    bucket.put("confirmed.parquet", b"x")
+    with pytest.raises(ExportAccessError, match="lacks the right"):
+        Bucket.of(Settings(confirmed_url=policy.of_others)).probe()
+
+
 def test_the_s3_policy_is_not_enough_for_more(lab: Lab, policy: Policy, small_rights: Callable[[], None]) -> None:
     Storage.open(policy.of_others).write("batch", b"x")
     run_id = lab.run(experiment(lab, policy))
@@ -179,7 +206,7 @@ def test_the_s3_policy_is_not_enough_for_more(lab: Lab, policy: Policy, small_ri
 def enter(services: LiveStack) -> Iterator[Callable[[str, str], Any]]:
     """Runs the page's SQL, with names of its own, and connects as one of its roles to one of its databases."""
     names = {name: f"{name}_{uuid.uuid4().hex[:8]}" for name in ("airflow", "mlflow")}
-    (written,) = blocks("CREATE ROLE")
+    (written,) = blocks("CREATE ROLE airflow")
     commands = re.sub(r":'(\w+)_password'", r"'of \1'", written)
     for keyword in ("ROLE", "DATABASE", "OWNER"):
         for name, own in names.items():

@@ -38,8 +38,8 @@ _LOCK_TIMEOUT = "5s"
 
 def check_ledger(address: Address) -> Iterator[Found]:
     with address.opened("fraud check") as connection:
-        how = "TLS" if connection.info.ssl_in_use else "not encrypted"
-        yield Found("ledger_db", f"{address}, {how}, as {connection.info.user}")
+        user, encrypted = connection.info.user, connection.info.ssl_in_use
+        yield Found("ledger_db", f"{address}, {'TLS' if encrypted else 'not encrypted'}, as {user}")
         try:
             require_version(connection)
         except LedgerSchemaError as error:
@@ -50,7 +50,7 @@ def check_ledger(address: Address) -> Iterator[Found]:
             lacking = list(_lacking(cursor))
         connection.rollback()
     if lacking:
-        wrong = f"the user {connection.info.user} lacks {', '.join(lacking)}: docs/security.md has the GRANTs"
+        wrong = f"the user {user} lacks {', '.join(lacking)}: docs/security.md has the GRANTs"
         yield Found(_TABLES, wrong, ok=False)
         return
     yield Found(_TABLES, f"version {VERSION}, rights to read and to write")

@@ -20,7 +20,10 @@ _SCHEMES = ("postgres", "postgresql", "postgresql+psycopg2", "postgresql+psycopg
 _CONNECT_SECONDS = 10
 _ENDED, _NO_RIGHT = "57P01", "42501"
 # A connection that is refused has no SQLSTATE: psycopg2 knows the sentence only.
-_REFUSED = ("password authentication failed", "no password supplied", "no pg_hba.conf entry", "does not exist")
+_REFUSED = (
+    "password authentication failed", "no password supplied", "no pg_hba.conf entry", "does not exist",
+    "permission denied", "not permitted to log in",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

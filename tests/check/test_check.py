@@ -35,8 +35,10 @@ def kafka(here: Scoring) -> dict[str, Found]:
 def test_kafka_that_is_well(scoring: Make) -> None:
     here = scoring(partitions=2)
     results = kafka(here)
-    assert [one.ok for one in results.values()] == [True] * 6
+    assert [one.ok for one in results.values()] == [True] * 9
     assert results[f"topic {here.settings.input_topic}"].text == "2 partitions, right Read"
+    assert results[f"topic {here.settings.output_topic}"].text == "1 partitions, rights Write and Read"
+    assert results[f"transactional ids {here.settings.ledger_group}/…"].ok
 
 
 def test_no_broker(scoring: Make, nobody: str) -> None:
@@ -46,19 +48,23 @@ def test_no_broker(scoring: Make, nobody: str) -> None:
     assert f"at {nobody}: is the broker up and the address right?" in results["tried"].text
 
 
-def test_a_topic_that_is_missing(scoring: Make) -> None:
-    here = scoring().change(output_topic="no_such_topic")
+@pytest.mark.parametrize("which", ["output_topic", "output_dead_letter_topic"])
+def test_a_topic_that_is_missing(scoring: Make, which: str) -> None:
+    here = scoring().change(**{which: "no_such_topic"})
     wrong = [one for one in kafka(here).values() if not one.ok]
     assert [(one.name, one.text.partition(":")[0]) for one in wrong] == [("topic no_such_topic", "does not exist")]
+    assert f"or FRAUD_{which.upper()} names another" in wrong[0].text
 
 
-def test_a_group_that_somebody_else_is_in(scoring: Make) -> None:
+@pytest.mark.parametrize("which", ["group", "ledger_group"])
+def test_a_group_that_somebody_else_is_in(scoring: Make, which: str) -> None:
     here = scoring()
-    other = Consumer({**here.kafka, "group.id": here.settings.group, "client.id": "the-old-consumer"})
+    group = getattr(here.settings, which)
+    other = Consumer({**here.kafka, "group.id": group, "client.id": "the-old-consumer"})
     other.subscribe([here.settings.input_topic])
     try:
         wait_until(lambda: other.poll(0.2) or other.assignment(), "the other consumer does not join", 30)
-        result = kafka(here)[f"group {here.settings.group}"]
+        result = kafka(here)[f"group {group}"]
     finally:
         other.close()
     assert not result.ok

@@ -64,11 +64,20 @@ def test_a_batch_goes_through_everything(seen: dict[str, Any]):
     assert seen["mails"]
 
 
+def test_the_batch_stands_in_the_ledger(seen: dict[str, Any]):
+    recorded = seen["recorded"]
+    assert recorded["scored"] == len(recorded["trans_nums"]) > 0
+    assert set(recorded["trans_nums"]) & set(seen["known"])
+    assert recorded["model"] == "fraud_scoring"
+    assert recorded["run"].startswith("scheduled__")
+
+
 def test_logins_refuse_another_password(seen: dict[str, Any]):
     assert seen["wrong_password"] == 401
     assert seen["wrong_valkey_password"].startswith("-WRONGPASS")
     assert seen["own_database"] == "yes"
     assert 'permission denied for database "mlflow"' in seen["foreign_database"]
+    assert 'password authentication failed for user "airflow"' in seen["not_the_ledger"]
 
 
 def test_workers_import_ahead(seen: dict[str, Any]):
@@ -87,6 +96,8 @@ def test_check_finds_all_well_in_the_cli(seen: dict[str, Any]):
     code, said = seen["check"]
     assert (code, said.splitlines()[-1]) == (0, "all is well"), said
     assert "group fraud_scoring" in said
+    assert "ok     ledger_db: ledger:5432/ledger, not encrypted, as ledger" in said
+    assert f"ok     FRAUD_CONFIRMED_URL: s3://{seen['variables']['S3_BUCKET']}/confirmed can be written" in said
 
 
 def test_no_shell_stands_between_docker_and_a_server(seen: dict[str, Any]):

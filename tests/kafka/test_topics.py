@@ -27,6 +27,7 @@ def names(services: LiveStack) -> Iterator[dict[str, str]]:
         "FRAUD_INPUT_TOPIC": f"in_{mark}",
         "FRAUD_OUTPUT_TOPIC": f"out_{mark}",
         "FRAUD_DEAD_LETTER_TOPIC": f"dead_{mark}",
+        "FRAUD_OUTPUT_DEAD_LETTER_TOPIC": f"refused_{mark}",
     }
     yield variables
     there = admin({"bootstrap.servers": services.bootstrap_servers}).list_topics(timeout=10).topics
@@ -51,24 +52,24 @@ def partitions(services: LiveStack, topic: str) -> int:
 
 
 def test_made_as_set_and_then_left(services: LiveStack, names: dict[str, str]):
-    source, scored, dead = names.values()
+    source, *outputs = names.values()
     variables = {"FRAUD_TOPIC_PARTITIONS": "2", "FRAUD_TOPIC_RETENTION_HOURS": "12", "FRAUD_TOPIC_REPLICATION": "1"}
     first = fraud_topics(services, names, **variables)
     assert first.exit_code == 0, first.output
-    assert first.output.splitlines() == [f"{name}: created" for name in (source, scored, dead)]
-    for name in (source, scored, dead):
+    assert first.output.splitlines() == [f"{name}: created" for name in (source, *outputs)]
+    for name in (source, *outputs):
         assert partitions(services, name) == 2
         assert setting(services, name, "retention.ms") == str(12 * 3_600_000)
     limit = int(setting(services, source, "max.message.bytes"))
-    assert [int(setting(services, name, "max.message.bytes")) for name in (scored, dead)] == [2 * limit] * 2
+    assert [int(setting(services, name, "max.message.bytes")) for name in outputs] == [2 * limit] * 3
 
     again = fraud_topics(services, names, **variables)
     assert again.exit_code == 0
-    assert again.output.splitlines() == [f"{name}: there, as set" for name in (source, scored, dead)]
+    assert again.output.splitlines() == [f"{name}: there, as set" for name in (source, *outputs)]
 
 
 def test_what_differs_is_said_and_stays(services: LiveStack, names: dict[str, str]):
-    source, scored, dead = names.values()
+    source, scored, dead, _ = names.values()
     make_topic(services.bootstrap_servers, 1, name=source, configuration={"retention.ms": "-1"})
     make_topic(services.bootstrap_servers, 4, name=scored, configuration={"cleanup.policy": "compact,delete"})
     done = fraud_topics(services, names, FRAUD_TOPIC_REPLICATION="3")
@@ -91,17 +92,17 @@ def test_what_differs_is_said_and_stays(services: LiveStack, names: dict[str, st
 
 
 def test_outgoing_topics_follow_the_input_topics_limit(services: LiveStack, names: dict[str, str]):
-    source, scored, _ = names.values()
+    source, scored, _, refused = names.values()
     make_topic(services.bootstrap_servers, 3, name=source)
     set_topic(services.bootstrap_servers, source, "max.message.bytes", "3000000")
     assert fraud_topics(services, names).exit_code == 0
-    assert setting(services, scored, "max.message.bytes") == "6000000"
+    assert [setting(services, name, "max.message.bytes") for name in (scored, refused)] == ["6000000"] * 2
 
 
 def test_one_topic_for_everything_that_goes_out(services: LiveStack, names: dict[str, str]):
-    source, scored, _ = names.values()
+    source, scored, _, refused = names.values()
     done = fraud_topics(services, names | {"FRAUD_DEAD_LETTER_TOPIC": scored})
-    assert done.output.splitlines() == [f"{source}: created", f"{scored}: created"]
+    assert done.output.splitlines() == [f"{name}: created" for name in (source, scored, refused)]
 
 
 def test_no_broker_is_one_clear_line(monkeypatch: pytest.MonkeyPatch):

@@ -16,11 +16,15 @@ from confluent_kafka.admin import AclOperation, ResourcePatternType, ResourceTyp
 from confluent_kafka.cimpl import NewTopic
 
 from dev.stack.part import BIN, ROOT
+from include.batch.storage import Storage
 from include.check.check import Found, run
 from include.check.kafka import check_kafka
 from include.errors import FraudError
 from include.kafka.access import Admin
 from include.kafka.retention import read_retention
+from include.ledger.address import Address
+from include.ledger.batches import record_batches
+from include.ledger.record import Recorded, record
 from include.settings import Settings
 from tests.support import kafka_log
 from tests.support.payments import FRAUD_FOR_LATEST, GENUINE, payments
@@ -28,7 +32,7 @@ from tests.support.scoring import Scoring
 from tests.support.secure_stack import Right, SecureStack
 from tests.support.topics import send
 
-SCORING = "the scoring"
+SCORING, RECORDER = "the scoring", "the recorder"
 
 
 def documented() -> dict[str, list[tuple[str, str]]]:
@@ -48,6 +52,8 @@ def documented() -> dict[str, list[tuple[str, str]]]:
 
 
 TABLE = documented()
+# Of the DAGs, which have one connection.
+DAGS = TABLE[SCORING] + TABLE[RECORDER]
 EACH = [(who, column, operation) for who, rights in TABLE.items() for column, operation in rights]
 OPERATIONS = {
     "Read": AclOperation.READ, "Write": AclOperation.WRITE, "Create": AclOperation.CREATE,
@@ -60,14 +66,18 @@ def right(settings: Settings, column: str, operation: str) -> Right:
         "input topic": settings.input_topic,
         "output topic": settings.output_topic,
         "dead-letter topic": settings.dead_letter_topic,
+        "output dead-letter topic": settings.output_dead_letter_topic,
     }
+    groups = {"FRAUD_GROUP": settings.group, "FRAUD_LEDGER_GROUP": settings.ledger_group}
     allowed = OPERATIONS[operation]
     if column in topics:
         return Right(allowed, ResourceType.TOPIC, topics[column])
-    if column.startswith("group"):
-        return Right(allowed, ResourceType.GROUP, settings.group)
-    assert column.startswith("transactional ids that begin with")
-    return Right(allowed, ResourceType.TRANSACTIONAL_ID, f"{settings.group}/", ResourcePatternType.PREFIXED)
+    kind, _, name = column.rpartition(" ")
+    if kind == "group":
+        return Right(allowed, ResourceType.GROUP, groups[name])
+    assert kind == "transactional ids that begin with"
+    group = groups[name.removesuffix("/")]
+    return Right(allowed, ResourceType.TRANSACTIONAL_ID, f"{group}/", ResourcePatternType.PREFIXED)
 
 
 class LackingError(Exception):
@@ -87,7 +97,8 @@ class Place:
 
     @property
     def topics(self) -> list[str]:
-        return [self.settings.input_topic, self.settings.output_topic, self.settings.dead_letter_topic]
+        made = self.settings
+        return [made.input_topic, made.output_topic, made.dead_letter_topic, made.output_dead_letter_topic]
 
     def make_topics(self) -> None:
         for future in self.secure.admin.create_topics([NewTopic(name, 1, 1) for name in self.topics]).values():
@@ -106,16 +117,23 @@ class Place:
     def score(self, kafka: dict[str, Any]) -> None:
         Scoring(kafka, self.settings).run()
 
-    def command(self, kafka: dict[str, Any], *words: str) -> str:
+    def record(self, kafka: dict[str, Any], ledger: Address) -> Recorded:
+        return record(kafka, self.settings, ledger)
+
+    def command(self, kafka: dict[str, Any], *words: str, ledger: Address | None = None) -> str:
         settings = {
             "INPUT_TOPIC": self.settings.input_topic,
             "OUTPUT_TOPIC": self.settings.output_topic,
             "DEAD_LETTER_TOPIC": self.settings.dead_letter_topic,
+            "OUTPUT_DEAD_LETTER_TOPIC": self.settings.output_dead_letter_topic,
             "GROUP": self.settings.group,
+            "LEDGER_GROUP": self.settings.ledger_group,
             "STAGING_URL": self.settings.staging_url,
         }
         environment = {f"FRAUD_{name}": value for name, value in settings.items()}
         environment["AIRFLOW_CONN_KAFKA_DEFAULT"] = json.dumps({"conn_type": "kafka", "extra": kafka})
+        if ledger:
+            environment["LOGGER_SQL_URI"] = f"postgresql://{ledger.user}:{ledger.password}@{ledger}"
         done = subprocess.run(
             [BIN / "fraud", *words],
             env={"PATH": "/usr/bin:/bin", **environment}, capture_output=True, text=True, timeout=120, check=False,
@@ -131,7 +149,8 @@ def place(secure: SecureStack, tmp_path: Path) -> Iterator[Place]:
     name = f"rights_{uuid.uuid4().hex[:8]}"
     made = dataclasses.replace(
         secure.settings,
-        input_topic=name, output_topic=f"{name}_scored", dead_letter_topic=f"{name}_dead", group=f"{name}_group",
+        input_topic=name, output_topic=f"{name}_scored", dead_letter_topic=f"{name}_dead",
+        output_dead_letter_topic=f"{name}_refused", group=f"{name}_group", ledger_group=f"{name}_ledger",
         staging_url=str(tmp_path / "staging"),
     )  # fmt: skip
     yield Place(secure, made)
@@ -142,10 +161,20 @@ def score(place: Place, kafka: dict[str, Any]) -> None:
     place.make_topics()
     place.send()
     place.score(kafka)
-    for topic in place.topics[1:]:
+    for topic in (place.settings.output_topic, place.settings.dead_letter_topic):
         assert len(kafka_log.read_all(place.secure.superuser, topic)) == 1
     if read_retention(Admin(kafka), kafka, place.settings.input_topic) is None:
         raise LackingError("nobody knows how long payments are kept")
+
+
+def record_predictions(place: Place, kafka: dict[str, Any]) -> None:
+    place.make_topics()
+    place.send()
+    place.score(place.secure.superuser)
+    send(place.secure.superuser, place.settings.output_topic, [(None, b"no prediction")])
+    with place.secure.stack.own_ledger() as ledger:
+        assert place.record(kafka, ledger).rows == 1
+    assert len(kafka_log.read_all(place.secure.superuser, place.settings.output_dead_letter_topic)) == 1
 
 
 def show_offsets(place: Place, kafka: dict[str, Any]) -> None:
@@ -168,6 +197,26 @@ def verify(place: Place, kafka: dict[str, Any]) -> None:
     assert "whole: 2 due" in place.command(kafka, "verify")
 
 
+def reconcile(place: Place, kafka: dict[str, Any]) -> None:
+    place.make_topics()
+    place.send()
+    place.score(place.secure.superuser)
+    with place.secure.stack.own_ledger() as ledger:
+        place.record(place.secure.superuser, ledger)
+        record_batches(Storage.open(place.settings.staging_url), ledger)
+        place.command(kafka, "reconcile", ledger=ledger)
+
+
+def ledger_offsets(place: Place, kafka: dict[str, Any]) -> None:
+    place.make_topics()
+    place.send()
+    place.score(place.secure.superuser)
+    with place.secure.stack.own_ledger() as ledger:
+        place.record(place.secure.superuser, ledger)
+        assert place.settings.output_topic in place.command(kafka, "ledger", "show", ledger=ledger)
+        assert "recorded again from 0 on" in place.command(kafka, "ledger", "rewind", "--to", "earliest", ledger=ledger)
+
+
 def produce(place: Place, kafka: dict[str, Any]) -> None:
     place.make_topics()
     place.command(kafka, "produce", "simulate", "--count", "3", "--rate", "0")
@@ -176,17 +225,20 @@ def produce(place: Place, kafka: dict[str, Any]) -> None:
 
 def topics(place: Place, kafka: dict[str, Any]) -> None:
     said = place.command(kafka, "topics")
-    assert said.count("created") == 3
+    assert said.count("created") == 4
     said = place.command(kafka, "topics")
-    if said.count("there, as set") < 3:
+    if said.count("there, as set") < 4:
         raise LackingError(said)
 
 
 ACTS: dict[str, Callable[[Place, dict[str, Any]], None]] = {
     SCORING: score,
+    RECORDER: record_predictions,
     "fraud offsets show": show_offsets,
     "fraud offsets set": set_offsets,
     "fraud verify": verify,
+    "fraud reconcile": reconcile,
+    "fraud ledger": ledger_offsets,
     "fraud produce": produce,
     "fraud topics": topics,
 }
@@ -201,9 +253,24 @@ def test_the_page_says_it_of_all() -> None:
 def test_the_documented_rights_are_enough(place: Place, who: str) -> None:
     with place.secure.user(right(place.settings, *one) for one in TABLE[who]) as kafka:
         ACTS[who](place, kafka)
-        if who == SCORING:
-            assert wrong(check(kafka, place.settings)) == []
-            assert "without" not in check(kafka, place.settings)[f"topic {place.settings.input_topic}"].text
+
+
+def test_the_check_asks_for_no_more(place: Place) -> None:
+    place.make_topics()
+    with place.secure.user(right(place.settings, *one) for one in DAGS) as kafka:
+        found = check(kafka, place.settings)
+    assert wrong(found) == []
+    assert "without" not in found[f"topic {place.settings.input_topic}"].text
+
+
+@pytest.mark.parametrize(("column", "operation"), DAGS, ids=[" - ".join(one) for one in DAGS])
+def test_the_check_names_what_lacks(place: Place, column: str, operation: str) -> None:
+    place.make_topics()
+    rights = [right(place.settings, *one) for one in DAGS if one != (column, operation)]
+    if operation in ("Read", "Write"):
+        rights.append(right(place.settings, column, "Describe"))
+    with place.secure.user(rights) as kafka:
+        names_what_lacks(check(kafka, place.settings), place.settings, right(place.settings, column, operation))
 
 
 @pytest.mark.parametrize(("who", "column", "operation"), EACH, ids=[" - ".join(one) for one in EACH])
@@ -213,11 +280,8 @@ def test_none_of_them_is_too_many(place: Place, who: str, column: str, operation
     if operation in ("Read", "Write"):
         # Which it includes: that alone would be less.
         rights.append(right(place.settings, column, "Describe"))
-    with place.secure.user(rights) as kafka:
-        with pytest.raises((FraudError, LackingError), match=REFUSED_FOR_IT):
-            ACTS[who](place, kafka)
-        if who == SCORING:
-            names_what_lacks(check(kafka, place.settings), place.settings, right(place.settings, column, operation))
+    with place.secure.user(rights) as kafka, pytest.raises((FraudError, LackingError), match=REFUSED_FOR_IT):
+        ACTS[who](place, kafka)
 
 
 def names_what_lacks(found: dict[str, Found], settings: Settings, lacking: Right) -> None:

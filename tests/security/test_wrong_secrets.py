@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from dev.stack.part import ROOT
+from tests.support.ledger import sources
 from tests.support.mail import Inbox
 from tests.support.payments import FRAUD_FOR_LATEST, GENUINE, payments
 from tests.support.pipeline import DAG, reported, reports, trans_nums
@@ -20,6 +21,7 @@ from tests.support.secure_stack import SecureStack
 
 WRONG = "a-wrong-secret-4711"
 SECONDS = 30
+RECORDER = "record_predictions"
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,41 @@ CASES = {
 @pytest.fixture
 def inbox(secure: SecureStack) -> Inbox:
     return Inbox(secure.stack.maildir)
+
+
+@pytest.fixture
+def recorder(secure: SecureStack) -> Iterator[str]:
+    secure.api.wait_for_dag(RECORDER)
+    secure.api.pause(RECORDER, False)
+    yield RECORDER
+    secure.api.pause(RECORDER, True)
+
+
+WRONG_LEDGER = {
+    "password": ({"password": WRONG}, 'password authentication failed for user "ledger": check login, password'),
+    "user": ({"login": "nobody"}, 'password authentication failed for user "nobody": check login, password'),
+    "database": ({"schema": "no_such"}, 'database "no_such" does not exist: check login, password and database'),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_LEDGER)
+def test_the_ledger_refuses_at_once_and_is_filled_when_mended(secure: SecureStack, recorder: str, name: str) -> None:
+    """Scoring does not ask it."""
+    changes, words = WRONG_LEDGER[name]
+    with secure.spoiled("ledger_db", **changes):
+        _, sent = secure.score(payments(GENUINE, FRAUD_FOR_LATEST))
+        run_id = secure.finish(secure.api.trigger(recorder), "failed", recorder)
+    for task_id in ("record_predictions", "record_batches"):
+        task = secure.task(run_id, task_id, recorder)
+        assert (task["state"], task["try_number"]) == ("failed", 1)
+        log = secure.told(run_id, task_id, words, dag=recorder)
+        assert "the connection ledger_db" in log
+        for secret in (WRONG, *secure.passwords.values()):
+            assert secret not in log
+
+    secure.finish(secure.api.trigger(recorder), dag=recorder)
+    assert {one.source for one in sent} <= {source.rpartition("/")[0] for source, _ in sources(secure.stack.ledger)}
+    assert secure.verify().is_whole
 
 
 @pytest.mark.parametrize("name", CASES)

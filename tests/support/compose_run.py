@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import quote
@@ -24,7 +25,7 @@ from tests.support.leaks import Leaks
 from tests.support.mail import Inbox
 from tests.support.waiting import wait_until
 
-DAG = "score_payments"
+DAG, RECORDER = "score_payments", "record_predictions"
 
 
 def main(folder: Path, env: Path, compose_file: Path) -> None:
@@ -38,6 +39,7 @@ def main(folder: Path, env: Path, compose_file: Path) -> None:
         "kafka": stand_ins.KafkaImage(),
         "s3": stand_ins.S3Image(),
         "postgres": stand_ins.PostgresImage(folder / "postgres-home"),
+        "ledger": stand_ins.PostgresImage(folder / "ledger-home"),
         "valkey": stand_ins.ValkeyImage(folder),
         "mail": stand_ins.MailImage(maildir),
     }
@@ -51,6 +53,8 @@ def main(folder: Path, env: Path, compose_file: Path) -> None:
     wrong = httpx.post(f"{here}/auth/token", json={"username": "admin", "password": "wrong"}, timeout=30)
     api = AirflowApi(login)
     api.wait_for_dag(DAG)
+    api.wait_for_dag(RECORDER)
+    api.pause(RECORDER, False)
     reader = topics.Reader("kafka:9092", "topic_2")
     api.pause(DAG, False)
     scored = wait_until(reader.arrived, "nothing came out on topic_2", 240)
@@ -58,6 +62,8 @@ def main(folder: Path, env: Path, compose_file: Path) -> None:
     api.pause(DAG, True)
     run = api.runs(DAG)[-1]["dag_run_id"]
     api.wait_for_run(DAG, run)
+    of_ledger = {"dbname": "ledger", "user": "ledger", "password": variables["LEDGER_DB_PASSWORD"], "host": "ledger"}
+    recorded = wait_until(lambda: _recorded(of_ledger), "no batch and its payments in the ledger", 240)
     tries = api.tasks(DAG, run)["drain"]["try_number"]
     path = f"dags/{DAG}/dagRuns/{quote(run, safe='')}/taskInstances/drain/logs/{tries}"
     log = json.dumps(api.request("GET", path, params={"full_content": True})["content"])
@@ -85,8 +91,11 @@ def main(folder: Path, env: Path, compose_file: Path) -> None:
                 "models": sorted({one.headers["model_name"] for one in scored}),
                 "mails": [str(mail["Subject"]) for mail in mails],
                 "wrong_password": wrong.status_code,
-                "foreign_database": _may_connect("mlflow", "airflow", variables["AIRFLOW_DB_PASSWORD"]),
-                "own_database": _may_connect("airflow", "airflow", variables["AIRFLOW_DB_PASSWORD"]),
+                "recorded": recorded,
+                "known": [one.payment["trans_num"] for one in scored],
+                "foreign_database": _may_connect("postgres", "mlflow", "airflow", variables["AIRFLOW_DB_PASSWORD"]),
+                "own_database": _may_connect("postgres", "airflow", "airflow", variables["AIRFLOW_DB_PASSWORD"]),
+                "not_the_ledger": _may_connect("ledger", "ledger", "airflow", variables["AIRFLOW_DB_PASSWORD"]),
                 "wrong_valkey_password": stand_ins.ValkeyImage.answer("wrong"),
                 "worker_preloads": "sklearn" in Path(f"/proc/{project.pid('airflow-worker')}/maps").read_text(),
                 "log": log,
@@ -105,9 +114,20 @@ def main(folder: Path, env: Path, compose_file: Path) -> None:
     )
 
 
-def _may_connect(database: str, user: str, password: str) -> str:
+def _recorded(login: dict[str, str]) -> dict[str, object] | None:
+    """A batch all of whose payments are recorded, by which model, and their trans_nums."""
+    with closing(psycopg2.connect(**login)) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT batch_id, dag_run_id, batches.model_name, scored, array_agg(trans_num) "
+            "FROM ledger.batches JOIN ledger.payments USING (batch_id) GROUP BY batch_id HAVING count(*) = scored"
+        )
+        found = cursor.fetchone()
+    return dict(zip(("batch", "run", "model", "scored", "trans_nums"), found, strict=True)) if found else None
+
+
+def _may_connect(host: str, database: str, user: str, password: str) -> str:
     try:
-        psycopg2.connect(host="postgres", dbname=database, user=user, password=password).close()
+        psycopg2.connect(host=host, dbname=database, user=user, password=password).close()
     except psycopg2.OperationalError as error:
         return str(error)
     return "yes"

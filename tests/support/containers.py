@@ -23,7 +23,8 @@ from tests.support.compose import OUR_IMAGE, ROOT
 
 # --- the one table ----------------------------------------------------------------------------------------------------
 # A host name of the compose file is this machine, in a network of its own; a path of the image is a folder of ours.
-ADDRESS = "127.0.0.1"
+# The ledger's PostgreSQL has the port of the other one.
+ADDRESS, OTHER_ADDRESSES = "127.0.0.1", {"ledger": "127.0.0.2"}
 PYTHON = Path("/home/airflow/.local")  # the image's Python, and what is installed there: .venv
 # What Airflow's image says by itself (its Dockerfile), and who runs there.
 BASE_ENVIRONMENT = {
@@ -63,7 +64,9 @@ def enter_machine(folder: Path, hosts: list[str]) -> None:
     mount("-t", "proc", "proc", root / "proc")
     os.chroot(root)
     os.chdir("/")
-    Path("/etc/hosts").write_text("".join(f"{ADDRESS} {name}\n" for name in ["localhost", *hosts]))
+    Path("/etc/hosts").write_text(
+        "".join(f"{OTHER_ADDRESSES.get(name, ADDRESS)} {name}\n" for name in ["localhost", *hosts])
+    )
     with Path("/etc/passwd").open("a") as passwd:
         passwd.writelines(f"{name}:x:{user}:{group}::/home/{name}:\n" for name, (user, group) in USERS.items())
     with socket.socket() as control:

@@ -93,35 +93,35 @@ class Pipeline:
         assert drained is None or drained["payments"] + drained["dead_letters"] == len(sent)
         return run_id, sent
 
-    def finish(self, run_id: str, state: str = "success") -> str:
-        run = self.api.wait_for_run(DAG, run_id)
-        assert run["state"] == state, self.states(run_id)
+    def finish(self, run_id: str, state: str = "success", dag: str = DAG) -> str:
+        run = self.api.wait_for_run(dag, run_id)
+        assert run["state"] == state, self.states(run_id, dag)
         return run_id
 
-    def states(self, run_id: str) -> dict[str, str]:
+    def states(self, run_id: str, dag: str = DAG) -> dict[str, str]:
         """Of the tasks of a batch that is not shared out; those for one that is were skipped."""
-        states = {name: task["state"] for name, task in self.api.tasks(DAG, run_id).items()}
+        states = {name: task["state"] for name, task in self.api.tasks(dag, run_id).items()}
         shards = {name for name in states if name.endswith("_shards")}
         assert {states.pop(name) for name in shards} <= {"skipped", "upstream_failed", None}
         return states
 
-    def task(self, run_id: str, task_id: str) -> dict[str, Any]:
-        return self.api.tasks(DAG, run_id)[task_id]
+    def task(self, run_id: str, task_id: str, dag: str = DAG) -> dict[str, Any]:
+        return self.api.tasks(dag, run_id)[task_id]
 
     def counts(self, run_id: str, task_id: str) -> Any:
         return self.api.xcom(DAG, run_id, task_id)
 
-    def log(self, run_id: str, task_id: str, attempt: int = 1) -> str:
-        path = f"dags/{DAG}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}/logs/{attempt}"
+    def log(self, run_id: str, task_id: str, attempt: int = 1, dag: str = DAG) -> str:
+        path = f"dags/{dag}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}/logs/{attempt}"
         lines = self.api.request("GET", path, params={"full_content": True})["content"]
         return "\n".join(str(line.get("event", "")) + str(line.get("error_detail", "")) for line in lines)
 
-    def told(self, run_id: str, task_id: str, words: str, attempt: int = 1) -> str:
+    def told(self, run_id: str, task_id: str, words: str, attempt: int = 1, dag: str = DAG) -> str:
         """The log with these words in it. Its last lines may come a moment after the task's state."""
         wait_until(
-            lambda: words in self.log(run_id, task_id, attempt), f"the log of {task_id} does not say {words!r}", 30
+            lambda: words in self.log(run_id, task_id, attempt, dag), f"the log of {task_id} does not say {words!r}", 30
         )
-        return self.log(run_id, task_id, attempt)
+        return self.log(run_id, task_id, attempt, dag)
 
     def clear(self, run_id: str, *task_ids: str) -> None:
         """As the UI does for one task without those after it; for the whole run without a name. Awaits its end."""

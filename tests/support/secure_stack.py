@@ -120,7 +120,9 @@ class SecureStack(Pipeline):
     def spoiled(self, name: str, extra: Mapping[str, Any] | None = None, **changes: Any) -> Iterator[None]:
         """Airflow's connection with other values; None in `extra` takes one away."""
         right = self.connection(name)
-        values = {key: value for key, value in (right["extra"] | dict(extra or {})).items() if value is not None}
+        values = {
+            key: value for key, value in (right.get("extra", {}) | dict(extra or {})).items() if value is not None
+        }
         self.api.set_connection(name, right | changes | {"extra": values})
         try:
             yield

@@ -65,10 +65,14 @@ class PostgresImage:
         self._home = Home(folder)
         self._prepared = False
         self._environment: dict[str, str] = {}
+        self._host = ""
+        self._script = ""
 
     def __call__(self, container: Container) -> tuple[list[str], dict[str, str]]:
-        self._environment = dict(container.service["environment"])
-        data = container._volume(container.service["volumes"][0]) / "data"
+        self._environment, self._host = dict(container.service["environment"]), container.name
+        volume, script = container.service["volumes"]
+        self._script = script.split(":")[0]
+        data = container._volume(volume) / "data"
         data.mkdir()
         password = container.folder / "password"
         container.folder.mkdir()
@@ -82,17 +86,24 @@ class PostgresImage:
              self._environment["POSTGRES_INITDB_ARGS"]],
             check=True, stdout=subprocess.DEVNULL,
         )  # fmt: skip
-        settings = ["-c", "listen_addresses=*", "-c", "unix_socket_directories=", "-c", "max_connections=100"]
+        settings = [
+            "-c",
+            f"listen_addresses={self._host}",
+            "-c",
+            "unix_socket_directories=",
+            "-c",
+            "max_connections=100",
+        ]
         return [*program(self._home, "postgres"), "-D", str(data), *settings], {}
 
     def healthy(self) -> bool:
-        login = {"host": "127.0.0.1", "user": "postgres", "password": self._environment["POSTGRES_PASSWORD"]}
+        login = {"host": self._host, "user": "postgres", "password": self._environment["POSTGRES_PASSWORD"]}
         if not _quiet(lambda: psycopg2.connect(**login, dbname="postgres").close() is None):
             return False
         if not self._prepared:
             psql = [*Postgres()._program(self._home, "psql"), "-v", "ON_ERROR_STOP=1", "--no-psqlrc", "-q"]
             subprocess.run(
-                [*psql, "--host=127.0.0.1", "--username=postgres", "-f", str(ROOT / "deploy" / "databases.sql")],
+                [*psql, f"--host={self._host}", "--username=postgres", "-f", str(ROOT / self._script)],
                 env=self._environment | {"PGPASSWORD": self._environment["POSTGRES_PASSWORD"]},
                 check=True,
             )
