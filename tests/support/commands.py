@@ -1,4 +1,4 @@
-"""The `airflow` command, as a shell with stack.env has it."""
+"""The commands `airflow` and `fraud`, as a shell with stack.env has it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,17 @@ for line in sys.stdin:
 
 def airflow(environment: Mapping[str, str], *words: str) -> str:
     """What it printed. Raises CalledProcessError."""
+    return _run("airflow", environment, words)
+
+
+def fraud(environment: Mapping[str, str], *words: str) -> str:
+    """The same."""
+    return _run("fraud", environment, words)
+
+
+def _run(command: str, environment: Mapping[str, str], words: tuple[str, ...]) -> str:
     done = subprocess.run(
-        [str(BIN / "airflow"), *words],
+        [str(BIN / command), *words],
         env=_shell(environment),
         cwd=ROOT,
         stdin=subprocess.DEVNULL,

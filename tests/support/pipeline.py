@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import EmailMessage
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -50,32 +52,55 @@ class Pipeline:
 
     def schedule(self, every_minute: bool) -> None:
         """Off its schedule, the DAG runs only when a test triggers it: no run takes what the test sends for another."""
-        by_hand = self.stack.home / "airflow" / "by-hand"
         if every_minute:
-            by_hand.unlink(missing_ok=True)
+            self._by_hand.unlink(missing_ok=True)
         else:
-            by_hand.touch()
-        self.api.request("PUT", f"parseDagFile/{self.api.request('GET', f'dags/{DAG}')['file_token']}")
+            self._by_hand.touch()
+        self.read_again(scheduled=every_minute)
+
+    @contextmanager
+    def on_schedule(self, dag: str) -> Iterator[None]:
+        """This DAG as its file has it, and all others by hand."""
+        self._by_hand.write_text(dag)
+        self.read_again(dag, scheduled=True)
+        yield
+        self._by_hand.write_text("")
+        self.read_again(dag, scheduled=False)
+
+    def read_again(self, dag: str = DAG, *, scheduled: bool) -> None:
+        """The DAG's file, until Airflow has the DAG on its schedule, or off it."""
 
         def parsed() -> bool:
-            return bool(self.api.request("GET", f"dags/{DAG}")["next_dagrun_run_after"]) == every_minute
+            return bool(self.api.request("GET", f"dags/{dag}")["next_dagrun_run_after"]) == scheduled
 
-        wait_until(parsed, "the DAG file is not read again")
+        if parsed():
+            return
+        try:
+            self.api.request("PUT", f"parseDagFile/{self.api.request('GET', f'dags/{dag}')['file_token']}")
+        except httpx.HTTPStatusError as error:
+            # It has been asked for already, and was not begun yet.
+            if error.response.status_code != httpx.codes.CONFLICT:
+                raise
+        wait_until(parsed, f"the file of {dag} is not read again")
+
+    @property
+    def _by_hand(self) -> Path:
+        return self.stack.home / "airflow" / "by-hand"
 
     def settle(self) -> None:
         """Until no run is active: it would take what a test sends."""
         wait_until(lambda: not self.active(), "the DAG does not come to rest", 300)
 
-    def rest(self) -> None:
+    def rest(self, dag: str = DAG) -> None:
         """Pauses the DAG while no run is active: a paused one leaves its runs where they are."""
-        wait_until(self._paused_between_runs, "runs go on", 300)
+        wait_until(lambda: self._paused_between_runs(dag), "runs go on", 300)
 
-    def _paused_between_runs(self) -> bool:
-        if self.active():
+    def _paused_between_runs(self, dag: str) -> bool:
+        if self.active(dag):
             return False
-        self.api.pause(DAG, True)
-        if self.active():
-            self.api.pause(DAG, False)
+        self.api.pause(dag, True)
+        if self.active(dag):
+            self.api.pause(dag, False)
             return False
         return True
 
@@ -176,9 +201,13 @@ class Outputs:
         everything = [*self._output.arrived(), *self._dead_letters.arrived()]
         assert not [arrived for arrived in everything if arrived.headers["source"] in sources]
 
+    def all(self) -> list[Arrived]:
+        """All that was scored, whoever sent it."""
+        return self._output.arrived()
+
     def sources(self) -> list[str]:
-        """Of all that was scored, whoever sent it."""
-        return sorted(arrived.headers["source"] for arrived in self._output.arrived())
+        """Of the same."""
+        return sorted(arrived.headers["source"] for arrived in self.all())
 
     def count(self) -> int:
         """Whatever came: where nobody else sends anything."""

@@ -1,0 +1,217 @@
+"""From the payment to the model that learnt from it, by the DAGs and by what people type; and what wakes the ledger."""
+
+from __future__ import annotations
+
+import csv
+import io
+import uuid
+from collections.abc import Iterator
+from email.message import EmailMessage
+from pathlib import Path
+from urllib.parse import quote
+
+import boto3
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from include.payments.columns import COLUMNS
+from tests.support.commands import fraud
+from tests.support.group import Group
+from tests.support.ledger import query
+from tests.support.ledger_scene import DAG as RECORDER
+from tests.support.ledger_scene import LedgerScene
+from tests.support.live_stack import LiveStack
+from tests.support.mail import Inbox
+from tests.support.payments import FRAUD_FOR_BOTH, GENUINE, payments
+from tests.support.pipeline import ANALYSTS, Outputs, Pipeline, Sent, reported, reports, trans_nums
+from tests.support.topics import Arrived
+from tests.support.waiting import wait_until
+
+EXPORTER = "export_confirmed"
+
+
+@pytest.fixture
+def recorder(pipeline: Pipeline) -> Iterator[LedgerScene]:
+    """The DAG record_predictions, ready to be triggered."""
+    pipeline.api.wait_for_dag(RECORDER)
+    pipeline.read_again(RECORDER, scheduled=False)
+    yield LedgerScene(pipeline.stack, pipeline.breakpoint)
+    pipeline.rest(RECORDER)
+
+
+@pytest.fixture
+def awake(pipeline: Pipeline, recorder: LedgerScene) -> Iterator[LedgerScene]:
+    """The same as `make up` has it: it starts by itself."""
+    with pipeline.on_schedule(RECORDER):
+        yield recorder
+
+
+@pytest.fixture
+def model_name(pipeline: Pipeline) -> Iterator[str]:
+    """Of a registered model and its experiment, which are gone afterwards: other tests have their own `latest`."""
+    name = f"confirmed {uuid.uuid4().hex[:8]}"
+    yield name
+    client = MlflowClient(pipeline.stack.mlflow_uri)
+    if experiment := client.get_experiment_by_name(name):
+        client.delete_experiment(experiment.experiment_id)
+        client.delete_registered_model(name)
+
+
+def test_the_whole_way_from_a_payment_to_a_model_that_learnt_from_it(
+    pipeline: Pipeline, recorder: LedgerScene, outputs: Outputs, inbox: Inbox, model_name: str, tmp_path: Path
+) -> None:
+    stack, ledger = pipeline.stack, pipeline.stack.ledger
+    pipeline.settle()
+    begin = Group(stack.bootstrap_servers).ends()
+
+    batch, arrived = _score_simulated(pipeline, outputs, 150)
+    (mail,) = reports(inbox)
+    frauds = reported([mail])
+    assert len(frauds) > 3
+    run_id = recorder.run()
+    assert recorder.api.xcom(RECORDER, run_id, "record_batches")["batches"] >= 1
+    _check_traced(fraud(stack.env, "trace", frauds[0]), pipeline, batch, mail)
+
+    # The first is left out, and told by itself; so is one that the model took for genuine.
+    verdicts = {name: number % 3 > 0 for number, name in enumerate(frauds[1:])}
+    file = tmp_path / "fraud_detection_report.csv"
+    _fill_in(mail, file, verdicts)
+    said = fraud(stack.env, "confirm", "--csv", str(file), "--by", "dora")
+    assert f"applied {len(verdicts)}, changed 0, unchanged 0, passed over 1, bad 0" in said
+    missed = next(one.payment["trans_num"] for one in arrived if not one.payment["is_fraud"])
+    for name in (frauds[0], missed):
+        assert f"{name}: fraud (applied)" in fraud(stack.env, "confirm", name, "fraud", "--by", "emil")
+        verdicts[name] = True
+    assert "fraud, by emil" in fraud(stack.env, "trace", missed)
+
+    _check_exported(pipeline, verdicts)
+    trained = _train(pipeline, model_name, verdicts)
+
+    batch, arrived = _score_simulated(pipeline, outputs, 20)
+    assert {one.headers["model_run_id"] for one in arrived} == {trained}
+    recorder.run()
+    assert query(ledger, "SELECT model_run_id, scored FROM ledger.batches WHERE batch_id = %s", batch) == [
+        (trained, 20)
+    ]
+    window = [word for number, offset in begin.items() for word in ("--from", f"{number}:{offset}")]
+    assert "complete: 170 due, each came out once, and 170 rows" in fraud(stack.env, "reconcile", *window)
+
+
+def test_a_published_batch_wakes_the_recorder(pipeline: Pipeline, awake: LedgerScene) -> None:
+    run_id, sent = pipeline.score(payments(GENUINE, FRAUD_FOR_BOTH))
+    awake.finish(_woken_by(awake, run_id))
+    assert _recorded(pipeline.stack, sent) == 2
+
+
+def test_while_the_ledger_is_away_payments_are_scored_and_mailed_and_it_catches_up_by_itself(
+    pipeline: Pipeline, awake: LedgerScene, outputs: Outputs, inbox: Inbox
+) -> None:
+    pipeline.stack.stop("ledger")
+    try:
+        run_id, sent = pipeline.score(payments(GENUINE, FRAUD_FOR_BOTH))
+        outputs.scored(sent)
+        assert reported(reports(inbox)) == trans_nums(sent[1:])
+        woken = _woken_by(awake, run_id)
+        awake.await_failed_try(woken)
+    finally:
+        pipeline.stack.start("ledger")
+    awake.finish(woken)
+    assert _recorded(pipeline.stack, sent) == 2
+
+
+def _score_simulated(pipeline: Pipeline, outputs: Outputs, count: int) -> tuple[str, list[Arrived]]:
+    """The batch that scored just them, and what came out."""
+    known = set(outputs.sources())
+    fraud(pipeline.stack.env, "produce", "simulate", "--rate", "0", "--count", str(count), "--fraud-share", "0.3")
+    run_id = pipeline.finish(pipeline.api.trigger("score_payments"))
+    arrived = [one for one in outputs.all() if one.headers["source"] not in known]
+    assert len(arrived) == count
+    batch: str = pipeline.counts(run_id, "drain")["batch"]
+    assert {one.headers["batch_id"] for one in arrived} == {batch}
+    return batch, arrived
+
+
+def _check_traced(told: str, pipeline: Pipeline, batch: str, mail: EmailMessage) -> None:
+    """Model, batch, run, and who was told."""
+    (run_id,) = query(pipeline.stack.ledger, "SELECT dag_run_id FROM ledger.batches WHERE batch_id = %s", batch)[0]
+    address = f"{pipeline.stack.env['AIRFLOW_URL']}/dags/score_payments/runs/{run_id}"
+    lines = {line.split()[0]: line for line in told.splitlines() if line.strip()}
+    assert lines["FRAUD"].startswith("  FRAUD (probability 1), scored on ")
+    assert f"{pipeline.models.name} version 1, MLflow run {pipeline.models.latest}" in lines["model"]
+    assert "latest, the default, FRAUD_MODEL" in lines["chosen"]
+    assert f" {batch}, offsets [" in lines["batch"]
+    assert f"run {run_id}: {address}" in lines["Airflow"].replace("%3A", ":").replace("%2B", "+")
+    assert f"{ANALYSTS} on " in lines["told"]
+    assert lines["told"].endswith(f"Message-ID {mail['Message-ID']}")
+    assert "not yet" in lines["confirmed"]
+
+
+def _fill_in(mail: EmailMessage, file: Path, verdicts: dict[str, bool]) -> None:
+    """The attachment as a person gives it back: with one column more, which is empty where nothing is said."""
+    (attachment,) = mail.iter_attachments()
+    content = attachment.get_content()
+    text = content.decode() if isinstance(content, bytes) else content
+    header, *rows = csv.reader(io.StringIO(text.lstrip("\ufeff"), newline=""))
+    words = {True: "fraud", False: "genuine", None: ""}
+    place = header.index("trans_num")
+    with file.open("w", newline="") as written:
+        csv.writer(written).writerows(
+            [[*header, "verdict"], *([*row, words[verdicts.get(row[place])]] for row in rows)]
+        )
+
+
+def _check_exported(pipeline: Pipeline, verdicts: dict[str, bool]) -> None:
+    api, env = pipeline.api, pipeline.stack.env
+    pipeline.read_again(EXPORTER, scheduled=False)
+    api.pause(EXPORTER, False)
+    run_id = api.trigger(EXPORTER)
+    assert api.wait_for_run(EXPORTER, run_id)["state"] == "success"
+    api.pause(EXPORTER, True)
+    counts = api.xcom(EXPORTER, run_id, "export_confirmed")
+    assert counts["files"] == 1
+    assert counts["payments"] >= len(verdicts)
+
+    bucket, _, prefix = env["FRAUD_CONFIRMED_URL"].removeprefix("s3://").partition("/")
+    client = boto3.Session(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"]).client(
+        "s3", endpoint_url=env["AWS_ENDPOINT_URL_S3"], region_name="us-east-1"
+    )
+    newest = max(found["Key"] for found in client.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/")["Contents"])
+    stored = pd.read_parquet(io.BytesIO(client.get_object(Bucket=bucket, Key=newest)["Body"].read()))
+    client.close()
+    assert tuple(stored.columns) == COLUMNS
+    assert verdicts.items() <= dict(zip(stored["trans_num"], stored["is_fraud"] == 1, strict=True)).items()
+
+
+def _train(pipeline: Pipeline, name: str, verdicts: dict[str, bool]) -> str:
+    """The run, which has learnt from all that was ever confirmed on this stack."""
+    env = pipeline.stack.env
+    size = "--rows", "4000", "--trees", "10"
+    fraud(env, "train", "--confirmed", env["FRAUD_CONFIRMED_URL"], *size, "--experiment", name, "--name", name)
+    client = MlflowClient(pipeline.stack.mlflow_uri)
+    (version,) = client.search_model_versions(f"name = '{name}'")
+    learnt = client.get_run(version.run_id).data.params
+    assert learnt["data"].startswith("simulator, ")
+    assert int(learnt["confirmed_payments"]) >= len(verdicts)
+    assert int(learnt["confirmed_frauds"]) >= sum(verdicts.values())
+    return str(version.run_id)
+
+
+def _woken_by(recorder: LedgerScene, run_id: str) -> str:
+    """The run of the recorder that Airflow started because this one had published."""
+
+    def woken() -> str | None:
+        for run in recorder.api.runs(RECORDER):
+            if run["run_type"] == "asset_triggered":
+                path = f"dags/{RECORDER}/dagRuns/{quote(run['dag_run_id'], safe='')}/upstreamAssetEvents"
+                events = recorder.api.request("GET", path)["asset_events"]
+                if run_id in {event["source_run_id"] for event in events}:
+                    return str(run["dag_run_id"])
+        return None
+
+    return str(wait_until(woken, f"{run_id} woke nobody"))
+
+
+def _recorded(stack: LiveStack, sent: list[Sent]) -> int:
+    found = query(stack.ledger, "SELECT count(*) FROM ledger.predictions WHERE trans_num = ANY(%s)", trans_nums(sent))
+    return int(found[0][0])
