@@ -19,9 +19,11 @@ from rich.table import Table
 
 from dev.airflow_api import FINISHED, AirflowApi
 from dev.demo.batches import DAG, Batch, batch, problems
+from dev.demo.ledger import Ledger
 from dev.stack import Stack, StackError
-from include.errors import FraudError
+from include.errors import FraudError, LedgerError
 
+RECORDER = "record_predictions"
 RATE = 50
 FRAUD_SHARE = 0.02
 # Two models, so that there is something to roll back to; the newer one is the better one.
@@ -59,7 +61,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _demo(undo: ExitStack, *, once: bool) -> int:
     began = time.monotonic()
     stack = Stack()
-    say("[bold]1. The local stack[/bold]: Kafka, S3, PostgreSQL, MLflow, a mail catcher, Airflow")
+    say("[bold]1. The local stack[/bold]: Kafka, S3, PostgreSQL, the ledger, MLflow, a mail catcher, Airflow")
     if stack.up(say=lambda line: say(f"   {line}"), leave=False):
         undo.callback(_stop, stack)
     else:
@@ -73,18 +75,22 @@ def _demo(undo: ExitStack, *, once: bool) -> int:
     undo.enter_context(_simulator(environment))
     api.wait_for_dag(DAG)
     shown = {run["dag_run_id"] for run in api.runs(DAG)}
-    for dag_id in (DAG, "record_predictions", "export_confirmed", "housekeeping"):
+    for dag_id in (DAG, RECORDER, "export_confirmed", "housekeeping"):
         _unpause(undo, api, dag_id)
-    say(f"[bold]4. The DAG {DAG}[/bold], every minute")
+    ledger = Ledger.of(environment)
+    say(f"[bold]4. The DAG {DAG}[/bold], every minute; each batch wakes {RECORDER}")
     say(f"   Airflow  {environment['AIRFLOW_URL']}  user admin, password {environment['AIRFLOW_PASSWORD']}")
     say(f"   MLflow   {environment['MLFLOW_TRACKING_URI']}")
     say(f"   mail     {environment['MAIL_URL']}")
+    say(f"   ledger   PostgreSQL at {ledger.address}: fraud trace, fraud confirm --list, fraud reconcile")
     if not once:
         say("   one line for each finished run follows; Ctrl-C ends the demo")
     for finished in _finished_runs(api, shown, until=time.monotonic() + FIRST_BATCH_SECONDS if once else None):
         say(f"   {finished.line}")
         if once and (finished.waited or finished.state != "success"):
-            return _summary(finished, environment, time.monotonic() - began)
+            return _summary(finished, environment, ledger, time.monotonic() - began)
+        if finished.waited:
+            say(f"     {_in_the_ledger(finished, ledger)}")
     say(f"[red]demo:[/red] no batch was scored within {FIRST_BATCH_SECONDS} s; see {environment['AIRFLOW_URL']}")
     return 1
 
@@ -164,7 +170,16 @@ def _finished_runs(api: AirflowApi, shown: set[str], until: float | None) -> Ite
         time.sleep(1)
 
 
-def _summary(finished: Batch, environment: dict[str, str], seconds: float) -> int:
+def _in_the_ledger(finished: Batch, ledger: Ledger) -> str:
+    """Once the batch is there."""
+    try:
+        ledger.batch(finished.drained["batch"], finished.published.get("published", 0))
+        return ledger.standing
+    except LedgerError as error:
+        return f"{error}; scoring goes on"
+
+
+def _summary(finished: Batch, environment: dict[str, str], ledger: Ledger, seconds: float) -> int:
     off = [f"the run is {finished.state}"] if finished.state != "success" else problems(finished, environment)
     table = Table(title="The first scored batch", show_header=False)
     for name, value in {
@@ -179,10 +194,14 @@ def _summary(finished: Batch, environment: dict[str, str], seconds: float) -> in
         "mails": finished.mails,
         "seconds of the run": f"{finished.seconds:.1f}",
         "seconds in all": f"{seconds:.0f}",
-        "checked on the topics and in the mailbox": "; ".join(off) or "each payment once, the report mailed once",
+        "ledger": ledger.standing.removeprefix("ledger "),
+        "topics, mailbox and ledger": "; ".join(off) or "each payment once and as published, the report mailed once",
     }.items():
         table.add_row(name, f"{value:,}" if isinstance(value, int) else value)
     console.print(table)
+    if example := ledger.example(str(finished.drained.get("batch"))):
+        say("How the prediction of one of them came about, while the stack is up (make up):")
+        say(f"   set -a; . .local/stack.env; set +a; .venv/bin/fraud trace {example}")
     return 1 if off else 0
 
 

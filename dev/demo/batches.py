@@ -12,6 +12,7 @@ from typing import Any
 from confluent_kafka import Consumer
 
 from dev.airflow_api import AirflowApi
+from dev.demo.ledger import Ledger
 from include.kafka.access import Admin
 from include.kafka.config import client_settings, consumer_settings
 from include.kafka.ends import first_offsets, last_stable_offsets
@@ -88,12 +89,13 @@ def _of_shards(api: AirflowApi, run_id: str, task_id: str, shards: int) -> dict[
 
 
 def problems(batch: Batch, environment: Mapping[str, str]) -> list[str]:
-    """What is off with a scored batch: compares what its tasks say with the topics and the mailbox."""
+    """What is off with a scored batch: compares what its tasks say with the topics, the mailbox and the ledger."""
     found: list[str] = []
     batch_id = batch.drained["batch"]
     settings = Settings.from_environment(environment)
-    sources = _sources(environment, settings.output_topic, batch_id)
-    refused = _sources(environment, settings.dead_letter_topic, batch_id)
+    published = _messages(environment, settings.output_topic, batch_id)
+    sources = [place for place, _ in published]
+    refused = [place for place, _ in _messages(environment, settings.dead_letter_topic, batch_id)]
     seen = Counter(sources + refused)
     counts = {
         "drained": batch.drained["payments"] + batch.drained["dead_letters"],
@@ -110,7 +112,18 @@ def problems(batch: Batch, environment: Mapping[str, str]) -> list[str]:
     mails = sum(batch_id in subject for subject in subjects(Path(environment["MAILDIR"])))
     if mails != bool(batch.predicted["frauds"]):
         found.append(f"{mails} reports of this batch in the mailbox, with {batch.predicted['frauds']} frauds found")
-    return found
+    return found + _recorded_otherwise(published, Ledger.of(environment).batch(batch_id, len(published)))
+
+
+def _recorded_otherwise(published: list[tuple[str, str]], recorded: list[tuple[str, str]]) -> list[str]:
+    due, there = Counter(published), Counter((place, f"[{payment}]") for place, payment in recorded)
+    if due == there:
+        return []
+    missing, more = due - there, there - due
+    return [
+        f"of {len(published)} predictions {missing.total()} are not in the ledger as they were published, and "
+        f"{more.total()} of its {len(recorded)} rows were not published: `fraud reconcile` names them"
+    ]
 
 
 def subjects(maildir: Path) -> list[str]:
@@ -119,8 +132,8 @@ def subjects(maildir: Path) -> list[str]:
     return [str(message["Subject"]) for message in headers]
 
 
-def _sources(environment: Mapping[str, str], topic: str, batch_id: str) -> list[str]:
-    """Source and row of each committed message of a batch."""
+def _messages(environment: Mapping[str, str], topic: str, batch_id: str) -> list[tuple[str, str]]:
+    """Source with row, and the value of each committed message of a batch."""
     client = client_settings(environment)
     consumer = Consumer(consumer_settings(client, "fraud_demo"))
     try:
@@ -134,11 +147,12 @@ def _sources(environment: Mapping[str, str], topic: str, batch_id: str) -> list[
             for message in messages:
                 headers = dict(message.headers() or [])
                 if headers.get("batch_id") == batch_id.encode():
-                    found.append(f"{_text(headers['source'])}/{_text(headers.get('row'))}")
+                    place = f"{_text(headers['source'])}/{_text(headers.get('row'))}"
+                    found.append((place, _text(message.value())))
         return found
     finally:
         consumer.close()
 
 
 def _text(value: str | bytes | None) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
