@@ -20,6 +20,7 @@ from dev.stack.home import Home
 from include.batch.chunks import paused_collector
 from include.kafka.config import Settings as KafkaSettings
 from include.kafka.config import consumer_settings, producer_settings
+from include.kafka.headers import headers_of
 from include.kafka.reader import read_ranges
 from include.ledger.address import Address
 from include.ledger.prediction import PredictionReader, Row
@@ -103,7 +104,7 @@ def _rows(kafka: KafkaSettings) -> list[bytes]:
         ranges = {number: (0, end) for number, end in topics.ends(kafka, OUTPUT).items()}
         with paused_collector():
             for _, messages in read_ranges(consumer, kafka, OUTPUT, ranges):
-                rows = map(reader.read, messages)
+                rows = [reader.read(message, headers_of(message)) for message in messages]
                 lines += [row.line for row in rows if isinstance(row, Row)]
     finally:
         consumer.close()

@@ -146,7 +146,7 @@ class Outbox:
         try:
             if batch.committed:
                 write_record(self._storage, batch.manifest, batch.scored, batch.committed, batch.reported)
-        except StagingError as error:
+        except (StagingError, msgspec.MsgspecError, TypeError) as error:
             log.error("the record of batch %s for the ledger could not be left: %s", batch.manifest.batch_id, error)
             return False
         return True

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from include.verify.ledger import LedgerCheck
     from include.verify.verdict import LedgerVerdict, Verdict
 
-_COLUMNS = ("rows", "waiting", "unrecorded", "differing", "unfounded", "unbatched")
+_COLUMNS = ("rows", "waiting", "unrecorded", "differing", "unfounded", "unbatched", "miscounted")
 _MEANS = {
     "foreign": "on the output topic, and no prediction",
     "unrecorded": "published, and not in the ledger",
     "differing": "in the ledger otherwise than published",
     "unfounded": "in the ledger, and never published",
     "unbatched": "offsets of no batch record",
+    "miscounted": "batches whose record counts other than the ledger",
 }
 _AGAIN = (
     "`fraud ledger rewind --partition P --to OFFSET`, with the place on the output topic that stands behind `at`; the "
@@ -40,6 +41,8 @@ _MEND = {
     "unrecorded": _AGAIN,
     "differing": _AGAIN,
     "unfounded": "somebody else writes to the ledger: delete the rows there, and see who may",
+    "miscounted": "rows were deleted or their batch_id altered, or the batch's record was: somebody else writes to the "
+    "ledger. `fraud ledger rewind` restores rows whose messages are still on the output topic",
     "unbatched": "their batch record was lost with the staging area, or their batches are older than the ledger: then "
     "begin behind them, with --from",
 }

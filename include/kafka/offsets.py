@@ -75,15 +75,15 @@ def describe_group(admin: Admin, client: Settings, group: str) -> ConsumerGroupD
             raise
 
 
-def require_unused_group(admin: Admin, client: Settings, group: str) -> None:
+def require_unused_group(admin: Admin, client: Settings, group: str, setting: str = "FRAUD_GROUP") -> None:
     """Kafka would not refuse us beside a member of the same group: its commits and ours would undo each other."""
     described = describe_group(admin, client, group)
     if described is None or described.state in (ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD):
         return
     members = ", ".join(f"{member.client_id} on {member.host}" for member in described.members) or "unknown"
     raise GroupInUseError(
-        f"group {group} is {described.state.name}: it is in use by {members}. Stop that consumer, or set FRAUD_GROUP "
-        "to a group of its own"
+        f"group {group} is {described.state.name}: it is in use by {members}. Stop that consumer, or set "
+        f"{setting} to a group of its own"
     )
 
 

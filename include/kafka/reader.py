@@ -92,8 +92,8 @@ def _require_partition_end(message: Message, client: Settings, topic: str) -> No
         return
     if error.code() == Reason._AUTO_OFFSET_RESET:
         raise KafkaError(
-            f"reading {topic}/{message.partition()}: the offsets of this batch are not retained any more; "
-            "the next run, or this one with its drain task cleared, begins where the topic begins"
+            f"reading {topic}/{message.partition()}: these offsets are not retained any more; the next run begins "
+            "where the topic begins"
         )
     with explained(f"reading {topic}/{message.partition()}", client):
         raise KafkaException(error)

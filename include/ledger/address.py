@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 VARIABLE = "AIRFLOW_CONN_LEDGER_DB"
 PLAIN_VARIABLE = "LOGGER_SQL_URI"
 _SCHEMES = ("postgres", "postgresql", "postgresql+psycopg2", "postgresql+psycopg")
+_SAID_BEFORE = {"port", "dbname", "user", "password", "dsn"}
 _CONNECT_SECONDS = 10
 _ENDED, _NO_RIGHT = "57P01", "42501"
 # A connection that is refused has no SQLSTATE: psycopg2 knows the sentence only.
@@ -61,11 +62,13 @@ class Address:
         except ValueError:
             raise wrong from None
         database = unquote(parts.path.strip("/"))
-        if parts.scheme not in _SCHEMES or not parts.hostname or not database:
+        options = {name: value for name, value in parse_qsl(parts.query) if name != "__extra__"}
+        # libpq takes them there as well: a socket's folder has no other place.
+        host = options.pop("host", None) or unquote(parts.hostname or "")
+        if parts.scheme not in _SCHEMES or not host or not database or options.keys() & _SAID_BEFORE:
             raise wrong
         user, password = (unquote(text) if text else None for text in (parts.username, parts.password))
-        options = {name: value for name, value in parse_qsl(parts.query) if name != "__extra__"}
-        return cls(unquote(parts.hostname), database, port, user, password, options)
+        return cls(host, database, port, user, password, options)
 
     @classmethod
     def of_json(cls, text: str) -> Address:
@@ -129,7 +132,8 @@ class Address:
         try:
             yield connection
         except psycopg2.Error as error:
-            raise _failure(self, "failed", error) from error
+            # Not from it: what the database says of a COPY quotes its row.
+            raise _failure(self, "failed", error) from None
         finally:
             connection.close()
 

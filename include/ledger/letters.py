@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from include.errors import KafkaError
 from include.kafka.config import Settings as KafkaSettings
@@ -18,10 +18,14 @@ from include.kafka.config import consumer_settings
 from include.kafka.headers import headers_of
 from include.kafka.offsets import CommitNote, Committed, Topic, await_committed, committed_offsets
 from include.kafka.reader import read_ranges
-from include.kafka.transaction import Outgoing, Transaction, fence
+from include.kafka.transaction import Headers, Outgoing, Transaction, fence
 from include.ledger.prediction import PredictionReader
 from include.payments.refusal import Refusal
 from include.settings import Settings
+
+# Of one kafka transaction, which has five minutes; and of a message without its value, roughly.
+_PORTION_BYTES = 16_000_000
+_LETTER_BYTES = 1_000
 
 
 @dataclass
@@ -64,27 +68,44 @@ class Letters:
     def _commit(self, ends: Mapping[int, int]) -> int:
         if not ends:
             return 0
-        at = datetime.now(UTC).isoformat(timespec="seconds")
-        note = CommitNote("recorded", self.topic.topic_id, at)
         producers = fence(self.kafka, self.settings.ledger_group, self.topic.name, ends)
         sent, failed = 0, []
         for partition, end in sorted(ends.items()):
-            place = TopicPartition(self.topic.name, partition, end)
             try:
-                if self._is_done_by_another(partition, end):
-                    continue
-                letters = list(self._letters(partition, end))
-                Transaction(producers[partition], self.kafka, self.consumer, place).run(letters, end, note)
-                before = self.committed[partition]
-                self.committed[partition] = await_committed(self.consumer, self.kafka, place, note, before)
+                if not self._is_done_by_another(partition, end):
+                    sent += self._send(producers[partition], partition, end)
             except KafkaError as error:
                 # The others go on: the next run does this one again.
                 failed.append(error)
-                continue
-            sent += len(letters)
         if failed:
             raise failed[0]
         return sent
+
+    def _send(self, producer: Producer, partition: int, end: int) -> int:
+        """In kafka transactions of a bounded size, each of which moves the offset on."""
+        sent = 0
+        for letters, reached in self._portions(partition, end):
+            place = TopicPartition(self.topic.name, partition, reached)
+            at = datetime.now(UTC).isoformat(timespec="seconds")
+            note = CommitNote(f"recorded to {reached}", self.topic.topic_id, at)
+            Transaction(producer, self.kafka, self.consumer, place).run(letters, reached, note)
+            before = self.committed[partition]
+            self.committed[partition] = await_committed(self.consumer, self.kafka, place, note, before)
+            sent += len(letters)
+        return sent
+
+    def _portions(self, partition: int, end: int) -> Iterator[tuple[list[Outgoing], int]]:
+        """And the offset that each reaches."""
+        letters: list[Outgoing] = []
+        size = 0
+        for message in self._foreign(partition, end):
+            letter = self._letter(*message)
+            letters.append(letter)
+            size += len(letter[2] or b"") + _LETTER_BYTES
+            if size >= _PORTION_BYTES:
+                yield letters, (message[0].offset() or 0) + 1
+                letters, size = [], 0
+        yield letters, end
 
     def _is_done_by_another(self, partition: int, end: int) -> bool:
         """Read after the fence: nobody who was at work before can send anything any more."""
@@ -93,15 +114,14 @@ class Letters:
         sent_to = self._sent_to(partition)
         return sent_to is not None and sent_to >= end
 
-    def _letters(self, partition: int, end: int) -> Iterator[Outgoing]:
+    def _foreign(self, partition: int, end: int) -> Iterator[tuple[Message, Headers | None, Refusal]]:
         """Read again, for a run may have died before it sent them."""
         since = self._sent_to(partition)
         if since is None:
             return
         since = max(since, self.first[partition])
-        places = self.foreign.get(partition, [])
         if since >= self.judged[partition]:
-            places = [place for place in places if since <= place < end]
+            places = [place for place in self.foreign.get(partition, []) if since <= place < end]
             if not places:
                 return
             since, end = places[0], places[-1] + 1
@@ -110,13 +130,13 @@ class Letters:
         try:
             for _, messages in read_ranges(consumer, self.kafka, self.topic.name, {partition: (since, end)}):
                 for message in messages:
-                    if isinstance(reason := reader.read(message), Refusal):
-                        yield self._letter(message, reason)
+                    headers = headers_of(message)
+                    if isinstance(reason := reader.read(message, headers), Refusal):
+                        yield message, headers, reason
         finally:
             consumer.close()
 
-    def _letter(self, message: Message, reason: Refusal) -> Outgoing:
+    def _letter(self, message: Message, headers: Headers | None, reason: Refusal) -> Outgoing:
         source = f"{self.topic.name}/{message.partition()}/{message.offset()}"
-        own: list[tuple[str, str | bytes | None]] = [("reason", str(reason).encode()), ("source", source.encode())]
-        headers = [*(headers_of(message) or []), *own]
-        return self.settings.output_dead_letter_topic, message.key(), message.value(), headers
+        own: Headers = [("reason", str(reason).encode()), ("source", source.encode())]
+        return self.settings.output_dead_letter_topic, message.key(), message.value(), [*(headers or []), *own]

@@ -16,7 +16,6 @@ from typing import NamedTuple
 import msgspec
 from confluent_kafka import Message
 
-from include.kafka.headers import headers_of
 from include.kafka.transaction import Headers
 from include.payments.refusal import Refusal
 
@@ -33,10 +32,11 @@ _NULL = b"\\N"
 _QUOTE = ord('"')
 _PREDICTIONS = {b"0": b"f", b"1": b"t"}
 # What Kafka allows as a topic, and what an integer and a bigint of PostgreSQL hold.
-_SOURCE = re.compile(rb"([A-Za-z0-9._-]{1,249})/(\d{1,9})/(\d{1,18})")
-_ROW = re.compile(rb"\d{1,9}")
+# One way to write each number: keys are compared as they are written.
+_SOURCE = re.compile(rb"([A-Za-z0-9._-]{1,249})/(0|[1-9]\d{0,8})/(0|[1-9]\d{0,17})")
+_ROW = re.compile(rb"0|[1-9]\d{0,8}")
+_PLAIN_TIME = re.compile(rb"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d")
 _DIGITS = frozenset(b"-0123456789")
-_PLAIN_TIME = len("2024-10-31 15:56:25")
 _ESCAPES = ((b"\\", b"\\\\"), (b"\t", b"\\t"), (b"\n", b"\\n"), (b"\r", b"\\r"))
 # PostgreSQL takes 131,072 digits; nobody pays so much.
 _MOST_DIGITS = 1_000
@@ -76,8 +76,8 @@ class PredictionReader:
         self._probabilities: dict[bytes | None, bytes | Refusal] = {}
         self._texts: dict[bytes, bytes] = {}
 
-    def read(self, message: Message) -> Row | Refusal:
-        headers = headers_of(message)
+    def read(self, message: Message, headers: Headers | None) -> Row | Refusal:
+        """`headers` are the message's, which can be asked for them only once."""
         if not headers:
             return Refusal("no_headers", "it has no headers, which a prediction has")
         return self.row(message.partition() or 0, message.offset() or 0, message.value(), headers)
@@ -223,13 +223,12 @@ def _amount(value: bytes) -> bytes:
 
 def _time(payment: _Payment) -> bytes:
     """When it was paid: a time without a zone is in UTC."""
-    text = bytes(payment.trans_date_trans_time)[1:-1]
+    quoted = bytes(payment.trans_date_trans_time)
+    text = quoted[1:-1] if quoted[0] == _QUOTE else b""
     try:
         parsed = datetime.fromisoformat(text.decode())
-        # PostgreSQL does not read weeks (2024-W44-4), nor every sign between date and time.
-        if len(text) == _PLAIN_TIME and text[10] in b" T" and b"W" not in text:
-            return text
-        return _utc(parsed).encode()
+        # PostgreSQL does not read all that Python does: weeks, for one, or a comma before a fraction.
+        return text if _PLAIN_TIME.fullmatch(text) else _utc(parsed).encode()
     except (ValueError, OverflowError):
         pass
     for raw in (payment.unix_time, payment.current_time):

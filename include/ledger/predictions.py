@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 _AT_ONCE = 1024 * 1024
+_LOCK_SECONDS = 60
 _LIST = ", ".join(COLUMNS)
 _CONTENT = [name for name in COLUMNS if name not in KEY]
 # Types of their own, so that nothing is cast afterwards; not logged, and gone with the connection.
@@ -43,7 +44,10 @@ WHERE ((excluded.output_partition, excluded.output_offset) = (known.output_parti
 _MOVE = """
 INSERT INTO ledger.recorded_offsets AS known (topic, partition, topic_id, next_offset) VALUES (%s, %s, %s, %s)
 ON CONFLICT (topic, partition) DO UPDATE
-SET (topic_id, next_offset, recorded_at) = (excluded.topic_id, excluded.next_offset, now())
+SET (topic_id, next_offset, recorded_at, begun_at) = (
+    excluded.topic_id, excluded.next_offset, now(),
+    CASE WHEN known.topic_id = excluded.topic_id THEN known.begun_at ELSE now() END
+)
 WHERE (known.topic_id, known.next_offset) = (%s, %s)
 """
 _TAKE_OVER = """
@@ -70,6 +74,8 @@ class Predictions:
             cursor.execute(_TAKE_OVER)
             # Of a temporary table; what does not fit goes through files.
             cursor.execute("SET temp_buffers = '64MB'")
+            # Somebody's open transaction fails a try, and does not stop recording unseen.
+            cursor.execute("SET lock_timeout = %s", (f"{_LOCK_SECONDS}s",))
             cursor.execute(INCOMING)
         self.recorded = self._read_offsets()
 
@@ -80,6 +86,13 @@ class Predictions:
                 (self._topic.name,),
             )
             return {partition: RecordedOffset(*rest) for partition, *rest in cursor.fetchall()}
+
+    def is_at(self, partition: int, offset: int) -> bool:
+        return self.recorded.get(partition) == RecordedOffset(self._topic.topic_id, offset)
+
+    def cancel(self) -> None:
+        """What another thread has the database do."""
+        self._connection.cancel()
 
     def write(self, lines: Iterable[bytes], ends: Mapping[int, int]) -> int:
         """Rows, and where the next run begins in each partition: all of it, or nothing. How many rows are new or other

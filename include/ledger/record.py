@@ -16,6 +16,7 @@ from include.kafka.access import Admin
 from include.kafka.config import Settings as KafkaSettings
 from include.kafka.config import consumer_settings
 from include.kafka.ends import first_offsets, last_stable_offsets
+from include.kafka.headers import headers_of
 from include.kafka.offsets import Topic
 from include.kafka.reader import read_ranges
 from include.kafka.standing import settled_offsets
@@ -49,26 +50,28 @@ def record(kafka: KafkaSettings, settings: Settings, address: Address) -> Record
     Raises LedgerGapError, once all else is recorded, where messages had expired before they could be.
     """
     admin = Admin(kafka)
-    offsets.require_unused_group(admin, kafka, settings.ledger_group)
+    offsets.require_unused_group(admin, kafka, settings.ledger_group, "FRAUD_LEDGER_GROUP")
     topic = offsets.describe_topic(admin, kafka, settings.output_topic)
-    first = first_offsets(admin, kafka, topic.name, topic.partitions)
-    end = last_stable_offsets(admin, kafka, topic.name, topic.partitions)
     consumer = Consumer(consumer_settings(kafka, settings.ledger_group))
     try:
         with address.opened(f"fraud record {topic.name}") as connection:
             require_version(connection)
             table = Predictions(connection, topic)
+            # After the take-over: what an older recorder has still written must not look as if it lay ahead of the end.
+            first = first_offsets(admin, kafka, topic.name, topic.partitions)
+            end = last_stable_offsets(admin, kafka, topic.name, topic.partitions)
             start, gaps = _starts(topic, table.recorded, first, end)
             committed = settled_offsets(kafka, consumer, settings.ledger_group, topic)
             letters = Letters(kafka, settings, topic, consumer, first, committed, start)
             letters.begin()
             ranges = {at: (start[at], end[at]) for at in topic.partitions if start[at] < end[at]}
+            # Control records and aborted messages take offsets as well, and so does what expired.
+            reached = {at: max(start[at], end[at]) for at in topic.partitions}
             with paused_collector(), _Writer(table) as writer:
                 for partition, messages in read_ranges(consumer, kafka, topic.name, ranges):
                     writer.add(partition, messages, letters)
-                # Control records and aborted messages take offsets as well.
-                writer.reach({at: till for at, (_, till) in ranges.items()})
-            sent = letters.send({at: max(start[at], end[at]) for at in topic.partitions})
+                writer.reach(reached)
+            sent = letters.send(reached)
     finally:
         consumer.close()
     if gaps:
@@ -122,7 +125,7 @@ class _Writer:
     def add(self, partition: int, messages: list[Message], letters: Letters) -> None:
         read, chunk = self._reader.read, self._chunk
         for message in messages:
-            row, offset = read(message), message.offset() or 0
+            row, offset = read(message, headers_of(message)), message.offset() or 0
             if isinstance(row, Refusal):
                 letters.saw(partition, offset)
                 continue
@@ -136,8 +139,11 @@ class _Writer:
         self.messages += len(messages)
 
     def reach(self, ends: Mapping[int, int]) -> None:
-        self._chunk.ends |= ends
-        if ends:
+        """All that is left, and the partitions' ends where they are not known yet."""
+        self._wait()
+        new = {at: end for at, end in ends.items() if not self._table.is_at(at, end)}
+        if new or self._chunk.lines:
+            self._chunk.ends |= new
             self._next()
 
     def _next(self) -> _Chunk:
@@ -158,3 +164,6 @@ class _Writer:
         with self._thread:
             if kind is None:
                 self._wait()
+            else:
+                # The task's time may be up, while the database waits for somebody's lock.
+                self._table.cancel()

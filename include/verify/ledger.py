@@ -16,6 +16,7 @@ from include.kafka.offsets import Topic
 from include.ledger.prediction import COLUMNS, KEY, PredictionReader
 from include.ledger.predictions import COPY, INCOMING
 from include.payments.refusal import Refusal
+from include.verify.message import Headers, Place
 from include.verify.reading import Windows
 from include.verify.verdict import LEDGER_KINDS, Finding, LedgerPartition, LedgerVerdict
 
@@ -63,7 +64,7 @@ WITH due AS (
         ON known.topic = %(output)s AND known.topic_id = %(output_id)s AND known.partition = output_partition
     GROUP BY source_partition, source_offset, source_row
 ), there AS (
-    SELECT source_partition, source_offset, source_row, output_partition, output_offset, batch_id,
+    SELECT source_partition, source_offset, source_row, output_partition, output_offset, batch_id, recorded_at,
            {_digest("predictions")} AS digest
     FROM ledger.predictions
     JOIN checked ON source_partition = partition AND source_offset >= since AND source_offset < until
@@ -75,7 +76,10 @@ SELECT source_partition, source_offset, source_row,
        CASE WHEN there.digest IS NULL THEN CASE WHEN due.waits THEN 'waiting' ELSE 'unrecorded' END
             WHEN due.newest IS NULL THEN
                 CASE WHEN there.output_offset < (SELECT first FROM retained
-                                                 WHERE retained.partition = there.output_partition) THEN 'expired'
+                                                 WHERE retained.partition = there.output_partition)
+                       OR there.recorded_at < (SELECT begun_at FROM ledger.recorded_offsets AS known
+                                               WHERE known.topic = %(output)s
+                                               AND known.partition = there.output_partition) THEN 'expired'
                      WHEN EXISTS (SELECT FROM ledger.batches WHERE batches.batch_id = there.batch_id
                                   AND (topic, topic_id) <> (%(source)s, %(source_id)s)) THEN 'earlier'
                      ELSE 'unfounded' END
@@ -89,6 +93,28 @@ _COUNT = "SELECT source_partition, kind, count(*) FROM judged GROUP BY source_pa
 _FIND = """
 SELECT source_partition, source_offset, source_row, output_partition, output_offset FROM judged WHERE kind = %s
 ORDER BY source_partition, source_offset, source_row LIMIT %s
+"""
+_EXPIRED = "SELECT source_partition, source_offset, source_row FROM judged WHERE kind = 'expired'"
+# Of batches that are checked whole. What is told already, or waits, does not count against them.
+_MISCOUNTED = """
+SELECT parts.partition, parts.batch_id, start_offset, end_offset, parts.scored, found_rows
+FROM ledger.batch_partitions AS parts JOIN ledger.batches USING (batch_id)
+JOIN checked ON checked.partition = parts.partition AND start_offset >= since AND end_offset <= until
+CROSS JOIN LATERAL (
+    SELECT count(DISTINCT (source_offset, source_row)) AS found_rows FROM (
+        SELECT source_topic, source_partition, source_offset, source_row, batch_id FROM ledger.predictions
+        UNION ALL
+        SELECT source_topic, source_partition, source_offset, source_row, batch_id FROM ledger.replaced_predictions
+    ) AS every
+    WHERE source_topic = topic AND source_partition = parts.partition AND source_offset >= start_offset
+      AND source_offset < end_offset AND every.batch_id = parts.batch_id
+) AS counted
+WHERE topic = %(source)s AND topic_id = %(source_id)s AND consumer_group = %(group)s AND found_rows <> parts.scored
+  AND NOT EXISTS (
+    SELECT FROM judged WHERE source_partition = parts.partition AND source_offset >= start_offset
+    AND source_offset < end_offset AND kind IN ('waiting', 'unrecorded', 'differing')
+  )
+ORDER BY parts.partition, start_offset
 """
 _BATCHES = """
 SELECT parts.partition, start_offset, end_offset
@@ -109,6 +135,8 @@ class LedgerCheck:
     _reader: PredictionReader = field(default_factory=PredictionReader)
     _lines: list[bytes] = field(default_factory=list)
     _foreign: dict[str, str] = field(default_factory=dict)
+    _elsewhere: dict[tuple[str, int], list[str]] = field(default_factory=dict)
+    expired: list[tuple[int, int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         with self.connection, self.connection.cursor() as cursor:
@@ -116,25 +144,19 @@ class LedgerCheck:
             cursor.execute(_EXPECTED)
             cursor.execute(_BOUNDS)
 
-    def expect(self, message: Message) -> None:
-        """A message of the output topic that must be a row."""
-        row = self._reader.read(message)
-        if isinstance(row, Refusal):
-            self._note_foreign(message, row)
-            return
-        self._lines.append(row.line)
-        if len(self._lines) >= _AT_ONCE:
-            self._write()
-
-    def foreign(self, message: Message) -> None:
-        """One that names no source."""
-        row = self._reader.read(message)
-        if isinstance(row, Refusal):
-            self._note_foreign(message, row)
-
-    def _note_foreign(self, message: Message, reason: Refusal) -> None:
+    def look_at(self, message: Message, headers: Headers | None, place: Place | None, *, is_due: bool) -> None:
+        """A message of the output topic; one that is due must be a row."""
+        row = self._reader.read(message, [*headers] if headers else None)
         # By place: the output may be read twice.
-        self._foreign[f"{message.topic()}/{message.partition()}/{message.offset()}"] = str(reason)
+        at = f"{message.topic()}/{message.partition()}/{message.offset()}"
+        if isinstance(row, Refusal):
+            self._foreign[at] = str(row)
+        elif is_due:
+            self._lines.append(row.line)
+            if len(self._lines) >= _AT_ONCE:
+                self._write()
+        elif place is not None:
+            self._elsewhere.setdefault((place.topic, place.partition), []).append(at)
 
     def _write(self) -> None:
         with self.connection, self.connection.cursor() as cursor:
@@ -160,6 +182,11 @@ class LedgerCheck:
             counts = {(partition, kind): count for partition, kind, count in cursor.fetchall()}
             found = {kind: self._find(cursor, kind, source.name, output.name, show) for kind in LEDGER_KINDS[:3]}
             gaps = dict(self._gaps(cursor, source, window))
+            cursor.execute(_MISCOUNTED, names | {"group": self.group})
+            miscounted = cursor.fetchall()
+            cursor.execute(_EXPIRED)
+            self.expired = cursor.fetchall()
+            self._judge_elsewhere(cursor)
         for kind, why in _PASSED_OVER.items():
             if count := sum(number for (_, found), number in counts.items() if found == kind):
                 self.notes.append(f"{count:,} rows are passed over: {why}")
@@ -171,14 +198,36 @@ class LedgerCheck:
         places = sorted(self._foreign.items())
         return LedgerVerdict(
             address=self.name,
-            partitions=tuple(_partition(number, counts, gaps.get(number, [])) for number in sorted(window)),
+            partitions=tuple(
+                _partition(number, counts, gaps.get(number, []), [row[0] for row in miscounted].count(number))
+                for number in sorted(window)
+            ),
             foreign_count=len(places),
             foreign=tuple(Finding(place, None, reason) for place, reason in places[:show]),
             unrecorded=found["unrecorded"],
             differing=found["differing"],
             unfounded=found["unfounded"],
             unbatched=tuple(unbatched[:show]),
+            miscounted=tuple(
+                Finding(
+                    f"{source.name}/{partition}", None,
+                    f"batch {batch}, offsets [{start}, {end}): {scored} scored, {rows} rows",
+                )
+                for partition, batch, start, end, scored, rows in miscounted[:show]
+            ),
+        )  # fmt: skip
+
+    def _judge_elsewhere(self, cursor: Cursor) -> None:
+        """Sources that are not checked here are another check's; but of some no batch ever was."""
+        cursor.execute(
+            "SELECT DISTINCT topic, parts.partition FROM ledger.batch_partitions AS parts "
+            "JOIN ledger.batches USING (batch_id)"
         )
+        known = set(cursor.fetchall())
+        for (topic, partition), places in self._elsewhere.items():
+            if (topic, partition) not in known:
+                why = f"its source is on {topic}/{partition}, of which no batch was scored"
+                self._foreign |= dict.fromkeys(places, why)
 
     def _find(self, cursor: Cursor, kind: str, source: str, output: str, show: int) -> tuple[Finding, ...]:
         cursor.execute(_FIND, (kind, show))
@@ -206,7 +255,9 @@ class LedgerCheck:
             yield partition, [gap for gap in gaps if gap[0] < gap[1]]
 
 
-def _partition(number: int, counts: Mapping[tuple[int, str], int], gaps: list[tuple[int, int]]) -> LedgerPartition:
+def _partition(
+    number: int, counts: Mapping[tuple[int, str], int], gaps: list[tuple[int, int]], miscounted: int
+) -> LedgerPartition:
     def count(*kinds: str) -> int:
         return sum(counts.get((number, kind), 0) for kind in kinds)
 
@@ -218,4 +269,5 @@ def _partition(number: int, counts: Mapping[tuple[int, str], int], gaps: list[tu
         differing=count("differing"),
         unfounded=count("unfounded"),
         unbatched=sum(end - start for start, end in gaps),
+        miscounted=miscounted,
     )

@@ -49,7 +49,7 @@ def digest(*content: object) -> int:
 
 
 def headers_of(message: Message) -> Headers | None:
-    """None where the client cannot read them."""
+    """None where the client cannot read them. To be asked once: asked again, a message gives what it failed to fill."""
     try:
         return list(_READ_HEADERS(message) or [])
     except (SystemError, UnicodeError):
@@ -115,9 +115,9 @@ class Place:
     reason: bytes | None
 
 
-def place_of(message: Message, *, dead: bool) -> Place | None:
-    """None where it does not say so."""
-    headers = headers_of(message) or []
+def place_of(headers: Headers | None, *, dead: bool) -> Place | None:
+    """Of an output message with these headers; None where they do not say so."""
+    headers = headers or []
     # A dead letter keeps the original's headers, which come first and may have the same names.
     reasons = [at for at, (name, _) in enumerate(headers) if name == "reason"] if dead else []
     first = reasons[-1] if reasons else 0

@@ -41,13 +41,14 @@ class PartitionVerdict:
         return not (self.missing or self.double or self.altered or self.nowhere)
 
 
-LEDGER_KINDS = ("unrecorded", "differing", "unfounded", "unbatched")
+LEDGER_KINDS = ("unrecorded", "differing", "unfounded", "unbatched", "miscounted")
 
 
 @dataclass(frozen=True)
 class LedgerPartition:
     """Of one input partition: its rows in the ledger and what is wrong with them; `unbatched` counts the offsets that
-    no batch record holds. What is `waiting` is published, and recorded by the next run."""
+    no batch record holds, `miscounted` the batches that scored more or fewer payments than there are rows. What is
+    `waiting` is published, and recorded by the next run."""
 
     partition: int
     rows: int = 0
@@ -56,10 +57,11 @@ class LedgerPartition:
     differing: int = 0
     unfounded: int = 0
     unbatched: int = 0
+    miscounted: int = 0
 
     @property
     def is_whole(self) -> bool:
-        return not (self.unrecorded or self.differing or self.unfounded or self.unbatched)
+        return not any(getattr(self, kind) for kind in LEDGER_KINDS)
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class LedgerVerdict:
     differing: tuple[Finding, ...]
     unfounded: tuple[Finding, ...]
     unbatched: tuple[Finding, ...]
+    miscounted: tuple[Finding, ...]
 
     @property
     def is_whole(self) -> bool:

@@ -127,13 +127,13 @@ class _Check:
             self._count(message, dead=dead)
 
     def _count(self, message: Message, *, dead: bool) -> None:
-        place = form.place_of(message, dead=dead)
-        if place is None and not dead and self.ledger:
-            self.ledger.foreign(message)
-        if place is None or not self._is_in_window(place, message):
-            return
+        headers = form.headers_of(message)
+        place = form.place_of(headers, dead=dead)
+        is_due = place is not None and self._is_in_window(place, message)
         if self.ledger and not dead:
-            self.ledger.expect(message)
+            self.ledger.look_at(message, headers, place, is_due=is_due)
+        if place is None or not is_due:
+            return
         tally = self.tallies[place.partition]
         if dead:
             tally.dead_letters += 1
@@ -219,6 +219,9 @@ class _Check:
         low = first_offsets(admin, kafka, output.name, output.partitions)
         found = self.ledger.judge(source, self.window, output, low, self.show)
         self.notes += self.ledger.notes
+        # What the output topic has no more did come out: its row says so.
+        for partition, offset, row in self.ledger.expired:
+            self.tallies[partition].count(offset, row)
         return found
 
     def _partition(self, partition: int) -> PartitionVerdict:

@@ -72,6 +72,9 @@ def test_a_prediction_is_one_row():
         ("trans_date_trans_time", "2024-10-31T15:56:25+02:00", "2024-10-31T13:56:25+00:00"),
         ("trans_date_trans_time", "20241031", "2024-10-31T00:00:00+00:00"),
         ("trans_date_trans_time", "yesterday", "2024-10-31T15:56:25.811000+00:00"),
+        ("trans_date_trans_time", "2024-10-31 15:56,25", "2024-10-31T15:56:00.250000+00:00"),
+        ("trans_date_trans_time", "2024-10-31 15+01:00", "2024-10-31T14:00:00+00:00"),
+        ("trans_date_trans_time", 1380112045, "2024-10-31T15:56:25.811000+00:00"),
         ("trans_date_trans_time", None, "2024-10-31T15:56:25.811000+00:00"),
     ],
 )
@@ -117,6 +120,8 @@ def test_a_missing_model_name_or_probability_is_null():
         (PAYMENT, {"source": "topic\t1/2/3"}, "bad_source"),
         (PAYMENT, {"row": None}, "bad_row"),
         (PAYMENT, {"row": "-1"}, "bad_row"),
+        (PAYMENT, {"row": "00"}, "bad_row"),
+        (PAYMENT, {"source": "topic_1/2/017"}, "bad_source"),
         (PAYMENT, {"model_run_id": None}, "no_model_run_id"),
         (PAYMENT, {"batch_id": ""}, "no_batch_id"),
         (PAYMENT, {"batch_id": "a\0b"}, "bad_batch_id"),

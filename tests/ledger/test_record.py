@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -221,6 +222,52 @@ def test_predictions_that_expired_are_told_and_the_rest_is_recorded(scoring: Mak
     recorded_before = len(sources(ledger))
     assert recorded(made, ledger).messages == 0
     assert recorded_before == len(sources(ledger)) == 3 + 2 + 2
+
+
+def test_a_gap_to_the_end_is_told_once(scoring: Make, ledger: Address):
+    made = scoring()
+    scored(made, 3)
+    recorded(made, ledger)
+    scored(made, 2)
+    group(made).expire(group(made).ends())
+    with pytest.raises(LedgerGapError, match=r"offsets \[4, 7\) of partition 0 expired"):
+        recorded(made, ledger)
+    assert recorded(made, ledger).messages == 0
+
+
+def test_many_dead_letters_go_in_several_kafka_transactions(
+    scoring: Make, ledger: Address, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("include.ledger.letters._PORTION_BYTES", 3_000)
+    made = scoring()
+    for number in range(10):
+        produce(made, b"no prediction %d" % number, colour="red")
+    assert recorded(made, ledger).dead_letters == 10
+    assert [one.value for one in letters(made)] == [b"no prediction %d" % number for number in range(10)]
+    assert group(made).committed() == group(made).ends()
+
+
+def test_an_error_quotes_no_row(scoring: Make, ledger: Address, monkeypatch: pytest.MonkeyPatch):
+    made = scoring()
+    produce(made, json.dumps([PAYMENT]).encode(), **HEADERS)
+    monkeypatch.setattr("include.ledger.prediction._amount", lambda value: b"no number")
+    with pytest.raises(LedgerError) as raised:
+        recorded(made, ledger)
+    told = "".join(traceback.format_exception(raised.value))
+    assert "invalid input syntax for type numeric" in told
+    assert PAYMENT["trans_num"] not in told
+    assert str(PAYMENT["cc_num"]) not in told
+
+
+def test_somebodys_lock_fails_a_try_and_is_named(scoring: Make, ledger: Address, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("include.ledger.predictions._LOCK_SECONDS", 1)
+    made = scoring()
+    scored(made, 3)
+    with ledger.opened("an analyst") as other, other.cursor() as cursor:
+        cursor.execute("LOCK TABLE ledger.predictions IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(LedgerError, match="lock timeout"):
+            recorded(made, ledger)
+    assert recorded(made, ledger).rows == 3
 
 
 def test_a_newer_recorder_shuts_the_older_one_out(scoring: Make, ledger: Address, monkeypatch: pytest.MonkeyPatch):

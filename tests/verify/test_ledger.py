@@ -19,7 +19,7 @@ from tests.support.ledger import query
 from tests.support.live_stack import LiveStack
 from tests.support.payments import payment
 from tests.support.scoring import Scoring
-from tests.support.topics import Reader
+from tests.support.topics import Arrived, Reader
 
 Make = Callable[..., Scoring]
 
@@ -205,15 +205,73 @@ def test_a_message_produced_by_hand_is_named(here: Scoring, ledger: Address, is_
     [("0/2", "DOUBLE: 1 came out"), ("0/700", "NOWHERE: 1 came out"), ("1/3", "NOWHERE: 1 came out")],
 )
 def test_a_forged_prediction_is_named(here: Scoring, ledger: Address, source: str, kind: str):
-    reader = Reader(str(here.kafka["bootstrap.servers"]), here.settings.output_topic)
-    reader._starts = dict.fromkeys(reader._starts, 0)
-    copied = reader.arrived()[0]
+    copied = first_output(here)
     produce(here, copied.value or b"", {**copied.headers, "source": f"{here.settings.input_topic}/{source}"})
     for _ in range(2):
         done = reconcile(here, ledger)
         assert done.exit_code == 1
         assert kind in done.stdout
         record(here.kafka, here.settings, ledger)
+
+
+@pytest.mark.parametrize("source", ["another_topic/0/2", "{topic}/9/2"])
+def test_a_prediction_of_what_no_batch_scored_is_named(here: Scoring, ledger: Address, source: str):
+    copied = first_output(here)
+    named = source.format(topic=here.settings.input_topic)
+    produce(here, copied.value or b"", {**copied.headers, "source": named})
+    done = reconcile(here, ledger)
+    assert done.exit_code == 1
+    assert f"its source is on {named.rpartition('/')[0]}, of which no batch was scored" in done.stdout
+
+
+def test_a_header_that_cannot_be_read_is_foreign(here: Scoring, ledger: Address):
+    servers = str(here.kafka["bootstrap.servers"])
+    kafka_log.send_with_header(servers, here.settings.output_topic, b'[{"is_fraud":1}]', b"\xff")
+    record(here.kafka, here.settings, ledger)
+    assert "FOREIGN: 1 on the output topic" in reconcile(here, ledger).stdout
+
+
+def test_what_expired_on_the_output_topic_is_proven_by_its_row(here: Scoring, ledger: Address):
+    from tests.support.group import Group
+
+    output = Group(str(here.kafka["bootstrap.servers"]), here.settings.group, here.settings.output_topic)
+    output.expire(output.ends())
+    done = reconcile(here, ledger)
+    assert done.exit_code == 0, done.stdout
+    assert "note: 10 rows are passed over: their messages expired on the output topic" in done.stdout
+
+
+def test_rows_of_an_earlier_output_topic_are_not_called_unfounded(here: Scoring, ledger: Address):
+    servers, topic = str(here.kafka["bootstrap.servers"]), here.settings.output_topic
+    kafka_log.delete_topics(servers, [topic])
+    kafka_log.make_topic(servers, 2, name=topic)
+    score(here, 1, 1)
+    recorded(here, ledger)
+    done = reconcile(here, ledger)
+    assert done.exit_code == 0, done.stdout
+    assert "note: 10 rows are passed over" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE ledger.batch_partitions SET scored = scored + 1 WHERE start_offset = 0 AND partition = 0",
+        "UPDATE ledger.batch_partitions SET scored = scored - 1 WHERE start_offset = 0 AND partition = 0",
+    ],
+)
+def test_a_batch_that_counts_otherwise_is_named(scene: Scene, damage: str):
+    here, ledger = scene
+    query(ledger, damage)
+    done = reconcile(here, ledger)
+    assert done.exit_code == 1
+    assert "MISCOUNTED: 1 batches whose record counts other than the ledger" in done.stdout
+    assert f"{here.settings.input_topic}/0: NOT complete: 1 miscounted" in done.stdout
+
+
+def first_output(here: Scoring) -> Arrived:
+    reader = Reader(str(here.kafka["bootstrap.servers"]), here.settings.output_topic)
+    reader._starts = dict.fromkeys(reader._starts, 0)
+    return reader.arrived()[0]
 
 
 def test_a_gap_in_the_offsets_is_named(here: Scoring, ledger: Address):

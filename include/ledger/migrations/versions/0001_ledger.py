@@ -63,6 +63,8 @@ CREATE TABLE ledger.recorded_offsets (
     topic_id text NOT NULL,
     next_offset bigint NOT NULL,
     recorded_at timestamptz NOT NULL DEFAULT now(),
+    -- Rows that are older come from an earlier topic of that name.
+    begun_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (topic, partition)
 );
 
