@@ -11,6 +11,7 @@ import signal
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from types import MappingProxyType
 
 import psycopg2
 
@@ -28,6 +29,7 @@ class Postgres(Part):
     name = "postgres"
     ports: tuple[str, ...] = ("postgres",)
     databases: tuple[str, ...] = ("airflow", "mlflow")
+    settings: Mapping[str, str] = MappingProxyType({})
     stop_signal = signal.SIGINT  # a fast shutdown: SIGTERM would wait for the clients to leave
 
     def prepare(self, home: Home, say: Say) -> None:
@@ -56,6 +58,7 @@ class Postgres(Part):
             "port": str(home.port(self.name)),
             "unix_socket_directories": "",
             "max_connections": "200",
+            **self.settings,
         }
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return [*self._program(home, "postgres"), "-D", str(self._cluster(home)), *options]
@@ -101,6 +104,8 @@ class Ledger(Postgres):
     """Its tables belong to a user of their own, as they should elsewhere."""
 
     name, ports, databases = LEDGER, (LEDGER,), ()
+    # Of an error its log gets the one sentence: statements, and the lines of a COPY, hold payments.
+    settings = MappingProxyType({"log_error_verbosity": "terse", "log_min_error_statement": "panic"})
 
     def settle(self, home: Home) -> None:
         with closing(connect(home, "postgres", self.name)) as connection:

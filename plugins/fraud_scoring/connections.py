@@ -78,7 +78,7 @@ def ledger() -> Address:
         return Address.of_uri(uri, PLAIN_VARIABLE)
     raise SettingError(
         f"the connection {LEDGER} {_absent(LEDGER)}: set it, for instance by AIRFLOW_CONN_{LEDGER.upper()}, or set "
-        f"{PLAIN_VARIABLE}"
+        f"{PLAIN_VARIABLE}. Without a ledger the DAG record_predictions fails"
     )
 
 

@@ -21,7 +21,9 @@ _WRONG_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied")
 _HINTS = {
     **dict.fromkeys(_WRONG_KEYS[:2], f"check the keys in the connection {AWS}"),
     "AccessDenied": f"the user of the connection {AWS} lacks the right to it",
-    "NoSuchBucket": "the bucket does not exist: create it, or set FRAUD_CONFIRMED_URL to another",
+    **dict.fromkeys(
+        ("NoSuchBucket", "404"), "the bucket does not exist: create it, or set FRAUD_CONFIRMED_URL to another"
+    ),
 }
 
 
@@ -53,7 +55,16 @@ class Bucket:
 
     def probe(self) -> None:
         """Whether it could be put, leaving nothing: an upload needs the same right, and is given up."""
+        from botocore.exceptions import ClientError
+
         with self._writing("check") as (client, place):
+            try:
+                # Other S3 servers than Amazon's take an upload to one that is missing.
+                client.head_bucket(Bucket=self.name)
+            except ClientError as error:
+                # Not everybody who may write may see it.
+                if error.response["Error"]["Code"] != "403":
+                    raise
             begun = client.create_multipart_upload(**place)
             client.abort_multipart_upload(**place, UploadId=begun["UploadId"])
 

@@ -94,6 +94,13 @@ def test_publish_ends_before_the_broker_would_end_its_kafka_transaction(dag: Any
         assert dag.get_task(task_id).execution_timeout < timedelta(milliseconds=TRANSACTION_TIMEOUT_MS)
 
 
+def test_publish_wakes_the_ledger_and_nothing_else_does(dag: Any):
+    from fraud_scoring.assets import SCORED_PAYMENTS
+
+    outlets = {task.task_id: task.outlets for task in dag.tasks if task.outlets}
+    assert outlets == {"publish": [SCORED_PAYMENTS], "publish_shards": [SCORED_PAYMENTS]}
+
+
 def test_nothing_of_a_mail_is_a_template_field(dag: Any):
     assert not {"html_content", "subject", "files", "to"} & set(dag.get_task("email").template_fields)
 

@@ -7,15 +7,21 @@ import json
 import os
 import re
 import subprocess
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from dev.stack.part import BIN
-from fraud_scoring.check import _check_mail_server
+from fraud_scoring.check import _check_confirmed, _check_mail_server
+from fraud_scoring.connections import ledger
+from include.check.check import Found, run
+from include.check.ledger import check_ledger
 from include.errors import FraudError
+from include.settings import Settings
 from tests.support.live_stack import LiveStack
 
 StartServer = Callable[..., Any]
@@ -60,6 +66,46 @@ def test_a_certificate_that_is_not_trusted(mail_server: StartServer) -> None:
         list(_check_mail_server())
 
 
+def test_without_a_ledger_it_is_said_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AIRFLOW_CONN_LEDGER_DB", "LOGGER_SQL_URI"):
+        monkeypatch.delenv(name, raising=False)
+    (found,) = run([("ledger_db", lambda: check_ledger(ledger()))])
+    assert not found.ok
+    assert found.text == (
+        "the connection ledger_db does not exist: set it, for instance by AIRFLOW_CONN_LEDGER_DB, or set "
+        "LOGGER_SQL_URI. Without a ledger the DAG record_predictions fails"
+    )
+
+
+def exports(url: str) -> Found:
+    (found,) = run([("tried", lambda: _check_confirmed(Settings(confirmed_url=url)))])
+    return found
+
+
+def test_exports(services: LiveStack, service_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried leaves nothing: whoever trains reads all that lies there."""
+    folder = f"check-{uuid.uuid4().hex}"
+    assert exports(f"s3://staging/{folder}").text == f"s3://staging/{folder} can be written"
+    s3 = boto3.client("s3")
+    assert "Contents" not in s3.list_objects_v2(Bucket="staging", Prefix=folder)
+    assert "Uploads" not in s3.list_multipart_uploads(Bucket="staging", Prefix=folder)
+    assert exports("") == Found(
+        "FRAUD_CONFIRMED_URL", "not set: exports are off, and a run of the DAG export_confirmed would fail"
+    )
+    for url, words in (
+        ("s3://no-such-bucket/confirmed", "the bucket does not exist: create it, or set FRAUD_CONFIRMED_URL"),
+        ("/tmp/confirmed", "FRAUD_CONFIRMED_URL='/tmp/confirmed': give s3://bucket/prefix"),
+    ):
+        assert not exports(url).ok
+        assert words in exports(url).text
+    connection = json.loads(service_environment["AIRFLOW_CONN_AWS_DEFAULT"]) | {"password": "wr0ng"}
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
+    found = exports(f"s3://staging/{folder}")
+    assert not found.ok
+    assert "check the keys in the connection aws_default" in found.text
+    assert "wr0ng" not in found.text
+
+
 def test_no_mail_server(monkeypatch: pytest.MonkeyPatch) -> None:
     connection = {"conn_type": "smtp", "host": "127.0.0.1", "port": 9, "extra": {"from_email": "a@b.c", "timeout": 5}}
     monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
@@ -99,6 +145,7 @@ def test_the_command_tells_all_that_is_wrong(stack: LiveStack, tmp_path: Path) -
     wrong = {
         "FRAUD_OUTPUT_TOPIC": "no_such_topic",
         "EMAIL_RECIPIENT": "",
+        "AIRFLOW_CONN_LEDGER_DB": stack.env["AIRFLOW_CONN_LEDGER_DB"].replace('"schema": "ledger"', '"schema": "none"'),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
     }
     cache = {"FRAUD_MODEL_CACHE": str(tmp_path)}
@@ -111,6 +158,8 @@ def test_the_command_tells_all_that_is_wrong(stack: LiveStack, tmp_path: Path) -
     assert [line for line in lines if line.startswith("WRONG  topic no_such_topic: does not exist")]
     assert [line for line in lines if line.startswith("WRONG  Airflow's database: cannot be read (OperationalError)")]
     assert "wr0ng" not in done.stdout + done.stderr
+    assert [line for line in lines if line.startswith("WRONG  ledger_db: the ledger's database at ")]
+    assert [line for line in lines if line.startswith("ok     FRAUD_CONFIRMED_URL: s3://")]
     assert [line for line in lines if line.startswith("WRONG  mail addresses: EMAIL_RECIPIENT names nobody")]
     assert [line for line in lines if line.startswith("ok     smtp_default: 127.0.0.1:")]
     assert [line for line in lines if line.startswith("ok     staging: ")]

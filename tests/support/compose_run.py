@@ -75,6 +75,8 @@ def main(folder: Path, env: Path, compose_file: Path) -> None:
     cards = {str(one.payment["cc_num"]) for one in scored}
     kept = {
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql://airflow:{variables['AIRFLOW_DB_PASSWORD']}@postgres/airflow",
+        "MLFLOW_BACKEND_STORE_URI": f"postgresql://mlflow:{variables['MLFLOW_DB_PASSWORD']}@postgres/mlflow",
+        "LOGGER_SQL_URI": f"postgresql://ledger:{variables['LEDGER_DB_PASSWORD']}@ledger/ledger",
         "AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER": f"s3://{variables['S3_BUCKET']}/logs",
         "AWS_ENDPOINT_URL_S3": variables["AWS_ENDPOINT_URL_S3"],
         "AWS_ACCESS_KEY_ID": variables["AWS_ACCESS_KEY_ID"],
@@ -99,7 +101,7 @@ def main(folder: Path, env: Path, compose_file: Path) -> None:
                 "wrong_valkey_password": stand_ins.ValkeyImage.answer("wrong"),
                 "worker_preloads": "sklearn" in Path(f"/proc/{project.pid('airflow-worker')}/maps").read_text(),
                 "log": log,
-                "left": sorted(leaks.find(secrets, cards)),
+                "left": sorted(leaks.find(secrets, cards) | leaks.find_in_ledger(secrets)),
                 "looked_at": len(leaks.looked_at),
                 "cards": len(cards),
                 "check": check,

@@ -1,4 +1,6 @@
-"""Looks for secrets and card numbers wherever a stack keeps anything: all logs, Airflow's whole database, and mail."""
+"""Looks for secrets and card numbers wherever a stack keeps anything: all logs, Airflow's and MLflow's whole databases,
+and mail. Secrets must not be in the ledger either, whose database is there to hold card numbers.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ import email.policy
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +18,7 @@ from psycopg2 import sql
 from pyarrow.fs import FileSelector, S3FileSystem
 
 from dev.stack.home import SECRETS
+from include.ledger.address import Address
 from tests.support import kafka_log
 from tests.support.live_stack import LiveStack
 
@@ -25,7 +29,8 @@ _DIGITS = re.compile(r"[0-9]{12,}|(?:3[0-9]){12,}")
 def nothing_is_left(stack: LiveStack) -> None:
     """At the end of a stack's life: no secret of it, and no card number of any payment that its topic_1 has seen."""
     leaks = Leaks(stack, mail=True)
-    assert leaks.find(secrets(stack), cards(stack)) == set()
+    made = secrets(stack)
+    assert leaks.find(made, cards(stack)) | leaks.find_in_ledger(made) == set()
     assert [name for name in leaks.looked_at if name.endswith("logs/kafka.log")]
 
 
@@ -69,15 +74,24 @@ class Leaks:
         """Files, and tables with any row."""
 
     def find(self, texts: Iterable[str], cards: Iterable[str] = ()) -> set[str]:
-        """Files and tables that hold one of them."""
-        words = sorted(texts)
-        pattern = re.compile("|".join(map(re.escape, [*words, *(word.encode().hex() for word in words)])) or "(?!)")
+        """Files and tables that hold one of them; all but the ledger's."""
+        pattern = _any_of(texts)
         numbers = set(cards)
         lengths = {len(card) for card in numbers}
         found = set()
         for name, content in self._everything():
             self.looked_at.add(name)
             if pattern.search(content) or (numbers and _holds(content, numbers, lengths)):
+                found.add(name)
+        return found
+
+    def find_in_ledger(self, texts: Iterable[str]) -> set[str]:
+        """Its tables that hold one of them."""
+        pattern = _any_of(texts)
+        found = set()
+        for name, content in _rows(self._ledger, "ledger"):
+            self.looked_at.add(name)
+            if pattern.search(content):
                 found.add(name)
         return found
 
@@ -93,7 +107,8 @@ class Leaks:
             for part in message.walk():
                 if not part.is_multipart():
                     yield str(path), bytes(part.get_payload(decode=True) or b"").decode(errors="replace")
-        yield from self._database()
+        for url in (self._airflow, self._mlflow):
+            yield from _rows(url, "public")
 
     def _remote_logs(self) -> Iterator[tuple[str, str]]:
         folder = self._env.get("AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER", "")
@@ -109,18 +124,37 @@ class Leaks:
                 with store.open_input_stream(file.path) as stream:
                     yield f"s3://{file.path}", stream.read().decode(errors="replace")
 
-    def _database(self) -> Iterator[tuple[str, str]]:
-        url = self._env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("postgresql+psycopg2", "postgresql")
-        connection = psycopg2.connect(url)
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
-                for (table,) in cursor.fetchall():
-                    cursor.execute(sql.SQL("SELECT entry::text FROM {} AS entry").format(sql.Identifier(table)))
-                    for (row,) in cursor:
-                        yield table, row
-        finally:
-            connection.close()
+    @property
+    def _airflow(self) -> str:
+        return self._env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("postgresql+psycopg2", "postgresql")
+
+    @property
+    def _mlflow(self) -> str:
+        """Beside Airflow's where the superuser's address is known."""
+        return self._env.get("MLFLOW_BACKEND_STORE_URI") or f"{self._airflow.rpartition('/')[0]}/mlflow"
+
+    @property
+    def _ledger(self) -> str:
+        found = Address.from_environment(self._env)
+        return f"postgresql://{found.user}:{found.password}@{found}"
+
+
+def _rows(url: str, schema: str) -> Iterator[tuple[str, str]]:
+    """Each row of each table, which is named `database.table`."""
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = %s AND table_type = 'BASE TABLE'",
+            [schema],
+        )
+        for (table,) in cursor.fetchall():
+            cursor.execute(sql.SQL("SELECT entry::text FROM {} AS entry").format(sql.Identifier(schema, table)))
+            for (row,) in cursor:
+                yield f"{connection.info.dbname}.{table}", row
+
+
+def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
+    words = sorted(texts)
+    return re.compile("|".join(map(re.escape, [*words, *(word.encode().hex() for word in words)])) or "(?!)")
 
 
 def _holds(content: str, numbers: set[str], lengths: set[int]) -> bool:

@@ -86,15 +86,10 @@ class PostgresImage:
              self._environment["POSTGRES_INITDB_ARGS"]],
             check=True, stdout=subprocess.DEVNULL,
         )  # fmt: skip
-        settings = [
-            "-c",
-            f"listen_addresses={self._host}",
-            "-c",
-            "unix_socket_directories=",
-            "-c",
-            "max_connections=100",
-        ]
-        return [*program(self._home, "postgres"), "-D", str(data), *settings], {}
+        settings = {"listen_addresses": self._host, "unix_socket_directories": "", "max_connections": "100"}
+        words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        # The image hands options that are its command on to the server.
+        return [*program(self._home, "postgres"), "-D", str(data), *words, *container.service.get("command", [])], {}
 
     def healthy(self) -> bool:
         login = {"host": self._host, "user": "postgres", "password": self._environment["POSTGRES_PASSWORD"]}

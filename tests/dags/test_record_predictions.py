@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def dag() -> Any:
+    sys.path.insert(0, str(ROOT / "dags"))
+    try:
+        import record_predictions
+
+        return record_predictions.record_predictions()
+    finally:
+        sys.path.remove(str(ROOT / "dags"))
+
+
+def test_woken_by_what_publish_makes_and_every_ten_minutes(dag: Any):
+    from fraud_scoring.assets import SCORED_PAYMENTS
+
+    assert dag.dag_id == "record_predictions"
+    assert dag.timetable.timetable.expression == "*/10 * * * *"
+    assert list(dag.timetable.asset_condition.objects) == [SCORED_PAYMENTS]
+    assert SCORED_PAYMENTS.uri == "scored_payments"
+    assert dag.catchup is False
+    assert dag.max_active_runs == 1
+    assert "FRAUD_OUTPUT_DEAD_LETTER_TOPIC" in dag.doc_md
+
+
+def test_neither_task_waits_for_the_other(dag: Any):
+    assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == {
+        "record_predictions": set(),
+        "record_batches": set(),
+    }
+
+
+def test_operators_are_told_of_what_fails_and_incidents_end(dag: Any):
+    from fraud_scoring.incidents import IncidentNotifier, incident_over
+
+    assert isinstance(dag.on_failure_callback, IncidentNotifier)
+    for task in dag.tasks:
+        assert isinstance(task.on_failure_callback[0], IncidentNotifier)
+        assert "the next run records it" in task.on_failure_callback[0].task_next
+        assert task.on_success_callback == [incident_over]
+        assert (task.retries, task.retry_delay, task.owner) == (2, timedelta(seconds=10), "fraud")
+        # A backlog is written in many transactions.
+        assert task.execution_timeout == timedelta(hours=1)
