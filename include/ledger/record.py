@@ -77,8 +77,8 @@ def record(kafka: KafkaSettings, settings: Settings, address: Address) -> Record
     if gaps:
         raise LedgerGapError(
             f"{topic.name}: {', '.join(gaps)} expired before they were recorded, and are missing in the ledger. "
-            f"All {writer.messages} messages behind them are recorded. `fraud reconcile` names the payments; the "
-            "topic's retention must be longer than the ledger can be away"
+            f"All {writer.messages} messages behind them are recorded. While the input topic holds them, `fraud "
+            "reconcile` names the payments; this topic's retention must be longer than the ledger can be away"
         )
     return Recorded(ranges, writer.messages, writer.rows, sent)
 

@@ -112,7 +112,7 @@ def test_complete(scene: Scene):
     done = reconcile(here, ledger)
     assert done.exit_code == 0, done.stdout + done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert ["all", "10", "0", "0", "0", "0", "0"] in lines
+    assert ["all", "10", "0", "0", "0", "0", "0", "0"] in lines
     topic = here.settings.input_topic
     assert done.stdout.splitlines()[-3:] == [
         f"{topic}/0: complete",
