@@ -17,7 +17,8 @@ _TABLES = "ledger's tables"
 # Of each table any column, and what is done there: docs/security.md grants the same.
 _DONE = {
     "predictions": ("trans_num", "SELECT INSERT UPDATE"),
-    "replaced_predictions": ("trans_num", "SELECT INSERT"),
+    "replaced_predictions": ("trans_num", "INSERT"),
+    "all_predictions": ("trans_num", "SELECT"),
     "recorded_offsets": ("topic_id", "SELECT INSERT UPDATE"),
     "batches": ("reason", "SELECT INSERT UPDATE"),
     "batch_partitions": ("message_id", "SELECT INSERT DELETE"),

@@ -19,19 +19,22 @@ from include.report.csv_attachment import BOM, cell
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-# Along the index of frauds, for so long as it takes to find so many. Of a payment that was scored again, the newest
+# Along the indexes of frauds, for so long as it takes to find so many. Of a payment that was scored again, the newest
 # prediction counts, as in the view ledger.payments, which would read the whole table.
 _UNREVIEWED = """
 SELECT trans_num, paid_at, amt, merchant, fraud_probability,
     coalesce(model_name || ' ' || model_version, model_run_id), scored_at, cc_num
-FROM ledger.predictions AS found
+FROM ledger.all_predictions AS found
 WHERE prediction AND trans_num IS NOT NULL
   AND NOT EXISTS (SELECT FROM ledger.confirmations WHERE confirmations.trans_num = found.trans_num)
   AND NOT EXISTS (
-    SELECT FROM ledger.predictions AS newer WHERE newer.trans_num = found.trans_num
-    AND (newer.scored_at, newer.source_topic, newer.source_partition, newer.source_offset, newer.source_row)
-      > (found.scored_at, found.source_topic, found.source_partition, found.source_offset, found.source_row))
-ORDER BY scored_at DESC, source_topic DESC, source_partition DESC, source_offset DESC, source_row DESC
+    SELECT FROM ledger.all_predictions AS newer WHERE newer.trans_num = found.trans_num
+    AND (newer.scored_at, coalesce(newer.replaced_at, 'infinity'),
+         newer.source_topic, newer.source_partition, newer.source_offset, newer.source_row)
+      > (found.scored_at, coalesce(found.replaced_at, 'infinity'),
+         found.source_topic, found.source_partition, found.source_offset, found.source_row))
+ORDER BY scored_at DESC, coalesce(replaced_at, 'infinity') DESC,
+    source_topic DESC, source_partition DESC, source_offset DESC, source_row DESC
 LIMIT %s
 """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -16,10 +15,10 @@ from typer.testing import CliRunner
 
 from include.cli.main import app
 from include.ledger.address import Address
-from include.ledger.confirmations import Confirmations
+from include.ledger.confirmations import _KNOWN, Confirmations
 from include.ledger.unreviewed import _UNREVIEWED, unreviewed
 from include.ledger.verdicts import Verdict, VerdictFile
-from tests.support.ledger import add_predictions, query
+from tests.support.ledger import add_predictions, make_topic_again, query
 from tests.support.payments import payment
 
 Fraud = Callable[..., Result]
@@ -76,6 +75,35 @@ def test_a_payment_that_nobody_knows(ledger: Address, fraud: Fraud) -> None:
     assert done.exit_code == 1
     assert "the ledger has no payment whose trans_num is nowhere" in str(done.exception)
     assert not standing(ledger)
+
+
+def test_payments_of_a_topic_that_was_made_again(ledger: Address, fraud: Fraud, tmp_path: Path) -> None:
+    known(ledger, "a", "b")
+    known(ledger, "c", hour=7)
+    make_topic_again(ledger)
+    known(ledger, "new", hour=6)
+    assert fraud("a", "fraud").stdout == "a: fraud (applied)\n"
+    assert fraud("--csv", verdicts(tmp_path, "b,genuine")).exit_code == 0
+    assert listed(fraud) == ["c", "new"]
+    sql = "SELECT trans_num, fraud_confirmed FROM ledger.payments WHERE prediction ORDER BY 1"
+    assert query(ledger, sql) == [("a", True), ("b", False), ("c", None), ("new", None)]
+    # Where one comes again, it is the newest.
+    known(ledger, "c", hour=9, prediction=False)
+    assert listed(fraud) == ["new"]
+    assert query(ledger, "SELECT prediction FROM ledger.payments WHERE trans_num = 'c'") == [(False,)]
+
+
+def test_what_a_hand_wrote_is_gone_where_the_row_was_restored(ledger: Address, fraud: Fraud) -> None:
+    known(ledger, "a", prediction=False)
+    for forged, amount in ((True, 1), (False, 950.75)):
+        query(ledger, "UPDATE ledger.predictions SET (prediction, amt) = ROW (%s, %s)", forged, amount)
+    assert listed(fraud) == []
+    assert query(ledger, "SELECT prediction, amt::text FROM ledger.payments") == [(False, "950.75")]
+
+
+def listed(fraud: Fraud) -> list[str]:
+    done = fraud("--list")
+    return [] if done.stdout.startswith("No fraud") else [line.split()[0] for line in done.stdout.splitlines()[1:]]
 
 
 @pytest.mark.parametrize(
@@ -236,18 +264,34 @@ def test_the_list_is_a_file_that_can_be_given_back(ledger: Address, fraud: Fraud
     assert not (tmp_path / "none.csv").exists()
 
 
-def test_the_list_reads_the_index_of_frauds_only(ledger: Address) -> None:
+def replaced(ledger: Address, count: int) -> None:
+    """As `many`, of a topic that was made again."""
+    query(
+        ledger,
+        "INSERT INTO ledger.replaced_predictions SELECT 'topic_1', number %% 3, number, 0, 'older ' || number, '4111', "
+        "1, now(), 'm', 'c', number %% 20 = 0, 0.5, 'run', 'model', '1', 'batch', "
+        "now() - interval '30 days' - number * interval '1 second', 0, number, json_build_object('trans_num', number), "
+        "now() FROM generate_series(1, %s) AS number",
+        count,
+    )
+    query(ledger, "ANALYZE ledger.replaced_predictions")
+
+
+@pytest.mark.parametrize("older", [0, 60_000])
+def test_what_is_asked_again_and_again_reads_indexes_only(ledger: Address, older: int) -> None:
     many(ledger, 60_000)
-    [(plan,)] = query(ledger, "EXPLAIN (FORMAT JSON) " + _UNREVIEWED, 100)
-    assert "predictions_frauds" in json.dumps(plan)
-    assert "Seq Scan" not in {node["Node Type"] for node in nodes(plan[0]["Plan"]) if _is_of_predictions(node)}
+    replaced(ledger, older)
+    # An empty table is read as it is.
+    tables = ["predictions", "replaced_predictions"] if older else ["predictions"]
+    one = "SELECT * FROM ledger.payments WHERE trans_num = %s"
+    for sql, value in ((_UNREVIEWED, 100), (_KNOWN, ["payment 7", "older 7"]), (one, "older 7")):
+        [(plan,)] = query(ledger, "EXPLAIN (FORMAT JSON) " + sql, value)
+        read = [node for node in nodes(plan[0]["Plan"]) if node.get("Relation Name") in tables]
+        assert read
+        assert "Seq Scan" not in {node["Node Type"] for node in read}, sql
     with Confirmations.opened(ledger) as confirmations:
         assert [one.trans_num for one in unreviewed(confirmations.connection, 2)] == ["payment 20", "payment 40"]
 
 
 def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
     return [plan, *(node for below in plan.get("Plans", ()) for node in nodes(below))]
-
-
-def _is_of_predictions(node: dict[str, Any]) -> bool:
-    return node.get("Relation Name") == "predictions"

@@ -25,7 +25,7 @@ from include.ledger.confirmations import Confirmations
 from include.payments.columns import COLUMNS
 from include.settings import Settings
 from tests.ledger.conftest import Place
-from tests.support.ledger import add_predictions, query
+from tests.support.ledger import add_predictions, make_topic_again, query
 from tests.support.payments import payment
 
 # Kills itself where it stores its first file: before, or behind.
@@ -119,6 +119,15 @@ def test_the_newest_prediction_of_a_payment_gives_the_values(ledger: Address, pl
     confirm(ledger, "a")
     export_confirmed()
     assert place.table(place.names()[0]).column("amt").to_pylist() == [3.0]
+
+
+def test_payments_of_a_topic_that_was_made_again_are_exported(ledger: Address, place: Place) -> None:
+    known(ledger, "a")
+    confirm(ledger, "a")
+    make_topic_again(ledger)
+    assert [file.payments for file in export_confirmed()[1]] == [1]
+    assert place.table(place.names()[0]).column("amt").to_pylist() == [950.75]
+    assert export_confirmed()[1] == []
 
 
 def test_each_verdict_is_exported_once_and_again_where_it_changes(ledger: Address, place: Place) -> None:

@@ -131,7 +131,9 @@ class Work:
 
 
 def each(roles: Roles) -> Iterator[tuple[str, str]]:
-    tables = [f"ledger.{name}" for name in (*TABLES, "alembic_version")]
+    # What was replaced is read through the view of both.
+    read = [name for name, (_, operations) in TABLES.items() if "SELECT" in operations]
+    tables = [f"ledger.{name}" for name in (*read, "alembic_version")]
     for rights, place in roles.grants:
         for right in rights.split(", "):
             for one in tables if place.startswith("ALL TABLES") else place.split(", "):

@@ -59,3 +59,12 @@ def add_predictions(address: Address, *payments: Payment, prediction: bool = Tru
             *(record.get(name) for name in ("amt", "trans_date_trans_time", "merchant", "category")),
             prediction, hour, json.dumps(record),
         )  # fmt: skip
+
+
+def make_topic_again(address: Address) -> None:
+    """As if other payments had taken the places of all that are known: these are in replaced_predictions alone."""
+    query(
+        address,
+        "UPDATE ledger.predictions SET (trans_num, prediction, scored_at, output_offset) = "
+        "ROW ('later ' || source_offset, false, scored_at + interval '1 day', output_offset + 1000)",
+    )

@@ -36,7 +36,8 @@ CREATE TABLE ledger.predictions (
 );
 COMMENT ON TABLE ledger.predictions IS
     'One row a scored payment, by the place of the payment on the input topic. payment: all of it, as published';
-CREATE INDEX predictions_trans_num ON ledger.predictions (trans_num);
+-- With the time, so that the newest of thousands is found at once, should a constant stand for the trans_num.
+CREATE INDEX predictions_trans_num ON ledger.predictions (trans_num, scored_at);
 CREATE INDEX predictions_frauds ON ledger.predictions (scored_at) WHERE prediction;
 
 -- A payment that is scored again, because an operator moved the group back or the topic was made again, replaces its
@@ -47,7 +48,8 @@ CREATE TABLE ledger.replaced_predictions (
     replaced_by text NOT NULL DEFAULT session_user
 );
 CREATE INDEX replaced_predictions_source ON ledger.replaced_predictions (source_topic, source_partition, source_offset);
-CREATE INDEX replaced_predictions_trans_num ON ledger.replaced_predictions (trans_num);
+CREATE INDEX replaced_predictions_trans_num ON ledger.replaced_predictions (trans_num, scored_at);
+CREATE INDEX replaced_predictions_frauds ON ledger.replaced_predictions (scored_at) WHERE prediction;
 CREATE FUNCTION ledger.keep_replaced() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO ledger.replaced_predictions SELECT OLD.*;
@@ -55,6 +57,13 @@ BEGIN
 END $$;
 CREATE TRIGGER keep_replaced AFTER UPDATE ON ledger.predictions
     FOR EACH ROW EXECUTE FUNCTION ledger.keep_replaced();
+
+-- A topic that was made again gives its places to other payments: those that had them before are no less payments.
+CREATE VIEW ledger.all_predictions AS
+SELECT *, NULL::timestamptz AS replaced_at, NULL::text AS replaced_by FROM ledger.predictions
+UNION ALL
+SELECT * FROM ledger.replaced_predictions;
+COMMENT ON VIEW ledger.all_predictions IS 'What stands in predictions, where replaced_at is null, and what it replaced';
 
 -- How far the output topic is recorded: written together with the rows, and the only truth about it.
 CREATE TABLE ledger.recorded_offsets (
@@ -173,9 +182,11 @@ SELECT DISTINCT ON (trans_num)
     trans_num, source_topic, source_partition, source_offset, source_row, cc_num, amt, paid_at, merchant, category,
     prediction, fraud_probability, model_run_id, model_name, model_version, batch_id, scored_at, recorded_at, payment,
     confirmations.fraud AS fraud_confirmed, confirmed_by, confirmed_at
-FROM ledger.predictions LEFT JOIN ledger.confirmations USING (trans_num)
+FROM ledger.all_predictions LEFT JOIN ledger.confirmations USING (trans_num)
 WHERE trans_num IS NOT NULL
-ORDER BY trans_num, scored_at DESC, source_topic DESC, source_partition DESC, source_offset DESC, source_row DESC;
+-- Of one time: what stands, before what it replaced, which a hand may have altered.
+ORDER BY trans_num, scored_at DESC, coalesce(replaced_at, 'infinity') DESC,
+    source_topic DESC, source_partition DESC, source_offset DESC, source_row DESC;
 COMMENT ON VIEW ledger.payments IS 'The newest prediction of each trans_num; fraud_confirmed: null until reviewed';
 """
 
