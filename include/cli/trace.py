@@ -52,10 +52,13 @@ def trace(
 
 
 def described(trace: Trace) -> Iterator[str]:
-    count = len(trace.payments)
-    yield f"trans_num {trace.trans_num}: {f'{count} payments have it' if count > 1 else 'one payment'}"
+    count = len(trace.payments) + trace.more
+    rest = f", these are the newest {len(trace.payments)}" if trace.more else ""
+    yield f"trans_num {trace.trans_num}: {f'{count:,} payments have it{rest}' if count > 1 else 'one payment'}"
     for payment in trace.payments:
         yield from ("", *_payment(payment))
+    if trace.more:
+        yield from ("", f"{trace.more:,} older payments have it, too, and are not shown")
     yield ""
     if not trace.verdicts:
         yield "confirmed   not yet: nobody has said whether it was fraud"
@@ -73,10 +76,21 @@ def _payment(payment: Payment) -> Iterator[str]:
     for number, prediction in enumerate(payment.predictions):
         yield ""
         if prediction.replaced_at is not None:
-            yield f"  replaced on {_time(prediction.replaced_at)} by {prediction.replaced_by}, for it was scored again:"
+            yield f"  {_replaced(prediction, prediction.replaced_at)}:"
         elif number == 0 and len(payment.predictions) > 1:
             yield "  newest prediction:"
         yield from (f"  {line}" for line in _prediction(prediction))
+
+
+def _replaced(prediction: Prediction, at: datetime) -> str:
+    when = f"on {_time(at)} by {prediction.replaced_by}"
+    if prediction.replaced_for == "altered":
+        return f"altered {when}, and not scored again; until then the row said"
+    why = {
+        "scored again": ", for it was scored again",
+        "another payment": ", for another payment took its place: the topic was made again",
+    }.get(prediction.replaced_for or "", "")
+    return f"replaced {when}{why}"
 
 
 def _prediction(prediction: Prediction) -> Iterator[str]:

@@ -14,10 +14,13 @@ from include.payments.masking import mask_card
 
 # As docs/ledger.md has it, for whoever has a database and no command.
 QUERY = """
-WITH found AS (
-    SELECT *, NULL::timestamptz AS replaced_at, NULL::text AS replaced_by FROM ledger.predictions
-    UNION ALL
-    SELECT * FROM ledger.replaced_predictions
+WITH newest AS (
+    SELECT trans_num, source_topic, source_partition, source_offset, source_row, count(*) OVER () AS payments
+    FROM ledger.all_predictions
+    WHERE trans_num = %(trans_num)s
+    GROUP BY trans_num, source_topic, source_partition, source_offset, source_row
+    ORDER BY max(scored_at) DESC, source_topic, source_partition, source_offset, source_row
+    LIMIT 20
 )
 SELECT
     found.source_topic, found.source_partition, found.source_offset, found.source_row,
@@ -28,17 +31,36 @@ SELECT
     found.batch_id, batch.dag_run_id, batch.run_url,
     part.start_offset, part.end_offset, part.recipients, part.message_id, part.mailed_at,
     found.recorded_at, found.replaced_at, found.replaced_by,
+    CASE
+        WHEN next.scored_at IS NULL THEN NULL
+        WHEN (next.output_partition, next.output_offset, next.scored_at)
+            = (found.output_partition, found.output_offset, found.scored_at) THEN 'altered'
+        WHEN next.trans_num = found.trans_num THEN 'scored again'
+        ELSE 'another payment'
+    END AS replaced_for,
+    newest.payments,
     confirmed.fraud AS fraud_confirmed, confirmed.confirmed_by, confirmed.confirmed_at,
     (SELECT json_agg(json_build_object(
             'fraud', change.fraud, 'by', change.confirmed_by, 'at', change.confirmed_at, 'origin', change.origin
         ) ORDER BY change.change_id DESC)
      FROM ledger.confirmation_changes AS change WHERE change.trans_num = found.trans_num) AS confirmation_history
-FROM found
+FROM newest
+JOIN ledger.all_predictions AS found
+    ON (found.source_topic, found.source_partition, found.source_offset, found.source_row)
+        = (newest.source_topic, newest.source_partition, newest.source_offset, newest.source_row)
+    -- As a filter: its index would be read anew for each of them.
+    AND found.trans_num IS NOT DISTINCT FROM newest.trans_num
+LEFT JOIN LATERAL (
+    SELECT * FROM ledger.all_predictions AS later
+    WHERE (later.source_topic, later.source_partition, later.source_offset, later.source_row)
+            = (found.source_topic, found.source_partition, found.source_offset, found.source_row)
+        AND (later.replaced_at > found.replaced_at OR (later.replaced_at IS NULL AND found.replaced_at IS NOT NULL))
+    ORDER BY later.replaced_at LIMIT 1
+) AS next ON true
 LEFT JOIN ledger.batches AS batch ON batch.batch_id = found.batch_id
 LEFT JOIN ledger.batch_partitions AS part
     ON part.batch_id = found.batch_id AND part.partition = found.source_partition
 LEFT JOIN ledger.confirmations AS confirmed ON confirmed.trans_num = found.trans_num
-WHERE found.trans_num = %(trans_num)s
 ORDER BY found.scored_at DESC, found.replaced_at DESC NULLS FIRST, found.source_topic, found.source_partition,
     found.source_offset, found.source_row
 """
@@ -72,7 +94,8 @@ class Mail:
 @dataclass(frozen=True)
 class Prediction:
     """`choice`, `run` and `offsets`, the batch's on this partition, are None until the record of the batch is there.
-    `mail` is of the report that told of this partition."""
+    `mail` is of the report that told of this partition. `replaced_for`: `scored again`, `another payment` that took its
+    place, or `altered`, by hand or back again: what came next is of the same message."""
 
     fraud: bool
     probability: float | None
@@ -90,6 +113,7 @@ class Prediction:
     recorded_at: datetime
     replaced_at: datetime | None
     replaced_by: str | None
+    replaced_for: str | None
 
 
 @dataclass(frozen=True)
@@ -117,10 +141,11 @@ class Verdict:
 @dataclass(frozen=True)
 class Trace:
     """The payments that bear this trans_num and their predictions, newest first; so are the verdicts, of which the
-    first one counts."""
+    first one counts. `more` payments bear it too, and are older than all of these."""
 
     trans_num: str
     payments: tuple[Payment, ...]
+    more: int
     verdicts: tuple[Verdict, ...]
 
 
@@ -146,7 +171,7 @@ def trace_of(trans_num: str, rows: list[dict[str, Any]], *, mask: bool) -> Trace
         Verdict(one["fraud"], one["by"], datetime.fromisoformat(one["at"]), one["origin"])
         for one in rows[0]["confirmation_history"] or ()
     )
-    return Trace(trans_num, payments, verdicts)
+    return Trace(trans_num, payments, rows[0]["payments"] - len(payments), verdicts)
 
 
 def _payment(source: str, place: int, rows: list[dict[str, Any]], *, mask: bool) -> Payment:
@@ -184,4 +209,5 @@ def _prediction(row: Mapping[str, Any]) -> Prediction:
         recorded_at=row["recorded_at"],
         replaced_at=row["replaced_at"],
         replaced_by=row["replaced_by"],
+        replaced_for=row["replaced_for"],
     )

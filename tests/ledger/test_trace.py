@@ -20,7 +20,7 @@ from include.ledger.record import record
 from include.ledger.trace import QUERY, trace
 from tests.conftest import ROOT
 from tests.integration.test_protocol import send, set_offset
-from tests.support.ledger import add_predictions, query
+from tests.support.ledger import add_predictions, make_topic_again, query
 from tests.support.payments import payment
 from tests.support.scoring import DELIVERY, MODEL, Scoring
 
@@ -163,6 +163,49 @@ def test_the_setting_shows_card_numbers(ledger: Address, fraud: Fraud, monkeypat
     monkeypatch.setenv("FRAUD_MASK_CARDS", "false")
     assert str(CARD) in fraud("trace", TRANS_NUM).stdout
     assert str(CARD) in fraud("trace", TRANS_NUM, "--json").stdout
+
+
+def test_what_a_hand_altered_is_no_prediction_that_was_published(scored_twice: Scoring, ledger: Address, fraud: Fraud):
+    query(ledger, "UPDATE ledger.predictions SET prediction = true")
+    told = fraud("trace", TRANS_NUM).stdout
+    assert titles(told) == ["newest prediction", f"altered {LAST}", "replaced on … by ledger, for it was scored again"]
+    query(ledger, "UPDATE ledger.recorded_offsets SET next_offset = (SELECT output_offset FROM ledger.predictions)")
+    record(scored_twice.kafka, scored_twice.settings, ledger)
+    told = fraud("trace", TRANS_NUM).stdout
+    again = "replaced on … by ledger, for it was scored again"
+    assert titles(told) == ["newest prediction", f"altered {LAST}", f"altered {LAST}", again]
+    assert re.findall(r"^  (no fraud|FRAUD)", told, re.MULTILINE) == ["no fraud", "FRAUD", "no fraud", "FRAUD"]
+
+
+def test_another_payment_may_have_taken_its_place(ledger: Address, fraud: Fraud):
+    add_predictions(ledger, PAID)
+    make_topic_again(ledger)
+    told = fraud("trace", TRANS_NUM).stdout
+    assert titles(told) == ["replaced on … by ledger, for another payment took its place: the topic was made again"]
+
+
+LAST = "on … by ledger, and not scored again; until then the row said"
+
+
+def titles(told: str) -> list[str]:
+    """Above each prediction; times are left out."""
+    return re.findall(r"^  (.*):$", re.sub(r"20\S+ \S+ UTC", "…", told), re.MULTILINE)
+
+
+def test_of_thousands_that_bear_it_the_newest_are_shown(ledger: Address, fraud: Fraud):
+    add_predictions(ledger, payment(1.5, trans_num="0"))
+    for sql in (
+        "INSERT INTO ledger.predictions SELECT (moved).* FROM (SELECT jsonb_populate_record(known, jsonb_build_object("
+        "'source_offset', number, 'scored_at', scored_at + number * interval '1 second')) AS moved "
+        "FROM ledger.predictions AS known, generate_series(1, 4999) AS number) AS made",
+        "ANALYZE ledger.predictions",
+    ):
+        query(ledger, sql)
+    told = fraud("trace", "0").stdout
+    assert told.startswith("trans_num 0: 5,000 payments have it, these are the newest 20\n")
+    assert re.findall(r"^payment +topic_1/0/(\d+)", told, re.MULTILINE) == [str(4999 - at) for at in range(20)]
+    assert "\n4,980 older payments have it, too, and are not shown\n" in told
+    assert json.loads(fraud("trace", "0", "--json").stdout)["more"] == 4980
 
 
 @pytest.mark.parametrize("words", [(), ("--json",)])
