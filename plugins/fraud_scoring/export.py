@@ -16,7 +16,8 @@ from include.settings import Settings
 if TYPE_CHECKING:
     from include.ledger.export import Exported
 
-_URL = re.compile(r"s3://([^/\s]+)(?:/(\S*))?")
+# A bucket's name has no colon and no @: with one, there are keys in the address, perhaps with slashes of their own.
+_URL = re.compile(r"s3://([\w.-]+)(?:/(\S*))?")
 _WRONG_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied")
 _HINTS = {
     **dict.fromkeys(_WRONG_KEYS[:2], f"check the keys in the connection {AWS}"),
@@ -36,7 +37,7 @@ class Bucket:
 
     @classmethod
     def of(cls, settings: Settings) -> Bucket:
-        """Raises SettingError where FRAUD_CONFIRMED_URL names none."""
+        """Raises SettingError, which never quotes the address: it may hold keys."""
         url = settings.confirmed_url
         if not url:
             raise SettingError(
@@ -44,7 +45,10 @@ class Bucket:
             )
         found = _URL.fullmatch(url)
         if found is None:
-            raise SettingError(f"FRAUD_CONFIRMED_URL={url!r}: give s3://bucket/prefix")
+            raise SettingError(
+                "FRAUD_CONFIRMED_URL cannot be used: give s3://bucket/prefix, without keys, for those of the "
+                f"connection {AWS} are taken"
+            )
         prefix = (found[2] or "").strip("/")
         return cls(found[1], f"{prefix}/" if prefix else "")
 
