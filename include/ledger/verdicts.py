@@ -74,8 +74,7 @@ def read(path: Path) -> VerdictFile:
     bad: list[BadLine] = []
     passed_over = 0
     # The first is the header.
-    for line, row in islice(_rows(text, separator), 1, None):
-        line += lines_before
+    for line, row in islice(_rows(text, separator, lines_before), 1, None):
         found = _verdict(line, row, len(header), places) if isinstance(row, list) else BadLine(line, row)
         if found is None:
             passed_over += 1
@@ -139,17 +138,20 @@ def _place(path: Path, header: list[str], name: str) -> int:
     return found[0]
 
 
-def _rows(text: str, separator: str) -> Iterator[tuple[int, list[str] | str]]:
+def _rows(text: str, separator: str, lines_before: int = 0) -> Iterator[tuple[int, list[str] | str]]:
     """Each row that is not blank with the number of its first line, or why it is none."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     while True:
-        line = reader.line_num + 1
+        line = lines_before + reader.line_num + 1
         try:
             row = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield line, f"is no line of a CSV file: {error}"
+            # A quotation mark that is not closed takes the lines behind it along.
+            last = lines_before + reader.line_num
+            lost = f": a quotation mark is not closed, and lines {line} to {last} are not read" if last > line else ""
+            yield line, f"is no line of a CSV file: {error}{lost}"
             continue
         if any(entry.strip() for entry in row):
             yield line, row

@@ -65,6 +65,7 @@ def test_bad_lines_are_named_and_never_quoted(tmp_path: Path) -> None:
     content = 'trans_num,note,verdict\na,,4556123456789012\n,,fraud\nb,"x"y,fraud\nc,,fraud,4556123456789012\n'
     content += f'{"x" * 1001},,fraud\nd,"two\nlines",no\ne,,yes\nf,"never closed,fraud\ng,,fraud\n'
     file = read(given(tmp_path, content))
+    unclosed = "a quotation mark is not closed, and lines 10 to 11 are not read"
     assert file.verdicts == [Verdict(7, ("d",), False), Verdict(9, ("e",), True)]
     assert [(one.line, one.why) for one in file.bad] == [
         (2, "has a verdict that is none: give fraud, genuine, or nothing"),
@@ -72,8 +73,19 @@ def test_bad_lines_are_named_and_never_quoted(tmp_path: Path) -> None:
         (4, "is no line of a CSV file: ',' expected after '\"'"),
         (5, "has 4 cells, its header 3"),
         (6, "has a trans_num of more than 1,000 characters"),
-        (10, "is no line of a CSV file: unexpected end of data"),
+        (10, f"is no line of a CSV file: unexpected end of data: {unclosed}"),
     ]
+
+
+def test_what_a_quotation_mark_swallows_is_named_and_the_rest_is_read(tmp_path: Path) -> None:
+    content = 'trans_num,note,verdict\na,"never closed,fraud\nb,,fraud\nc,"x",fraud\nd,,fraud\n'
+    file = read(given(tmp_path, content))
+    assert file.verdicts == [Verdict(5, ("d",), True)]
+    (bad,) = file.bad
+    assert bad.line == 2
+    assert bad.why.endswith(": a quotation mark is not closed, and lines 2 to 4 are not read")
+    sep = read(given(tmp_path, f"sep=,\n{content}"))
+    assert (sep.bad[0].line, sep.bad[0].why[-29:]) == (3, "and lines 3 to 5 are not read")
 
 
 @pytest.mark.parametrize(
