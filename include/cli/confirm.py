@@ -11,7 +11,7 @@ import typer
 
 from include.cli.table import table
 from include.cli.text import plain, shown
-from include.errors import FraudError, SettingError
+from include.errors import ConfirmationError, FraudError, SettingError
 
 if TYPE_CHECKING:
     from include.ledger.confirmations import Confirmed
@@ -22,8 +22,8 @@ HELP = (
     "--list --output, with its column verdict filled in: fraud or genuine (true, yes, 1 and false, no, 0 are good, "
     "too), or empty where nobody has reviewed it. What to review: fraud confirm --list.\n\nA verdict may be changed; "
     "each is kept, with who gave it and when. The ledger is the database of AIRFLOW_CONN_LEDGER_DB or LOGGER_SQL_URI. "
-    "Exit code 0: all applied; 1: a payment is not known, or a line is bad; 2: the file cannot be used, or the "
-    "database, and nothing was applied."
+    "Exit code 0: all applied; 1: a payment is not known, or a line is bad; 2: a file or the database cannot be "
+    "used, and nothing was applied."
 )
 _LONGEST_MERCHANT = 40
 
@@ -57,17 +57,17 @@ def confirm(
         raise typer.BadParameter("give a TRANS_NUM and fraud or genuine, or --csv FILE, or --list")
     if (all_or_nothing and csv is None) or (output and not list_):
         raise typer.BadParameter("--all-or-nothing goes with --csv, and --output with --list")
-    if list_:
-        _list(limit, output)
-    elif csv is not None:
-        try:
-            done = _confirm_file(csv, _who(by), all_or_nothing)
-        except FraudError as error:
-            typer.echo(f"fraud confirm: {error}", err=True)
-            raise typer.Exit(2) from None
-        _tell(csv, done, all_or_nothing)
-    elif trans_num is not None and verdict is not None:
-        _confirm_one(plain(trans_num), verdict, _who(by))
+    try:
+        if list_:
+            _list(limit, output)
+        elif csv is not None:
+            _tell(csv, _confirm_file(csv, _who(by), all_or_nothing), all_or_nothing)
+        elif trans_num is not None and verdict is not None:
+            _confirm_one(plain(trans_num), verdict, _who(by))
+    except FraudError as error:
+        typer.echo(f"fraud confirm: {error}", err=True)
+        is_unknown = trans_num is not None and isinstance(error, ConfirmationError)
+        raise typer.Exit(1 if is_unknown else 2) from None
 
 
 def _confirm_one(trans_num: str, verdict: Said, by: str) -> None:
