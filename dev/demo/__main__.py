@@ -19,7 +19,7 @@ from rich.table import Table
 
 from dev.airflow_api import FINISHED, AirflowApi
 from dev.demo.batches import DAG, Batch, batch, problems
-from dev.demo.ledger import Ledger
+from dev.demo.ledger import RECORD_SECONDS, Ledger
 from dev.stack import Stack, StackError
 from include.errors import FraudError, LedgerError
 
@@ -88,7 +88,7 @@ def _demo(undo: ExitStack, *, once: bool) -> int:
     for finished in _finished_runs(api, shown, until=time.monotonic() + FIRST_BATCH_SECONDS if once else None):
         say(f"   {finished.line}")
         if once and (finished.waited or finished.state != "success"):
-            return _summary(finished, environment, ledger, time.monotonic() - began)
+            return _summary(finished, environment, api, ledger, time.monotonic() - began)
         if finished.waited:
             say(f"     {_in_the_ledger(finished, ledger)}")
     say(f"[red]demo:[/red] no batch was scored within {FIRST_BATCH_SECONDS} s; see {environment['AIRFLOW_URL']}")
@@ -179,8 +179,13 @@ def _in_the_ledger(finished: Batch, ledger: Ledger) -> str:
         return f"{error}; scoring goes on"
 
 
-def _summary(finished: Batch, environment: dict[str, str], ledger: Ledger, seconds: float) -> int:
+def _summary(finished: Batch, environment: dict[str, str], api: AirflowApi, ledger: Ledger, seconds: float) -> int:
     off = [f"the run is {finished.state}"] if finished.state != "success" else problems(finished, environment)
+    # The batch woke the recorder before its report was mailed: a second run gets to know whom.
+    try:
+        api.wait_for_run(RECORDER, api.trigger(RECORDER), RECORD_SECONDS)
+    except TimeoutError as error:
+        off.append(f"{RECORDER}: {error}")
     table = Table(title="The first scored batch", show_header=False)
     for name, value in {
         "run": finished.run_id,
