@@ -121,8 +121,8 @@ def _recorded_otherwise(published: list[tuple[str, str]], recorded: list[tuple[s
         return []
     missing, more = due - there, there - due
     return [
-        f"of {len(published)} predictions {missing.total()} are not in the ledger as they were published, and "
-        f"{more.total()} of its {len(recorded)} rows were not published: `fraud reconcile` names them"
+        f"of {len(published):,} predictions {missing.total():,} are not in the ledger as they were published, and "
+        f"{more.total():,} of its {len(recorded):,} rows were not published: `fraud reconcile` names them"
     ]
 
 
