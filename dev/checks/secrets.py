@@ -22,9 +22,10 @@ from dev.stack.part import ROOT
 # What stands for a secret in the documents, and what tests give to servers of their own.
 EXAMPLES = frozenset(
     {
-        "API_SECRET", "PASSWORD", "SASL_PASSWORD", "SECRET", "SECRET_ACCESS_KEY", "Variable", "a+b/c=d",
-        r"a+b/c\u003dd", "admin", "b", "it", "it\\", "not an assignment", "old", "open-sesame", "p", "s", "secret",
-        "start$rest", "wr0ng", "wrong", "x", "x#$y`z",
+        "API_SECRET", "LEDGER_DB_PASSWORD", "PASSWORD", "SASL_PASSWORD", "SECRET", "SECRET_ACCESS_KEY", "Variable",
+        "a+b/c=d", r"a+b/c\u003dd", "admin", "b", "it", "it\\", "not an assignment", "of ledger", "of ledger_worker",
+        "old", "open-sesame", "p", "p%40ss", "p@ss", "password", "s", "secret", "start$rest", "wr0ng", "wrong", "x",
+        "x#$y`z", "…",
     }
 )  # fmt: skip
 # Pictures, and hashes of packages by the thousand.
