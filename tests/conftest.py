@@ -40,11 +40,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = set(getattr(item, "fixturenames", ()))
         if "stack" in fixtures:
             item.add_marker(pytest.mark.stack)
-        # For `make test`, which has two processes: each starts the stacks that its groups ask for.
-        folder = item.path.parent.name
-        group = "secure" if "secure" in fixtures else "stack" if "stack" in fixtures else folder
-        # Half of the time of all that need a stack is here.
-        item.add_marker(pytest.mark.xdist_group(folder if folder == "integration" else group))
+        # For `make test`, which has two processes, each with a stack: what is in one folder shares it.
+        item.add_marker(pytest.mark.xdist_group("secure" if "secure" in fixtures else item.path.parent.name))
 
 
 @pytest.fixture(scope="session")
