@@ -28,7 +28,8 @@ def here(scoring: Callable[..., Scoring]) -> Scoring:
     client = kafka_log.producer(str(made.kafka["bootstrap.servers"]))
     for number in range(COUNT):
         client.produce(made.settings.input_topic, messages[number % 1_000], b"%d" % number, number % PARTITIONS)
-        client.poll(0)
+        # The client's queue holds a third of them.
+        client.poll(0) if number % 50_000 else client.flush(60)
     assert client.flush(60) == 0
     manifest = made.drain()
     made.predict_without_model(manifest, lambda offset: offset % 10 == 0)

@@ -180,7 +180,7 @@ def test_a_missing_download_gives_one_line(small: Stack, tmp_path: Path, monkeyp
 def test_an_unknown_part_gives_one_line(small: Stack) -> None:
     shown = cli("up", "--only", "kafak", home=small.home.path)
     assert shown.returncode == 1
-    assert shown.stderr.startswith("kafak: no such part; there are postgres, s3, kafka, ")
+    assert shown.stderr.startswith("kafak: no such part; there are postgres, ledger, s3, kafka, ")
 
 
 def test_two_stacks_run_side_by_side(small: Stack, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import smtplib
 import subprocess
@@ -30,12 +31,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_every_port_is_on_loopback(stack: LiveStack) -> None:
-    listening = [
-        connection.laddr
-        for process in processes.find(Home(stack.home))
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    ]
+    listening = []
+    for process in processes.find(Home(stack.home)):
+        # A task's may have ended since it was found.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            connections = process.net_connections("inet")
+            listening += [one.laddr for one in connections if one.status == psutil.CONN_LISTEN]
     assert len(listening) > 15
     assert {address.ip for address in listening} == {"127.0.0.1"}
 
