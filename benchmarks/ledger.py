@@ -45,6 +45,7 @@ _TABLES = {"the same table": "INCLUDING ALL", "a table without indexes": "INCLUD
 
 def measure(bench: Bench, *, count: int, sittings: int) -> dict[str, Any]:
     """Contenders take turns, each on an empty database; only the product reads Kafka, decodes, and keeps its place."""
+    bench.need_disk(4)
     with bench.running():
         kafka = bench.kafka
         topics.create(kafka, [OUTPUT, _REFUSED])
