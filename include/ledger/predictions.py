@@ -26,9 +26,10 @@ CREATE TEMPORARY TABLE incoming ON COMMIT DELETE ROWS AS SELECT {_LIST} FROM led
 COPY = f"COPY incoming ({_LIST}) FROM STDIN"
 
 
-def _row(table: str) -> str:
+def comparable(table: str, names: Iterable[str]) -> str:
+    """These columns of a row, as SQL that can be compared."""
     # json has no equality: its text is what was published.
-    return ", ".join(f"{table}.payment::text" if name == "payment" else f"{table}.{name}" for name in _CONTENT)
+    return ", ".join(f"{table}.payment::text" if name == "payment" else f"{table}.{name}" for name in names)
 
 
 # The same message again restores its row, wherever it was altered; another one counts if it was not scored earlier. A
@@ -39,7 +40,7 @@ ON CONFLICT ({", ".join(KEY)}) DO UPDATE
 SET ({", ".join(_CONTENT)}, recorded_at) = ROW ({", ".join(f"excluded.{name}" for name in _CONTENT)}, now())
 WHERE ((excluded.output_partition, excluded.output_offset) = (known.output_partition, known.output_offset)
        OR excluded.scored_at >= known.scored_at)
-  AND ({_row("known")}) IS DISTINCT FROM ({_row("excluded")})
+  AND ({comparable("known", _CONTENT)}) IS DISTINCT FROM ({comparable("excluded", _CONTENT)})
 """  # noqa: S608
 _MOVE = """
 INSERT INTO ledger.recorded_offsets AS known (topic, partition, topic_id, next_offset) VALUES (%s, %s, %s, %s)

@@ -14,7 +14,7 @@ from confluent_kafka import Message
 
 from include.kafka.offsets import Topic
 from include.ledger.prediction import COLUMNS, KEY, PredictionReader
-from include.ledger.predictions import COPY, INCOMING
+from include.ledger.predictions import COPY, INCOMING, comparable
 from include.payments.refusal import Refusal
 from include.verify.message import Headers, Place
 from include.verify.reading import Windows
@@ -34,8 +34,7 @@ _CONTENT = [name for name in COLUMNS if name not in KEY and not name.startswith(
 
 
 def _digest(table: str) -> str:
-    cells = (f"{table}.{name}{'::text' if name == 'payment' else ''}" for name in _CONTENT)
-    return f"md5(ROW({', '.join(cells)})::text)"
+    return f"md5(ROW({comparable(table, _CONTENT)})::text)"
 
 
 _EXPECTED = """
@@ -101,11 +100,7 @@ SELECT parts.partition, parts.batch_id, start_offset, end_offset, parts.scored, 
 FROM ledger.batch_partitions AS parts JOIN ledger.batches USING (batch_id)
 JOIN checked ON checked.partition = parts.partition AND start_offset >= since AND end_offset <= until
 CROSS JOIN LATERAL (
-    SELECT count(DISTINCT (source_offset, source_row)) AS found_rows FROM (
-        SELECT source_topic, source_partition, source_offset, source_row, batch_id FROM ledger.predictions
-        UNION ALL
-        SELECT source_topic, source_partition, source_offset, source_row, batch_id FROM ledger.replaced_predictions
-    ) AS every
+    SELECT count(DISTINCT (source_offset, source_row)) AS found_rows FROM ledger.all_predictions AS every
     WHERE source_topic = topic AND source_partition = parts.partition AND source_offset >= start_offset
       AND source_offset < end_offset AND every.batch_id = parts.batch_id
 ) AS counted
