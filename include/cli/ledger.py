@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from include.cli.offsets import Partitions
 from include.cli.table import table
 
 if TYPE_CHECKING:
@@ -65,9 +66,7 @@ def rewind(
             "topic, or the first message from a time on (2026-01-31T08:00, UTC unless it says otherwise).",
         ),
     ],
-    partition: Annotated[
-        list[int] | None, typer.Option(help="Only this partition; repeat it for several. Default: all.")
-    ] = None,
+    partition: Partitions = None,
 ) -> None:
     """Have the output topic recorded again, for rows that were deleted or altered. All others stay as they are."""
     with _opened() as here:

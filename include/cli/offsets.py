@@ -19,6 +19,9 @@ app = typer.Typer(
     name="offsets", help="Show or set where the scoring goes on in the input topic.", no_args_is_help=True
 )
 
+Partitions = Annotated[
+    list[int] | None, typer.Option("--partition", help="Only this partition; repeat it for several. Default: all.")
+]
 TopicName = Annotated[str | None, typer.Option("--topic", help="Default: FRAUD_INPUT_TOPIC, else topic_1.")]
 Group = Annotated[str | None, typer.Option(help="Default: FRAUD_GROUP, else fraud_scoring.")]
 
@@ -66,9 +69,7 @@ def set_(
             "a time on (2026-01-31T08:00, UTC unless it says otherwise).",
         ),
     ],
-    partition: Annotated[
-        list[int] | None, typer.Option(help="Only this partition; repeat it for several. Default: all.")
-    ] = None,
+    partition: Partitions = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     topic: TopicName = None,
     group: Group = None,

@@ -82,12 +82,11 @@ def reconcile(
 @contextmanager
 def _ledger(group: str) -> Iterator[LedgerCheck]:
     from include.ledger.address import Address
-    from include.ledger.schema import require_version
+    from include.ledger.schema import open_ledger
     from include.verify.ledger import LedgerCheck
 
     address = Address.from_environment(os.environ)
-    with address.opened("fraud reconcile") as connection:
-        require_version(connection)
+    with open_ledger(address, "fraud reconcile") as connection:
         yield LedgerCheck(connection, str(address), group)
 
 

@@ -13,7 +13,8 @@ from confluent_kafka import KafkaError as Reason
 from include.errors import KafkaError
 from include.kafka.config import Settings, explained
 
-_AT_ONCE = 10_000
+# Not many: whoever works beside the reader, as the ledger's writer does, has the next lot soon.
+_AT_ONCE = 1_000
 _STALL_SECONDS = 60.0
 _PARTITION, _ERROR = methodcaller("partition"), methodcaller("error")
 
@@ -32,6 +33,10 @@ def read_ranges(
     ends = {partition: end for partition, (start, end) in ranges.items() if start < end}
     if not ends:
         return
+    with explained(f"reading {topic}", client):
+        # So that the partitions' leaders are known: a consumer that was asked for offsets before knows the coordinator
+        # alone, and librdkafka looks for the others once a second.
+        consumer.list_topics(topic, _STALL_SECONDS)
     consumer.assign([TopicPartition(topic, partition, ranges[partition][0]) for partition in ends])
     heard = time.monotonic()
     # No more messages than offsets: asked for more, the last call would wait in vain for its whole timeout.

@@ -13,7 +13,7 @@ from include.batch.record import FOLDER, BatchRecord
 from include.batch.storage import Storage
 from include.errors import LedgerError, StagedFileGoneError, StagingError
 from include.ledger.address import Address
-from include.ledger.schema import require_version
+from include.ledger.schema import open_ledger
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -64,8 +64,7 @@ def record_batches(storage: Storage, address: Address) -> RecordedBatches:
     paths = [f"{FOLDER}/{day}/{name}" for day in storage.list(FOLDER) for name in storage.list(f"{FOLDER}/{day}")]
     batches = files = 0
     unread: dict[str, StagingError] = {}
-    with address.opened("fraud record batches") as connection, ThreadPoolExecutor(_READERS) as threads:
-        require_version(connection)
+    with open_ledger(address, "fraud record batches") as connection, ThreadPoolExecutor(_READERS) as threads:
         for some in _parts(paths):
             found = dict(zip(some, threads.map(lambda path: _read(storage, path), some), strict=True))
             unread |= {path: error for path, error in found.items() if isinstance(error, StagingError)}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from include.errors import ConfirmationError
 from include.ledger.address import Address
-from include.ledger.schema import require_version
+from include.ledger.schema import open_ledger
 from include.ledger.verdicts import BadLine, Verdict, VerdictFile
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ class Confirmations:
     @classmethod
     @contextmanager
     def opened(cls, address: Address) -> Iterator[Confirmations]:
-        with address.opened("fraud confirm") as connection:
-            require_version(connection)
+        with open_ledger(address, "fraud confirm") as connection:
             yield cls(connection)
 
     def confirm(self, trans_num: str, *, fraud: bool, by: str) -> Confirmed:

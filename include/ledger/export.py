@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from include.ledger.address import Address
 from include.ledger.confirmations import LOCK
 from include.ledger.confirmed import ConfirmedFile, ConfirmedPayment
-from include.ledger.schema import require_version
+from include.ledger.schema import open_ledger
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -68,8 +68,7 @@ class Exported:
 def export(address: Address, store: Store) -> list[Exported]:
     """The files that were stored; may be repeated, and killed, at any time."""
     done = []
-    with address.opened("fraud export-confirmed") as connection:
-        require_version(connection)
+    with open_ledger(address, "fraud export-confirmed") as connection:
         while begun := _begin(connection):
             done.append(_finish(connection, store, *begun))
     return done

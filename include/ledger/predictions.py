@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-_AT_ONCE = 1024 * 1024
+# All of a chunk: for each further piece the thread that copies would wait for the one that decodes.
+_AT_ONCE = 64 * 1024 * 1024
 _LOCK_SECONDS = 60
 _LIST = ", ".join(COLUMNS)
 _CONTENT = [name for name in COLUMNS if name not in KEY]

@@ -24,7 +24,7 @@ from include.ledger.address import Address
 from include.ledger.letters import Letters
 from include.ledger.prediction import PredictionReader
 from include.ledger.predictions import Predictions, RecordedOffset
-from include.ledger.schema import require_version
+from include.ledger.schema import open_ledger
 from include.payments.refusal import Refusal
 from include.settings import Settings
 
@@ -54,8 +54,7 @@ def record(kafka: KafkaSettings, settings: Settings, address: Address) -> Record
     topic = offsets.describe_topic(admin, kafka, settings.output_topic)
     consumer = Consumer(consumer_settings(kafka, settings.ledger_group))
     try:
-        with address.opened(f"fraud record {topic.name}") as connection:
-            require_version(connection)
+        with open_ledger(address, f"fraud record {topic.name}") as connection:
             table = Predictions(connection, topic)
             # After the take-over: what an older recorder has still written must not look as if it lay ahead of the end.
             first = first_offsets(admin, kafka, topic.name, topic.partitions)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +44,14 @@ def require_version(connection: Connection) -> None:
         f"the ledger's tables are of version {found}, made by a newer version of this product, which knows {VERSION}: "
         "bring this one up to date"
     )
+
+
+@contextmanager
+def open_ledger(address: Address, name: str) -> Iterator[Connection]:
+    """The connection to tables of the version that is needed; else as `require_version`, or as `Address.opened`."""
+    with address.opened(name) as connection:
+        require_version(connection)
+        yield connection
 
 
 def migrate(address: Address) -> tuple[str | None, str]:

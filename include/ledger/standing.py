@@ -13,7 +13,7 @@ from include.kafka.config import Settings as KafkaSettings
 from include.kafka.ends import first_offsets, last_stable_offsets, offsets_meant
 from include.kafka.offsets import Topic, describe_topic
 from include.ledger.address import Address
-from include.ledger.schema import require_version
+from include.ledger.schema import open_ledger
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -45,8 +45,7 @@ class LedgerOffsets:
     @contextmanager
     def opened(cls, kafka: KafkaSettings, address: Address, topic: str) -> Iterator[LedgerOffsets]:
         admin = Admin(kafka)
-        with address.opened("fraud ledger") as connection:
-            require_version(connection)
+        with open_ledger(address, "fraud ledger") as connection:
             yield cls(kafka, admin, connection, describe_topic(admin, kafka, topic))
 
     def standings(self) -> list[Standing]:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from include.ledger.address import Address
-from include.ledger.schema import require_version
+from include.ledger.schema import open_ledger
 from include.payments.masking import mask_card
 
 # As docs/ledger.md has it, for whoever has a database and no command.
@@ -151,12 +151,10 @@ class Trace:
 
 def trace(address: Address, trans_num: str, *, mask: bool) -> Trace | None:
     """None where the ledger has no such payment."""
-    with address.opened("fraud trace") as connection:
-        require_version(connection)
-        with connection, connection.cursor() as cursor:
-            cursor.execute(QUERY, {"trans_num": trans_num})
-            names = [column.name for column in cursor.description or ()]
-            rows = [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+    with open_ledger(address, "fraud trace") as connection, connection, connection.cursor() as cursor:
+        cursor.execute(QUERY, {"trans_num": trans_num})
+        names = [column.name for column in cursor.description or ()]
+        rows = [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
     return trace_of(trans_num, rows, mask=mask) if rows else None
 
 

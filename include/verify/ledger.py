@@ -6,6 +6,7 @@ The output topic's messages go into a temporary table, as rows of the same types
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -185,6 +186,7 @@ class LedgerCheck:
         for kind, why in _PASSED_OVER.items():
             if count := sum(number for (_, found), number in counts.items() if found == kind):
                 self.notes.append(f"{count:,} rows are passed over: {why}")
+        miscounts = Counter(row[0] for row in miscounted)
         unbatched = [
             Finding(f"{source.name}/{partition}", None, f"offsets [{start}, {end})")
             for partition, ranges in gaps.items()
@@ -194,7 +196,7 @@ class LedgerCheck:
         return LedgerVerdict(
             address=self.name,
             partitions=tuple(
-                _partition(number, counts, gaps.get(number, []), [row[0] for row in miscounted].count(number))
+                _partition(number, counts, gaps.get(number, []), miscounts[number])
                 for number in sorted(window)
             ),
             foreign_count=len(places),
