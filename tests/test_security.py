@@ -30,14 +30,9 @@ from include.settings import Settings
 from tests.models.conftest import Lab
 from tests.models.zoo import save_seed_model
 from tests.support.live_stack import LiveStack
+from tests.support.pages import blocks
 
-PAGE = (Path(__file__).parents[1] / "docs" / "security.md").read_text()
 PREFIX = f"fraud-{uuid.uuid4().hex[:8]}"
-
-
-def blocks(begins: str) -> list[str]:
-    """Indented blocks of the page."""
-    return [text for text in re.findall(r"(?:^ {4}.*\n)+", PAGE, re.MULTILINE) if text.strip().startswith(begins)]
 
 
 @dataclass(frozen=True)
@@ -55,7 +50,7 @@ class Policy:
 
 
 def policies() -> dict[str, Policy]:
-    several, one = blocks("{")
+    several, one = blocks("security.md", "{")
     names = {
         "STAGING": "staging", "PREFIX": PREFIX, "MODELS": "mlflow", "LOGS": "staging", "FOLDER": f"{PREFIX}-logs",
         "CONFIRMED": "staging", "EXPORTS": f"{PREFIX}-confirmed",
@@ -206,7 +201,7 @@ def test_the_s3_policy_is_not_enough_for_more(lab: Lab, policy: Policy, small_ri
 def enter(services: LiveStack) -> Iterator[Callable[[str, str], Any]]:
     """Runs the page's SQL, with names of its own, and connects as one of its roles to one of its databases."""
     names = {name: f"{name}_{uuid.uuid4().hex[:8]}" for name in ("airflow", "mlflow")}
-    (written,) = blocks("CREATE ROLE airflow")
+    (written,) = blocks("security.md", "CREATE ROLE airflow")
     commands = re.sub(r":'(\w+)_password'", r"'of \1'", written)
     for keyword in ("ROLE", "DATABASE", "OWNER"):
         for name, own in names.items():

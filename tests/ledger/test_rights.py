@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from uuid import uuid4
 
 import psycopg2
@@ -33,16 +32,9 @@ from tests.ledger.test_batches import record as batch_record
 from tests.support import kafka_log
 from tests.support.ledger import query
 from tests.support.live_stack import LiveStack
+from tests.support.pages import block
 from tests.support.payments import payment
 from tests.support.scoring import Scoring
-
-PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
-
-
-def block(begins: str) -> str:
-    """The page's indented block that begins so."""
-    (found,) = (text for text in re.findall(r"(?:^ {4}.*\n)+", PAGE, re.MULTILINE) if text.strip().startswith(begins))
-    return str(found)
 
 
 @dataclass(frozen=True)
@@ -64,7 +56,7 @@ def roles(services: LiveStack) -> Iterator[Roles]:
     mark = uuid4().hex[:8]
     owner = replace(services.ledger, database=f"of_{mark}", user=f"owner_{mark}", password="of ledger")
     worker = replace(owner, user=f"worker_{mark}", password="of ledger_worker")
-    made = re.sub(r":'(\w+)_password'", r"'of \1'", block("CREATE ROLE ledger"))
+    made = re.sub(r":'(\w+)_password'", r"'of \1'", block("security.md", "CREATE ROLE ledger"))
     made = re.sub(r"\b(ROLE|OWNER) ledger\b", rf"\1 {owner.user}", made)
     made = re.sub(r"\bDATABASE ledger\b", f"DATABASE {owner.database}", made)
     made = re.sub(r"\b(ROLE|TO) ledger_worker\b", rf"\1 {worker.user}", made)
@@ -75,7 +67,7 @@ def roles(services: LiveStack) -> Iterator[Roles]:
             for statement in filter(str.strip, made.split(";")):
                 cursor.execute(statement)
             migrate(owner)
-            given = re.findall(r"GRANT (.+) ON (.+) TO ledger_worker;", block("GRANT USAGE"))
+            given = re.findall(r"GRANT (.+) ON (.+) TO ledger_worker;", block("security.md", "GRANT USAGE"))
             found = Roles(owner, worker, given)
             for rights, place in given:
                 found.give("GRANT", rights, place)
