@@ -19,6 +19,8 @@ _DONE = {
     "predictions": ("trans_num", "SELECT INSERT UPDATE"),
     "replaced_predictions": ("trans_num", "INSERT"),
     "all_predictions": ("trans_num", "SELECT"),
+    "published_predictions": ("trans_num", "SELECT"),
+    "lost_offsets": ("topic_id", "SELECT INSERT UPDATE"),
     "recorded_offsets": ("topic_id", "SELECT INSERT UPDATE"),
     "batches": ("reason", "SELECT INSERT UPDATE"),
     "batch_partitions": ("message_id", "SELECT INSERT DELETE"),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LOCK = "SELECT pg_advisory_xact_lock(hashtext('fraud confirmations'))"
 _KNOWN = """
 SELECT name FROM unnest(%s::text[]) AS name
-WHERE EXISTS (SELECT FROM ledger.all_predictions WHERE all_predictions.trans_num = name)
+WHERE EXISTS (SELECT FROM ledger.published_predictions WHERE published_predictions.trans_num = name)
 """
 _BEFORE = "SELECT trans_num, fraud FROM unnest(%s::text[]) AS trans_num JOIN ledger.confirmations USING (trans_num)"
 _CONFIRM = """

@@ -24,7 +24,7 @@ _AT_ONCE = 10_000
 _UNFINISHED = "SELECT export_id, file FROM ledger.exports WHERE finished_at IS NULL ORDER BY export_id LIMIT 1"
 _DUE = """
 FROM ledger.confirmations AS due WHERE export_id IS NULL
-AND EXISTS (SELECT FROM ledger.all_predictions WHERE all_predictions.trans_num = due.trans_num)
+AND EXISTS (SELECT FROM ledger.published_predictions WHERE published_predictions.trans_num = due.trans_num)
 """
 # Names sort by time, whatever becomes of the clock.
 _BEGIN = """
@@ -40,7 +40,7 @@ WHERE export_id IS NULL AND trans_num IN (SELECT trans_num {_DUE} ORDER BY trans
 # The newest prediction, as in the view ledger.payments, which would sort the whole table.
 _PAYMENTS = """
 SELECT trans_num, fraud, newest.payment::text FROM ledger.confirmations CROSS JOIN LATERAL (
-    SELECT payment FROM ledger.all_predictions WHERE all_predictions.trans_num = confirmations.trans_num
+    SELECT payment FROM ledger.published_predictions WHERE published_predictions.trans_num = confirmations.trans_num
     ORDER BY scored_at DESC, coalesce(replaced_at, 'infinity') DESC,
         source_topic DESC, source_partition DESC, source_offset DESC, source_row DESC
     LIMIT 1

@@ -6,17 +6,16 @@ payment holds is never a reason to refuse it: a value that its column cannot tak
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
 from confluent_kafka import Message
 
 from include.kafka.transaction import Headers
+from include.ledger.cells import NULL, amount_cell, escaped, json_cell, name_cell, text_cell, time_cell, utc
 from include.payments.refusal import Refusal
 
 COLUMNS = (
@@ -28,22 +27,13 @@ KEY = COLUMNS[:4]
 
 _SCORING = ("model_run_id", "model_name", "model_version", "batch_id", "scored_at")
 
-_NULL = b"\\N"
-_QUOTE = ord('"')
 _PREDICTIONS = {b"0": b"f", b"1": b"t"}
 # What Kafka allows as a topic, and what an integer and a bigint of PostgreSQL hold.
 # One way to write each number: keys are compared as they are written.
 _SOURCE = re.compile(rb"([A-Za-z0-9._-]{1,249})/(0|[1-9]\d{0,8})/(0|[1-9]\d{0,17})")
 _ROW = re.compile(rb"0|[1-9]\d{0,8}")
-_PLAIN_TIME = re.compile(rb"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d")
-_DIGITS = frozenset(b"-0123456789")
-_ESCAPES = ((b"\\", b"\\\\"), (b"\t", b"\\t"), (b"\n", b"\\n"), (b"\r", b"\\r"))
-# PostgreSQL takes 131,072 digits; nobody pays so much.
-_MOST_DIGITS = 1_000
-# Times of payments come in milliseconds; a number as small as this is in seconds.
-_SECONDS_BELOW = 100_000_000_000
-_LONGEST_NAME = 1_000
 _KEPT = 10_000
+_KEPT_BYTES = 200
 
 
 class Row(NamedTuple):
@@ -108,10 +98,10 @@ class PredictionReader:
         key = (topic, part, at, row)
         # All that a line is made of, in the order of COLUMNS.
         cells = (
-            topic, part, at, row, _indexed(_text(bytes(payment.trans_num))), _text(bytes(payment.cc_num)),
+            topic, part, at, row, name_cell(bytes(payment.trans_num)), text_cell(bytes(payment.cc_num)),
             self._repeated(bytes(payment.merchant)), self._repeated(bytes(payment.category)),
-            _amount(bytes(payment.amt)), _time(payment), prediction, probability, scoring,
-            b"%d" % partition, b"%d" % offset, _escaped(_inner(value)),
+            amount_cell(bytes(payment.amt)), _time(payment), prediction, probability, scoring,
+            b"%d" % partition, b"%d" % offset, json_cell(value),
         )  # fmt: skip
         return Row(key, b"\t".join(cells) + b"\n")
 
@@ -132,26 +122,32 @@ class PredictionReader:
         values = (get("model_run_id"), get("model_name"), get("model_version"), get("batch_id"), get("scored_at"))
         known = self._scorings.get(values)
         if known is None:
+            known = _scoring(dict(zip(_SCORING, values, strict=True)))
             if len(self._scorings) > _KEPT:
                 self._scorings.clear()
-            self._scorings[values] = known = _scoring(dict(zip(_SCORING, values, strict=True)))
+            if isinstance(known, bytes) and len(known) <= 5 * _KEPT_BYTES:
+                self._scorings[values] = known
         return known
 
     def _probability(self, given: bytes | None) -> bytes | Refusal:
         known = self._probabilities.get(given)
         if known is None:
+            known = _probability(given)
             if len(self._probabilities) > _KEPT:
                 self._probabilities.clear()
-            self._probabilities[given] = known = _probability(given)
+            if isinstance(known, bytes):
+                self._probabilities[given] = known
         return known
 
     def _repeated(self, value: bytes) -> bytes:
-        """As `_text`, of a column with few values."""
+        """As `text_cell`, of a column with few values."""
+        if len(value) > _KEPT_BYTES:
+            return text_cell(value)
         known = self._texts.get(value)
         if known is None:
             if len(self._texts) > _KEPT:
                 self._texts.clear()
-            self._texts[value] = known = _text(value)
+            self._texts[value] = known = text_cell(value)
         return known
 
 
@@ -162,25 +158,25 @@ def _scoring(given: Mapping[str, bytes | None]) -> bytes | Refusal:
         if not value:
             if needed:
                 return Refusal(f"no_{name}", f"its header {name} is missing")
-            columns.append(_NULL)
+            columns.append(NULL)
             continue
         try:
             text = value.decode()
             if name == "scored_at":
-                columns.append(_utc(datetime.fromisoformat(text)).encode())
+                columns.append(utc(datetime.fromisoformat(text)).encode())
                 continue
         except (ValueError, OverflowError):
             kind = "a time" if name == "scored_at" else "UTF-8 text"
             return Refusal(f"bad_{name}", f"its header {name} is not {kind}")
         if "\0" in text:
             return Refusal(f"bad_{name}", f"its header {name} holds a NUL character")
-        columns.append(_escaped(value))
+        columns.append(escaped(value))
     return b"\t".join(columns)
 
 
 def _probability(given: bytes | None) -> bytes | Refusal:
     if given is None:
-        return _NULL
+        return NULL
     try:
         number = float(given)
     except ValueError:
@@ -190,69 +186,6 @@ def _probability(given: bytes | None) -> bytes | Refusal:
     return repr(number).encode()
 
 
-def _text(value: bytes) -> bytes:
-    """A JSON value as a text column: null where there is none. PostgreSQL's texts hold no NUL character."""
-    first = value[0]
-    if first in _DIGITS:
-        return value
-    if first == _QUOTE:
-        if b"\\" not in value:
-            return value[1:-1] or _NULL
-        text = json.loads(value).replace("\0", "\ufffd")
-        return _escaped(text.encode("utf-8", "replace"))
-    return _NULL if value == b"null" else _escaped(value)
-
-
-def _indexed(text: bytes) -> bytes:
-    """A text that an index takes: PostgreSQL's take no more than 2,704 bytes, and nobody's payment has such a name."""
-    return text if len(text) <= _LONGEST_NAME else _NULL
-
-
-def _amount(value: bytes) -> bytes:
-    if value[0] in _DIGITS and len(value) < 40 and b"e" not in value and b"E" not in value:
-        return value
-    value = value.strip(b'" ')
-    try:
-        number = Decimal(value.decode()) if len(value) <= _MOST_DIGITS else None
-    except (InvalidOperation, UnicodeDecodeError):
-        return _NULL
-    if number is None or not number.is_finite() or abs(number.adjusted()) > _MOST_DIGITS:
-        return _NULL
-    return str(number).encode()
-
-
 def _time(payment: _Payment) -> bytes:
-    """When it was paid: a time without a zone is in UTC."""
-    quoted = bytes(payment.trans_date_trans_time)
-    text = quoted[1:-1] if quoted[0] == _QUOTE else b""
-    try:
-        parsed = datetime.fromisoformat(text.decode())
-        # PostgreSQL does not read all that Python does: weeks, for one, or a comma before a fraction.
-        return text if _PLAIN_TIME.fullmatch(text) else _utc(parsed).encode()
-    except (ValueError, OverflowError):
-        pass
-    for raw in (payment.unix_time, payment.current_time):
-        try:
-            number = float(bytes(raw).strip(b'"'))
-            seconds = number if abs(number) < _SECONDS_BELOW else number / 1000
-            return _utc(datetime.fromtimestamp(seconds, UTC)).encode()
-        except (ValueError, OverflowError, OSError):
-            continue
-    return _NULL
-
-
-def _utc(time: datetime) -> str:
-    return (time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)).isoformat()
-
-
-def _inner(value: bytes) -> bytes:
-    """Of a list's text, what stands between its brackets."""
-    return value[1:-1] if value[:1] == b"[" and value[-1:] == b"]" else value.strip()[1:-1]
-
-
-def _escaped(text: bytes) -> bytes:
-    # Nearly always there is nothing to do: asked one by one, for that is quicker than a loop or a pattern.
-    if b"\\" in text or b"\n" in text or b"\t" in text or b"\r" in text:
-        for sign, escape in _ESCAPES:
-            text = text.replace(sign, escape)
-    return text
+    numbers = bytes(payment.unix_time), bytes(payment.current_time)
+    return time_cell(bytes(payment.trans_date_trans_time), *numbers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _AT_ONCE = 64 * 1024 * 1024
 _LOCK_SECONDS = 60
 _LIST = ", ".join(COLUMNS)
-_CONTENT = [name for name in COLUMNS if name not in KEY]
+_SET = [name for name in COLUMNS if name not in KEY]
 # Types of their own, so that nothing is cast afterwards; not logged, and gone with the connection.
 INCOMING = f"""
 CREATE TEMPORARY TABLE incoming ON COMMIT DELETE ROWS AS SELECT {_LIST} FROM ledger.predictions WITH NO DATA
@@ -33,15 +33,45 @@ def comparable(table: str, names: Iterable[str]) -> str:
     return ", ".join(f"{table}.payment::text" if name == "payment" else f"{table}.{name}" for name in names)
 
 
-# The same message again restores its row, wherever it was altered; another one counts if it was not scored earlier. A
-# row that stays as it is, is not written, so that recording again changes nothing.
+# Where a copy of the same message stands does not tell its row from another.
+CONTENT = [name for name in COLUMNS if name not in KEY and not name.startswith("output_")]
+_PLACE = ("output_partition", "output_offset")
+
+
+def _of(table: str, names: Iterable[str]) -> str:
+    return ", ".join(f"{table}.{name}" for name in names)
+
+
+def _is_newer(table: str, than: str) -> str:
+    """Of one time, the place decides: so in whatever order they are read, the same one stands in the end."""
+    names = ("scored_at", *_PLACE)
+    return f"({_of(table, names)}) > ({_of(than, names)})"
+
+
+def _differs(one: str, other: str) -> str:
+    return f"({comparable(one, CONTENT)}) IS DISTINCT FROM ({comparable(other, CONTENT)})"
+
+
+# The same message again restores its row, wherever it was altered; another one counts if it is newer. A row that stays
+# as it is, is not written, so that recording again changes nothing.
 _UPSERT = f"""
 INSERT INTO ledger.predictions AS known ({_LIST}) SELECT {_LIST} FROM incoming
 ON CONFLICT ({", ".join(KEY)}) DO UPDATE
-SET ({", ".join(_CONTENT)}, recorded_at) = ROW ({", ".join(f"excluded.{name}" for name in _CONTENT)}, now())
-WHERE ((excluded.output_partition, excluded.output_offset) = (known.output_partition, known.output_offset)
-       OR excluded.scored_at >= known.scored_at)
-  AND ({comparable("known", _CONTENT)}) IS DISTINCT FROM ({comparable("excluded", _CONTENT)})
+SET ({", ".join(_SET)}, recorded_at) = ROW ({_of("excluded", _SET)}, now())
+WHERE {_differs("known", "excluded")}
+  AND (({_of("excluded", _PLACE)}) = ({_of("known", _PLACE)}) OR {_is_newer("excluded", "known")})
+"""  # noqa: S608
+# Partitions are read in any order: what is older than its row was published all the same.
+_KEEP_OLDER = f"""
+INSERT INTO ledger.replaced_predictions ({_LIST}, recorded_at)
+SELECT {_of("incoming", COLUMNS)}, now() FROM incoming
+JOIN ledger.predictions AS known ON ({_of("known", KEY)}) = ({_of("incoming", KEY)})
+WHERE {_is_newer("known", "incoming")} AND {_differs("known", "incoming")}
+  AND ({_of("known", _PLACE)}) <> ({_of("incoming", _PLACE)})
+  AND NOT EXISTS (
+    SELECT FROM ledger.replaced_predictions AS kept WHERE ({_of("kept", KEY)}) = ({_of("incoming", KEY)})
+    AND ({_of("kept", ("scored_at", *_PLACE))}) = ({_of("incoming", ("scored_at", *_PLACE))})
+  )
 """  # noqa: S608
 _MOVE = """
 INSERT INTO ledger.recorded_offsets AS known (topic, partition, topic_id, next_offset) VALUES (%s, %s, %s, %s)
@@ -51,6 +81,15 @@ SET (topic_id, next_offset, recorded_at, begun_at) = (
     CASE WHEN known.topic_id = excluded.topic_id THEN known.begun_at ELSE now() END
 )
 WHERE (known.topic_id, known.next_offset) = (%s, %s)
+"""
+_NOTE_LOST = """
+INSERT INTO ledger.lost_offsets AS known (topic, topic_id, partition, start_offset, end_offset)
+VALUES (%s, %s, %s, %s, %s)
+ON CONFLICT (topic, topic_id, partition, start_offset) DO UPDATE SET end_offset = excluded.end_offset
+"""
+_TELL_LOST = """
+UPDATE ledger.lost_offsets SET told_at = now() WHERE topic = %s AND told_at IS NULL
+RETURNING topic_id, partition, start_offset, end_offset
 """
 _TAKE_OVER = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -65,6 +104,22 @@ class RecordedOffset:
 
     topic_id: str
     next_offset: int
+
+
+@dataclass(frozen=True, order=True)
+class Lost:
+    """Offsets `[start, end)` of one partition that were gone before they could be recorded; `end` is None where nobody
+    knows it: of an earlier topic of that name."""
+
+    topic_id: str
+    partition: int
+    start: int
+    end: int | None
+
+    def __str__(self) -> str:
+        if self.end is None:
+            return f"what came from offset {self.start} on in partition {self.partition} of the topic that was deleted"
+        return f"offsets [{self.start}, {self.end}) of partition {self.partition}"
 
 
 class Predictions:
@@ -92,11 +147,26 @@ class Predictions:
     def is_at(self, partition: int, offset: int) -> bool:
         return self.recorded.get(partition) == RecordedOffset(self._topic.topic_id, offset)
 
+    def note_lost(self, lost: Iterable[Lost]) -> bool:
+        """Whether there is something to tell. Before anything else is recorded: whoever dies then leaves it to the next
+        run."""
+        with self._connection, self._connection.cursor() as cursor:
+            for one in lost:
+                cursor.execute(_NOTE_LOST, (self._topic.name, one.topic_id, one.partition, one.start, one.end))
+            cursor.execute("SELECT FROM ledger.lost_offsets WHERE topic = %s AND told_at IS NULL", (self._topic.name,))
+            return cursor.rowcount > 0
+
+    def tell_lost(self) -> list[Lost]:
+        """What no run has told of yet; the caller does."""
+        with self._connection, self._connection.cursor() as cursor:
+            cursor.execute(_TELL_LOST, (self._topic.name,))
+            return sorted((Lost(*row) for row in cursor.fetchall()), key=lambda one: (one.partition, one.start))
+
     def cancel(self) -> None:
         """What another thread has the database do."""
         self._connection.cancel()
 
-    def write(self, lines: Iterable[bytes], ends: Mapping[int, int]) -> int:
+    def write(self, lines: Sequence[bytes], ends: Mapping[int, int]) -> int:
         """Rows, and where the next run begins in each partition: all of it, or nothing. How many rows are new or other
         than before. No two lines may have the same key.
 
@@ -106,6 +176,9 @@ class Predictions:
             cursor.copy_expert(COPY, io.BytesIO(b"".join(lines)), size=_AT_ONCE)
             cursor.execute(_UPSERT)
             written = cursor.rowcount
+            if written < len(lines):
+                cursor.execute(_KEEP_OLDER)
+                written += cursor.rowcount
             self._move(cursor, ends)
         self.recorded |= {partition: RecordedOffset(self._topic.topic_id, end) for partition, end in ends.items()}
         return written

@@ -23,7 +23,7 @@ from include.kafka.standing import settled_offsets
 from include.ledger.address import Address
 from include.ledger.letters import Letters
 from include.ledger.prediction import PredictionReader
-from include.ledger.predictions import Predictions, RecordedOffset
+from include.ledger.predictions import Lost, Predictions, RecordedOffset
 from include.ledger.schema import open_ledger
 from include.payments.refusal import Refusal
 from include.settings import Settings
@@ -47,7 +47,7 @@ class Recorded:
 def record(kafka: KafkaSettings, settings: Settings, address: Address) -> Recorded:
     """All that is committed now, in transactions of a bounded size; may be repeated, and killed, at any time.
 
-    Raises LedgerGapError, once all else is recorded, where messages had expired before they could be.
+    Raises LedgerGapError, once all else is recorded, where messages were gone before they could be.
     """
     admin = Admin(kafka)
     offsets.require_unused_group(admin, kafka, settings.ledger_group, "FRAUD_LEDGER_GROUP")
@@ -59,7 +59,8 @@ def record(kafka: KafkaSettings, settings: Settings, address: Address) -> Record
             # After the take-over: what an older recorder has still written must not look as if it lay ahead of the end.
             first = first_offsets(admin, kafka, topic.name, topic.partitions)
             end = last_stable_offsets(admin, kafka, topic.name, topic.partitions)
-            start, gaps = _starts(topic, table.recorded, first, end)
+            start, lost = _starts(topic, table.recorded, first, end)
+            has_lost = table.note_lost(lost)
             committed = settled_offsets(kafka, consumer, settings.ledger_group, topic)
             letters = Letters(kafka, settings, topic, consumer, first, committed, start)
             letters.begin()
@@ -71,36 +72,39 @@ def record(kafka: KafkaSettings, settings: Settings, address: Address) -> Record
                     writer.add(partition, messages, letters)
                 writer.reach(reached)
             sent = letters.send(reached)
+            if has_lost and (lost := table.tell_lost()):
+                raise LedgerGapError(
+                    f"{topic.name}: gone before it could be recorded, and missing in the ledger: "
+                    f"{', '.join(map(str, lost))}. All {writer.messages} messages that are there are recorded. While "
+                    "the input topic holds their payments, `fraud reconcile` names them; this topic must be kept for "
+                    "longer than the ledger can be away"
+                )
     finally:
         consumer.close()
-    if gaps:
-        raise LedgerGapError(
-            f"{topic.name}: {', '.join(gaps)} expired before they were recorded, and are missing in the ledger. "
-            f"All {writer.messages} messages behind them are recorded. While the input topic holds them, `fraud "
-            "reconcile` names the payments; this topic's retention must be longer than the ledger can be away"
-        )
     return Recorded(ranges, writer.messages, writer.rows, sent)
 
 
 def _starts(
     topic: Topic, recorded: Mapping[int, RecordedOffset], first: Mapping[int, int], end: Mapping[int, int]
-) -> tuple[dict[int, int], list[str]]:
-    """Where to go on, and the offsets that are gone. To read too much is never wrong: what is known stays as it is."""
-    starts, gaps = {}, []
+) -> tuple[dict[int, int], list[Lost]]:
+    """Where to go on, and what is gone. To read too much is never wrong: what is known stays as it is."""
+    starts, lost = {}, []
     for partition in topic.partitions:
         known = recorded.get(partition)
         starts[partition] = low = first[partition]
         if known is None:
             continue
         if known.topic_id != topic.topic_id:
-            log.warning("%s was deleted and made again: partition %s is recorded from its start", topic.name, partition)
+            lost.append(Lost(known.topic_id, partition, known.next_offset, None))
         elif known.next_offset > end[partition]:
             log.warning("%s/%s was truncated: it is recorded from its start", topic.name, partition)
         elif known.next_offset < low:
-            gaps.append(f"offsets [{known.next_offset}, {low}) of partition {partition}")
+            lost.append(Lost(known.topic_id, partition, known.next_offset, low))
         else:
             starts[partition] = known.next_offset
-    return starts, gaps
+    for one in lost:
+        log.error("%s: gone before it could be recorded: %s; it goes on at the start", topic.name, one)
+    return starts, lost
 
 
 @dataclass

@@ -33,8 +33,7 @@ SELECT
     found.recorded_at, found.replaced_at, found.replaced_by,
     CASE
         WHEN next.scored_at IS NULL THEN NULL
-        WHEN (next.output_partition, next.output_offset, next.scored_at)
-            = (found.output_partition, found.output_offset, found.scored_at) THEN 'altered'
+        WHEN found.altered THEN 'altered'
         WHEN next.trans_num = found.trans_num THEN 'scored again'
         ELSE 'another payment'
     END AS replaced_for,

@@ -19,24 +19,40 @@ from include.report.csv_attachment import BOM, cell
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-# Along the indexes of frauds, for so long as it takes to find so many. Of a payment that was scored again, the newest
-# prediction counts, as in the view ledger.payments, which would read the whole table.
-_UNREVIEWED = """
+
+def _time(table: str) -> str:
+    """By which all predictions have an order."""
+    place = ", ".join(f"{table}.source_{name}" for name in ("topic", "partition", "offset", "row"))
+    return f"({table}.scored_at, coalesce({table}.replaced_at, 'infinity'), {place})"
+
+
+def _stands(table: str) -> str:
+    """Of a payment that came or was scored again, the newest prediction counts; not that of another payment, to which
+    somebody gave the same trans_num."""
+    return f"""NOT EXISTS (
+    SELECT FROM ledger.published_predictions AS newer WHERE newer.trans_num = {table}.trans_num
+    AND (newer.cc_num, newer.amt, newer.paid_at) IS NOT DISTINCT FROM ({table}.cc_num, {table}.amt, {table}.paid_at)
+    AND {_time("newer")} > {_time(table)}
+)"""  # noqa: S608
+
+
+# Along the indexes of frauds, for so long as it takes to find so many. A trans_num is listed once.
+_UNREVIEWED = f"""
 SELECT trans_num, paid_at, amt, merchant, fraud_probability,
     coalesce(model_name || ' ' || model_version, model_run_id), scored_at, cc_num
-FROM ledger.all_predictions AS found
+FROM ledger.published_predictions AS found
 WHERE prediction AND trans_num IS NOT NULL
   AND NOT EXISTS (SELECT FROM ledger.confirmations WHERE confirmations.trans_num = found.trans_num)
+  AND {_stands("found")}
   AND NOT EXISTS (
-    SELECT FROM ledger.all_predictions AS newer WHERE newer.trans_num = found.trans_num
-    AND (newer.scored_at, coalesce(newer.replaced_at, 'infinity'),
-         newer.source_topic, newer.source_partition, newer.source_offset, newer.source_row)
-      > (found.scored_at, coalesce(found.replaced_at, 'infinity'),
-         found.source_topic, found.source_partition, found.source_offset, found.source_row))
+    SELECT FROM ledger.published_predictions AS other
+    WHERE other.trans_num = found.trans_num AND other.prediction AND {_time("other")} > {_time("found")}
+    AND {_stands("other")}
+  )
 ORDER BY scored_at DESC, coalesce(replaced_at, 'infinity') DESC,
     source_topic DESC, source_partition DESC, source_offset DESC, source_row DESC
 LIMIT %s
-"""
+"""  # noqa: S608
 
 
 @dataclass(frozen=True)
@@ -56,12 +72,12 @@ class Unreviewed:
         """By column, as they are shown."""
         return {
             TRANS_NUM: self.trans_num,
-            "paid_at": _time(self.paid_at),
+            "paid_at": _shown(self.paid_at),
             "amt": "" if self.amt is None else str(self.amt),
             "merchant": self.merchant or "",
             "fraud_probability": "" if self.fraud_probability is None else f"{self.fraud_probability:.3f}",
             "model": self.model,
-            "scored_at": _time(self.scored_at),
+            "scored_at": _shown(self.scored_at),
             "card": self.card,
         }
 
@@ -87,5 +103,5 @@ def write_csv(path: Path, frauds: Iterable[Unreviewed]) -> None:
         raise ConfirmationError(f"{path}: {error.strerror or error}") from error
 
 
-def _time(time: datetime | None) -> str:
+def _shown(time: datetime | None) -> str:
     return "" if time is None else f"{time:%Y-%m-%d %H:%M:%S}"

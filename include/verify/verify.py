@@ -134,6 +134,8 @@ class _Check:
             self.ledger.look_at(message, headers, place, is_due=is_due)
         if place is None or not is_due:
             return
+        if self.ledger and dead:
+            self.ledger.look_at_letter(message, place)
         tally = self.tallies[place.partition]
         if dead:
             tally.dead_letters += 1
@@ -217,7 +219,10 @@ class _Check:
         source = describe_topic(admin, kafka, settings.input_topic)
         output = describe_topic(admin, kafka, settings.output_topic)
         low = first_offsets(admin, kafka, output.name, output.partitions)
-        found = self.ledger.judge(source, self.window, output, low, self.show)
+        letters = describe_topic(admin, kafka, settings.dead_letter_topic)
+        letters_low = first_offsets(admin, kafka, letters.name, letters.partitions)
+        all_letters = not any(letters_low.values())
+        found = self.ledger.judge(source, self.window, output, low, self.show, all_letters=all_letters)
         self.notes += self.ledger.notes
         # What the output topic has no more did come out: its row says so.
         for partition, offset, row in self.ledger.expired:

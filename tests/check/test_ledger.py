@@ -32,7 +32,8 @@ def test_a_ledger_that_is_well(ledger: Address) -> None:
 
 RIGHTS = {
     **dict.fromkeys(
-        ("predictions", "recorded_offsets", "batches", "exports", "confirmations"), ("SELECT", "INSERT", "UPDATE")
+        ("predictions", "recorded_offsets", "lost_offsets", "batches", "exports", "confirmations"),
+        ("SELECT", "INSERT", "UPDATE"),
     ),
     **dict.fromkeys(("replaced_predictions", "confirmation_changes"), ("SELECT", "INSERT")),
     "batch_partitions": ("SELECT", "INSERT", "DELETE"),
@@ -46,8 +47,9 @@ def test_a_right_that_is_missing(ledger: Address) -> None:
             found = check(ledger)[TABLES]
             assert not found.ok
             told = found.text.removeprefix("the user ledger lacks ").removesuffix(": docs/security.md has the GRANTs")
-            # The view asks for the rights of its owner, who is the user here; what lies behind it is read there alone.
-            assert set(told.split(", ")) <= {f"{right} on {table}", "SELECT on all_predictions"}
+            # A view asks for the rights of its owner, who is the user here; what lies behind it is read there alone.
+            views = {"SELECT on all_predictions", "SELECT on published_predictions"}
+            assert set(told.split(", ")) <= {f"{right} on {table}", *views}
             assert right == "SELECT" or told == f"{right} on {table}"
             query(ledger, f"GRANT {right} ON ledger.{table} TO ledger")
     assert check(ledger)[TABLES].ok

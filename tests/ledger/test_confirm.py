@@ -241,6 +241,23 @@ def test_what_waits_for_a_review_is_listed(ledger: Address, fraud: Fraud) -> Non
     assert fraud("--list", "--limit", 2).stdout.endswith("\nMore wait than these 2, the newest: see --limit.\n")
 
 
+def test_of_payments_with_one_trans_num_none_hides_a_fraud(ledger: Address, fraud: Fraud) -> None:
+    known(ledger, "N/A", hour=6)
+    add_predictions(ledger, payment(1.5, trans_num="N/A"), prediction=False, hour=7)
+    assert listed(fraud) == ["N/A"]
+    add_predictions(ledger, payment(2.5, trans_num="N/A"), hour=8)
+    assert listed(fraud) == ["N/A"]
+
+
+def test_what_a_hand_wrote_is_no_payment_once_its_row_was_restored(ledger: Address, fraud: Fraud) -> None:
+    known(ledger, "a")
+    for name in ("forged", "a"):
+        query(ledger, "UPDATE ledger.predictions SET trans_num = %s", name)
+    assert listed(fraud) == ["a"]
+    assert fraud("forged", "fraud").exit_code == 1
+    assert query(ledger, "SELECT trans_num FROM ledger.payments") == [("a",)]
+
+
 def test_the_list_is_a_file_that_can_be_given_back(ledger: Address, fraud: Fraud, tmp_path: Path) -> None:
     known(ledger, "a", "=b", "c")
     file = tmp_path / "review.csv"

@@ -44,6 +44,8 @@ def check(here: Scoring, ledger: Address) -> None:
     assert sources(ledger) == sorted(set(by_source(output(here))))
     assert [one.value for one in letters(here)] == [b"no prediction"]
     assert record(here.kafka, here.settings, ledger).messages == 0
+    # Nothing was written a second time.
+    assert query(ledger, "SELECT count(*) FROM ledger.replaced_predictions") == [(0,)]
 
 
 @pytest.mark.parametrize("point", ANYWHERE)

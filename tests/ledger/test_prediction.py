@@ -61,12 +61,15 @@ def test_a_prediction_is_one_row():
         ("trans_num", ["x"], '["x"]'),
         ("trans_num", "x" * 1_000, "x" * 1_000),
         ("trans_num", "x" * 1_001, "\\N"),
+        ("trans_num", " \t", "\\N"),
         ("merchant", "Čapek", "Čapek"),
+        ("merchant", "x" * 300, "x" * 300),
         ("amt", "12.50", "12.50"),
         ("amt", -3, "-3"),
         ("amt", 1e300, "1E+300"),
         ("amt", "1e400000", "\\N"),
         ("amt", "NaN", "\\N"),
+        ("amt", "1_000", "\\N"),
         ("amt", "twelve", "\\N"),
         ("amt", True, "\\N"),
         ("trans_date_trans_time", "2024-10-31T15:56:25+02:00", "2024-10-31T13:56:25+00:00"),
@@ -91,6 +94,14 @@ def test_the_time_of_older_producers_and_of_seconds():
     assert milliseconds["paid_at"] == "2024-10-31T15:56:25.811000+00:00"
     assert seconds["paid_at"] == "2024-10-31T15:56:25+00:00"
     assert read(older)["paid_at"] == "\\N"  # type: ignore[index]
+
+
+def test_a_nul_does_not_make_all_of_a_payment_unreadable():
+    payment = b'{"is_fraud":1,"city":"a\\u0000b","path":"c:\\\\u0000","last":"\\\\\\u0000"}'
+    row = read(b"[" + payment + b"]")
+    assert not isinstance(row, Refusal)
+    published = row["payment"].replace("\\\\", "\\")
+    assert json.loads(published) == {"is_fraud": 1, "city": "a\ufffdb", "path": "c:\\u0000", "last": "\\\ufffd"}
 
 
 def test_a_missing_model_name_or_probability_is_null():

@@ -28,6 +28,7 @@ from tests.support.live_stack import LiveStack
 from tests.support.payments import payment
 from tests.support.scoring import Scoring
 from tests.support.topics import Arrived, Reader, send
+from tests.support.waiting import wait_until
 
 Make = Callable[..., Scoring]
 
@@ -113,7 +114,9 @@ def test_a_message_that_came_twice_is_one_row(scoring: Make, ledger: Address):
     produce(made, twice.value, **twice.headers)
     assert recorded(made, ledger).messages == 5
     assert len(sources(ledger)) == 3
-    assert query(ledger, "SELECT count(*) FROM ledger.replaced_predictions") == [(2,)]
+    query(ledger, "UPDATE ledger.recorded_offsets SET next_offset = 0")
+    assert recorded(made, ledger).rows == 0
+    assert query(ledger, "SELECT count(*) FROM ledger.replaced_predictions") == [(0,)]
 
 
 def test_what_was_scored_again_replaces_its_row_which_is_kept(scoring: Make, ledger: Address):
@@ -126,8 +129,33 @@ def test_what_was_scored_again_replaces_its_row_which_is_kept(scoring: Make, led
     assert query(ledger, "SELECT model_run_id FROM ledger.predictions") == [("c" * 32,)]
     produce(made, json.dumps([PAYMENT]).encode(), **{**later, "scored_at": "2026-03-02T00:00:00+00:00"})
     recorded(made, ledger)
-    replaced = query(ledger, "SELECT model_run_id, scored_at::text FROM ledger.replaced_predictions")
-    assert replaced == [("c" * 32, "2026-03-01 00:00:00+00")]
+    kept = "SELECT model_run_id, scored_at::text, altered FROM ledger.replaced_predictions ORDER BY scored_at"
+    both = [("b" * 32, "2026-02-01 00:00:00+00", False), ("c" * 32, "2026-03-01 00:00:00+00", False)]
+    assert query(ledger, kept) == both
+    query(ledger, "UPDATE ledger.recorded_offsets SET next_offset = 0")
+    assert recorded(made, ledger).rows == 0
+    assert query(ledger, kept) == both
+
+
+@pytest.mark.parametrize("newer", [0, 1])
+def test_other_payments_of_one_place_are_kept_in_whatever_order_they_are_read(
+    scoring: Make, ledger: Address, newer: int
+):
+    """Of a topic that was made again: the older one may lie on a partition that is read later."""
+    made = scoring(outputs=2)
+    for partition, trans_num in enumerate(("first", "second")):
+        at = f"2026-0{3 if partition == newer else 2}-01T00:00:00+00:00"
+        value = json.dumps([PAYMENT | {"trans_num": trans_num}]).encode()
+        produce(made, value, partition, **{**HEADERS, "scored_at": at})
+    assert recorded(made, ledger).rows == 2
+    stands = query(ledger, "SELECT trans_num FROM ledger.predictions")
+    assert stands == [(("first", "second")[newer],)]
+    known = "SELECT trans_num, replaced_at IS NULL FROM ledger.published_predictions ORDER BY 1"
+    both = [("first", newer == 0), ("second", newer == 1)]
+    assert query(ledger, known) == both
+    query(ledger, "UPDATE ledger.recorded_offsets SET next_offset = 0")
+    assert recorded(made, ledger).rows == 0
+    assert query(ledger, known) == both
 
 
 def test_an_altered_row_is_restored_by_its_message(scoring: Make, ledger: Address):
@@ -206,8 +234,11 @@ def test_a_topic_made_again_is_recorded_from_its_start(scoring: Make, ledger: Ad
     kafka_log.delete_topics(services.bootstrap_servers, [topic])
     kafka_log.make_topic(services.bootstrap_servers, name=topic)
     scored(made, 2)
-    assert recorded(made, ledger).rows == 2
+    # Six offsets: the marker of the kafka transaction takes one.
+    with pytest.raises(LedgerGapError, match=r"from offset 6 on in partition 0 of the topic that was deleted\."):
+        recorded(made, ledger)
     assert len(sources(ledger)) == 7
+    assert recorded(made, ledger).messages == 0
 
 
 def test_predictions_that_expired_are_told_and_the_rest_is_recorded(scoring: Make, ledger: Address):
@@ -217,7 +248,7 @@ def test_predictions_that_expired_are_told_and_the_rest_is_recorded(scoring: Mak
     scored(made, 4)
     group(made).expire({0: 6})
     scored(made, 2)
-    with pytest.raises(LedgerGapError, match=r"offsets \[4, 6\) of partition 0 expired"):
+    with pytest.raises(LedgerGapError, match=r"offsets \[4, 6\) of partition 0\."):
         recorded(made, ledger)
     recorded_before = len(sources(ledger))
     assert recorded(made, ledger).messages == 0
@@ -230,9 +261,41 @@ def test_a_gap_to_the_end_is_told_once(scoring: Make, ledger: Address):
     recorded(made, ledger)
     scored(made, 2)
     group(made).expire(group(made).ends())
-    with pytest.raises(LedgerGapError, match=r"offsets \[4, 7\) of partition 0 expired"):
+    with pytest.raises(LedgerGapError, match=r"offsets \[4, 7\) of partition 0\."):
         recorded(made, ledger)
     assert recorded(made, ledger).messages == 0
+
+
+def test_a_gap_is_told_by_the_next_run_where_the_first_one_dies(
+    scoring: Make, ledger: Address, monkeypatch: pytest.MonkeyPatch
+):
+    made = scoring()
+    scored(made, 3)
+    recorded(made, ledger)
+    scored(made, 2)
+    group(made).expire(group(made).ends())
+
+    def die(*words: object) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("include.ledger.letters.Letters.send", die)
+        with pytest.raises(KeyboardInterrupt):
+            recorded(made, ledger)
+    with pytest.raises(LedgerGapError, match=r"offsets \[4, 7\) of partition 0\."):
+        recorded(made, ledger)
+    assert recorded(made, ledger).messages == 0
+
+
+def test_partitions_that_are_added_are_recorded(scoring: Make, ledger: Address):
+    made = scoring(outputs=1)
+    produce(made, json.dumps([PAYMENT]).encode(), **HEADERS)
+    assert recorded(made, ledger).rows == 1
+    group(made).add_partitions(3)
+    wait_until(lambda: len(group(made).ends()) == 3, "no broker knows the new partitions", 30)
+    produce(made, json.dumps([PAYMENT]).encode(), 2, **{**HEADERS, "row": "1"})
+    assert recorded(made, ledger).rows == 1
+    assert len(sources(ledger)) == 2
 
 
 def test_many_dead_letters_go_in_several_kafka_transactions(
@@ -250,7 +313,7 @@ def test_many_dead_letters_go_in_several_kafka_transactions(
 def test_an_error_quotes_no_row(scoring: Make, ledger: Address, monkeypatch: pytest.MonkeyPatch):
     made = scoring()
     produce(made, json.dumps([PAYMENT]).encode(), **HEADERS)
-    monkeypatch.setattr("include.ledger.prediction._amount", lambda value: b"no number")
+    monkeypatch.setattr("include.ledger.prediction.amount_cell", lambda value: b"no number")
     with pytest.raises(LedgerError) as raised:
         recorded(made, ledger)
     told = "".join(traceback.format_exception(raised.value))
@@ -341,6 +404,9 @@ def test_postgresql_takes_every_payment_that_is_read(own: Predictions, payment: 
     if isinstance(row, Refusal):
         return
     own.write([row.line], {0: (own.recorded[0].next_offset if own.recorded else 0) + 1})
+    # Any member is one operator away.
+    with own._connection as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT payment->>'merchant', payment->>'x' FROM ledger.predictions")
 
 
 @pytest.fixture

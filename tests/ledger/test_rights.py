@@ -15,7 +15,7 @@ from include.batch.outbox import note_what_is_committed
 from include.check.check import run
 from include.check.ledger import _DONE as TABLES
 from include.check.ledger import check_ledger
-from include.errors import LedgerAccessError
+from include.errors import LedgerAccessError, LedgerGapError
 from include.ledger.address import Address
 from include.ledger.batches import record_batches
 from include.ledger.confirmations import Confirmations
@@ -97,6 +97,7 @@ class Work:
         kafka_log.send(str(here.kafka["bootstrap.servers"]), here.settings.input_topic, [made.message])
         here.run()
         note_what_is_committed(here.kafka, here.settings, here.outbox)
+        record(here.kafka, here.settings, owner)
         record_batches(here.storage, owner)
         return cls(here, owner, str(made.values["trans_num"]))
 
@@ -104,10 +105,13 @@ class Work:
         """Raises LedgerAccessError where a right is missing."""
         kafka, settings = self.here.kafka, self.here.settings
         # A row that was altered, which recording mends and keeps; and a batch's record that comes once more.
-        query(self.owner, "UPDATE ledger.recorded_offsets SET next_offset = 0")
+        # Before, this topic was another one.
+        query(self.owner, "UPDATE ledger.recorded_offsets SET (topic_id, next_offset) = ('an earlier one', 0)")
+        query(self.owner, "DELETE FROM ledger.lost_offsets")
         query(self.owner, "UPDATE ledger.predictions SET amt = amt + 1")
         leave(self.here.storage, batch_record())
-        assert record(kafka, settings, worker).rows == 1
+        with pytest.raises(LedgerGapError):
+            record(kafka, settings, worker)
         record_batches(self.here.storage, worker)
         with Confirmations.opened(worker) as verdicts:
             for fraud in (True, False):

@@ -62,4 +62,8 @@ def test_300_000_payments_are_recorded_once_each(here: Scoring, ledger: Address)
     assert query(ledger, checksum) == [(published,)]
     again = record(here.kafka, here.settings, ledger)
     assert (again.messages, again.rows) == (0, 0)
+    query(ledger, "UPDATE ledger.recorded_offsets SET next_offset = 0")
+    whole = record(here.kafka, here.settings, ledger)
+    assert (whole.messages, whole.rows) == (COUNT, 0)
+    assert query(ledger, "SELECT count(*) FROM ledger.replaced_predictions") == [(0,)]
     assert query(ledger, checksum) == [(published,)]

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from include.cli.main import app
+from include.errors import LedgerGapError
 from include.ledger.address import Address
 from include.ledger.batches import record_batches
 from include.ledger.record import record
@@ -246,6 +247,8 @@ def test_rows_of_an_earlier_output_topic_are_not_called_unfounded(here: Scoring,
     kafka_log.delete_topics(servers, [topic])
     kafka_log.make_topic(servers, 2, name=topic)
     score(here, 1, 1)
+    with pytest.raises(LedgerGapError):
+        recorded(here, ledger)
     recorded(here, ledger)
     done = reconcile(here, ledger)
     assert done.exit_code == 0, done.stdout
@@ -257,15 +260,40 @@ def test_rows_of_an_earlier_output_topic_are_not_called_unfounded(here: Scoring,
     [
         "UPDATE ledger.batch_partitions SET scored = scored + 1 WHERE start_offset = 0 AND partition = 0",
         "UPDATE ledger.batch_partitions SET scored = scored - 1 WHERE start_offset = 0 AND partition = 0",
+        "UPDATE ledger.batch_partitions SET frauds = frauds + 1 WHERE start_offset = 0 AND partition = 0",
+        "UPDATE ledger.batch_partitions SET dead_letters = 1 WHERE start_offset = 0 AND partition = 0",
     ],
 )
 def test_a_batch_that_counts_otherwise_is_named(scene: Scene, damage: str):
     here, ledger = scene
     query(ledger, damage)
+    query(
+        ledger,
+        "UPDATE ledger.batches SET (scored, frauds, dead_letters) = (SELECT sum(scored), sum(frauds), "
+        "sum(dead_letters) FROM ledger.batch_partitions AS parts WHERE parts.batch_id = batches.batch_id)",
+    )
     done = reconcile(here, ledger)
     assert done.exit_code == 1
     assert "MISCOUNTED: 1 batches whose record counts other than the ledger" in done.stdout
     assert f"{here.settings.input_topic}/0: NOT complete: 1 miscounted" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("column", "told"),
+    [
+        *((name, "its partitions do not add up") for name in ("scored", "frauds", "dead_letters", "lost_to_retention")),
+        ("model_run_id", "scored by another model"),
+    ],
+)
+def test_a_batch_that_does_not_agree_with_its_parts_is_named(scene: Scene, column: str, told: str):
+    here, ledger = scene
+    altered = "'another'" if column == "model_run_id" else f"{column} + 1"
+    batch = "(SELECT batch_id FROM ledger.batch_partitions WHERE start_offset = 0 AND partition = 0)"
+    query(ledger, f"UPDATE ledger.batches SET {column} = {altered} WHERE batch_id = {batch}")
+    done = reconcile(here, ledger)
+    assert done.exit_code == 1
+    assert f"{here.settings.input_topic}/0: NOT complete: 1 miscounted" in done.stdout
+    assert told in done.stdout
 
 
 def first_output(here: Scoring) -> Arrived:

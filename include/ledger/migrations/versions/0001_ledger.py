@@ -41,9 +41,11 @@ CREATE INDEX predictions_trans_num ON ledger.predictions (trans_num, scored_at);
 CREATE INDEX predictions_frauds ON ledger.predictions (scored_at) WHERE prediction;
 
 -- A payment that is scored again, because an operator moved the group back or the topic was made again, replaces its
--- row; what stood there was published too, and is kept.
+-- row; what stood there was published too, and is kept. So is an older prediction that is read later.
+-- altered: what came next is of the same message, so that either of them is what a hand wrote.
 CREATE TABLE ledger.replaced_predictions (
     LIKE ledger.predictions,
+    altered boolean NOT NULL DEFAULT false,
     replaced_at timestamptz NOT NULL DEFAULT now(),
     replaced_by text NOT NULL DEFAULT session_user
 );
@@ -52,7 +54,9 @@ CREATE INDEX replaced_predictions_trans_num ON ledger.replaced_predictions (tran
 CREATE INDEX replaced_predictions_frauds ON ledger.replaced_predictions (scored_at) WHERE prediction;
 CREATE FUNCTION ledger.keep_replaced() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO ledger.replaced_predictions SELECT OLD.*;
+    INSERT INTO ledger.replaced_predictions SELECT OLD.*,
+        (NEW.output_partition, NEW.output_offset, NEW.scored_at)
+            = (OLD.output_partition, OLD.output_offset, OLD.scored_at);
     RETURN NULL;
 END $$;
 CREATE TRIGGER keep_replaced AFTER UPDATE ON ledger.predictions
@@ -60,10 +64,13 @@ CREATE TRIGGER keep_replaced AFTER UPDATE ON ledger.predictions
 
 -- A topic that was made again gives its places to other payments: those that had them before are no less payments.
 CREATE VIEW ledger.all_predictions AS
-SELECT *, NULL::timestamptz AS replaced_at, NULL::text AS replaced_by FROM ledger.predictions
+SELECT *, false AS altered, NULL::timestamptz AS replaced_at, NULL::text AS replaced_by FROM ledger.predictions
 UNION ALL
 SELECT * FROM ledger.replaced_predictions;
 COMMENT ON VIEW ledger.all_predictions IS 'What stands in predictions, where replaced_at is null, and what it replaced';
+-- Once a row that a hand altered is restored, nobody may be asked for a verdict on what the hand wrote.
+CREATE VIEW ledger.published_predictions AS SELECT * FROM ledger.all_predictions WHERE NOT altered;
+COMMENT ON VIEW ledger.published_predictions IS 'all_predictions without what a hand wrote and a message has restored';
 
 -- How far the output topic is recorded: written together with the rows, and the only truth about it.
 CREATE TABLE ledger.recorded_offsets (
@@ -76,6 +83,20 @@ CREATE TABLE ledger.recorded_offsets (
     begun_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (topic, partition)
 );
+
+-- Of the output topic; end_offset is null where nobody knows it, for the topic was deleted. told_at: when a run failed
+-- with it.
+CREATE TABLE ledger.lost_offsets (
+    topic text NOT NULL,
+    topic_id text NOT NULL,
+    partition integer NOT NULL,
+    start_offset bigint NOT NULL,
+    end_offset bigint,
+    found_at timestamptz NOT NULL DEFAULT now(),
+    told_at timestamptz,
+    PRIMARY KEY (topic, topic_id, partition, start_offset)
+);
+COMMENT ON TABLE ledger.lost_offsets IS 'Messages of the output topic that were gone before they could be recorded';
 
 CREATE TABLE ledger.batches (
     batch_id text PRIMARY KEY,
@@ -182,9 +203,9 @@ SELECT DISTINCT ON (trans_num)
     trans_num, source_topic, source_partition, source_offset, source_row, cc_num, amt, paid_at, merchant, category,
     prediction, fraud_probability, model_run_id, model_name, model_version, batch_id, scored_at, recorded_at, payment,
     confirmations.fraud AS fraud_confirmed, confirmed_by, confirmed_at
-FROM ledger.all_predictions LEFT JOIN ledger.confirmations USING (trans_num)
+FROM ledger.published_predictions LEFT JOIN ledger.confirmations USING (trans_num)
 WHERE trans_num IS NOT NULL
--- Of one time: what stands, before what it replaced, which a hand may have altered.
+-- Of one time: what stands, before what it replaced.
 ORDER BY trans_num, scored_at DESC, coalesce(replaced_at, 'infinity') DESC,
     source_topic DESC, source_partition DESC, source_offset DESC, source_row DESC;
 COMMENT ON VIEW ledger.payments IS 'The newest prediction of each trans_num; fraud_confirmed: null until reviewed';

@@ -1,0 +1,112 @@
+"""What `fraud reconcile` asks PostgreSQL: rows of the ledger beside those that the output topic's messages must be."""
+
+from __future__ import annotations
+
+from include.ledger.predictions import CONTENT, comparable
+
+
+def _digest(table: str) -> str:
+    return f"md5(ROW({comparable(table, CONTENT)})::text)"
+
+
+EXPECTED = """
+CREATE TEMPORARY TABLE expected AS
+SELECT source_partition, source_offset, source_row, scored_at, output_partition, output_offset, ''::text AS digest
+FROM ledger.predictions WITH NO DATA
+"""
+EXPECT = f"""
+INSERT INTO expected
+SELECT source_partition, source_offset, source_row, scored_at, output_partition, output_offset, {_digest("incoming")}
+FROM incoming
+"""  # noqa: S608
+BOUNDS = """
+CREATE TEMPORARY TABLE checked (partition integer, since bigint, until bigint);
+CREATE TEMPORARY TABLE retained (partition integer, first bigint);
+CREATE TEMPORARY TABLE letters (partition integer, place bigint, batch_id text);
+"""
+# Of each source: the newest message of the output topic, and whether the recorder has come to one of it.
+JUDGE = f"""
+CREATE TEMPORARY TABLE judged AS
+WITH due AS (
+    SELECT source_partition, source_offset, source_row, max(scored_at) AS newest,
+           min(output_partition) AS output_partition, min(output_offset) AS output_offset,
+           bool_and(output_offset >= coalesce(next_offset, 0)) AS waits
+    FROM expected
+    LEFT JOIN ledger.recorded_offsets AS known
+        ON known.topic = %(output)s AND known.topic_id = %(output_id)s AND known.partition = output_partition
+    GROUP BY source_partition, source_offset, source_row
+), there AS (
+    SELECT source_partition, source_offset, source_row, output_partition, output_offset, batch_id, recorded_at,
+           {_digest("predictions")} AS digest
+    FROM ledger.predictions
+    JOIN checked ON source_partition = partition AND source_offset >= since AND source_offset < until
+    WHERE source_topic = %(source)s
+)
+SELECT source_partition, source_offset, source_row,
+       coalesce(due.output_partition, there.output_partition) AS output_partition,
+       coalesce(due.output_offset, there.output_offset) AS output_offset,
+       CASE WHEN there.digest IS NULL THEN CASE WHEN due.waits THEN 'waiting' ELSE 'unrecorded' END
+            WHEN due.newest IS NULL THEN
+                CASE WHEN EXISTS (SELECT FROM ledger.batches WHERE batches.batch_id = there.batch_id
+                                  AND (topic, topic_id) <> (%(source)s, %(source_id)s)) THEN 'earlier'
+                     WHEN there.output_offset < (SELECT first FROM retained
+                                                 WHERE retained.partition = there.output_partition)
+                       OR there.recorded_at < (SELECT begun_at FROM ledger.recorded_offsets AS known
+                                               WHERE known.topic = %(output)s
+                                               AND known.partition = there.output_partition) THEN 'expired'
+                     ELSE 'unfounded' END
+            WHEN EXISTS (SELECT FROM expected WHERE expected.source_partition = due.source_partition
+                         AND expected.source_offset = due.source_offset AND expected.source_row = due.source_row
+                         AND expected.scored_at = due.newest AND expected.digest = there.digest) THEN 'right'
+            WHEN due.waits THEN 'waiting' ELSE 'differing' END AS kind
+FROM due FULL JOIN there USING (source_partition, source_offset, source_row)
+"""  # noqa: S608
+COUNT = "SELECT source_partition, kind, count(*) FROM judged GROUP BY source_partition, kind"
+FIND = """
+SELECT source_partition, source_offset, source_row, output_partition, output_offset FROM judged WHERE kind = %s
+ORDER BY source_partition, source_offset, source_row LIMIT %s
+"""
+EXPIRED = "SELECT source_partition, source_offset, source_row FROM judged WHERE kind = 'expired'"
+# Of batches that are checked whole. What is told already, or waits, does not count against them.
+MISCOUNTED = """
+SELECT parts.partition, parts.batch_id, start_offset, end_offset,
+       format('%%s scored, %%s frauds, %%s dead letters in its record, %%s, %%s, %%s there%%s%%s',
+              parts.scored, parts.frauds, parts.dead_letters,
+              rows_there, frauds_there, coalesce(letters_there::text, 'nobody knows how many'),
+              CASE WHEN adds_up THEN '' ELSE '; its partitions do not add up' END,
+              CASE WHEN other_models THEN '; scored by another model' ELSE '' END)
+FROM ledger.batch_partitions AS parts JOIN ledger.batches USING (batch_id)
+JOIN checked ON checked.partition = parts.partition AND start_offset >= since AND end_offset <= until
+CROSS JOIN LATERAL (
+    SELECT count(DISTINCT (source_offset, source_row)) AS rows_there,
+           count(DISTINCT (source_offset, source_row)) FILTER (WHERE prediction) AS frauds_there,
+           coalesce(bool_or(every.model_run_id <> batches.model_run_id), false) AS other_models
+    FROM ledger.published_predictions AS every
+    WHERE source_topic = topic AND source_partition = parts.partition AND source_offset >= start_offset
+      AND source_offset < end_offset AND every.batch_id = parts.batch_id
+) AS counted
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN %(all_letters)s THEN count(*) END AS letters_there FROM letters
+    WHERE letters.partition = parts.partition AND letters.batch_id = parts.batch_id
+      AND letters.place >= start_offset AND letters.place < end_offset
+) AS refused
+CROSS JOIN LATERAL (
+    SELECT (sum(every.scored), sum(every.frauds), sum(every.dead_letters), sum(every.lost_to_retention))
+         = (batches.scored, batches.frauds, batches.dead_letters, batches.lost_to_retention) AS adds_up
+    FROM ledger.batch_partitions AS every WHERE every.batch_id = parts.batch_id
+) AS added
+WHERE topic = %(source)s AND topic_id = %(source_id)s AND consumer_group = %(group)s
+  AND ((rows_there, frauds_there, coalesce(letters_there, parts.dead_letters))
+       <> (parts.scored, parts.frauds, parts.dead_letters) OR other_models OR NOT adds_up)
+  AND NOT EXISTS (
+    SELECT FROM judged WHERE source_partition = parts.partition AND source_offset >= start_offset
+    AND source_offset < end_offset AND kind IN ('waiting', 'unrecorded', 'differing')
+  )
+ORDER BY parts.partition, start_offset
+"""
+BATCHES = """
+SELECT parts.partition, start_offset, end_offset
+FROM ledger.batch_partitions AS parts JOIN ledger.batches USING (batch_id)
+WHERE topic = %s AND topic_id = %s AND consumer_group = %s
+ORDER BY parts.partition, start_offset
+"""
