@@ -71,7 +71,8 @@ def rewind(
     """Have the output topic recorded again, for rows that were deleted or altered. All others stay as they are."""
     with _opened() as here:
         for number, offset in sorted(here.rewind(to, partition or []).items()):
-            typer.echo(f"{here.topic.name}/{number}: recorded again from {offset} on")
+            done = "nothing is recorded yet, left alone" if offset is None else f"recorded again from {offset} on"
+            typer.echo(f"{here.topic.name}/{number}: {done}")
 
 
 def _opened() -> AbstractContextManager[LedgerOffsets]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +18,19 @@ if TYPE_CHECKING:
 VARIABLE = "AIRFLOW_CONN_LEDGER_DB"
 PLAIN_VARIABLE = "LOGGER_SQL_URI"
 _SCHEMES = ("postgres", "postgresql", "postgresql+psycopg2", "postgresql+psycopg")
-_SAID_BEFORE = {"port", "dbname", "user", "password", "dsn"}
+_CONNECTION = "the connection ledger_db"
+_SAID_BEFORE = ("host", "port", "dbname", "database", "user", "password", "dsn")
+# Airflow's own words beside libpq's, most of them PostgresHook's; the last three say whose token to take where iam asks
+# for one, which is refused.
+_WITHOUT_EFFECT = (
+    "cursor", "enable_log_db_messages", "sqlalchemy_scheme", "sqlalchemy_query", "aws_conn_id", "cluster-identifier",
+    "workgroup-name",
+)  # fmt: skip
+_OTHER_LOGINS = ("iam", "redshift", "redshift-serverless", "azure_conn_id")
+_OFF = ("", "false", "0")
+# How much of a name PostgreSQL keeps.
+_NAME_LENGTH = 63
+_DIGEST_LENGTH = 8
 _CONNECT_SECONDS = 10
 _ENDED, _NO_RIGHT = "57P01", "42501"
 # A connection that is refused has no SQLSTATE: psycopg2 knows the sentence only.
@@ -55,17 +68,24 @@ class Address:
 
     @classmethod
     def of_uri(cls, uri: str, variable: str) -> Address:
-        wrong = SettingError(f"{variable} cannot be used: give postgresql://user:password@host:5432/database")
+        wrong = SettingError(
+            f"{variable} cannot be used: give postgresql://user:password@host:5432/database, with such signs as / and "
+            "@ in a password written as %2F and %40"
+        )
         try:
             parts = urlsplit(uri)
             port = parts.port or cls.port
-        except ValueError:
+            given: dict[str, object] = dict(parse_qsl(parts.query))
+            # Airflow writes a connection's extra so.
+            given |= json.loads(str(given.pop("__extra__", "{}")))
+        except (ValueError, TypeError):
             raise wrong from None
         database = unquote(parts.path.strip("/"))
-        options = {name: value for name, value in parse_qsl(parts.query) if name != "__extra__"}
-        # libpq takes them there as well: a socket's folder has no other place.
-        host = options.pop("host", None) or unquote(parts.hostname or "")
-        if parts.scheme not in _SCHEMES or not host or not database or options.keys() & _SAID_BEFORE:
+        # Where a sign of the password ended the host, the rest of both stands behind it.
+        if parts.scheme not in _SCHEMES or _holds_a_login(database) or "@" in parts.query + parts.fragment:
+            raise wrong
+        host, options = _told_besides(variable, unquote(parts.hostname or ""), given)
+        if not host or not database:
             raise wrong
         user, password = (unquote(text) if text else None for text in (parts.username, parts.password))
         return cls(host, database, port, user, password, options)
@@ -97,10 +117,15 @@ class Address:
         options: Mapping[str, object],
     ) -> Address:
         """As Airflow's connection has them; raises SettingError where there is no host or no database."""
+        host, texts = _told_besides(_CONNECTION, host, options)
         if not host or not database:
             missing = "host" if not host else "database (its field schema)"
-            raise SettingError(f"the connection ledger_db names no {missing}")
-        texts = {name: str(value) for name, value in options.items() if isinstance(value, str | int | float)}
+            raise SettingError(f"{_CONNECTION} names no {missing}")
+        if _holds_a_login(database):
+            raise SettingError(
+                f"{_CONNECTION} names a database that holds / or @: in a connection that is written as an address, "
+                "such signs in a password are written as %2F and %40"
+            )
         return cls(host, database, int(port or cls.port), user or None, password or None, texts)
 
     def connect(self, name: str) -> Connection:
@@ -108,7 +133,7 @@ class Address:
         import psycopg2
 
         # libpq's words, so that what the address does not say still comes from PGPASSWORD and the like.
-        known = {"user": self.user, "password": self.password, "application_name": name[:63]}
+        known = {"user": self.user, "password": self.password, "application_name": _short(name)}
         settings: dict[str, Any] = {
             # One that died, or a network that is gone, must not hold a run until the kernel gives up.
             "connect_timeout": str(_CONNECT_SECONDS), "keepalives_idle": "30", "keepalives_interval": "10",
@@ -136,6 +161,54 @@ class Address:
             raise _failure(self, "failed", error) from None
         finally:
             connection.close()
+
+
+def _told_besides(place: str, host: str | None, extra: Mapping[str, object]) -> tuple[str | None, dict[str, str]]:
+    """The host, and libpq's options, of what is said in `place` beside its fields.
+
+    Raises SettingError, which names what cannot be used, and never its value.
+    """
+    import psycopg2
+    from psycopg2.extensions import make_dsn
+
+    given = {name: value for name, value in extra.items() if value is not None and name not in _WITHOUT_EFFECT}
+    if not host and isinstance(folder := given.get("host"), str):
+        # A socket's folder has no other place in an address.
+        host = folder
+        del given["host"]
+    options = {}
+    for name, value in given.items():
+        if name in _SAID_BEFORE:
+            raise SettingError(
+                f"{place} says {name} among its options: take it out there, and give host, port, database, login and "
+                "password in their own places"
+            )
+        if name in _OTHER_LOGINS:
+            if str(value).lower() in _OFF:
+                continue
+            raise SettingError(f"{place} asks for {name}: not supported, give a login and a password")
+        try:
+            # libpq alone knows which options it has.
+            make_dsn(**{name: ""})
+        except psycopg2.ProgrammingError:
+            raise SettingError(f"{place} says {name!r}, an option that libpq does not know: take it out") from None
+        if not isinstance(value, str | int | float):
+            raise SettingError(f"{place} says {name}, but neither as a text nor as a number: give one of them")
+        options[name] = str(value)
+    return host, options
+
+
+def _holds_a_login(database: str) -> bool:
+    """What an address becomes whose password holds such a sign as it is: errors would show the rest of it."""
+    return "/" in database or "@" in database
+
+
+def _short(name: str) -> str:
+    """What PostgreSQL keeps of it, still another one for each name: by it a recorder ends older ones of its topic."""
+    if len(name) <= _NAME_LENGTH:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_LENGTH]
+    return f"{name[: _NAME_LENGTH - _DIGEST_LENGTH - 1]} {digest}"
 
 
 def _failure(address: Address, what: str, error: Exception) -> LedgerError:

@@ -65,27 +65,32 @@ class LedgerOffsets:
             found.append(Standing(number, first[number], recorded, end[number], at))
         return found
 
-    def rewind(self, to: str, partitions: Iterable[int]) -> dict[int, int]:
-        """Where the next run begins, by partition; `to` is earliest, an offset or a time. What is recorded already
-        stays as it is, or is restored.
+    def rewind(self, to: str, partitions: Iterable[int]) -> dict[int, int | None]:
+        """Where the next run begins, by partition, None where nothing is recorded yet; `to` is earliest, an offset or
+        a time. What is recorded already stays as it is, or is restored.
 
-        Raises SettingError where that lies ahead: it would be passed over.
+        Raises SettingError where an offset lies ahead: it would be passed over. The first message retained, or of a
+        time, may lie ahead: then the next run begins where it would have done.
         """
-        rows = self.standings()
-        bounds = {row.partition: (row.first, row.end) for row in rows}
-        targets = offsets_meant(self.admin, self.kafka, self.topic.name, to, partitions, bounds)
-        for row in rows:
-            target = targets.get(row.partition)
-            if target is not None and target > (row.recorded or 0):
+        rows = {row.partition: row for row in self.standings()}
+        bounds = {row.partition: (row.first, row.end) for row in rows.values()}
+        meant = offsets_meant(self.admin, self.kafka, self.topic.name, to, partitions, bounds)
+        targets: dict[int, int | None] = {}
+        for partition, target in meant.items():
+            recorded = rows[partition].recorded
+            if (to == "latest" or to.isdecimal()) and target > (recorded or 0):
                 raise SettingError(
-                    f"--to {to}: {self.topic.name}/{row.partition} is recorded to {row.recorded or 0} only, and "
-                    f"nothing before {target} may be passed over"
+                    f"--to {to}: {self.topic.name}/{partition} is recorded to {recorded or 0} only, and nothing before "
+                    f"{target} may be passed over: give a lower offset, or --to earliest, or name with --partition "
+                    "those that are recorded so far"
                 )
+            targets[partition] = None if recorded is None else min(target, recorded)
         with self.connection, self.connection.cursor() as cursor:
-            for partition, target in targets.items():
-                cursor.execute(
-                    "UPDATE ledger.recorded_offsets SET next_offset = %s WHERE topic = %s AND partition = %s "
-                    "AND next_offset > %s",
-                    (target, self.topic.name, partition, target),
-                )
+            for partition, offset in targets.items():
+                if offset is not None:
+                    cursor.execute(
+                        "UPDATE ledger.recorded_offsets SET next_offset = %s WHERE topic = %s AND partition = %s "
+                        "AND next_offset > %s",
+                        (offset, self.topic.name, partition, offset),
+                    )
         return targets

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -89,18 +91,34 @@ def unreviewed(connection: Connection, most: int) -> list[Unreviewed]:
 
 
 def write_csv(path: Path, frauds: Iterable[Unreviewed]) -> None:
-    """For this user alone. A file that is there may hold verdicts already: then ConfirmationError."""
+    """For this user alone, and whole or not at all. A file that is there may hold verdicts already: then
+    ConfirmationError."""
     rows = [[*map(cell, fraud.texts().values()), ""] for fraud in frauds]
     names = [*Unreviewed.__dataclass_fields__, VERDICT]
     try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8", newline="",
-                       errors="replace") as file:  # fmt: skip
-            file.write(BOM.decode())
-            csv.writer(file).writerows([names, *rows])
+        with _draft(path.parent) as draft:
+            with draft.open("w", encoding="utf-8", newline="", errors="replace") as file:
+                file.write(BOM.decode())
+                csv.writer(file).writerows([names, *rows])
+            # Takes the name, for the move alone would take it from a file that is there.
+            path.touch(0o600, exist_ok=False)
+            draft.replace(path)
     except FileExistsError:
         raise ConfirmationError(f"{path} is there already, perhaps with verdicts in it: give another name") from None
     except OSError as error:
         raise ConfirmationError(f"{path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _draft(folder: Path) -> Iterator[Path]:
+    """An empty file, for this user alone, that is gone at the end unless it was moved."""
+    number, name = tempfile.mkstemp(prefix=".fraud-", dir=folder)
+    os.close(number)
+    draft = Path(name)
+    try:
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _shown(time: datetime | None) -> str:

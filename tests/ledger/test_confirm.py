@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import resource
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,10 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from include.cli.main import app
+from include.errors import ConfirmationError
 from include.ledger.address import Address
 from include.ledger.confirmations import _KNOWN, Confirmations
-from include.ledger.unreviewed import _UNREVIEWED, unreviewed
+from include.ledger.unreviewed import _UNREVIEWED, Unreviewed, unreviewed, write_csv
 from include.ledger.verdicts import Verdict, VerdictFile
 from tests.support.ledger import add_predictions, make_topic_again, query
 from tests.support.payments import payment
@@ -282,6 +286,33 @@ def test_the_list_is_a_file_that_can_be_given_back(ledger: Address, fraud: Fraud
     assert fraud("--csv", file).stdout == "applied 3, changed 0, unchanged 0, passed over 0, bad 0\n"
     assert fraud("--list", "--output", tmp_path / "none.csv").stdout.startswith("No fraud waits")
     assert not (tmp_path / "none.csv").exists()
+
+
+@contextmanager
+def files_end_at(size: int) -> Iterator[None]:
+    """As on a disk that is full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_list_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    one = Unreviewed("a", None, None, None, None, "a model", datetime.now(UTC), "")
+    file = tmp_path / "review.csv"
+    with files_end_at(1_000), pytest.raises(ConfirmationError, match=r"review\.csv: File too large"):
+        write_csv(file, [one] * 1_000)
+    assert list(tmp_path.iterdir()) == []
+    write_csv(file, [one])
+    whole = file.read_bytes()
+    with pytest.raises(ConfirmationError, match="is there already"):
+        write_csv(file, [one] * 2)
+    assert list(tmp_path.iterdir()) == [file]
+    assert file.read_bytes() == whole
+    with pytest.raises(ConfirmationError, match=r"none/review\.csv: No such file or directory"):
+        write_csv(tmp_path / "none" / "review.csv", [one])
 
 
 def replaced(ledger: Address, count: int) -> None:

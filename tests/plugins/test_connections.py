@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from unittest import mock
 
 import pytest
+from airflow.providers.postgres.hooks.postgres import PostgresHook
 
 from fraud_scoring.connections import kafka_settings, ledger, use_aws_connection
 from include.errors import SettingError
@@ -96,3 +97,33 @@ def test_a_ledger_connection_without_a_database_is_named(monkeypatch: pytest.Mon
     monkeypatch.setenv("AIRFLOW_CONN_LEDGER_DB", json.dumps({"conn_type": "postgres", "host": "db"}))
     with pytest.raises(SettingError, match="ledger_db names no database"):
         ledger()
+
+
+def test_a_ledger_behind_a_socket_is_found(monkeypatch: pytest.MonkeyPatch):
+    uri = "postgresql://fraud:secret@/ledger?host=/run/postgresql"
+    monkeypatch.setenv("AIRFLOW_CONN_LEDGER_DB", uri)
+    assert ledger() == Address("/run/postgresql", "ledger", 5432, "fraud", "secret") == Address.of_uri(uri, "it")
+
+
+def test_a_ledger_connection_says_nothing_twice(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AIRFLOW_CONN_LEDGER_DB", "postgresql://fraud@db/ledger?password=s3cret")
+    with pytest.raises(SettingError, match="the connection ledger_db says password among its options: take it") as told:
+        ledger()
+    assert "s3cret" not in str(told.value)
+
+
+def test_every_option_of_airflows_own_is_known(monkeypatch: pytest.MonkeyPatch):
+    for name in PostgresHook.ignored_extra_options:
+        extra = {"conn_type": "postgres", "host": "db", "schema": "ledger", "extra": {name: "given"}}
+        monkeypatch.setenv("AIRFLOW_CONN_LEDGER_DB", json.dumps(extra))
+        try:
+            assert ledger() == Address("db", "ledger")
+        except SettingError as error:
+            assert f"asks for {name}: not supported" in str(error)  # noqa: PT017
+
+
+def test_a_password_that_was_not_encoded_is_not_taken_for_the_ledgers_database(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AIRFLOW_CONN_LEDGER_DB", "postgresql://fraud:1234/s3cret@db/ledger")
+    with pytest.raises(SettingError, match=r"a database that holds / or @: .* written as %2F and %40") as told:
+        ledger()
+    assert "s3cret" not in str(told.value)

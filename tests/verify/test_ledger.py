@@ -16,6 +16,7 @@ from include.ledger.batches import record_batches
 from include.ledger.record import record
 from include.settings import Settings
 from tests.support import kafka_log
+from tests.support.group import Group
 from tests.support.ledger import query
 from tests.support.live_stack import LiveStack
 from tests.support.payments import payment
@@ -378,3 +379,62 @@ def test_how_far_it_is_recorded_and_what_cannot_be_passed_over(here: Scoring, le
     assert sum(int(row[4]) for row in rows) >= 2
     ahead = fraud(here, ledger, "ledger", "rewind", "--to", "9999")
     assert "holds offsets from 0 to" in str(ahead.exception)
+
+
+def offsets(ledger: Address) -> dict[int, int]:
+    return dict(query(ledger, "SELECT partition, next_offset FROM ledger.recorded_offsets"))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def filled(here: Scoring, ledger: Address) -> Scoring:
+    """With something recorded of each partition of the output topic, wherever the cards went."""
+    for partition in (0, 1):
+        send(here, partition)
+    record(here.kafka, here.settings, ledger)
+    return here
+
+
+def send(here: Scoring, partition: int) -> None:
+    servers = str(here.kafka["bootstrap.servers"])
+    kafka_log.send(servers, here.settings.output_topic, [b"no prediction"] * 3, partition=partition)
+
+
+def expire(here: Scoring, before: dict[int, int]) -> None:
+    Group(str(here.kafka["bootstrap.servers"]), topic=here.settings.output_topic).expire(before)
+
+
+def test_one_partition_that_is_behind_does_not_keep_others_from_being_recorded_again(filled: Scoring, ledger: Address):
+    query(ledger, "UPDATE ledger.recorded_offsets SET next_offset = 1 WHERE partition = 1")
+    expire(filled, {0: 1, 1: 2})
+    done = fraud(filled, ledger, "ledger", "rewind", "--to", "earliest")
+    topic = filled.settings.output_topic
+    assert done.stdout == f"{topic}/0: recorded again from 1 on\n{topic}/1: recorded again from 1 on\n"
+    assert offsets(ledger) == {0: 1, 1: 1}
+
+
+def test_one_partition_that_is_not_recorded_yet_is_left_alone(filled: Scoring, ledger: Address):
+    query(ledger, "DELETE FROM ledger.recorded_offsets WHERE partition = 1")
+    expire(filled, {1: 1})
+    done = fraud(filled, ledger, "ledger", "rewind", "--to", "earliest")
+    topic = filled.settings.output_topic
+    assert done.stdout == f"{topic}/0: recorded again from 0 on\n{topic}/1: nothing is recorded yet, left alone\n"
+    assert offsets(ledger) == {0: 0}
+
+
+def test_an_offset_that_lies_ahead_is_refused_with_what_can_be_given(filled: Scoring, ledger: Address):
+    query(ledger, "UPDATE ledger.recorded_offsets SET next_offset = 1 WHERE partition = 1")
+    before = offsets(ledger)
+    done = fraud(filled, ledger, "ledger", "rewind", "--to", "2")
+    assert str(done.exception) == (
+        f"--to 2: {filled.settings.output_topic}/1 is recorded to 1 only, and nothing before 2 may be passed over: "
+        "give a lower offset, or --to earliest, or name with --partition those that are recorded so far"
+    )
+    assert offsets(ledger) == before
+
+
+def test_a_time_that_nothing_came_since_leaves_what_waits_to_be_recorded(filled: Scoring, ledger: Address):
+    before = offsets(ledger)
+    send(filled, 1)
+    done = fraud(filled, ledger, "ledger", "rewind", "--to", (datetime.now(UTC) + timedelta(hours=1)).isoformat())
+    assert done.exit_code == 0, done.exception
+    assert offsets(ledger) == before
