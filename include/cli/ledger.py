@@ -36,9 +36,13 @@ def migrate() -> None:
 
 @app.command()
 def show() -> None:
-    """How far the output topic is recorded: first offset retained, the next one to record, end, and what waits."""
+    """How far the output topic is recorded: first offset retained, the next one to record, end, and what waits.
+
+    Beneath it, what was gone before it could be recorded.
+    """
     with _opened() as here:
         rows = here.standings()
+        lost = here.lost()
         typer.echo(f"{here.topic.name} in the ledger")
     titles = ("partition", "first", "recorded", "end", "waiting", "recorded at (UTC)")
     cells = (
@@ -54,6 +58,8 @@ def show() -> None:
     )
     for line in table([titles, *cells]):
         typer.echo(line)
+    for one, at in lost:
+        typer.echo(f"lost: {one}, gone before it could be recorded (found {at} UTC)")
 
 
 @app.command()

@@ -13,6 +13,7 @@ from include.kafka.config import Settings as KafkaSettings
 from include.kafka.ends import first_offsets, last_stable_offsets, offsets_meant
 from include.kafka.offsets import Topic, describe_topic
 from include.ledger.address import Address
+from include.ledger.predictions import Lost
 from include.ledger.schema import open_ledger
 
 if TYPE_CHECKING:
@@ -64,6 +65,16 @@ class LedgerOffsets:
             recorded, at = known.get(number, (None, None))
             found.append(Standing(number, first[number], recorded, end[number], at))
         return found
+
+    def lost(self) -> list[tuple[Lost, str]]:
+        """What was gone before it could be recorded, and when that was found, the newest first."""
+        with self.connection, self.connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT topic_id, partition, start_offset, end_offset, to_char(found_at, 'YYYY-MM-DD HH24:MI:SS') "
+                "FROM ledger.lost_offsets WHERE topic = %s ORDER BY found_at DESC, partition, start_offset",
+                (self.topic.name,),
+            )
+            return [(Lost(*place), at) for *place, at in cursor.fetchall()]
 
     def rewind(self, to: str, partitions: Iterable[int]) -> dict[int, int | None]:
         """Where the next run begins, by partition, None where nothing is recorded yet; `to` is earliest, an offset or

@@ -251,6 +251,9 @@ def test_rows_of_an_earlier_output_topic_are_not_called_unfounded(here: Scoring,
     with pytest.raises(LedgerGapError):
         recorded(here, ledger)
     recorded(here, ledger)
+    shown = fraud(here, ledger, "ledger", "show").stdout
+    assert shown.count("lost: what came from offset ") == 2
+    assert "in partition 1 of the topic that was deleted, gone before it could be recorded (found 20" in shown
     done = reconcile(here, ledger)
     assert done.exit_code == 0, done.stdout
     assert "note: 10 rows are passed over" in done.stdout
