@@ -19,6 +19,8 @@ _MOST_DIGITS = 1_000
 # Times of payments come in milliseconds; a number as small as this is in seconds.
 _SECONDS_BELOW = 100_000_000_000
 _LONGEST_NAME = 1_000
+# What a text of nothing but blanks may begin with, as UTF-8, or escaped.
+_BEFORE_BLANKS = frozenset([*b" \\", *range(0x80, 0x100)])
 
 
 def text_cell(value: bytes) -> bytes:
@@ -37,8 +39,7 @@ def text_cell(value: bytes) -> bytes:
 def name_cell(value: bytes) -> bytes:
     """A text that an index takes, PostgreSQL's no more than 2,704 bytes, and by which a payment can be asked for."""
     text = text_cell(value)
-    # Nearly all begin with a letter or a digit: then nobody need look for blanks.
-    is_blank = value[0] == _QUOTE and not value[1:2].isalnum() and not json.loads(value).strip()
+    is_blank = text[0] in _BEFORE_BLANKS and value[0] == _QUOTE and not json.loads(value).strip()
     return NULL if is_blank or len(text) > _LONGEST_NAME else text
 
 
@@ -56,24 +57,26 @@ def amount_cell(value: bytes) -> bytes:
     return str(number).encode()
 
 
-def time_cell(quoted: bytes, *numbers: bytes) -> bytes:
-    """A time as text, without a zone in UTC; else the first of the numbers that is one, in milliseconds or seconds."""
-    text = quoted[1:-1] if quoted[0] == _QUOTE else b""
+def time_cell(value: bytes) -> bytes:
+    """A text that is a time; without a zone it is in UTC."""
+    text = value[1:-1] if value[0] == _QUOTE else b""
     try:
         parsed = datetime.fromisoformat(text.decode())
         # PostgreSQL does not read all that Python does: weeks, for one, or a comma before a fraction.
         return text if _PLAIN_TIME.fullmatch(text) else utc(parsed).encode()
     except (ValueError, OverflowError):
-        pass
-    for raw in numbers:
-        try:
-            # Python takes 1_000 for a number.
-            number = float(raw.strip(b'"').replace(b"_", b"?"))
-            seconds = number if abs(number) < _SECONDS_BELOW else number / 1000
-            return utc(datetime.fromtimestamp(seconds, UTC)).encode()
-        except (ValueError, OverflowError, OSError):
-            continue
-    return NULL
+        return NULL
+
+
+def unix_time_cell(value: bytes) -> bytes:
+    """A number, or a text that is one: milliseconds or seconds."""
+    try:
+        # Python takes 1_000 for a number.
+        number = float(value.strip(b'"').replace(b"_", b"?"))
+        seconds = number if abs(number) < _SECONDS_BELOW else number / 1000
+        return utc(datetime.fromtimestamp(seconds, UTC)).encode()
+    except (ValueError, OverflowError, OSError):
+        return NULL
 
 
 def utc(time: datetime) -> str:
@@ -84,7 +87,7 @@ def utc(time: datetime) -> str:
 def json_cell(value: bytes) -> bytes:
     """What stands between the brackets of a list's text, as it is, but for NUL."""
     inner = value[1:-1] if value[:1] == b"[" and value[-1:] == b"]" else value.strip()[1:-1]
-    if rb"\u0000" in inner:
+    if b"\\" in inner and rb"\u0000" in inner:
         inner = _NUL.sub(lambda found: found[1] or rb"\ufffd", inner)
     return escaped(inner)
 

@@ -15,7 +15,17 @@ import msgspec
 from confluent_kafka import Message
 
 from include.kafka.transaction import Headers
-from include.ledger.cells import NULL, amount_cell, escaped, json_cell, name_cell, text_cell, time_cell, utc
+from include.ledger.cells import (
+    NULL,
+    amount_cell,
+    escaped,
+    json_cell,
+    name_cell,
+    text_cell,
+    time_cell,
+    unix_time_cell,
+    utc,
+)
 from include.payments.refusal import Refusal
 
 COLUMNS = (
@@ -80,7 +90,7 @@ class PredictionReader:
         if source is None:
             return Refusal("bad_source", "its header source is missing, or is not topic/partition/offset")
         row = given.get("row") or b""
-        if not _ROW.fullmatch(row):
+        if row != b"0" and not _ROW.fullmatch(row):
             return Refusal("bad_row", "its header row is missing, or is no number")
         scoring = self._scoring(given)
         if isinstance(scoring, Refusal):
@@ -100,7 +110,7 @@ class PredictionReader:
         cells = (
             topic, part, at, row, name_cell(bytes(payment.trans_num)), text_cell(bytes(payment.cc_num)),
             self._repeated(bytes(payment.merchant)), self._repeated(bytes(payment.category)),
-            amount_cell(bytes(payment.amt)), _time(payment), prediction, probability, scoring,
+            amount_cell(bytes(payment.amt)), _paid_at(payment), prediction, probability, scoring,
             b"%d" % partition, b"%d" % offset, json_cell(value),
         )  # fmt: skip
         return Row(key, b"\t".join(cells) + b"\n")
@@ -141,13 +151,13 @@ class PredictionReader:
 
     def _repeated(self, value: bytes) -> bytes:
         """As `text_cell`, of a column with few values."""
-        if len(value) > _KEPT_BYTES:
-            return text_cell(value)
         known = self._texts.get(value)
         if known is None:
+            known = text_cell(value)
             if len(self._texts) > _KEPT:
                 self._texts.clear()
-            self._texts[value] = known = text_cell(value)
+            if len(value) <= _KEPT_BYTES:
+                self._texts[value] = known
         return known
 
 
@@ -186,6 +196,9 @@ def _probability(given: bytes | None) -> bytes | Refusal:
     return repr(number).encode()
 
 
-def _time(payment: _Payment) -> bytes:
-    numbers = bytes(payment.unix_time), bytes(payment.current_time)
-    return time_cell(bytes(payment.trans_date_trans_time), *numbers)
+def _paid_at(payment: _Payment) -> bytes:
+    if (time := time_cell(bytes(payment.trans_date_trans_time))) != NULL:
+        return time
+    if (time := unix_time_cell(bytes(payment.unix_time))) != NULL:
+        return time
+    return unix_time_cell(bytes(payment.current_time))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -73,6 +73,18 @@ WHERE {_is_newer("known", "incoming")} AND {_differs("known", "incoming")}
     AND ({_of("kept", ("scored_at", *_PLACE))}) = ({_of("incoming", ("scored_at", *_PLACE))})
   )
 """  # noqa: S608
+# Nearly always all rows are new, behind all that are known: then PostgreSQL need not look for a conflict with each.
+_ARE_NEW = """
+SELECT NOT EXISTS (
+    SELECT FROM (
+        SELECT source_topic, source_partition, min(source_offset) AS low, max(source_offset) AS high
+        FROM incoming GROUP BY source_topic, source_partition
+    ) AS given
+    JOIN ledger.predictions AS known ON known.source_topic = given.source_topic
+        AND known.source_partition = given.source_partition AND known.source_offset BETWEEN low AND high
+)
+"""
+_INSERT = f"INSERT INTO ledger.predictions ({_LIST}) SELECT {_LIST} FROM incoming"  # noqa: S608
 _MOVE = """
 INSERT INTO ledger.recorded_offsets AS known (topic, partition, topic_id, next_offset) VALUES (%s, %s, %s, %s)
 ON CONFLICT (topic, partition) DO UPDATE
@@ -166,7 +178,7 @@ class Predictions:
         """What another thread has the database do."""
         self._connection.cancel()
 
-    def write(self, lines: Sequence[bytes], ends: Mapping[int, int]) -> int:
+    def write(self, lines: Iterable[bytes], ends: Mapping[int, int]) -> int:
         """Rows, and where the next run begins in each partition: all of it, or nothing. How many rows are new or other
         than before. No two lines may have the same key.
 
@@ -174,14 +186,21 @@ class Predictions:
         """
         with self._connection, self._connection.cursor() as cursor:
             cursor.copy_expert(COPY, io.BytesIO(b"".join(lines)), size=_AT_ONCE)
-            cursor.execute(_UPSERT)
-            written = cursor.rowcount
-            if written < len(lines):
-                cursor.execute(_KEEP_OLDER)
-                written += cursor.rowcount
+            written = self._merge(cursor)
             self._move(cursor, ends)
         self.recorded |= {partition: RecordedOffset(self._topic.topic_id, end) for partition, end in ends.items()}
         return written
+
+    def _merge(self, cursor: Cursor) -> int:
+        """How many rows are new or other than before."""
+        cursor.execute(_ARE_NEW)
+        if cursor.fetchone() == (True,):
+            cursor.execute(_INSERT)
+            return cursor.rowcount
+        cursor.execute(_UPSERT)
+        written = cursor.rowcount
+        cursor.execute(_KEEP_OLDER)
+        return written + cursor.rowcount
 
     def _move(self, cursor: Cursor, ends: Mapping[int, int]) -> None:
         for partition, end in sorted(ends.items()):
