@@ -92,7 +92,8 @@ class Kafka(Part):
         write_private(data / "server.properties", properties)
         if not (data / "data" / "meta.properties").exists():
             cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-            tool = [*self._java(), "kafka.tools.StorageTool", "format", "--cluster-id", cluster]
+            # In one word: it may begin with a minus.
+            tool = [*self._java(), "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}"]
             self.run_once(home, [*tool, "--ignore-formatted", "--config", str(data / "server.properties")])
 
     def _download(self, home: Home, say: Say) -> None:
