@@ -38,20 +38,22 @@ from tests.support.scoring import Scoring  # noqa: E402
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
-        if "stack" in fixtures:
+        if "services" in fixtures:
             item.add_marker(pytest.mark.stack)
         # For `make test`, which has two processes, each with a stack: what is in one folder shares it.
         item.add_marker(pytest.mark.xdist_group("secure" if "secure" in fixtures else item.path.parent.name))
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
-    """The whole stack, once a session. FRAUD_TEST_STACK=<home> takes one that runs already instead."""
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
+    """The stack, once a session, for tests that need Kafka, MLflow, S3, a database or mail. Airflow rests meanwhile: it
+    takes half a core to itself. FRAUD_TEST_STACK=<home> takes a stack that runs already instead."""
     running = os.environ.get("FRAUD_TEST_STACK")
     own = Stack(running or tmp_path_factory.mktemp("stack"))
     install_breakpoints(own)
     if not running:
         own.up(leave=False)
+        own.stop("airflow")
     try:
         live = LiveStack(own)
         yield live
@@ -64,9 +66,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
 
 
 @pytest.fixture(scope="session")
-def services(stack: LiveStack) -> LiveStack:
-    """The same stack, for tests that need Kafka, MLflow, S3 or mail but not Airflow."""
-    return stack
+def stack(services: LiveStack) -> LiveStack:
+    """The same, with Airflow."""
+    if "FRAUD_TEST_STACK" not in os.environ:
+        services.start("airflow")
+    return services
 
 
 @pytest.fixture

@@ -73,15 +73,20 @@ WHERE {_is_newer("known", "incoming")} AND {_differs("known", "incoming")}
     AND ({_of("kept", ("scored_at", *_PLACE))}) = ({_of("incoming", ("scored_at", *_PLACE))})
   )
 """  # noqa: S608
-# Nearly always all rows are new, behind all that are known: then PostgreSQL need not look for a conflict with each.
+# Nearly always all rows are new, behind all that are known: then PostgreSQL need not look for a conflict with each. In
+# order, so that it goes by the key, however many rows there are.
 _ARE_NEW = """
 SELECT NOT EXISTS (
     SELECT FROM (
         SELECT source_topic, source_partition, min(source_offset) AS low, max(source_offset) AS high
         FROM incoming GROUP BY source_topic, source_partition
     ) AS given
-    JOIN ledger.predictions AS known ON known.source_topic = given.source_topic
-        AND known.source_partition = given.source_partition AND known.source_offset BETWEEN low AND high
+    CROSS JOIN LATERAL (
+        SELECT FROM ledger.predictions AS known
+        WHERE known.source_topic = given.source_topic AND known.source_partition = given.source_partition
+          AND known.source_offset BETWEEN low AND high
+        ORDER BY known.source_offset LIMIT 1
+    ) AS found
 )
 """
 _INSERT = f"INSERT INTO ledger.predictions ({_LIST}) SELECT {_LIST} FROM incoming"  # noqa: S608
