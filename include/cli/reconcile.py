@@ -33,7 +33,8 @@ _AGAIN = (
 _WRITER = "another program writes to the output topic: see who has the right Write on it"
 _MEND = {
     "missing": "the group passed over them: `fraud offsets set --partition P --to OFFSET` has them scored, and what "
-    "lies behind them once more",
+    "lies behind them once more. Unless a note below says that predictions expired before they were recorded: then "
+    "they came out",
     "double": f"unless somebody moved the group back on purpose, {_WRITER}. The ledger keeps the newest",
     "altered": _WRITER,
     "nowhere": f"{_WRITER}. The ledger has a row of each: delete it there",
@@ -43,8 +44,8 @@ _MEND = {
     "unfounded": "somebody else writes to the ledger: delete the rows there, and see who may",
     "miscounted": "rows were deleted or altered, or the batch's record was: somebody else writes to the ledger, or to "
     "the dead letters. `fraud ledger rewind` restores rows whose messages are still on the output topic",
-    "unbatched": "their batch record was lost with the staging area, or their batches are older than the ledger: then "
-    "begin behind them, with --from",
+    "unbatched": "their batch record was lost with the staging area, or is younger than the backup that the ledger was "
+    "restored from, or their batches are older than the ledger: begin behind them, with --from",
 }
 HELP = (
     "Prove that each payment came out once and stands in the ledger as it came out.\n\n"

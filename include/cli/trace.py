@@ -19,7 +19,7 @@ HELP = (
     "Tell how a payment's prediction came about: by which model and why that one, in which run, who was told, and "
     "whether people have confirmed it.\n\n"
     "It reads the ledger. What was predicted before a payment was scored again is shown, too. Card numbers are "
-    "masked unless FRAUD_MASK_CARDS is false. Exit code 1: the ledger has no such payment."
+    "masked unless FRAUD_MASK_CARDS is false. Exit code 1: the ledger has no such payment; 2: it cannot be asked."
 )
 
 
@@ -27,13 +27,18 @@ def trace(
     trans_num: Annotated[str, typer.Argument(help="The payment's trans_num, as it came in.", show_default=False)],
     json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
+    from include.errors import FraudError
     from include.ledger.address import Address
     from include.ledger.trace import trace as trace_payment
     from include.settings import Settings
 
     trans_num = plain(trans_num)
-    settings, address = Settings.from_environment(), Address.from_environment(os.environ)
-    found = trace_payment(address, trans_num, mask=settings.mask_cards)
+    try:
+        settings, address = Settings.from_environment(), Address.from_environment(os.environ)
+        found = trace_payment(address, trans_num, mask=settings.mask_cards)
+    except FraudError as error:
+        typer.echo(f"fraud trace: {error}", err=True)
+        raise typer.Exit(2) from None
     if found is None:
         typer.echo(
             f"fraud trace: the ledger at {address} has no payment with trans_num {trans_num!r}. Not recorded yet? "

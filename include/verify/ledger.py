@@ -114,6 +114,13 @@ class LedgerCheck:
             cursor.execute(queries.EXPIRED)
             self.expired = cursor.fetchall()
             self._judge_elsewhere(cursor)
+            cursor.execute(queries.LOST, (output.name,))
+            (lost,) = cursor.fetchone() or (0,)
+        if lost:
+            self.notes.append(
+                f"{output.name}: {lost} ranges of offsets were gone before they could be recorded: payments that are "
+                "missing here may have come out there (`fraud ledger show`)"
+            )
         for kind, why in _PASSED_OVER.items():
             if count := sum(number for (_, found), number in counts.items() if found == kind):
                 self.notes.append(f"{count:,} rows are passed over: {why}")

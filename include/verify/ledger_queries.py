@@ -104,6 +104,7 @@ WHERE topic = %(source)s AND topic_id = %(source_id)s AND consumer_group = %(gro
   )
 ORDER BY parts.partition, start_offset
 """
+LOST = "SELECT count(*) FROM ledger.lost_offsets WHERE topic = %s"
 BATCHES = """
 SELECT parts.partition, start_offset, end_offset
 FROM ledger.batch_partitions AS parts JOIN ledger.batches USING (batch_id)

@@ -217,6 +217,13 @@ def test_one_that_is_not_there_is_told_with_where_else_to_look(ledger: Address, 
         assert place in done.stderr
 
 
+def test_a_ledger_that_cannot_be_asked_is_another_matter(ledger: Address, fraud: Fraud):
+    query(ledger, "DROP SCHEMA ledger CASCADE")
+    done = fraud("trace", "nobody's")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith("fraud trace: the ledger has no tables yet")
+
+
 def test_the_pages_query_gives_what_the_command_tells(scored_twice: Scoring, ledger: Address):
     record_batches(scored_twice.storage, ledger)
     page = Path(ROOT, "docs", "ledger.md").read_text()

