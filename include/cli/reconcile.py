@@ -42,8 +42,9 @@ _MEND = {
     "unrecorded": _AGAIN,
     "differing": _AGAIN,
     "unfounded": "somebody else writes to the ledger: delete the rows there, and see who may",
-    "miscounted": "rows were deleted or altered, or the batch's record was: somebody else writes to the ledger, or to "
-    "the dead letters. `fraud ledger rewind` restores rows whose messages are still on the output topic",
+    "miscounted": "rows were deleted or altered, or the batch's record was: unless an operator erased them, or a note "
+    "says that predictions expired before they were recorded, somebody else writes to the ledger, or to the dead "
+    "letters. `fraud ledger rewind` restores rows whose messages are still on the output topic",
     "unbatched": "their batch record was lost with the staging area, or is younger than the backup that the ledger was "
     "restored from, or their batches are older than the ledger: begin behind them, with --from",
 }

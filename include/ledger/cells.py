@@ -20,7 +20,7 @@ _MOST_DIGITS = 1_000
 _SECONDS_BELOW = 100_000_000_000
 _LONGEST_NAME = 1_000
 # What a text of nothing but blanks may begin with, as UTF-8, or escaped.
-_BEFORE_BLANKS = frozenset([*b" \\", *range(0x80, 0x100)])
+_BEFORE_BLANKS = frozenset([*range(0x21), *b"\\", *range(0x80, 0x100)])
 
 
 def text_cell(value: bytes) -> bytes:

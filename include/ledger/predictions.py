@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from include.ledger.prediction import COLUMNS, KEY
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+log = logging.getLogger(__name__)
 
 # All of a chunk: for each further piece the thread that copies would wait for the one that decodes.
 _AT_ONCE = 64 * 1024 * 1024
@@ -49,7 +52,7 @@ def _is_newer(table: str, than: str) -> str:
 
 
 def _differs(one: str, other: str) -> str:
-    return f"({comparable(one, CONTENT)}) IS DISTINCT FROM ({comparable(other, CONTENT)})"
+    return f"(({comparable(one, CONTENT)}) IS DISTINCT FROM ({comparable(other, CONTENT)}))"
 
 
 # The same message again restores its row, wherever it was altered; another one counts if it is newer. A row that stays
@@ -70,11 +73,11 @@ WHERE {_is_newer("known", "incoming")} AND {_differs("known", "incoming")}
   AND ({_of("known", _PLACE)}) <> ({_of("incoming", _PLACE)})
   AND NOT EXISTS (
     SELECT FROM ledger.replaced_predictions AS kept WHERE ({_of("kept", KEY)}) = ({_of("incoming", KEY)})
-    AND ({_of("kept", ("scored_at", *_PLACE))}) = ({_of("incoming", ("scored_at", *_PLACE))})
+    AND NOT kept.altered AND NOT {_differs("kept", "incoming")}
   )
 """  # noqa: S608
-# Nearly always all rows are new, behind all that are known: then PostgreSQL need not look for a conflict with each. In
-# order, so that it goes by the key, however many rows there are.
+# Mostly all rows are new, and behind all that are known: then PostgreSQL need not look for a conflict with each. By an
+# order, so that the key is used, however many rows there are.
 _ARE_NEW = """
 SELECT NOT EXISTS (
     SELECT FROM (
@@ -103,6 +106,7 @@ _NOTE_LOST = """
 INSERT INTO ledger.lost_offsets AS known (topic, topic_id, partition, start_offset, end_offset)
 VALUES (%s, %s, %s, %s, %s)
 ON CONFLICT (topic, topic_id, partition, start_offset) DO UPDATE SET end_offset = excluded.end_offset
+RETURNING xmax = 0
 """
 _TELL_LOST = """
 UPDATE ledger.lost_offsets SET told_at = now() WHERE topic = %s AND told_at IS NULL
@@ -170,6 +174,8 @@ class Predictions:
         with self._connection, self._connection.cursor() as cursor:
             for one in lost:
                 cursor.execute(_NOTE_LOST, (self._topic.name, one.topic_id, one.partition, one.start, one.end))
+                if cursor.fetchone() == (True,):
+                    log.error("%s: gone before it could be recorded: %s", self._topic.name, one)
             cursor.execute("SELECT FROM ledger.lost_offsets WHERE topic = %s AND told_at IS NULL", (self._topic.name,))
             return cursor.rowcount > 0
 

@@ -102,8 +102,10 @@ def _starts(
             lost.append(Lost(known.topic_id, partition, known.next_offset, low))
         else:
             starts[partition] = known.next_offset
-    for one in lost:
-        log.error("%s: gone before it could be recorded: %s; it goes on at the start", topic.name, one)
+    for partition, known in recorded.items():
+        if partition not in starts and known.topic_id != topic.topic_id:
+            # The topic that was made again has fewer.
+            lost.append(Lost(known.topic_id, partition, known.next_offset, None))
     return starts, lost
 
 

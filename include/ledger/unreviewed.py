@@ -21,40 +21,25 @@ from include.report.csv_attachment import BOM, cell
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-
-def _time(table: str) -> str:
-    """By which all predictions have an order."""
-    place = ", ".join(f"{table}.source_{name}" for name in ("topic", "partition", "offset", "row"))
-    return f"({table}.scored_at, coalesce({table}.replaced_at, 'infinity'), {place})"
-
-
-def _stands(table: str) -> str:
-    """Of a payment that came or was scored again, the newest prediction counts; not that of another payment, to which
-    somebody gave the same trans_num."""
-    return f"""NOT EXISTS (
-    SELECT FROM ledger.published_predictions AS newer WHERE newer.trans_num = {table}.trans_num
-    AND (newer.cc_num, newer.amt, newer.paid_at) IS NOT DISTINCT FROM ({table}.cc_num, {table}.amt, {table}.paid_at)
-    AND {_time("newer")} > {_time(table)}
-)"""  # noqa: S608
-
-
-# Along the indexes of frauds, for so long as it takes to find so many. A trans_num is listed once.
-_UNREVIEWED = f"""
+_ORDER = ("scored_at", "coalesce(replaced_at, 'infinity')", "source_topic", "source_partition", "source_offset",
+          "source_row")  # fmt: skip
+# Along the indexes of frauds, newest first, for so long as it takes to find enough.
+_FRAUDS = f"""
 SELECT trans_num, paid_at, amt, merchant, fraud_probability,
-    coalesce(model_name || ' ' || model_version, model_run_id), scored_at, cc_num
+    coalesce(model_name || ' ' || model_version, model_run_id), scored_at, cc_num, replaced_at, {", ".join(_ORDER[2:])}
 FROM ledger.published_predictions AS found
 WHERE prediction AND trans_num IS NOT NULL
   AND NOT EXISTS (SELECT FROM ledger.confirmations WHERE confirmations.trans_num = found.trans_num)
-  AND {_stands("found")}
-  AND NOT EXISTS (
-    SELECT FROM ledger.published_predictions AS other
-    WHERE other.trans_num = found.trans_num AND other.prediction AND {_time("other")} > {_time("found")}
-    AND {_stands("other")}
-  )
-ORDER BY scored_at DESC, coalesce(replaced_at, 'infinity') DESC,
-    source_topic DESC, source_partition DESC, source_offset DESC, source_row DESC
-LIMIT %s
+ORDER BY {", ".join(f"{name} DESC" for name in _ORDER)}
 """  # noqa: S608
+# Of a payment that came or was scored again, the newest prediction counts; not that of another payment, to which
+# somebody gave the same trans_num.
+_IS_OLD = f"""
+SELECT FROM ledger.published_predictions
+WHERE trans_num = %s AND scored_at >= %s AND (cc_num, amt, paid_at) IS NOT DISTINCT FROM (%s, %s, %s)
+  AND ({", ".join(_ORDER)}) > (%s, coalesce(%s::timestamptz, 'infinity'), %s, %s, %s, %s) LIMIT 1
+"""  # noqa: S608
+_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -85,9 +70,25 @@ class Unreviewed:
 
 
 def unreviewed(connection: Connection, most: int) -> list[Unreviewed]:
-    with connection, connection.cursor() as cursor:
-        cursor.execute(_UNREVIEWED, (most,))
-        return [Unreviewed(*(*known, mask_card(card or ""))) for *known, card in cursor.fetchall()]
+    """Each trans_num once, however many payments have it."""
+    found: dict[str, Unreviewed] = {}
+    with connection, connection.cursor("frauds") as frauds, connection.cursor() as cursor:
+        # Else PostgreSQL makes ready for all of them, and sorts.
+        cursor.execute("SET LOCAL cursor_tuple_fraction = 0.0001")
+        frauds.itersize = _AT_ONCE
+        frauds.execute(_FRAUDS)
+        for *shown, card, replaced_at, topic, partition, offset, row in frauds:
+            name, paid_at, amt, *_, scored_at = shown
+            if name in found:
+                continue
+            order = scored_at, replaced_at, topic, partition, offset, row
+            cursor.execute(_IS_OLD, (name, scored_at, card, amt, paid_at, *order))
+            if cursor.rowcount:
+                continue
+            found[name] = Unreviewed(*(*shown, mask_card(card or "")))
+            if len(found) == most:
+                break
+    return list(found.values())
 
 
 def write_csv(path: Path, frauds: Iterable[Unreviewed]) -> None:

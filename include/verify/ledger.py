@@ -94,6 +94,8 @@ class LedgerCheck:
     ) -> LedgerVerdict:
         """`output_low`: where the output topic's partitions begin; rows of what expired there cannot be judged.
         `all_letters`: none has expired, so that they can be counted."""
+        from psycopg2.extras import execute_values
+
         self._write()
         with self.connection, self.connection.cursor() as cursor:
             bounds = [(partition, start, end) for partition, (start, end) in window.items()]
@@ -108,7 +110,8 @@ class LedgerCheck:
             counts = {(partition, kind): count for partition, kind, count in cursor.fetchall()}
             found = {kind: self._find(cursor, kind, source.name, output.name, show) for kind in LEDGER_KINDS[:3]}
             gaps = dict(self._gaps(cursor, source, window))
-            cursor.executemany("INSERT INTO letters VALUES (%s, %s, %s)", list(self._letters.values()))
+            execute_values(cursor, "INSERT INTO letters VALUES %s", list(self._letters.values()), page_size=1_000)
+            cursor.execute(queries.PREPARE)
             cursor.execute(queries.MISCOUNTED, names | {"group": self.group, "all_letters": all_letters})
             miscounted = cursor.fetchall()
             cursor.execute(queries.EXPIRED)

@@ -30,7 +30,8 @@ CREATE TEMPORARY TABLE judged AS
 WITH due AS (
     SELECT source_partition, source_offset, source_row, max(scored_at) AS newest,
            min(output_partition) AS output_partition, min(output_offset) AS output_offset,
-           bool_and(output_offset >= coalesce(next_offset, 0)) AS waits
+           bool_and(output_offset >= coalesce(next_offset, 0)) AS all_wait,
+           bool_or(output_offset >= coalesce(next_offset, 0)) AS some_wait
     FROM expected
     LEFT JOIN ledger.recorded_offsets AS known
         ON known.topic = %(output)s AND known.topic_id = %(output_id)s AND known.partition = output_partition
@@ -45,22 +46,31 @@ WITH due AS (
 SELECT source_partition, source_offset, source_row,
        coalesce(due.output_partition, there.output_partition) AS output_partition,
        coalesce(due.output_offset, there.output_offset) AS output_offset,
-       CASE WHEN there.digest IS NULL THEN CASE WHEN due.waits THEN 'waiting' ELSE 'unrecorded' END
+       coalesce(due.some_wait, false) AS some_wait,
+       CASE WHEN there.digest IS NULL THEN CASE WHEN due.all_wait THEN 'waiting' ELSE 'unrecorded' END
             WHEN due.newest IS NULL THEN
                 CASE WHEN EXISTS (SELECT FROM ledger.batches WHERE batches.batch_id = there.batch_id
                                   AND (topic, topic_id) <> (%(source)s, %(source_id)s)) THEN 'earlier'
                      WHEN there.output_offset < (SELECT first FROM retained
                                                  WHERE retained.partition = there.output_partition)
-                       OR there.recorded_at < (SELECT begun_at FROM ledger.recorded_offsets AS known
-                                               WHERE known.topic = %(output)s
-                                               AND known.partition = there.output_partition) THEN 'expired'
+                       OR NOT EXISTS (SELECT FROM ledger.recorded_offsets AS known
+                                      WHERE (known.topic, known.topic_id) = (%(output)s, %(output_id)s)
+                                      AND known.partition = there.output_partition
+                                      AND known.begun_at <= there.recorded_at) THEN 'expired'
                      ELSE 'unfounded' END
             WHEN EXISTS (SELECT FROM expected WHERE expected.source_partition = due.source_partition
                          AND expected.source_offset = due.source_offset AND expected.source_row = due.source_row
                          AND expected.scored_at = due.newest AND expected.digest = there.digest) THEN 'right'
-            WHEN due.waits THEN 'waiting' ELSE 'differing' END AS kind
+            WHEN due.some_wait THEN 'waiting' ELSE 'differing' END AS kind
 FROM due FULL JOIN there USING (source_partition, source_offset, source_row)
 """  # noqa: S608
+# PostgreSQL knows nothing of tables that were just made; without this it looks through all of them for each batch.
+PREPARE = """
+CREATE INDEX ON judged (source_partition, source_offset) WHERE some_wait OR kind IN ('unrecorded', 'differing');
+CREATE INDEX ON letters (batch_id, partition, place);
+ANALYZE judged;
+ANALYZE letters;
+"""
 COUNT = "SELECT source_partition, kind, count(*) FROM judged GROUP BY source_partition, kind"
 FIND = """
 SELECT source_partition, source_offset, source_row, output_partition, output_offset FROM judged WHERE kind = %s
@@ -69,14 +79,17 @@ ORDER BY source_partition, source_offset, source_row LIMIT %s
 EXPIRED = "SELECT source_partition, source_offset, source_row FROM judged WHERE kind = 'expired'"
 # Of batches that are checked whole. What is told already, or waits, does not count against them.
 MISCOUNTED = """
+WITH inside AS MATERIALIZED (
+    SELECT parts.* FROM ledger.batch_partitions AS parts
+    JOIN checked ON checked.partition = parts.partition AND start_offset >= since AND end_offset <= until
+)
 SELECT parts.partition, parts.batch_id, start_offset, end_offset,
        format('%%s scored, %%s frauds, %%s dead letters in its record, %%s, %%s, %%s there%%s%%s',
               parts.scored, parts.frauds, parts.dead_letters,
               rows_there, frauds_there, coalesce(letters_there::text, 'nobody knows how many'),
               CASE WHEN adds_up THEN '' ELSE '; its partitions do not add up' END,
               CASE WHEN other_models THEN '; scored by another model' ELSE '' END)
-FROM ledger.batch_partitions AS parts JOIN ledger.batches USING (batch_id)
-JOIN checked ON checked.partition = parts.partition AND start_offset >= since AND end_offset <= until
+FROM inside AS parts JOIN ledger.batches USING (batch_id)
 CROSS JOIN LATERAL (
     SELECT count(DISTINCT (source_offset, source_row)) AS rows_there,
            count(DISTINCT (source_offset, source_row)) FILTER (WHERE prediction) AS frauds_there,
@@ -100,7 +113,7 @@ WHERE topic = %(source)s AND topic_id = %(source_id)s AND consumer_group = %(gro
        <> (parts.scored, parts.frauds, parts.dead_letters) OR other_models OR NOT adds_up)
   AND NOT EXISTS (
     SELECT FROM judged WHERE source_partition = parts.partition AND source_offset >= start_offset
-    AND source_offset < end_offset AND kind IN ('waiting', 'unrecorded', 'differing')
+    AND source_offset < end_offset AND (some_wait OR kind IN ('unrecorded', 'differing'))
   )
 ORDER BY parts.partition, start_offset
 """

@@ -20,7 +20,7 @@ from include.cli.main import app
 from include.errors import ConfirmationError
 from include.ledger.address import Address
 from include.ledger.confirmations import _KNOWN, Confirmations
-from include.ledger.unreviewed import _UNREVIEWED, Unreviewed, unreviewed, write_csv
+from include.ledger.unreviewed import _FRAUDS, _IS_OLD, Unreviewed, unreviewed, write_csv
 from include.ledger.verdicts import Verdict, VerdictFile
 from tests.support.ledger import add_predictions, make_topic_again, query
 from tests.support.payments import payment
@@ -335,13 +335,27 @@ def test_what_is_asked_again_and_again_reads_indexes_only(ledger: Address, older
     # An empty table is read as it is.
     tables = ["predictions", "replaced_predictions"] if older else ["predictions"]
     one = "SELECT * FROM ledger.payments WHERE trans_num = %s"
-    for sql, value in ((_UNREVIEWED, 100), (_KNOWN, ["payment 7", "older 7"]), (one, "older 7")):
-        [(plan,)] = query(ledger, "EXPLAIN (FORMAT JSON) " + sql, value)
+    newest = query(ledger, _FRAUDS + " LIMIT 1")[0]
+    is_old = (_IS_OLD, newest[0], newest[6], newest[7], newest[2], newest[1], newest[6], *newest[8:])
+    frauds = (_FRAUDS + " LIMIT %s", 100)
+    for sql, *values in (frauds, is_old, (_KNOWN, ["payment 7", "older 7"]), (one, "older 7")):
+        [(plan,)] = query(ledger, "EXPLAIN (FORMAT JSON) " + sql, *values)
         read = [node for node in nodes(plan[0]["Plan"]) if node.get("Relation Name") in tables]
         assert read
         assert "Seq Scan" not in {node["Node Type"] for node in read}, sql
     with Confirmations.opened(ledger) as confirmations:
         assert [one.trans_num for one in unreviewed(confirmations.connection, 2)] == ["payment 20", "payment 40"]
+
+
+def test_a_constant_for_a_trans_num_is_found_in_one_look(ledger: Address) -> None:
+    many(ledger, 60_000)
+    query(ledger, "UPDATE ledger.predictions SET trans_num = 'N/A' WHERE prediction")
+    with Confirmations.opened(ledger) as confirmations:
+        connection = confirmations.connection
+        with connection, connection.cursor() as cursor:
+            # Far more than it takes, and far less than to look for each among all others.
+            cursor.execute("SET statement_timeout = '5s'")
+        assert [one.trans_num for one in unreviewed(connection, 100)] == ["N/A"]
 
 
 def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:

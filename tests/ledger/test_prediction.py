@@ -62,6 +62,7 @@ def test_a_prediction_is_one_row():
         ("trans_num", "x" * 1_000, "x" * 1_000),
         ("trans_num", "x" * 1_001, "\\N"),
         ("trans_num", " \t", "\\N"),
+        ("trans_num", "\f", "\\N"),
         ("merchant", "Čapek", "Čapek"),
         ("merchant", "x" * 300, "x" * 300),
         ("amt", "12.50", "12.50"),

@@ -137,6 +137,21 @@ def test_what_was_scored_again_replaces_its_row_which_is_kept(scoring: Make, led
     assert query(ledger, kept) == both
 
 
+def test_a_row_that_was_altered_before_it_was_replaced_comes_back(scoring: Make, ledger: Address):
+    made = scoring()
+    later = {**HEADERS, "scored_at": "2026-03-01T00:00:00+00:00", "batch_id": "later"}
+    produce(made, json.dumps([PAYMENT]).encode(), **HEADERS)
+    recorded(made, ledger)
+    query(ledger, "UPDATE ledger.predictions SET batch_id = 'forged'")
+    produce(made, json.dumps([PAYMENT]).encode(), **later)
+    recorded(made, ledger)
+    for rows in (1, 0):
+        query(ledger, "UPDATE ledger.recorded_offsets SET next_offset = 0")
+        assert recorded(made, ledger).rows == rows
+        published = query(ledger, "SELECT batch_id FROM ledger.published_predictions ORDER BY replaced_at NULLS LAST")
+        assert {HEADERS["batch_id"], "later"} <= {batch for (batch,) in published}
+
+
 @pytest.mark.parametrize("newer", [0, 1])
 def test_other_payments_of_one_place_are_kept_in_whatever_order_they_are_read(
     scoring: Make, ledger: Address, newer: int

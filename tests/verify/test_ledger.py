@@ -260,6 +260,36 @@ def test_rows_of_an_earlier_output_topic_are_not_called_unfounded(here: Scoring,
     assert "2 ranges of offsets were gone before they could be recorded" in done.stdout
 
 
+def test_rows_of_an_earlier_output_topic_that_had_more_partitions(here: Scoring, ledger: Address):
+    """Also before the recorder has come to the new one."""
+    servers, topic = str(here.kafka["bootstrap.servers"]), here.settings.output_topic
+    kafka_log.delete_topics(servers, [topic])
+    kafka_log.make_topic(servers, 1, name=topic)
+    note = "note: 10 rows are passed over: their messages expired on the output topic"
+    assert note in reconcile(here, ledger).stdout
+    for _ in range(2):
+        with pytest.raises(LedgerGapError, match=r"in partition 1 of the topic that was deleted"):
+            recorded(here, ledger)
+        query(ledger, "UPDATE ledger.lost_offsets SET told_at = NULL")
+    query(ledger, "UPDATE ledger.lost_offsets SET told_at = now()")
+    recorded(here, ledger)
+    done = reconcile(here, ledger)
+    assert done.exit_code == 0, done.stdout
+    assert note in done.stdout
+
+
+def test_a_payment_that_was_scored_again_waits_for_the_recorder(here: Scoring, ledger: Address):
+    copied = first_output(here)
+    produce(here, copied.value or b"", {**copied.headers, "scored_at": "2026-02-01T00:00:00+00:00"})
+    found = reconcile(here, ledger).stdout
+    assert "DOUBLE: 1 came out" in found
+    assert "note: 1 wait for the next run of record_predictions" in found
+    assert "DIFFERING" not in found
+    assert "MISCOUNTED" not in found
+    recorded(here, ledger)
+    assert "MISCOUNTED" not in reconcile(here, ledger).stdout
+
+
 @pytest.mark.parametrize(
     "damage",
     [
