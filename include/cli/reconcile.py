@@ -6,9 +6,8 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import typer
-
 from include.cli import verify as topics
+from include.cli.failure import told_as_2
 from include.cli.table import table
 
 if TYPE_CHECKING:
@@ -69,15 +68,10 @@ def reconcile(
     json: topics.Json = False,
 ) -> None:
     """See HELP."""
-    from include.errors import FraudError
-
-    try:
+    with told_as_2("reconcile"):
         settings = topics.settings_of(topic, output, dead_letters, group)
         with _ledger(settings.group) as ledger:
             verdict = topics.judge(settings, from_, to, show, ledger)
-    except FraudError as error:
-        typer.echo(f"fraud reconcile: {error}", err=True)
-        raise typer.Exit(2) from None
     topics.tell(verdict, json=json, describe=described)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from include.cli.failure import told_as_2
 from include.cli.text import plain, shown
 
 if TYPE_CHECKING:
@@ -27,18 +28,14 @@ def trace(
     trans_num: Annotated[str, typer.Argument(help="The payment's trans_num, as it came in.", show_default=False)],
     json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    from include.errors import FraudError
     from include.ledger.address import Address
     from include.ledger.trace import trace as trace_payment
     from include.settings import Settings
 
     trans_num = plain(trans_num)
-    try:
+    with told_as_2("trace"):
         settings, address = Settings.from_environment(), Address.from_environment(os.environ)
         found = trace_payment(address, trans_num, mask=settings.mask_cards)
-    except FraudError as error:
-        typer.echo(f"fraud trace: {error}", err=True)
-        raise typer.Exit(2) from None
     if found is None:
         typer.echo(
             f"fraud trace: the ledger at {address} has no payment with trans_num {trans_num!r}. Not recorded yet? "

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from include.cli.failure import told_as_2
 from include.cli.table import table
 
 if TYPE_CHECKING:
@@ -81,13 +82,8 @@ def verify(
     json: Json = False,
 ) -> None:
     """Prove that each payment of the input topic came out exactly once, as it came in."""
-    from include.errors import FraudError
-
-    try:
+    with told_as_2("verify"):
         verdict = judge(settings_of(topic, output, dead_letters, group), from_, to, show)
-    except FraudError as error:
-        typer.echo(f"fraud verify: {error}", err=True)
-        raise typer.Exit(2) from None
     tell(verdict, json=json, describe=described)
 
 

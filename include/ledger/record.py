@@ -88,24 +88,21 @@ def _starts(
     topic: Topic, recorded: Mapping[int, RecordedOffset], first: Mapping[int, int], end: Mapping[int, int]
 ) -> tuple[dict[int, int], list[Lost]]:
     """Where to go on, and what is gone. To read too much is never wrong: what is known stays as it is."""
-    starts, lost = {}, []
+    # The topic that was made again may have fewer partitions.
+    earlier = {partition: known for partition, known in recorded.items() if known.topic_id != topic.topic_id}
+    lost = [Lost(known.topic_id, partition, known.next_offset, None) for partition, known in earlier.items()]
+    starts = {}
     for partition in topic.partitions:
         known = recorded.get(partition)
         starts[partition] = low = first[partition]
-        if known is None:
+        if known is None or partition in earlier:
             continue
-        if known.topic_id != topic.topic_id:
-            lost.append(Lost(known.topic_id, partition, known.next_offset, None))
-        elif known.next_offset > end[partition]:
+        if known.next_offset > end[partition]:
             log.warning("%s/%s was truncated: it is recorded from its start", topic.name, partition)
         elif known.next_offset < low:
             lost.append(Lost(known.topic_id, partition, known.next_offset, low))
         else:
             starts[partition] = known.next_offset
-    for partition, known in recorded.items():
-        if partition not in starts and known.topic_id != topic.topic_id:
-            # The topic that was made again has fewer.
-            lost.append(Lost(known.topic_id, partition, known.next_offset, None))
     return starts, lost
 
 

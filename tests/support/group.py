@@ -122,12 +122,16 @@ class Group:
 
     def add_partitions(self, total: int) -> None:
         self._admin.create_partitions([NewPartitions(self.topic, total)])[self.topic].result(timeout=30)
+        self._await_leaders(total)
 
     def make_topic_again(self, partitions: int) -> None:
         self._admin.delete_topics([self.topic])[self.topic].result(timeout=30)
         gone = f"{self.topic} does not go away"
         wait_until(lambda: self.topic not in self._admin.list_topics(timeout=10).topics, gone, 30)
         make_topic(self._servers, partitions, name=self.topic)
+        self._await_leaders(partitions)
+
+    def _await_leaders(self, partitions: int) -> None:
         wait_until(lambda: self._has_leaders(partitions), f"{self.topic} does not get its partitions", 30)
 
     def _has_leaders(self, partitions: int) -> bool:

@@ -234,8 +234,6 @@ def test_a_header_that_cannot_be_read_is_foreign(here: Scoring, ledger: Address)
 
 
 def test_what_expired_on_the_output_topic_is_proven_by_its_row(here: Scoring, ledger: Address):
-    from tests.support.group import Group
-
     output = Group(str(here.kafka["bootstrap.servers"]), here.settings.group, here.settings.output_topic)
     output.expire(output.ends())
     done = reconcile(here, ledger)
@@ -341,8 +339,6 @@ def test_a_gap_in_the_offsets_is_named(here: Scoring, ledger: Address):
     """Payments that the group passed over: an operator moved it."""
     servers, topic = str(here.kafka["bootstrap.servers"]), here.settings.input_topic
     kafka_log.send(servers, topic, [payment(1.5).message] * 4, partition=0)
-    from tests.support.group import Group
-
     Group(servers, here.settings.group, topic).set({0: 9})
     score(here, 1, 1)
     recorded(here, ledger)
