@@ -13,7 +13,8 @@ FraudError
 │   ├── ModelNotFoundError  nothing matches what was asked for
 │   ├── ModelRequirementsError   the model needs libraries that are not here
 │   ├── UntrustedModelError its files lie where none are taken from, or could run code of their own
-│   └── ModelInputError     the model wants columns that payments do not have
+│   ├── ModelInputError     the model wants columns that payments do not have
+│   └── ModelOutputError    the model returned neither labels 0 and 1 nor probabilities
 ├── ModelStoreError         MLflow or its artifact store did not answer
 │   └── ModelStoreAccessError   wrong keys                                             (permanent)
 ├── StagingError            a staged file cannot be written or read
@@ -94,6 +95,10 @@ class UntrustedModelError(ModelError):
 
 
 class ModelInputError(ModelError):
+    pass
+
+
+class ModelOutputError(ModelError):
     pass
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from include.ledger.verdicts import TRANS_NUM
 from include.models.coerce import coerce
-from include.models.column import CURRENT_TIME
+from include.models.column import CURRENT_TIME, Column
 from include.models.frame import DERIVATIONS
 from include.payments.columns import COLUMNS, MEASURED, PREDICTION
 from include.report.record import Number
@@ -76,7 +76,7 @@ def _values(one: ConfirmedPayment) -> dict[str, Any]:
 def _column(name: str, values: list[Any]) -> list[Any]:
     """What is no number where one belongs is null."""
     if name in MEASURED or name in _WHOLE:
-        values, bad = coerce(values, "int64" if name in _WHOLE else "float64")
+        values, bad = coerce(values, Column(name, "int64" if name in _WHOLE else "float64"))
         for place in bad:
             values[place] = None
         return [None if value is None or not isfinite(value) else value for value in values]

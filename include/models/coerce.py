@@ -1,4 +1,4 @@
-"""Values as a signature wants them, for models whose types MLflow enforces."""
+"""Values to the type that their column has in the frame that the model was trained on."""
 
 from __future__ import annotations
 
@@ -8,24 +8,39 @@ from typing import Any
 
 import msgspec
 
+from include.models.column import Column
+
 _RANGES = {"int32": range(-(2**31), 2**31), "int64": range(-(2**63), 2**63)}
 _WORDS = {"true": True, "1": True, "false": False, "0": False}
+# Beyond it a float no longer holds every whole number, so that a card number could change.
+_LARGEST_EXACT = 2**53
 
 
-def coerce(column: list[Any], kind: str) -> tuple[list[Any], list[int]]:
-    """The column's values, and the places of those that cannot be of that kind. Missing ones and null stay."""
-    conversion = _CONVERSIONS.get(kind)
-    if conversion is None or set(map(type, column)) <= _AS_THEY_ARE.get(kind, frozenset()):
-        return column, []
-    values, bad = list(column), []
-    for place, value in enumerate(column):
+def coerce(values: list[Any], column: Column) -> tuple[list[Any], list[int]]:
+    """Return the values as the column's kind has them, and the places of those that cannot be of that kind.
+
+    Missing values and null stay as they are, and so does a value that cannot be converted.
+    """
+    conversion = (_DECLARED if column.declared else _CONTRACT).get(column.kind)
+    if conversion is None or _fits(values, column.kind):
+        return values, []
+    found, bad = list(values), []
+    for place, value in enumerate(values):
         if value is None or value is msgspec.UNSET:
             continue
         try:
-            values[place] = conversion(value)
+            found[place] = conversion(value)
         except (ValueError, TypeError, OverflowError):
             bad.append(place)
-    return values, bad
+    return found, bad
+
+
+def _fits(values: list[Any], kind: str) -> bool:
+    """Return whether no value needs a conversion, which is so for nearly all batches."""
+    types = set(map(type, values))
+    if kind in _RANGES:
+        return types == {int} and min(values) in _RANGES[kind] and max(values) in _RANGES[kind]
+    return types <= _AS_THEY_ARE.get(kind, frozenset())
 
 
 def _to_float(value: Any) -> float:
@@ -76,7 +91,15 @@ def _to_datetime(value: Any) -> datetime:
     return time if time.tzinfo is None else time.astimezone(UTC).replace(tzinfo=None)
 
 
-_CONVERSIONS: dict[str, Callable[[Any], Any]] = {
+def _number_to_float(value: Any) -> Any:
+    return float(value) if type(value) is int else value
+
+
+def _number_to_int(value: Any) -> Any:
+    return int(value) if type(value) is float and value.is_integer() and abs(value) <= _LARGEST_EXACT else value
+
+
+_DECLARED: dict[str, Callable[[Any], Any]] = {
     "int32": _to_int("int32"),
     "int64": _to_int("int64"),
     "float32": _to_float,
@@ -85,7 +108,8 @@ _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "boolean": _to_boolean,
     "datetime": _to_datetime,
 }
-# Nothing to do for these, which is what nearly all batches are made of.
+_CONTRACT: dict[str, Callable[[Any], Any]] = {"int64": _number_to_int, "float64": _number_to_float}
+# An int in a column of floats becomes one when the column is made.
 _AS_THEY_ARE: dict[str, frozenset[type]] = {
     "float32": frozenset((float, int)),
     "float64": frozenset((float, int)),

@@ -1,14 +1,15 @@
 """Payments to the frames that a model takes, whole columns at a time.
 
-Payments whose values are of the same types go into one frame, so that each column has the type it would have in a
-frame of that payment alone: one card number sent as text does not turn everybody's into text.
+Each column has the type that it has in the frame that the model was trained on: from the signature, else from the
+contract of payments, else from the payment's own value. Payments of the same types share a frame; a payment's frame
+holds the same values in whatever company it comes. JSON null is what an empty field of a CSV file is: NaN.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import msgspec
 
 from include.models.coerce import coerce
 from include.models.column import CURRENT_TIME, DERIVED, Column
+from include.models.series import CLASSES, MISSING, NULL, classify, series
 from include.payments.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -24,25 +26,27 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-NUMBER, TEXT, NULL, BOOLEAN, HUGE, BIG, OTHER, MISSING = range(8)
-WORDS = ("a number", "text", "null", "true or false", "a number too large", "a number too large", "another value", "")
-_CLASSES = {int: NUMBER, float: NUMBER, str: TEXT, type(None): NULL, bool: BOOLEAN, msgspec.UnsetType: MISSING}
-_LARGEST_FLOAT32 = 3.4028234663852886e38
-_INT64 = range(-(2**63), 2**63)
-_EXACT_TYPES = ("int32", "int64", "float32", "float64")
-
 
 @dataclass(frozen=True)
 class Group:
-    """Payments (by their place) of one pattern; `classes` says of each taken column what it holds in this frame."""
+    """Payments (by their place) of one pattern.
+
+    `classes` says of each taken column what it holds in this frame. `untyped_nulls` are columns of nulls whose type
+    nothing says: neither a signature nor the contract of payments.
+    """
 
     rows: npt.NDArray[np.intp]
     frame: pd.DataFrame
     classes: dict[str, int]
+    untyped_nulls: tuple[str, ...] = ()
 
     @property
     def missing(self) -> list[str]:
         return [name for name, kind in self.classes.items() if kind == MISSING]
+
+    def with_nulls_as_numbers(self) -> Group:
+        """Return the group with the nulls of untyped columns as numbers, as in a CSV file's empty column."""
+        return replace(self, frame=self.frame.astype(dict.fromkeys(self.untyped_nulls, "float64")), untyped_nulls=())
 
 
 @dataclass(frozen=True)
@@ -54,11 +58,15 @@ class Frames:
 
 
 class FrameBuilder:
-    """`exact` passes values on as they came, for models whose columns' types nobody enforces; else they are coerced."""
+    """Make frames of the columns that a model takes.
 
-    def __init__(self, takes: Sequence[Column], *, exact: bool) -> None:
+    `strict` refuses a payment with a value that cannot be of its column's type, as MLflow does where it enforces a
+    signature. Otherwise the value goes to the model as it came, and the model decides.
+    """
+
+    def __init__(self, takes: Sequence[Column], *, strict: bool) -> None:
         self._takes = tuple(takes)
-        self._exact = exact
+        self._strict = strict
         names = [column.name for column in takes]
         derives = [name for name in DERIVED if name in names]
         self._derived = [(names.index(name), DERIVATIONS[name]) for name in derives]
@@ -71,11 +79,10 @@ class FrameBuilder:
         columns, refused = self._reader.read(payments)
         self._derive(columns)
         columns = columns[: len(self._takes)]
-        if not self._exact:
-            for place, column in enumerate(self._takes):
-                columns[place], bad = coerce(columns[place], column.kind)
-                for row in bad:
-                    refused.setdefault(row, Refusal("bad_value", f"{column.name}: {column.expects} expected"))
+        for place, column in enumerate(self._takes):
+            columns[place], bad = coerce(columns[place], column)
+            for row in bad if self._strict else ():
+                refused.setdefault(row, Refusal("bad_value", f"{column.name}: {column.expects} expected"))
         return Frames(list(self._groups(columns, len(payments), refused)), refused)
 
     def _derive(self, columns: list[list[Any]]) -> None:
@@ -93,13 +100,13 @@ class FrameBuilder:
     def _groups(self, columns: list[list[Any]], count: int, refused: dict[int, Refusal]) -> Iterator[Group]:
         import numpy as np
 
-        classified = [_classify(column) for column in columns]
+        classified = [classify(values, column) for values, column in zip(columns, self._takes, strict=True)]
         codes = [code for code, _ in classified]
         pattern = np.zeros(count, dtype=np.int64)
         for code in codes:
             if not isinstance(code, int):
                 # Made small again after each column, so that any number of columns fits.
-                pattern = np.unique(pattern * len(WORDS) + code, return_inverse=True)[1]
+                pattern = np.unique(pattern * CLASSES + code, return_inverse=True)[1]
         pattern[list(refused)] = -1
         found = [np.flatnonzero(pattern == value) for value in np.unique(pattern[pattern >= 0])]
         groups = []
@@ -112,12 +119,13 @@ class FrameBuilder:
                 classes[column.name] = kind
                 if kind == MISSING:
                     continue
-                if numbers is not None and self._exact:
+                if numbers is not None:
                     data[column.name] = numbers if pick is None else numbers[rows]
                     continue
                 picked = values if pick is None else list(pick(values)[: len(rows)])
-                data[column.name] = _series(picked, kind, "" if self._exact else column.kind)
-            groups.append(Group(rows, _frame(data, len(rows)), classes))
+                data[column.name] = series(picked, kind, column)
+            untyped = [each.name for each in self._takes if each.kind == "any" and classes[each.name] == NULL]
+            groups.append(Group(rows, _frame(data, len(rows)), classes, tuple(untyped)))
         yield from sorted(groups, key=lambda group: (bool(group.missing), -len(group.rows)))
 
 
@@ -182,54 +190,6 @@ def _time_number(milliseconds: Any) -> Any:
 
 
 DERIVATIONS: dict[str, Callable[[Any], Any]] = {"trans_date_trans_time": _time_text, "unix_time": _time_number}
-
-
-def _classify(column: list[Any]) -> tuple[int | npt.NDArray[np.int64], npt.NDArray[Any] | None]:
-    """One class for all where that is so, which is the common case and the quick one; numbers at once as an array."""
-    import numpy as np
-
-    types = set(map(type, column))
-    if types and types <= {int, float}:
-        try:
-            numbers = np.fromiter(column, np.int64 if types == {int} else np.float64, len(column))
-        except OverflowError:
-            pass
-        else:
-            if np.abs(numbers).max() < float(2**63):
-                # A group of a mixed column may be of whole numbers only, and then has their type.
-                return NUMBER, numbers if len(types) == 1 else None
-    elif len(types) == 1:
-        return _CLASSES.get(types.pop(), OTHER), None
-    codes = np.fromiter(map(_class_of, column), dtype=np.int64, count=len(column))
-    return (int(codes[0]) if len(codes) and (codes == codes[0]).all() else codes), None
-
-
-def _class_of(value: Any) -> int:
-    kind = _CLASSES.get(type(value), OTHER)
-    if kind == NUMBER:
-        if type(value) is int:
-            return NUMBER if value in _INT64 else BIG
-        return NUMBER if -_LARGEST_FLOAT32 <= value <= _LARGEST_FLOAT32 else HUGE
-    return kind
-
-
-def _series(values: list[Any], kind: int, exact_type: str) -> Any:
-    import numpy as np
-    import pandas as pd
-
-    if exact_type in _EXACT_TYPES and kind in (NUMBER, HUGE):
-        with np.errstate(over="ignore"):
-            return np.array(values, dtype=np.float64 if exact_type == "float32" else exact_type).astype(exact_type)
-    if kind == NULL and exact_type.startswith("float"):
-        return np.full(len(values), np.nan, dtype=exact_type)
-    if kind == NUMBER:
-        return np.array(values, dtype=np.int64 if set(map(type, values)) == {int} else np.float64)
-    if kind == TEXT:
-        try:
-            return pd.array(values, dtype="str")
-        except UnicodeError:
-            return pd.Series(values, dtype=object)
-    return pd.Series(values, dtype=object) if kind == NULL else pd.Series(values)
 
 
 def _frame(data: dict[str, Any], count: int) -> pd.DataFrame:

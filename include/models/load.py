@@ -1,7 +1,8 @@
-"""Any scikit-learn or pyfunc model that MLflow can load, behind one way to ask it."""
+"""Any classifier or pyfunc model that MLflow can load, behind one way to ask it."""
 
 from __future__ import annotations
 
+import importlib
 import logging
 import warnings
 from collections.abc import Callable
@@ -11,23 +12,30 @@ from typing import TYPE_CHECKING, Any
 
 from include.errors import ModelError, ModelInputError, ModelRequirementsError, UntrustedModelError
 from include.models import trust
-from include.models.column import Column, kind_of_payment
+from include.models.classifier import ask_booster, ask_classifier
+from include.models.column import Column, column_of_payment
 from include.models.description import Description
+from include.models.estimator import is_booster, require_classifier
 from include.models.model_run import ModelRun
+from include.models.outputs import OutputReader
 from include.models.ready import built
-from include.models.scores import Scores, from_classifier, from_output, labels
+from include.models.scores import Scores
 
 if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
 
-# Below this many rows, starting the threads of a forest costs more than they save, and so does sorting for it.
-_MANY_ROWS = 1_000
+# Flavors whose pyfunc model gives labels only, though the model itself knows probabilities.
+_NATIVE = ("xgboost", "lightgbm", "catboost")
 
 
 class LoadedModel:
-    """`exact`: takes values as they came, because no signature is enforced on them."""
+    """A model that can be asked.
+
+    `strict`: MLflow enforces the signature, so a value of another type is refused. `outputs_checked` and
+    `company_checked`: nothing more needs to be known of what its answers mean (include/models/vetting.py).
+    """
 
     def __init__(
         self,
@@ -35,13 +43,16 @@ class LoadedModel:
         folder: Path,
         takes: tuple[Column, ...],
         *,
-        exact: bool,
+        strict: bool,
+        outputs_checked: bool,
         ask: Callable[[pd.DataFrame], Scores],
     ) -> None:
         self.run = run
         self.folder = folder
         self.takes = takes
-        self.exact = exact
+        self.strict = strict
+        self.outputs_checked = outputs_checked
+        self.company_checked = False
         self._ask = ask
 
     def predict(self, frame: pd.DataFrame) -> Scores:
@@ -69,6 +80,9 @@ def load(run: ModelRun, folder: Path, *, allow_pickles: bool = True) -> LoadedMo
         return _sklearn(run, description, folder, lambda: trust.load(run.run_id, folder, description))
     if "sklearn" in description.flavors:
         return _sklearn(run, description, folder, lambda: _mlflow_sklearn(folder, description))
+    native = next((flavor for flavor in _NATIVE if flavor in description.flavors), None)
+    if native is not None:
+        return _sklearn(run, description, folder, partial(_native, folder, native))
     if "python_function" in description.flavors:
         return _pyfunc(run, folder, description)
     raise ModelError(
@@ -82,15 +96,38 @@ def _mlflow_sklearn(folder: Path, description: Description) -> Any:
     return built(folder, description, lambda: load_model(str(folder)))  # type: ignore[no-untyped-call]
 
 
+def _native(folder: Path, flavor: str) -> Any:
+    return importlib.import_module(f"mlflow.{flavor}").load_model(str(folder))
+
+
 def _sklearn(run: ModelRun, description: Description, folder: Path, loader: Callable[[], Any]) -> LoadedModel:
     model = _loaded(run, description, loader)
-    kinds = {column.name: column.kind for column in description.inputs or ()}
-    names = getattr(model, "feature_names_in_", None)
-    if names is None:
-        names = kinds or _no_names(run)
-    takes = tuple(Column(str(name), kinds.get(str(name)) or kind_of_payment(str(name))) for name in names)
-    ask = _classifier(model, run) if getattr(model, "classes_", None) is not None else _plain(model, run)
-    return LoadedModel(run, folder, takes, exact=True, ask=ask)
+    require_classifier(model, run)
+    known = True
+    if is_booster(model):
+        ask = ask_booster(model, run)
+    elif getattr(model, "classes_", None) is not None:
+        ask = ask_classifier(model, run)
+    else:
+        known, ask = False, _plain(model.predict, run)
+    takes = _takes(model, run, description)
+    return LoadedModel(run, folder, takes, strict=False, outputs_checked=known, ask=ask)
+
+
+def _takes(model: Any, run: ModelRun, description: Description) -> tuple[Column, ...]:
+    """Return the columns that the model itself names, else those of its signature."""
+    declared = {column.name: column for column in description.inputs or ()}
+    names: list[str] = []
+    for attribute in ("feature_names_in_", "feature_names_", "feature_names", "feature_name"):
+        found = getattr(model, attribute, None)
+        found = found() if callable(found) else found
+        if found is not None and len(found):
+            names = [str(name) for name in found]
+            break
+    if not names or (len(names) == len(declared) and not declared.keys() >= set(names)):
+        # Boosted models change names that hold a blank, or know their columns by number only.
+        names = list(declared) or _no_names(run)
+    return tuple(declared.get(name) or column_of_payment(name) for name in names)
 
 
 def _pyfunc(run: ModelRun, folder: Path, description: Description) -> LoadedModel:
@@ -102,7 +139,26 @@ def _pyfunc(run: ModelRun, folder: Path, description: Description) -> LoadedMode
 
     model = _loaded(run, description, load_model)
     takes = description.inputs or _no_names(run)
-    return LoadedModel(run, folder, takes, exact=False, ask=_plain(model, run))
+    ask = _plain(partial(_predict_pyfunc, model, takes), run)
+    return LoadedModel(run, folder, takes, strict=True, outputs_checked=False, ask=ask)
+
+
+def _predict_pyfunc(model: Any, takes: tuple[Column, ...], frame: pd.DataFrame) -> Any:
+    """Ask a pyfunc model. MLflow enforces its signature, but for nulls in an optional column: MLflow refuses NaN among
+    whole numbers and booleans even where the signature lets the whole column be missing."""
+    nullable = [
+        column.name
+        for column in takes
+        if not column.required and (column.is_whole or column.kind == "boolean") and column.name in frame
+    ]
+    if not any(frame[name].isna().any() for name in nullable):
+        return model.predict(frame)
+    signature = model.metadata.signature
+    model.metadata.signature = None
+    try:
+        return model.predict(frame)
+    finally:
+        model.metadata.signature = signature
 
 
 def _no_names(run: ModelRun) -> Any:
@@ -134,73 +190,10 @@ def _loaded(run: ModelRun, description: Description, loader: Callable[[], Any]) 
     return model
 
 
-def _plain(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Scores]:
-    def ask(frame: pd.DataFrame) -> Scores:
-        return from_output(model.predict(frame), len(frame), run.threshold)
-
-    return ask
-
-
-def _classifier(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Scores]:
-    import numpy as np
-
-    try:
-        classes = labels(np.asarray(model.classes_))
-    except (ModelError, ValueError) as error:
-        raise ModelError(
-            f"model of run {run.run_id} tells other classes apart than 0 and 1: {str(model.classes_)[:100]}"
-        ) from error
-    fraud = np.flatnonzero(classes == 1)
-    forest = _forest(model)
-    if forest is not None:
-        forest.predict_proba = partial(_by_neighbours, forest, forest.predict_proba)
-    gives_probability = hasattr(model, "predict_proba")
-    if run.threshold is not None and not gives_probability:
-        raise ModelError(f"model of run {run.run_id} has a threshold ({run.threshold}), but gives no probabilities")
+def _plain(predict: Callable[[pd.DataFrame], Any], run: ModelRun) -> Callable[[pd.DataFrame], Scores]:
+    reader = OutputReader(run.threshold)
 
     def ask(frame: pd.DataFrame) -> Scores:
-        count = len(frame)
-        if forest is not None:
-            forest.n_jobs = 1 if count < _MANY_ROWS else -1
-        shares = model.predict_proba(frame) if gives_probability else None
-        if shares is not None:
-            probability = shares[:, fraud[0]].astype(np.float64) if len(fraud) else np.zeros(count)
-        else:
-            probability = None
-        if run.threshold is not None:
-            prediction = None
-        elif forest is not None and shares is not None:
-            # What a forest's predict does with the same probabilities; asking it would grow them once more.
-            prediction = classes[np.argmax(shares, axis=1)]
-        else:
-            prediction = model.predict(frame)
-        return from_classifier(prediction, probability, count, run.threshold)
+        return reader.read(predict(frame), len(frame))
 
     return ask
-
-
-def _by_neighbours(forest: Any, predict_proba: Callable[[Any], Any], rows: Any) -> Any:
-    """What `predict_proba` says of the rows, asked in an order in which those that are alike follow each other: by
-    their leaf in the first tree. They take the same branches in the other trees too, which a processor foresees then:
-    half the time (docs/benchmarks.md). No row's answer depends on another row.
-    """
-    import numpy as np
-
-    if rows.shape[0] < _MANY_ROWS:
-        return predict_proba(rows)
-    order = np.argsort(forest.estimators_[0].apply(rows), kind="stable")
-    asked = predict_proba(rows.iloc[order] if hasattr(rows, "iloc") else rows[order])
-    shares = np.empty_like(asked)
-    shares[order] = asked
-    return shares
-
-
-def _forest(model: Any) -> Any:
-    """The forest that a model is, or that a pipeline ends with."""
-    from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
-    from sklearn.pipeline import Pipeline
-
-    is_plain_pipeline = isinstance(model, Pipeline) and type(model).__module__.startswith(("sklearn.", "imblearn."))
-    last = model.steps[-1][1] if is_plain_pipeline else model
-    # A class derived from a forest or a pipeline may predict in its own way.
-    return last if type(last) in (RandomForestClassifier, ExtraTreesClassifier) else None

@@ -2,7 +2,8 @@
 
 A model that raises for a frame is asked again for its halves, down to the payments at fault: at most two tries a
 payment. Those become dead letters only where the fault is theirs. Where the model scores none of a batch, neither
-an ordinary payment nor its own stored example, the fault is the model's: ModelError, and the payments wait.
+an ordinary payment nor its own stored example, the fault is the model's: ModelError, and the payments wait. So it is
+with a value that no payment can cause, such as a label 2 or a probability of 1.7.
 """
 
 from __future__ import annotations
@@ -15,15 +16,19 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from include.errors import ModelError, ModelInputError
-from include.models.frame import BIG, BOOLEAN, HUGE, NUMBER, TEXT, WORDS, FrameBuilder, Group
+from include.errors import ModelError, ModelInputError, ModelOutputError
+from include.models.frame import FrameBuilder, Group
 from include.models.load import LoadedModel
+from include.models.reasons import reason
+from include.models.vetting import check_company, check_outputs
 from include.payments.columns import COLUMNS
 from include.payments.refusal import Refusal
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
+
+    from include.models.scores import Scores
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +56,17 @@ class Scored:
 
 
 def score(model: LoadedModel, payments: Sequence[bytes], *, columns: Collection[str] = ()) -> Scored:
-    """Of payments that are a JSON object each; `columns` are those that some payment of the whole batch has."""
-    return _Scoring(model, payments, columns).run()
+    """Score payments that are a JSON object each; `columns` are those that some payment of the whole batch has.
+
+    Raise ModelError where the fault is the model's: then nothing may be published of the batch.
+    """
+    try:
+        return _Scoring(model, payments, columns).run()
+    except ModelOutputError as error:
+        raise ModelError(
+            f"the model of run {model.run.run_id} cannot score: {error}. Choose another model, for instance with the "
+            'run configuration {"model": "previous", "keep": true}. The payments wait'
+        ) from error
 
 
 @dataclass
@@ -68,13 +82,13 @@ class _Scoring:
     works: bool | None = None
 
     def run(self) -> Scored:
-        builder = FrameBuilder(self.model.takes, exact=self.model.exact)
+        builder = FrameBuilder(self.model.takes, strict=self.model.strict)
         frames = builder.build(self.payments)
         self.result = Scored(
             np.full(len(self.payments), -1, dtype=np.int8), np.full(len(self.payments), np.nan), frames.refused
         )
         # All of them first, so that it is known whether the model scores anything before a culprit is looked for.
-        tried = [(group, self._try(group, 0, len(group.rows))) for group in frames.groups]
+        tried = [self._try_whole(group) for group in frames.groups]
         failed = [(group, error) for group, error in tried if error is not None]
         if failed and not self.scored and not self._works() and not any(self._scores_any(group) for group, _ in failed):
             self._raise_unheard_columns(frames.groups)
@@ -125,20 +139,26 @@ class _Scoring:
             if found is not None:
                 self._bisect(group, start, end, found)
 
+    def _try_whole(self, group: Group) -> tuple[Group, Exception | None]:
+        """Score a group; return it as the model took it, or with what the model raised."""
+        error = self._try(group, 0, len(group.rows))
+        if error is not None and group.untyped_nulls:
+            group = group.with_nulls_as_numbers()
+            error = self._try(group, 0, len(group.rows))
+        return group, error
+
     def _try(self, group: Group, low: int, high: int) -> Exception | None:
         """Scores a slice of a group; returns what the model raised instead."""
         self.tries += 1
         frame = group.frame if high - low == len(group.rows) else group.frame.iloc[low:high].reset_index(drop=True)
         try:
             scores = self.model.predict(frame)
-        except MemoryError:
+        except (MemoryError, ModelOutputError):
             raise
-        except ModelError as error:
-            self.raised.add(str(error))
-            return error
         except Exception as error:
             self.raised.add(type(error).__name__)
             return error
+        self._vet(frame, scores)
         rows = group.rows[low:high]
         self.result.prediction[rows] = scores.prediction
         if scores.probability is not None:
@@ -152,31 +172,20 @@ class _Scoring:
             self.specimen = frame.iloc[:1]
         return None
 
+    def _vet(self, frame: pd.DataFrame, scores: Scores) -> None:
+        """Check each model once, before any of its answers is believed."""
+        if not self.model.outputs_checked:
+            check_outputs(self.model, frame.iloc[:1])
+            self.model.outputs_checked = True
+        if not self.model.company_checked and len(frame) > 1:
+            check_company(self.model, frame, scores)
+            self.model.company_checked = True
+
     def _refuse(self, group: Group, place: int, error: Exception | None) -> None:
         self.by_model += 1
         row = int(group.rows[place])
         self.result.probability[row] = np.nan
-        self.result.refusals[row] = self._reason(group, place, error)
-
-    def _reason(self, group: Group, place: int, error: Exception | None) -> Refusal:
-        """Never with the error's own words: they may quote the payment."""
-        if group.missing:
-            needed = [name for name in group.missing if self.specimen is None or name in self.specimen]
-            sentence = f"the payment lacks {', '.join(needed or group.missing)}, which the model needs"
-            return Refusal("missing_column", sentence)
-        for column in self.model.takes:
-            kind = group.classes[column.name]
-            wants_number = column.kind not in ("any", "text", "boolean", "datetime")
-            if column.kind == "text" and kind != TEXT:
-                return Refusal("bad_value", f"{column.name}: {column.expects} expected, {WORDS[kind]} found")
-            fits = kind in (NUMBER, BOOLEAN) or (kind == TEXT and _is_number(group.frame[column.name].iloc[place]))
-            if wants_number and not fits:
-                return Refusal("bad_value", f"{column.name}: {column.expects} expected, {WORDS[kind]} found")
-            if kind in (HUGE, BIG):
-                return Refusal("bad_value", f"{column.name}: a number too large for the model")
-        no_prediction = error is None or isinstance(error, ModelError)
-        what = "gave no prediction" if no_prediction else f"raised {type(error).__name__}"
-        return Refusal("model_refused", f"the model {what} for this payment")
+        self.result.refusals[row] = reason(group, place, self.model.takes, self.specimen, error)
 
     def _needs(self, names: list[str]) -> bool:
         """Whether the model fails without these columns where it does not fail with them."""
@@ -213,7 +222,7 @@ class _Scoring:
         for column in self.model.takes:
             if column.name in self.columns:
                 payment.setdefault(column.name, _ORDINARY_KINDS.get(column.kind, 1.0))
-        groups = FrameBuilder(self.model.takes, exact=self.model.exact).build([msgspec.json.encode(payment)]).groups
+        groups = FrameBuilder(self.model.takes, strict=self.model.strict).build([msgspec.json.encode(payment)]).groups
         return groups[0].frame if groups else None
 
     def _at_fault(self) -> ModelError:
@@ -222,11 +231,3 @@ class _Scoring:
             f"the model of run {self.model.run.run_id} scored none of {len(self.payments)} payments ({errors}), nor an "
             "ordinary payment: the fault is the model's, choose another. The payments wait"
         )
-
-
-def _is_number(value: object) -> bool:
-    try:
-        float(str(value))
-    except ValueError:
-        return False
-    return True

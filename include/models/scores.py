@@ -1,19 +1,23 @@
-"""What a model returns, in whatever form, to predictions of 0 and 1 and probabilities."""
+"""Labels and probabilities to predictions of 0 and 1.
+
+Whatever is outside of that contract is the model's fault, for no payment can cause it: ModelOutputError.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from include.errors import ModelError
+from include.errors import ModelOutputError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-_PREDICTION = ("prediction", "predictions", "label", "is_fraud")
-_PROBABILITY = ("probability", "fraud_probability", "score")
 _WORDS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
+# A float32's rounding; what lies further out is no probability.
+_ROUNDING = 1e-6
+_ROUNDING_OF_SUM = 1e-3
 
 
 @dataclass(frozen=True)
@@ -25,13 +29,13 @@ class Scores:
 
 
 def labels(values: Any) -> npt.NDArray[np.int8]:
-    """0 and 1 from the forms they come in: true, 1.0, "1". Raises ModelError for any other."""
+    """Return 0 and 1 from the forms they come in: true, 1.0, "1". Raise ModelOutputError for any other."""
     import numpy as np
     import pandas as pd
 
     array = np.asarray(values)
     if array.ndim != 1:
-        raise ModelError(f"the model returned {_form(array)}: one label a payment was expected")
+        raise ModelOutputError(f"the model returned {form(array)}: one label a payment was expected")
     if array.dtype.kind in "biuf":
         known = np.isin(array, (0, 1))
         none = np.isnan(array) if array.dtype.kind == "f" else np.zeros(len(array), dtype=bool)
@@ -48,77 +52,63 @@ def labels(values: Any) -> npt.NDArray[np.int8]:
         # A text is not quoted: it might be the payment's.
         unknown = array[~(known | none)][0]
         shown = f"{unknown:g}" if array.dtype.kind in "iuf" else f"a {type(unknown).__name__}"
-        raise ModelError(f"the model returned {shown}: labels 0 and 1 were expected")
+        raise ModelOutputError(f"the model returned {shown}: labels 0 and 1 were expected")
     return result
 
 
-def from_classifier(
-    prediction: Any, probability: npt.NDArray[np.float64] | None, count: int, threshold: float | None
-) -> Scores:
-    """`prediction` is what the model's own predict said; a threshold overrules it."""
+def from_labels(prediction: Any, probability: npt.NDArray[np.float64] | None, threshold: float | None) -> Scores:
+    """Return the model's own predictions, unless a threshold on its probabilities overrules them."""
     if threshold is not None:
         if probability is None:
-            raise ModelError(
+            raise ModelOutputError(
                 f"threshold {threshold} needs a model that gives probabilities; this one gives labels only"
             )
         return from_probability(probability, threshold)
-    found = labels(prediction)
-    _check_count(found, count)
-    return Scores(found, probability)
+    return Scores(labels(prediction), probability)
 
 
 def from_probability(values: Any, threshold: float | None) -> Scores:
     import numpy as np
 
-    probability = np.asarray(values, dtype=np.float64)
-    none = np.isnan(probability)
-    outside = ~none & ((probability < 0) | (probability > 1))
-    if outside.any():
-        raise ModelError(
-            f"the model returned {probability[outside][0]:g}: a label (0 or 1) or a probability was expected"
-        )
+    probability = probabilities(values)
     prediction = (probability >= (0.5 if threshold is None else threshold)).astype(np.int8)
-    prediction[none] = -1
+    prediction[np.isnan(probability)] = -1
     return Scores(prediction, probability)
 
 
-def from_output(output: Any, count: int, threshold: float | None) -> Scores:
-    """Of a model of which nothing is known but what it returned: numbers with a fraction are probabilities."""
+def probabilities(values: Any) -> npt.NDArray[np.float64]:
+    """Return the values within [0, 1], NaN where there is none. Raise ModelOutputError for a value outside."""
     import numpy as np
-    import pandas as pd
 
-    if isinstance(output, dict):
-        output = pd.DataFrame(output)
-    if isinstance(output, pd.DataFrame):
-        prediction, probability = _named(output, _PREDICTION), _named(output, _PROBABILITY)
-        if prediction is not None and probability is not None:
-            _check_count(probability, count)
-            own = from_probability(probability, threshold)
-            return from_classifier(prediction, own.probability, count, threshold)
-        named = probability if probability is not None else prediction
-        output = output.to_numpy() if named is None else named
-    array = np.asarray(output)
-    _check_count(array, count)
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim == 2 and array.shape[1] == 2 and array.dtype.kind == "f":
-        return from_probability(array[:, 1], threshold)
-    if array.dtype.kind == "f" and array.ndim == 1:
-        return from_probability(array, threshold)
-    return from_classifier(array, None, count, threshold)
+    found = np.asarray(values, dtype=np.float64)
+    outside = (found < -_ROUNDING) | (found > 1 + _ROUNDING)
+    if outside.any():
+        raise ModelOutputError(
+            f"the model returned {found[outside][0]:g}: a label (0 or 1) or a probability (0 to 1) was expected"
+        )
+    return found.clip(0, 1)
 
 
-def _named(frame: Any, names: tuple[str, ...]) -> Any:
-    for column in frame.columns:
-        if str(column).lower() in names:
-            return frame[column].to_numpy()
-    return None
+def probabilities_by_class(values: Any) -> npt.NDArray[np.float64]:
+    """Return an array of shape (payments, classes). Raise ModelOutputError where a row does not add up to 1."""
+    import numpy as np
+
+    found = probabilities(values)
+    sums = found.sum(axis=1)
+    # A row of NaN is a payment without a prediction.
+    wrong = np.abs(sums - 1) > _ROUNDING_OF_SUM
+    if wrong.any():
+        raise ModelOutputError(
+            f"the model returned {found.shape[1]} columns that add up to {sums[wrong][0]:g} for a payment: "
+            "probabilities add up to 1"
+        )
+    return found
 
 
-def _check_count(array: npt.NDArray[Any], count: int) -> None:
+def check_count(array: npt.NDArray[Any], count: int) -> None:
     if array.ndim == 0 or len(array) != count:
-        raise ModelError(f"the model returned {_form(array)} for {count} payments")
+        raise ModelOutputError(f"the model returned {form(array)} for {count} payments")
 
 
-def _form(array: npt.NDArray[Any]) -> str:
+def form(array: npt.NDArray[Any]) -> str:
     return f"values of type {array.dtype} in the shape {array.shape}"

@@ -12,7 +12,7 @@ import pytest
 import scipy.sparse
 import skops.io
 from sklearn.compose import make_column_transformer
-from sklearn.ensemble import IsolationForest, RandomForestClassifier
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -134,12 +134,6 @@ def test_a_threshold_decides_instead_of_the_model(tmp_path: Path) -> None:
 def test_other_classes_than_fraud_or_not_are_refused(tmp_path: Path, model: Any) -> None:
     with pytest.raises(ModelError, match="other classes apart than 0 and 1"):
         load(run_of(), save_sklearn(tmp_path / "m", model))
-
-
-def test_a_model_that_returns_something_else_is_refused(tmp_path: Path) -> None:
-    model = load(run_of(), save_sklearn(tmp_path / "m", IsolationForest(n_estimators=3).fit(FRAME[NUMERIC])))
-    with pytest.raises(ModelError, match="returned -1"):
-        model.predict(TEST[NUMERIC])
 
 
 def test_a_forest_uses_threads_only_where_they_pay(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lightgbm
 import mlflow.pyfunc
 import mlflow.sklearn
 import numpy as np
@@ -13,6 +14,8 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mlflow.models import ModelSignature
+from mlflow.types.schema import ColSpec, Schema
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import RandomForestClassifier
@@ -23,7 +26,7 @@ from include.errors import ModelError, ModelInputError
 from include.models.load import LoadedModel, load
 from include.models.score import Scored, score
 from include.payments.columns import COLUMNS
-from tests.models.zoo import NUMERIC, history, payment, run_of, save_pyfunc, save_sklearn, signature
+from tests.models.zoo import NUMERIC, history, payment, quiet, run_of, save_pyfunc, save_sklearn, signature
 
 FRAME, FRAUD = history()
 
@@ -278,14 +281,14 @@ class Shares(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> Any:
         if (model_input["category"] == "unheard").any():
             raise KeyError("unheard")
-        return model_input["amt"].to_numpy() / 100 + (model_input["cc_num"] % 2).to_numpy() / 1000
+        return model_input["amt"].to_numpy() / 1000 + (model_input["cc_num"] % 2).to_numpy() / 100_000
 
 
 @pytest.mark.parametrize(
     ("changes", "prediction"),
     [
-        ({}, 0), ({"amt": 70}, 1), ({"amt": "70"}, 1), ({"cc_num": "377895991033232"}, 0), ({"category": 5}, 0),
-        ({"amt": 900}, "model_refused"), ({"amt": None}, "bad_value"), ({"amt": "x"}, "bad_value"),
+        ({}, 0), ({"amt": 700}, 1), ({"amt": "700"}, 1), ({"cc_num": "377895991033232"}, 0), ({"category": 5}, 0),
+        ({"amt": None}, "bad_value"), ({"amt": "x"}, "bad_value"),
         ({"cc_num": 10**19}, "bad_value"), ({"cc_num": None}, "bad_value"), ({"category": "unheard"}, "model_refused"),
         ({"category": ...}, "missing_column"), ({"job": ...}, 0),
     ],
@@ -293,7 +296,7 @@ class Shares(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 def test_a_pyfunc_model_gets_what_its_signature_wants(
     shares: LoadedModel, changes: dict[str, Any], prediction: int | str
 ) -> None:
-    scored = score(shares, encoded([payment(amt=60), payment(**changes), payment()]))
+    scored = score(shares, encoded([payment(amt=600), payment(**changes), payment()]))
     assert scored.prediction[[0, 2]].tolist() == [1, 0]
     assert scored.probability[0] == pytest.approx(0.6)
     found = scored.refusals[1].code if 1 in scored.refusals else int(scored.prediction[1])
@@ -303,6 +306,64 @@ def test_a_pyfunc_model_gets_what_its_signature_wants(
 @pytest.fixture(scope="module")
 def shares(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     return load(run_of(), save_pyfunc(tmp_path_factory.mktemp("shares") / "m", Shares(), ["cc_num", "amt", "category"]))
+
+
+def test_a_value_that_no_payment_can_cause_is_the_models_fault(shares: LoadedModel) -> None:
+    """Nothing is put aside: one payment is enough to show it, and all of them wait."""
+    with pytest.raises(ModelError, match=r"returned 9: .*Choose another model.*The payments wait"):
+        score(shares, encoded([payment(amt=60), payment(amt=9000), payment(amt=None)]))
+
+
+class Margins(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> Any:
+        return model_input["amt"].to_numpy() / 100 - 2
+
+
+@pytest.mark.parametrize("example", [None, pd.DataFrame({"amt": [12.5]})])
+def test_an_output_that_is_a_probability_by_chance_is_not_believed(
+    tmp_path: Path, example: pd.DataFrame | None
+) -> None:
+    """The batch alone does not show it: made-up payments do, and the model's own example."""
+    with quiet():
+        mlflow.pyfunc.save_model(
+            tmp_path / "m", python_model=Margins(), signature=signature("amt"), input_example=example,
+            pip_requirements=["scikit-learn"],
+        )  # fmt: skip
+    with pytest.raises(ModelError, match=r"returned -1.*stored example" if example is not None else "made-up payment"):
+        score(load(run_of(), tmp_path / "m"), encoded([payment(amt=250)]))
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_null_in_a_column_of_whole_numbers_is_scored_where_the_signature_makes_it_optional(
+    tmp_path: Path, required: bool
+) -> None:
+    columns = Schema([ColSpec("double", "amt"), ColSpec("long", "zip", required=required)])
+    with quiet():
+        mlflow.pyfunc.save_model(
+            tmp_path / "m", python_model=NoZip(), signature=ModelSignature(columns), pip_requirements=["scikit-learn"]
+        )
+    scored = score(load(run_of(), tmp_path / "m"), encoded([payment(), payment(zip=None), payment(zip=...)]))
+    if required:
+        assert [scored.refusals[row].code for row in (1, 2)] == ["bad_value", "missing_column"]
+    else:
+        assert scored.probability.tolist() == [0.25, 0.75, 0.5]
+
+
+class NoZip(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> Any:
+        if "zip" not in model_input:
+            return np.full(len(model_input), 0.5)
+        return np.where(model_input["zip"].isna(), 0.75, 0.25)
+
+
+def test_null_in_a_column_of_unknown_type_is_tried_as_text_and_as_a_number(tmp_path: Path) -> None:
+    """Neither a signature nor the contract names its type."""
+    frame = FRAME[["amt"]].assign(device=FRAME["lat"])
+    model = lightgbm.LGBMClassifier(n_estimators=5, verbose=-1, n_jobs=1).fit(frame, FRAUD)
+    scored = score(load(run_of(), save_sklearn(tmp_path / "m", model)), encoded([payment(device=None)]))
+    assert scored.refusals == {}
+    alone = pd.DataFrame({"amt": [16.18], "device": [np.nan]})
+    assert scored.probability[0] == pytest.approx(model.predict_proba(alone)[0, 1])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from include.errors import ModelError
-from include.models.scores import from_output, labels
+from include.models.outputs import OutputReader
+from include.models.scores import labels
 
 
 @pytest.mark.parametrize(
@@ -47,8 +48,17 @@ def test_other_labels_are_named_but_no_text_is_quoted(values: Any, says: str) ->
         (np.array([[0.8, 0.2], [0.4, 0.6]]), None, [0, 1], [0.2, 0.6]),
         (np.array([[0.2], [0.6]]), None, [0, 1], [0.2, 0.6]),
         (pd.DataFrame({"any": [0.2, 0.6]}), None, [0, 1], [0.2, 0.6]),
-        (pd.DataFrame({"prediction": [1, 0], "probability": [0.2, 0.6]}), None, [1, 0], [0.2, 0.6]),
-        (pd.DataFrame({"prediction": [1, 0], "probability": [0.2, 0.6]}), 0.3, [0, 1], [0.2, 0.6]),
+        (pd.DataFrame({"prediction": [0, 1], "probability": [0.2, 0.4]}), None, [0, 1], [0.2, 0.4]),
+        (pd.DataFrame({"prediction": [0, 1], "probability": [0.2, 0.4]}), 0.5, [0, 0], [0.2, 0.4]),
+        (pd.DataFrame({"label": [0, 1], "Fraud-Proba": [0.2, 0.6]}), None, [0, 1], [0.2, 0.6]),
+        (pd.DataFrame([[0.8, 0.2], [0.4, 0.6]]), None, [0, 1], [0.2, 0.6]),
+        (pd.DataFrame({"fraud": [0.2, 0.6], "genuine": [0.8, 0.4]}), None, [0, 1], [0.2, 0.6]),
+        (pd.DataFrame({"fraud": [0, 1]}), None, [0, 1], None),
+        (pd.DataFrame({"label": [0, 1], "score": [0.9, 0.8]}), None, [0, 1], None),
+        ([{"label": "0", "p_fraud": 0.1}, {"label": "1", "p_fraud": 0.8}], None, [0, 1], [0.1, 0.8]),
+        (pd.Series([0.6, 0.2], index=[1, 0]), None, [0, 1], [0.2, 0.6]),
+        (pd.Series([0.2, None], dtype="Float64"), None, [0, -1], [0.2, np.nan]),
+        (np.array([0.2, 1 + 1e-8]), None, [0, 1], [0.2, 1.0]),
         ({"Prediction": ["0", "1"], "note": ["a", "b"]}, None, [0, 1], None),
         (pd.Series([True, False]), None, [1, 0], None),
         (np.array([0.2, np.nan]), None, [0, -1], [0.2, np.nan]),
@@ -57,7 +67,7 @@ def test_other_labels_are_named_but_no_text_is_quoted(values: Any, says: str) ->
 def test_what_models_return(
     output: Any, threshold: float | None, prediction: list[int], probability: list[float] | None
 ) -> None:
-    scores = from_output(output, 2, threshold)
+    scores = OutputReader(threshold).read(output, 2)
     assert scores.prediction.tolist() == prediction
     if probability is None:
         assert scores.probability is None
@@ -74,8 +84,35 @@ def test_what_models_return(
         (None, None, "for 2 payments"),
         (np.array([[0, 1, 0], [1, 0, 0]]), None, r"shape \(2, 3\)"),
         (np.array([0, 1]), 0.3, "needs a model that gives probabilities"),
+        (np.array([[2.1, -2.1], [-1.0, 1.0]]), None, "returned"),
+        (np.array([[0.2, 0.2], [0.4, 0.4]]), None, "add up to 0.4"),
+        (pd.DataFrame({"a": [0.2, 0.6], "b": [0.8, 0.4]}), None, "the columns a, b, which do not say"),
+        (pd.DataFrame({"genuine": [0.2, 0.6]}), None, "the columns genuine, which do not say"),
+        (pd.DataFrame({"proba": [0.2, 0.6], "probability": [0.8, 0.4]}), None, "say the same thing"),
+        (pd.DataFrame({"prediction": [1, 0], "probability": [0.2, 0.6]}), None, "contradict each other"),
+        (pd.DataFrame({"label": [0, 1], "score": [0.9, 0.8]}), 0.3, "label beside score"),
+        (pd.Series([0.2, 0.6], index=["a", "b"]), None, "index of its own"),
+        (pd.Series([0.2], index=[0]), None, "1 rows for 2 payments"),
+        ((np.array([0, 1]), np.array([0.2, 0.6])), None, "a tuple of 2"),
+        ({"prediction": 1}, None, "makes no table"),
     ],
 )
 def test_what_is_no_prediction_is_said(output: Any, threshold: float | None, says: str) -> None:
     with pytest.raises(ModelError, match=says):
-        from_output(output, 2, threshold)
+        OutputReader(threshold).read(output, 2)
+
+
+def test_a_probability_that_is_mostly_high_for_genuine_payments_is_of_something_else() -> None:
+    """A batch of genuine payments only shows it, too."""
+    reader = OutputReader(None)
+    confident = pd.DataFrame({"prediction": [0] * 10, "probability": [0.97] * 10})
+    assert reader.read(confident, 10).prediction.tolist() == [0] * 10
+    with pytest.raises(ModelError, match="contradict each other"):
+        reader.read(confident, 10)
+
+
+def test_labels_and_probabilities_are_compared_from_call_to_call() -> None:
+    reader = OutputReader(None)
+    reader.read(pd.DataFrame({"prediction": [0], "probability": [0.6]}), 1)
+    with pytest.raises(ModelError, match="contradict each other"):
+        reader.read(pd.DataFrame({"prediction": [1], "probability": [0.55]}), 1)

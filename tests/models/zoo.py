@@ -71,14 +71,14 @@ def save_seed_model(folder: Path) -> Path:
 
 def save_sklearn(folder: Path, model: Any, **options: Any) -> Path:
     options = {"serialization_format": "cloudpickle", "pip_requirements": REQUIREMENTS, **options}
-    with _quiet():
+    with quiet():
         mlflow.sklearn.save_model(model, folder, **options)
     return folder
 
 
 def save_pyfunc(folder: Path, model: mlflow.pyfunc.PythonModel, columns: list[str]) -> Path:
     """`columns` of the signature; with none there is no signature."""
-    with _quiet():
+    with quiet():
         mlflow.pyfunc.save_model(
             folder,
             python_model=model,
@@ -91,12 +91,12 @@ def save_pyfunc(folder: Path, model: mlflow.pyfunc.PythonModel, columns: list[st
 def signature(*columns: str) -> ModelSignature:
     """Of some columns, or of all 21."""
     frame, fraud = history()
-    with _quiet():
+    with quiet():
         return infer_signature(frame[list(columns) or list(frame)], fraud)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """MLflow advises on signatures, examples and pickles whoever saves a model."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

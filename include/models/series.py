@@ -1,0 +1,103 @@
+"""One column of values as a typed series, and the class of value that each payment has there.
+
+Values of one class share a series. What the class depends on is the value and its column, never another payment.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from include.models.column import Column
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+WHOLE, FRACTION, TEXT, NULL, BOOLEAN, HUGE, BIG, OTHER, MISSING = range(9)
+WORDS = (
+    "a number", "a number", "text", "null", "true or false", "a number too large", "a number too large",
+    "another value", "",
+)  # fmt: skip
+CLASSES = len(WORDS)
+_CLASSES = {str: TEXT, type(None): NULL, bool: BOOLEAN, msgspec.UnsetType: MISSING}
+_LARGEST_FLOAT32 = 3.4028234663852886e38
+_RANGES = {"int32": range(-(2**31), 2**31)}
+_INT64 = range(-(2**63), 2**63)
+
+
+def classify(
+    values: list[Any], column: Column
+) -> tuple[int | npt.NDArray[np.int64], npt.NDArray[np.int64 | np.float64] | None]:
+    """Return the class of each value, or one number where all have the same; and all numbers as an array where the
+    values are ordinary numbers of one class, which is the common case and the quick one."""
+    import numpy as np
+
+    types = set(map(type, values))
+    if types and types <= {int, float} and (len(types) == 1 or column.kind.startswith("float")):
+        as_float = column.kind.startswith("float") or types == {float}
+        try:
+            numbers = np.fromiter(values, np.float64 if as_float else np.int64, len(values))
+        except OverflowError:
+            pass
+        else:
+            kind = FRACTION if as_float else WHOLE
+            # NaN is larger than nothing, and goes the long way.
+            if np.abs(numbers).max() < (2**31 if column.kind == "int32" else float(2**63)):
+                return kind, numbers.astype(_dtype(kind, column), copy=False)
+    elif len(types) == 1:
+        return _CLASSES.get(types.pop(), OTHER), None
+    codes = np.fromiter((_class_of(value, column) for value in values), dtype=np.int64, count=len(values))
+    return (int(codes[0]) if len(codes) and (codes == codes[0]).all() else codes), None
+
+
+def _class_of(value: Any, column: Column) -> int:
+    if type(value) not in (int, float):
+        return _CLASSES.get(type(value), OTHER)
+    if value != value:
+        return NULL
+    whole = type(value) is int
+    if whole and not column.kind.startswith("float"):
+        return WHOLE if value in _RANGES.get(column.kind, _INT64) else BIG
+    if -_LARGEST_FLOAT32 <= value <= _LARGEST_FLOAT32:
+        return FRACTION
+    return BIG if whole else HUGE
+
+
+def series(values: list[Any], kind: int, column: Column) -> Any:
+    """Return values that are all of the class `kind` in the type that they have in the frame of training."""
+    import numpy as np
+    import pandas as pd
+
+    if kind in (WHOLE, FRACTION):
+        return np.array(values, dtype=_dtype(kind, column))
+    if kind == NULL:
+        return _nulls(len(values), column)
+    if kind == TEXT:
+        try:
+            return pd.array(values, dtype="str")
+        except UnicodeError:
+            return pd.Series(values, dtype=object)
+    return pd.Series(values)
+
+
+def _dtype(kind: int, column: Column) -> str:
+    if kind == FRACTION:
+        return column.kind if column.kind.startswith("float") else "float64"
+    return column.kind if column.is_whole else "int64"
+
+
+def _nulls(count: int, column: Column) -> Any:
+    """Return what pandas makes of the empty fields of a CSV file's column of that kind."""
+    import numpy as np
+    import pandas as pd
+
+    if column.is_number:
+        # A column of whole numbers with an empty field is one of floats.
+        return np.full(count, np.nan, dtype="float32" if column.kind == "float32" else "float64")
+    if column.kind == "text":
+        return pd.array([np.nan] * count, dtype="str")
+    if column.kind == "datetime":
+        return pd.Series([pd.NaT] * count, dtype="datetime64[us]")
+    return pd.Series([np.nan] * count, dtype=object)
