@@ -22,7 +22,7 @@ def coerce(values: list[Any], column: Column) -> tuple[list[Any], list[int]]:
     Missing values and null stay as they are, and so does a value that cannot be converted.
     """
     conversion = (_DECLARED if column.declared else _CONTRACT).get(column.kind)
-    if conversion is None or _fits(values, column.kind):
+    if conversion is None:
         return values, []
     found, bad = list(values), []
     for place, value in enumerate(values):
@@ -35,12 +35,13 @@ def coerce(values: list[Any], column: Column) -> tuple[list[Any], list[int]]:
     return found, bad
 
 
-def _fits(values: list[Any], kind: str) -> bool:
-    """Return whether no value needs a conversion, which is so for nearly all batches."""
-    types = set(map(type, values))
-    if kind in _RANGES:
-        return types == {int} and min(values) in _RANGES[kind] and max(values) in _RANGES[kind]
-    return types <= _AS_THEY_ARE.get(kind, frozenset())
+def fits(types: set[type], column: Column) -> bool:
+    """Return whether values of these types need no conversion, which is so for nearly all batches.
+
+    A whole number may still be too large for its column.
+    """
+    as_they_are = _AS_THEY_ARE.get(column.kind)
+    return types <= as_they_are if as_they_are is not None else column.kind not in _DECLARED
 
 
 def _to_float(value: Any) -> float:
@@ -111,6 +112,8 @@ _DECLARED: dict[str, Callable[[Any], Any]] = {
 _CONTRACT: dict[str, Callable[[Any], Any]] = {"int64": _number_to_int, "float64": _number_to_float}
 # An int in a column of floats becomes one when the column is made.
 _AS_THEY_ARE: dict[str, frozenset[type]] = {
+    "int32": frozenset((int,)),
+    "int64": frozenset((int,)),
     "float32": frozenset((float, int)),
     "float64": frozenset((float, int)),
     "text": frozenset((str,)),

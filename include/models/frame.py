@@ -8,7 +8,7 @@ holds the same values in whatever company it comes. JSON null is what an empty f
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from operator import attrgetter, itemgetter
@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from include.models.coerce import coerce
+from include.models.coerce import coerce, fits
 from include.models.column import CURRENT_TIME, DERIVED, Column
-from include.models.series import CLASSES, MISSING, NULL, classify, series
+from include.models.series import BIG, CLASSES, MISSING, NULL, classify, series
 from include.payments.refusal import Refusal
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import pandas as pd
+
+    from include.models.series import Classified
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,21 @@ class FrameBuilder:
         columns, refused = self._reader.read(payments)
         self._derive(columns)
         columns = columns[: len(self._takes)]
+        classified = []
         for place, column in enumerate(self._takes):
-            columns[place], bad = coerce(columns[place], column)
-            for row in bad if self._strict else ():
-                refused.setdefault(row, Refusal("bad_value", f"{column.name}: {column.expects} expected"))
-        return Frames(list(self._groups(columns, len(payments), refused)), refused)
+            values = columns[place]
+            bad: list[int] = []
+            types = set(map(type, values))
+            if not fits(types, column):
+                values, bad = coerce(values, column)
+                columns[place], types = values, set(map(type, values))
+            classes, numbers = classify(values, types, column)
+            classified.append((classes, numbers))
+            if self._strict:
+                too_large = numbers is None and column.is_whole
+                for row in [*bad, *(_rows_of(BIG, classes, len(values)) if too_large else ())]:
+                    refused.setdefault(row, Refusal("bad_value", f"{column.name}: {column.expects} expected"))
+        return Frames(list(self._groups(columns, classified, refused)), refused)
 
     def _derive(self, columns: list[list[Any]]) -> None:
         if not self._derived:
@@ -97,10 +109,12 @@ class FrameBuilder:
                     for value, time in zip(column, times, strict=True)
                 ]
 
-    def _groups(self, columns: list[list[Any]], count: int, refused: dict[int, Refusal]) -> Iterator[Group]:
+    def _groups(
+        self, columns: list[list[Any]], classified: list[Classified], refused: dict[int, Refusal]
+    ) -> Iterator[Group]:
         import numpy as np
 
-        classified = [classify(values, column) for values, column in zip(columns, self._takes, strict=True)]
+        count = len(columns[0]) if columns else 0
         codes = [code for code, _ in classified]
         pattern = np.zeros(count, dtype=np.int64)
         for code in codes:
@@ -173,6 +187,12 @@ class _Reader:
         except (ValueError, RecursionError, AttributeError):
             refused[place] = Refusal("bad_value", "the payment's values cannot be read")
             return (msgspec.UNSET,) * len(self._names)
+
+
+def _rows_of(kind: int, classes: int | npt.NDArray[np.int64], count: int) -> Iterable[int]:
+    if isinstance(classes, int):
+        return range(count) if classes == kind else ()
+    return [int(row) for row in (classes == kind).nonzero()[0]]
 
 
 def _time_text(milliseconds: Any) -> Any:

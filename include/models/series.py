@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    Classified = tuple[int | npt.NDArray[np.int64], npt.NDArray[np.int64 | np.float64] | None]
+
 WHOLE, FRACTION, TEXT, NULL, BOOLEAN, HUGE, BIG, OTHER, MISSING = range(9)
 WORDS = (
     "a number", "a number", "text", "null", "true or false", "a number too large", "a number too large",
@@ -27,14 +29,11 @@ _RANGES = {"int32": range(-(2**31), 2**31)}
 _INT64 = range(-(2**63), 2**63)
 
 
-def classify(
-    values: list[Any], column: Column
-) -> tuple[int | npt.NDArray[np.int64], npt.NDArray[np.int64 | np.float64] | None]:
+def classify(values: list[Any], types: set[type], column: Column) -> Classified:
     """Return the class of each value, or one number where all have the same; and all numbers as an array where the
-    values are ordinary numbers of one class, which is the common case and the quick one."""
+    values, of these `types`, are ordinary numbers of one class, which is the common case and the quick one."""
     import numpy as np
 
-    types = set(map(type, values))
     if types and types <= {int, float} and (len(types) == 1 or column.kind.startswith("float")):
         as_float = column.kind.startswith("float") or types == {float}
         try:
@@ -47,7 +46,7 @@ def classify(
             if np.abs(numbers).max() < (2**31 if column.kind == "int32" else float(2**63)):
                 return kind, numbers.astype(_dtype(kind, column), copy=False)
     elif len(types) == 1:
-        return _CLASSES.get(types.pop(), OTHER), None
+        return _CLASSES.get(next(iter(types)), OTHER), None
     codes = np.fromiter((_class_of(value, column) for value in values), dtype=np.int64, count=len(values))
     return (int(codes[0]) if len(codes) and (codes == codes[0]).all() else codes), None
 
