@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from email.utils import getaddresses
 from pathlib import Path
 
+from include.addresses import addresses
 from include.errors import SettingError
 
 
@@ -71,11 +70,11 @@ class Settings:
 
     @property
     def recipients(self) -> tuple[str, ...]:
-        return _addresses("EMAIL_RECIPIENT", self.recipients_text)
+        return addresses("EMAIL_RECIPIENT", self.recipients_text)
 
     @property
     def operators(self) -> tuple[str, ...]:
-        return _addresses("FRAUD_OPERATORS_EMAIL", self.operators_text)
+        return addresses("FRAUD_OPERATORS_EMAIL", self.operators_text)
 
     @property
     def record_hours(self) -> float:
@@ -182,15 +181,3 @@ class _Reader:
     def _refuse(self, message: str) -> None:
         if not self._lenient:
             raise SettingError(message)
-
-
-def _addresses(name: str, text: str) -> tuple[str, ...]:
-    """`a@x.org` or `Some Name <a@x.org>`, separated by commas or semicolons; bare ones by spaces as well."""
-    # The parser joins words without a separator, and answers with an empty address where something is none at all.
-    separated = re.sub(r"(@[^\s@<>,;]+>?)\s|\s(?=[^\s@<>,;]+@)", r"\1,", text)
-    listed = re.sub(r"[\s,;]*[,;][\s,;]*", ", ", separated).strip(", ")
-    addresses = [address for _, address in getaddresses([listed] if listed else [])]
-    for address in addresses:
-        if not re.fullmatch(r"[^\s@<>,;:\"]+@[^\s@<>,;:\"]+", address):
-            raise SettingError(f"{name}={text!r}: {address or text!r} is not a mail address")
-    return tuple(addresses)
