@@ -38,6 +38,7 @@ class Settings:
     # Read when they are needed only: a slip in an address must not stop the scoring.
     recipients_text: str = ""
     operators_text: str = ""
+    installation: str = ""
     late_minutes: float = 15.0
     reminder_hours: float = 6.0
     alarm_lag: int = 1_000_000
@@ -107,6 +108,7 @@ class Settings:
             mask_cards=read.flag("FRAUD_MASK_CARDS", cls.mask_cards),
             recipients_text=read.text("EMAIL_RECIPIENT", ""),
             operators_text=read.text("FRAUD_OPERATORS_EMAIL", ""),
+            installation=read.text("FRAUD_INSTALLATION", ""),
             late_minutes=read.number("FRAUD_LATE_MINUTES", cls.late_minutes, least=1),
             reminder_hours=read.number("FRAUD_REMINDER_HOURS", cls.reminder_hours, least=0),
             alarm_lag=int(read.number("FRAUD_ALARM_LAG", cls.alarm_lag, least=1)),

@@ -55,7 +55,7 @@ def tell_alarms(context: Context) -> None:
 def _note(
     ti: Any, settings: Settings, kind: str, sentence: str, advice: Advice
 ) -> tuple[Failure, Incident, Advice] | None:
-    kept = KeptIncidents(settings)
+    kept = KeptIncidents(settings, ti.dag_id)
     alarm = Failure(kind, kind, sentence, ti.dag_id, ti.run_id, ti.log_url, datetime.now(UTC), ti.try_number)
     if sentence:
         incident = kept.add(alarm)
@@ -81,7 +81,7 @@ def _has_operators(settings: Settings) -> bool:
 
 def _tell(context: Context, alarm: Failure, incident: Incident, advice: Advice) -> None:
     try:
-        IncidentNotifier().send(context, alarm, incident, advice)
+        IncidentNotifier().send(alarm, incident, advice)
     except Exception as error:
         # SMTP fails with errors of several libraries; the other alarms are still to be told.
         log.error("operators could not be told of %s, the next run tries again: %s", alarm.what, type(error).__name__)
