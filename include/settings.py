@@ -43,6 +43,8 @@ class Settings:
     reminder_hours: float = 6.0
     alarm_lag: int = 1_000_000
     alarm_age_minutes: float = 15.0
+    dead_letter_share: float = 0.2
+    dead_letter_least: int = 10
     log_days: float = 14.0
     history_days: float = 30.0
     # Of `fraud topics`, and of `record_hours`; a replication of 0 is the broker's own default.
@@ -113,6 +115,8 @@ class Settings:
             reminder_hours=read.number("FRAUD_REMINDER_HOURS", cls.reminder_hours, least=0),
             alarm_lag=int(read.number("FRAUD_ALARM_LAG", cls.alarm_lag, least=1)),
             alarm_age_minutes=read.number("FRAUD_ALARM_AGE_MINUTES", cls.alarm_age_minutes, least=1),
+            dead_letter_share=read.number("FRAUD_DEAD_LETTER_SHARE", cls.dead_letter_share, least=0.001, most=1),
+            dead_letter_least=int(read.number("FRAUD_DEAD_LETTER_LEAST", cls.dead_letter_least, least=1)),
             # A day at least, and a century at most: timestamps begin somewhere.
             log_days=read.number("FRAUD_LOG_DAYS", cls.log_days, least=1, most=36_500),
             history_days=read.number("FRAUD_HISTORY_DAYS", cls.history_days, least=1, most=36_500),

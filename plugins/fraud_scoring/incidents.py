@@ -84,6 +84,18 @@ class IncidentNotifier(SmtpNotifier):
             KeptIncidents(settings, failure.dag_id).told(failure, incident)
             self._say(failure, refused)
 
+    def send_end(self, failure: Failure, incident: Incident, advice: Advice) -> None:
+        """Mail that it is over, and note it; later where there were too many mails of late."""
+        settings = Settings.usable()
+        if not incident.may_mail(failure.at):
+            return
+        self._write(failure, incident, settings, advice, ends=True)
+        refused = self._mail()
+        kept = KeptIncidents(settings, failure.dag_id)
+        kept.told(failure, incident)
+        kept.over(failure.what, incident.map_index)
+        self._say(failure, refused)
+
     async def notify_late(self, context: dict[str, Any]) -> None:
         """For the triggerer, whose one thread must not wait for a disk or a mail server."""
         settings = Settings.usable()
@@ -121,7 +133,7 @@ class IncidentNotifier(SmtpNotifier):
         self.tell(told, ADVICE_ADDRESSES)
 
     def _is_due(self, failure: Failure, incident: Incident, settings: Settings, advice: Advice) -> bool:
-        """Writes the mail if one is due."""
+        """Write the mail if one is due."""
         try:
             operators = settings.operators
         except SettingError as error:
@@ -136,8 +148,14 @@ class IncidentNotifier(SmtpNotifier):
                 *(failure.what, incident.told, incident.failures, incident.since),
             )
             return False
-        self.to = list(operators)
-        again = "Reminder: " if incident.told else ""
+        self._write(failure, incident, settings, advice)
+        return True
+
+    def _write(
+        self, failure: Failure, incident: Incident, settings: Settings, advice: Advice, *, ends: bool = False
+    ) -> None:
+        self.to = list(settings.operators)
+        again = "Reminder: " if incident.told and not ends else ""
         what = failure.detail if advice.meaning else f"{failure.cause}, {failure.detail}"
         self.subject = f"{again}{failure.dag_id}: {advice.title}: {shorten(what, _LONGEST_SUBJECT, placeholder=' …')}"
         self.html_content = render.html(
@@ -146,9 +164,9 @@ class IncidentNotifier(SmtpNotifier):
             failure=failure,
             incident=incident,
             reminder_hours=settings.reminder_hours,
+            ends=ends,
         )
         self.custom_headers = {"Message-ID": message_id(failure, installation(settings))}
-        return True
 
 
 def _is_told_by_the_task(kept: KeptIncidents, failure: Failure) -> bool:

@@ -14,7 +14,7 @@ from airflow.sdk import Connection
 
 from fraud_scoring.connections import needed_connection
 from include.addresses import sender
-from include.errors import MailAccessError, ReportError, SettingError
+from include.errors import FraudError, MailAccessError, ReportError, SettingError
 
 NOT_ENCRYPTED = "not encrypted"
 _LONGEST_ANSWER = 250
@@ -142,6 +142,13 @@ def address(server: Connection) -> str:
 def encryption(server: Connection) -> str:
     extra = server.extra_dejson
     return "TLS" if not extra["disable_ssl"] else "STARTTLS" if not extra["disable_tls"] else NOT_ENCRYPTED
+
+
+def mail_error(error: Exception) -> str:
+    """Return the error's kind, and what the server or this product says of it; no foreign text."""
+    if isinstance(error, smtplib.SMTPResponseException | smtplib.SMTPRecipientsRefused):
+        return f"{type(error).__name__}: {server_answer(error)}"
+    return f"{type(error).__name__}: {error}" if isinstance(error, FraudError) else type(error).__name__
 
 
 def server_answer(error: Exception) -> str:

@@ -20,7 +20,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 
 from fraud_scoring import alarms as alarm_mails
 from fraud_scoring import incidents, kept_incidents
-from fraud_scoring.alarms import tell_alarms
+from fraud_scoring.alarms import tell_alarms, tell_published_alarms
 from fraud_scoring.incidents import IncidentNotifier, incident_over, late_run, late_run_alert
 from include.batch import advice
 from include.batch.storage import Storage
@@ -554,6 +554,85 @@ def test_an_alarm_that_lasts_is_reminded_of(mail_server: StartServer) -> None:
     end_batch(advice.CLOSE, minutes=361)
     assert inbox.messages[1]["Subject"].startswith("Reminder: score_payments: Payments are about to expire unread")
     assert "Still so since 2026-11-24 08:01:00 UTC, 2 times so far" in body(inbox.messages[1])
+
+
+MANY = "300 of 300 messages of batch a-batch became dead letters (100%): not_json 300."
+FEW = "0 of 300 messages of batch a-batch became dead letters (0%)."
+
+
+def end_published_batch(sentence: str = FEW, cause: str = "", *, minutes: float = 1, known: bool = True) -> None:
+    """What follows on the task `reports` of a batch."""
+    Clock.moment += timedelta(minutes=minutes)
+    found = [{"kind": advice.DEAD_LETTERS, "sentence": sentence, "cause": cause}] if known else []
+    tell_published_alarms({"ti": TaskInstance(task_id="reports", try_number=1, alarms=found)})  # type: ignore[typeddict-item]
+
+
+def test_many_dead_letters_are_told_once_and_their_end_too(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    for _ in range(3):
+        end_published_batch(MANY, "not_json")
+    end_published_batch(known=False)
+    assert subjects(inbox) == [f"score_payments: Many messages became dead letters: {MANY}"]
+    assert "produce them again from the dead-letter topic" in body(inbox.messages[0])
+    end_published_batch()
+    end_published_batch()
+    assert subjects(inbox)[1:] == [f"score_payments: Few messages become dead letters again: {FEW}"]
+    assert "It lasted since 2026-11-24 08:01:00 UTC" in body(inbox.messages[1])
+    assert "No more mail about this" not in body(inbox.messages[1])
+
+
+def test_another_reason_for_dead_letters_is_told(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    for reason in ("not_json", "empty_value", "not_json"):
+        end_published_batch(MANY, reason)
+    assert len(inbox.messages) == 2
+
+
+def test_dead_letters_that_come_and_go_are_two_mails_an_hour(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    for _ in range(29):
+        end_published_batch(MANY, "not_json")
+        end_published_batch()
+    assert subjects(inbox) == [
+        f"score_payments: Many messages became dead letters: {MANY}",
+        f"score_payments: Few messages become dead letters again: {FEW}",
+    ]
+
+
+def test_an_end_that_no_server_took_is_told_by_the_next_run(
+    mail_server: StartServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    inbox = mail_server(extra={"retry_limit": 0})
+    end_published_batch(MANY, "not_json")
+    inbox.refusals = ["451 later"]
+    end_published_batch()
+    assert "told of many dead letters, the next run tries again: SMTPDataError: 451 later" in caplog.text
+    end_published_batch()
+    end_published_batch()
+    assert len(inbox.messages) == 2
+
+
+def test_an_end_of_what_nobody_was_told_is_not_told(mail_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    inbox = mail_server()
+    with monkeypatch.context() as patched:
+        patched.setenv("FRAUD_OPERATORS_EMAIL", "")
+        end_published_batch(MANY, "not_json")
+        end_published_batch()
+    end_published_batch()
+    assert inbox.messages == []
+
+
+def test_an_implausible_timestamp_is_told_once(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    for _ in range(30):
+        end_batch(
+            advice.TIMESTAMP, sentence="The Kafka timestamp is implausible: topic_1/0 from offset 5 (1970-01-21)."
+        )
+    assert subjects(inbox) == [
+        "score_payments: Timestamps are implausible: The Kafka timestamp is implausible: topic_1/0 from offset 5 "
+        "(1970-01-21)."
+    ]
+    assert "message.timestamp.type to LogAppendTime" in body(inbox.messages[0])
 
 
 def test_neither_a_failed_drain_nor_one_without_an_answer_ends_an_alarm(mail_server: StartServer) -> None:
