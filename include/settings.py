@@ -116,7 +116,7 @@ class Settings:
             alarm_lag=int(read.number("FRAUD_ALARM_LAG", cls.alarm_lag, least=1)),
             alarm_age_minutes=read.number("FRAUD_ALARM_AGE_MINUTES", cls.alarm_age_minutes, least=1),
             dead_letter_share=read.number("FRAUD_DEAD_LETTER_SHARE", cls.dead_letter_share, least=0.001, most=1),
-            dead_letter_least=int(read.number("FRAUD_DEAD_LETTER_LEAST", cls.dead_letter_least, least=1)),
+            dead_letter_least=int(read.number("FRAUD_DEAD_LETTER_LEAST", cls.dead_letter_least, least=1, most=1e9)),
             # A day at least, and a century at most: timestamps begin somewhere.
             log_days=read.number("FRAUD_LOG_DAYS", cls.log_days, least=1, most=36_500),
             history_days=read.number("FRAUD_HISTORY_DAYS", cls.history_days, least=1, most=36_500),
