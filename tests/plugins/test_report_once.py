@@ -10,6 +10,7 @@ import pytest
 from fraud_scoring.email import FraudReportOperator
 from include.batch.manifest import Manifest
 from include.batch.outbox import Outbox
+from include.batch.record import BatchRecord
 from include.batch.storage import Storage
 from include.errors import FraudError
 from tests.batch.conftest import staged
@@ -115,3 +116,17 @@ def test_a_disk_that_fills_up_while_the_mail_is_sent_sends_one_copy_more_with_th
     assert send(outbox, runs=3) == ["", "", ""]
     first, second = ids(inbox)
     assert first == second
+
+
+def test_the_record_for_the_ledger_names_accepted_recipients_only(
+    mail_server: StartServer, folder: Storage, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox = mail_server()
+    monkeypatch.setenv("EMAIL_RECIPIENT", "analyst@bank.test, gone@bank.test")
+    inbox.refused_recipients = {"gone@bank.test": "550 5.1.1 no such user"}
+    assert "gone@bank.test (550 5.1.1 no such user)" in send(outbox)[0]
+    (path,) = (f"records/{day}/{name}" for day in folder.list("records") for name in folder.list(f"records/{day}"))
+    record = folder.need_json(path, BatchRecord)
+    assert [part.delivery.recipients for part in record.partitions if part.delivery] == [("analyst@bank.test",)] * 2
+    assert send(outbox) == [""]
+    assert len(inbox.messages) == 1
