@@ -7,6 +7,7 @@ import pytest
 
 from include.batch.advice import ADVICE, BEHIND_AGE, BEHIND_PAYMENTS, CLOSE, EXPIRED, HELD_UP, MOVED, TIMESTAMP
 from include.batch.alarms import Waiting, find_alarms
+from include.batch.plan import _time
 from include.kafka.retention import Retention
 from include.settings import Settings
 
@@ -137,6 +138,13 @@ def test_a_timestamp_that_is_implausible_is_told_as_that_and_sets_off_no_alarm_o
     assert alarms(stamped(at), waiting(1, minutes=2)) == {
         TIMESTAMP: f"The Kafka timestamp is implausible: topic_1/0 from offset 100 ({shown})."
     }
+
+
+def test_microseconds_that_no_calendar_holds_are_a_date_all_the_same():
+    """Kafka 3 takes them; a broker of version 4 refuses what lies more than an hour ahead."""
+    at = _time(int(NOW.timestamp()) * 1_000_000)
+    assert at is not None
+    assert "topic_1/0 from offset 100 (9999-12-31)" in alarms(stamped(at))[TIMESTAMP]
 
 
 def test_an_implausible_timestamp_hides_no_other_partition_that_waits():
