@@ -31,7 +31,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import CronTriggerTimetable, Param, XComArg, dag
 
 from fraud_scoring import operators as step
-from fraud_scoring.alarms import tell_alarms
+from fraud_scoring.alarms import tell_alarms, tell_published_alarms
 from fraud_scoring.assets import SCORED_PAYMENTS
 from fraud_scoring.email import FraudReportOperator
 from fraud_scoring.incidents import IncidentNotifier, incident_over, late_run_alert
@@ -101,7 +101,10 @@ def score_payments() -> None:
     predict_shards = step.PredictOperator.partial(task_id=step.PREDICT_SHARDS).expand(shard=numbers)
     publish_shards = step.PublishOperator.partial(task_id=step.PUBLISH_SHARDS, **PUBLISH).expand(shard=numbers)
     # Reports are owed for what was committed, whatever became of the rest; an empty leaf keeps a failed run red.
-    reports = step.OwedReportsOperator(task_id=step.REPORTS, trigger_rule="all_done")
+    # It knows what became of the batch, all shards together.
+    reports = step.OwedReportsOperator(
+        task_id=step.REPORTS, trigger_rule="all_done", on_success_callback=[incident_over, tell_published_alarms]
+    )
     # What is owed, the next run sends: a mail server that hangs must not keep that one from scoring.
     email = FraudReportOperator(
         task_id=step.EMAIL, outbox=step.outbox, retries=0, execution_timeout=timedelta(seconds=90)

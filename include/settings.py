@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from email.utils import getaddresses
 from pathlib import Path
 
+from include.addresses import addresses
 from include.errors import SettingError
 
 
@@ -39,10 +38,13 @@ class Settings:
     # Read when they are needed only: a slip in an address must not stop the scoring.
     recipients_text: str = ""
     operators_text: str = ""
+    installation: str = ""
     late_minutes: float = 15.0
     reminder_hours: float = 6.0
     alarm_lag: int = 1_000_000
     alarm_age_minutes: float = 15.0
+    dead_letter_share: float = 0.2
+    dead_letter_least: int = 10
     log_days: float = 14.0
     history_days: float = 30.0
     # Of `fraud topics`, and of `record_hours`; a replication of 0 is the broker's own default.
@@ -71,11 +73,11 @@ class Settings:
 
     @property
     def recipients(self) -> tuple[str, ...]:
-        return _addresses("EMAIL_RECIPIENT", self.recipients_text)
+        return addresses("EMAIL_RECIPIENT", self.recipients_text)
 
     @property
     def operators(self) -> tuple[str, ...]:
-        return _addresses("FRAUD_OPERATORS_EMAIL", self.operators_text)
+        return addresses("FRAUD_OPERATORS_EMAIL", self.operators_text)
 
     @property
     def record_hours(self) -> float:
@@ -108,10 +110,13 @@ class Settings:
             mask_cards=read.flag("FRAUD_MASK_CARDS", cls.mask_cards),
             recipients_text=read.text("EMAIL_RECIPIENT", ""),
             operators_text=read.text("FRAUD_OPERATORS_EMAIL", ""),
+            installation=read.text("FRAUD_INSTALLATION", ""),
             late_minutes=read.number("FRAUD_LATE_MINUTES", cls.late_minutes, least=1),
             reminder_hours=read.number("FRAUD_REMINDER_HOURS", cls.reminder_hours, least=0),
             alarm_lag=int(read.number("FRAUD_ALARM_LAG", cls.alarm_lag, least=1)),
             alarm_age_minutes=read.number("FRAUD_ALARM_AGE_MINUTES", cls.alarm_age_minutes, least=1),
+            dead_letter_share=read.number("FRAUD_DEAD_LETTER_SHARE", cls.dead_letter_share, least=0.001, most=1),
+            dead_letter_least=int(read.number("FRAUD_DEAD_LETTER_LEAST", cls.dead_letter_least, least=1, most=1e9)),
             # A day at least, and a century at most: timestamps begin somewhere.
             log_days=read.number("FRAUD_LOG_DAYS", cls.log_days, least=1, most=36_500),
             history_days=read.number("FRAUD_HISTORY_DAYS", cls.history_days, least=1, most=36_500),
@@ -182,15 +187,3 @@ class _Reader:
     def _refuse(self, message: str) -> None:
         if not self._lenient:
             raise SettingError(message)
-
-
-def _addresses(name: str, text: str) -> tuple[str, ...]:
-    """`a@x.org` or `Some Name <a@x.org>`, separated by commas or semicolons; bare ones by spaces as well."""
-    # The parser joins words without a separator, and answers with an empty address where something is none at all.
-    separated = re.sub(r"(@[^\s@<>,;]+>?)\s|\s(?=[^\s@<>,;]+@)", r"\1,", text)
-    listed = re.sub(r"[\s,;]*[,;][\s,;]*", ", ", separated).strip(", ")
-    addresses = [address for _, address in getaddresses([listed] if listed else [])]
-    for address in addresses:
-        if not re.fullmatch(r"[^\s@<>,;:\"]+@[^\s@<>,;:\"]+", address):
-            raise SettingError(f"{name}={text!r}: {address or text!r} is not a mail address")
-    return tuple(addresses)

@@ -54,6 +54,22 @@ def test_an_unusable_address_is_an_error_of_whoever_writes_to_it(text: str):
         assert text in str(error.value)
 
 
+def test_a_domain_beyond_ascii_is_encoded_as_browsers_do():
+    """By IDNA 2008: the codec of 2003 makes strasse of straße, another domain."""
+    text = "a@bänk.test; Jörg Müller <j@STRAßE.test>"
+    assert Settings.from_environment({"EMAIL_RECIPIENT": text}).recipients == (
+        "a@xn--bnk-qla.test",
+        "j@xn--strae-oqa.test",
+    )
+
+
+@pytest.mark.parametrize("address", ["prüfer@x.org", "a@-ä.test", "a@💶.test"])
+def test_an_address_that_cannot_be_mailed_is_named(address: str):
+    settings = Settings.from_environment({"EMAIL_RECIPIENT": f"b@x.org, {address}"})
+    with pytest.raises(SettingError, match=f"EMAIL_RECIPIENT: {address} cannot be mailed: "):
+        assert settings.recipients
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -13,6 +13,8 @@ HELD_UP = "held up by a kafka transaction"
 CLOSE = "close to retention"
 BEHIND_PAYMENTS = "behind: payments"
 BEHIND_AGE = "behind: age"
+TIMESTAMP = "timestamp implausible"
+DEAD_LETTERS = "many dead letters"
 
 
 @dataclass(frozen=True)
@@ -20,14 +22,17 @@ class Advice:
     """A kind of alarm in the operators' words: its title, what it means, what to do next.
 
     `is_event`: it stands in one batch and is gone with it, so each must be told; any other is found while it lasts.
+    `end`: what is told once it does not last any more; not every kind has one.
     """
 
     title: str
     meaning: str
     next: str
     is_event: bool = False
+    end: Advice | None = None
 
 
+# What the task that fixes the batch finds.
 ADVICE = {
     EXPIRED: Advice(
         "Payments expired unread",
@@ -75,5 +80,29 @@ ADVICE = {
         "failing or slow. Nothing is lost.",
         "After an outage this ends by itself once the backlog is worked off. Otherwise look at the DAG's runs: is it "
         "paused, does one run hang, does each leave payments behind?",
+    ),
+    TIMESTAMP: Advice(
+        "Timestamps are implausible",
+        "The Kafka timestamps of these payments lie before the year 2000 or in the future. They are scored all the "
+        "same, but how long they have waited is unknown, so no other alarm speaks of it. Kafka deletes by the same "
+        "timestamps: payments that look decades old can expire at once, unread.",
+        "Kafka counts milliseconds: correct the producer (seconds become January 1970), or set the topic's "
+        "message.timestamp.type to LogAppendTime.",
+    ),
+}
+
+# What is known of a batch once it is published.
+PUBLISHED_ADVICE = {
+    DEAD_LETTERS: Advice(
+        "Many messages became dead letters",
+        "They were not scored: each is on the dead-letter topic with its original bytes and the reason in its header. "
+        "The other payments were scored as usual.",
+        "See what their producer or the model has changed: the reasons are explained in docs/messages.md. Once that is "
+        "mended, produce them again from the dead-letter topic.",
+        end=Advice(
+            "Few messages become dead letters again",
+            "The share of dead letters is below FRAUD_DEAD_LETTER_SHARE again.",
+            "If those of the meantime were payments, produce them again from the dead-letter topic.",
+        ),
     ),
 }

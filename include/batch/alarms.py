@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
-from include.batch.advice import BEHIND_AGE, BEHIND_PAYMENTS, CLOSE, EXPIRED, HELD_UP, MOVED
+from include.batch.advice import BEHIND_AGE, BEHIND_PAYMENTS, CLOSE, EXPIRED, HELD_UP, MOVED, TIMESTAMP
 from include.kafka.retention import Retention
 from include.settings import Settings
 
 # From here on there is still as much time to act as has passed.
 _CLOSE = 0.5
 _LISTED = 8
+# Seconds that a producer gave for milliseconds are January 1970.
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+_CLOCK_AHEAD = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ def find_alarms(
         ),
         BEHIND_PAYMENTS: _many(topic, waiting, settings),
         BEHIND_AGE: _old(topic, waiting, settings, now),
+        TIMESTAMP: _implausible(topic, waiting, now),
     }
     return [Alarm(kind, sentence) for kind, sentence in sentences.items() if sentence]
 
@@ -173,7 +177,26 @@ def _waited_long(waiting: Iterable[Waiting], settings: Settings, now: datetime) 
 
 
 def _ages(waiting: Iterable[Waiting], now: datetime) -> dict[Waiting, timedelta]:
-    return {item: now - item.oldest_at for item in waiting if item.unread and item.oldest_at is not None}
+    """Without those whose timestamp says nothing of it."""
+    return {
+        item: now - item.oldest_at
+        for item in waiting
+        if item.unread and item.oldest_at is not None and _is_plausible(item.oldest_at, now)
+    }
+
+
+def _is_plausible(at: datetime, now: datetime) -> bool:
+    return _EARLIEST <= at <= now + _CLOCK_AHEAD
+
+
+def _implausible(topic: str, waiting: Sequence[Waiting], now: datetime) -> str:
+    stamped = [(item, item.oldest_at) for item in waiting if item.unread and item.oldest_at is not None]
+    places = _list(
+        f"{topic}/{item.partition} from offset {item.start} ({at:%Y-%m-%d})"
+        for item, at in stamped
+        if not _is_plausible(at, now)
+    )
+    return f"The Kafka timestamp is implausible: {places}." if places else ""
 
 
 def _by_age(ages: dict[Waiting, timedelta]) -> list[tuple[Waiting, timedelta]]:

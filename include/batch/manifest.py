@@ -101,8 +101,7 @@ class Manifest:
 
     @property
     def folder(self) -> str:
-        """By hour, so that old ones are found without listing every batch."""
-        return f"batches/{hour_of(self.batch_id)}/{self.batch_id}"
+        return folder_of(self.batch_id)
 
     def new_attempt(self) -> str:
         """A folder for what one attempt at a step stages."""
@@ -167,7 +166,7 @@ class Manifest:
 
     @classmethod
     def load_plan(cls, storage: Storage, batch_id: str) -> Manifest:
-        return storage.need_json(f"batches/{hour_of(batch_id)}/{batch_id}/manifest.json", cls)
+        return storage.need_json(f"{folder_of(batch_id)}/manifest.json", cls)
 
     def with_drained(self, drained: list[Drained]) -> Manifest:
         # No columns at all where not all are known: then nobody can say that one is missing.
@@ -188,6 +187,11 @@ def new_batch_id(now: datetime) -> str:
 def is_batch_id(text: str) -> bool:
     """Not what an operator's command, or another program, notes beside an offset."""
     return re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{6}", text) is not None
+
+
+def folder_of(batch_id: str) -> str:
+    """By hour, so that old ones are found without listing every batch."""
+    return f"batches/{hour_of(batch_id)}/{batch_id}"
 
 
 def hour_of(batch_id: str) -> str:

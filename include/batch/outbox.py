@@ -3,9 +3,9 @@
 `outbox/<group>/<topic>/<batch>` stands from before the first commit until nothing of that batch can be owed any more,
 under the name `<batch>.committed` once no more of it can be published and only the mail is owed: a mail server that is
 down for a day leaves many of those, and scoring passes over them without reading them.
-In the batch's folder `committed-<partition>` says that a partition got through and `reported-<partition>` that its
-frauds were mailed, and to whom. A publisher that died before it could say so is spoken for by the note beside the
-committed offset. Whenever these make something final, a record of the batch is left for the ledger (`record.py`).
+In the batch's folder `committed-<partition>` says that a partition got through, and `report-<partition>.json` what
+became of a report (`report_marks.py`). A publisher that died before it could say so is spoken for by the note beside
+the committed offset. Whenever these make something final, a record of the batch is left for the ledger (`record.py`).
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 import msgspec
 from confluent_kafka import Consumer
 
-from include.batch import chunks
-from include.batch.manifest import Manifest, PartitionBatch
+from include.batch.manifest import Manifest, PartitionBatch, folder_of
 from include.batch.record import Timed, write_record
+from include.batch.report_marks import ReportMarks, partitions_of, write_mark
 from include.batch.scored import PartitionScores, ScoredBatch
+from include.batch.staged_frauds import StagedFrauds
 from include.batch.storage import Storage
 from include.errors import KafkaError, StagedFileGoneError, StagingError
 from include.kafka import offsets
@@ -31,8 +32,6 @@ from include.kafka.access import Admin
 from include.kafka.config import Settings as KafkaSettings
 from include.kafka.config import consumer_settings
 from include.kafka.offsets import Committed
-from include.payments.encode import scored_object
-from include.report.record import Fraud
 from include.report.report import Delivery, OwedReport, ReportFacts
 from include.settings import Settings
 
@@ -88,7 +87,7 @@ class Outbox:
             # One whose record could not be left is looked at again by the next run.
             if not batch.is_settled(committed) or not self._leave_record(batch):
                 continue
-            if batch.to_report():
+            if batch.due_reports():
                 self._storage.write(f"{self._folder}/{batch_id}{COMMITTED}", b"")
                 self._storage.delete(f"{self._folder}/{batch_id}")
             else:
@@ -99,20 +98,21 @@ class Outbox:
         """The ids of the batches that `owed` and `unreadable` tell of."""
         entries = self._entries()
         some = [name for name, whole in entries.items() if not whole]
-        owing = {name for name, batch in self._batches(some) if isinstance(batch, StagingError) or batch.to_report()}
+        owing = {name for name, batch in self._batches(some) if isinstance(batch, StagingError) or batch.due_reports()}
         return [name for name, whole in entries.items() if whole or name in owing]
 
     def owed(self) -> Iterator[OwedReport]:
-        """One report a batch, oldest first: the frauds of its partitions that were committed and not yet reported."""
+        """Oldest batch first, one report each: the frauds of its partitions that were committed and not yet reported.
+        Two where a report was begun before another of its partitions was committed."""
         for batch_id in self.owed_batches():
             # Anew: it may have been sent meanwhile.
             batch = self._batch(batch_id)
             if isinstance(batch, StagingError):
                 continue
-            if found := batch.to_report():
-                frauds = _Frauds(self._storage, batch.manifest.topic, found)
+            for found in (reports := batch.due_reports()):
+                frauds = StagedFrauds(self._storage, batch.manifest.topic, found)
                 yield OwedReport(batch_id, self._facts(batch, found), frauds)
-            else:
+            if not reports:
                 # Whoever has marked it did not get on to this.
                 self._after_mail(batch)
 
@@ -125,18 +125,32 @@ class Outbox:
             if isinstance(error, StagingError)
         }
 
+    def begin(self, report: OwedReport) -> bool:
+        """Note that the report is about to be mailed. False where another sender has mailed it meanwhile.
+
+        Raises StagingError where that cannot be noted: it must not be mailed then.
+        """
+        batch, partitions = self._readable(report.key), partitions_of(report)
+        if not batch.reports.allow(partitions):
+            return False
+        write_mark(self._storage, batch.manifest.folder, partitions, datetime.now(UTC))
+        return True
+
     def reported(self, report: OwedReport, delivery: Delivery) -> None:
-        batch = self._batch(report.key)
+        """Note that a server has accepted it, before anything else: whatever fails until then is mailed again."""
+        folder = folder_of(report.key)
+        write_mark(self._storage, folder, partitions_of(report), delivery.at, delivery)
+        self._after_mail(self._readable(report.key))
+
+    def _readable(self, batch_id: str) -> _Batch:
+        batch = self._batch(batch_id)
         if isinstance(batch, StagingError):
             raise batch
-        for _, partition, _, _ in report.facts.ranges:
-            self._storage.write(f"{batch.manifest.folder}/reported-{partition}", msgspec.json.encode(delivery))
-            batch.reported.add(partition)
-        self._after_mail(batch)
+        return batch
 
     def _after_mail(self, batch: _Batch) -> None:
         batch_id = batch.manifest.batch_id
-        if not self._leave_record(batch) or batch.to_report():
+        if not self._leave_record(batch) or batch.due_reports():
             return
         if self._entries().get(batch_id) or {part.partition for part in batch.parts} <= batch.committed:
             self._close(batch_id)
@@ -145,7 +159,8 @@ class Outbox:
         """If any of it was published. False where that fails: scoring goes on all the same."""
         try:
             if batch.committed:
-                write_record(self._storage, batch.manifest, batch.scored, batch.committed, batch.reported)
+                deliveries = batch.reports.deliveries
+                write_record(self._storage, batch.manifest, batch.scored, batch.committed, deliveries)
         except (StagingError, msgspec.MsgspecError, TypeError) as error:
             log.error("the record of batch %s for the ledger could not be left: %s", batch.manifest.batch_id, error)
             return False
@@ -166,7 +181,8 @@ class Outbox:
             manifest = Manifest.load_plan(self._storage, batch_id)
             scored = ScoredBatch.load(self._storage, manifest)
             names = self._storage.list(manifest.folder)
-            batch = _Batch(manifest, scored, _partitions(names, "committed-"), _partitions(names, "reported-"))
+            reports = ReportMarks.read(self._storage, manifest.folder, names)
+            batch = _Batch(manifest, scored, _partitions(names, "committed-"), reports)
             if lost := batch.committed - {part.partition for part in batch.parts}:
                 raise StagedFileGoneError(f"what predict found of partitions {sorted(lost)} is gone")
         except StagingError as error:
@@ -199,16 +215,20 @@ class _Batch:
     manifest: Manifest
     scored: ScoredBatch
     committed: set[int]
-    reported: set[int]
+    reports: ReportMarks
 
     @property
     def parts(self) -> list[PartitionBatch]:
         return [scores.part for scores in self.scored.due]
 
-    def to_report(self) -> list[PartitionScores]:
-        """All committed partitions that were not yet reported, if there is a fraud among them."""
-        waiting = [one for one in self.scored.due if one.part.partition in self.committed - self.reported]
-        return waiting if any(scores.frauds for scores in waiting) else []
+    def due_reports(self) -> list[list[PartitionScores]]:
+        """The partitions of each report that is owed: as an attempt has begun to mail them, and then all others that
+        were committed, if there is a fraud among them."""
+        reports = self.reports
+        begun = [[one for one in self.scored.due if one.part.partition in numbers] for numbers in reports.begun]
+        waiting = self.committed.difference(reports.deliveries, *reports.begun)
+        rest = [one for one in self.scored.due if one.part.partition in waiting]
+        return [*filter(None, begun), *([rest] if any(scores.frauds for scores in rest) else [])]
 
     def is_settled(self, committed: Mapping[int, Committed]) -> bool:
         """No partition can be published by this batch any more: each was, or the group has moved on without it."""
@@ -217,32 +237,6 @@ class _Batch:
             or (part.partition in committed and not part.is_untouched(committed[part.partition]))
             for part in self.parts
         )
-
-
-@dataclass(frozen=True)
-class _Frauds:
-    """The frauds of some partitions, read from their staged chunks anew each time."""
-
-    storage: Storage
-    topic: str
-    partitions: list[PartitionScores]
-
-    def __iter__(self) -> Iterator[Fraud]:
-        for part, folder in ((scores.part, scores.staged) for scores in self.partitions):
-            for number in range(part.chunks):
-                scores = chunks.read_predictions(self.storage, folder, part.partition, number)
-                frauds = [place for place, prediction in enumerate(scores["prediction"]) if prediction == 1]
-                if not frauds:
-                    continue
-                names = ("offset", "row", "head", "tail")
-                staged = chunks.read_payments(self.storage, part.staged, part.partition, number, names)
-                for place in frauds:
-                    yield Fraud(
-                        source=f"{self.topic}/{part.partition}/{staged['offset'][place]}",
-                        row=staged["row"][place],
-                        probability=scores["probability"][place],
-                        record=scored_object(staged["head"][place], staged["tail"][place], 1),
-                    )
 
 
 def _partitions(names: list[str], prefix: str) -> set[int]:

@@ -127,7 +127,10 @@ def _oldest(
 
 
 def _time(milliseconds: int | None) -> datetime | None:
-    return None if milliseconds is None else written_at((TIMESTAMP_CREATE_TIME, milliseconds))
+    if milliseconds is None:
+        return None
+    # Microseconds that a producer gave for milliseconds lie beyond the last date there is.
+    return written_at((TIMESTAMP_CREATE_TIME, milliseconds)) or datetime.max.replace(tzinfo=UTC)
 
 
 def _share_out(parts: Sequence[PartitionBatch], shards: int) -> tuple[tuple[int, ...], ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -77,21 +77,28 @@ class Timed(msgspec.Struct, frozen=True):
 
 
 def write_record(
-    storage: Storage, manifest: Manifest, scored: ScoredBatch, committed: Collection[int], reported: Collection[int]
+    storage: Storage,
+    manifest: Manifest,
+    scored: ScoredBatch,
+    committed: Collection[int],
+    deliveries: Mapping[int, Delivery | None],
 ) -> None:
-    """By the day of writing: a mail may go out long after its batch, and has as long to be taken over."""
-    record = _record(storage, manifest, scored, committed, reported)
+    """By the day of writing: a mail may go out long after its batch, and has as long to be taken over. `deliveries` by
+    reported partition."""
+    record = _record(storage, manifest, scored, committed, deliveries)
     path = f"{FOLDER}/{datetime.now(UTC):%Y%m%d}/{record.batch_id}-{uuid4().hex[:8]}.json"
     storage.write(path, msgspec.json.encode(record))
 
 
 def _record(
-    storage: Storage, manifest: Manifest, scored: ScoredBatch, committed: Collection[int], reported: Collection[int]
+    storage: Storage,
+    manifest: Manifest,
+    scored: ScoredBatch,
+    committed: Collection[int],
+    deliveries: Mapping[int, Delivery | None],
 ) -> BatchRecord:
     found = [scores for scores in scored.due if scores.part.partition in committed]
     model = ModelRun.from_dict(scored.model)
-    told = _read_all(storage, [f"{manifest.folder}/reported-{number}" for number in reported], Delivery)
-    deliveries = dict(zip(reported, told, strict=True))
     marks = [f"{manifest.folder}/committed-{number}" for number in committed]
     drained = [f"{manifest.folder}/drained-{shard}.json" for shard in range(len(manifest.shards))]
     read = _longest(_read_all(storage, drained, Timed))
@@ -100,7 +107,7 @@ def _record(
         "resolve_model": model.seconds,
         "predict": scored.seconds,
         "publish": _longest(_read_all(storage, marks, Timed)),
-        "email": _longest(told),
+        "email": _longest(deliveries.values()),
     }
     return BatchRecord(
         batch_id=manifest.batch_id,
@@ -115,7 +122,7 @@ def _record(
         partitions=tuple(_partition(scores, deliveries.get(scores.part.partition)) for scores in found),
         reasons=dict(sum((Counter(scores.reasons) for scores in found), Counter[str]())),
         seconds={step: taken for step, taken in seconds.items() if taken is not None},
-        marks=len(committed) + len(reported),
+        marks=len(committed) + len(deliveries),
     )
 
 
@@ -142,10 +149,10 @@ def _longest(found: Iterable[Timed | Delivery | None]) -> float | None:
 def _read_all(storage: Storage, paths: list[str], kind: type[_Kind]) -> list[_Kind | None]:
     """Side by side: each is a request on S3."""
     with ThreadPoolExecutor(_READERS) as threads:
-        return list(threads.map(lambda path: _read(storage, path, kind), paths))
+        return list(threads.map(lambda path: read_known(storage, path, kind), paths))
 
 
-def _read(storage: Storage, path: str, kind: type[_Kind]) -> _Kind | None:
+def read_known(storage: Storage, path: str, kind: type[_Kind]) -> _Kind | None:
     """None where it will never be known: marks of an earlier version are empty, and a damaged file stays damaged."""
     try:
         data = storage.read(path)

@@ -1,7 +1,8 @@
-"""What is broken, and when operators were last told: one small file a task in the staging area.
+"""What is broken, and when operators were last told: a small file a task in the staging area, by installation and DAG.
 
 The first failure is told, then nothing while the same thing stays broken, but for a reminder now and then. Another
-cause is told again, and so is the same cause after the task has succeeded in between.
+cause is told again, and so is the same cause after the task has succeeded in between. Causes that alternate are told
+once each, and of one task there are never more than two mails an hour, whatever happens.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ from include.batch.storage import Storage
 from include.errors import FraudError, StagedFileDamagedError
 
 FOLDER = "incidents"
-_LONGEST_DETAIL = 300
+_LONGEST_DETAIL = 500
 _RUNS_KEPT = 20
 # A mail a minute that no server took, for three hours.
 _DETAILS_KEPT = 200
+_CAUSES_KEPT = 20
+_MOST_MAILS = 2
+_MAILS_WITHIN = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,19 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Cause:
+    """A cause that another one has taken turns with: since when, how often, and when it was told."""
+
+    since: datetime
+    failures: int
+    told: datetime | None = None
+
+
+@dataclass(frozen=True)
 class Incident:
     """The same thing failing since `since`. `run_ids`: where it failed of late, this and the incidents before;
-    `map_index`: where it failed last; `details`: what was said of it, and whether a mail told it."""
+    `map_index`: where it failed last; `details`: what was said of it, and whether a mail told it; `causes`: the other
+    ones since the task last worked; `mails`: when the last ones went out, of this and the incidents before."""
 
     cause: str
     since: datetime
@@ -53,6 +67,8 @@ class Incident:
     map_index: int = -1
     is_over: bool = False
     details: dict[str, bool] = field(default_factory=dict)
+    causes: dict[str, Cause] = field(default_factory=dict)
+    mails: tuple[datetime, ...] = ()
 
     @classmethod
     def of(cls, failure: Failure) -> Self:
@@ -74,33 +90,53 @@ class Incident:
         details = self.details | {detail: self.details.get(detail, False)}
         return dict(list(details.items())[-_DETAILS_KEPT:])
 
-    def is_due(self, reminder: timedelta) -> bool:
+    def is_due(self, reminder: timedelta, at: datetime) -> bool:
+        """Whether a mail is due at `at`. A `reminder` of zero asks for a mail of every failure."""
+        if reminder and not self.may_mail(at):
+            return False
         return self.told is None or self.last - self.told >= reminder
 
-    def lasts(self, failure: Failure, quiet: timedelta | None) -> bool:
-        """Whether the failure is one more of it. After `quiet` without one, an incident is over."""
-        if self.is_over or self.cause != failure.cause:
-            return False
-        return quiet is None or failure.at - self.last <= quiet
+    def may_mail(self, at: datetime) -> bool:
+        return sum(at - mail < _MAILS_WITHIN for mail in self.mails) < _MOST_MAILS
+
+    def mailed(self, at: datetime) -> Incident:
+        return replace(self, told=at, details=dict.fromkeys(self.details, True), mails=(*self.mails, at)[-_MOST_MAILS:])
+
+    def is_open(self, at: datetime, quiet: timedelta | None) -> bool:
+        """After `quiet` without a failure, an incident is over."""
+        return not self.is_over and (quiet is None or at - self.last <= quiet)
+
+    def next(self, failure: Failure, quiet: timedelta | None) -> Incident:
+        """This one with the failure counted, or the new one that begins with it."""
+        following = replace(
+            Incident.of(failure), mails=self.mails, run_ids=(*self.run_ids, failure.run_id)[-_RUNS_KEPT:]
+        )
+        if not self.is_open(failure.at, quiet):
+            return following
+        if self.cause == failure.cause:
+            seen, details = Cause(self.since, self.failures, self.told), self.with_detail(failure.detail)
+            causes = self.causes
+        else:
+            seen = self.causes.get(failure.cause, Cause(failure.at, 0))
+            others = self.causes | {self.cause: Cause(self.since, self.failures, self.told)}
+            causes = {name: one for name, one in others.items() if name != failure.cause}
+            causes, details = dict(list(causes.items())[-_CAUSES_KEPT:]), following.details
+        return replace(
+            following, since=seen.since, failures=seen.failures + 1, told=seen.told, details=details, causes=causes
+        )
 
 
 class Incidents:
-    def __init__(self, storage: Storage) -> None:
+    """Those of one DAG of one installation: others may share the storage, and know other runs."""
+
+    def __init__(self, storage: Storage, installation: str, dag_id: str) -> None:
         self._storage = storage
+        self._folder = f"{FOLDER}/{hashlib.sha256(installation.encode()).hexdigest()[:12]}/{quote(dag_id, safe='')}"
 
     def add(self, failure: Failure, *, quiet: timedelta | None = None) -> Incident:
-        """The incident that this failure belongs to, itself counted. `quiet`: as `Incident.lasts` has it."""
+        """The incident that this failure belongs to, itself counted. `quiet`: as `Incident.is_open` has it."""
         known = self._read(failure.what)
-        run_ids = (*(known.run_ids if known else ()), failure.run_id)[-_RUNS_KEPT:]
-        incident = replace(Incident.of(failure), run_ids=run_ids)
-        if known is not None and known.lasts(failure, quiet):
-            incident = replace(
-                incident,
-                since=known.since,
-                failures=known.failures + 1,
-                told=known.told,
-                details=known.with_detail(failure.detail),
-            )
+        incident = Incident.of(failure) if known is None else known.next(failure, quiet)
         self._write(failure.what, incident)
         return incident
 
@@ -111,7 +147,7 @@ class Incidents:
 
     def told(self, failure: Failure, incident: Incident) -> None:
         """To be called once a mail server has accepted the mail."""
-        self._write(failure.what, replace(incident, told=failure.at, details=dict.fromkeys(incident.details, True)))
+        self._write(failure.what, incident.mailed(failure.at))
 
     def last(self, what: str) -> Incident | None:
         """It may be over."""
@@ -128,14 +164,18 @@ class Incidents:
 
     def _read(self, what: str) -> Incident | None:
         try:
-            data = self._storage.read(_path(what))
+            # An earlier version kept them by task alone.
+            data = self._storage.read(self._path(what)) or self._storage.read(f"{FOLDER}/{_file(what)}")
             return msgspec.json.decode(data, type=Incident) if data else None
         except (StagedFileDamagedError, msgspec.MsgspecError):
             # Rather one mail too many than none.
             return None
 
     def _write(self, what: str, incident: Incident) -> None:
-        self._storage.write(_path(what), msgspec.json.encode(incident))
+        self._storage.write(self._path(what), msgspec.json.encode(incident))
+
+    def _path(self, what: str) -> str:
+        return f"{self._folder}/{_file(what)}"
 
 
 def describe(error: BaseException | str | None) -> tuple[str, str]:
@@ -152,11 +192,11 @@ def describe(error: BaseException | str | None) -> tuple[str, str]:
     return type(seen).__name__, " ".join(lines[0].split())[:_LONGEST_DETAIL]
 
 
-def message_id(failure: Failure) -> str:
+def message_id(failure: Failure, installation: str) -> str:
     """Instances of a mapped task that fail at once, each unaware of the other, are one mail to a mail program."""
-    text = f"{failure.dag_id}/{failure.run_id}/{failure.what}/{failure.cause}"
+    text = f"{installation}/{failure.dag_id}/{failure.run_id}/{failure.what}/{failure.cause}"
     return f"<fraud-incident.{hashlib.sha256(text.encode()).hexdigest()[:32]}@fraud-scoring.local>"
 
 
-def _path(what: str) -> str:
-    return f"{FOLDER}/{quote(what, safe='')}.json"
+def _file(what: str) -> str:
+    return f"{quote(what, safe='')}.json"

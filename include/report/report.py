@@ -66,7 +66,7 @@ class OwedReport:
 
 @dataclass(frozen=True)
 class Delivery:
-    """That a mail server has accepted a report, and what it took to build and send it."""
+    """That a mail server has accepted a report for these recipients, and what it took to build and send it."""
 
     message_id: str
     recipients: tuple[str, ...]
@@ -80,6 +80,8 @@ class Outbox(Protocol):
     def owed(self) -> Iterable[OwedReport]: ...
 
     def unreadable(self) -> Mapping[str, str]: ...
+
+    def begin(self, report: OwedReport) -> bool: ...
 
     def reported(self, report: OwedReport, delivery: Delivery) -> None: ...
 

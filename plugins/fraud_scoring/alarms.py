@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +14,8 @@ from airflow.sdk.execution_time.timeout import TimeoutPosix
 
 from fraud_scoring.incidents import IncidentNotifier
 from fraud_scoring.kept_incidents import KeptIncidents
-from include.batch.advice import ADVICE, Advice
+from fraud_scoring.mail_server import mail_error
+from include.batch.advice import ADVICE, PUBLISHED_ADVICE, Advice
 from include.errors import SettingError
 from include.report.incident import Failure, Incident
 from include.settings import Settings
@@ -39,37 +41,79 @@ def tell_alarms(context: Context) -> None:
     if alarms is None:
         log.warning("%s has left no XCom %s: nothing is known of alarms", ti.task_id, ALARMS)
         return
-    settings = Settings.usable()
     sentences = {alarm["kind"]: alarm["sentence"] for alarm in alarms}
+    _tell_all(
+        lambda settings: [
+            _note(ti, settings, kind, sentences[kind], advice)
+            if sentences.get(kind)
+            else _end(ti, settings, kind, "", advice)
+            for kind, advice in ADVICE.items()
+        ]
+    )
+
+
+def tell_published_alarms(context: Context) -> None:
+    """For `on_success_callback` of the task that sees what a run leaves: as above, but its XCom tells also of the end
+    of an alarm, by a sentence without a cause. A kind that is not in it is neither raised nor ended."""
+    ti = context["ti"]
+    alarms = ti.xcom_pull(task_ids=ti.task_id, key=ALARMS) or []
+    _tell_all(
+        lambda settings: [
+            _note(ti, settings, alarm["kind"], alarm["sentence"], PUBLISHED_ADVICE[alarm["kind"]], alarm["cause"])
+            if alarm["cause"]
+            else _end(ti, settings, alarm["kind"], alarm["sentence"], PUBLISHED_ADVICE[alarm["kind"]])
+            for alarm in alarms
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class _Noted:
+    """`ends`: the mail says that the incident is over."""
+
+    alarm: Failure
+    incident: Incident
+    advice: Advice
+    ends: bool = False
+
+
+def _tell_all(note: Callable[[Settings], list[_Noted | None]]) -> None:
     try:
         with TimeoutPosix(_ALARM_SECONDS, f"alarms were not told within {_ALARM_SECONDS} s"):  # type: ignore[no-untyped-call]
             # All are noted before the first mail, which may hang.
-            noted = [_note(ti, settings, kind, sentences.get(kind, ""), advice) for kind, advice in ADVICE.items()]
-            for alarm, incident, advice in filter(None, noted):
-                _tell(context, alarm, incident, advice)
+            for noted in filter(None, note(Settings.usable())):
+                _tell(noted)
     except AirflowTaskTimeout as error:
         # Not noted as told: the next run tries again.
         log.error("%s; does the mail server hang?", error)
 
 
-def _note(
-    ti: Any, settings: Settings, kind: str, sentence: str, advice: Advice
-) -> tuple[Failure, Incident, Advice] | None:
-    kept = KeptIncidents(settings)
-    alarm = Failure(kind, kind, sentence, ti.dag_id, ti.run_id, ti.log_url, datetime.now(UTC), ti.try_number)
-    if sentence:
-        incident = kept.add(alarm)
-    else:
-        rest = kept.last(kind) if advice.is_event and _has_operators(settings) else None
-        if rest is None or rest.is_over or not rest.untold:
-            if kept.over(kind, alarm.map_index):
-                log.info("%s is over", kind)
-            return None
-        # Due whenever the last mail was.
-        incident = replace(rest, told=None)
+def _alarm(ti: Any, kind: str, sentence: str, cause: str) -> Failure:
+    return Failure(kind, cause, sentence, ti.dag_id, ti.run_id, ti.log_url, datetime.now(UTC), ti.try_number)
+
+
+def _note(ti: Any, settings: Settings, kind: str, sentence: str, advice: Advice, cause: str = "") -> _Noted:
+    alarm = _alarm(ti, kind, sentence, cause or kind)
+    incident = KeptIncidents(settings, ti.dag_id).add(alarm)
     if advice.is_event:
         alarm = replace(alarm, detail=incident.untold or sentence)
-    return alarm, incident, advice
+    return _Noted(alarm, incident, advice)
+
+
+def _end(ti: Any, settings: Settings, kind: str, sentence: str, advice: Advice) -> _Noted | None:
+    """What is still to be told of a kind that this batch has not: events that no mail told, or that it is over."""
+    kept = KeptIncidents(settings, ti.dag_id)
+    speaks = (advice.is_event or advice.end) and _has_operators(settings)
+    rest = kept.last(kind) if speaks else None
+    if rest is not None and not rest.is_over:
+        if advice.is_event and rest.untold:
+            # Due whenever the last mail was.
+            return _Noted(_alarm(ti, kind, rest.untold, kind), replace(rest, told=None), advice)
+        if advice.end and rest.told:
+            return _Noted(_alarm(ti, kind, sentence, rest.cause), rest, advice.end, ends=True)
+    if kept.over(kind, -1):
+        log.info("%s is over", kind)
+    return None
 
 
 def _has_operators(settings: Settings) -> bool:
@@ -79,9 +123,14 @@ def _has_operators(settings: Settings) -> bool:
         return False
 
 
-def _tell(context: Context, alarm: Failure, incident: Incident, advice: Advice) -> None:
+def _tell(noted: _Noted) -> None:
     try:
-        IncidentNotifier().send(context, alarm, incident, advice)
+        if noted.ends:
+            IncidentNotifier().send_end(noted.alarm, noted.incident, noted.advice)
+        else:
+            IncidentNotifier().send(noted.alarm, noted.incident, noted.advice)
     except Exception as error:
         # SMTP fails with errors of several libraries; the other alarms are still to be told.
-        log.error("operators could not be told of %s, the next run tries again: %s", alarm.what, type(error).__name__)
+        log.error(
+            "operators could not be told of %s, the next run tries again: %s", noted.alarm.what, mail_error(error)
+        )

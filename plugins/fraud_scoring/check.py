@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 
 from airflow.configuration import conf
 from airflow.models.variable import Variable as KeptVariable
-from airflow.providers.smtp.hooks.smtp import SmtpHook
 from airflow.sdk import Variable
 from airflow.sdk.exceptions import AirflowException
 from airflow.utils.session import create_session
@@ -17,15 +16,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fraud_scoring.connections import (
     SMTP,
-    address,
     kafka_settings,
     ledger,
-    mail_failure,
-    smtp_connection,
     staging,
     use_aws_connection,
 )
 from fraud_scoring.export import Bucket
+from fraud_scoring.mail_server import NOT_ENCRYPTED, MailServer, address, encryption, mail_failure, smtp_connection
 from include.check.check import Check, Found, run
 from include.check.kafka import check_kafka
 from include.check.ledger import check_ledger
@@ -108,12 +105,15 @@ def _check_mail_server() -> Iterator[Found]:
     if connection.login and not connection.password:
         raise SettingError(f"has the login {connection.login} and no password: Airflow would not log in")
     try:
-        with SmtpHook(smtp_conn_id=SMTP) as hook:
-            encrypted = "TLS" if hook.use_ssl else "STARTTLS" if hook.smtp_starttls else "not encrypted"
+        with MailServer(SMTP):
             login = f"as {connection.login}" if connection.login else "without a login"
     except (OSError, smtplib.SMTPException, AirflowException) as error:
         raise mail_failure(connection, error) from error
-    yield Found(SMTP, f"{address(connection)}, {encrypted}, {login}, from {connection.extra_dejson['from_email']}")
+    encrypted = encryption(connection)
+    if encrypted == NOT_ENCRYPTED and connection.login:
+        encrypted += ": whoever is on the way can read the login and the reports"
+    sender = connection.extra_dejson["from_email"]
+    yield Found(SMTP, f"{address(connection)}, {encrypted}, {login}, from {sender}")
 
 
 def _tell(results: Iterable[Found]) -> int:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import smtplib
-import ssl
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook, Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from include.errors import MailAccessError, ReportError, SettingError
+from include.errors import SettingError
 from include.ledger.address import PLAIN_VARIABLE, Address
 from include.settings import Settings
 
@@ -82,39 +80,14 @@ def ledger() -> Address:
     )
 
 
-def smtp_connection(name: str) -> Connection:
-    """Raises SettingError where there is none, or where it names no sender."""
+def needed_connection(name: str) -> Connection:
+    """Raises SettingError where there is none."""
     connection = _connection(name)
     if connection is None:
         raise SettingError(
             f"the connection {name} {_absent(name)}: set it, for instance by AIRFLOW_CONN_{name.upper()}"
         )
-    if not connection.extra_dejson.get("from_email"):
-        raise SettingError(f"connection {name} names no sender: add from_email to its extra field")
     return connection
-
-
-def address(server: Connection) -> str:
-    return f"{server.host}:{server.port or 'default port'}"
-
-
-def mail_failure(server: Connection, error: Exception) -> ReportError:
-    """What the task and `fraud check` say of a mail server that takes nothing, whatever the mail."""
-    name = f"{server.conn_id} ({address(server)})"
-    # From 500 on it is refused for good; 454 is a server that cannot tell just now.
-    if isinstance(error, smtplib.SMTPAuthenticationError) and error.smtp_code >= 500:
-        return MailAccessError(
-            f"{name} refuses {server.login} ({error.smtp_code}): check the login and password in {server.conn_id}"
-        )
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return MailAccessError(
-            f"the certificate of {name} is not trusted ({error.verify_message}): add its authority to the machine's or "
-            "to the file that SSL_CERT_FILE names"
-        )
-    return ReportError(
-        f"{name} takes no mail ({type(error).__name__}: {error}): is it up, and are host, port and encryption in "
-        f"{server.conn_id} right?"
-    )
 
 
 def staging(settings: Settings) -> Storage:

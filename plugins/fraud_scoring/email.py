@@ -1,11 +1,12 @@
-"""Mails every fraud report that is owed, through Airflow's own email operator."""
+"""Mails every fraud report that is owed, as Airflow's own email operator and SMTP hook do."""
 
 from __future__ import annotations
 
 import smtplib
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,9 +16,9 @@ from airflow.providers.smtp.operators.smtp import EmailOperator
 from airflow.sdk import Connection, Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from fraud_scoring.connections import address, mail_failure, smtp_connection
 from fraud_scoring.failures import plain_failures
-from include.errors import FraudError, ReportError, SettingError
+from fraud_scoring.mail_server import MailServer, address, listed, mail_failure, server_answer, smtp_connection
+from include.errors import FraudError, ReportError, SettingError, StagingError
 from include.report.report import ATTACHMENT, MAX_ATTACHMENT_BYTES, Delivery, Mail, Outbox, OwedReport, build
 from include.settings import Settings
 
@@ -50,6 +51,7 @@ class FraudReportOperator(EmailOperator):
         super().__init__(to=[], conn_id=conn_id, **kwargs)
         self.outbox = outbox
         self._server = conn_id
+        self._refused: dict[str, str] = {}
 
     def execute(self, context: Context) -> dict[str, int]:
         """Mails all that is owed; raises at the end if some report could not be read, built or sent."""
@@ -64,11 +66,12 @@ class FraudReportOperator(EmailOperator):
             raise AirflowFailException(f"{error}. The report stays owed until then") from error
         outbox = self.outbox(context)
         mailed, failed, drops = {"reports": 0, "frauds": 0, "left_out": 0}, [], 0
+        refused: dict[str, str] = {}
         for report in outbox.owed():
             began = time.monotonic()
             try:
-                mail = self._mail(report, context, mask=settings.mask_cards)
-            except ReportError as error:
+                mail = self._mail(report, outbox, mask=settings.mask_cards)
+            except (ReportError, StagingError) as error:
                 failed.append(f"{report.key}: {error}")
                 self.log.error("report %s was not sent: %s", report.key, error)
                 drops = drops + 1 if isinstance(error, _DroppedError) else 0
@@ -81,25 +84,44 @@ class FraudReportOperator(EmailOperator):
             except _NO_SERVER as error:
                 # No other report will pass either: fail at once. A retry, or the next run, sends what is owed.
                 raise mail_failure(connection, error) from error
-            # From here to the mark, nothing else may happen: what is accepted and not marked is sent again.
-            taken = round(time.monotonic() - began, 3)
-            outbox.reported(report, Delivery(mail.message_id, settings.recipients, datetime.now(UTC), taken))
-            self.log.info(
-                "report %s sent as %s: %d frauds (%d not attached), %d recipients",
-                report.key,
-                mail.message_id,
-                report.facts.frauds,
-                mail.left_out,
-                len(settings.recipients),
-            )
+            if mail is None:
+                self.log.info("report %s was sent by another task meanwhile", report.key)
+                continue
+            self._note(report, mail, outbox, settings.recipients, began)
+            refused |= self._refused
             drops = 0
             mailed["reports"] += 1
             mailed["frauds"] += report.facts.frauds
             mailed["left_out"] += mail.left_out
         failed += [f"{key}: {reason}" for key, reason in outbox.unreadable().items()]
-        if failed:
-            raise ReportError(f"{len(failed)} reports stay owed, {mailed['reports']} were sent. {'; '.join(failed)}")
+        if problems := [*self._problems(refused, failed, mailed["reports"])]:
+            raise ReportError(". ".join(problems))
         return mailed
+
+    def _note(self, report: OwedReport, mail: Mail, outbox: Outbox, recipients: tuple[str, ...], began: float) -> None:
+        """Note the delivery: nothing else may happen before it, for what is not noted is sent again."""
+        taken = round(time.monotonic() - began, 3)
+        accepted = tuple(one for one in recipients if one not in self._refused)
+        outbox.reported(report, Delivery(mail.message_id, accepted, datetime.now(UTC), taken))
+        self.log.info(
+            "report %s sent as %s: %d frauds (%d not attached), %d recipients",
+            report.key,
+            mail.message_id,
+            report.facts.frauds,
+            mail.left_out,
+            len(accepted),
+        )
+        if self._refused:
+            self.log.error("report %s was not accepted for %s", report.key, listed(self._refused))
+
+    def _problems(self, refused: Mapping[str, str], failed: list[str], sent: int) -> Iterator[str]:
+        if refused:
+            yield (
+                f"{self._server} refused {listed(refused)}. The reports went to the other addresses only, and are not "
+                "sent again: correct EMAIL_RECIPIENT, or have the server accept the address"
+            )
+        if failed:
+            yield f"{len(failed)} reports stay owed, {sent} were sent. {'; '.join(failed)}"
 
     def _set_addresses(self, settings: Settings) -> Connection:
         if not settings.recipients:
@@ -110,12 +132,14 @@ class FraudReportOperator(EmailOperator):
         self._server = f"{self.conn_id} ({address(connection)})"
         return connection
 
-    def _mail(self, report: OwedReport, context: Context, *, mask: bool) -> Mail:
-        """Builds the mail and sends it, smaller if the server finds it too large or hangs up. Raises ReportError."""
+    def _mail(self, report: OwedReport, outbox: Outbox, *, mask: bool) -> Mail | None:
+        """Build the mail and send it, smaller if the server finds it too large or hangs up. Return None where another
+        task has sent it meanwhile. Raises ReportError, and StagingError where no attempt can be noted."""
         for max_bytes in ATTACHMENT_BYTES:
             mail = self._build(report, mask=mask, max_bytes=max_bytes)
             try:
-                self._send(mail, context)
+                if not self._send(mail, report, outbox):
+                    return None
             except (smtplib.SMTPServerDisconnected, *_REFUSALS) as error:
                 # While a mail is sent, smtplib makes this of a time-out and of a connection reset, too.
                 code = getattr(error, "smtp_code", None)
@@ -125,7 +149,8 @@ class FraudReportOperator(EmailOperator):
                     self.log.warning("%s hung up: attaching less than %d bytes", self._server, max_bytes)
                     continue
                 if code != _TOO_LARGE or not max_bytes:
-                    raise ReportError(f"{self._server} refused it ({type(error).__name__} {code or ''})") from error
+                    answer = f"{type(error).__name__} {server_answer(error)}"
+                    raise ReportError(f"{self._server} refused it ({answer})") from error
                 self.log.warning("%s takes no mail of this size: attaching less than %d bytes", self._server, max_bytes)
             else:
                 break
@@ -141,13 +166,36 @@ class FraudReportOperator(EmailOperator):
             self.log.error("%s at\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
             raise ReportError(f"cannot be built: {type(error).__name__}, see this task's log") from None
 
-    def _send(self, mail: Mail, context: Context) -> None:
-        self.subject, self.html_content = mail.subject, mail.html
-        self.custom_headers = {"Message-ID": mail.message_id}
-        with TemporaryDirectory() as folder:
-            # The hook attaches files only, under their own names.
-            path = Path(folder, ATTACHMENT)
+    def _send(self, mail: Mail, report: OwedReport, outbox: Outbox) -> bool:
+        """Return False where another task has sent it. The server is there before the attempt is noted: one that is
+        down fixes no report."""
+        server = MailServer(self.conn_id)
+        with _attachment(mail) as path, server:
+            if not outbox.begin(report):
+                return False
+            server.send_email_smtp(
+                to=self.to,
+                from_email=self.from_email,
+                subject=mail.subject,
+                html_content=mail.html,
+                files=[str(path)],
+                custom_headers={"Message-ID": mail.message_id},
+            )
+            self._refused = server.refused
+        return True
+
+
+@contextmanager
+def _attachment(mail: Mail) -> Iterator[Path]:
+    """A file of the attachment's name, for the hook attaches nothing else. Raises ReportError."""
+    with ExitStack() as kept:
+        try:
+            path = Path(kept.enter_context(TemporaryDirectory()), ATTACHMENT)
             path.touch(mode=0o600)
             path.write_bytes(mail.csv)
-            self.files = [str(path)]
-            super().execute(context)
+        except OSError as error:
+            raise ReportError(
+                f"its attachment cannot be written to the temporary folder ({error.strerror}): make room there, or set "
+                "TMPDIR to another folder"
+            ) from error
+        yield path

@@ -7,9 +7,10 @@ import logging
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from textwrap import shorten
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
 
 from airflow.providers.smtp.notifications.smtp import SmtpNotifier
@@ -18,7 +19,8 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
-from fraud_scoring.kept_incidents import KeptIncidents
+from fraud_scoring.kept_incidents import KeptIncidents, installation
+from fraud_scoring.mail_server import MailServer, listed
 from include.batch.advice import Advice
 from include.errors import SettingError
 from include.report import render
@@ -28,11 +30,18 @@ from include.settings import Settings
 log = logging.getLogger(__name__)
 
 LATE = "late run"
+ADDRESSES = "operators' addresses"
 _TASK_NEXT = (
     "No payment is lost: what was not published stays on the topic, and the next run drains it. "
     "Reports stay owed until they are mailed."
 )
 _LATE_NEXT = "Payments wait on the topic meanwhile. The next run starts when this one has ended, and drains them all."
+ADVICE_ADDRESSES = Advice(
+    "An operator's address is refused",
+    "The mail server took a mail to operators for some of the addresses in FRAUD_OPERATORS_EMAIL, and refused it for "
+    "these. Nobody there hears of anything that is wrong.",
+    "Correct FRAUD_OPERATORS_EMAIL, or have the mail server accept the address.",
+)
 # How long a task that failed may take to say so itself, before it counts as killed.
 _TASKS_OWN_SECONDS = 10.0
 _LONGEST_SUBJECT = 300
@@ -57,37 +66,74 @@ class IncidentNotifier(SmtpNotifier):
         settings = Settings.usable()
         if "reason" in context:
             failure = _run_failure(context)
-            if _is_told_by_the_task(KeptIncidents(settings), failure):
+            if _is_told_by_the_task(KeptIncidents(settings, failure.dag_id), failure):
                 return
         else:
             failure = _task_failure(context)
-        self.tell(context, failure, Advice(f"{failure.what} failed", "", self.task_next))
+        self.tell(failure, Advice(f"{failure.what} failed", "", self.task_next))
 
-    def tell(self, context: Context, failure: Failure, advice: Advice) -> None:
-        self.send(context, failure, KeptIncidents(Settings.usable()).add(failure), advice)
+    def tell(self, failure: Failure, advice: Advice) -> None:
+        kept = KeptIncidents(Settings.usable(), failure.dag_id)
+        self.send(failure, kept.add(failure), advice)
 
-    def send(self, context: Context, failure: Failure, incident: Incident, advice: Advice) -> None:
-        """What was added to the incidents, if a mail is due."""
+    def send(self, failure: Failure, incident: Incident, advice: Advice) -> None:
+        """Mail what was added to the incidents, if a mail is due."""
         settings = Settings.usable()
         if self._is_due(failure, incident, settings, advice):
-            super().notify(context)
-            KeptIncidents(settings).told(failure, incident)
-            log.info("operators told of %s: %s, %d recipients", failure.what, failure.cause, len(settings.operators))
+            refused = self._mail()
+            KeptIncidents(settings, failure.dag_id).told(failure, incident)
+            self._say(failure, refused)
+
+    def send_end(self, failure: Failure, incident: Incident, advice: Advice) -> None:
+        """Mail that it is over, and note it; later where there were too many mails of late."""
+        settings = Settings.usable()
+        if not incident.may_mail(failure.at):
+            return
+        self._write(failure, incident, settings, advice, ends=True)
+        refused = self._mail()
+        kept = KeptIncidents(settings, failure.dag_id)
+        kept.told(failure, incident)
+        kept.over(failure.what, incident.map_index)
+        self._say(failure, refused)
 
     async def notify_late(self, context: dict[str, Any]) -> None:
-        """For the triggerer, whose one thread must not wait for a disk."""
+        """For the triggerer, whose one thread must not wait for a disk or a mail server."""
         settings = Settings.usable()
-        kept = KeptIncidents(settings)
         failure = _late_run(context, settings)
+        kept = KeptIncidents(settings, failure.dag_id)
         quiet = max(timedelta(hours=1), 4 * timedelta(minutes=settings.late_minutes))
         incident = await asyncio.to_thread(kept.add, failure, quiet=quiet)
-        if self._is_due(failure, incident, settings, Advice("A run is late", "", _LATE_NEXT)):
-            await super().async_notify(cast("Context", context))
-            await asyncio.to_thread(kept.told, failure, incident)
-            log.info("operators told of %s: %s, %d recipients", failure.what, failure.cause, len(settings.operators))
+        await asyncio.to_thread(self.send, failure, incident, Advice("A run is late", "", _LATE_NEXT))
+
+    def _mail(self) -> dict[str, str]:
+        """Return the server's answers by operator whom it refused."""
+        server = MailServer(self.smtp_conn_id)
+        with server:
+            server.send_email_smtp(
+                to=self.to,
+                from_email=server.from_email,
+                subject=self.subject,
+                html_content=self.html_content,
+                custom_headers=self.custom_headers,
+            )
+        return server.refused
+
+    def _say(self, failure: Failure, refused: Mapping[str, str]) -> None:
+        log.info(
+            "operators told of %s: %s, %d recipients", failure.what, failure.cause, len(list(self.to)) - len(refused)
+        )
+        if failure.what == ADDRESSES:
+            return
+        if not refused:
+            KeptIncidents(Settings.usable(), failure.dag_id).over(ADDRESSES, -1)
+            return
+        log.error("the mail server refused operators: %s: correct FRAUD_OPERATORS_EMAIL", listed(refused))
+        # Those whom it takes hear of the others.
+        told = replace(failure, what=ADDRESSES, cause="Refused", detail=listed(refused), map_index=-1)
+        self.tell(told, ADVICE_ADDRESSES)
 
     def _is_due(self, failure: Failure, incident: Incident, settings: Settings, advice: Advice) -> bool:
-        """Writes the mail if one is due."""
+        """Write the mail if one is due."""
         try:
             operators = settings.operators
         except SettingError as error:
@@ -96,14 +142,20 @@ class IncidentNotifier(SmtpNotifier):
         if not operators:
             log.warning("nobody is told of %s: FRAUD_OPERATORS_EMAIL names no address", failure.what)
             return False
-        if not incident.is_due(timedelta(hours=settings.reminder_hours)):
+        if not incident.is_due(timedelta(hours=settings.reminder_hours), failure.at):
             log.info(
                 "operators were told of %s at %s; %d times since %s",
                 *(failure.what, incident.told, incident.failures, incident.since),
             )
             return False
-        self.to = list(operators)
-        again = "Reminder: " if incident.told else ""
+        self._write(failure, incident, settings, advice)
+        return True
+
+    def _write(
+        self, failure: Failure, incident: Incident, settings: Settings, advice: Advice, *, ends: bool = False
+    ) -> None:
+        self.to = list(settings.operators)
+        again = "Reminder: " if incident.told and not ends else ""
         what = failure.detail if advice.meaning else f"{failure.cause}, {failure.detail}"
         self.subject = f"{again}{failure.dag_id}: {advice.title}: {shorten(what, _LONGEST_SUBJECT, placeholder=' …')}"
         self.html_content = render.html(
@@ -112,9 +164,9 @@ class IncidentNotifier(SmtpNotifier):
             failure=failure,
             incident=incident,
             reminder_hours=settings.reminder_hours,
+            ends=ends,
         )
-        self.custom_headers = {"Message-ID": message_id(failure)}
-        return True
+        self.custom_headers = {"Message-ID": message_id(failure, installation(settings))}
 
 
 def _is_told_by_the_task(kept: KeptIncidents, failure: Failure) -> bool:
@@ -131,7 +183,7 @@ def _is_told_by_the_task(kept: KeptIncidents, failure: Failure) -> bool:
 def incident_over(context: Context) -> None:
     """For `on_success_callback` of a task: its next failure is a new incident."""
     ti = context["ti"]
-    if KeptIncidents(Settings.usable()).over(ti.task_id, map_index(ti)):
+    if KeptIncidents(Settings.usable(), ti.dag_id).over(ti.task_id, map_index(ti)):
         log.info("%s works again", ti.task_id)
 
 

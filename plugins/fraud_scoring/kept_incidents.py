@@ -11,6 +11,8 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import TypeVar
 
+from airflow.sdk.configuration import conf
+
 from fraud_scoring.connections import staging
 from include.batch.storage import Storage
 from include.errors import FraudError
@@ -25,42 +27,50 @@ _Place = Callable[[], Storage]
 class KeptIncidents:
     """As `Incidents`, but no error leaves it: a mail must go out although nothing can be noted."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, dag_id: str) -> None:
         self._places: list[_Place] = [partial(staging, settings), _local]
+        self._installation, self._dag_id = installation(settings), dag_id
 
     def add(self, failure: Failure, *, quiet: timedelta | None = None) -> Incident:
-        return _in_first(self._places, lambda incidents: incidents.add(failure, quiet=quiet)) or Incident.of(failure)
+        return self._in_first(self._places, lambda incidents: incidents.add(failure, quiet=quiet)) or Incident.of(
+            failure
+        )
 
     def last(self, what: str) -> Incident | None:
         """As it was written last: a full staging area can be read still."""
-        found = [_in_first([place], lambda incidents: incidents.last(what)) for place in self._places]
+        found = [self._in_first([place], lambda incidents: incidents.last(what)) for place in self._places]
         return max(filter(None, found), key=lambda incident: incident.told or incident.last, default=None)
 
     def told(self, failure: Failure, incident: Incident) -> None:
-        _in_first(self._places, lambda incidents: incidents.told(failure, incident))
+        self._in_first(self._places, lambda incidents: incidents.told(failure, incident))
 
     def has(self, what: str, run_id: str) -> bool:
-        return any(_in_first([place], lambda incidents: incidents.has(what, run_id)) for place in self._places)
+        return any(self._in_first([place], lambda incidents: incidents.has(what, run_id)) for place in self._places)
 
     def over(self, what: str, map_index: int) -> bool:
-        ended = [_in_first([place], lambda incidents: incidents.over(what, map_index)) for place in self._places]
+        ended = [self._in_first([place], lambda incidents: incidents.over(what, map_index)) for place in self._places]
         return any(ended)
 
+    def _in_first(self, places: Iterable[_Place], do: Callable[[Incidents], _Answer]) -> _Answer | None:
+        """None where no place can be used."""
+        for place in places:
+            try:
+                return do(Incidents(place(), self._installation, self._dag_id))
+            except Exception as error:
+                # Access to S3 fails with errors of several libraries.
+                reason = error if isinstance(error, FraudError) else type(error).__name__
+                log.warning(
+                    "incidents cannot be kept in %s: %s",
+                    "the temporary folder" if place is _local else "the staging area",
+                    reason,
+                )
+        return None
 
-def _in_first(places: Iterable[_Place], do: Callable[[Incidents], _Answer]) -> _Answer | None:
-    """None where no place can be used."""
-    for place in places:
-        try:
-            return do(Incidents(place()))
-        except Exception as error:
-            # Access to S3 fails with errors of several libraries.
-            reason = error if isinstance(error, FraudError) else type(error).__name__
-            log.warning(
-                "incidents cannot be kept in %s: %s",
-                "the temporary folder" if place is _local else "the staging area",
-                reason,
-            )
-    return None
+
+def installation(settings: Settings) -> str:
+    """What tells this Airflow from another one that shares its staging area."""
+    base_url = conf.get("api", "base_url", fallback="")
+    return f"{settings.installation or base_url} {settings.group}"
 
 
 def _local() -> Storage:

@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from include.batch.advice import ADVICE, BEHIND_AGE, BEHIND_PAYMENTS, CLOSE, EXPIRED, HELD_UP, MOVED
+from include.batch.advice import ADVICE, BEHIND_AGE, BEHIND_PAYMENTS, CLOSE, EXPIRED, HELD_UP, MOVED, TIMESTAMP
 from include.batch.alarms import Waiting, find_alarms
+from include.batch.plan import _time
 from include.kafka.retention import Retention
 from include.settings import Settings
 
@@ -118,6 +119,44 @@ def test_age_is_that_of_the_oldest():
         BEHIND_AGE: "The oldest unread payment of topic_1 had waited 16 min, longer than FRAUD_ALARM_AGE_MINUTES=15. "
         "Partitions: 0 (16 min, 500 offsets unread)."
     }
+
+
+def stamped(at: datetime, partition: int = 0) -> Waiting:
+    return replace(waiting(partition), oldest_at=at)
+
+
+@pytest.mark.parametrize(
+    ("at", "shown"),
+    [
+        (datetime.fromtimestamp(NOW.timestamp() / 1000, UTC), "1970-01-21"),  # seconds for milliseconds
+        (datetime(1999, 12, 31, tzinfo=UTC), "1999-12-31"),
+        (datetime(2026, 11, 26, tzinfo=UTC), "2026-11-26"),
+        (datetime.max.replace(tzinfo=UTC), "9999-12-31"),
+    ],
+)
+def test_a_timestamp_that_is_implausible_is_told_as_that_and_sets_off_no_alarm_of_age(at: datetime, shown: str):
+    assert alarms(stamped(at), waiting(1, minutes=2)) == {
+        TIMESTAMP: f"The Kafka timestamp is implausible: topic_1/0 from offset 100 ({shown})."
+    }
+
+
+def test_microseconds_that_no_calendar_holds_are_a_date_all_the_same():
+    """Kafka 3 takes them; a broker of version 4 refuses what lies more than an hour ahead."""
+    at = _time(int(NOW.timestamp()) * 1_000_000)
+    assert at is not None
+    assert "topic_1/0 from offset 100 (9999-12-31)" in alarms(stamped(at))[TIMESTAMP]
+
+
+def test_an_implausible_timestamp_hides_no_other_partition_that_waits():
+    found = alarms(stamped(datetime(1970, 1, 21, tzinfo=UTC)), waiting(1, minutes=16))
+    assert set(found) == {BEHIND_AGE, TIMESTAMP}
+    assert "had waited 16 min" in found[BEHIND_AGE]
+    assert "Partitions: 1 (16 min, 500 offsets unread)." in found[BEHIND_AGE]
+
+
+@pytest.mark.parametrize("at", [datetime(2000, 1, 1, tzinfo=UTC), NOW + timedelta(hours=23)])
+def test_an_old_payment_and_a_clock_that_is_ahead_are_plausible(at: datetime):
+    assert TIMESTAMP not in alarms(stamped(at))
 
 
 def test_what_a_producer_holds_up_is_told_as_its_doing():

@@ -194,7 +194,7 @@ def test_what_an_earlier_version_has_staged_is_recorded_without_what_it_does_not
     assert (record.seconds, record.deliveries, record.marks) == ({}, [], 2)
 
 
-@pytest.mark.parametrize("mark", ["committed-0", "reported-0", "drained-0.json"])
+@pytest.mark.parametrize("mark", ["committed-0", "drained-0.json"])
 def test_a_damaged_mark_leaves_a_gap_and_holds_up_nothing(
     outbox: Outbox, staged: Stage, folder: Storage, tmp_path: Path, mark: str
 ):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from confluent_kafka import Producer
 
-from include.batch.advice import BEHIND_AGE, CLOSE, HELD_UP
+from include.batch.advice import BEHIND_AGE, CLOSE, HELD_UP, TIMESTAMP
 from include.batch.manifest import Manifest
 from include.batch.plan import alarms
 from tests.integration.test_protocol import payments, scored, send, servers
@@ -53,6 +53,17 @@ def test_the_oldest_payment_is_held_against_the_settings_and_the_topic(here: Sco
     if kinds:
         assert "keeps payments for 30 min (retention.ms)" in told[CLOSE]
         assert "Partitions: 0 (" in told[BEHIND_AGE]
+
+
+def test_payments_stamped_in_seconds_are_no_payments_that_wait(here: Scoring):
+    """Kafka counts milliseconds: seconds are January 1970."""
+    client = kafka_log.producer(servers(here))
+    client.produce(here.settings.input_topic, payments(1)[0], partition=0, timestamp=int(time.time()))
+    assert client.flush(30) == 0
+    send(here, *payments(2), partition=1)
+    told = found(here, here.drain())
+    assert list(told) == [TIMESTAMP]
+    assert "/0 from offset 0 (1970-01-" in told[TIMESTAMP]
 
 
 def test_what_a_producer_holds_up_is_told_though_nothing_can_be_read(here: Scoring, open_transaction: Producer):

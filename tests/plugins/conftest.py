@@ -6,7 +6,7 @@ import email
 import email.policy
 import json
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from email.message import EmailMessage
 from pathlib import Path
@@ -23,9 +23,11 @@ class Inbox:
 
     def __init__(self) -> None:
         self.messages: list[EmailMessage] = []
+        self.senders: list[str | None] = []
         self.recipients: list[list[str]] = []
         self.refusals: list[str] = []
         self.refused_recipients: dict[str, str] = {}
+        self.known = LoginPassword(b"fraud", b"secret")
         self.logins: list[str] = []
         self.encrypted: list[bool] = []
 
@@ -42,6 +44,7 @@ class Inbox:
             return self.refusals.pop(0)
         content = envelope.original_content or b""
         self.messages.append(email.message_from_bytes(content, policy=email.policy.default))  # type: ignore[arg-type]
+        self.senders.append(envelope.mail_from)
         self.recipients.append(list(envelope.rcpt_tos))
         self.encrypted.append(session.ssl is not None)
         return "250 OK"
@@ -49,8 +52,7 @@ class Inbox:
     def authenticate(self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:
         assert isinstance(data, LoginPassword)
         self.logins.append(data.login.decode())
-        good = data == LoginPassword(b"fraud", b"secret")
-        return AuthResult(success=good, handled=False)
+        return AuthResult(success=data == self.known, handled=False)
 
 
 StartServer = Callable[..., Inbox]
@@ -58,18 +60,30 @@ StartServer = Callable[..., Inbox]
 
 @pytest.fixture
 def mail_server(monkeypatch: pytest.MonkeyPatch, certificate: Path) -> Iterator[StartServer]:
-    """Starts a server and points the connection smtp_default at it; `extra`, `login` and `password` change that."""
+    """Starts a server and points the connection smtp_default at it; `extra`, `login` and `password` change that. With
+    `tls` it demands STARTTLS and a login; `offers` has it take both and demand neither.
+    `handler`: more of its methods."""
     with ExitStack() as stack:
 
         def start(
-            *, tls: bool = False, extra: dict[str, Any] | None = None, login: str = "", password: str = "", **smtp: Any
+            *,
+            tls: bool = False,
+            offers: bool = False,
+            extra: dict[str, Any] | None = None,
+            login: str = "",
+            password: str = "",
+            handler: Mapping[str, Callable[..., Any]] | None = None,
+            **smtp: Any,
         ) -> Inbox:
-            inbox = Inbox()
-            if tls:
+            inbox: Inbox = type("Inbox", (Inbox,), dict(handler or {}))()
+            if tls or offers:
                 context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
                 context.load_cert_chain(certificate)
-                smtp |= {"tls_context": context, "require_starttls": True, "authenticator": inbox.authenticate}
-                smtp |= {"auth_required": True}
+                smtp |= {"tls_context": context, "authenticator": inbox.authenticate}
+            if tls:
+                smtp |= {"require_starttls": True, "auth_required": True}
+            if offers:
+                smtp |= {"auth_require_tls": False}
             controller = Controller(inbox, hostname="127.0.0.1", port=0, **smtp)
             # The controller connects to `port` to see that it runs: it must be a real one.
             controller.port = _free_port()

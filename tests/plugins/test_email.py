@@ -32,12 +32,17 @@ class Outbox:
         self.unread: dict[str, str] = {}
         self.inbox: Inbox | None = None
         self.deliveries: list[Delivery] = []
+        self.begun: list[str] = []
 
     def owed(self) -> Iterable[OwedReport]:
         return list(self.waiting.values())
 
     def unreadable(self) -> dict[str, str]:
         return self.unread
+
+    def begin(self, report: OwedReport) -> bool:
+        self.begun.append(report.key)
+        return True
 
     def reported(self, report: OwedReport, delivery: Delivery) -> None:
         self.deliveries.append(delivery)
@@ -141,7 +146,7 @@ def test_a_wrong_password_is_said_and_not_shown(
 ) -> None:
     mail_server(tls=True, login="fraud", password="wr0ng")
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    with pytest.raises(AirflowFailException, match=r"smtp_default .* refuses fraud \(535\)") as error:
+    with pytest.raises(AirflowFailException, match=r"smtp_default .* refuses fraud: 535 5\.7\.8") as error:
         send(Outbox(report("batch1")))
     assert "wr0ng" not in str(error.value)
     del error
@@ -183,6 +188,93 @@ def test_refused_recipients_leave_it_owed(mail_server: StartServer) -> None:
     with pytest.raises(ReportError, match="SMTPRecipientsRefused"):
         send(outbox)
     assert list(outbox.waiting) == ["batch1"]
+
+
+def test_a_refused_recipient_is_not_recorded_as_mailed_and_is_named(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    inbox.refused_recipients = {"second@bank.test": "550 5.1.1 no such user here"}
+    outbox = Outbox(report("batch1"), report("batch2"))
+    with pytest.raises(ReportError, match=r"refused second@bank.test \(550 5.1.1 no such user here\)") as error:
+        send(outbox)
+    assert str(error.value).count("second@bank.test") == 1
+    assert "correct EMAIL_RECIPIENT" in str(error.value)
+    assert [delivery.recipients for delivery in outbox.deliveries] == [("analyst@bank.test",)] * 2
+    assert outbox.waiting == {}
+    inbox.refused_recipients = {}
+    outbox = Outbox(report("batch3"))
+    assert send(outbox)["reports"] == 1
+    assert outbox.deliveries[0].recipients == ("analyst@bank.test", "second@bank.test")
+
+
+def test_an_attempt_is_noted_before_each_mail_and_none_is_sent_without(
+    mail_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox = mail_server()
+    outbox = Outbox(report("batch1"), report("batch2"))
+    begin = Outbox.begin
+
+    def cannot_be_noted(self: Outbox, owed: OwedReport) -> bool:
+        assert len(inbox.messages) == len(self.begun)
+        if owed.key == "batch1":
+            raise StagingError("cannot write report-0.json (the disk is full)")
+        return begin(self, owed)
+
+    monkeypatch.setattr(Outbox, "begin", cannot_be_noted)
+    with pytest.raises(ReportError, match=r"1 reports stay owed, 1 were sent. batch1: cannot write report-0.json"):
+        send(outbox)
+    assert [message["Subject"][-6:] for message in inbox.messages] == ["batch2"]
+
+
+def test_a_server_that_is_down_begins_no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is committed until it is back goes into the same report."""
+    connection = {"conn_type": "smtp", "host": "127.0.0.1", "port": 9, "extra": {"from_email": "f@bank.test"}}
+    monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
+    outbox = Outbox(report("batch1"))
+    with pytest.raises(ReportError):
+        send(outbox)
+    assert outbox.begun == []
+
+
+def test_a_report_that_another_task_has_sent_meanwhile_is_left(
+    mail_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox = mail_server()
+    monkeypatch.setattr(Outbox, "begin", lambda self, owed: False)
+    assert send(Outbox(report("batch1")))["reports"] == 0
+    assert inbox.messages == []
+
+
+def test_a_temporary_folder_that_is_full_is_not_called_a_mail_server_that_is_down(
+    mail_server: StartServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    mail_server()
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
+    with pytest.raises(ReportError, match=r"batch1: its attachment cannot be written to the temporary folder"):
+        send(Outbox(report("batch1")))
+
+
+def test_addresses_beyond_ascii_are_mailed_by_idna(mail_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    inbox = mail_server(extra={"from_email": "Betrugsprüfung <fraud@bänk.test>"})
+    monkeypatch.setenv("EMAIL_RECIPIENT", "analyst@bänk.test; Jörg <j@straße.test>")
+    outbox = Outbox(report("batch1"))
+    send(outbox)
+    (message,) = inbox.messages
+    assert inbox.recipients == [["analyst@xn--bnk-qla.test", "j@xn--strae-oqa.test"]]
+    assert inbox.senders == ["fraud@xn--bnk-qla.test"]
+    assert message["From"].addresses[0].addr_spec == "fraud@xn--bnk-qla.test"
+    assert message["From"].addresses[0].display_name == "Betrugsprüfung"
+    assert outbox.deliveries[0].recipients == tuple(inbox.recipients[0])
+
+
+def test_the_server_s_own_sentence_says_why_it_refuses_a_mail(mail_server: StartServer) -> None:
+    inbox = mail_server(extra={"retry_limit": 0})
+    inbox.refusals = ["554 5.7.1 card 4556123412349012345 found, policy 17"]
+    with pytest.raises(ReportError, match=r"SMTPDataError 554 5.7.1 card … found, policy 17\)"):
+        send(Outbox(report("batch1")))
+    inbox.refused_recipients = dict.fromkeys(["analyst@bank.test", "second@bank.test"], "550 5.1.1 unknown")
+    with pytest.raises(ReportError, match=r"analyst@bank.test: 550 5.1.1 unknown, second@bank.test: 550 5.1.1"):
+        send(Outbox(report("batch1")))
 
 
 def test_what_is_too_large_for_the_server_is_sent_smaller(

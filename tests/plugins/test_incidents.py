@@ -20,12 +20,12 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 
 from fraud_scoring import alarms as alarm_mails
 from fraud_scoring import incidents, kept_incidents
-from fraud_scoring.alarms import tell_alarms
+from fraud_scoring.alarms import tell_alarms, tell_published_alarms
 from fraud_scoring.incidents import IncidentNotifier, incident_over, late_run, late_run_alert
 from include.batch import advice
 from include.batch.storage import Storage
 from include.errors import HousekeepingError, KafkaError, ModelNotFoundError, SettingError, StagingError
-from tests.plugins.conftest import StartServer
+from tests.plugins.conftest import Inbox, StartServer
 
 START = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
 
@@ -167,6 +167,97 @@ def test_a_success_of_another_part_of_a_mapped_task_ends_nothing(mail_server: St
     succeed(map_index=1)
     fail(BROKER_DOWN, map_index=1)
     assert len(inbox.messages) == 2
+
+
+def subjects(inbox: Inbox) -> list[str]:
+    return [message["Subject"] for message in inbox.messages]
+
+
+def test_causes_that_alternate_are_told_once_each(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    for _ in range(60):
+        fail(BROKER_DOWN)
+        fail(ModelNotFoundError("no run has a model"))
+    assert len(inbox.messages) == 2
+    fail(BROKER_DOWN, minutes=300)
+    assert subjects(inbox)[2].startswith("Reminder: score_payments: publish failed: KafkaError")
+    assert "Still failing since 2026-11-24 08:01:00 UTC, 61 times so far" in body(inbox.messages[2])
+
+
+def test_of_one_task_there_are_two_mails_an_hour_at_most(mail_server: StartServer) -> None:
+    """A new cause every minute, or one that comes and goes."""
+    inbox = mail_server()
+    for number in range(120):
+        fail(type(f"Error{number}", (KafkaError,), {})("no broker answers"))
+    assert len(inbox.messages) == 4
+    for _ in range(30):
+        succeed(task_id="drain")
+        fail(BROKER_DOWN, minutes=2, task_id="drain")
+    assert len(inbox.messages) == 6
+
+
+def test_what_the_floor_held_back_is_told_once_there_is_room(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    for error in (BROKER_DOWN, StagingError("the disk is full"), ModelNotFoundError("no run has a model")):
+        fail(error)
+    assert len(inbox.messages) == 2
+    fail(ModelNotFoundError("no run has a model"), minutes=60)
+    assert subjects(inbox)[2].startswith("score_payments: publish failed: ModelNotFoundError")
+
+
+@pytest.mark.parametrize("name", ["AIRFLOW__API__BASE_URL", "FRAUD_INSTALLATION", "FRAUD_GROUP"])
+def test_another_installation_on_the_same_staging_area_ends_no_incident(
+    mail_server: StartServer, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    inbox = mail_server()
+    for _ in range(3):
+        monkeypatch.setenv(name, "https://a.test")
+        fail(BROKER_DOWN)
+        monkeypatch.setenv(name, "https://b.test")
+        succeed()
+    assert len(inbox.messages) == 1
+    fail(BROKER_DOWN)
+    first, second = inbox.messages
+    assert first["Message-ID"] != second["Message-ID"]
+
+
+def test_a_task_of_the_same_name_in_another_dag_ends_no_incident(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    for _ in range(3):
+        fail(BROKER_DOWN)
+        succeed(dag_id="housekeeping")
+    assert len(inbox.messages) == 1
+
+
+@pytest.mark.parametrize("works_between", [False, True])
+def test_what_an_earlier_version_has_told_is_known(
+    mail_server: StartServer, tmp_path: Path, works_between: bool
+) -> None:
+    inbox = mail_server()
+    old = {"cause": "KafkaError", "since": "2026-11-24T07:00:00Z", "last": "2026-11-24T08:00:00Z", "failures": 60}
+    old |= {"told": "2026-11-24T07:00:00Z", "run_ids": ["a run"], "details": {"no broker answers": True}}
+    Storage.open(str(tmp_path / "staging")).write("incidents/publish.json", json.dumps(old).encode())
+    if works_between:
+        succeed()
+    fail(BROKER_DOWN)
+    fail(BROKER_DOWN)
+    assert len(inbox.messages) == works_between
+    fail(BROKER_DOWN, minutes=360)
+    since, times = ("08:01", 3) if works_between else ("07:00", 63)
+    assert f"Still failing since 2026-11-24 {since}:00 UTC, {times} times so far" in body(inbox.messages[-1])
+
+
+def test_an_operator_whom_the_server_refuses_is_told_of_to_the_others(
+    mail_server: StartServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    inbox = mail_server()
+    inbox.refused_recipients = {"night@bank.test": "550 5.1.1 unknown"}
+    caplog.set_level("INFO", "fraud_scoring.incidents")
+    fail(BROKER_DOWN)
+    fail(StagingError("the disk is full"))
+    assert subjects(inbox)[1] == "score_payments: An operator's address is refused: night@bank.test (550 5.1.1 unknown)"
+    assert inbox.recipients == [["ops@bank.test"]] * 3
+    assert "operators told of publish: KafkaError, 1 recipients" in caplog.text
 
 
 def test_a_mail_that_no_server_took_is_tried_again(mail_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,7 +458,8 @@ def test_a_broken_staging_area_is_told_once_too(
 def test_a_damaged_note_costs_one_mail_more(mail_server: StartServer, tmp_path: Path) -> None:
     inbox = mail_server()
     fail(BROKER_DOWN)
-    (tmp_path / "staging" / "incidents" / "publish.json").write_text("{")
+    (note,) = tmp_path.glob("staging/incidents/*/score_payments/publish.json")
+    note.write_text("{")
     fail(BROKER_DOWN)
     assert len(inbox.messages) == 2
 
@@ -384,6 +476,16 @@ def test_a_late_run_is_told_once_while_runs_stay_late(mail_server: StartServer) 
     (message,) = inbox.messages
     assert message["Subject"] == ("score_payments: A run is late: Late, not done 15 minutes after it was queued")
     assert "/dags/score_payments/runs/scheduled__2026-11-24T08%3A00%3A00%2B00%3A00" in body(message)
+
+
+def test_a_late_run_is_told_over_starttls_with_a_login(
+    mail_server: StartServer, monkeypatch: pytest.MonkeyPatch, certificate: Path
+) -> None:
+    """The hook's asynchronous client asked for STARTTLS twice, and failed."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    inbox = mail_server(tls=True, login="fraud", password="secret")
+    be_late(1)
+    assert (inbox.encrypted, inbox.logins) == ([True], ["fraud"])
 
 
 def test_a_run_that_is_late_after_hours_of_quiet_is_news(mail_server: StartServer) -> None:
@@ -452,6 +554,85 @@ def test_an_alarm_that_lasts_is_reminded_of(mail_server: StartServer) -> None:
     end_batch(advice.CLOSE, minutes=361)
     assert inbox.messages[1]["Subject"].startswith("Reminder: score_payments: Payments are about to expire unread")
     assert "Still so since 2026-11-24 08:01:00 UTC, 2 times so far" in body(inbox.messages[1])
+
+
+MANY = "300 of 300 messages of batch a-batch became dead letters (100%): not_json 300."
+FEW = "0 of 300 messages of batch a-batch became dead letters (0%)."
+
+
+def end_published_batch(sentence: str = FEW, cause: str = "", *, minutes: float = 1, known: bool = True) -> None:
+    """What follows on the task `reports` of a batch."""
+    Clock.moment += timedelta(minutes=minutes)
+    found = [{"kind": advice.DEAD_LETTERS, "sentence": sentence, "cause": cause}] if known else []
+    tell_published_alarms({"ti": TaskInstance(task_id="reports", try_number=1, alarms=found)})  # type: ignore[typeddict-item]
+
+
+def test_many_dead_letters_are_told_once_and_their_end_too(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    for _ in range(3):
+        end_published_batch(MANY, "not_json")
+    end_published_batch(known=False)
+    assert subjects(inbox) == [f"score_payments: Many messages became dead letters: {MANY}"]
+    assert "produce them again from the dead-letter topic" in body(inbox.messages[0])
+    end_published_batch()
+    end_published_batch()
+    assert subjects(inbox)[1:] == [f"score_payments: Few messages become dead letters again: {FEW}"]
+    assert "It lasted since 2026-11-24 08:01:00 UTC" in body(inbox.messages[1])
+    assert "No more mail about this" not in body(inbox.messages[1])
+
+
+def test_another_reason_for_dead_letters_is_told(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    for reason in ("not_json", "empty_value", "not_json"):
+        end_published_batch(MANY, reason)
+    assert len(inbox.messages) == 2
+
+
+def test_dead_letters_that_come_and_go_are_two_mails_an_hour(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    for _ in range(29):
+        end_published_batch(MANY, "not_json")
+        end_published_batch()
+    assert subjects(inbox) == [
+        f"score_payments: Many messages became dead letters: {MANY}",
+        f"score_payments: Few messages become dead letters again: {FEW}",
+    ]
+
+
+def test_an_end_that_no_server_took_is_told_by_the_next_run(
+    mail_server: StartServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    inbox = mail_server(extra={"retry_limit": 0})
+    end_published_batch(MANY, "not_json")
+    inbox.refusals = ["451 later"]
+    end_published_batch()
+    assert "told of many dead letters, the next run tries again: SMTPDataError: 451 later" in caplog.text
+    end_published_batch()
+    end_published_batch()
+    assert len(inbox.messages) == 2
+
+
+def test_an_end_of_what_nobody_was_told_is_not_told(mail_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    inbox = mail_server()
+    with monkeypatch.context() as patched:
+        patched.setenv("FRAUD_OPERATORS_EMAIL", "")
+        end_published_batch(MANY, "not_json")
+        end_published_batch()
+    end_published_batch()
+    assert inbox.messages == []
+
+
+def test_an_implausible_timestamp_is_told_once(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    for _ in range(30):
+        end_batch(
+            advice.TIMESTAMP, sentence="The Kafka timestamp is implausible: topic_1/0 from offset 5 (1970-01-21)."
+        )
+    assert subjects(inbox) == [
+        "score_payments: Timestamps are implausible: The Kafka timestamp is implausible: topic_1/0 from offset 5 "
+        "(1970-01-21)."
+    ]
+    assert "message.timestamp.type to LogAppendTime" in body(inbox.messages[0])
 
 
 def test_neither_a_failed_drain_nor_one_without_an_answer_ends_an_alarm(mail_server: StartServer) -> None:

@@ -49,6 +49,26 @@ def test_payments_that_waited_too_long_are_told_once(pipeline: Pipeline, outputs
     assert "Payments waited too long" in told
 
 
+def test_a_batch_of_dead_letters_alone_is_told_by_reason_and_its_end_too(pipeline: Pipeline, inbox: Inbox) -> None:
+    """The run is green: everything was published as it should be."""
+    pipeline.settle()
+    client = kafka_log.producer(pipeline.stack.bootstrap_servers)
+    for number in range(30):
+        client.produce("topic_1", b"" if number % 3 else b"no json", b"a key")
+    assert client.flush(30) == 0
+    run_id = pipeline.finish(pipeline.api.trigger(DAG))
+    (alarm,) = pipeline.api.xcom(DAG, run_id, "reports", "alarms")
+    assert "30 of 30 messages of batch" in alarm["sentence"]
+    pipeline.told(run_id, "reports", alarm["sentence"])
+    (told,) = wait_until(lambda: alarms(inbox), "operators were not told")
+    assert told.startswith(f"{DAG}: Many messages became dead letters: 30 of 30 messages of batch")
+    assert "empty_value 20, not_json 10" in told
+
+    run_id, _ = pipeline.score(payments(GENUINE, GENUINE))
+    wait_until(lambda: len(alarms(inbox)) == 2, "operators were not told of the end")
+    assert alarms(inbox)[1].startswith(f"{DAG}: Few messages become dead letters again: 0 of 2 messages")
+
+
 def test_run_is_red_where_publish_fails(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:
     """An operator sets the group's offset while a run is in flight: the first of two payments is left out."""
     pipeline.settle()

@@ -9,6 +9,7 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowSkipException
 
+from fraud_scoring.alarms import ALARMS
 from fraud_scoring.connections import kafka_settings, staging
 from fraud_scoring.failures import plain_failures
 from fraud_scoring.operators.step import CATCH_UP, EMAIL, batch_of, tell
@@ -18,12 +19,15 @@ from include.settings import Settings
 
 if TYPE_CHECKING:
     from include.batch.outbox import Outbox
+    from include.batch.scored import ScoredBatch
     from include.batch.storage import Storage
 
 
 class OwedReportsOperator(BaseBranchOperator):
     """Sees what a run leaves to do: reports to mail, whatever became of publish, for a partition that got through has
     its report even if another one failed; and payments that its limits left behind, which the next run takes at once.
+
+    Pushes the XCom `alarms`: whether many messages of the published batch became dead letters.
     """
 
     def choose_branch(self, context: Context) -> list[str] | None:
@@ -36,10 +40,27 @@ class OwedReportsOperator(BaseBranchOperator):
             if outbox.entries():
                 note_what_is_committed(kafka_settings(), settings, outbox)
             owed = outbox.owed_batches()
-            left = _left(context, storage)
+            manifest, scored = _scored(context, storage)
+            left = scored.left_of(manifest) if scored and manifest else 0
+            context["ti"].xcom_push(key=ALARMS, value=self._alarms(settings, outbox, manifest, scored))
         counts = {"reports_owed": len(owed), "lag": left}
         tell(self, context, f"reports owed of batches {', '.join(owed) or 'none'}", counts)
         return ([EMAIL] if owed else []) + ([CATCH_UP] if left else []) or None
+
+    def _alarms(
+        self, settings: Settings, outbox: Outbox, manifest: Manifest | None, scored: ScoredBatch | None
+    ) -> list[dict[str, Any]]:
+        """Empty where nothing is known: the run has no batch, or none of it was published."""
+        from include.batch.dead_letter_alarm import find_dead_letter_alarm
+
+        if manifest is None or scored is None:
+            return []
+        alarm = find_dead_letter_alarm(settings, manifest.batch_id, scored, outbox.committed(manifest))
+        if alarm is None:
+            return []
+        if alarm.cause:
+            self.log.error("%s: %s", alarm.cause, alarm.sentence)
+        return [alarm.to_dict()]
 
 
 class CatchUpOperator(TriggerDagRunOperator):
@@ -69,15 +90,16 @@ def outbox(context: Context) -> Outbox:
     return Outbox(staging(settings), settings.group, settings.input_topic, settings.output_topic)
 
 
-def _left(context: Context, storage: Storage) -> int:
+def _scored(context: Context, storage: Storage) -> tuple[Manifest | None, ScoredBatch | None]:
+    """This run's batch and what predict found of it."""
     from include.batch.scored import ScoredBatch
 
     try:
         fixed = batch_of(context)
         if not fixed.partitions:
-            return 0
+            return None, None
         manifest = Manifest.load(storage, fixed.batch_id)
-        return ScoredBatch.load(storage, manifest).left_of(manifest)
+        return manifest, ScoredBatch.load(storage, manifest)
     except StagingError:
         # Of a batch that failed on its way nothing is known, and the run has failed.
-        return 0
+        return None, None

@@ -1,0 +1,80 @@
+"""What is noted of a batch's reports: one file a report, `report-<its lowest partition>.json` in the batch's folder.
+
+Each attempt writes it before the mail goes out: where nothing can be noted, nothing is mailed, or every run would mail
+the same report again. The first attempt fixes the partitions, and with them the Message-ID: a partition that is
+committed later gets a report of its own. Once a server has accepted the mail, the same file takes the delivery: it
+needs no more room, and no other right, than the attempt did.
+
+An earlier version wrote `reported-<partition>` after the mail, one file a partition. Those files still count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from include.batch.record import read_known
+from include.batch.storage import Storage
+from include.report.report import Delivery, OwedReport
+
+_PREFIX, _SUFFIX = "report-", ".json"
+_EARLIER = "reported-"
+
+
+class ReportMark(msgspec.Struct, frozen=True):
+    """`begun_at`: when the last attempt began. `delivery` is None until a mail server has accepted the report."""
+
+    partitions: tuple[int, ...]
+    begun_at: datetime
+    delivery: Delivery | None = None
+
+
+@dataclass(frozen=True)
+class ReportMarks:
+    """`deliveries` by reported partition, None where the mark does not say; `begun`: the partitions of each report that
+    an attempt began to mail, and that no server is known to have accepted."""
+
+    deliveries: Mapping[int, Delivery | None]
+    begun: tuple[frozenset[int], ...]
+
+    @classmethod
+    def read(cls, storage: Storage, folder: str, names: Iterable[str]) -> ReportMarks:
+        """From `names`, the files in the batch's `folder`. Raises StagingError where a mark cannot be read: nobody
+        knows then what was mailed."""
+        earlier = [name for name in names if name.startswith(_EARLIER)]
+        deliveries = {
+            int(name.removeprefix(_EARLIER)): read_known(storage, f"{folder}/{name}", Delivery) for name in earlier
+        }
+        marks = [
+            storage.need_json(f"{folder}/{name}", ReportMark)
+            for name in names
+            if name.startswith(_PREFIX) and name.endswith(_SUFFIX)
+        ]
+        for mark in marks:
+            if mark.delivery is not None:
+                deliveries |= dict.fromkeys(mark.partitions, mark.delivery)
+        begun = (frozenset(mark.partitions) for mark in marks if mark.delivery is None)
+        return cls(deliveries, tuple(numbers for numbers in begun if not numbers <= deliveries.keys()))
+
+    def allow(self, partitions: frozenset[int]) -> bool:
+        """Whether a report of these partitions may be mailed: no other sender has mailed it, or begun another one of
+        some of them, since it was found to be owed."""
+        if not partitions.isdisjoint(self.deliveries):
+            return False
+        return all(partitions == numbers or partitions.isdisjoint(numbers) for numbers in self.begun)
+
+
+def partitions_of(report: OwedReport) -> frozenset[int]:
+    return frozenset(partition for _, partition, _, _ in report.facts.ranges)
+
+
+def write_mark(
+    storage: Storage, folder: str, partitions: Iterable[int], at: datetime, delivery: Delivery | None = None
+) -> None:
+    """Replaces an earlier attempt's mark as a whole. Raises StagingError where it cannot be written."""
+    numbers = tuple(sorted(partitions))
+    mark = ReportMark(numbers, at, delivery)
+    storage.write(f"{folder}/{_PREFIX}{numbers[0]}{_SUFFIX}", msgspec.json.encode(mark))

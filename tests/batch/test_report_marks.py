@@ -1,0 +1,142 @@
+"""What is noted of a report: before its mail, and after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from include.batch.manifest import Manifest
+from include.batch.outbox import Outbox
+from include.batch.storage import Storage
+from include.report.report import OwedReport, message_id
+from tests.support.scoring import DELIVERY
+
+Stage = Callable[..., Manifest]
+BATCH = "20260101T000000Z-aaaaaa"
+
+
+@pytest.fixture
+def outbox(folder: Storage) -> Outbox:
+    return Outbox(folder, "a/group", "topic", "scored")
+
+
+def publish(outbox: Outbox, manifest: Manifest, *partitions: int) -> None:
+    outbox.open_entry(manifest)
+    for partition in partitions:
+        outbox.note_commit(manifest, partition)
+
+
+def partitions(report: OwedReport) -> list[int]:
+    return [partition for _, partition, _, _ in report.facts.ranges]
+
+
+def test_a_report_that_was_begun_stays_owed_with_the_same_message_id(outbox: Outbox, staged: Stage):
+    publish(outbox, staged(BATCH, {0: 1, 1: 1}), 0, 1)
+    (report,) = outbox.owed()
+    assert outbox.begin(report)
+    (again,) = outbox.owed()
+    assert message_id(again.facts) == message_id(report.facts)
+    assert outbox.begin(again)
+    outbox.reported(again, DELIVERY)
+    assert list(outbox.owed()) == outbox.entries() == []
+
+
+def test_a_partition_that_is_committed_after_a_kill_does_not_change_the_message_id(outbox: Outbox, staged: Stage):
+    """The server may have accepted the first mail: the second must not look like another report."""
+    manifest = staged(BATCH, {0: 1, 1: 1})
+    publish(outbox, manifest, 1)
+    (report,) = outbox.owed()
+    outbox.begin(report)
+    outbox.note_commit(manifest, 0)
+    first, second = outbox.owed()
+    assert message_id(first.facts) == message_id(report.facts)
+    assert (partitions(first), partitions(second)) == ([1], [0])
+    for one in (first, second):
+        assert outbox.begin(one)
+        outbox.reported(one, DELIVERY)
+    assert list(outbox.owed()) == outbox.entries() == []
+
+
+def test_one_file_says_that_all_partitions_of_a_report_were_mailed(
+    outbox: Outbox, staged: Stage, folder: Storage, monkeypatch: pytest.MonkeyPatch
+):
+    """A kill between two files left a report of the rest, with another Message-ID."""
+    manifest = staged(BATCH, {0: 1, 1: 1, 2: 0})
+    publish(outbox, manifest, 0, 1, 2)
+    (report,) = outbox.owed()
+    outbox.begin(report)
+    write, written = Storage.write, []
+
+    def killed_after_one(self: Storage, path: str, data: bytes) -> None:
+        if written:
+            raise KeyboardInterrupt
+        write(self, path, data)
+        written.append(path)
+
+    with monkeypatch.context() as killed:
+        killed.setattr(Storage, "write", killed_after_one)
+        with pytest.raises(KeyboardInterrupt):
+            outbox.reported(report, DELIVERY)
+    assert list(outbox.owed()) == []
+    assert [name for name in folder.list(manifest.folder) if name.startswith("report")] == ["report-0.json"]
+
+
+def test_a_report_that_another_sender_has_mailed_is_not_begun(outbox: Outbox, staged: Stage, folder: Storage):
+    publish(outbox, staged(BATCH, {0: 1}), 0)
+    (mine,) = outbox.owed()
+    (theirs,) = outbox.owed()
+    outbox.begin(theirs)
+    # Kept open, as a publisher that is still at work keeps it.
+    outbox.reported(theirs, DELIVERY)
+    assert not outbox.begin(mine)
+
+
+def test_a_report_of_other_partitions_than_were_begun_is_not_mailed(outbox: Outbox, staged: Stage):
+    manifest = staged(BATCH, {0: 1, 1: 1})
+    publish(outbox, manifest, 0)
+    (narrow,) = outbox.owed()
+    outbox.note_commit(manifest, 1)
+    (wide,) = outbox.owed()
+    assert outbox.begin(wide)
+    assert not outbox.begin(narrow)
+
+
+@pytest.mark.parametrize("content", [b"", msgspec.json.encode(DELIVERY)], ids=["empty", "with its delivery"])
+def test_what_an_earlier_version_has_mailed_is_not_mailed_again(
+    outbox: Outbox, staged: Stage, folder: Storage, content: bytes
+):
+    manifest = staged(BATCH, {0: 1, 1: 1})
+    publish(outbox, manifest, 0, 1)
+    folder.write(f"{manifest.folder}/reported-0", content)
+    (report,) = outbox.owed()
+    assert partitions(report) == [1]
+    outbox.begin(report)
+    outbox.reported(report, DELIVERY)
+    assert list(outbox.owed()) == outbox.entries() == []
+
+
+def test_a_mark_that_is_damaged_is_named_and_nothing_is_mailed_again(outbox: Outbox, staged: Stage, tmp_path: Path):
+    manifest = staged(BATCH, {0: 1, 1: 1})
+    publish(outbox, manifest, 0)
+    (report,) = outbox.owed()
+    outbox.reported(report, DELIVERY)
+    outbox.note_commit(manifest, 1)
+    (tmp_path / "staging" / manifest.folder / "report-0.json").write_bytes(b"damaged")
+    assert list(outbox.owed()) == []
+    assert f"{manifest.folder}/report-0.json" in outbox.unreadable()[BATCH]
+
+
+def test_it_works_on_s3_too(bucket: Storage, folder: Storage, staged: Stage):
+    manifest = staged(BATCH, {0: 1})
+    for name in ("manifest.json", "scored-0.json"):
+        bucket.write(f"{manifest.folder}/{name}", folder.need(f"{manifest.folder}/{name}"))
+    outbox = Outbox(bucket, "a/group", "topic")
+    publish(outbox, manifest, 0)
+    (report,) = outbox.owed()
+    assert outbox.begin(report)
+    (again,) = outbox.owed()
+    outbox.reported(again, DELIVERY)
+    assert list(outbox.owed()) == outbox.entries() == []
