@@ -5,14 +5,13 @@ Standard library only, from Python 3.9 on, as env_file.py.
 
 from __future__ import annotations
 
-import base64
 import os
-import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from include.deployment import env_file
 from include.deployment.earlier import NAMES, read_earlier
+from include.deployment.secret import fernet_key, secret
 from include.errors import SettingError
 
 LOCAL = {
@@ -47,15 +46,16 @@ _AFTER_LOCAL = {"FRAUD_EXPERIMENT": "fraud_scoring_accounts"}
 def generated(profile: str) -> dict[str, str]:
     passwords = ("POSTGRES", "AIRFLOW_DB", "MLFLOW_DB", "LEDGER_POSTGRES", "LEDGER_DB", "VALKEY")
     values = {
-        "AIRFLOW_ADMIN_PASSWORD": secrets.token_urlsafe(18),
-        "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
-        "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(32),
-        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
-        **{f"{name}_PASSWORD": secrets.token_urlsafe(24) for name in passwords},
+        "AIRFLOW_ADMIN_PASSWORD": secret(24),
+        "AIRFLOW__CORE__FERNET_KEY": fernet_key(),
+        "AIRFLOW__API__SECRET_KEY": secret(44),
+        # HS512 wants 64 bytes.
+        "AIRFLOW__API_AUTH__JWT_SECRET": secret(88),
+        **{f"{name}_PASSWORD": secret() for name in passwords},
         # What the parts of the S3 server sign to each other.
-        "S3_INTERNAL_KEY": secrets.token_urlsafe(32),
+        "S3_INTERNAL_KEY": secret(44),
     }
-    return values if profile != "local" else values | {"AWS_SECRET_ACCESS_KEY": secrets.token_urlsafe(30)}
+    return values if profile != "local" else values | {"AWS_SECRET_ACCESS_KEY": secret(40)}
 
 
 @dataclass

@@ -175,17 +175,20 @@ def test_the_installed_command_does_the_same(tmp_path: Path):
 
 def test_it_needs_no_more_than_an_old_python():
     """Of what it imports, for example the Python that macOS has."""
-    files = [ROOT / "include" / "errors.py", ROOT / "include" / "__init__.py"]
-    files += [ROOT / "include" / "deployment" / f"{name}.py" for name in ("__main__", "initial", "earlier", "env_file")]
-    names = set()
-    for path in files:
-        tree = ast.parse(path.read_text(), feature_version=(3, 9))
+    names, ours = set(), ["include.deployment.__main__"]
+    for module in ours:
+        path = ROOT.joinpath(*module.split("."))
+        source = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
+        tree = ast.parse(source, feature_version=(3, 9))
         assert not any(isinstance(node, ast.Match) for node in ast.walk(tree))
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
-                names.add(str(node.module))
-    ours = {name for name in names if name.startswith("include")}
-    assert ours == {"include.deployment", "include.deployment.initial", "include.deployment.earlier", "include.errors"}
-    assert {name.partition(".")[0] for name in names - ours} <= sys.stdlib_module_names
+                found = [str(node.module)]
+                if found == ["include.deployment"]:
+                    found += [f"include.deployment.{alias.name}" for alias in node.names]
+                names |= set(found)
+        ours += sorted(name for name in names if name.startswith("include.") and name not in ours)
+    assert {"include.deployment.env_file", "include.deployment.secret", "include.errors"} < set(ours)
+    assert {name.partition(".")[0] for name in names - set(ours)} <= sys.stdlib_module_names
