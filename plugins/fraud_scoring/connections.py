@@ -25,7 +25,7 @@ LEDGER = "ledger_db"
 
 
 def kafka_settings() -> dict[str, Any]:
-    """librdkafka's settings from the connection's extra. Raises SettingError where they name no broker, or are unusable."""
+    """librdkafka's settings from the connection's extra. Raises SettingError where they name no broker or are wrong."""
     connection = _connection(KAFKA)
     settings: dict[str, Any] = usable(connection.extra_dejson) if connection else {}
     if not settings.get("bootstrap.servers"):

@@ -50,63 +50,63 @@ def test_powershell(tmp_path: Path, encoding: str, end: str):
     assert read(tmp_path, "secrets.ps1", POWERSHELL.replace("\n", end).encode(encoding)) == WANTED
 
 
-SECRET = "hunter2"
+HIDDEN = "hunter2"
 
 
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ('$env:SASL_PASSWORD = "start$hunter2"', "refers to something else"),
-        ('$env:SASL_PASSWORD = "$(hunter2)"', "refers to something else"),
-        ('$env:SASL_PASSWORD = "hunter2" + "b"', "more than one plain value"),
-        ("$env:SASL_PASSWORD = 'hunter2' +\n  'b'", "more than one plain value"),
-        ('$env:SASL_PASSWORD = "{0}-hunter2" -f 5', "more than one plain value"),
-        ('$env:SASL_PASSWORD = ("hunter2")', "more than one plain value"),
-        ('$env:SASL_PASSWORD = "hunter2 ".Trim()', "more than one plain value"),
-        ("$env:SASL_PASSWORD = hunter2", "more than one plain value"),
-        ("$env:SASL_PASSWORD = $hunter2", "more than one plain value"),
-        ('$env:SASL_PASSWORD = @"\nhunter2\n"@', "more than one plain value"),
-        ('$env:SASL_PASSWORD = 0hunter2"', "more than one plain value"),
-        ('$env:SASL_PASSWORD += "hunter2"', "more than one plain value"),
-        ('SASL_PASSWORD = "hunter2"', "more than one plain value"),
-        ('$it.SASL_PASSWORD = "hunter2"', "more than one plain value"),
-        ('Set-Item Env:SASL_PASSWORD "hunter2"', "more than one plain value"),
-        ("[Environment]::SetEnvironmentVariable('SASL_PASSWORD', 'hunter2')", "more than one plain value"),
-        ('if ($a) { $env:SASL_PASSWORD = "hunter2" } else { $env:SASL_PASSWORD = "b" }', "another value than before"),
-        ('$env:SASL_PASSWORD = "hunter2`u{41}"', "not every PowerShell"),
-        ('$env:SASL_PASSWORD = "{{ hunter2 }}"', "a template's placeholder"),
-        ("$env:SASL_PASSWORD = '<HUNTER2>'", "a template's placeholder"),
+        ('$env:SASL_USERNAME = "start$hunter2"', "refers to something else"),
+        ('$env:SASL_USERNAME = "$(hunter2)"', "refers to something else"),
+        ('$env:SASL_USERNAME = "hunter2" + "b"', "more than one plain value"),
+        ("$env:SASL_USERNAME = 'hunter2' +\n  'b'", "more than one plain value"),
+        ('$env:SASL_USERNAME = "{0}-hunter2" -f 5', "more than one plain value"),
+        ('$env:SASL_USERNAME = ("hunter2")', "more than one plain value"),
+        ('$env:SASL_USERNAME = "hunter2 ".Trim()', "more than one plain value"),
+        ("$env:SASL_USERNAME = hunter2", "more than one plain value"),
+        ("$env:SASL_USERNAME = $hunter2", "more than one plain value"),
+        ('$env:SASL_USERNAME = @"\nhunter2\n"@', "more than one plain value"),
+        ('$env:SASL_USERNAME = 0hunter2"', "more than one plain value"),
+        ('$env:SASL_USERNAME += "hunter2"', "more than one plain value"),
+        ('SASL_USERNAME = "hunter2"', "more than one plain value"),
+        ('$it.SASL_USERNAME = "hunter2"', "more than one plain value"),
+        ('Set-Item Env:SASL_USERNAME "hunter2"', "more than one plain value"),
+        ("[Environment]::SetEnvironmentVariable('SASL_USERNAME', 'hunter2')", "more than one plain value"),
+        ('if ($a) { $env:SASL_USERNAME = "hunter2" } else { $env:SASL_USERNAME = "b" }', "another value than before"),
+        ('$env:SASL_USERNAME = "hunter2`u{41}"', "not every PowerShell"),
+        ('$env:SASL_USERNAME = "{{ hunter2 }}"', "a template's placeholder"),
+        ("$env:SASL_USERNAME = '<HUNTER2>'", "a template's placeholder"),
     ],
 )
 def test_a_value_that_only_powershell_could_tell_is_refused_by_line_and_name(tmp_path: Path, line: str, why: str):
     text = f'$env:AWS_REGION = "eu-central-1"\n{line}\n'
     with pytest.raises(SettingError, match=why) as error:
         read(tmp_path, "secrets.ps1", text.encode())
-    assert "SASL_PASSWORD" in str(error.value)
+    assert "SASL_USERNAME" in str(error.value)
     assert ", line 2: " in str(error.value) or "placeholder" in why
-    assert SECRET not in str(error.value).lower()
+    assert HIDDEN not in str(error.value).lower()
 
 
 def test_powershells_typographic_quotes_are_quotes(tmp_path: Path):
     text = (
-        "$env:SASL_USERNAME = \u201cABC123\u201d   \n$env:SASL_PASSWORD = \u2018it''s a \u201d\u2019 # \u2019\n"
+        "$env:SMTP_USER = \u201cABC123\u201d   \n$env:SASL_USERNAME = \u2018it''s a \u201d\u2019 # \u2019\n"
         "$env:AWS_REGION = \u201eeu\u201c\n"
     )
-    wanted = {"SASL_USERNAME": "ABC123", "SASL_PASSWORD": "it's a \u201d", "AWS_REGION": "eu"}
+    wanted = {"SMTP_USER": "ABC123", "SASL_USERNAME": "it's a \u201d", "AWS_REGION": "eu"}
     assert read(tmp_path, "secrets.ps1", text.encode("utf-8-sig")) == wanted
 
 
 def test_what_a_script_reads_prints_or_quotes_is_no_assignment(tmp_path: Path):
     text = """\
-    $env:SASL_PASSWORD = "right"
-    if ($env:SASL_PASSWORD -eq "x") { Write-Host "SASL_PASSWORD = 'wrong'" }
+    $env:SASL_USERNAME = "right"
+    if ($env:SASL_USERNAME -eq "x") { Write-Host "SASL_USERNAME = 'wrong'" }
     $text = @"
-    $env:SASL_PASSWORD = "wrong"
+    $env:SASL_USERNAME = "wrong"
 "@
-    connect -User $env:SASL_USERNAME -Password "$env:SASL_PASSWORD" `
-        -Text 'it''s $env:SASL_PASSWORD = "wrong"'
+    connect -User $env:SASL_USERNAME -Password "$env:SASL_USERNAME" `
+        -Text 'it''s $env:SASL_USERNAME = "wrong"'
     """
-    assert read(tmp_path, "secrets.ps1", text.encode()) == {"SASL_PASSWORD": "right"}
+    assert read(tmp_path, "secrets.ps1", text.encode()) == {"SASL_USERNAME": "right"}
 
 
 def test_a_quotation_mark_that_is_not_closed_is_named(tmp_path: Path):
@@ -150,38 +150,38 @@ def test_client_properties(tmp_path: Path, text: str, name: str):
 
 
 def test_a_blank_at_the_end_that_is_escaped_is_meant(tmp_path: Path):
-    text = "sasl.username=ABC\nsasl.password=a\\\\b\\   \nbootstrap.servers=\\\n   b:1,\\\n   c:2 \n"
-    wanted = {"KAFKA_BOOTSTRAP_SERVERS": "b:1,c:2", "SASL_USERNAME": "ABC", "SASL_PASSWORD": "a\\b "}
+    text = "sasl.password=p\nsasl.username=a\\\\b\\   \nbootstrap.servers=\\\n   b:1,\\\n   c:2 \n"
+    wanted = {"KAFKA_BOOTSTRAP_SERVERS": "b:1,c:2", "SASL_USERNAME": "a\\b ", "SASL_PASSWORD": "p"}
     assert read(tmp_path, "client.properties", text.encode()) == wanted
 
 
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ('sasl.password="hunter2"', "in quotes"),
-        ("sasl.password='hunter2'", "in quotes"),
-        ("sasl.password=\u201chunter2\u201d", "in quotes"),
-        ("sasl.password=hunter2 # mine", "a comment behind"),
-        ("export SASL_PASSWORD=hunter2", "export is of a shell"),
-        ("sasl.password={{ HUNTER2 }}", "a template's placeholder"),
-        ("sasl.password=<HUNTER2>", "a template's placeholder"),
-        ('sasl.jaas.config=Plain required username="a" password="{{ hunter2 }}";', "a template's placeholder"),
+        ('sasl.username="hunter2"', "in quotes"),
+        ("sasl.username='hunter2'", "in quotes"),
+        ("sasl.username=\u201chunter2\u201d", "in quotes"),
+        ("sasl.username=hunter2 # mine", "a comment behind"),
+        ("export SASL_USERNAME=hunter2", "export is of a shell"),
+        ("sasl.username={{ HUNTER2 }}", "a template's placeholder"),
+        ("sasl.username=<HUNTER2>", "a template's placeholder"),
+        ('sasl.jaas.config=Plain required password="b" username="{{ hunter2 }}";', "a template's placeholder"),
         ('sasl.jaas.config=Plain required username="a" password=hunter-2;', "password that is not between quotes"),
-        ('sasl.jaas.config=Plain required username="a" password="hunter2"; # mine', "a comment behind"),
+        ('sasl.jaas.config=Plain required password="b" username="hunter2"; # mine', "a comment behind"),
     ],
 )
 def test_what_java_would_read_otherwise_than_it_is_meant_is_refused_by_name(tmp_path: Path, line: str, why: str):
     text = f"bootstrap.servers=b:1\n{line}\n"
     with pytest.raises(SettingError, match=why) as error:
         read(tmp_path, "client.properties", text.encode())
-    assert re.search("(?i)password|jaas|export", str(error.value))
+    assert re.search("(?i)username|jaas|export", str(error.value))
     assert ", line 2: " in str(error.value) or "placeholder" in why
     assert not re.search("hunter-?2", str(error.value).lower())
 
 
 def test_a_hash_between_quotes_of_a_login_is_no_comment(tmp_path: Path):
-    text = 'sasl.jaas.config=Plain required username="ABC" password="a #b";\n'
-    assert read(tmp_path, "x.properties", text.encode()) == {"SASL_USERNAME": "ABC", "SASL_PASSWORD": "a #b"}
+    text = 'sasl.jaas.config=Plain required username="a #b" password="p";\n'
+    assert read(tmp_path, "x.properties", text.encode()) == {"SASL_USERNAME": "a #b", "SASL_PASSWORD": "p"}
 
 
 ENV = r"""#!/bin/sh
@@ -193,7 +193,7 @@ SASL_PASSWORD="a\"b\$c\\d"   # and this
 AWS_ACCESS_KEY_ID = AKIA1
 SMTP_PORT: 587
 EMAIL_RECIPIENT=a@x.org, b@x.org
-LOGGER_SQL_URI=postgresql://me:p%40@db:5432/fraud?sslmode=require&x=#y
+LOGGER_SQL_URI=postgresql://me:p%40ss@db:5432/fraud?sslmode=require&x=#y
 AWS_SECRET_ACCESS_KEY='x#$y`z "\n'
 S3_BUCKET=
 OTHER="$HOME/x"
@@ -213,7 +213,7 @@ def test_an_env_file_or_a_shell_script(tmp_path: Path, name: str, encoding: str,
         "AWS_ACCESS_KEY_ID": "AKIA1",
         "SMTP_PORT": "587",
         "EMAIL_RECIPIENT": "a@x.org, b@x.org",
-        "LOGGER_SQL_URI": "postgresql://me:p%40@db:5432/fraud?sslmode=require&x=#y",
+        "LOGGER_SQL_URI": "postgresql://me:p%40ss@db:5432/fraud?sslmode=require&x=#y",
         "AWS_SECRET_ACCESS_KEY": 'x#$y`z "\\n',
     }
 
@@ -221,36 +221,36 @@ def test_an_env_file_or_a_shell_script(tmp_path: Path, name: str, encoding: str,
 @pytest.mark.parametrize(
     "line",
     [
-        "SASL_PASSWORD=hunter2$x",
-        'SASL_PASSWORD="hunter2$x"',
-        "SASL_PASSWORD=hunter2`id`",
-        'SASL_PASSWORD="hunter2\\n"',
-        "SASL_PASSWORD='hunter2'\\''s'",
-        "SASL_PASSWORD='hunter2\\'s'",
-        'SASL_PASSWORD=hunter2"b"',
-        'SASL_PASSWORD="hunter2"b',
-        'SASL_PASSWORD="hunter2"#b',
-        'SASL_PASSWORD="hunter2',
-        "SASL_PASSWORD=\u201chunter2\u201d",
-        "SASL_PASSWORD= # hunter2",
-        "SASL_PASSWORD=hunter2; AWS_REGION=x",
-        "SASL_PASSWORD=hunter2;",
-        "export SASL_PASSWORD=hunter2 AWS_REGION=x",
-        "SASL_PASSWORD=hunter2 && echo",
-        "set SASL_PASSWORD=hunter2",
-        "setx SASL_PASSWORD hunter2",
-        "set -x SASL_PASSWORD hunter2",
-        "readonly SASL_PASSWORD=hunter2",
-        "AWS_REGION=x; SASL_PASSWORD=hunter2",
-        "SASL_PASSWORD={{ hunter2 }}",
-        "SASL_PASSWORD='a'\nSASL_PASSWORD=hunter2",
+        "SASL_USERNAME=hunter2$x",
+        'SASL_USERNAME="hunter2$x"',
+        "SASL_USERNAME=hunter2`id`",
+        'SASL_USERNAME="hunter2\\n"',
+        "SASL_USERNAME='hunter2'\\''s'",
+        "SASL_USERNAME='hunter2\\'s'",
+        'SASL_USERNAME=hunter2"b"',
+        'SASL_USERNAME="hunter2"b',
+        'SASL_USERNAME="hunter2"#b',
+        'SASL_USERNAME="hunter2',
+        "SASL_USERNAME=\u201chunter2\u201d",
+        "SASL_USERNAME= # hunter2",
+        "SASL_USERNAME=hunter2; AWS_REGION=x",
+        "SASL_USERNAME=hunter2;",
+        "export SASL_USERNAME=hunter2 AWS_REGION=x",
+        "SASL_USERNAME=hunter2 && echo",
+        "set SASL_USERNAME=hunter2",
+        "setx SASL_USERNAME hunter2",
+        "set -x SASL_USERNAME hunter2",
+        "readonly SASL_USERNAME=hunter2",
+        "AWS_REGION=x; SASL_USERNAME=hunter2",
+        "SASL_USERNAME={{ hunter2 }}",
+        "SASL_USERNAME='a'\nSASL_USERNAME=hunter2",
     ],
 )
 def test_what_shells_and_compose_read_differently_is_refused_by_line_and_name(tmp_path: Path, line: str):
-    with pytest.raises(SettingError, match=r"SASL_PASSWORD|AWS_REGION") as error:
+    with pytest.raises(SettingError, match=r"SASL_USERNAME|AWS_REGION") as error:
         read(tmp_path, "secrets.env", f"S3_BUCKET=b\n{line}\n".encode())
     assert re.search(", line [23]: |placeholder", str(error.value))
-    assert SECRET not in str(error.value)
+    assert HIDDEN not in str(error.value)
 
 
 def test_another_login_is_not_guessed_at(tmp_path: Path):

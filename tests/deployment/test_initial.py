@@ -162,21 +162,19 @@ def test_another_profile_is_refused(tmp_path: Path):
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
 def test_the_first_variable_of_a_file_of_windows_is_not_generated_anew(tmp_path: Path, encoding: str):
     """With a byte order mark, and as PowerShell's > writes it."""
-    mine = "POSTGRES_PASSWORD=mine-before\r\n# größer\r\nFRAUD_SHARDS=4\r\n"
+    mine = "AIRFLOW_DB_PASSWORD=PASSWORD\r\n# größer\r\nFRAUD_SHARDS=4\r\n"
     (tmp_path / ".env").write_bytes(mine.encode(encoding))
     done = fraud_env(tmp_path)
     assert done.returncode == 0, done.stderr
     written = (tmp_path / ".env").read_bytes().decode()
     assert written.startswith(mine.replace("\r\n", "\n"))
-    assert "\nPOSTGRES_PASSWORD=" not in written
-    assert read(tmp_path).items() > {"POSTGRES_PASSWORD": "mine-before", "FRAUD_SHARDS": "4"}.items()
+    assert "\nAIRFLOW_DB_PASSWORD=" not in written
+    assert read(tmp_path).items() > {"AIRFLOW_DB_PASSWORD": "PASSWORD", "FRAUD_SHARDS": "4"}.items()
     assert "its text is now UTF-8" in done.stdout
     assert fraud_env(tmp_path).stdout == f"{tmp_path / '.env'}: nothing to add\n"
 
 
-@pytest.mark.parametrize(
-    "line", ['POSTGRES_PASSWORD="hunter2', "POSTGRES_PASSWORD= # hunter2", "POSTGRES_PASSWORD='a'hunter2", "hunter2 x"]
-)
+@pytest.mark.parametrize("line", ['S3_BUCKET="hunter2', "S3_BUCKET= # hunter2", "S3_BUCKET='a'hunter2", "hunter2 x"])
 def test_an_env_file_that_cannot_be_read_with_certainty_stays_as_it_is(tmp_path: Path, line: str):
     (tmp_path / ".env").write_text(f"FRAUD_SHARDS=4\n{line}\n")
     done = fraud_env(tmp_path)
@@ -189,17 +187,17 @@ def test_an_env_file_that_cannot_be_read_with_certainty_stays_as_it_is(tmp_path:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("secrets.ps1", '$env:SASL_USERNAME = "KEY"\n$env:SASL_PASSWORD = "hunter2" + "x"\n'),
-        ("client.properties", "sasl.username=KEY\nsasl.password='hunter2'\n"),
-        ("old.env", "SASL_USERNAME=KEY\nSASL_PASSWORD=hunter2; echo\nSASL_PASSWORD=$hunter2\n"),
-        ("old.env", 'SASL_USERNAME=KEY\nSASL_PASSWORD="hunter2\nx"\n'),
+        ("secrets.ps1", '$env:AWS_REGION = "KEY"\n$env:SASL_USERNAME = "hunter2" + "x"\n'),
+        ("client.properties", "bootstrap.servers=b:1\nsasl.username='hunter2'\n"),
+        ("old.env", "AWS_REGION=KEY\nSASL_USERNAME=hunter2; echo\nSASL_USERNAME=$hunter2\n"),
+        ("old.env", 'AWS_REGION=KEY\nSASL_USERNAME="hunter2\nx"\n'),
     ],
 )
 def test_nothing_is_written_where_a_part_of_the_earlier_setup_is_refused(tmp_path: Path, name: str, text: str):
     (tmp_path / name).write_text(text)
     done = fraud_env(tmp_path, "--from", str(tmp_path / name))
     assert done.returncode == 1
-    assert re.match(rf"fraud env: {tmp_path / name}, line [23]: (SASL_PASSWORD|sasl\.password)", done.stderr)
+    assert re.match(rf"fraud env: {tmp_path / name}, line [23]: (SASL_USERNAME|sasl\.username)", done.stderr)
     assert "hunter2" not in done.stderr
     assert not (tmp_path / ".env").exists()
 
