@@ -8,7 +8,6 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from include.errors import SettingError
 from include.kafka.config import plain_settings
-from include.kafka.extra import usable
 from include.settings import login
 
 _TLS_FROM_THE_FIRST_BYTE = 465
@@ -49,7 +48,7 @@ _OURS = ("AIRFLOW_CONN_", "AWS_", "KAFKA_", "LEDGER_", "LOGGER_", "SASL_", "SMTP
 
 
 def kafka(given: Mapping[str, str]) -> dict[str, object] | None:
-    extra = usable(plain_settings(given))
+    extra = plain_settings(given)
     if not extra:
         return None
     profiles, user = _profiles(given), extra.get("sasl.username")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from include.deployment.env_file import line, parse, quoted, without
 from include.errors import SettingError
+from tests.support.compose import ROOT
 
 # Compose's own library (compose-go 2.16.2) was seen to read each of these lines as the value.
 SEEN = {
@@ -148,6 +150,16 @@ def test_a_reference_is_to_the_environment_first(monkeypatch: pytest.MonkeyPatch
 
 def test_a_default_of_a_reference_stays_as_it_is_written():
     assert parse("A=x${NOWHERE_SET:-$B}y\n") == {"A": "x${NOWHERE_SET:-$B}y"}
+
+
+def test_the_example_is_read_alike_by_compose_and_shells():
+    """With every # taken away: one of its lines had a comment that compose took for the password."""
+    text = (ROOT / ".env.example").read_text()
+    text = re.sub(r"^# (?=[A-Z][A-Z0-9_]+=)", "", text, flags=re.MULTILINE)
+    found = parse(text)
+    assert len(found) > 60
+    assert [name for name, value in found.items() if "#" in value] == []
+    assert by_shell(text, list(found)) == found
 
 
 def test_lines_are_taken_out_whole():
