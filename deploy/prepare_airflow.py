@@ -11,13 +11,17 @@ import os
 from airflow.cli.cli_parser import get_parser
 
 
+def administrator(password: str) -> list[str]:
+    """Return the words that make the user. Each option is one with its value: a password may begin with a minus."""
+    user = ("username=admin", "role=Admin", "firstname=Airflow", "lastname=Admin", "email=admin@example.com")
+    return ["users", "create", *(f"--{option}" for option in user), f"--password={password}"]
+
+
 def airflow(*words: str) -> None:
     arguments = get_parser().parse_args(words)
     arguments.func(arguments)
 
 
-airflow("db", "migrate")
-airflow(
-    "users", "create", "--username", "admin", "--role", "Admin", "--firstname", "Airflow", "--lastname", "Admin",
-    "--email", "admin@example.com", "--password", os.environ["AIRFLOW_ADMIN_PASSWORD"],
-)  # fmt: skip
+if __name__ == "__main__":
+    airflow("db", "migrate")
+    airflow(*administrator(os.environ["AIRFLOW_ADMIN_PASSWORD"]))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
 import random
-import secrets
 import shlex
 import shutil
 import socket
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from dev.stack.errors import StackError
+from include.deployment.secret import fernet_key, secret
 
 LOOPBACK = "127.0.0.1"
 # Below the range from which Linux and macOS take the ports of outgoing connections, which could hold one at a restart.
@@ -66,7 +67,7 @@ class Home:
             raise StackError("disk", f"{free / 1024**3:.1f} GB free at {self.path}, the stack needs {need}")
         with self._told_in_one_line():
             self._ports = self._kept("ports.json", dict.fromkeys(port_names, 0))
-            self._secrets = self._kept("secrets.json", {name: secrets.token_hex(32) for name in SECRETS})
+            self._secrets = self._kept("secrets.json", generated())
 
     @cached_property
     def options(self) -> Options:
@@ -156,6 +157,11 @@ class Home:
         text = self.environment_file.read_text() if self.environment_file.exists() else ""
         pairs = (word.partition("=") for word in shlex.split(text, comments=True))
         return {name: value for name, _, value in pairs}
+
+
+def generated() -> dict[str, str]:
+    """Return a fresh value for each of SECRETS; `fernet` is the key's 32 bytes in hexadecimal."""
+    return {name: secret(64) for name in SECRETS} | {"fernet": base64.urlsafe_b64decode(fernet_key()).hex()}
 
 
 def try_lock(path: Path) -> IO[str] | None:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
-from dotenv import dotenv_values
-
+from dev.stack.errors import StackError
 from dev.stack.part import ROOT
+from include.deployment.env_file import parse
+from include.deployment.text_file import read_text
+from include.errors import SettingError
 
 _STAGING = "FRAUD_STAGING_URL"
 DEFAULTS = {"EMAIL_RECIPIENT": "analysts@example.com", "FRAUD_OPERATORS_EMAIL": "operators@example.com"}
@@ -20,7 +23,7 @@ DEFAULTS = {"EMAIL_RECIPIENT": "analysts@example.com", "FRAUD_OPERATORS_EMAIL": 
 def product_settings(assumed: Mapping[str, str] | None = None) -> dict[str, str]:
     """`assumed`: what this kind of stack assumes beside the defaults."""
     named = os.environ.get("FRAUD_STACK_ENV_FILE")
-    written = dotenv_values(named or ROOT / ".env")
+    written = _written(Path(named or ROOT / ".env"))
     given = {**written, **os.environ, _STAGING: written.get(_STAGING) if named else None}
     ours = {
         name: value
@@ -30,3 +33,11 @@ def product_settings(assumed: Mapping[str, str] | None = None) -> dict[str, str]
         and not name.startswith(("FRAUD_STACK_", "FRAUD_TEST_"))
     }
     return DEFAULTS | dict(assumed or {}) | ours
+
+
+def _written(path: Path) -> dict[str, str]:
+    """Return what the file holds, read as docker compose reads it."""
+    try:
+        return parse(read_text(path), str(path)) if path.exists() else {}
+    except SettingError as error:
+        raise StackError("settings", str(error)) from None

@@ -18,7 +18,8 @@ def env(
         ),
     ] = False,
     earlier: Annotated[
-        Path | None, typer.Option("--from", help="Take over a secrets.ps1 or a client.properties.", show_default=False)
+        Path | None,
+        typer.Option("--from", help="Take over a secrets.ps1, a client.properties or an .env.", show_default=False),
     ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="With --from: also what the file has with another value.")

@@ -21,7 +21,9 @@ def main() -> int:
         action="store_true",
         help="for Kafka, S3 and mail accounts instead of local services, whose own values then go",
     )
-    parser.add_argument("--from", dest="earlier", type=Path, help="take over a secrets.ps1 or a client.properties")
+    parser.add_argument(
+        "--from", dest="earlier", type=Path, help="take over a secrets.ps1, a client.properties or an .env"
+    )
     parser.add_argument("--replace", action="store_true", help="with --from: also what .env has with another value")
     words = parser.parse_args()
     try:

@@ -5,14 +5,14 @@ Standard library only, from Python 3.9 on, as env_file.py.
 
 from __future__ import annotations
 
-import base64
 import os
-import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from include.deployment import env_file
 from include.deployment.earlier import NAMES, read_earlier
+from include.deployment.secret import fernet_key, secret
+from include.deployment.text_file import read_text
 from include.errors import SettingError
 
 LOCAL = {
@@ -47,15 +47,16 @@ _AFTER_LOCAL = {"FRAUD_EXPERIMENT": "fraud_scoring_accounts"}
 def generated(profile: str) -> dict[str, str]:
     passwords = ("POSTGRES", "AIRFLOW_DB", "MLFLOW_DB", "LEDGER_POSTGRES", "LEDGER_DB", "VALKEY")
     values = {
-        "AIRFLOW_ADMIN_PASSWORD": secrets.token_urlsafe(18),
-        "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
-        "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(32),
-        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
-        **{f"{name}_PASSWORD": secrets.token_urlsafe(24) for name in passwords},
+        "AIRFLOW_ADMIN_PASSWORD": secret(24),
+        "AIRFLOW__CORE__FERNET_KEY": fernet_key(),
+        "AIRFLOW__API__SECRET_KEY": secret(44),
+        # HS512 wants 64 bytes.
+        "AIRFLOW__API_AUTH__JWT_SECRET": secret(88),
+        **{f"{name}_PASSWORD": secret() for name in passwords},
         # What the parts of the S3 server sign to each other.
-        "S3_INTERNAL_KEY": secrets.token_urlsafe(32),
+        "S3_INTERNAL_KEY": secret(44),
     }
-    return values if profile != "local" else values | {"AWS_SECRET_ACCESS_KEY": secrets.token_urlsafe(30)}
+    return values if profile != "local" else values | {"AWS_SECRET_ACCESS_KEY": secret(40)}
 
 
 @dataclass
@@ -73,6 +74,8 @@ class Written:
     kept: list[str] = field(default_factory=list)
     """There already with another value than the earlier setup's."""
     missing: list[str] = field(default_factory=list)
+    recoded: bool = False
+    """It was UTF-16, had a byte order mark, or the line ends of Windows."""
 
     def lines(self) -> list[str]:
         """For a person: names, never values."""
@@ -95,6 +98,8 @@ class Written:
                 "not come along: train a model anew, into the experiment that FRAUD_EXPERIMENT names. Before `docker "
                 "compose up`, stop what still runs of them: `docker compose --profile local down`"
             )
+        if self.recoded:
+            lines.append("  its text is now UTF-8 with the line ends of Unix, as docker compose and shells read it")
         if len(lines) == 1:
             lines = [f"{self.path}: nothing to add"]
         if self.missing:
@@ -106,10 +111,10 @@ def write_env(path: Path, *, earlier: Path | None, accounts: bool, replace: bool
     """Adds what is missing, and changes nothing that is there, but for what `replace` takes from the earlier setup, and
     for the local services' own values in a file that is to be for accounts.
 
-    Raises SettingError.
+    Raises SettingError, before anything is written.
     """
-    text = _read(path)
-    there = {name: value for name, value in env_file.parse(text).items() if value.strip()}
+    text = read_text(path) if path.exists() else ""
+    there = {name: value for name, value in env_file.parse(text, str(path)).items() if value.strip()}
     asked = "accounts" if accounts or earlier else None
     removed = _local_ones(there) if (asked or there.get("COMPOSE_PROFILES")) == "accounts" else []
     text = env_file.without(text, removed)
@@ -124,6 +129,7 @@ def write_env(path: Path, *, earlier: Path | None, accounts: bool, replace: bool
     defaults = LOCAL if profile == "local" else ACCOUNTS | _AFTER_LOCAL if removed else ACCOUNTS
     assumed = {name: value for name, value in defaults.items() if name not in known}
     new = not text
+    recoded = not new and path.read_bytes() != text.encode()
     text = (
         text
         or "# For docker compose; made by `fraud env`. Keep it: the data's passwords are here. Settings: .env.example\n"
@@ -146,6 +152,7 @@ def write_env(path: Path, *, earlier: Path | None, accounts: bool, replace: bool
         removed=[name for name in removed if name not in known],
         kept=[name for name in found if name not in taken and there[name] != found[name]],
         missing=env_file.missing(needed, known),
+        recoded=recoded,
     )
 
 
@@ -162,15 +169,6 @@ def _local_ones(there: dict[str, str]) -> list[str]:
 def _sender(known: dict[str, str]) -> tuple[str, ...]:
     """Mail comes from the login, where that is an address."""
     return ("SMTP_FROM",) if "@" not in known.get("SMTP_USER", "@") else ()
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8") if path.exists() else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingError(
-            f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
-        ) from None
 
 
 def _write(path: Path, text: str) -> None:

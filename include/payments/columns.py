@@ -27,6 +27,8 @@ COLUMNS: tuple[str, ...] = (
     "is_fraud",
 )
 
+# cc_num and zip are texts of digits: as numbers they would lose digits, and leading zeros.
+NUMBERS = ("amt", "lat", "long", "city_pop", "unix_time", "merch_lat", "merch_long", "is_fraud")
 MEASURED = ("amt", "lat", "long", "city_pop", "merch_lat", "merch_long")
 PREDICTION = "is_fraud"
 CONFIRMED = "fraud_confirmed"

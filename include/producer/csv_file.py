@@ -14,7 +14,8 @@ from typing import NamedTuple
 import msgspec
 
 from include.errors import ProducerError
-from include.payments.columns import COLUMNS
+from include.payments.columns import COLUMNS, NUMBERS
+from include.payments.csv_text import csv_text
 from include.producer.message import (
     CARD,
     PAYMENT_COLUMNS,
@@ -30,9 +31,7 @@ from include.producer.pace import paced
 
 _log = logging.getLogger(__name__)
 
-_NUMERIC = frozenset(
-    ("cc_num", "amt", "zip", "lat", "long", "city_pop", "unix_time", "merch_lat", "merch_long", "is_fraud")
-)
+_NUMERIC = frozenset(("cc_num", "zip", *NUMBERS))
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 _INDEX_NAMES = ("", "Unnamed: 0")
 _CARD = COLUMNS.index(CARD)
@@ -83,11 +82,8 @@ class CsvPayments:
 
     def _lines(self) -> Iterator[_Line]:
         try:
-            # utf-8-sig: a file that went through a spreadsheet begins with a byte order mark.
-            with self._path.open(encoding="utf-8-sig", newline="") as file:
-                yield from self._payments(csv.reader(file))
-        except OSError as error:
-            raise ProducerError(f"{self._path} cannot be read: {error.strerror}") from error
+            with csv_text(self._path, ProducerError) as text:
+                yield from self._payments(csv.reader(text))
         except UnicodeDecodeError as error:
             raise ProducerError(f"{self._path} is not UTF-8 text") from error
 

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError as Reason
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka import Message as Delivered
 
-from include.errors import ProducerError
+from include.errors import ProducerError, SettingError
 from include.kafka.access import Heard
 from include.kafka.config import Settings, explanation, producer_settings
 from include.producer.message import Message
@@ -61,7 +61,8 @@ class Printed:
 
 
 class KafkaDelivery:
-    """Raises ProducerError where the broker does not answer or the topic does not exist."""
+    """Raises ProducerError where the broker does not answer or the topic does not exist, and SettingError where
+    librdkafka refuses a setting."""
 
     def __init__(
         self, client: Settings, topic: str, *, flush_seconds: float = _FLUSH_SECONDS, queue: int = _QUEUE
@@ -84,7 +85,10 @@ class KafkaDelivery:
             "error_cb": self._on_error,
         }
         # librdkafka's own logger would add its lines to our one; what matters comes through _on_error.
-        self._producer = Producer(settings, logger=_quiet)
+        try:
+            self._producer = Producer(settings, logger=_quiet)
+        except KafkaException as error:
+            raise SettingError(f"the connection kafka_default cannot be used: {error.args[0].str()}") from error
         self._check_topic()
 
     @property

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from include.errors import TrainingError
-from include.payments.columns import PREDICTION
+from include.payments.columns import COLUMNS, NUMBERS, PREDICTION
+from include.payments.csv_text import csv_text
 
 TIME = "trans_date_trans_time"
 HELD_OUT = 0.2
@@ -46,15 +47,16 @@ class Split:
 
 
 def read_csv(path: Path) -> tuple[pd.DataFrame, Source]:
-    """A file with the payments' columns; an unnamed index column, as in the public data sets, is left out."""
+    """A file with the payments' columns, packed or not. An unnamed index column, as in public data sets, is left out.
+
+    Only an empty field is missing, as for `fraud produce csv`: NA, None, null and nan are names, or no numbers.
+    """
+    texts = dict.fromkeys((name for name in COLUMNS if name not in NUMBERS), "str")
     try:
-        # Texts stay as they are: a 19-digit card number is no number here, and "NA" is a name.
-        texts = dict.fromkeys(("cc_num", "zip", "first", "last", "trans_num"), "str")
-        frame = pd.read_csv(path, dtype=texts, low_memory=False)
+        with csv_text(path, TrainingError) as text:
+            frame = pd.read_csv(text, dtype=texts, low_memory=False, keep_default_na=False, na_values=[""])
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise TrainingError(f"{path}: {error.strerror or error}") from error
     except pd.errors.EmptyDataError as error:
         raise TrainingError(f"{path}: the file is empty; a CSV of payments is needed") from error
     except (pd.errors.ParserError, UnicodeDecodeError) as error:

@@ -9,6 +9,7 @@ from airflow.sdk import BaseHook, Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from include.errors import SettingError
+from include.kafka.extra import usable
 from include.ledger.address import PLAIN_VARIABLE, Address
 from include.settings import Settings
 
@@ -22,9 +23,9 @@ LEDGER = "ledger_db"
 
 
 def kafka_settings() -> dict[str, Any]:
-    """librdkafka's settings from the connection's extra. Raises SettingError where they name no broker."""
+    """librdkafka's settings from the connection's extra. Raises SettingError where they name no broker or are wrong."""
     connection = _connection(KAFKA)
-    settings: dict[str, Any] = dict(connection.extra_dejson) if connection else {}
+    settings: dict[str, Any] = usable(connection.extra_dejson) if connection else {}
     if not settings.get("bootstrap.servers"):
         raise SettingError(
             f"the connection {KAFKA} {'names no broker' if connection else _absent(KAFKA)}: set it (for instance by "

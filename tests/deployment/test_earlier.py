@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -49,10 +50,68 @@ def test_powershell(tmp_path: Path, encoding: str, end: str):
     assert read(tmp_path, "secrets.ps1", POWERSHELL.replace("\n", end).encode(encoding)) == WANTED
 
 
-def test_a_value_that_powershell_would_put_together_is_named(tmp_path: Path):
-    with pytest.raises(SettingError, match=r"secrets.ps1: SASL_PASSWORD refers to something else") as error:
-        read(tmp_path, "secrets.ps1", b'$env:SASL_PASSWORD = "start$rest"')
-    assert "start" not in str(error.value)
+HIDDEN = "hunter2"
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ('$env:SASL_USERNAME = "start$hunter2"', "refers to something else"),
+        ('$env:SASL_USERNAME = "$(hunter2)"', "refers to something else"),
+        ('$env:SASL_USERNAME = "hunter2" + "b"', "more than one plain value"),
+        ("$env:SASL_USERNAME = 'hunter2' +\n  'b'", "more than one plain value"),
+        ('$env:SASL_USERNAME = "{0}-hunter2" -f 5', "more than one plain value"),
+        ('$env:SASL_USERNAME = ("hunter2")', "more than one plain value"),
+        ('$env:SASL_USERNAME = "hunter2 ".Trim()', "more than one plain value"),
+        ("$env:SASL_USERNAME = hunter2", "more than one plain value"),
+        ("$env:SASL_USERNAME = $hunter2", "more than one plain value"),
+        ('$env:SASL_USERNAME = @"\nhunter2\n"@', "more than one plain value"),
+        ('$env:SASL_USERNAME = 0hunter2"', "more than one plain value"),
+        ('$env:SASL_USERNAME += "hunter2"', "more than one plain value"),
+        ('SASL_USERNAME = "hunter2"', "more than one plain value"),
+        ('$it.SASL_USERNAME = "hunter2"', "more than one plain value"),
+        ('Set-Item Env:SASL_USERNAME "hunter2"', "more than one plain value"),
+        ("[Environment]::SetEnvironmentVariable('SASL_USERNAME', 'hunter2')", "more than one plain value"),
+        ('if ($a) { $env:SASL_USERNAME = "hunter2" } else { $env:SASL_USERNAME = "b" }', "another value than before"),
+        ('$env:SASL_USERNAME = "hunter2`u{41}"', "not every PowerShell"),
+        ('$env:SASL_USERNAME = "{{ hunter2 }}"', "a template's placeholder"),
+        ("$env:SASL_USERNAME = '<HUNTER2>'", "a template's placeholder"),
+    ],
+)
+def test_a_value_that_only_powershell_could_tell_is_refused_by_line_and_name(tmp_path: Path, line: str, why: str):
+    text = f'$env:AWS_REGION = "eu-central-1"\n{line}\n'
+    with pytest.raises(SettingError, match=why) as error:
+        read(tmp_path, "secrets.ps1", text.encode())
+    assert "SASL_USERNAME" in str(error.value)
+    assert ", line 2: " in str(error.value) or "placeholder" in why
+    assert HIDDEN not in str(error.value).lower()
+
+
+def test_powershells_typographic_quotes_are_quotes(tmp_path: Path):
+    text = (
+        "$env:SMTP_USER = \u201cABC123\u201d   \n$env:SASL_USERNAME = \u2018it''s a \u201d\u2019 # \u2019\n"
+        "$env:AWS_REGION = \u201eeu\u201c\n"
+    )
+    wanted = {"SMTP_USER": "ABC123", "SASL_USERNAME": "it's a \u201d", "AWS_REGION": "eu"}
+    assert read(tmp_path, "secrets.ps1", text.encode("utf-8-sig")) == wanted
+
+
+def test_what_a_script_reads_prints_or_quotes_is_no_assignment(tmp_path: Path):
+    text = """\
+    $env:SASL_USERNAME = "right"
+    if ($env:SASL_USERNAME -eq "x") { Write-Host "SASL_USERNAME = 'wrong'" }
+    $text = @"
+    $env:SASL_USERNAME = "wrong"
+"@
+    connect -User $env:SASL_USERNAME -Password "$env:SASL_USERNAME" `
+        -Text 'it''s $env:SASL_USERNAME = "wrong"'
+    """
+    assert read(tmp_path, "secrets.ps1", text.encode()) == {"SASL_USERNAME": "right"}
+
+
+def test_a_quotation_mark_that_is_not_closed_is_named(tmp_path: Path):
+    with pytest.raises(SettingError, match=r"line 1: a quotation mark is not closed"):
+        read(tmp_path, "secrets.ps1", b'$env:OTHER = "eu\n$env:S3_BUCKET = 5')
 
 
 PROPERTIES = r"""
@@ -74,13 +133,124 @@ sasl.jaas.config = org.apache.kafka.common.security.plain.PlainLoginModule requi
 """
 
 
-@pytest.mark.parametrize("text", [PROPERTIES, JAVA, PROPERTIES.replace("\n", "\r\n")])
-def test_client_properties(tmp_path: Path, text: str):
-    assert read(tmp_path, "client.properties", text.encode()) == {
-        "KAFKA_BOOTSTRAP_SERVERS": "pkc-1.eu.confluent.cloud:9092",
+CLOUD = {
+    "KAFKA_BOOTSTRAP_SERVERS": "pkc-1.eu.confluent.cloud:9092",
+    "SASL_USERNAME": "ABC123",
+    "SASL_PASSWORD": "a+b/c=d",
+}
+
+
+@pytest.mark.parametrize("name", ["client.properties", "librdkafka.config", "kafka.txt", "client"])
+@pytest.mark.parametrize(
+    "text", [PROPERTIES, JAVA, PROPERTIES.replace("\n", "\r\n"), PROPERTIES.replace("\n", " \t\n")]
+)
+def test_client_properties(tmp_path: Path, text: str, name: str):
+    assert read(tmp_path, name, text.encode()) == CLOUD
+    assert read(tmp_path, name, text.encode("utf-16")) == CLOUD
+
+
+def test_a_blank_at_the_end_that_is_escaped_is_meant(tmp_path: Path):
+    text = "sasl.password=p\nsasl.username=a\\\\b\\   \nbootstrap.servers=\\\n   b:1,\\\n   c:2 \n"
+    wanted = {"KAFKA_BOOTSTRAP_SERVERS": "b:1,c:2", "SASL_USERNAME": "a\\b ", "SASL_PASSWORD": "p"}
+    assert read(tmp_path, "client.properties", text.encode()) == wanted
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ('sasl.username="hunter2"', "in quotes"),
+        ("sasl.username='hunter2'", "in quotes"),
+        ("sasl.username=\u201chunter2\u201d", "in quotes"),
+        ("sasl.username=hunter2 # mine", "a comment behind"),
+        ("export SASL_USERNAME=hunter2", "export is of a shell"),
+        ("sasl.username={{ HUNTER2 }}", "a template's placeholder"),
+        ("sasl.username=<HUNTER2>", "a template's placeholder"),
+        ('sasl.jaas.config=Plain required password="b" username="{{ hunter2 }}";', "a template's placeholder"),
+        ('sasl.jaas.config=Plain required username="a" password=hunter-2;', "password that is not between quotes"),
+        ('sasl.jaas.config=Plain required password="b" username="hunter2"; # mine', "a comment behind"),
+    ],
+)
+def test_what_java_would_read_otherwise_than_it_is_meant_is_refused_by_name(tmp_path: Path, line: str, why: str):
+    text = f"bootstrap.servers=b:1\n{line}\n"
+    with pytest.raises(SettingError, match=why) as error:
+        read(tmp_path, "client.properties", text.encode())
+    assert re.search("(?i)username|jaas|export", str(error.value))
+    assert ", line 2: " in str(error.value) or "placeholder" in why
+    assert not re.search("hunter-?2", str(error.value).lower())
+
+
+def test_a_hash_between_quotes_of_a_login_is_no_comment(tmp_path: Path):
+    text = 'sasl.jaas.config=Plain required username="a #b" password="p";\n'
+    assert read(tmp_path, "x.properties", text.encode()) == {"SASL_USERNAME": "a #b", "SASL_PASSWORD": "p"}
+
+
+ENV = r"""#!/bin/sh
+# Confluent Cloud
+set -a
+export SASL_USERNAME=ABC123          # the key
+SASL_PASSWORD="a\"b\$c\\d"   # and this
+  AWS_REGION='eu-central-1'
+AWS_ACCESS_KEY_ID = AKIA1
+SMTP_PORT: 587
+EMAIL_RECIPIENT=a@x.org, b@x.org
+LOGGER_SQL_URI=postgresql://me:p%40ss@db:5432/fraud?sslmode=require&x=#y
+AWS_SECRET_ACCESS_KEY='x#$y`z "\n'
+S3_BUCKET=
+OTHER="$HOME/x"
+echo $SASL_PASSWORD ${SASL_USERNAME}
+export SASL_USERNAME SASL_PASSWORD
+"""
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "  \n", "\r"])
+@pytest.mark.parametrize("name", [".env", "secrets.sh", "secrets.env", "secrets"])
+def test_an_env_file_or_a_shell_script(tmp_path: Path, name: str, encoding: str, end: str):
+    assert read(tmp_path, name, ENV.replace("\n", end).encode(encoding)) == {
         "SASL_USERNAME": "ABC123",
-        "SASL_PASSWORD": "a+b/c=d",
+        "SASL_PASSWORD": 'a"b$c\\d',
+        "AWS_REGION": "eu-central-1",
+        "AWS_ACCESS_KEY_ID": "AKIA1",
+        "SMTP_PORT": "587",
+        "EMAIL_RECIPIENT": "a@x.org, b@x.org",
+        "LOGGER_SQL_URI": "postgresql://me:p%40ss@db:5432/fraud?sslmode=require&x=#y",
+        "AWS_SECRET_ACCESS_KEY": 'x#$y`z "\\n',
     }
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "SASL_USERNAME=hunter2$x",
+        'SASL_USERNAME="hunter2$x"',
+        "SASL_USERNAME=hunter2`id`",
+        'SASL_USERNAME="hunter2\\n"',
+        "SASL_USERNAME='hunter2'\\''s'",
+        "SASL_USERNAME='hunter2\\'s'",
+        'SASL_USERNAME=hunter2"b"',
+        'SASL_USERNAME="hunter2"b',
+        'SASL_USERNAME="hunter2"#b',
+        'SASL_USERNAME="hunter2',
+        "SASL_USERNAME=\u201chunter2\u201d",
+        "SASL_USERNAME= # hunter2",
+        "SASL_USERNAME=hunter2; AWS_REGION=x",
+        "SASL_USERNAME=hunter2;",
+        "export SASL_USERNAME=hunter2 AWS_REGION=x",
+        "SASL_USERNAME=hunter2 && echo",
+        "set SASL_USERNAME=hunter2",
+        "setx SASL_USERNAME hunter2",
+        "set -x SASL_USERNAME hunter2",
+        "readonly SASL_USERNAME=hunter2",
+        "AWS_REGION=x; SASL_USERNAME=hunter2",
+        "SASL_USERNAME={{ hunter2 }}",
+        "SASL_USERNAME='a'\nSASL_USERNAME=hunter2",
+    ],
+)
+def test_what_shells_and_compose_read_differently_is_refused_by_line_and_name(tmp_path: Path, line: str):
+    with pytest.raises(SettingError, match=r"SASL_USERNAME|AWS_REGION") as error:
+        read(tmp_path, "secrets.env", f"S3_BUCKET=b\n{line}\n".encode())
+    assert re.search(", line [23]: |placeholder", str(error.value))
+    assert HIDDEN not in str(error.value)
 
 
 def test_another_login_is_not_guessed_at(tmp_path: Path):
@@ -97,6 +267,12 @@ def test_a_file_without_any_of_it_is_refused(tmp_path: Path, content: bytes):
         read(tmp_path, "client.properties", content)
 
 
-def test_other_text_is_refused(tmp_path: Path):
-    with pytest.raises(SettingError, match="neither UTF-8 nor UTF-16"):
-        read(tmp_path, "secrets.ps1", b"\x80\x81")
+@pytest.mark.parametrize("content", [b"# ok\n\x80\x81", "größer".encode("cp1252"), "a=b".encode("utf-32"), b"a=b\0"])
+def test_other_text_is_refused(tmp_path: Path, content: bytes):
+    with pytest.raises(SettingError, match=r"is neither UTF-8 nor UTF-16 text.*save it as UTF-8"):
+        read(tmp_path, "secrets.ps1", content)
+
+
+def test_the_line_that_is_no_utf_8_is_named(tmp_path: Path):
+    with pytest.raises(SettingError, match=r"secrets.ps1, line 2: is neither"):
+        read(tmp_path, "secrets.ps1", b"# ok\n\x80\x81")

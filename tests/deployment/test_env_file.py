@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 import subprocess
 
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from include.deployment.env_file import line, parse, quoted, without
 from include.errors import SettingError
+from tests.support.compose import ROOT
 
 # Compose's own library (compose-go 2.16.2) was seen to read each of these lines as the value.
 SEEN = {
@@ -39,9 +40,9 @@ def test_written_as_both_read_it(value: str, written: str):
 
 
 def by_shell(text: str, names: list[str]) -> dict[str, str]:
-    script = "set -a; . /dev/stdin; exec python3 -c 'import json, os; print(json.dumps(dict(os.environ)))'"
+    script = "set -a; . /dev/stdin; exec env -0"
     done = subprocess.run(["sh", "-c", script], input=text, capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout)
+    found = dict(pair.split("=", 1) for pair in done.stdout.split("\0") if pair)
     return {name: found[name] for name in names}
 
 
@@ -78,22 +79,87 @@ def test_what_cannot_be_written_is_refused_by_name(value: str):
     assert "it's" not in str(error.value)
 
 
-def test_reading_what_people_write():
-    text = "\n".join(
-        [
-            "# a comment",
-            "export A=1",
-            "B = two words  # and a comment",
-            "C=no#comment",
-            'D="x # y" # z',
-            "E=",
-            "not a line",
-            "A=2",
-            "F='over",
-            "two'",
-        ]
-    ).replace("\n", "\r\n")
-    assert parse(text) == {"A": "2", "B": "two words", "C": "no#comment", "D": "x # y", "E": "", "F": "over\ntwo"}
+# Compose's own library (compose-go 2.16.2) was seen to read each of these lines so.
+READ = {
+    "export A=1": {"A": "1"},
+    "export\tA=1": {"A": "1"},
+    "A = two words  # and a comment": {"A": "two words"},
+    "A=no#comment": {"A": "no#comment"},
+    "A=#x": {"A": "#x"},
+    'A="x # y" # z': {"A": "x # y"},
+    "A=": {"A": ""},
+    "A=  \nB=1": {"A": "", "B": "1"},
+    "A=1   \n  B=2\t": {"A": "1", "B": "2"},
+    "A: yaml": {"A": "yaml"},
+    "A=1\nA=2": {"A": "2"},
+    "A='over\ntwo'\nB=1": {"A": "over\ntwo", "B": "1"},
+    "A='it\\'s'": {"A": "it's"},
+    'A="\\0101\\n\\$x"': {"A": "A\n$x"},
+    "A=x$$y$": {"A": "x$y$"},
+    "A=x$.y$1$(z)": {"A": "x$.y$1$(z)"},
+    "Z=1\nA=${Z}x$Z\nB=\"$A\"\nC='$A'": {"Z": "1", "A": "1x1", "B": "1x1", "C": "$A"},
+    'A=ab"c"': {"A": 'ab"c"'},
+    "A.B-c=1": {"A.B-c": "1"},
+    "A\nexport B\nC=1": {"C": "1"},
+    "# A=1\n\n \t# B\nC=1": {"C": "1"},
+}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize(("text", "values"), READ.items())
+def test_lines_are_read_as_compose_reads_them(text: str, values: dict[str, str], end: str):
+    assert parse(text.replace("\n", end) + end) == values
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("hunter2 of mine", r"line 2: docker compose cannot read it"),
+        ("$env:A='hunter2'", r"line 2: docker compose cannot read it"),
+        ("set A=hunter2", r"line 2: docker compose cannot read it"),
+        ("export", r"line 2: docker compose cannot read it"),
+        ("A='hunter2", r"line 2: A: the quotation mark before its value is not closed"),
+        ('A="hunter2\nC="x"', r"line 2: A: more stands behind its closing quotation mark"),
+        ("A='hunter2'b", r"line 2: A: more stands behind"),
+        ("A='hunter2'#b", r"line 2: A: more stands behind"),
+        ("A='hunter2' C=1", r"line 2: A: more stands behind"),
+        ("A= # hunter2", r"line 2: A: docker compose takes the comment for a part"),
+        ("A=hunter2\t# mine", r"line 2: A: docker compose takes the comment for a part"),
+        ("A=\u201chunter2\u201d", r"line 2: A: its value begins with a typographic quotation mark"),
+        ("A=\u2018hunter2\u2019", r"line 2: A: its value begins with a typographic quotation mark"),
+        ("A={{ hunter2 }}", r"line 2: A: holds a template's placeholder"),
+        ('A="x {{hunter2}}"', r"line 2: A: holds a template's placeholder"),
+        ("A=<HUNTER 2>", r"line 2: A: holds a template's placeholder"),
+        ("A=hunter2$NOWHERE_SET", r"line 2: A: refers to \$NOWHERE_SET, which no line before it sets"),
+        ('A="hunter2${NOWHERE_SET}"', r"line 2: A: refers to \$NOWHERE_SET"),
+        ("A=hunter2${", r"line 2: A: holds \$\{ without a name and }"),
+        ("'\n'\nA=hunter2", r"line 2: docker compose cannot read it"),
+        ("B='\n'\nA=\"hunter2", r"line 4: A: the quotation mark"),
+    ],
+)
+def test_a_line_that_cannot_be_read_with_certainty_is_refused_by_number_and_name(text: str, why: str):
+    with pytest.raises(SettingError, match=rf"^/my/\.env, {why}") as error:
+        parse(f"FIRST=1\n{text}\n", "/my/.env")
+    assert "hunter2" not in str(error.value)
+
+
+def test_a_reference_is_to_the_environment_first(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SET_ELSEWHERE", "there")
+    assert parse("SET_ELSEWHERE=here\nA=$SET_ELSEWHERE\n")["A"] == "there"
+
+
+def test_a_default_of_a_reference_stays_as_it_is_written():
+    assert parse("A=x${NOWHERE_SET:-$B}y\n") == {"A": "x${NOWHERE_SET:-$B}y"}
+
+
+def test_the_example_is_read_alike_by_compose_and_shells():
+    """With every # taken away: one of its lines had a comment that compose took for the password."""
+    text = (ROOT / ".env.example").read_text()
+    text = re.sub(r"^# (?=[A-Z][A-Z0-9_]+=)", "", text, flags=re.MULTILINE)
+    found = parse(text)
+    assert len(found) > 60
+    assert [name for name, value in found.items() if "#" in value] == []
+    assert by_shell(text, list(found)) == found
 
 
 def test_lines_are_taken_out_whole():

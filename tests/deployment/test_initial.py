@@ -159,6 +159,59 @@ def test_another_profile_is_refused(tmp_path: Path):
     assert (tmp_path / ".env").read_text() == "COMPOSE_PROFILES=mine\n"
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+def test_the_first_variable_of_a_file_of_windows_is_not_generated_anew(tmp_path: Path, encoding: str):
+    """With a byte order mark, and as PowerShell's > writes it."""
+    mine = "AIRFLOW_DB_PASSWORD=PASSWORD\r\n# größer\r\nFRAUD_SHARDS=4\r\n"
+    (tmp_path / ".env").write_bytes(mine.encode(encoding))
+    done = fraud_env(tmp_path)
+    assert done.returncode == 0, done.stderr
+    written = (tmp_path / ".env").read_bytes().decode()
+    assert written.startswith(mine.replace("\r\n", "\n"))
+    assert "\nAIRFLOW_DB_PASSWORD=" not in written
+    assert read(tmp_path).items() > {"AIRFLOW_DB_PASSWORD": "PASSWORD", "FRAUD_SHARDS": "4"}.items()
+    assert "its text is now UTF-8" in done.stdout
+    assert fraud_env(tmp_path).stdout == f"{tmp_path / '.env'}: nothing to add\n"
+
+
+@pytest.mark.parametrize("line", ['S3_BUCKET="hunter2', "S3_BUCKET= # hunter2", "S3_BUCKET='a'hunter2", "hunter2 x"])
+def test_an_env_file_that_cannot_be_read_with_certainty_stays_as_it_is(tmp_path: Path, line: str):
+    (tmp_path / ".env").write_text(f"FRAUD_SHARDS=4\n{line}\n")
+    done = fraud_env(tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"fraud env: {tmp_path / '.env'}, line 2: ")
+    assert "hunter2" not in done.stderr
+    assert (tmp_path / ".env").read_text() == f"FRAUD_SHARDS=4\n{line}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("secrets.ps1", '$env:AWS_REGION = "KEY"\n$env:SASL_USERNAME = "hunter2" + "x"\n'),
+        ("client.properties", "bootstrap.servers=b:1\nsasl.username='hunter2'\n"),
+        ("old.env", "AWS_REGION=KEY\nSASL_USERNAME=hunter2; echo\nSASL_USERNAME=$hunter2\n"),
+        ("old.env", 'AWS_REGION=KEY\nSASL_USERNAME="hunter2\nx"\n'),
+    ],
+)
+def test_nothing_is_written_where_a_part_of_the_earlier_setup_is_refused(tmp_path: Path, name: str, text: str):
+    (tmp_path / name).write_text(text)
+    done = fraud_env(tmp_path, "--from", str(tmp_path / name))
+    assert done.returncode == 1
+    assert re.match(rf"fraud env: {tmp_path / name}, line [23]: (SASL_USERNAME|sasl\.username)", done.stderr)
+    assert "hunter2" not in done.stderr
+    assert not (tmp_path / ".env").exists()
+
+
+def test_a_shell_reads_all_that_was_written(tmp_path: Path):
+    (tmp_path / "secrets.ps1").write_text(EARLIER)
+    fraud_env(tmp_path, "--from", str(tmp_path / "secrets.ps1"))
+    script = 'set -a; . "$0"; exec env -0'
+    done = subprocess.run(["sh", "-c", script, tmp_path / ".env"], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    found = dict(pair.split("=", 1) for pair in done.stdout.split("\0") if pair)
+    assert found.items() > read(tmp_path).items()
+
+
 @pytest.mark.parametrize("name", ["missing.ps1", "."])
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str):
     done = fraud_env(tmp_path, "--from", str(tmp_path / name))
@@ -175,17 +228,20 @@ def test_the_installed_command_does_the_same(tmp_path: Path):
 
 def test_it_needs_no_more_than_an_old_python():
     """Of what it imports, for example the Python that macOS has."""
-    files = [ROOT / "include" / "errors.py", ROOT / "include" / "__init__.py"]
-    files += [ROOT / "include" / "deployment" / f"{name}.py" for name in ("__main__", "initial", "earlier", "env_file")]
-    names = set()
-    for path in files:
-        tree = ast.parse(path.read_text(), feature_version=(3, 9))
+    names, ours = set(), ["include.deployment.__main__"]
+    for module in ours:
+        path = ROOT.joinpath(*module.split("."))
+        source = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
+        tree = ast.parse(source, feature_version=(3, 9))
         assert not any(isinstance(node, ast.Match) for node in ast.walk(tree))
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
-                names.add(str(node.module))
-    ours = {name for name in names if name.startswith("include")}
-    assert ours == {"include.deployment", "include.deployment.initial", "include.deployment.earlier", "include.errors"}
-    assert {name.partition(".")[0] for name in names - ours} <= sys.stdlib_module_names
+                found = [str(node.module)]
+                if found == ["include.deployment"]:
+                    found += [f"include.deployment.{alias.name}" for alias in node.names]
+                names |= set(found)
+        ours += sorted(name for name in names if name.startswith("include.") and name not in ours)
+    assert {"include.deployment.env_file", "include.deployment.secret", "include.errors"} < set(ours)
+    assert {name.partition(".")[0] for name in names - set(ours)} <= sys.stdlib_module_names

@@ -36,6 +36,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         pytest.skip("services in namespaces of their own need root, unshare and setpriv (Linux); CI has them")
     folder = tmp_path_factory.mktemp("compose")
     env = folder / ".env"
+    # A person's own password, which looks like an option.
+    env.write_text("AIRFLOW_ADMIN_PASSWORD=-7tQzL0vWb4nXs8rKd2m\n")
     write_env(env, earlier=None, accounts=False, replace=False)
     with env.open("a") as file:
         file.write("PRODUCER_RATE=50\n")  # so that frauds are among the first

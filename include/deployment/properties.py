@@ -1,0 +1,94 @@
+"""A Kafka client's settings in Java's form, as Confluent Cloud hands them out.
+
+Standard library only, from Python 3.9 on, as env_file.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from include.deployment.env_file import TYPOGRAPHIC
+from include.errors import SettingError
+
+_LINE = re.compile(r"[ \t\f]*((?:[^\\#!\s=:]|\\.)(?:[^\\\s=:]|\\.)*)[ \t\f]*[=: \t][ \t\f]*(.*)", re.DOTALL)
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "f": "\f"}
+_JAAS = "sasl.jaas.config"
+
+
+def read(text: str, wanted: Collection[str], where: str) -> dict[str, str]:
+    """Return all properties, with user name and password of the login as `sasl.username` and `sasl.password`.
+
+    Of a login only PLAIN is taken: another mechanism needs more than a name and a password. Raises SettingError, by
+    line and name, where a wanted value has quotes or a comment: Java would take both for a part of it.
+    """
+    found: dict[str, str] = {}
+    for number, line in _lines(text):
+        pair = _LINE.match(line)
+        if not pair:
+            continue
+        name, written = _unescaped(pair[1]), _without_blanks_behind(pair[2])
+        at = f"{where}, line {number}"
+        if name == "export":
+            raise SettingError(f"{at}: export is of a shell, not of Java's properties: name the file .env")
+        if name in wanted and re.match(f"[\"'{TYPOGRAPHIC}]", written):
+            raise SettingError(
+                f"{at}: {name} has its value in quotes, which Java takes for a part of it: take them out"
+            )
+        if (name in wanted or name == _JAAS) and re.search(r"[ \t]#(?![^\"]*\")", written):
+            raise SettingError(
+                f"{at}: {name} has a comment behind its value, which Java takes for a part of it: put it into a line "
+                "of its own"
+            )
+        found[name] = _unescaped(written)
+        if name == _JAAS:
+            found = {**_login(found[name], at), **found}
+    mechanism = found.get("sasl.mechanism") or found.get("sasl.mechanisms") or "PLAIN"
+    protocol = found.get("security.protocol", "SASL_SSL")
+    if (mechanism, protocol) != ("PLAIN", "SASL_SSL"):
+        raise SettingError(
+            f"{where}: {protocol} with {mechanism} cannot be taken over, only SASL_SSL with PLAIN: write "
+            "AIRFLOW_CONN_KAFKA_DEFAULT into .env, as docs/configuration.md shows"
+        )
+    return found
+
+
+def _lines(text: str) -> list[tuple[int, str]]:
+    """Each with its number; one that ends with a backslash goes on in the next."""
+    lines: list[tuple[int, str]] = []
+    going_on = False
+    for number, line in enumerate(text.split("\n"), 1):
+        if going_on:
+            lines[-1] = (lines[-1][0], lines[-1][1] + line.lstrip(" \t\f"))
+        else:
+            lines.append((number, line))
+        going_on = not lines[-1][1].lstrip().startswith(("#", "!")) and bool(re.search(r"(?<!\\)(?:\\\\)*\\\Z", line))
+        if going_on:
+            lines[-1] = (lines[-1][0], lines[-1][1][:-1])
+    return lines
+
+
+def _without_blanks_behind(written: str) -> str:
+    """Java would keep them. No key ends with one, unless a backslash says so."""
+    kept = re.match(r"(?:\\.|[^\\])*?(?=[ \t\f]*\Z)", written, re.DOTALL)
+    return kept[0] if kept else written
+
+
+def _login(jaas: str, at: str) -> dict[str, str]:
+    """Return the user name and password of a line for Java's login module."""
+    login = {}
+    for field in ("username", "password"):
+        given = re.search(rf"""\b{field}\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|(\w+)(?=[\s;]|\Z))""", jaas)
+        if given:
+            login[f"sasl.{field}"] = re.sub(r"\\(.)", r"\1", next(text for text in given.groups() if text is not None))
+        elif re.search(rf"\b{field}\s*=", jaas):
+            raise SettingError(f'{at}: {_JAAS} has a {field} that is not between quotes: put it between " and "')
+    return login
+
+
+def _unescaped(written: str) -> str:
+    def sign(escape: re.Match[str]) -> str:
+        code = escape[1]
+        return chr(int(code[1:], 16)) if len(code) == 5 else _ESCAPES.get(code, code)
+
+    return re.sub(r"\\(u[0-9a-fA-F]{4}|.)", sign, written, flags=re.DOTALL)

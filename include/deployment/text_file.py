@@ -1,0 +1,37 @@
+"""Text files as Windows, editors and PowerShell write them.
+
+Standard library only, from Python 3.9 on, as env_file.py.
+"""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+from include.errors import SettingError
+
+
+def read_text(path: Path) -> str:
+    """Return the file's text with Unix line ends and without a byte order mark.
+
+    PowerShell 5 writes UTF-16, as `>` does there. Raises SettingError, which never quotes the text.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SettingError(f"{path}: cannot be read: {error.strerror}") from None
+    encoding = "utf-8-sig"
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    elif b"\0" in content[:2]:
+        # Its mark is missing; what such files hold begins with a character of ASCII.
+        encoding = "utf-16-be" if content[:1] == b"\0" else "utf-16-le"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        # Of UTF-16, a number of the line would be a guess.
+        line = f", line {content.count(10, 0, error.start) + 1}" if encoding == "utf-8-sig" else ""
+        raise SettingError(f"{path}{line}: is neither UTF-8 nor UTF-16 text: save it as UTF-8") from None
+    if "\0" in text:
+        raise SettingError(f"{path}: is neither UTF-8 nor UTF-16 text, for it holds zero bytes: save it as UTF-8")
+    return text.replace("\r\n", "\n").replace("\r", "\n")

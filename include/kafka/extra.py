@@ -1,0 +1,49 @@
+"""librdkafka's settings as a connection's `extra` holds them: made usable, or refused by name at once.
+
+librdkafka would take a list of brokers for one address of brackets, and look for it until it times out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from include.errors import SettingError
+
+BROKERS = ("bootstrap.servers", "metadata.broker.list")
+# What confluent-kafka takes from a program only. A dotted name would be code that the connection brings in.
+_FUNCTIONS = re.compile(r".*_cb|on_commit|on_delivery|on_assign|on_revoke|on_lost|logger")
+_ADDRESS = re.compile(r"(?:(?:PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)://)?[\w.\-]*(?:\[[\da-f:.%]+\])?(?::\d+)?", re.I)
+
+
+def usable(extra: Mapping[str, object]) -> dict[str, str | int | float | bool]:
+    """Return the settings, lists joined by commas and without what is null.
+
+    Raises SettingError, which names the setting and shows no value but an address.
+    """
+    settings = {name: _value(name, value) for name, value in extra.items() if value is not None}
+    for name in BROKERS:
+        for address in str(settings.get(name, "")).split(","):
+            if not _ADDRESS.fullmatch(address.strip()):
+                raise SettingError(
+                    f"kafka_default: {address.strip()!r} in {name} is no address of a broker: give host:port, several "
+                    "separated by commas, without quotes"
+                )
+    return settings
+
+
+def _value(name: str, value: object) -> str | int | float | bool:
+    if _FUNCTIONS.fullmatch(name):
+        instead = "; a token is got by sasl.oauthbearer.method=oidc" if name == "oauth_cb" else ""
+        raise SettingError(
+            f"kafka_default: {name} is a function of a program, which a connection cannot hold: take it out{instead}"
+        )
+    if isinstance(value, list | tuple):
+        if not all(isinstance(one, str | int | float) for one in value):
+            raise SettingError(f"kafka_default: {name} is a list of more than texts and numbers: give one text")
+        return ",".join(str(one).strip() for one in value)
+    if not isinstance(value, str | int | float):
+        raise SettingError(
+            f"kafka_default: {name} holds settings of its own, which have no place there: write each beside the others"
+        )
+    return value

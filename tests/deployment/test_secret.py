@@ -1,0 +1,96 @@
+"""Generated secrets: every parser that they pass through reads them as they are."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import configparser
+import re
+import runpy
+import shlex
+from collections.abc import Callable
+from urllib.parse import quote, urlsplit
+
+import pytest
+import yaml
+from cryptography.fernet import Fernet
+
+from dev.stack import home
+from include.deployment import env_file, initial
+from include.deployment.secret import fernet_key, secret
+from tests.support.compose import ROOT
+
+COMPOSE = [value for _ in range(900) for value in initial.generated("local").values()]
+# But for the bytes of a Fernet key, which stand there as hexadecimal digits: see below.
+STACK = [value for _ in range(900) for name, value in home.generated().items() if name != "fernet"]
+
+
+@pytest.fixture(params=["compose", "stack"])
+def generated(request: pytest.FixtureRequest) -> list[str]:
+    return COMPOSE if request.param == "compose" else STACK
+
+
+OPTIONS = argparse.ArgumentParser(exit_on_error=False)
+OPTIONS.add_argument("--password")
+
+
+def by_options(value: str) -> str:
+    return str(OPTIONS.parse_args(["--password", value]).password)
+
+
+def by_ini(value: str) -> str:
+    parser = configparser.ConfigParser()
+    parser.read_string(f"[a]\nb = {value}\n")
+    return parser["a"]["b"]
+
+
+def by_url(value: str) -> str:
+    return str(urlsplit(f"postgresql://user:{value}@host:5432/name").password)
+
+
+READERS: dict[str, Callable[[str], str]] = {
+    "option": by_options,
+    "shell": lambda value: " ".join(shlex.split(f"{value} # comment", comments=True)),
+    "URL": by_url,
+    "INI": by_ini,
+    ".env": lambda value: env_file.parse(f"NAME={value}\n")["NAME"],
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_every_parser_reads_a_generated_secret_as_it_is(generated: list[str], reader: str) -> None:
+    read = READERS[reader]
+    assert [value for value in generated if read(value) != value] == []
+
+
+def test_yaml_takes_no_generated_secret_for_a_number(generated: list[str]) -> None:
+    text = "".join(f"- {value}\n" for value in generated)
+    assert yaml.load(text, yaml.CSafeLoader) == generated
+
+
+def test_a_generated_secret_begins_with_a_letter_and_holds_letters_and_digits(generated: list[str]) -> None:
+    assert [value for value in generated if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]+=?", value)] == []
+    assert min(map(len, generated)) >= 24
+    assert len(set(generated)) == len(generated) > 10_000
+
+
+def test_a_secret_needs_no_quotes_anywhere() -> None:
+    value = secret()
+    assert len(value) == 32
+    assert (shlex.quote(value), quote(value, safe=""), env_file.quoted("NAME", value)) == (value, value, value)
+
+
+def test_every_fernet_key_is_one() -> None:
+    of_stacks = [base64.urlsafe_b64encode(bytes.fromhex(home.generated()["fernet"])).decode() for _ in range(200)]
+    for key in {*of_stacks, *(fernet_key() for _ in range(200))}:
+        assert Fernet(key).decrypt(Fernet(key).encrypt(b"x")) == b"x"
+        assert re.fullmatch(r"[A-Za-z][A-Za-z0-9]{42}=", key)
+
+
+@pytest.mark.parametrize("password", ["-7t9Zk", "--help", "a b", "-", "x=y", ""])
+def test_a_password_that_looks_like_an_option_makes_the_administrator(password: str) -> None:
+    from airflow.cli.cli_parser import get_parser
+
+    script = runpy.run_path(str(ROOT / "deploy" / "prepare_airflow.py"))
+    words = get_parser().parse_args(script["administrator"](password))
+    assert (words.username, words.role, words.password) == ("admin", "Admin", password)

@@ -1,0 +1,101 @@
+"""librdkafka's settings in a connection: understood, or refused by name at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from fraud_scoring.connections import kafka_settings
+from include.errors import SettingError
+from include.kafka.access import Admin
+from include.kafka.config import client_settings
+from include.kafka.extra import usable
+from include.producer.deliver import KafkaDelivery
+
+HOST = {"bootstrap.servers": "127.0.0.1:1"}
+
+
+@pytest.mark.parametrize(
+    ("extra", "settings"),
+    [
+        ({"bootstrap.servers": ["a:1", " b:2 "]}, {"bootstrap.servers": "a:1,b:2"}),
+        ({"bootstrap.servers": ["a:1"]}, {"bootstrap.servers": "a:1"}),
+        ({"bootstrap.servers": "a:1, [::1]:2,SASL_SSL://c.d-e:3,f"}, None),
+        (HOST | {"debug": ["broker", "security"]}, HOST | {"debug": "broker,security"}),
+        (HOST | {"ssl.ca.location": None}, HOST),
+        (HOST | {"enable.auto.commit": False, "retries": 3, "socket.timeout.ms": 5.0}, None),
+    ],
+)
+def test_a_list_is_what_its_commas_would_be(extra: dict[str, Any], settings: dict[str, Any] | None) -> None:
+    assert usable(extra) == (extra if settings is None else settings)
+
+
+REFUSED = [
+    ({"stats_cb": "my.module.stats"}, "stats_cb is a function of a program"),
+    ({"error_cb": "my.module.stats"}, "error_cb is a function"),
+    ({"throttle_cb": "my.module.stats"}, "throttle_cb is a function"),
+    ({"log_cb": "my.module.stats"}, "log_cb is a function"),
+    ({"oauth_cb": "my.module.stats"}, r"oauth_cb is a function.*sasl\.oauthbearer\.method=oidc"),
+    ({"on_commit": "my.module.stats"}, "on_commit is a function"),
+    ({"logger": "my.module.stats"}, "logger is a function"),
+    ({"default.topic.config": {"acks": 1}}, r"default\.topic\.config holds settings of its own"),
+    ({"sasl.password": {"hunter2": 1}}, r"sasl\.password holds settings of its own"),
+    ({"sasl.mechanisms": [["hunter2"]]}, r"sasl\.mechanisms is a list of more"),
+    ({"bootstrap.servers": '"a:1"'}, "'\"a:1\"' in bootstrap.servers is no address"),
+    ({"bootstrap.servers": "['a:1']"}, "in bootstrap.servers is no address"),
+    ({"bootstrap.servers": "a:1;b:2"}, "'a:1;b:2' in bootstrap.servers is no address"),
+    ({"bootstrap.servers": "http://a:1"}, "'http://a:1' in bootstrap.servers is no address"),
+    ({"bootstrap.servers": "a:1 b:2"}, "'a:1 b:2' in bootstrap.servers is no address"),
+    ({"bootstrap.servers": ["a:1", "{{ BROKER }}"]}, "'{{ BROKER }}' in bootstrap.servers is no address"),
+]
+
+
+@pytest.mark.parametrize(("extra", "why"), REFUSED, ids=[why[:30] for _, why in REFUSED])
+def test_what_no_connection_can_hold_is_refused_at_once(
+    extra: dict[str, Any], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = json.dumps({"conn_type": "kafka", "extra": HOST | extra})
+    monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", connection)
+    began = time.monotonic()
+    for settings in (kafka_settings, lambda: client_settings({"AIRFLOW_CONN_KAFKA_DEFAULT": connection})):
+        with pytest.raises(SettingError, match=f"^kafka_default: .*{why}") as error:
+            settings()
+        assert "hunter2" not in str(error.value)
+    assert time.monotonic() - began < 1
+
+
+def test_a_list_of_brokers_reaches_librdkafka_as_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = json.dumps({"conn_type": "kafka", "extra": {"bootstrap.servers": ["a:1", "b:2"]}})
+    monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", connection)
+    assert kafka_settings() == client_settings(os.environ) == {"bootstrap.servers": "a:1,b:2"}
+
+
+@pytest.mark.parametrize(
+    ("extra", "why"),
+    [
+        ({"no.such.setting": "x"}, "No such configuration property"),
+        ({"socket.timeout.ms": "x"}, "Invalid value for configuration property"),
+    ],
+)
+def test_what_librdkafka_refuses_is_a_setting_and_no_broker_that_is_away(extra: dict[str, Any], why: str) -> None:
+    for client in (Admin, lambda settings: KafkaDelivery(settings, "topic")):
+        with pytest.raises(SettingError, match=f"the connection kafka_default cannot be used: {why}"):
+            client(HOST | extra)
+
+
+def test_a_command_says_it_in_one_line() -> None:
+    extra = HOST | {"stats_cb": "my.module.stats"}
+    environment = {"PATH": os.defpath, "AIRFLOW_CONN_KAFKA_DEFAULT": json.dumps({"extra": extra})}
+    done = subprocess.run(
+        [sys.executable, "-m", "include.cli.main", "offsets", "show"],
+        env=environment, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert done.stderr.strip().splitlines() == [done.stderr.strip()]
+    assert "kafka_default: stats_cb is a function" in done.stderr
