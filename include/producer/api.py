@@ -15,7 +15,8 @@ from tenacity.nap import sleep_using_event
 
 from include.errors import ProducerError, SettingError
 from include.payments.columns import COLUMNS
-from include.producer.message import CARD, TIME, UNIX_TIME, Message, json_list, split_value, time_text
+from include.payments.timestamps import moment_of, time_text, unix_time
+from include.producer.message import CARD, TIME, UNIX_TIME, Message, json_list, split_value
 
 _log = logging.getLogger(__name__)
 
@@ -179,15 +180,15 @@ def _decode(body: bytes) -> _Split:
 
 
 def _set_times(payment: dict[str, bytes | msgspec.Raw]) -> None:
-    """Older payments tell their time once, in milliseconds; a time that is there already is left alone."""
-    text = bytes(payment.pop(CURRENT_TIME)).strip(b'"')
+    """Replace `current_time`, by which older payments tell their time; a time that is there already is left alone."""
     try:
-        milliseconds = int(text)
-        time_json = msgspec.json.encode(time_text(milliseconds))
-    except (ValueError, OverflowError, OSError) as error:
-        raise _MalformedError(f"`{CURRENT_TIME}` is not a time in milliseconds") from error
-    payment.setdefault(TIME, time_json)
-    payment.setdefault(UNIX_TIME, b"%d" % milliseconds)
+        moment = moment_of(msgspec.json.decode(payment.pop(CURRENT_TIME)))
+    except msgspec.DecodeError:
+        moment = None
+    if moment is None:
+        raise _MalformedError(f"`{CURRENT_TIME}` is not a time")
+    payment.setdefault(TIME, msgspec.json.encode(time_text(moment)))
+    payment.setdefault(UNIX_TIME, b"%d" % unix_time(moment))
 
 
 def _key(card: bytes | msgspec.Raw | None) -> bytes | None:

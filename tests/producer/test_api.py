@@ -129,6 +129,14 @@ def test_current_time_becomes_both_times_and_every_value_keeps_its_form(api: Api
     assert message.key == b"4586834497869073662"
 
 
+@pytest.mark.parametrize("current_time", ["1730390185", '"1730390185.5"', "1730390185000250", "1730390185000250375"])
+def test_current_time_in_another_unit_becomes_the_same_times(api: Api, current_time: str) -> None:
+    api.answers = [Answer(split(PAYMENT | {"current_time": current_time})), Answer(split(again(1)))]
+    [message] = taken(source(api), 1)
+    milliseconds = "1730390185500" if "." in current_time else "1730390185000"
+    assert message.value == as_sent(in_order(PAYMENT | TIMES | {"unix_time": milliseconds}))
+
+
 @pytest.mark.parametrize("wraps", [1, 2])
 def test_json_inside_a_json_string(api: Api, wraps: int) -> None:
     body = split(PAYMENT)

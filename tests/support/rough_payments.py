@@ -137,6 +137,8 @@ _rough("current_time with a fraction", _current_time("1730390185811.7"))
 _rough("current_time as text", _current_time('"1730390185811"'))
 _rough("current_time beside unix_time", _current_time("1730390185811", "unix_time"))
 _rough("current_time beside both times", _current_time("1", "trans_date_trans_time", "unix_time"))
+for _text in ("1730390185", "1730390185811250", "1730390185811250375", '"1730390185.811"'):
+    _rough(f"current_time in another unit {_text}", _current_time(_text))
 for _text in ("null", '"soon"', "1e300", "-1", "[]", "1" + "0" * 30):
     _rough(f"current_time {_text}", _current_time(_text))
 
