@@ -16,6 +16,7 @@ from tenacity.nap import sleep_using_event
 from include.errors import ProducerError, SettingError
 from include.payments.columns import COLUMNS
 from include.payments.timestamps import moment_of, time_text, unix_time
+from include.payments.wrapping import is_flat, unwrapped
 from include.producer.message import CARD, TIME, UNIX_TIME, Message, json_list, split_value
 
 _log = logging.getLogger(__name__)
@@ -41,6 +42,12 @@ class _MalformedError(Exception):
 class _Split(msgspec.Struct):
     columns: list[str]
     data: list[list[msgspec.Raw]]
+    index: list[msgspec.Raw] | None = None
+
+
+class _FlatSplit(msgspec.Struct):
+    columns: list[str]
+    data: list[msgspec.Raw]
     index: list[msgspec.Raw] | None = None
 
 
@@ -170,13 +177,21 @@ class ApiPayments:
 def _decode(body: bytes) -> _Split:
     try:
         body.decode()
-        while body.lstrip().startswith(b'"'):
-            body = msgspec.json.decode(body, type=str).encode()
-        return msgspec.json.decode(body, type=_Split)
+        return _split(unwrapped(body) or body)
     except UnicodeDecodeError as error:
         raise _MalformedError("not UTF-8 text") from error
     except (msgspec.DecodeError, RecursionError) as error:
         raise _MalformedError('not JSON in "split" form with `columns` and `data`') from error
+
+
+def _split(body: bytes) -> _Split:
+    try:
+        return msgspec.json.decode(body, type=_Split)
+    except msgspec.ValidationError:
+        flat = msgspec.json.decode(body, type=_FlatSplit)
+        if not is_flat(flat.data):
+            raise
+        return _Split(flat.columns, [flat.data], flat.index)
 
 
 def _set_times(payment: dict[str, bytes | msgspec.Raw]) -> None:

@@ -8,7 +8,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -143,6 +143,22 @@ def test_json_inside_a_json_string(api: Api, wraps: int) -> None:
     for _ in range(wraps):
         body = json.dumps(body.decode()).encode()
     api.answers = [Answer(body)]
+    [message] = taken(source(api), 1)
+    assert message.value == as_sent(in_order(PAYMENT | TIMES))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        pytest.param(lambda body: b"\xef\xbb\xbf" + body, id="byte order mark"),
+        pytest.param(
+            lambda body: b"\xef\xbb\xbf" + json.dumps("\ufeff" + body.decode()).encode(), id="and a JSON string"
+        ),
+        pytest.param(lambda body: body.replace(b"[[", b"[").replace(b"]]", b"]"), id="flat data"),
+    ],
+)
+def test_an_answer_that_is_wrapped_or_flat_is_read_as_what_it_holds(api: Api, wrap: Callable[[bytes], bytes]) -> None:
+    api.answers = [Answer(wrap(split(PAYMENT))), Answer(split(again(1)))]
     [message] = taken(source(api), 1)
     assert message.value == as_sent(in_order(PAYMENT | TIMES))
 

@@ -54,7 +54,10 @@ def main() -> None:
             alone, message, rows = json.loads(line)
             content = json.loads(message)
             for row in rows:
-                payment = with_times(dict(zip(content["columns"], content["data"][row], strict=True)))
+                # The values of one row may come without a list of their own.
+                flat = not any(isinstance(value, list) for value in content["data"])
+                values = content["data"] if flat else content["data"][row]
+                payment = with_times(dict(zip(content["columns"], values, strict=True)))
                 if not alone:
                     places.append(len(answers))
                     together.append(payment)
