@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -63,9 +64,10 @@ class ApiPayments:
         try:
             parsed = httpx.URL(url)
         except httpx.InvalidURL as error:
-            raise SettingError(f"{url!r} is not a URL: {error}") from error
+            # Its own words may quote a part of a password.
+            raise SettingError(f"{_without_keys(url)!r} is not a URL") from error
         if parsed.scheme not in ("http", "https") or not parsed.host:
-            raise SettingError(f"{url!r}: give the API's full address, http://… or https://…")
+            raise SettingError(f"{_without_keys(url)!r}: give the API's full address, http://… or https://…")
         self._url = parsed
         # In messages without the query and the user's part, where keys and passwords are.
         self._name = str(parsed.copy_with(query=None, fragment=None, username=None, password=None))
@@ -172,6 +174,12 @@ class ApiPayments:
         index = split.index[place] if split.index and len(split.index) == len(split.data) else b"%d" % number
         row = json_list(payment[name] for name in names)
         return Message(_key(payment.get(CARD)), split_value(msgspec.json.encode(names), bytes(index), row))
+
+
+def _without_keys(url: str) -> str:
+    """Return an address that may not be one, without what stands where keys and passwords are."""
+    address = url.partition("?")[0]
+    return re.sub(r"^([^/]*//)?.*@", r"\1", address)
 
 
 def _decode(body: bytes) -> _Split:

@@ -300,3 +300,19 @@ def test_a_refused_request_is_an_error_that_hides_the_key(api: Api, status: int)
 def test_an_address_that_is_none(url: str) -> None:
     with pytest.raises(SettingError):
         ApiPayments(url, interval=1)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://ann:s3cret@host/x?key=s3cret",
+        "http://ann:s3c/ret@host/x",
+        "http://ann:s3cret@host:port/?key=s3cret",
+        "ann:s3cret@host/x",
+        "host/x?key=s3cret",
+    ],
+)
+def test_an_address_that_is_none_is_shown_without_keys(url: str) -> None:
+    with pytest.raises(SettingError, match="host") as refused:
+        ApiPayments(url, interval=1)
+    assert "s3c" not in str(refused.value)
