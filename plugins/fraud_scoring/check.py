@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from airflow.configuration import conf
 from airflow.models.variable import Variable as KeptVariable
 from airflow.providers.smtp.hooks.smtp import SmtpHook
-from airflow.sdk import Variable
 from airflow.sdk.exceptions import AirflowException
 from airflow.utils.session import create_session
 from sqlalchemy import select
@@ -26,6 +25,7 @@ from fraud_scoring.connections import (
     use_aws_connection,
 )
 from fraud_scoring.export import Bucket
+from fraud_scoring.held_model import held_model
 from include.check.check import Check, Found, run
 from include.check.kafka import check_kafka
 from include.check.ledger import check_ledger
@@ -33,7 +33,6 @@ from include.check.mail import check_addresses
 from include.check.models import check_models
 from include.check.staging import check_staging
 from include.errors import SettingError
-from include.models.choice import HOLD_VARIABLE, Hold
 from include.models.resolve import DEFAULT, HOLD
 from include.settings import Settings
 
@@ -90,8 +89,8 @@ def _checks(settings: Settings) -> list[tuple[str, Check]]:
 
 
 def _asked(settings: Settings) -> tuple[str, str]:
-    held = Variable.get(HOLD_VARIABLE, default=None)
-    return (Hold.from_json(held).pinned, HOLD) if held else (settings.model, DEFAULT)
+    hold = held_model()
+    return (hold.pinned, HOLD) if hold else (settings.model, DEFAULT)
 
 
 def _check_confirmed(settings: Settings) -> Iterator[Found]:
