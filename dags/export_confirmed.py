@@ -16,6 +16,8 @@ Files hold card numbers: the bucket needs the same care as the topics. Nothing i
 name. A day without new verdicts leaves no file.
 
 **Clear or trigger it at any time**, or call `fraud export-confirmed`, which does the same.
+
+**A backfill is refused**: one run exports every verdict that waits, however old.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from airflow.sdk import CronTriggerTimetable, dag
 
 from fraud_scoring.incidents import IncidentNotifier, incident_over
 from fraud_scoring.operators import export as step
+from fraud_scoring.run_types import ALL_BUT_BACKFILL
 
 TELL = IncidentNotifier(
     task_next="Scoring goes on, and verdicts stay in the ledger until this works again. The next run is tomorrow's, "
@@ -48,6 +51,7 @@ DEFAULT_ARGS = {
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
+    allowed_run_types=ALL_BUT_BACKFILL,
     default_args=DEFAULT_ARGS,
     doc_md=__doc__,
     tags=["fraud", "ledger"],

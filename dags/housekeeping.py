@@ -18,6 +18,8 @@ model: card data does not wait for this DAG. Workers that share no disk have `fr
 
 **A failed run needs no hand** where what it names has been mended: the next one trims all that has become old. Trigger
 the DAG if the disk cannot wait for that.
+
+**A backfill is refused**: one run trims all that is old.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from airflow.sdk import CronTriggerTimetable, dag
 
 from fraud_scoring.incidents import IncidentNotifier, incident_over
 from fraud_scoring.operators import housekeeping as step
+from fraud_scoring.run_types import ALL_BUT_BACKFILL
 
 TELL = IncidentNotifier(
     task_next="Scoring goes on, and what is old stays until this works again: disks fill up meanwhile. The next run is "
@@ -50,6 +53,7 @@ DEFAULT_ARGS = {
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
+    allowed_run_types=ALL_BUT_BACKFILL,
     default_args=DEFAULT_ARGS,
     doc_md=__doc__,
     tags=["fraud", "housekeeping"],

@@ -17,6 +17,8 @@ the ledger's database is away, payments are scored, published and mailed all the
 
 **Clear or trigger it at any time**: what is recorded already stays as it is. `fraud ledger show` says how far it is,
 `fraud ledger rewind` has it record again, and `fraud reconcile` proves that nothing is missing.
+
+**A backfill is refused**: to record again what is recorded, `fraud ledger rewind`.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, dag
 from fraud_scoring.assets import SCORED_PAYMENTS
 from fraud_scoring.incidents import IncidentNotifier, incident_over
 from fraud_scoring.operators import record as step
+from fraud_scoring.run_types import ALL_BUT_BACKFILL
 
 TELL = IncidentNotifier(
     task_next="Scoring goes on and reports are mailed. What is not recorded stays on the output topic until its "
@@ -54,6 +57,7 @@ DEFAULT_ARGS = {
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
+    allowed_run_types=ALL_BUT_BACKFILL,
     default_args=DEFAULT_ARGS,
     doc_md=__doc__,
     tags=["fraud", "kafka", "ledger"],

@@ -14,12 +14,16 @@ held stands in the Variable `fraud_model_hold`.
 
 **Nothing is published twice**, whatever is retried or cleared, for only the group's committed offsets say what is done:
 - clear `drain`, or a whole old run: it drains and scores what waits *now*, with the configuration it was given then;
+  a hold stays as it is, for only a newer run changes it;
 - clear `resolve_model` or `predict`: the batch is scored again if its publishing has not begun, else it is left alone;
 - clear `publish`: a batch that got through is left alone, whichever run published it; one that did not is published,
   unless the group stands elsewhere by now: then it fails and says so, and nothing needs to be done;
 - clear `reports` or `email`: only reports that no mail server has accepted yet are sent.
 
 **A failed run needs no hand**: what it has not committed is drained by the next run.
+
+**A backfill is refused**: a run drains what waits now, whatever its interval. To score payments again that have been
+scored, `fraud offsets set --to TIME`.
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ from fraud_scoring.alarms import tell_alarms, tell_published_alarms
 from fraud_scoring.assets import SCORED_PAYMENTS
 from fraud_scoring.email import FraudReportOperator
 from fraud_scoring.incidents import IncidentNotifier, incident_over, late_run_alert
+from fraud_scoring.run_types import ALL_BUT_BACKFILL
 from include.models.choice import MODEL_PATTERN
 from include.settings import late_after
 
@@ -77,6 +82,7 @@ PARAMS = {
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
+    allowed_run_types=ALL_BUT_BACKFILL,
     # Later than the deadline, which would else be dropped unseen.
     dagrun_timeout=late_after() + timedelta(minutes=15),
     default_args=DEFAULT_ARGS,

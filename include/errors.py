@@ -8,7 +8,8 @@ FraudError
 │   ├── GroupInUseError     a consumer is a member of our group
 │   ├── OffsetsChangedError the group's offsets are not where they were found      (permanent)
 │   ├── TopicChangedError   the topic was truncated or made again                  (permanent)
-│   └── HangingTransactionError   a kafka transaction stays open on our offsets
+│   ├── HangingTransactionError   a kafka transaction stays open on our offsets
+│   └── SilentBrokerError   the group's coordinator does not answer
 ├── ModelError              no model can score this batch                          (permanent)
 │   ├── ModelNotFoundError  nothing matches what was asked for
 │   ├── ModelRequirementsError   the model needs libraries that are not here
@@ -75,6 +76,10 @@ class TopicChangedError(KafkaError):
 
 
 class HangingTransactionError(KafkaError):
+    pass
+
+
+class SilentBrokerError(KafkaError):
     pass
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from include.addresses import addresses
 from include.errors import SettingError
 
+_COMES_IN_AGAIN = "what goes out would come in again"
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -59,11 +61,17 @@ class Settings:
         source, output = ("FRAUD_INPUT_TOPIC", settings.input_topic), ("FRAUD_OUTPUT_TOPIC", settings.output_topic)
         letters = "FRAUD_DEAD_LETTER_TOPIC", settings.dead_letter_topic
         refused = "FRAUD_OUTPUT_DEAD_LETTER_TOPIC", settings.output_dead_letter_topic
-        for (name, topic), (other, read) in ((output, source), (letters, source), (refused, source), (refused, output)):
-            if topic == read:
-                raise SettingError(
-                    f"{name} and {other} are both {topic}: what goes out would come in again; give another"
-                )
+        groups = ("FRAUD_LEDGER_GROUP", settings.ledger_group), ("FRAUD_GROUP", settings.group)
+        for (name, value), (other, taken), why in (
+            (output, source, _COMES_IN_AGAIN),
+            (letters, source, _COMES_IN_AGAIN),
+            (refused, source, _COMES_IN_AGAIN),
+            (refused, output, _COMES_IN_AGAIN),
+            (letters, output, "readers of scored payments would get dead letters among them"),
+            (*groups, "who moves or deletes one of them would move or delete the other"),
+        ):
+            if value == taken:
+                raise SettingError(f"{name} and {other} are both {value}: {why}; give another")
         return settings
 
     @classmethod

@@ -9,6 +9,8 @@ import pytest
 from include.errors import SettingError
 from include.settings import Settings, late_after
 
+_REFUSED = "FRAUD_OUTPUT_DEAD_LETTER_TOPIC"
+
 
 def test_with_nothing_set():
     settings = Settings.from_environment({"AIRFLOW_HOME": "/srv/airflow"})
@@ -113,3 +115,28 @@ def test_what_cannot_be_recorded_goes_to_a_topic_of_its_own() -> None:
     with pytest.raises(SettingError, match="FRAUD_OUTPUT_DEAD_LETTER_TOPIC and FRAUD_OUTPUT_TOPIC are both scored"):
         Settings.from_environment({"FRAUD_OUTPUT_TOPIC": "scored", "FRAUD_OUTPUT_DEAD_LETTER_TOPIC": "scored"})
     assert Settings.from_environment({"FRAUD_OUTPUT_TOPIC": "scored"}).output_dead_letter_topic == "scored_dead_letters"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"FRAUD_DEAD_LETTER_TOPIC": "topic_2"},
+        {"FRAUD_OUTPUT_TOPIC": "topic_1_dead_letters"},
+        {"FRAUD_DEAD_LETTER_TOPIC": " scored ", "FRAUD_OUTPUT_TOPIC": "scored"},
+    ],
+)
+def test_dead_letters_do_not_go_among_scored_payments(given: dict[str, str]) -> None:
+    with pytest.raises(SettingError, match=r"FRAUD_DEAD_LETTER_TOPIC and FRAUD_OUTPUT_TOPIC are both \w+: readers of"):
+        Settings.from_environment(given)
+
+
+@pytest.mark.parametrize("given", [{"FRAUD_LEDGER_GROUP": "fraud_scoring"}, {"FRAUD_GROUP": "fraud_ledger"}])
+def test_scoring_and_ledger_have_groups_of_their_own(given: dict[str, str]) -> None:
+    with pytest.raises(SettingError, match="FRAUD_LEDGER_GROUP and FRAUD_GROUP are both fraud_"):
+        Settings.from_environment(given)
+
+
+def test_both_kinds_of_dead_letters_may_share_a_topic() -> None:
+    """Each says by its source which topic it came from."""
+    shared = Settings.from_environment(dict.fromkeys(("FRAUD_DEAD_LETTER_TOPIC", _REFUSED), "dead"))
+    assert shared.dead_letter_topic == shared.output_dead_letter_topic == "dead"

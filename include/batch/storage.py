@@ -24,7 +24,7 @@ from include.errors import (
     StagingAccessError,
     StagingError,
 )
-from include.filesystem import WRONG_KEYS, aws_error, first_line, open_url, whole_url
+from include.filesystem import WRONG_KEYS, S3Access, aws_error, first_line, open_url, whole_url
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -57,11 +57,12 @@ class Storage:
         self.url = url
 
     @classmethod
-    def open(cls, url: str) -> Storage:
-        """Raises SettingError where the URL cannot be used, StagingError where the place cannot be reached."""
+    def open(cls, url: str, access: S3Access | None = None) -> Storage:
+        """Without `access` the environment says how to reach S3. Raises SettingError where the URL cannot be used,
+        StagingError where the place cannot be reached."""
         url = whole_url(url)
         try:
-            filesystem, root = open_url(url, "FRAUD_STAGING_URL")
+            filesystem, root = open_url(url, "FRAUD_STAGING_URL", access)
         except OSError as error:
             raise _failure(f"{url} cannot be opened", error) from error
         storage = cls(filesystem, root, url)

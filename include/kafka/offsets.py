@@ -13,9 +13,9 @@ from confluent_kafka import KafkaError as Reason
 from confluent_kafka.admin._group import ConsumerGroupDescription
 from tenacity import retry, retry_if_exception, wait_fixed
 
-from include.errors import GroupInUseError, HangingTransactionError, KafkaError
+from include.errors import GroupInUseError, HangingTransactionError, KafkaError, SilentBrokerError
 from include.kafka.access import Admin
-from include.kafka.config import Settings, explained
+from include.kafka.config import Settings, explained, explanation
 
 _Call = TypeVar("_Call", bound=Callable[..., Any])
 
@@ -23,6 +23,8 @@ REQUEST_SECONDS = 15.0
 # Long enough for a busy broker, short enough that an open kafka transaction is seen as what it is.
 _COMMITTED_SECONDS = 5.0
 _VISIBLE_SECONDS = 30.0
+# No topic has so many.
+_NO_PARTITION = 2**31 - 1
 
 
 class CommitNote(msgspec.Struct, frozen=True):
@@ -119,12 +121,14 @@ def _committed(consumer: Consumer, asked: list[TopicPartition]) -> list[TopicPar
 def committed_offsets(
     consumer: Consumer, client: Settings, topic: str, partitions: Iterable[int]
 ) -> dict[int, Committed]:
-    """By a read_committed consumer: raises HangingTransactionError while a kafka transaction is open on the offsets."""
+    """By a read_committed consumer: raises HangingTransactionError while a kafka transaction is open on the offsets,
+    and SilentBrokerError where no broker answers."""
     asked = [TopicPartition(topic, partition) for partition in partitions]
     try:
         answers = _committed(consumer, asked)
     except KafkaException as error:
         if error.args[0].code() == Reason._TIMED_OUT:
+            _require_answer(consumer, client, topic)
             raise HangingTransactionError(
                 f"the committed offsets of {topic} do not settle: a kafka transaction is open on them. If this lasts, "
                 "see `kafka-transactions.sh find-hanging`"
@@ -141,6 +145,17 @@ def committed_offsets(
     return found
 
 
+def _require_answer(consumer: Consumer, client: Settings, topic: str) -> None:
+    """Raise SilentBrokerError where the group's coordinator does not answer: that times out as an open kafka
+    transaction does. It answers at once about a partition that no kafka transaction can be open on."""
+    try:
+        _committed(consumer, [TopicPartition(topic, _NO_PARTITION)])
+    except KafkaException as error:
+        raise SilentBrokerError(
+            f"committed offsets of {topic} cannot be read: {explanation(error.args[0], client)}"
+        ) from error
+
+
 def await_committed(
     consumer: Consumer, client: Settings, place: TopicPartition, note: CommitNote, before: Committed
 ) -> Committed:
@@ -150,14 +165,21 @@ def await_committed(
     """
     until = time.monotonic() + _VISIBLE_SECONDS
     seen: Committed | None = None
+    silence: SilentBrokerError | None = None
     while time.monotonic() < until:
         try:
             seen = committed_offsets(consumer, client, place.topic, [place.partition])[place.partition]
         except HangingTransactionError:
+            silence = None
+            continue
+        except SilentBrokerError as error:
+            silence = error
             continue
         if seen.note == note or seen != before:
             return seen
         time.sleep(0.05)
+    if silence is not None:
+        raise silence
     raise KafkaError(
         f"{place.topic}/{place.partition}: the commit of offset {place.offset} was acknowledged but does not show "
         f"({seen.offset if seen else 'unsettled'}); look with `kafka-transactions.sh find-hanging`"

@@ -7,6 +7,8 @@ import re
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 
+from include.payments.timestamps import moment_of
+
 NULL = b"\\N"
 _QUOTE = ord('"')
 _PLAIN_TIME = re.compile(rb"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d")
@@ -16,8 +18,6 @@ _NUL = re.compile(rb"(\\\\)|\\u0000")
 _ESCAPES = ((b"\\", b"\\\\"), (b"\t", b"\\t"), (b"\n", b"\\n"), (b"\r", b"\\r"))
 # PostgreSQL takes 131,072 digits; nobody pays so much.
 _MOST_DIGITS = 1_000
-# Times of payments come in milliseconds; a number as small as this is in seconds.
-_SECONDS_BELOW = 100_000_000_000
 _LONGEST_NAME = 1_000
 # What a text of nothing but blanks may begin with, as UTF-8, or escaped.
 _BEFORE_BLANKS = frozenset([*range(0x21), *b"\\", *range(0x80, 0x100)])
@@ -69,14 +69,15 @@ def time_cell(value: bytes) -> bytes:
 
 
 def unix_time_cell(value: bytes) -> bytes:
-    """A number, or a text that is one: milliseconds or seconds."""
-    try:
-        # Python takes 1_000 for a number.
-        number = float(value.strip(b'"').replace(b"_", b"?"))
-        seconds = number if abs(number) < _SECONDS_BELOW else number / 1000
-        return utc(datetime.fromtimestamp(seconds, UTC)).encode()
-    except (ValueError, OverflowError, OSError):
+    """Return the time of a number, or of a text that is one."""
+    if value[0] not in _DIGITS and value[0] != _QUOTE:
         return NULL
+    try:
+        moment = moment_of(json.loads(value))
+    except ValueError:
+        # More digits than Python reads.
+        return NULL
+    return NULL if moment is None else utc(moment).encode()
 
 
 def utc(time: datetime) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from include.models.coerce import coerce, fits
 from include.models.column import CURRENT_TIME, DERIVED, Column
 from include.models.series import BIG, CLASSES, MISSING, NULL, classify, series
 from include.payments.refusal import Refusal
+from include.payments.timestamps import moment_of, time_text, unix_time
 
 if TYPE_CHECKING:
     import numpy as np
@@ -195,18 +195,14 @@ def _rows_of(kind: int, classes: int | npt.NDArray[np.int64], count: int) -> Ite
     return [int(row) for row in (classes == kind).nonzero()[0]]
 
 
-def _time_text(milliseconds: Any) -> Any:
-    try:
-        return datetime.fromtimestamp(int(milliseconds) / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    except (ValueError, TypeError, OverflowError, OSError):
-        return msgspec.UNSET
+def _time_text(current_time: Any) -> Any:
+    moment = moment_of(current_time)
+    return msgspec.UNSET if moment is None else time_text(moment)
 
 
-def _time_number(milliseconds: Any) -> Any:
-    try:
-        return int(milliseconds)
-    except (ValueError, TypeError, OverflowError):
-        return msgspec.UNSET
+def _time_number(current_time: Any) -> Any:
+    moment = moment_of(current_time)
+    return msgspec.UNSET if moment is None else unix_time(moment)
 
 
 DERIVATIONS: dict[str, Callable[[Any], Any]] = {"trans_date_trans_time": _time_text, "unix_time": _time_number}

@@ -17,6 +17,7 @@ import msgspec
 
 from include.payments.columns import CONFIRMED, PREDICTION
 from include.payments.refusal import Refusal
+from include.payments.wrapping import is_flat, unwrapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,8 @@ class Decoder:
         except UnicodeDecodeError:
             return [RefusedRow(None, Refusal("not_utf8", "the value is not UTF-8 text"))]
         except (msgspec.DecodeError, RecursionError):
-            return self._decode_loosely(value)
+            inner = unwrapped(value)
+            return self._decode_loosely(value) if inner is None else self.decode(inner)
         layout = self._layout(bytes(split.columns))
         if isinstance(layout, Refusal):
             return [RefusedRow(None, layout)]
@@ -171,12 +173,14 @@ class Decoder:
         layout = self._layout(bytes(split.columns))
         if isinstance(layout, Refusal):
             return [RefusedRow(None, layout)]
-        if (too_many := _too_many(split.columns, split.data)) is not None:
+        flat = is_flat(split.data)
+        if not flat and (too_many := _too_many(split.columns, split.data)) is not None:
             return [RefusedRow(None, too_many)]
         results: list[Record | RefusedRow] = []
-        for row, raw in enumerate(split.data):
+        rows: list[Any] = [split.data] if flat else split.data
+        for row, values in enumerate(rows):
             try:
-                results.append(_shallow(self._record(layout, row, self._rows.decode(raw))))
+                results.append(_shallow(self._record(layout, row, values if flat else self._rows.decode(values))))
             except msgspec.DecodeError:
                 results.append(RefusedRow(row, Refusal("row_not_list", "the row is not a list of values")))
         if not layout.learnt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +16,9 @@ from tenacity.nap import sleep_using_event
 
 from include.errors import ProducerError, SettingError
 from include.payments.columns import COLUMNS
-from include.producer.message import CARD, TIME, UNIX_TIME, Message, json_list, split_value, time_text
+from include.payments.timestamps import moment_of, time_text, unix_time
+from include.payments.wrapping import is_flat, unwrapped
+from include.producer.message import CARD, TIME, UNIX_TIME, Message, json_list, split_value
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +46,12 @@ class _Split(msgspec.Struct):
     index: list[msgspec.Raw] | None = None
 
 
+class _FlatSplit(msgspec.Struct):
+    columns: list[str]
+    data: list[msgspec.Raw]
+    index: list[msgspec.Raw] | None = None
+
+
 class ApiPayments:
     """Connection failures, 5xx and 429 are tried again until it works or the producer is stopped.
 
@@ -55,9 +64,10 @@ class ApiPayments:
         try:
             parsed = httpx.URL(url)
         except httpx.InvalidURL as error:
-            raise SettingError(f"{url!r} is not a URL: {error}") from error
+            # Its own words may quote a part of a password.
+            raise SettingError(f"{_without_keys(url)!r} is not a URL") from error
         if parsed.scheme not in ("http", "https") or not parsed.host:
-            raise SettingError(f"{url!r}: give the API's full address, http://… or https://…")
+            raise SettingError(f"{_without_keys(url)!r}: give the API's full address, http://… or https://…")
         self._url = parsed
         # In messages without the query and the user's part, where keys and passwords are.
         self._name = str(parsed.copy_with(query=None, fragment=None, username=None, password=None))
@@ -166,28 +176,42 @@ class ApiPayments:
         return Message(_key(payment.get(CARD)), split_value(msgspec.json.encode(names), bytes(index), row))
 
 
+def _without_keys(url: str) -> str:
+    """Return an address that may not be one, without what stands where keys and passwords are."""
+    address = url.partition("?")[0]
+    return re.sub(r"^([^/]*//)?.*@", r"\1", address)
+
+
 def _decode(body: bytes) -> _Split:
     try:
         body.decode()
-        while body.lstrip().startswith(b'"'):
-            body = msgspec.json.decode(body, type=str).encode()
-        return msgspec.json.decode(body, type=_Split)
+        return _split(unwrapped(body) or body)
     except UnicodeDecodeError as error:
         raise _MalformedError("not UTF-8 text") from error
     except (msgspec.DecodeError, RecursionError) as error:
         raise _MalformedError('not JSON in "split" form with `columns` and `data`') from error
 
 
-def _set_times(payment: dict[str, bytes | msgspec.Raw]) -> None:
-    """Older payments tell their time once, in milliseconds; a time that is there already is left alone."""
-    text = bytes(payment.pop(CURRENT_TIME)).strip(b'"')
+def _split(body: bytes) -> _Split:
     try:
-        milliseconds = int(text)
-        time_json = msgspec.json.encode(time_text(milliseconds))
-    except (ValueError, OverflowError, OSError) as error:
-        raise _MalformedError(f"`{CURRENT_TIME}` is not a time in milliseconds") from error
-    payment.setdefault(TIME, time_json)
-    payment.setdefault(UNIX_TIME, b"%d" % milliseconds)
+        return msgspec.json.decode(body, type=_Split)
+    except msgspec.ValidationError:
+        flat = msgspec.json.decode(body, type=_FlatSplit)
+        if not is_flat(flat.data):
+            raise
+        return _Split(flat.columns, [flat.data], flat.index)
+
+
+def _set_times(payment: dict[str, bytes | msgspec.Raw]) -> None:
+    """Replace `current_time`, by which older payments tell their time; a time that is there already is left alone."""
+    try:
+        moment = moment_of(msgspec.json.decode(payment.pop(CURRENT_TIME)))
+    except msgspec.DecodeError:
+        moment = None
+    if moment is None:
+        raise _MalformedError(f"`{CURRENT_TIME}` is not a time")
+    payment.setdefault(TIME, msgspec.json.encode(time_text(moment)))
+    payment.setdefault(UNIX_TIME, b"%d" % unix_time(moment))
 
 
 def _key(card: bytes | msgspec.Raw | None) -> bytes | None:

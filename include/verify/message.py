@@ -36,6 +36,8 @@ _READ = json.JSONDecoder(
     object_pairs_hook=tuple,
 ).decode
 _LABELS = (b"0", b"1")
+# A byte order mark, as UTF-8 text.
+_MARK = "\ufeff"
 
 
 def digest(*content: object) -> int:
@@ -62,7 +64,9 @@ def payments(value: bytes | None) -> list[Pairs | None]:
     Empty where the message is no payments in split form.
     """
     try:
-        content = _READ((value or b"").decode())
+        content = _READ((value or b"").decode().lstrip(_MARK))
+        while isinstance(content, str):
+            content = _READ(content.lstrip(_MARK))
         fields = dict(content) if isinstance(content, tuple) else {}
     except (ValueError, RecursionError):
         return []
@@ -71,6 +75,9 @@ def payments(value: bytes | None) -> list[Pairs | None]:
         return []
     if not all(type(name) is str for name in names) or len(set(names)) < len(names):
         return []
+    if rows and not any(isinstance(row, list) for row in rows) and not all(isinstance(row, tuple) for row in rows):
+        # The values of one row, without a list of their own.
+        rows = [rows]
     return [_as_scored(names, row) for row in rows]
 
 

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from include.errors import KafkaError
+from include.kafka.access import Admin
 from include.kafka.config import Settings, explained
+from include.kafka.ends import high_watermarks, last_stable_offsets
 from include.kafka.offsets import REQUEST_SECONDS
 
 Windows = Mapping[int, tuple[int, int]]
@@ -24,7 +26,8 @@ _OFFSET_GONE = (-140, 1)  # of the client (no reset is allowed), and of the brok
 def read(
     consumer: Consumer, kafka: Settings, topic: str, windows: Windows, say: Callable[[str], None]
 ) -> Iterator[Message]:
-    """Raises KafkaError where an end is not reached, as behind a kafka transaction that stays open."""
+    """Raises KafkaError, which says why, where an end is not reached: a broker that is silent, or a kafka transaction
+    that stays open."""
     ends = {partition: end for partition, (start, end) in windows.items() if start < end}
     done = 0
     whole = sum(end - windows[partition][0] for partition, end in ends.items())
@@ -56,13 +59,23 @@ def read(
             heard = now
         elif now - heard > _QUIET_SECONDS:
             raise KafkaError(
-                f"reading {topic}: nothing more came for {_QUIET_SECONDS:g} s, but these partitions are not read to "
-                f"their ends: {', '.join(f'{partition} (to {end})' for partition, end in sorted(ends.items()))}. A "
-                "kafka transaction is open there; try again when it has ended"
+                f"reading {topic}: nothing more came for {_QUIET_SECONDS:g} s, but {_why_quiet(kafka, topic, ends)}"
             )
         if now - said > _PROGRESS_SECONDS:
             said = now
             say(f"{topic}: {done:,} messages of {whole:,} offsets read")
+
+
+def _why_quiet(kafka: Settings, topic: str, ends: Mapping[int, int]) -> str:
+    """Raises KafkaError where the broker does not answer."""
+    admin = Admin(kafka)
+    stable = last_stable_offsets(admin, kafka, topic, ends)
+    high = high_watermarks(admin, kafka, topic, ends)
+    held = [f"{at} (to {end}, stable to {stable[at]})" for at, end in sorted(ends.items()) if stable[at] < high[at]]
+    if held:
+        return f"a kafka transaction is open on these partitions: {', '.join(held)}; try again when it has ended"
+    whole = ", ".join(f"{partition} (to {end})" for partition, end in sorted(ends.items()))
+    return f"these partitions are not read to their ends: {whole}. The broker answers; try again"
 
 
 def _require_end_of_partition(message: Message, kafka: Settings, topic: str) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 
 from airflow.configuration import conf
 from airflow.models.variable import Variable as KeptVariable
-from airflow.sdk import Variable
 from airflow.sdk.exceptions import AirflowException
 from airflow.utils.session import create_session
 from sqlalchemy import select
@@ -22,6 +21,7 @@ from fraud_scoring.connections import (
     use_aws_connection,
 )
 from fraud_scoring.export import Bucket
+from fraud_scoring.held_model import held_model
 from fraud_scoring.mail_server import NOT_ENCRYPTED, MailServer, address, encryption, mail_failure, smtp_connection
 from include.check.check import Check, Found, run
 from include.check.kafka import check_kafka
@@ -30,7 +30,6 @@ from include.check.mail import check_addresses
 from include.check.models import check_models
 from include.check.staging import check_staging
 from include.errors import SettingError
-from include.models.choice import HOLD_VARIABLE, Hold
 from include.models.resolve import DEFAULT, HOLD
 from include.settings import Settings
 
@@ -87,8 +86,8 @@ def _checks(settings: Settings) -> list[tuple[str, Check]]:
 
 
 def _asked(settings: Settings) -> tuple[str, str]:
-    held = Variable.get(HOLD_VARIABLE, default=None)
-    return (Hold.from_json(held).pinned, HOLD) if held else (settings.model, DEFAULT)
+    hold = held_model()
+    return (hold.pinned, HOLD) if hold else (settings.model, DEFAULT)
 
 
 def _check_confirmed(settings: Settings) -> Iterator[Found]:

@@ -9,6 +9,7 @@ from airflow.sdk import BaseHook, Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from include.errors import SettingError
+from include.filesystem import S3Access
 from include.kafka.extra import usable
 from include.ledger.address import PLAIN_VARIABLE, Address
 from include.settings import Settings
@@ -34,14 +35,11 @@ def kafka_settings() -> dict[str, Any]:
     return settings
 
 
-def use_aws_connection() -> None:
-    """Hands the connection aws_default to boto3 and pyarrow, for MLflow's artifacts and a staging area on S3.
-
-    They read the environment, and a task is a process of its own. Without that connection boto3's own chain decides.
-    """
+def aws_access() -> S3Access | None:
+    """Return what the connection aws_default says of S3; None where there is none, and boto3's own chain decides."""
     connection = _connection(AWS)
     if connection is None:
-        return
+        return None
     # boto3 takes a while to import, and an idle run has no use for it.
     from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
 
@@ -52,17 +50,28 @@ def use_aws_connection() -> None:
     if given.role_arn or None in keys[:2]:
         credentials = hook.get_session().get_credentials()
         keys = credentials.get_frozen_credentials() if credentials is not None else (None, None, None)
-    if keys[0] and keys[1]:
-        os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"] = keys[:2]
+    key, secret, token = keys[:3] if keys[0] and keys[1] else (None, None, None)
+    return S3Access(key, secret, token, hook.region_name or None, given.get_service_endpoint_url("s3") or None)
+
+
+def use_aws_connection() -> None:
+    """Hand the connection aws_default to boto3, for MLflow's artifacts: MLflow lets boto3 read the environment.
+
+    Only for a process of our own, as a task or a command is: the triggerer, which calls `late_run`, is everybody's.
+    """
+    access = aws_access()
+    if access is None:
+        return
+    if access.access_key and access.secret_key:
+        os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"] = access.access_key, access.secret_key
         # One that the worker has of its own belongs to other keys.
         os.environ.pop("AWS_SESSION_TOKEN", None)
-        if keys[2]:
-            os.environ["AWS_SESSION_TOKEN"] = keys[2]
-    if hook.region_name:
-        os.environ["AWS_DEFAULT_REGION"] = os.environ["AWS_REGION"] = hook.region_name
-    endpoint = hook.conn_config.get_service_endpoint_url("s3")
-    if endpoint:
-        os.environ["AWS_ENDPOINT_URL_S3"] = os.environ["MLFLOW_S3_ENDPOINT_URL"] = endpoint
+        if access.session_token:
+            os.environ["AWS_SESSION_TOKEN"] = access.session_token
+    if access.region:
+        os.environ["AWS_DEFAULT_REGION"] = os.environ["AWS_REGION"] = access.region
+    if access.endpoint:
+        os.environ["AWS_ENDPOINT_URL_S3"] = os.environ["MLFLOW_S3_ENDPOINT_URL"] = access.endpoint
 
 
 def ledger() -> Address:
@@ -92,12 +101,11 @@ def needed_connection(name: str) -> Connection:
 
 
 def staging(settings: Settings) -> Storage:
-    if settings.staging_url.startswith("s3:"):
-        use_aws_connection()
     # pyarrow loads numpy, and every parse of the DAG would wait for both.
     from include.batch.storage import Storage
 
-    return Storage.open(settings.staging_url)
+    access = aws_access() if settings.staging_url.startswith("s3:") else None
+    return Storage.open(settings.staging_url, access)
 
 
 def _absent(name: str) -> str:

@@ -4,6 +4,7 @@ import resource
 import subprocess
 import sys
 import threading
+import traceback
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,34 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
 def test_an_address_that_cannot_be_used_is_a_setting_error(url: str):
     with pytest.raises(SettingError, match="FRAUD_STAGING_URL="):
         Storage.open(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://AKIA4711:s3cret@bucket/prefix",
+        "s3://AKIA4711:s3c/ret@bucket/prefix",
+        "s3://AKIA4711@bucket",
+        "s3://AKIA4711:s3c+r/et",
+        "ftp://AKIA4711:s3cret@host/folder",
+        "S3://AKIA4711:s3cret@bucket/prefix",
+        "nonsense://AKIA4711:s3cret@bucket/prefix",
+        "s3://bucket/prefix?secret_key=s3cret&access_key=AKIA4711",
+    ],
+)
+def test_an_address_with_keys_is_refused_and_never_quoted(url: str):
+    with pytest.raises(SettingError, match="FRAUD_STAGING_URL") as refused:
+        Storage.open(url)
+    shown = "".join(traceback.format_exception(refused.value))
+    assert "s3c" not in str(refused.value)
+    assert "AKIA" not in str(refused.value)
+    # A task's log shows what led to the error, too.
+    assert "s3c" not in shown
+
+
+def test_a_folder_may_have_an_at_sign_in_its_name(tmp_path: Path):
+    Storage.open(str(tmp_path / "a@b")).write("file", b"x")
+    assert Storage.open(f"{tmp_path.as_uri()}/a@b").read("file") == b"x"
 
 
 def test_amazon_is_not_asked_for_a_region_that_is_set(monkeypatch: pytest.MonkeyPatch):

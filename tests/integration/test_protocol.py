@@ -31,12 +31,14 @@ from include.errors import (
     HangingTransactionError,
     KafkaError,
     OffsetsChangedError,
+    SilentBrokerError,
     StagingError,
     TopicChangedError,
 )
 from include.kafka import offsets, transaction
 from include.kafka.access import Admin
 from include.kafka.config import consumer_settings
+from include.kafka.offsets import CommitNote, Committed
 from include.kafka.standing import move
 from include.models.model_run import ModelRun
 from include.settings import Settings
@@ -787,6 +789,29 @@ def test_a_frozen_publisher_does_not_stop_the_next_run(scoring: Make):
     assert code == 1
     assert "fenced" in words
     assert scored(here) == ["0/0", "0/1"]
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_a_silent_broker_is_not_called_an_open_kafka_transaction(
+    scoring: Make, services: LiveStack, monkeypatch: pytest.MonkeyPatch, connected: bool
+):
+    monkeypatch.setattr("include.kafka.offsets._COMMITTED_SECONDS", 2.0)
+    monkeypatch.setattr("include.kafka.offsets._VISIBLE_SECONDS", 1.0)
+    here = scoring()
+    name = here.settings.input_topic
+    consumer = Consumer(consumer_settings(here.kafka, here.settings.group))
+    if connected:
+        offsets.committed_offsets(consumer, here.kafka, name, [0])
+    words = f"committed offsets of {name} cannot be read: .*the broker did not answer in time: is it up"
+    with services.frozen("kafka"):
+        with pytest.raises(SilentBrokerError, match=words):
+            offsets.committed_offsets(consumer, here.kafka, name, [0])
+        # Nor where a commit does not show.
+        place, note = TopicPartition(name, 0, 1), CommitNote("b", "t", "now")
+        with pytest.raises(SilentBrokerError, match=words):
+            offsets.await_committed(consumer, here.kafka, place, note, Committed(None))
+    assert offsets.committed_offsets(consumer, here.kafka, name, [0]) == {0: Committed(None)}
+    consumer.close()
 
 
 def is_back(here: Scoring) -> bool:

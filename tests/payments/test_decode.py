@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -8,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from include.ledger.prediction import PredictionReader, Row
 from include.payments.columns import COLUMNS
 from include.payments.decode import Decoder, Record, RefusedRow
 from include.payments.encode import scored_object, scored_value, unscored_object
+from include.verify.message import payments, scored_payment
 
 PAYMENT = [
     "2024-10-31 15:56:25",
@@ -156,6 +159,101 @@ def test_value_nested_deeper_than_readers_follow_is_refused_alone(around: bytes)
     assert codes(split(["a", "b"], ["[" * 500 + '\\"', [[]] * 500])) == []
 
 
+MARK = b"\xef\xbb\xbf"
+
+
+def in_text(value: bytes) -> bytes:
+    return json.dumps(value.decode()).encode()
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        pytest.param(lambda value: MARK + value, id="byte order mark"),
+        pytest.param(lambda value: MARK + MARK + b" \r\n" + value, id="two byte order marks and blanks"),
+        pytest.param(in_text, id="JSON string"),
+        pytest.param(lambda value: b" \n" + in_text(value) + b" ", id="JSON string between blanks"),
+        pytest.param(lambda value: in_text(in_text(in_text(value))), id="JSON string in JSON strings"),
+        pytest.param(lambda value: MARK + in_text(MARK + value), id="both"),
+    ],
+)
+def test_payments_behind_a_byte_order_mark_or_in_a_json_string_are_read(wrap: Callable[[bytes], bytes]):
+    columns = ["cc_num", "name", "is_fraud"]
+    value = split(columns, [4613314721966198765, 'Ann "ü"', 0], [1.50, "[", 1], "no row")
+    # Numbers keep their text: 1.50 is not 1.5.
+    value = value.replace(b"1.5,", b"1.50,")
+    assert Decoder().decode(wrap(value)) == Decoder().decode(value)
+    (_, second, refused) = Decoder().decode(wrap(value))
+    assert isinstance(second, Record)
+    assert second.head == b'{"cc_num":1.50,"name":"[","is_fraud":'
+    assert isinstance(refused, RefusedRow)
+    assert_agrees_with_verify(wrap(value), [0, 1], rows=3)
+
+
+def test_flat_data_of_one_row_is_one_row():
+    row = [4613314721966198765, "Ann", None, {"os": "a"}, 0]
+    columns = ["cc_num", "name", "job", "device", "is_fraud"]
+    flat = json.dumps({"columns": columns, "index": [1], "data": row}).encode()
+    assert Decoder().decode(flat) == Decoder().decode(split(columns, row))
+    assert_agrees_with_verify(flat, [0], rows=1)
+    decoder = Decoder()
+    decoder.decode(flat)
+    assert decoder.columns_seen == set(columns)
+    assert_agrees_with_verify(MARK + in_text(flat), [0], rows=1)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ([1, 2, 3], [(0, "row_length")]),
+        ([1], [(0, "row_length")]),
+        # A list among them is a row, and then the others are none.
+        ([[1, 2], 3], [(1, "row_not_list")]),
+        # Objects alone are records, not the values of one row.
+        ([{"a": 1, "b": 2}, {"a": 3, "b": 4}], [(0, "row_not_list"), (1, "row_not_list")]),
+    ],
+)
+def test_data_that_is_neither_rows_nor_one_row_is_refused(data: list[Any], expected: list[tuple[int, str]]):
+    value = json.dumps({"columns": ["a", "b"], "data": data}).encode()
+    assert codes(value) == expected
+    scored = [row for row in range(len(data)) if isinstance(data[row], list)]
+    assert_agrees_with_verify(value, scored, rows=len(scored) + len(expected))
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        (MARK, "not_json"),
+        (MARK + b"hello", "not_json"),
+        (b" " + MARK + b'{"columns":["a"],"data":[[1]]}', "not_json"),
+        (MARK + b"[]", "not_split"),
+        (b'""', "not_split"),
+        (b'"hello"', "not_split"),
+        (b'"[1]"', "not_split"),
+        (b'"{\\"columns\\":[\\"a\\"],\\"data\\":[]}"', "no_rows"),
+        (b'"{\\"columns\\":"', "not_json"),
+        (b'"{\\"columns\\":[\\"a\\"],\\"data\\":[[\\"\\\\ud800\\"]]}"', "not_json"),
+    ],
+)
+def test_a_wrapping_that_holds_no_payment_is_refused_as_a_whole(value: bytes, code: str):
+    assert codes(value) == [(None, code)]
+
+
+def assert_agrees_with_verify(value: bytes, scored: list[int], rows: int) -> None:
+    """`fraud verify` and the ledger find in the output what verify finds in the message, row by row."""
+    due = payments(value)
+    assert len(due) == rows
+    assert [row for row, pairs in enumerate(due) if pairs is not None] == scored
+    for record in Decoder().decode(value):
+        if isinstance(record, Record):
+            out = scored_value(record.head, record.tail, 1)
+            assert scored_payment(out) == due[record.row]
+            headers: list[tuple[str, bytes | None]] = [("source", b"topic_1/0/0"), ("row", b"%d" % record.row)]
+            headers += [(name, b"x") for name in ("model_run_id", "batch_id")]
+            headers.append(("scored_at", b"2026-03-04T16:00:00+00:00"))
+            assert isinstance(PredictionReader().row(0, 0, out, headers), Row)
+
+
 def test_reason_never_quotes_the_payment():
     for value in (b"4613314721966198765", split(["cc_num"], ["4613314721966198765", 1]), b'["4613314721966198765"]'):
         for result in Decoder().decode(value):
@@ -291,3 +389,23 @@ def test_short_way_needs_an_order_that_is_known():
 @given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))
 def test_any_message_is_accounted_for(value: bytes):
     assert Decoder().decode(value)
+
+
+@given(
+    st.lists(st.text(max_size=3), unique=True, min_size=1, max_size=3),
+    st.lists(json_values, max_size=4) | st.lists(st.lists(json_values, max_size=3), max_size=3),
+    st.lists(st.booleans(), max_size=3),
+)
+def test_what_is_scored_is_what_verify_expects(names: list[str], data: list[Any], wraps: list[bool]):
+    text = json.dumps({"columns": names, "data": data})
+    for in_string in wraps:
+        text = json.dumps(text) if in_string else "\ufeff" + text
+    due = payments(text.encode())
+    results = Decoder().decode(text.encode())
+    if results[0].row is not None:
+        assert len(results) == len(due)
+    for result in results:
+        if isinstance(result, Record):
+            assert scored_payment(scored_value(result.head, result.tail, 0)) == due[result.row]
+        elif result.row is not None and result.refusal.code != "nested_too_deep":
+            assert due[result.row] is None

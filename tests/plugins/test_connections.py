@@ -8,9 +8,10 @@ from unittest import mock
 import pytest
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-from fraud_scoring.connections import kafka_settings, ledger, use_aws_connection
+from fraud_scoring.connections import aws_access, kafka_settings, ledger, staging, use_aws_connection
 from include.errors import SettingError
 from include.ledger.address import Address
+from include.settings import Settings
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +76,33 @@ def test_aws_connection_without_keys_leaves_them_to_boto3(monkeypatch: pytest.Mo
 def test_without_aws_connection_the_environment_decides():
     use_aws_connection()
     assert not [name for name in os.environ if name.startswith("AWS_ACCESS")]
+
+
+AWS_CONNECTION = {
+    "conn_type": "aws",
+    "login": "key",
+    "password": "secret",
+    "extra": {"region_name": "eu-west-1", "endpoint_url": "http://127.0.0.1:9", "aws_session_token": "token"},
+}
+
+
+def test_a_staging_area_on_s3_leaves_the_environment_as_it_is(monkeypatch: pytest.MonkeyPatch):
+    """The triggerer calls `late_run` in a process that all DAGs share."""
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(AWS_CONNECTION))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "the process's own")
+    before = dict(os.environ)
+    storage = staging(Settings(staging_url="s3://bucket/prefix"))
+    assert dict(os.environ) == before
+    assert storage.url == "s3://bucket/prefix"
+    assert "secret" not in repr(aws_access())
+    assert "token" not in repr(aws_access())
+
+
+def test_the_address_of_a_staging_area_may_say_what_the_connection_does_not(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(AWS_CONNECTION | {"extra": {}}))
+    staging(Settings(staging_url="s3://bucket/prefix?region=eu-west-1&endpoint_override=127.0.0.1:9&scheme=http"))
+    with pytest.raises(SettingError, match=r"FRAUD_STAGING_URL='s3://bucket/p': .*unknown option access_key"):
+        staging(Settings(staging_url="s3://bucket/p?access_key=4711&region=eu-west-1"))
 
 
 def test_the_ledger_is_where_its_connection_says(monkeypatch: pytest.MonkeyPatch):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import smtplib
 import socket
 import threading
@@ -13,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from airflow.sdk import DAG
@@ -21,11 +23,14 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 from fraud_scoring import alarms as alarm_mails
 from fraud_scoring import incidents, kept_incidents
 from fraud_scoring.alarms import tell_alarms, tell_published_alarms
+from fraud_scoring.connections import staging
 from fraud_scoring.incidents import IncidentNotifier, incident_over, late_run, late_run_alert
 from include.batch import advice
 from include.batch.storage import Storage
 from include.errors import HousekeepingError, KafkaError, ModelNotFoundError, SettingError, StagingError
+from include.settings import Settings
 from tests.plugins.conftest import Inbox, StartServer
+from tests.support.live_stack import LiveStack
 
 START = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
 
@@ -486,6 +491,23 @@ def test_a_late_run_is_told_over_starttls_with_a_login(
     inbox = mail_server(tls=True, login="fraud", password="secret")
     be_late(1)
     assert (inbox.encrypted, inbox.logins) == ([True], ["fraud"])
+
+
+def test_a_late_run_that_is_noted_on_s3_leaves_the_triggerers_environment_as_it_is(
+    mail_server: StartServer, services: LiveStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox = mail_server()
+    given = json.loads(services.env["AIRFLOW_CONN_AWS_DEFAULT"])
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(given))
+    url = f"s3://staging/{uuid4().hex}"
+    monkeypatch.setenv("FRAUD_STAGING_URL", url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "another DAG's")
+    before = dict(os.environ)
+    be_late(1)
+    be_late(2)
+    assert dict(os.environ) == before
+    assert len(inbox.messages) == 1
+    assert staging(Settings(staging_url=url)).list("incidents")
 
 
 def test_a_run_that_is_late_after_hours_of_quiet_is_news(mail_server: StartServer) -> None:

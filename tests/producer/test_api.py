@@ -8,7 +8,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -129,12 +129,36 @@ def test_current_time_becomes_both_times_and_every_value_keeps_its_form(api: Api
     assert message.key == b"4586834497869073662"
 
 
+@pytest.mark.parametrize("current_time", ["1730390185", '"1730390185.5"', "1730390185000250", "1730390185000250375"])
+def test_current_time_in_another_unit_becomes_the_same_times(api: Api, current_time: str) -> None:
+    api.answers = [Answer(split(PAYMENT | {"current_time": current_time})), Answer(split(again(1)))]
+    [message] = taken(source(api), 1)
+    milliseconds = "1730390185500" if "." in current_time else "1730390185000"
+    assert message.value == as_sent(in_order(PAYMENT | TIMES | {"unix_time": milliseconds}))
+
+
 @pytest.mark.parametrize("wraps", [1, 2])
 def test_json_inside_a_json_string(api: Api, wraps: int) -> None:
     body = split(PAYMENT)
     for _ in range(wraps):
         body = json.dumps(body.decode()).encode()
     api.answers = [Answer(body)]
+    [message] = taken(source(api), 1)
+    assert message.value == as_sent(in_order(PAYMENT | TIMES))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        pytest.param(lambda body: b"\xef\xbb\xbf" + body, id="byte order mark"),
+        pytest.param(
+            lambda body: b"\xef\xbb\xbf" + json.dumps("\ufeff" + body.decode()).encode(), id="and a JSON string"
+        ),
+        pytest.param(lambda body: body.replace(b"[[", b"[").replace(b"]]", b"]"), id="flat data"),
+    ],
+)
+def test_an_answer_that_is_wrapped_or_flat_is_read_as_what_it_holds(api: Api, wrap: Callable[[bytes], bytes]) -> None:
+    api.answers = [Answer(wrap(split(PAYMENT))), Answer(split(again(1)))]
     [message] = taken(source(api), 1)
     assert message.value == as_sent(in_order(PAYMENT | TIMES))
 
@@ -276,3 +300,19 @@ def test_a_refused_request_is_an_error_that_hides_the_key(api: Api, status: int)
 def test_an_address_that_is_none(url: str) -> None:
     with pytest.raises(SettingError):
         ApiPayments(url, interval=1)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://ann:s3cret@host/x?key=s3cret",
+        "http://ann:s3c/ret@host/x",
+        "http://ann:s3cret@host:port/?key=s3cret",
+        "ann:s3cret@host/x",
+        "host/x?key=s3cret",
+    ],
+)
+def test_an_address_that_is_none_is_shown_without_keys(url: str) -> None:
+    with pytest.raises(SettingError, match="host") as refused:
+        ApiPayments(url, interval=1)
+    assert "s3c" not in str(refused.value)

@@ -34,6 +34,7 @@ class Expected:
     row: int | None
     columns: list[str] | None = None
     values: list[Any] | None = None
+    flat: bool = False
 
 
 def _no_constant(name: str) -> Any:
@@ -41,8 +42,16 @@ def _no_constant(name: str) -> Any:
 
 
 def _read(value: bytes, **options: Any) -> Any:
-    # Not json.loads(bytes), which guesses UTF-16 and takes a byte order mark.
-    return json.loads(value.decode(), parse_constant=_no_constant, **options)
+    return json.loads(inner_text(value), parse_constant=_no_constant, **options)
+
+
+def inner_text(value: bytes) -> str:
+    """The JSON text without a byte order mark before it, and out of JSON strings that hold it."""
+    # Not json.loads(bytes), which guesses UTF-16.
+    text = value.decode().lstrip("\ufeff")
+    while text.lstrip().startswith('"'):
+        text = json.loads(text).lstrip("\ufeff")
+    return text
 
 
 def expected(messages: Iterable[Message]) -> list[Expected]:
@@ -63,6 +72,9 @@ def _expected_of(message: Any) -> list[Expected]:
         return whole
     if not all(type(name) is str for name in columns) or len(set(columns)) < len(columns):
         return whole
+    if not any(isinstance(row, list) for row in rows) and not all(isinstance(row, dict) for row in rows):
+        # The values of one row, without a list of its own.
+        return [Expected(message, 0, columns, rows, flat=True) if len(rows) == len(columns) else Expected(message, 0)]
     return [
         Expected(message, number, columns, row)
         if isinstance(row, list) and len(row) == len(columns)
@@ -110,7 +122,7 @@ def ask_oracle(
         for value in values:
             rows = [one.row for one in _expected_of(Sent(value)) if one.values is not None and one.row is not None]
             if rows and value is not None:
-                lines.write(json.dumps([alone(value), value.decode(), rows]) + "\n")
+                lines.write(json.dumps([alone(value), inner_text(value), rows]) + "\n")
                 places += [(value, row) for row in rows]
     variables = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | environment
     done = subprocess.run(
@@ -179,7 +191,8 @@ def _as_published(one: Expected, prediction: str) -> tuple[list[str], list[Any]]
     content = _read(
         one.message.value() or b"", parse_int=Number, parse_float=Number, object_pairs_hook=lambda pairs: pairs
     )
-    values = dict(content)["data"][one.row]
+    data = dict(content)["data"]
+    values = data if one.flat else data[one.row]
     kept = [(name, value) for name, value in zip(one.columns, values, strict=True) if name != "fraud_confirmed"]
     if "is_fraud" not in one.columns:
         kept.append(("is_fraud", None))

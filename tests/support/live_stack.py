@@ -12,7 +12,7 @@ from uuid import uuid4
 from psycopg2.extensions import connection
 
 from dev.airflow_api import AirflowApi
-from dev.stack import Stack, postgres
+from dev.stack import Stack, postgres, processes
 from dev.stack.home import Home
 from include.kafka.config import Settings, client_settings
 from include.ledger.address import Address
@@ -71,6 +71,19 @@ class LiveStack:
         with self.database("postgres", postgres.LEDGER) as server:
             server.autocommit = True
             server.cursor().execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    @contextmanager
+    def frozen(self, part: str) -> Iterator[None]:
+        """Its processes are alive and connected, and answer nothing."""
+        family = processes.find(Home(self.home), [part])
+        assert family
+        for process in family:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in family:
+                process.resume()
 
     def start(self, part: str) -> None:
         self._stack.start(part)

@@ -11,27 +11,29 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
+from fractions import Fraction
+from math import floor
 from pathlib import Path
 from typing import Any
 
 
 def with_times(payment: dict[str, Any]) -> dict[str, Any]:
-    """Older producers' `current_time`, in milliseconds, stands for two columns."""
-    if "current_time" not in payment:
+    """Add the two columns that older producers' `current_time` stands for; its magnitude says its unit."""
+    value = payment.get("current_time")
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return payment
     try:
-        moment = int(payment["current_time"])
-    except (ValueError, TypeError, OverflowError):
+        number = Fraction(str(value).strip())
+    except (ValueError, ZeroDivisionError):
         return payment
-    payment = {"unix_time": moment, **payment}
-    if "trans_date_trans_time" not in payment:
-        try:
-            text = datetime.fromtimestamp(int(payment["current_time"]) / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        except (ValueError, OverflowError, OSError):
-            return payment
-        payment["trans_date_trans_time"] = text
-    return payment
+    units = ((10**11, 1), (10**14, 10**3), (10**17, 10**6), (2**63, 10**9))
+    unit = next((unit for limit, unit in units if abs(number) < limit), None)
+    if unit is None:
+        return payment
+    milliseconds = floor(number * 1000 / unit)
+    text = (datetime(1970, 1, 1) + timedelta(milliseconds=milliseconds)).strftime("%Y-%m-%d %H:%M:%S")  # noqa: DTZ001
+    return {"unix_time": milliseconds, "trans_date_trans_time": text, **payment}
 
 
 def main() -> None:
@@ -52,7 +54,10 @@ def main() -> None:
             alone, message, rows = json.loads(line)
             content = json.loads(message)
             for row in rows:
-                payment = with_times(dict(zip(content["columns"], content["data"][row], strict=True)))
+                # The values of one row may come without a list of their own.
+                flat = not any(isinstance(value, list) for value in content["data"])
+                values = content["data"] if flat else content["data"][row]
+                payment = with_times(dict(zip(content["columns"], values, strict=True)))
                 if not alone:
                     places.append(len(answers))
                     together.append(payment)

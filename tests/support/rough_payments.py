@@ -129,6 +129,8 @@ _rough("rows that are no lists", lambda p, r: split(p).replace(b'"data":[', b'"d
 _rough("a row too short", lambda p, r: split(p).replace(b'"data":[', b'"data":[[],[1,2],', 1))
 _rough("300 payments", lambda p, r: split(*(p | {"amt": f"{n}.25"} for n in range(300))), heavy=True)
 _rough("300 empty rows", lambda p, r: split(p).replace(b'"data":[', b'"data":[' + b"[]," * 300, 1), heavy=True)
+_rough("flat data of one row", lambda p, r: split(p).replace(b"[[", b"[").replace(b"]]", b"]"))
+_rough("flat data that is too short", lambda p, r: split(p).partition(b'"data"')[0] + b'"data":[1,"a",null]}')
 _rough("no rows", lambda p, r: split(p).partition(b'"data"')[0] + b'"data":[]}')
 
 # Older producers.
@@ -137,6 +139,8 @@ _rough("current_time with a fraction", _current_time("1730390185811.7"))
 _rough("current_time as text", _current_time('"1730390185811"'))
 _rough("current_time beside unix_time", _current_time("1730390185811", "unix_time"))
 _rough("current_time beside both times", _current_time("1", "trans_date_trans_time", "unix_time"))
+for _text in ("1730390185", "1730390185811250", "1730390185811250375", '"1730390185.811"'):
+    _rough(f"current_time in another unit {_text}", _current_time(_text))
 for _text in ("null", '"soon"', "1e300", "-1", "[]", "1" + "0" * 30):
     _rough(f"current_time {_text}", _current_time(_text))
 
@@ -145,6 +149,8 @@ for _text in ('{"hello": 1}', "[]", "null", "42", '"text"', "{}", '{"columns": n
     _rough(f"foreign JSON {_text}", _raw(_text.encode()))
 _rough("records form", lambda p, r: b"[{" + ",".join(f'"{n}":{t}' for n, t in p.items()).encode() + b"}]")
 _rough("split form in a text", lambda p, r: json.dumps(split(p).decode()).encode())
+_rough("split form in a text in a text", lambda p, r: json.dumps(json.dumps(split(p).decode())).encode())
+_rough("cut off in a text", lambda p, r: json.dumps(split(p).decode()[: r.randrange(1, 400)]).encode())
 _rough("columns without data", _raw(b'{"columns":["amt"],"index":[0]}'))
 _rough("data is no list", _raw(b'{"columns":["amt"],"index":[0],"data":{"0":[1]}}'))
 _rough("names are no texts", _raw(b'{"columns":[1,null],"index":[0],"data":[[1,2]]}'))
@@ -167,6 +173,8 @@ _rough("Latin-1", lambda p, r: split(p | {"city": '"Zürich"'}).decode().encode(
 _rough("UTF-16", lambda p, r: split(p).decode().encode("utf-16"))
 _rough("surrogates encoded as UTF-8", lambda p, r: split(p).replace(b"fraud_", b"\xed\xa0\x80_", 1))
 _rough("byte order mark", lambda p, r: b"\xef\xbb\xbf" + split(p))
+_rough("byte order marks around a text", lambda p, r: json.dumps("\ufeff" + split(p).decode()).encode("utf-8-sig"))
+_rough("byte order mark alone", _raw(b"\xef\xbb\xbf"))
 _rough("nested too deep to read", lambda p, r: split(p | {"street": TOO_DEEP}), heavy=True)
 
 # JSON's own freedom.

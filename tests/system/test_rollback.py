@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
+from mlflow import MlflowClient
 
 from tests.support.commands import airflow
 from tests.support.payments import FRAUD_FOR_LATEST, payments
@@ -50,6 +51,67 @@ def test_kept_model_scores_until_the_hold_is_ended(pipeline: Pipeline, outputs: 
     _, sent = pipeline.score(payments(FRAUD_FOR_LATEST), {"model": "latest", "keep": True})
     _check_scored_by(pipeline, outputs, sent, pipeline.models.latest)
     assert pipeline.held() is None
+
+
+def test_clearing_an_old_run_changes_no_hold(pipeline: Pipeline) -> None:
+    """Neither where its hold has been ended since, nor where another run holds a model, nor where it was the last."""
+    pipeline.settle()
+    first = _hold(pipeline, "previous")
+    assert _held_run(pipeline) == pipeline.models.previous
+    end = _hold(pipeline, "latest")
+    assert _held_run(pipeline) is None
+    pipeline.clear(first)
+    assert _held_run(pipeline) is None
+    pipeline.told(first, "resolve_model", f"the hold stays as it is: {end} changed it", attempt=2)
+    # It still goes by its own configuration.
+    assert pipeline.counts(first, "resolve_model")["model_run_id"] == pipeline.models.previous
+
+    second = _hold(pipeline, pipeline.models.latest)
+    pipeline.clear(end)
+    pipeline.clear(first, "resolve_model")
+    assert _held_run(pipeline) == pipeline.models.latest
+
+    pipeline.end_hold()
+    pipeline.clear(second, "resolve_model")
+    assert _held_run(pipeline) is None
+
+
+def test_a_run_that_failed_before_it_held_its_model_holds_it_when_it_is_cleared(pipeline: Pipeline) -> None:
+    pipeline.settle()
+    model = f"models:/{pipeline.models.name}@for_a_while"
+    run_id = _hold(pipeline, model, "failed")
+    assert _held_run(pipeline) is None
+    MlflowClient(pipeline.stack.mlflow_uri).set_registered_model_alias(pipeline.models.name, "for_a_while", "1")
+    # Airflow 3.3.2 answers 500 to who clears a run with a deadline that is neither met nor missed.
+    with pipeline.stack.database("airflow") as database:
+        database.autocommit = True
+        which = "(SELECT id FROM dag_run WHERE dag_id = %s AND run_id = %s)"
+        database.cursor().execute(f"DELETE FROM deadline WHERE dagrun_id = {which}", (DAG, run_id))
+    pipeline.clear(run_id)
+    assert _held_run(pipeline) == pipeline.models.latest
+
+
+def test_a_hold_is_complete_although_the_try_that_set_it_was_killed(pipeline: Pipeline) -> None:
+    """Between the hold and the note of the run that changed it."""
+    pipeline.settle()
+    pipeline.breakpoint.set("hold set")
+    run_id = pipeline.api.trigger(DAG, {"model": "previous", "keep": True})
+    pipeline.breakpoint.kill()
+    pipeline.finish(run_id)
+    assert pipeline.task(run_id, "resolve_model")["try_number"] == 2
+    assert _held_run(pipeline) == pipeline.models.previous
+    pipeline.end_hold()
+    pipeline.clear(run_id, "resolve_model")
+    assert _held_run(pipeline) is None
+
+
+def _hold(pipeline: Pipeline, model: str, state: str = "success") -> str:
+    return pipeline.finish(pipeline.api.trigger(DAG, {"model": model, "keep": True}), state)
+
+
+def _held_run(pipeline: Pipeline) -> str | None:
+    held = pipeline.held()
+    return str(json.loads(held)["run_id"]) if held else None
 
 
 def test_wrong_model_is_refused_at_the_trigger(pipeline: Pipeline) -> None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from datetime import UTC, datetime
 from urllib.parse import quote
 
+import httpx
+import pytest
+
 from dev.airflow_api import FINISHED
+from tests.support.commands import airflow
 from tests.support.live_stack import LiveStack
 from tests.support.mail import Inbox
 from tests.support.payments import FRAUD_FOR_BOTH, FRAUD_FOR_LATEST, GENUINE, payments
@@ -137,3 +142,37 @@ def _next_scheduled_run(pipeline: Pipeline, known: set[str]) -> str:
         return next((run["dag_run_id"] for run in runs if run["run_type"] == "scheduled"), None)
 
     return pipeline.finish(wait_until(fresh, "no run was scheduled"))
+
+
+@pytest.mark.parametrize("dag_id", ["score_payments", "record_predictions", "export_confirmed", "housekeeping"])
+def test_a_backfill_is_refused(pipeline: Pipeline, dag_id: str) -> None:
+    """By Airflow's server and its command. It would start ten runs at once, which fence each other."""
+    days = {"from_date": "2026-01-01T00:00:00Z", "to_date": "2026-01-02T00:00:00Z"}
+    with pytest.raises(httpx.HTTPStatusError) as refused:
+        pipeline.api.request("POST", "backfills", json={"dag_id": dag_id, **days})
+    assert refused.value.response.status_code == httpx.codes.BAD_REQUEST
+    assert f"'{dag_id}' does not allow backfill runs" in refused.value.response.text
+    assert pipeline.api.request("GET", f"dags/{dag_id}")["is_backfillable"] is False
+    if dag_id == DAG:
+        words = "--dag-id", DAG, "--from-date", "2026-01-01", "--to-date", "2026-01-02"
+        with pytest.raises(subprocess.CalledProcessError) as failed:
+            airflow(pipeline.stack.env, "backfill", "create", *words)
+        assert "does not allow backfill runs" in failed.value.stderr + failed.value.stdout
+
+
+def test_a_run_that_a_pause_has_stopped_may_be_marked_as_failed(pipeline: Pipeline, outputs: Outputs) -> None:
+    """As docs/operations.md has it of an upgrade: its next tasks are not started, and nothing is lost."""
+    pipeline.settle()
+    sent = pipeline.send(payments(GENUINE, FRAUD_FOR_BOTH))
+    pipeline.breakpoint.set("resolve")
+    run_id = pipeline.api.trigger(DAG)
+    pipeline.breakpoint.wait()
+    pipeline.api.pause(DAG, True)
+    pipeline.breakpoint.go_on()
+    wait_until(lambda: pipeline.task(run_id, "resolve_model")["state"] == "success", "resolve_model does not end")
+    assert [run["dag_run_id"] for run in pipeline.active()] == [run_id]
+    pipeline.api.request("PATCH", f"dags/{DAG}/dagRuns/{run_id}", json={"state": "failed"})
+    assert pipeline.counts(run_id, "predict") is None
+    pipeline.api.pause(DAG, False)
+    pipeline.finish(pipeline.api.trigger(DAG))
+    outputs.scored(sent)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from airflow.providers.standard.operators.branch import BranchMixIn
-from airflow.sdk import Context, Variable
+from airflow.sdk import Context
 from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.exceptions import AirflowSkipException
 
 from fraud_scoring.connections import kafka_settings, staging, use_aws_connection
+from fraud_scoring.held_model import change_hold, held_model, triggered_by
 from fraud_scoring.links import ModelRunLink
 from fraud_scoring.operators.step import PREDICT, PREDICT_SHARDS, RESOLVE_MODEL, Step, age_seconds
 from include.batch.manifest import Manifest
 from include.errors import StagingError
 from include.models.cache import ModelCache
-from include.models.choice import HOLD_VARIABLE, Hold, ModelChoice
+from include.models.choice import ModelChoice
 from include.models.model_run import ModelRun
 from include.models.resolve import DEFAULT, HOLD, RUN_CONFIGURATION, resolve
 from include.settings import Settings
@@ -46,12 +46,11 @@ class ResolveModelOperator(Step, BranchMixIn):
                 columns=columns,
                 without_pickles=without_pickles,
             )
-            run = replace(run, who=_who(context))
+            run = replace(run, who=triggered_by(context))
             if choice.keep:
-                self._hold(context, choice, run)
+                change_hold(context, choice, run)
         else:
-            held = Variable.get(HOLD_VARIABLE, default=None)
-            hold = Hold.from_json(held) if held else None
+            hold = held_model()
             run = resolve(
                 hold.pinned if hold else settings.model,
                 experiment=settings.experiment,
@@ -74,23 +73,6 @@ class ResolveModelOperator(Step, BranchMixIn):
         context["ti"].xcom_push(key=BaseXCom.XCOM_RETURN_KEY, value=run.to_dict())
         score = PREDICT_SHARDS if manifest.is_sharded else PREDICT
         self.do_branch(context, [score] if manifest.partitions else None)
-
-    def _hold(self, context: Context, choice: ModelChoice, run: ModelRun) -> None:
-        if choice.ends_hold:
-            if Variable.get(HOLD_VARIABLE, default=None):
-                Variable.delete(HOLD_VARIABLE)
-            self.log.info("no model is held any more")
-            return
-        hold = Hold(
-            run_id=run.run_id,
-            asked=run.asked,
-            reason=choice.reason,
-            who=_who(context),
-            since=datetime.now(UTC).isoformat(timespec="seconds"),
-            model=f"models:/{run.name}/{run.version}" if run.asked.startswith("models:/") else None,
-        )
-        Variable.set(HOLD_VARIABLE, hold.to_json(), description="The model run that scores until the hold is ended")
-        self.log.info("model run %s is held from now on", run.run_id)
 
 
 class PredictOperator(Step):
@@ -138,7 +120,3 @@ class PublishOperator(Step):
             newest_age_seconds=age_seconds(published.newest),
             partitions={partition: outcome.value for partition, outcome in published.outcomes.items()},
         )
-
-
-def _who(context: Context) -> str:
-    return context["dag_run"].triggering_user_name or "unknown"

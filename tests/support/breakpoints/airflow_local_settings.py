@@ -50,6 +50,7 @@ POINTS = {
     "drain": "include.batch.drain:drain_shard",
     "drained": "include.batch.manifest:Manifest.save_drained",
     "resolve": "include.models.resolve:resolve",
+    "hold set": "include.models.hold_change:HoldChange.to_json",
     "chunk staged": "include.batch.chunks:write_payments",
     "predict": "include.batch.predict:predict",
     "chunk scored": "include.batch.chunks:write_predictions",

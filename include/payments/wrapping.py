@@ -1,0 +1,30 @@
+"""JSON as some producers wrap it: behind a byte order mark, inside a JSON string, or one row without its own list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+_MARK = b"\xef\xbb\xbf"
+
+
+def unwrapped(value: bytes) -> bytes | None:
+    """Return the JSON object or list behind byte order marks and inside JSON strings; None where nothing wraps one."""
+    inner = value
+    while True:
+        while inner.startswith(_MARK):
+            inner = inner[len(_MARK) :]
+        text = inner.lstrip()
+        if not text.startswith(b'"'):
+            return inner if inner is not value and text[:1] in (b"{", b"[") else None
+        try:
+            inner = msgspec.json.decode(text, type=str).encode()
+        except msgspec.DecodeError:
+            return None
+
+
+def is_flat(data: Sequence[msgspec.Raw]) -> bool:
+    """Return whether `data` is the values of one row: no list is among them, and not all are objects."""
+    first = {bytes(memoryview(value)[:1]) for value in data}
+    return bool(first) and b"[" not in first and first != {b"{"}

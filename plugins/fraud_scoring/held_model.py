@@ -1,0 +1,66 @@
+"""The hold on a model, and which run may change it. Both are Airflow Variables, where a person sees them."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+
+from airflow.sdk import Context, Variable
+
+from include.errors import RunConfigurationError
+from include.models.choice import HOLD_VARIABLE, Hold, ModelChoice
+from include.models.hold_change import HOLD_CHANGE_VARIABLE, HoldChange
+from include.models.model_run import ModelRun
+
+log = logging.getLogger(__name__)
+
+
+def held_model() -> Hold | None:
+    """Return the hold in force. Raise SettingError where its Variable cannot be read."""
+    held = Variable.get(HOLD_VARIABLE, default=None)
+    return Hold.from_json(held) if held else None
+
+
+def change_hold(context: Context, choice: ModelChoice, run: ModelRun) -> None:
+    """Set or end the hold as this run asks, once, unless a newer run has changed it.
+
+    Raise RunConfigurationError where a newer run has, and this one was not cleared: somebody waits for its hold.
+    """
+    dag_run = context["dag_run"]
+    last = _last_change()
+    if last is not None and last.supersedes(dag_run.run_id, dag_run.run_after):
+        told = f"the hold stays as it is: {last.dag_run or 'another run'} changed it, triggered {last.triggered}"
+        if last.dag_run == dag_run.run_id or dag_run.clear_number:
+            log.warning("%s. To change it, trigger a new run", told)
+            return
+        raise RunConfigurationError(f"keep=true: {told}, after this run was. To change it, trigger a new run")
+    if choice.ends_hold:
+        if Variable.get(HOLD_VARIABLE, default=None):
+            Variable.delete(HOLD_VARIABLE)
+        log.info("no model is held any more")
+    else:
+        hold = Hold(
+            run_id=run.run_id,
+            asked=run.asked,
+            reason=choice.reason,
+            who=triggered_by(context),
+            since=datetime.now(UTC).isoformat(timespec="seconds"),
+            model=f"models:/{run.name}/{run.version}" if run.asked.startswith("models:/") else None,
+        )
+        Variable.set(HOLD_VARIABLE, hold.to_json(), description="The model run that scores until the hold is ended")
+        log.info("model run %s is held from now on", run.run_id)
+    # After the hold: a try that dies in between leaves its retry to do both again.
+    change = HoldChange(dag_run.run_id, dag_run.run_after.isoformat())
+    Variable.set(HOLD_CHANGE_VARIABLE, change.to_json(), description="The run that set or ended a hold last")
+
+
+def triggered_by(context: Context) -> str:
+    return context["dag_run"].triggering_user_name or "unknown"
+
+
+def _last_change() -> HoldChange | None:
+    if noted := Variable.get(HOLD_CHANGE_VARIABLE, default=None):
+        return HoldChange.from_json(noted)
+    # A hold of a version that did not note its changes.
+    hold = held_model()
+    return HoldChange("", hold.since) if hold else None

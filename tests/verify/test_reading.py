@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+from confluent_kafka import Consumer
+
+from include.errors import KafkaError
+from include.kafka.config import consumer_settings
+from include.verify import reading
+from tests.support import kafka_log
+from tests.support.live_stack import LiveStack
+
+
+@pytest.fixture
+def consumer(services: LiveStack) -> Iterator[Consumer]:
+    made = Consumer(consumer_settings({"bootstrap.servers": services.bootstrap_servers}, "a reader"))
+    yield made
+    made.close()
+
+
+def test_what_keeps_verify_from_reading_on_is_named(
+    services: LiveStack, topics: Callable[..., str], consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+):
+    """An open kafka transaction, an end that no message reaches, and a broker that is silent."""
+    monkeypatch.setattr(reading, "_QUIET_SECONDS", 1.0)
+    monkeypatch.setattr("include.kafka.ends.REQUEST_SECONDS", 3.0)
+    topic, kafka = topics(), {"bootstrap.servers": services.bootstrap_servers}
+    kafka_log.send(services.bootstrap_servers, topic, [b"1"], 0)
+    opened = kafka_log.producer(services.bootstrap_servers, f"open-{topic}")
+    opened.begin_transaction()
+    opened.produce(topic, b"2", partition=0)
+    opened.flush()
+
+    def read_on(end: int) -> str:
+        with pytest.raises(KafkaError) as error:
+            list(reading.read(consumer, kafka, topic, {0: (0, end)}, lambda line: None))
+        return str(error.value)
+
+    assert "a kafka transaction is open on these partitions: 0 (to 2, stable to 1)" in read_on(2)
+    opened.commit_transaction()
+    assert "these partitions are not read to their ends: 0 (to 9). The broker answers" in read_on(9)
+
+    messages = reading.read(consumer, kafka, topic, {0: (0, 9)}, lambda line: None)
+    assert next(messages).value() == b"1"
+    with services.frozen("kafka"), pytest.raises(KafkaError) as silent:
+        list(messages)
+    assert re.search(f"offsets of {topic} cannot be listed: .*: (is the broker|.* is it) up", str(silent.value))
+    assert "kafka transaction" not in str(silent.value)
+    # It is itself again, for whoever comes next.
+    kafka_log.send(services.bootstrap_servers, topic, [b"3"], 0)
