@@ -25,7 +25,7 @@ def model_times(current_time: str) -> dict[str, Any]:
     """The two times that a model gets of an older payment; empty where it gets none."""
     payment = f'{{"current_time":{current_time},"is_fraud":null}}'.encode()
     takes = [Column("trans_date_trans_time"), Column("unix_time")]
-    (group,) = FrameBuilder(takes, exact=True).build([payment]).groups
+    (group,) = FrameBuilder(takes, strict=False).build([payment]).groups
     return {name: group.frame[name].iloc[0] for name in group.frame}
 
 
@@ -62,7 +62,19 @@ def test_the_model_and_the_ledger_read_one_time_from_current_time(current_time: 
 @pytest.mark.parametrize(
     "current_time",
     [
-        *("null", "true", '""', '"soon"', "[1730390185]", "{}", "1e300", "-1e300", "1e400", "1" + "0" * 30, "9" * 5000),
+        *(
+            "null",
+            "true",
+            '""',
+            '"soon"',
+            "[1730390185]",
+            "{}",
+            "1e300",
+            "-1e300",
+            "1e400",
+            "1" + "0" * 30,
+            pytest.param("9" * 5000, id="5,000 digits"),
+        ),
         *('"nan"', '"inf"', '"1_730_390_185"', '"١٧٣٠٣٩٠١٨٥"', "-99999999999", "9223372036854775808"),
     ],
 )
