@@ -45,6 +45,7 @@ class ResolveModelOperator(Step, BranchMixIn):
                 reason=choice.reason,
                 columns=columns,
                 without_pickles=without_pickles,
+                unchecked=settings.unchecked_requirements,
             )
             run = replace(run, who=_who(context))
             if choice.keep:
@@ -59,6 +60,7 @@ class ResolveModelOperator(Step, BranchMixIn):
                 reason=hold.reason if hold else None,
                 columns=columns,
                 without_pickles=without_pickles,
+                unchecked=settings.unchecked_requirements,
             )
             run = replace(run, who=hold.who if hold else None)
         run = replace(run, seconds=round(time.monotonic() - began, 3))
@@ -87,7 +89,7 @@ class ResolveModelOperator(Step, BranchMixIn):
             reason=choice.reason,
             who=_who(context),
             since=datetime.now(UTC).isoformat(timespec="seconds"),
-            model=f"models:/{run.name}/{run.version}" if run.asked.startswith("models:/") else None,
+            model=run.pinned,
         )
         Variable.set(HOLD_VARIABLE, hold.to_json(), description="The model run that scores until the hold is ended")
         self.log.info("model run %s is held from now on", run.run_id)
