@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 # Runs without any sign of a model whose artifacts are listed, in all experiments together.
 MOST_LISTED = 10
-_HISTORY_TAG = "mlflow.log-model.history"
-_IN_HISTORY = f""" AND tags.`{_HISTORY_TAG}` LIKE '%"artifact_path": "{MODEL_NAME}"%'"""
+HISTORY_TAG = "mlflow.log-model.history"
+_IN_HISTORY = f""" AND tags.`{HISTORY_TAG}` LIKE '%"artifact_path": "{MODEL_NAME}"%'"""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _in_history(run: Run) -> str | None:
 def _history(run: Run) -> set[str]:
     """Return the artifact paths of models that MLflow 2 noted."""
     try:
-        return {str(entry["artifact_path"]) for entry in json.loads(run.data.tags.get(_HISTORY_TAG, "[]"))}
+        return {str(entry["artifact_path"]) for entry in json.loads(run.data.tags.get(HISTORY_TAG, "[]"))}
     except (ValueError, TypeError, KeyError):
         # Cut off, where it was too long for a tag.
         return set()
