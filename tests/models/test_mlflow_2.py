@@ -27,7 +27,7 @@ from tests.support import mlflow_2
 from tests.support.http_proxy import proxy
 
 # The first start of a cold cache downloads some 150 MB.
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def server(home: Path) -> Iterator[str]:
     with (home / "mlflow.log").open("wb") as log:
         process = subprocess.Popen(
             [
-                str(programs / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "2",
+                str(programs / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
                 "--backend-store-uri", f"sqlite:///{home}/mlflow.db",
                 "--artifacts-destination", str(home / "artifacts"),
             ],
@@ -86,7 +86,7 @@ def server(home: Path) -> Iterator[str]:
         return False
 
     try:
-        wait_until(is_up, "MLflow 2 does not start", 120)
+        wait_until(is_up, "MLflow 2 does not start", 300)
         yield address
     finally:
         os.killpg(process.pid, signal.SIGTERM)
