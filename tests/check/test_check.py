@@ -106,6 +106,7 @@ def test_a_model_that_needs_a_library(experiment: str, tmp_path: Path) -> None:
     assert "some-absent-package (wanted ==1.2, found none)" in results["tried"].text
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_without_an_experiment_the_check_names_those_that_could_go_live(experiment: str, tmp_path: Path) -> None:
     log_model(experiment, input_example=[{"amt": 1.0}], pip_requirements=["mlflow"])
     newer = f"empty {uuid.uuid4().hex}"

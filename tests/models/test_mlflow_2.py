@@ -44,10 +44,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """Two models of a client of MLflow 2, the later one registered with an alias; a newer child run and a newer run
     whose model has another name."""
     with mlflow_2.server(tmp_path_factory.mktemp("mlflow2")) as address:
-        first = mlflow_2.log_model(address, "cards")
-        second = mlflow_2.log_model(address, "cards", registered="cards")
-        trial, other = mlflow_2.log_model(address, "cards"), mlflow_2.log_model(address, "cards", "calibrated")
+        runs = mlflow_2.log_models(address, "cards", "model", "model", "model", "calibrated")
+        first, second, trial, other = runs
         client = MlflowClient(address)
+        client.create_registered_model("cards")
+        client.create_model_version("cards", f"{client.get_run(second).info.artifact_uri}/model", second)
         client.set_tag(trial, "mlflow.parentRunId", first)
         client.set_registered_model_alias("cards", "champion", "1")
         yield Scene(address, first, second, trial, other)

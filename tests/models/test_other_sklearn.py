@@ -29,11 +29,8 @@ def saved(folder: Path, pickle: Path, *, flavor: bool) -> ModelRun:
             "sklearn_version": "1.2.2",
         }
     inputs = [{"type": "double", "name": name, "required": True} for name in ("amt", "city_pop")]
-    signature = {"inputs": json.dumps(inputs), "outputs": json.dumps([{"type": "tensor"}])}
-    text = yaml.safe_dump(
-        {"flavors": flavors, "signature": {"inputs": signature["inputs"]}, "mlflow_version": "2.22.5"}
-    )
-    (folder / "MLmodel").write_text(text)
+    signature = {"inputs": json.dumps(inputs)}
+    (folder / "MLmodel").write_text(yaml.safe_dump({"flavors": flavors, "signature": signature}))
     (folder / "model.pkl").write_bytes(pickle.read_bytes())
     (folder / "requirements.txt").write_text("mlflow==2.22.5\nscikit-learn==1.2.2\n")
     return ModelRun("0" * 32, "models:/m-1", "e", None, None, "latest", "default", None, "", None)

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,20 +19,20 @@ from pathlib import Path
 from tests.support.waiting import wait_until
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
-# Logs a model as people with MLflow 2 did; prints the run's id. It takes amt and city_pop.
-LOG_MODEL = """
+# Logs models as people with MLflow 2 did, and prints their runs' ids. They take amt and city_pop.
+LOG_MODELS = """
 import sys, warnings
 warnings.simplefilter("ignore")
 import mlflow, pandas as pd
 from sklearn.linear_model import LogisticRegression
 
-experiment, name, registered = sys.argv[1:4]
-mlflow.set_experiment(experiment)
+mlflow.set_experiment(sys.argv[1])
 rows = pd.DataFrame({"amt": [float(n) for n in range(40)], "city_pop": [float(n % 7) for n in range(40)]})
 model = LogisticRegression().fit(rows, (rows["amt"] > 20).astype(int))
-with mlflow.start_run() as run:
-    mlflow.sklearn.log_model(model, name, registered_model_name=registered or None)
-print(run.info.run_id)
+for name in sys.argv[2:]:
+    with mlflow.start_run() as run:
+        mlflow.sklearn.log_model(model, name, pip_requirements=["scikit-learn"])
+    print(run.info.run_id)
 """
 
 
@@ -93,12 +94,12 @@ def server(home: Path) -> Iterator[str]:
         process.wait(30)
 
 
-def log_model(address: str, experiment: str, name: str = "model", registered: str = "") -> str:
-    """Return the id of a run whose model a client of MLflow 2 logged."""
+def log_models(address: str, experiment: str, *names: str) -> list[str]:
+    """Return the ids of runs whose models a client of MLflow 2 logged under these names."""
     programs = environment()
     done = subprocess.run(
-        [str(programs / "python"), "-c", LOG_MODEL, experiment, name, registered],
-        env=own(programs, MLFLOW_TRACKING_URI=address), capture_output=True, text=True, timeout=180,
+        [str(programs / "python"), "-c", LOG_MODELS, experiment, *names],
+        env=own(programs, MLFLOW_TRACKING_URI=address), capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout.split()[-1]
+    return [line for line in done.stdout.split() if re.fullmatch("[0-9a-f]{32}", line)]
