@@ -51,6 +51,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         client.create_model_version("cards", f"{client.get_run(second).info.artifact_uri}/model", second)
         client.set_tag(trial, "mlflow.parentRunId", first)
         client.set_registered_model_alias("cards", "champion", "1")
+        empty = client.create_run(client.create_experiment("no models")).info.run_id
+        client.set_terminated(empty)
         yield Scene(address, first, second, trial, other)
 
 
@@ -108,7 +110,7 @@ def test_a_hosted_server_that_refuses_logged_models_is_asked_for_artifacts(
         ]
         assert check(tmp_path)["MLflow"] == Found("MLflow", f"answers at {front.address}")
         with pytest.raises(ModelNotFoundError, match=f"answers {answer[0]} for the logged models"):
-            resolve("latest", experiment="Default", chosen_by=DEFAULT)
+            resolve("latest", experiment="no models", chosen_by=DEFAULT)
 
 
 def test_a_server_too_old_is_named_with_its_version(
