@@ -8,7 +8,8 @@ nothing to do ends with `drain`; one that leaves payments behind, for it has its
 (`catch_up`). With `FRAUD_SHARDS` above 1, the tasks named `…_shards` read, score and publish a batch of several
 partitions side by side.
 
-**Roll back** with the trigger button: `previous`, an MLflow run id, `models:/name@alias` or `models:/name/version`.
+**Roll back** with the trigger button: `previous`, an MLflow run id, `runs:/<run id>/<name>`, `models:/name@alias`,
+`models:/name/version` or `models:/m-<id>`.
 Tick `keep` and the scheduled runs that follow use that model too, until a run with `latest` and `keep` ends it. What is
 held stands in the Variable `fraud_model_hold`.
 
@@ -64,7 +65,8 @@ PARAMS = {
         pattern=MODEL_PATTERN,
         title="Model",
         examples=["latest", "previous"],
-        description="latest, previous, an MLflow run id, models:/name@alias or models:/name/version. "
+        description="latest, previous, an MLflow run id, runs:/<run id>/<name>, models:/name@alias, "
+        "models:/name/version or models:/m-<id>. "
         "Empty: the model that is held, else the configured one.",
     ),
     "keep": Param(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -36,6 +37,8 @@ class Settings:
     model_cache: Path = field(default_factory=Path)
     model_cache_gb: float = 10.0
     allow_pickles: bool = True
+    # MLflow run ids whose models are taken although packages that they require are missing.
+    unchecked_requirements: tuple[str, ...] = ()
     mask_cards: bool = True
     # Read when they are needed only: a slip in an address must not stop the scoring.
     recipients_text: str = ""
@@ -115,6 +118,7 @@ class Settings:
             model_cache=read.folder("FRAUD_MODEL_CACHE", str(home / "models")),
             model_cache_gb=read.number("FRAUD_MODEL_CACHE_GB", cls.model_cache_gb, least=0.1),
             allow_pickles=read.flag("FRAUD_ALLOW_PICKLES", cls.allow_pickles),
+            unchecked_requirements=read.run_ids("FRAUD_UNCHECKED_REQUIREMENTS"),
             mask_cards=read.flag("FRAUD_MASK_CARDS", cls.mask_cards),
             recipients_text=read.text("EMAIL_RECIPIENT", ""),
             operators_text=read.text("FRAUD_OPERATORS_EMAIL", ""),
@@ -183,6 +187,15 @@ class _Reader:
             return False
         self._refuse(f"{name}={text!r}: give true or false")
         return default
+
+    def run_ids(self, name: str) -> tuple[str, ...]:
+        ids = tuple(re.split(r"[\s,;]+", self.text(name, "").strip(" ,;")))
+        wrong = [run_id for run_id in ids if not re.fullmatch("[0-9a-f]{32}", run_id)]
+        if wrong == [""]:
+            return ()
+        if wrong:
+            self._refuse(f"{name}={wrong[0]!r}: give MLflow run ids (32 hexadecimal digits), separated by commas")
+        return tuple(run_id for run_id in ids if run_id not in wrong)
 
     def folder(self, name: str, default: str) -> Path:
         text = self.text(name, default)

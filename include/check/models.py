@@ -3,23 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from include.check.check import Found
+from include.errors import SettingError
 from include.models.cache import ModelCache
+from include.models.candidates import Candidates
 from include.models.resolve import resolve
 from include.models.store import Store
+from include.models.tracking_uri import TRACKING
 from include.settings import Settings
+
+# Experiments that are named where any could go live.
+_NAMED = 20
 
 
 def check_models(settings: Settings, asked: str, chosen_by: str) -> Iterator[Found]:
     """`asked` and `chosen_by`: which model the next scheduled run would ask for, and who says so."""
     store = Store()
     next(store.experiments(), None)
-    yield Found("MLflow", f"answers at {store.shown_uri}")
+    if old := store.server.too_old():
+        raise SettingError(f"{TRACKING}={store.shown_uri}: {old}")
+    version = store.server.version()
+    yield Found("MLflow", f"answers at {store.shown_uri}" + (f", version {version}" if version else ""))
+    if settings.experiment is None and asked in ("latest", "previous"):
+        yield Found("FRAUD_EXPERIMENT", _experiments(store))
     cache = ModelCache.of(settings)
-    without_pickles = None if settings.allow_pickles else cache
-    run = resolve(asked, experiment=settings.experiment, chosen_by=chosen_by, without_pickles=without_pickles)
+    run = resolve(
+        asked,
+        experiment=settings.experiment,
+        chosen_by=chosen_by,
+        without_pickles=None if settings.allow_pickles else cache,
+        unchecked=settings.unchecked_requirements,
+    )
     registered = f", {run.name} version {run.version}" if run.name else ""
     yield Found("model", f"{asked} (by {chosen_by}) is run {run.run_id}{registered}, of experiment {run.experiment}")
     cache.fetch(run)
     yield Found("model files", f"in {settings.model_cache}")
+
+
+def _experiments(store: Store) -> str:
+    """Return which experiments could go live: those with a model, and newer ones, whose first model would."""
+    candidates, with_model, newer = Candidates(store), [], []
+    shown = list(islice(store.experiments(), _NAMED + 1))
+    for experiment in shown[:_NAMED]:
+        if next(candidates.of(experiment), None) is not None:
+            with_model.append(repr(experiment.name))
+        elif not with_model:
+            newer.append(repr(experiment.name))
+    text = "not set, so any experiment of this MLflow can go live"
+    if with_model:
+        text += f"; with a model, the newest first: {', '.join(with_model)}"
+    if newer:
+        text += f"; newer, so that a first model goes live at once: {', '.join(newer)}"
+    if len(shown) > _NAMED:
+        text += f"; only the newest {_NAMED} experiments were looked at"
+    return f"{text}. Name one to score by no other"

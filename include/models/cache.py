@@ -21,8 +21,9 @@ from pathlib import Path
 
 from include.errors import ModelNotFoundError, ModelStoreError
 from include.models import ready
+from include.models.failures import is_full_disk
 from include.models.model_run import ModelRun
-from include.models.store import Store, is_full_disk
+from include.models.store import Store
 from include.settings import Settings
 
 log = logging.getLogger(__name__)

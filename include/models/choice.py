@@ -10,15 +10,26 @@ from dataclasses import asdict, dataclass
 from include.errors import RunConfigurationError, SettingError
 
 KEYS = ("model", "keep", "reason")
-ALLOWED = "latest, previous, an MLflow run id (32 hexadecimal digits), models:/name@alias or models:/name/version"
+ALLOWED = (
+    "latest, previous, an MLflow run id (32 hexadecimal digits), runs:/<run id>/<name>, models:/name@alias, "
+    "models:/name/version or models:/m-<id>"
+)
 # Also the JSON schema of the trigger form, so in the dialect that both know. Nothing typed is no choice.
-MODEL_PATTERN = r"^(latest|previous|[0-9a-f]{32}|models:/[^/:]+(@[A-Za-z0-9_-]+|/[0-9]+))?$"
+MODEL_PATTERN = (
+    r"^(latest|previous|[0-9a-f]{32}|runs:/[0-9a-f]{32}(/[^/.:'][^/:']*)+"
+    r"|models:/(m-[0-9a-f]{32}|[^/:]+(@[A-Za-z0-9_-]+|/[0-9]+)))?$"
+)
 HOLD_VARIABLE = "fraud_model_hold"
 END_OF_HOLD = 'trigger a run with {"model": "latest", "keep": true}'
 
 
 def is_allowed(model: str) -> bool:
     return bool(model) and re.fullmatch(MODEL_PATTERN, model) is not None
+
+
+def names_logged_model(model: str) -> bool:
+    """Tell models:/m-<id> from models:/name/version."""
+    return re.fullmatch(r"models:/m-[0-9a-f]{32}", model) is not None
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
 
 from include.errors import ModelError, ModelInputError
 from include.models.column import Column, kind_of_mlflow
@@ -25,6 +28,26 @@ class Description:
     file: str | None = None
 
     @classmethod
+    def of(cls, folder: Path) -> Description:
+        """Of a model's files. Without the flavor sklearn, its requirements name the scikit-learn that trained it."""
+        description = cls.parse((folder / "MLmodel").read_text())
+        file = folder / "requirements.txt"
+        if description.trained_with is None and file.is_file():
+            pinned = re.search(r"(?m)^scikit-learn==([^\s;]+)", file.read_text())
+            return replace(description, trained_with=pinned[1] if pinned else None)
+        return description
+
+    @property
+    def versions(self) -> str:
+        """Name the scikit-learn that trained the model and the one here."""
+        here = metadata.version("scikit-learn")
+        return f"it was trained with scikit-learn {self.trained_with or 'of an unknown version'}, here is {here}"
+
+    @property
+    def is_of_other_sklearn(self) -> bool:
+        return self.trained_with is not None and self.trained_with != metadata.version("scikit-learn")
+
+    @classmethod
     def parse(cls, text: str) -> Description:
         """Of an MLmodel file's text."""
         import yaml
@@ -35,8 +58,8 @@ class Description:
             flavors = content["flavors"]
             signature = content.get("signature") or {}
             columns = json.loads(signature.get("inputs") or "null")
-            metadata = content.get("metadata") or {}
-            threshold = metadata.get("threshold")
+            own = content.get("metadata") or {}
+            threshold = own.get("threshold")
             sklearn = flavors.get("sklearn") or {}
             trained_with, serialization, code, file = (
                 sklearn.get(key) for key in ("sklearn_version", "serialization_format", "code", "pickled_model")

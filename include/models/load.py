@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_OTHER_VERSION = "Train it with the version here, install the other, or choose another model"
 # Flavors whose pyfunc model gives labels only, though the model itself knows probabilities.
 _NATIVE = ("xgboost", "lightgbm", "catboost")
 
@@ -75,7 +77,7 @@ class LoadedModel:
 def load(run: ModelRun, folder: Path, *, allow_pickles: bool = True) -> LoadedModel:
     """`folder` holds the model's files, as `ModelCache.fetch` gives it. Raises UntrustedModelError where pickles are
     not allowed and the model could hold one."""
-    description = Description.parse((folder / "MLmodel").read_text())
+    description = Description.of(folder)
     if not allow_pickles:
         return _sklearn(run, description, folder, lambda: trust.load(run.run_id, folder, description))
     if "sklearn" in description.flavors:
@@ -176,14 +178,20 @@ def _loaded(run: ModelRun, description: Description, loader: Callable[[], Any]) 
     except UntrustedModelError:
         raise
     except ModuleNotFoundError as error:
+        package = str(error.name).split(".")[0]
+        if package == error.name or find_spec(package) is None:
+            raise ModelRequirementsError(
+                f"model of run {run.run_id} needs the module {error.name!r}, which is not installed here"
+            ) from error
         raise ModelRequirementsError(
-            f"model of run {run.run_id} needs the module {error.name!r}, which is not installed here"
+            f"model of run {run.run_id} cannot be loaded here (the {package} here has no module {error.name!r}); "
+            f"{description.versions}. {_OTHER_VERSION}"
         ) from error
     except Exception as error:
         # Unpickling runs the model's own code, so anything can be raised.
         raise ModelError(
             f"model of run {run.run_id} cannot be loaded here ({type(error).__name__}: {str(error)[:300]}); "
-            f"it was trained with scikit-learn {description.trained_with or 'of an unknown version'}"
+            f"{description.versions}" + (f". {_OTHER_VERSION}" if description.is_of_other_sklearn else "")
         ) from error
     for text in sorted({str(warning.message).split("\n")[0][:200] for warning in caught})[:3]:
         log.info("model run %s: %s", run.run_id, text)

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from include.models.choice import names_logged_model
+
 
 @dataclass(frozen=True)
 class ModelRun:
@@ -40,6 +42,13 @@ class ModelRun:
     def cache_key(self) -> str:
         """One run can hold several models."""
         return f"{self.run_id}-{hashlib.sha256(self.model_uri.encode()).hexdigest()[:8]}"
+
+    @property
+    def pinned(self) -> str | None:
+        """What asks for the same model again, where the run id alone would not."""
+        if self.asked.startswith("runs:/") or names_logged_model(self.asked):
+            return self.asked
+        return f"models:/{self.name}/{self.version}" if self.asked.startswith("models:/") else None
 
     @property
     def title(self) -> str:

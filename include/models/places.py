@@ -5,9 +5,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from include.errors import UntrustedModelError
+from include.models.tracking_uri import shown
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -61,12 +62,6 @@ class Places:
             f"from an object store ({', '.join(_OBJECT_STORES)}), or from this machine's disk where MLflow runs on it. "
             "Log it to an experiment that keeps its artifacts there, or choose another"
         )
-
-
-def shown(uri: str) -> str:
-    """Without a password that someone put into it."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rsplit("@", 1)[-1])).rstrip("/")
 
 
 def cleaned(text: str, uri: str) -> str:

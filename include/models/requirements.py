@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 
 from packaging.markers import default_environment
 from packaging.requirements import InvalidRequirement, Requirement
@@ -12,25 +15,50 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from include.errors import ModelRequirementsError
 
+log = logging.getLogger(__name__)
+
+# What notebooks and installers need, and MLflow writes down where a model was logged from one; no model predicts by it.
+_NEVER_NEEDED = (
+    "debugpy", "ipykernel", "ipython", "ipywidgets", "jupyter", "jupyter-client", "jupyter-console", "jupyter-core",
+    "jupyterlab", "matplotlib-inline", "nbconvert", "nbformat", "notebook", "pip", "setuptools", "traitlets", "wheel",
+)  # fmt: skip
+# The same library under another distribution's name: xgboost-cpu, psycopg2-binary, opencv-python-headless.
+_VARIANT = re.compile(r"[-_](binary|cpu|cu\d+|cuda\d*x?|gpu|headless|intel|macos|nightly)$")
+# Modules that bear another name than their distribution.
+_MODULES = {
+    "beautifulsoup4": "bs4",
+    "opencv-python": "cv2",
+    "pillow": "PIL",
+    "python-dateutil": "dateutil",
+    "pyyaml": "yaml",
+    "imbalanced-learn": "imblearn",
+    "scikit-learn": "sklearn",
+    "scikit-image": "skimage",
+}
+
 
 @dataclass(frozen=True)
 class Unmet:
-    """`found` is None where the package is not installed; `extra` is what asks for it where only an extra does."""
+    """`found` is None where the package is not installed; `extra` is what asks for it where only an extra does;
+    `module` is what can be imported all the same."""
 
     name: str
     wanted: str
     found: str | None
     extra: str | None = None
+    module: str | None = None
 
     def __str__(self) -> str:
         by = f" by {self.extra}" if self.extra else ""
-        return f"{self.name} (wanted {self.wanted or 'any version'}{by}, found {self.found or 'none'})"
+        found = f"the module {self.module} of another package" if self.module else self.found or "none"
+        return f"{self.name} (wanted {self.wanted or 'any version'}{by}, found {found})"
 
 
-def check(lines: Iterable[str]) -> list[str]:
-    """Raises ModelRequirementsError where packages are missing; returns what differs, which often works.
+def check(lines: Iterable[str], *, run_id: str = "", required: bool = True) -> list[str]:
+    """Raise ModelRequirementsError where packages are missing; return what differs, which often works.
 
-    What only an extra adds (mlflow[extras]) is seldom needed to predict: it is but noted.
+    What only an extra adds (mlflow[extras]) is seldom needed to predict: it is but noted. Where it is not `required`,
+    because a person said so of this run, what is missing is noted too.
     """
     missing: list[Unmet] = []
     differing: list[Unmet] = []
@@ -41,15 +69,20 @@ def check(lines: Iterable[str]) -> list[str]:
             notes.append(f"cannot be checked: {line}")
             continue
         for unmet in _unmet(requirement):
-            if unmet.extra:
+            if unmet.extra or canonicalize_name(unmet.name) in _NEVER_NEEDED:
                 notes.append(str(unmet))
             else:
-                (missing if unmet.found is None else differing).append(unmet)
-    if missing:
+                (differing if unmet.found or unmet.module else missing).append(unmet)
+    if missing and required:
         text = f"the model needs packages that are not installed here: {', '.join(map(str, missing))}"
         if differing:
             text += f"; in other versions: {', '.join(map(str, differing))}"
-        raise ModelRequirementsError(f"{text}. Add them to requirements.in and install, or choose another model")
+        mend = "Add them to requirements.in and install, or choose another model"
+        if run_id:
+            mend += f"; if it predicts without them, set FRAUD_UNCHECKED_REQUIREMENTS={run_id}"
+        raise ModelRequirementsError(f"{text}. {mend}")
+    if missing:
+        log.warning("FRAUD_UNCHECKED_REQUIREMENTS: model run %s goes without %s", run_id, ", ".join(map(str, missing)))
     return [*map(str, differing), *notes]
 
 
@@ -96,6 +129,18 @@ def _parse(line: str) -> Requirement | None:
         return None
 
 
+def _importable(name: str) -> str | None:
+    """Return the module that a package gives, where that can be imported: another distribution may give it, too."""
+    plain: str = canonicalize_name(name)
+    while (shorter := _VARIANT.sub("", plain)) != plain:
+        plain = shorter
+    for module in (_MODULES.get(plain), plain.replace("-", "_")):
+        # A folder without __init__.py has no origin: it may be any folder on the path.
+        if module and (spec := find_spec(module)) is not None and spec.origin is not None:
+            return module
+    return None
+
+
 def _unmet(requirement: Requirement, extra: str = "", by: str | None = None) -> Iterator[Unmet]:
     environment = {**default_environment(), "extra": extra}
     if requirement.marker is not None and not requirement.marker.evaluate(environment):  # type: ignore[arg-type]
@@ -104,7 +149,7 @@ def _unmet(requirement: Requirement, extra: str = "", by: str | None = None) -> 
     try:
         distribution = metadata.distribution(requirement.name)
     except metadata.PackageNotFoundError:
-        yield Unmet(requirement.name, wanted, None, by)
+        yield Unmet(requirement.name, wanted, None, by, _importable(requirement.name))
         return
     if not requirement.specifier.contains(distribution.version, prereleases=True):
         yield Unmet(requirement.name, wanted, distribution.version, by)

@@ -1,6 +1,7 @@
 """Which model run scores a batch: decided once a DAG run, so that every later step and every retry uses the same.
 
-- latest: the newest FINISHED run that has a model, in the newest experiment that has such a run.
+- latest: the newest FINISHED run that has a model and is no child of another, in the newest experiment that has such a
+  run.
 - previous: the one before it, or where that experiment has only one, the newest such run of the experiment before.
 - Experiments are as new as their creation, runs as new as their start. What is deleted never counts.
 """
@@ -9,9 +10,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from include.errors import (
     FraudError,
@@ -19,14 +19,15 @@ from include.errors import (
     ModelNotFoundError,
     RunConfigurationError,
     SettingError,
-    UntrustedModelError,
 )
 from include.models import requirements, trust
 from include.models.cache import ModelCache
-from include.models.choice import ALLOWED, END_OF_HOLD, HOLD_VARIABLE, is_allowed
+from include.models.candidates import MOST_LISTED, Candidate, Candidates, other_names
+from include.models.choice import ALLOWED, END_OF_HOLD, HOLD_VARIABLE, is_allowed, names_logged_model
 from include.models.description import Description, parse_threshold
 from include.models.model_run import ModelRun
-from include.models.store import Store
+from include.models.named import MOST_NAMED, listed, of_logged_model, of_run, of_version
+from include.models.store import MODEL_NAME, Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
@@ -38,13 +39,6 @@ DEFAULT, HOLD, RUN_CONFIGURATION = "default", "hold", "run configuration"
 THRESHOLD_TAG = "fraud_threshold"
 
 
-@dataclass(frozen=True)
-class _Found:
-    run: Run
-    model_uri: str
-    version: ModelVersion | None = None
-
-
 def resolve(
     asked: str,
     *,
@@ -53,13 +47,16 @@ def resolve(
     reason: str | None = None,
     columns: Collection[str] | None = None,
     without_pickles: ModelCache | None = None,
+    unchecked: Collection[str] = (),
 ) -> ModelRun:
     """`experiment` narrows latest and previous; `columns` are those seen in this batch, if all are known. Where pickles
-    are refused, `without_pickles` is the cache into which the model is fetched, to look into it."""
+    are refused, `without_pickles` is the cache into which the model is fetched, to look into it. `unchecked` are the
+    runs whose model is taken although packages that it requires are missing."""
     if not is_allowed(asked):
         raise _not_allowed(asked, chosen_by)
     try:
-        run = _resolve(asked, experiment, chosen_by, reason, columns, allow_pickles=without_pickles is None)
+        allow_pickles = without_pickles is None
+        run = _resolve(asked, experiment, chosen_by, reason, columns, unchecked, allow_pickles=allow_pickles)
         if without_pickles is not None:
             from include.models.load import load
 
@@ -77,23 +74,27 @@ def _resolve(
     chosen_by: str,
     reason: str | None,
     columns: Collection[str] | None,
+    unchecked: Collection[str],
     *,
     allow_pickles: bool,
 ) -> ModelRun:
     store = Store()
     if asked in ("latest", "previous"):
         found = _newest(store, asked, experiment)
+    elif names_logged_model(asked):
+        found = of_logged_model(store, asked)
     elif asked.startswith("models:/"):
-        found = _registered(store, asked)
+        found = of_version(store, asked)
     else:
-        found = _run(store, asked)
+        found = of_run(store, *asked.removeprefix("runs:/").split("/", 1))
     description = _describe(store, found)
     if not allow_pickles:
         # Before anything large is fetched, and before its requirements are asked for: those of a pickle do not matter.
         trust.check(found.run.info.run_id, description)
     description.check_columns(columns)
-    for note in requirements.check(_requirements(store, found)):
-        log.info("model run %s: %s", found.run.info.run_id, note)
+    run_id = found.run.info.run_id
+    for note in requirements.check(_requirements(store, found), run_id=run_id, required=run_id not in unchecked):
+        log.info("model run %s: %s", run_id, note)
     version = found.version or _version_of(store, found)
     return ModelRun(
         run_id=found.run.info.run_id,
@@ -116,44 +117,63 @@ def _not_allowed(asked: str, chosen_by: str) -> FraudError:
     return SettingError(f"{where}: {asked!r} is no model; allowed: {ALLOWED}")
 
 
-def _newest(store: Store, asked: str, experiment: str | None) -> _Found:
+def _newest(store: Store, asked: str, experiment: str | None) -> Candidate:
     looked_at: list[Experiment] = []
+    candidates = Candidates(store)
     skip = 0 if asked == "latest" else 1
-    found = next(islice(_candidates(store, experiment, looked_at), skip, None), None)
+    found = next(islice(_candidates(candidates, experiment, looked_at), skip, None), None)
+    if candidates.skipped:
+        log.info(
+            "%d more runs without a logged model were not looked into (only the newest %d are): where one of them has "
+            "a model among its artifacts, ask for it by its run id",
+            candidates.skipped,
+            MOST_LISTED,
+        )
     if found is not None:
         return found
     if not looked_at:
         raise ModelNotFoundError(f"MLflow at {store.shown_uri} has no experiment: train a model first")
     where = f"experiment {experiment!r}" if experiment else f"any of the {len(looked_at)} experiments"
-    if skip and next(_candidates(store, experiment, []), None) is not None:
+    if skip and next(_candidates(candidates, experiment, []), None) is not None:
         raise ModelNotFoundError(
             f"there is no previous model: only one finished run with a model in {where} of MLflow at {store.shown_uri}"
         )
-    raise ModelNotFoundError(f"no finished run with a model in {where} of MLflow at {store.shown_uri}: train one first")
+    raise ModelNotFoundError(
+        f"no finished run with a model in {where} of MLflow at {store.shown_uri}: train one first"
+        f"{_other_models(store, looked_at)}"
+    )
+
+
+def _other_models(store: Store, looked_at: list[Experiment]) -> str:
+    """Return what is there that does not count, for an error; nothing where there is nothing."""
+    names = {name: run_id for each in looked_at[:MOST_NAMED] for name, run_id in other_names(store, each).items()}
+    notes = []
+    if names:
+        name, run_id = next(iter(names.items()))
+        notes.append(
+            f"there are models of other names than {MODEL_NAME!r}: {listed(names)}; log with name={MODEL_NAME!r}, or "
+            f"ask for one, such as runs:/{run_id}/{name}"
+        )
+    if store.without_logged_models:
+        notes.append(f"{store.without_logged_models}, so only models among the artifacts of runs were seen")
+    return "".join(f". {note[0].upper()}{note[1:]}" for note in notes)
 
 
 def newest_run(experiment: str) -> str | None:
     """The run that is latest there, for whoever only asks whether there is one."""
     try:
-        found = next(_candidates(Store(), experiment, []), None)
+        found = next(_candidates(Candidates(Store()), experiment, []), None)
     except ModelNotFoundError:
         return None
     return found.run.info.run_id if found else None
 
 
-def _candidates(store: Store, experiment: str | None, looked_at: list[Experiment]) -> Iterator[_Found]:
+def _candidates(candidates: Candidates, experiment: str | None, looked_at: list[Experiment]) -> Iterator[Candidate]:
     """Newest first: the first is the latest, the second the previous."""
+    store = candidates.store
     for each in [_experiment(store, experiment)] if experiment else store.experiments():
         looked_at.append(each)
-        for run in store.finished_runs(each.experiment_id):
-            try:
-                model_uri = store.model_of(run)
-            except UntrustedModelError as error:
-                # Whoever shares this MLflow may keep files of their own anywhere.
-                log.warning("passed over: %s", error)
-                continue
-            if model_uri is not None:
-                yield _Found(run, model_uri)
+        yield from candidates.of(each)
 
 
 def _experiment(store: Store, name: str) -> Experiment:
@@ -168,76 +188,7 @@ def _experiment(store: Store, name: str) -> Experiment:
     return found
 
 
-def _run(store: Store, run_id: str) -> _Found:
-    run = store.run(run_id)
-    if run is None:
-        raise ModelNotFoundError(f"MLflow at {store.shown_uri} has no run {run_id}")
-    _check_not_deleted(store, run)
-    if run.info.status != "FINISHED":
-        raise ModelNotFoundError(
-            f"run {run_id} is {run.info.status}: only a FINISHED run's model scores payments; choose another"
-        )
-    model_uri = store.model_of(run)
-    if model_uri is None:
-        raise ModelNotFoundError(f"run {run_id} has no model: nothing is logged under the name `model`")
-    return _Found(run, model_uri)
-
-
-def _check_not_deleted(store: Store, run: Run) -> None:
-    if run.info.lifecycle_stage != "active":
-        raise ModelNotFoundError(f"run {run.info.run_id} is deleted: restore it in MLflow or choose another")
-    experiment = store.experiment_of(run)
-    if experiment.lifecycle_stage != "active":
-        raise ModelNotFoundError(
-            f"run {run.info.run_id} is in the deleted experiment {experiment.name!r}: restore it or choose another"
-        )
-
-
-def _registered(store: Store, asked: str) -> _Found:
-    """A version that somebody registered counts whatever its run's end was."""
-    name, _, alias = asked.removeprefix("models:/").partition("@")
-    version = _by_alias(store, name, alias) if alias else _by_number(store, *name.split("/"))
-    if version.status != "READY":
-        raise ModelNotFoundError(f"{version.name} version {version.version} is {version.status}, not READY")
-    source = str(version.source or "")
-    logged = source.startswith("models:/m-")
-    run_id = version.run_id or (store.source_run(source) if logged else None)
-    run = store.run(run_id) if run_id else None
-    if run is None:
-        raise ModelNotFoundError(f"{version.name} version {version.version} comes from no MLflow run that still exists")
-    _check_not_deleted(store, run)
-    return _Found(run, source if logged else f"models:/{version.name}/{version.version}", version)
-
-
-def _by_alias(store: Store, name: str, alias: str) -> ModelVersion:
-    version = store.version_by_alias(name, alias)
-    if version is None:
-        aliases = sorted(_model(store, name).aliases)
-        raise ModelNotFoundError(
-            f"registered model {name!r} has no alias {alias!r}; it has: {', '.join(aliases) or 'none'}"
-        )
-    return version
-
-
-def _by_number(store: Store, name: str, number: str) -> ModelVersion:
-    version = store.version(name, number)
-    if version is None:
-        newest = max((int(each.version) for each in _model(store, name).latest_versions), default=0)
-        raise ModelNotFoundError(
-            f"registered model {name!r} has no version {number}; "
-            + (f"its newest is {newest}" if newest else "it has none")
-        )
-    return version
-
-
-def _model(store: Store, name: str) -> Any:
-    model = store.registered(name)
-    if model is None:
-        raise ModelNotFoundError(f"MLflow at {store.shown_uri} has no registered model {name!r}")
-    return model
-
-
-def _version_of(store: Store, found: _Found) -> ModelVersion | None:
+def _version_of(store: Store, found: Candidate) -> ModelVersion | None:
     """The newest registered version of this very model, if any."""
     run_id = found.run.info.run_id
     same = {found.model_uri, f"runs:/{run_id}/model"}
@@ -245,7 +196,7 @@ def _version_of(store: Store, found: _Found) -> ModelVersion | None:
     return max(versions, key=lambda version: int(version.version), default=None)
 
 
-def _describe(store: Store, found: _Found) -> Description:
+def _describe(store: Store, found: Candidate) -> Description:
     text = store.text(found.model_uri, "MLmodel")
     if text is None:
         raise ModelNotFoundError(
@@ -254,7 +205,7 @@ def _describe(store: Store, found: _Found) -> Description:
     return Description.parse(text)
 
 
-def _requirements(store: Store, found: _Found) -> list[str]:
+def _requirements(store: Store, found: Candidate) -> list[str]:
     text = store.text(found.model_uri, "requirements.txt")
     if text is not None:
         return text.splitlines()

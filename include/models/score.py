@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from include.errors import ModelError, ModelInputError, ModelOutputError
+from include.models.description import Description
 from include.models.frame import FrameBuilder, Group
 from include.models.load import LoadedModel
 from include.models.reasons import reason
@@ -227,6 +228,9 @@ class _Scoring:
 
     def _at_fault(self) -> ModelError:
         errors = ", ".join(sorted(self.raised)[:3]) or "no prediction"
+        description = Description.of(self.model.folder)
+        if description.is_of_other_sklearn:
+            errors += f"; {description.versions}"
         return ModelError(
             f"the model of run {self.model.run.run_id} scored none of {len(self.payments)} payments ({errors}), nor an "
             "ordinary payment: the fault is the model's, choose another. The payments wait"

@@ -1,21 +1,23 @@
-"""MLflow, by the few questions that are asked of it; its many failures become two of ours."""
+"""MLflow, by the few questions that are asked of it."""
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.errors import ModelStoreAccessError, ModelStoreError, SettingError
-from include.models.places import Places, cleaned, shown
+from include.errors import SettingError
+from include.models.failures import failures
+from include.models.places import Places, cleaned
+from include.models.server import Server
+from include.models.tracking_uri import TRACKING, registry_uri, shown, tracking_uri
 
 if TYPE_CHECKING:
-    from mlflow.entities import Experiment, Run
+    from mlflow.entities import Experiment, LoggedModel, Run
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 log = logging.getLogger(__name__)
@@ -30,30 +32,34 @@ _PATIENCE = {
 }
 # The server sends a file only once it has fetched the whole of it from its own artifact store.
 _DOWNLOAD_TIMEOUT = "120"
-_NOT_THERE = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND", "ENDPOINT_NOT_FOUND"}
-_WRONG_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch")
-_FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
-_PAGE = 50
+_NOT_THERE = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}
+# The first page of runs is small, for it mostly suffices; the others are as large as servers of all ages give.
+_PAGE, _LARGE_PAGE = 50, 1_000
+MODEL_NAME = "model"
+PARENT_TAG = "mlflow.parentRunId"
+_NO_PARENT = f" AND tags.`{PARENT_TAG}` IS NULL"
 
 
 class Store:
     """Nothing is asked before the first question. Raises SettingError where no MLflow is set."""
 
     def __init__(self) -> None:
-        self.uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
-        if not self.uri:
-            raise SettingError("MLFLOW_TRACKING_URI is not set: give the address of the MLflow that holds the models")
+        self.uri = tracking_uri()
         self.shown_uri = shown(self.uri)
+        registry = registry_uri()
         for name, value in _PATIENCE.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
         try:
-            self._client = MlflowClient(self.uri, os.environ.get("MLFLOW_REGISTRY_URI", "").strip() or None)
+            self._client = MlflowClient(self.uri, registry)
         except MlflowException as error:
-            raise SettingError(f"MLFLOW_TRACKING_URI={self.shown_uri}: {cleaned(str(error), self.uri)}") from error
+            raise SettingError(f"{TRACKING}={self.shown_uri}: {cleaned(str(error), self.uri)}") from error
+        self.server = Server(self._client)
         self._places = Places(self._client, self.uri)
+        self._no_logged_models: int | None = None
+        self._filters_children = True
 
     def experiments(self) -> Iterator[Experiment]:
         """Those not deleted, the newest (by creation time) first."""
@@ -72,22 +78,39 @@ class Store:
         with self._asking():
             return self._client.get_experiment_by_name(name)
 
-    def finished_runs(self, experiment_id: str) -> Iterator[Run]:
-        """Those not deleted, the newest (by start time) first."""
-        token = None
+    def finished_runs(self, experiment_id: str, where: str = "") -> Iterator[tuple[list[Run], bool]]:
+        """Yield pages of those that are neither deleted nor another run's child, the newest (by start time) first, and
+        whether the page is the last."""
+        token, size = None, _PAGE
         while True:
             with self._asking():
-                page = self._client.search_runs(
-                    [experiment_id],
-                    filter_string="attributes.status = 'FINISHED'",
-                    order_by=["attributes.start_time DESC"],
-                    max_results=_PAGE,
-                    page_token=token,
-                )
-            yield from page
-            token = page.token
+                page = self._page_of_runs(experiment_id, f"attributes.status = 'FINISHED'{where}", size, token)
+            token, size = page.token, _LARGE_PAGE
+            yield [run for run in page if PARENT_TAG not in run.data.tags], not token
             if not token:
                 return
+
+    def _page_of_runs(self, experiment_id: str, where: str, size: int, token: str | None) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        def search(where: str) -> Any:
+            return self._client.search_runs(
+                [experiment_id],
+                filter_string=where,
+                order_by=["attributes.start_time DESC"],
+                max_results=size,
+                page_token=token,
+            )
+
+        if self._filters_children:
+            try:
+                return search(where + _NO_PARENT)
+            except MlflowException as error:
+                # Servers know IS NULL since 3.x; with others, children fill the pages.
+                if error.error_code not in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
+                    raise
+                self._filters_children = False
+        return search(where)
 
     def run(self, run_id: str) -> Run | None:
         with self._asking():
@@ -97,24 +120,64 @@ class Store:
         with self._asking():
             return self._client.get_experiment(run.info.experiment_id)
 
-    def model_of(self, run: Run) -> str | None:
-        """Where the run's model named `model` lies: as MLflow 3 keeps it, or among the run's artifacts. Raises
+    def logged_models(self, experiment_id: str, where: str | None = None) -> list[LoggedModel]:
+        """Return those that are READY, the newest first; none where the server has no logged models."""
+        from mlflow.exceptions import MlflowException
+
+        found: list[LoggedModel] = []
+        token = None
+        while self._no_logged_models is None:
+            with self._asking():
+                try:
+                    page = self._client.search_logged_models(
+                        [experiment_id], where, max_results=_LARGE_PAGE if token else None, page_token=token
+                    )
+                except MlflowException:
+                    self._no_logged_models = self.server.status_without_logged_models(experiment_id)
+                    if self._no_logged_models is None:
+                        raise
+                    log.info("%s: models are looked for among the artifacts of runs", self.without_logged_models)
+                    break
+            found += [model for model in page if str(model.status) == "READY"]
+            token = page.token
+            if not token:
+                break
+        return found
+
+    @property
+    def without_logged_models(self) -> str | None:
+        """Return what the server answered for logged models where it has none; None where that is not known."""
+        if self._no_logged_models is None:
+            return None
+        version = self.server.version()
+        which = f" (version {version})" if version else ""
+        return (
+            f"MLflow at {self.shown_uri}{which} answers {self._no_logged_models} for the logged models that came with "
+            "MLflow 3"
+        )
+
+    def model_of(self, run: Run, name: str = MODEL_NAME) -> str | None:
+        """Return where the run's model of that name lies: as MLflow 3 keeps it, or among the run's artifacts. Raise
         UntrustedModelError where those lie elsewhere than models are taken from: then nobody looks for one."""
-        with self._asking():
-            logged = self._or_none(
-                lambda: self._client.search_logged_models(
-                    experiment_ids=[run.info.experiment_id],
-                    filter_string=f"name = 'model' AND source_run_id = '{run.info.run_id}'",
-                )
-            )
-            for model in logged or ():
-                if str(model.status) == "READY":
-                    return f"models:/{model.model_id}"
-            self._places.check(f"the model of run {run.info.run_id}", run.info.artifact_uri)
-            artifacts = self._client.list_artifacts(run.info.run_id, "model")
-        if any(artifact.path == "model/MLmodel" for artifact in artifacts):
-            return f"{run.info.artifact_uri}/model"
+        where = f"name = '{name}' AND source_run_id = '{run.info.run_id}'"
+        for model in self.logged_models(run.info.experiment_id, where):
+            return f"models:/{model.model_id}"
+        return self.model_among_artifacts(run, name)
+
+    def model_among_artifacts(self, run: Run, name: str = MODEL_NAME) -> str | None:
+        if any(path == f"{name}/MLmodel" for path in self.artifacts(run, name)):
+            return f"{run.info.artifact_uri}/{name}"
         return None
+
+    def artifacts(self, run: Run, folder: str | None = None) -> list[str]:
+        """Return the paths in a folder of the run's artifacts. Raise UntrustedModelError as `model_of`."""
+        # Past the client, which asks the server for logged models here (3.17), and for the run once more.
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        with self._asking():
+            self._places.check(f"the model of run {run.info.run_id}", run.info.artifact_uri)
+            repository = get_artifact_repository(run.info.artifact_uri, tracking_uri=self.uri)
+            return [str(artifact.path) for artifact in repository.list_artifacts(folder)]
 
     def registered(self, name: str) -> RegisteredModel | None:
         with self._asking():
@@ -132,11 +195,10 @@ class Store:
         with self._asking():
             return list(self._or_none(lambda: self._client.search_model_versions(f"run_id = '{run_id}'")) or ())
 
-    def source_run(self, model_uri: str) -> str | None:
-        """The run that a logged model (models:/m-…) came from."""
+    def logged_model(self, model_uri: str) -> LoggedModel | None:
+        """Return the model at models:/m-…"""
         with self._asking():
-            model = self._or_none(lambda: self._client.get_logged_model(model_uri.removeprefix("models:/")))
-        return model.source_run_id if model is not None else None
+            return self._or_none(lambda: self._client.get_logged_model(model_uri.removeprefix("models:/")))  # type: ignore[no-any-return]
 
     def text(self, model_uri: str, name: str) -> str | None:
         """One small file of a model; None where the model has no such file."""
@@ -182,50 +244,8 @@ class Store:
                 return None
             raise
 
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
-        """Whatever goes wrong between here and MLflow or its artifact store may go right on the next try."""
-        from boto3.exceptions import Boto3Error
-        from botocore.exceptions import BotoCoreError, ClientError
-        from mlflow.exceptions import MlflowException
-        from requests import RequestException
-
-        try:
-            yield
-        except (MlflowException, RequestException, BotoCoreError, ClientError, Boto3Error, OSError) as error:
-            text = cleaned(str(error), self.uri)
-            if _refuses_keys(error):
-                raise ModelStoreAccessError(
-                    f"the artifact store of MLflow at {self.shown_uri} refuses the keys in the connection aws_default: "
-                    f"{text}"
-                ) from error
-            who, mend = f"MLflow at {self.shown_uri}", "is it up, and MLFLOW_TRACKING_URI right?"
-            if any(isinstance(one, (BotoCoreError, ClientError, Boto3Error)) for one in _causes(error)):
-                who, mend = (
-                    f"the artifact store of {who}",
-                    "is it up, and the address in the connection aws_default right?",
-                )
-            raise ModelStoreError(f"{who} did not give what was asked: {text}: {mend}") from error
-
-
-def is_full_disk(error: BaseException) -> bool:
-    """MLflow may have wrapped it, or only quoted it."""
-    return any(
-        (isinstance(one, OSError) and one.errno in _FULL_DISK) or "No space left on device" in str(one)
-        for one in _causes(error)
-    )
-
-
-def _refuses_keys(error: BaseException) -> bool:
-    from botocore.exceptions import ClientError
-
-    return any(isinstance(one, ClientError) and one.response["Error"]["Code"] in _WRONG_KEYS for one in _causes(error))
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+    def _asking(self) -> AbstractContextManager[None]:
+        return failures(self.uri, self.server)
 
 
 @contextmanager

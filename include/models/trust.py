@@ -46,10 +46,10 @@ def load(run_id: str, folder: Path, description: Description) -> Any:
 
     check(run_id, description)
     types = (*TYPES, f"{register()}.PaymentFeatures")
-    return kept(folder, lambda: _build(run_id, folder / str(description.file), types), trusted=types)
+    return kept(folder, lambda: _build(run_id, folder / str(description.file), types, description), trusted=types)
 
 
-def _build(run_id: str, file: Path, types: tuple[str, ...]) -> Any:
+def _build(run_id: str, file: Path, types: tuple[str, ...], description: Description) -> Any:
     import skops.io
     from skops.io.exceptions import UntrustedTypesFoundException
 
@@ -59,7 +59,8 @@ def _build(run_id: str, file: Path, types: tuple[str, ...]) -> Any:
         found = set(skops.io.get_untrusted_types(file=file)) - set(types)
         raise _untrusted(run_id, f"holds objects of {_listed(found)}") from error
     except Exception as error:
-        raise _untrusted(run_id, f"has a file that skops cannot read ({type(error).__name__})") from error
+        versions = f"; {description.versions}" if description.is_of_other_sklearn else ""
+        raise _untrusted(run_id, f"has a file that skops cannot read ({type(error).__name__}{versions})") from error
 
 
 def _untrusted(run_id: str, found: str) -> UntrustedModelError:

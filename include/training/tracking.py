@@ -15,7 +15,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mlflow.exceptions import MlflowException
 
 from include.errors import ModelStoreError, SettingError
-from include.filesystem import without_login
+from include.models.server import Server
+from include.models.tracking_uri import TRACKING, registry_uri, shown, tracking_uri
 
 QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 PATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
@@ -25,12 +26,16 @@ IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOU
 @contextlib.contextmanager
 def tracking() -> Iterator[str]:
     """Yields MLflow's address; before that it has answered, and its errors inside become ModelStoreError."""
-    address = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
-    if not address:
-        raise SettingError("MLFLOW_TRACKING_URI is not set: give MLflow's address, such as http://127.0.0.1:5000")
+    address = tracking_uri()
+    registry_uri()
     with _quiet():
         with _reported(address, "does not answer"), _environment(IMPATIENT):
-            mlflow.MlflowClient(address).search_experiments(max_results=1)
+            client = mlflow.MlflowClient(address)
+            old = Server(client).too_old()
+            if old is None:
+                client.search_experiments(max_results=1)
+        if old:
+            raise SettingError(f"{TRACKING}={shown(address)}: {old}")
         with _reported(address, "did not take the run"), _environment({**PATIENT, **os.environ}):
             yield address
 
@@ -39,7 +44,7 @@ def pages(address: str, experiment_id: str, run_id: str, name: str, version: str
     """The run's and the registered model's pages, where MLflow has pages."""
     if not address.startswith(("http://", "https://")):
         return ()
-    root = without_login(address).rstrip("/")
+    root = shown(address)
     return (f"{root}/#/experiments/{experiment_id}/runs/{run_id}", f"{root}/#/models/{name}/versions/{version}")
 
 
@@ -48,8 +53,8 @@ def _reported(address: str, what: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, Boto3Error, BotoCoreError, ClientError, OSError) as error:
-        reason = _reason(error).replace(address, without_login(address))
-        raise ModelStoreError(f"MLflow at {without_login(address)} (MLFLOW_TRACKING_URI) {what}: {reason}") from error
+        reason = _reason(error).replace(address, shown(address))
+        raise ModelStoreError(f"MLflow at {shown(address)} (MLFLOW_TRACKING_URI) {what}: {reason}") from error
 
 
 @contextlib.contextmanager

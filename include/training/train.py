@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import tempfile
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import pandas as pd
@@ -19,6 +18,7 @@ from include.payments.columns import MEASURED, PREDICTION
 from include.training.confirmed import Confirmed
 from include.training.data import TIME, Source, Split, check, digest, split
 from include.training.judge import decide, figures, pictures
+from include.training.logged_model import log_model
 from include.training.pipeline import Recipe, recipe
 from include.training.tracking import pages, tracking
 
@@ -102,10 +102,9 @@ def train(
                 }
             )
             mlflow.log_input(from_pandas(payments, targets=PREDICTION, name=source.name), "training")
-            metrics, model = _fit_and_log(chosen, parts, threshold, name, Path(folder))
+            metrics, registered = _fit_and_log(chosen, parts, threshold, name, Path(folder))
             mlflow.log_metrics(metrics)
         run_id = run.info.run_id
-        registered = str(model.registered_model_version)
         trained = TrainedRun(
             run_id, metrics, name, registered, pages(address, run.info.experiment_id, run_id, name, registered)
         )
@@ -115,8 +114,8 @@ def train(
 
 def _fit_and_log(
     chosen: Recipe, parts: Split, threshold: float, name: str, folder: Path
-) -> tuple[dict[str, float], Any]:
-    """The metrics and the logged model. Registering comes last, so a run that failed has no registered version."""
+) -> tuple[dict[str, float], str]:
+    """Return the metrics and the registered version. Registering comes last, so a run that failed has none."""
     pipeline, code = chosen.fit(parts.train, folder)
     truth = parts.held_out[PREDICTION].to_numpy()
     predictions, probabilities = decide(pipeline, parts.held_out[list(chosen.columns)], threshold)
@@ -124,17 +123,16 @@ def _fit_and_log(
     for file, figure in pictures(truth, predictions, probabilities).items():
         mlflow.log_figure(figure, f"plots/{file}")
     example = pd.DataFrame([EXAMPLE])[list(chosen.columns)]
-    model = mlflow.sklearn.log_model(
+    version = log_model(
         pipeline,
-        name="model",
+        name,
         signature=mlflow.models.infer_signature(example, pipeline.predict(example)),
         input_example=example,
-        pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
+        pip_requirements=[f"{package}=={version_of(package)}" for package in REQUIREMENTS],
         code_paths=[str(file) for file in code] or None,
         serialization_format="skops",
         # What was made here a moment ago is trusted; MLflow stores the list, so loading needs no argument.
         skops_trusted_types=skops.io.get_untrusted_types(data=skops.io.dumps(pipeline)),
         metadata={"threshold": threshold} if threshold != 0.5 else None,
-        registered_model_name=name,
     )
-    return metrics, model
+    return metrics, version

@@ -45,7 +45,7 @@ def change_hold(context: Context, choice: ModelChoice, run: ModelRun) -> None:
             reason=choice.reason,
             who=triggered_by(context),
             since=datetime.now(UTC).isoformat(timespec="seconds"),
-            model=f"models:/{run.name}/{run.version}" if run.asked.startswith("models:/") else None,
+            model=run.pinned,
         )
         Variable.set(HOLD_VARIABLE, hold.to_json(), description="The model run that scores until the hold is ended")
         log.info("model run %s is held from now on", run.run_id)

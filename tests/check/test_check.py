@@ -106,6 +106,18 @@ def test_a_model_that_needs_a_library(experiment: str, tmp_path: Path) -> None:
     assert "some-absent-package (wanted ==1.2, found none)" in results["tried"].text
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_without_an_experiment_the_check_names_those_that_could_go_live(experiment: str, tmp_path: Path) -> None:
+    log_model(experiment, input_example=[{"amt": 1.0}], pip_requirements=["mlflow"])
+    newer = f"empty {uuid.uuid4().hex}"
+    mlflow.create_experiment(newer)
+    text = models(tmp_path)["FRAUD_EXPERIMENT"].text
+    assert f"with a model, the newest first: '{experiment}'" in text
+    assert f"newer, so that a first model goes live at once: '{newer}'" in text
+    assert "FRAUD_EXPERIMENT" not in models(tmp_path, experiment=experiment)
+    assert "FRAUD_EXPERIMENT" not in models(tmp_path, model="models:/nobodys/1")
+
+
 def test_no_model(experiment: str, tmp_path: Path) -> None:
     results = models(tmp_path, experiment=experiment)
     assert results["MLflow"].ok

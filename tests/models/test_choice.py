@@ -13,7 +13,19 @@ from include.models.choice import MODEL_PATTERN, Hold, ModelChoice
 RUN_ID = "0123456789abcdef0123456789abcdef"
 
 
-@pytest.mark.parametrize("model", ["latest", "previous", RUN_ID, "models:/fraud@champion", "models:/card fraud/12"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        "latest",
+        "previous",
+        RUN_ID,
+        "models:/fraud@champion",
+        "models:/card fraud/12",
+        f"models:/m-{RUN_ID}",
+        f"runs:/{RUN_ID}/my model",
+        f"runs:/{RUN_ID}/models/best",
+    ],
+)
 def test_what_is_allowed_is_taken_and_passes_the_trigger_forms_schema(model: str) -> None:
     assert ModelChoice.parse({"model": model, "keep": True, "reason": " too many alarms "}) == ModelChoice(
         model, True, "too many alarms"
@@ -37,7 +49,10 @@ def test_nothing_said_is_no_choice(conf: dict[str, object]) -> None:
         "models:/fraud/Production",
         "models:/a:b/1",
         "runs:/x",
-        "models:/m-0123456789abcdef0123456789abcdef",
+        f"runs:/{RUN_ID}",
+        f"runs:/{RUN_ID}/../other",
+        f"runs:/{RUN_ID}/it's",
+        "models:/m-0123",
         "models://ann:secret@databricks/fraud/1",
         "models:/../fraud/1",
         "/var/models/fraud",

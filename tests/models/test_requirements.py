@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from importlib import invalidate_caches
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +54,40 @@ def test_what_only_an_extra_adds_is_worth_a_note() -> None:
 def test_what_an_extra_adds_is_needed_where_the_model_asks_for_it_itself() -> None:
     with pytest.raises(ModelRequirementsError, match="openpyxl"):
         check(["pandas[excel]", "openpyxl"])
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["numpy-cpu", "psycopg2-binary>=2", "psycopg2", "sklearn", "scikit_learn_intel", "numpy-gpu==1"],
+)
+def test_what_can_be_imported_is_there(line: str) -> None:
+    for note in check([line]):
+        assert "of another package" in note
+
+
+def test_a_folder_on_the_path_is_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "some_absent_package").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ModelRequirementsError, match="some-absent-package"):
+        check(["some-absent-package"])
+    (tmp_path / "some_absent_package" / "__init__.py").write_text("")
+    invalidate_caches()
+    assert check(["some-absent-package==2"]) == [
+        "some-absent-package (wanted ==2, found the module some_absent_package of another package)"
+    ]
+    assert len(check(["some-absent-package-cpu", "some_absent_package_cu12"])) == 2
+
+
+def test_what_notebooks_need_is_never_needed() -> None:
+    assert check(["ipykernel==6", "jupyter_client"]) == [
+        "ipykernel (wanted ==6, found none)",
+        "jupyter_client (wanted any version, found none)",
+    ]
+
+
+def test_a_person_can_set_the_check_aside(caplog: pytest.LogCaptureFixture) -> None:
+    assert check(["some-absent-package==1.2"], run_id="r", required=False) == []
+    assert "model run r goes without some-absent-package (wanted ==1.2, found none)" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ from include.models.model_run import ModelRun
 from include.models.resolve import DEFAULT, HOLD, RUN_CONFIGURATION, newest_run, resolve
 from include.models.store import Store
 from tests.models.conftest import Lab
+from tests.support.http_proxy import proxy
 from tests.support.live_stack import LiveStack
 
 Register = Callable[..., str]
@@ -92,6 +95,85 @@ def test_what_cannot_score_does_not_count(lab: Lab) -> None:
     lab.run(deleted)
     lab.client.delete_experiment(lab.client.get_experiment_by_name(deleted).experiment_id)
     assert ask("latest").run_id == good
+
+
+def test_a_child_run_is_never_latest_or_previous(lab: Lab) -> None:
+    """As a hyperparameter search leaves them: trials that started after their parent, each with a model."""
+    name = lab.experiment()
+    before, parent = lab.run(name), lab.run(name)
+    for model in ("logged", "artifacts"):
+        lab.client.set_tag(trial := lab.run(name, model=model), "mlflow.parentRunId", parent)
+    assert [ask(asked, name).run_id for asked in ("latest", "previous")] == [parent, before]
+    assert newest_run(name) == parent
+    # Who names it means it.
+    assert ask(trial).run_id == trial
+
+
+def test_latest_costs_a_few_requests_whatever_the_experiment_holds(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, service_environment: dict[str, str]
+) -> None:
+    name = lab.experiment()
+    latest = lab.run(name)
+    noted = lab.run(name, model="artifacts")
+    # As a client of MLflow 2 does.
+    history = json.dumps([{"run_id": noted, "artifact_path": "model"}])
+    lab.client.set_tag(noted, "mlflow.log-model.history", history)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: lab.run(name, model=None), range(300)))
+    with proxy(service_environment["MLFLOW_TRACKING_URI"]) as front:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", front.address)
+        assert ask("latest", name).run_id == noted
+        searches = [request for request in front.requests if request.endswith("/search")]
+        assert len(searches) <= 6, searches
+        assert len(front.requests) <= 20, front.requests
+        front.requests.clear()
+        assert ask("previous", name).run_id == latest
+        assert len(front.requests) <= 20, front.requests
+
+
+def test_a_model_that_was_only_copied_is_looked_for_in_the_newest_ten(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = lab.experiment()
+    older, copied = lab.run(name), lab.run(name, model="artifacts")
+    for _ in range(9):
+        lab.run(name, model=None)
+    assert ask("latest", name).run_id == copied
+    lab.run(name, model=None)
+    with caplog.at_level("INFO"):
+        assert ask("latest", name).run_id == older
+    assert "1 more runs without a logged model were not looked into" in caplog.text
+    assert ask(copied).run_id == copied
+
+
+def test_a_model_of_another_name_is_named_with_what_to_do(lab: Lab) -> None:
+    name = lab.experiment()
+    logged, copied = lab.run(name, artifact="xgb"), lab.run(name, artifact="my model", model="artifacts")
+    for run_id, other in ((logged, "xgb"), (copied, "my model")):
+        says = f"nothing is logged under the name `model`, but under '{other}': ask for runs:/{run_id}/{other}"
+        with pytest.raises(ModelNotFoundError, match=says):
+            ask(run_id)
+    with pytest.raises(ModelNotFoundError, match=f"other names than 'model': 'xgb'; log .*runs:/{logged}/xgb"):
+        ask("latest", name)
+    with pytest.raises(ModelNotFoundError, match="under the name `lgbm`, but under 'xgb'"):
+        ask(f"runs:/{logged}/lgbm")
+
+
+def test_a_model_can_be_asked_for_by_its_name_or_its_own_id(lab: Lab) -> None:
+    run_id = lab.run(lab.experiment(), artifact="xgb")
+    copied = lab.run(lab.experiment(), artifact="my model", model="artifacts")
+    by_name = ask(f"runs:/{run_id}/xgb")
+    assert by_name.run_id == run_id
+    assert ask(by_name.model_uri) == replace(by_name, asked=by_name.model_uri)
+    assert ask(f"runs:/{copied}/my model").model_uri.endswith(f"{copied}/artifacts/my model")
+    # A hold asks for the very same again; the run id alone would not find it.
+    assert by_name.pinned == f"runs:/{run_id}/xgb"
+    assert ask(by_name.model_uri).pinned == by_name.model_uri
+    with pytest.raises(ModelNotFoundError, match="has no logged model m-0000"):
+        ask(f"models:/m-{'0' * 32}")
+    lab.client.delete_run(run_id)
+    with pytest.raises(ModelNotFoundError, match="is deleted"):
+        ask(by_name.model_uri)
 
 
 def test_an_experiment_narrows_the_choice(lab: Lab) -> None:
@@ -241,6 +323,9 @@ def test_what_is_not_installed_is_known_at_once(lab: Lab, seed_folder: Path, tmp
     run_id = lab.run(lab.experiment(), files=files)
     with pytest.raises(ModelRequirementsError, match=r"some-absent-package \(wanted ==1.2, found none\).*scikit-learn"):
         ask(run_id)
+    with pytest.raises(ModelRequirementsError, match=f"set FRAUD_UNCHECKED_REQUIREMENTS={run_id}"):
+        resolve(run_id, experiment=None, chosen_by=DEFAULT, unchecked=["0" * 32])
+    assert resolve(run_id, experiment=None, chosen_by=DEFAULT, unchecked=[run_id]).run_id == run_id
 
 
 def test_without_requirements_the_conda_file_is_read(lab: Lab, seed_folder: Path, tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ class ResolveModelOperator(Step, BranchMixIn):
                 reason=choice.reason,
                 columns=columns,
                 without_pickles=without_pickles,
+                unchecked=settings.unchecked_requirements,
             )
             run = replace(run, who=triggered_by(context))
             if choice.keep:
@@ -58,6 +59,7 @@ class ResolveModelOperator(Step, BranchMixIn):
                 reason=hold.reason if hold else None,
                 columns=columns,
                 without_pickles=without_pickles,
+                unchecked=settings.unchecked_requirements,
             )
             run = replace(run, who=hold.who if hold else None)
         run = replace(run, seconds=round(time.monotonic() - began, 3))

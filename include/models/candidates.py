@@ -1,0 +1,141 @@
+"""The runs that latest and previous choose from: FINISHED, no child of another run, and with a model named `model`.
+
+A few searches tell for an experiment, whatever it holds: one for its newest runs, one for the logged models (MLflow 3)
+of these, and only where those runs do not suffice, three for all that is older. MLflow 2 notes a logged model in a tag
+of its run. A model that somebody put among a run's artifacts without logging it shows only there, at a request a run:
+the first runs without any other sign are looked into.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from include.errors import UntrustedModelError
+from include.models.store import MODEL_NAME, Store
+
+if TYPE_CHECKING:
+    from mlflow.entities import Experiment, Run
+    from mlflow.entities.model_registry import ModelVersion
+
+log = logging.getLogger(__name__)
+
+# Runs without any sign of a model whose artifacts are listed, in all experiments together.
+MOST_LISTED = 10
+HISTORY_TAG = "mlflow.log-model.history"
+_IN_HISTORY = f""" AND tags.`{HISTORY_TAG}` LIKE '%"artifact_path": "{MODEL_NAME}"%'"""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    run: Run
+    model_uri: str
+    version: ModelVersion | None = None
+
+
+@dataclass
+class Candidates:
+    """Iterate over an experiment's candidates, the newest (by start time) first. `skipped` counts the runs whose
+    artifacts were not listed."""
+
+    store: Store
+    skipped: int = 0
+    _listed: set[str] = field(default_factory=set)
+
+    def of(self, experiment: Experiment) -> Iterator[Candidate]:
+        for runs, is_last in self.store.finished_runs(experiment.experiment_id):
+            yield from self._newest(experiment.experiment_id, runs)
+            if not is_last:
+                yield from self._older(experiment.experiment_id, {run.info.run_id for run in runs})
+            return
+
+    def _newest(self, experiment_id: str, runs: list[Run]) -> Iterator[Candidate]:
+        logged = self._logged(experiment_id, f" AND source_run_id IN ({_quoted(runs)})") if runs else {}
+        for run in runs:
+            model_uri = logged.get(run.info.run_id) or _in_history(run) or self._listing(run)
+            if model_uri is not None:
+                yield Candidate(run, model_uri)
+
+    def _older(self, experiment_id: str, newest: set[str]) -> Iterator[Candidate]:
+        logged = self._logged(experiment_id)
+        ids = ", ".join(f"'{run_id}'" for run_id in logged if run_id not in newest)
+        searches = [self._runs(experiment_id, f" AND attributes.run_id IN ({ids})")] if ids else []
+        searches.append(self._runs(experiment_id, _IN_HISTORY))
+        last = None
+        for run in heapq.merge(*searches, key=lambda run: (-run.info.start_time, run.info.run_id)):
+            model_uri = logged.get(run.info.run_id) or _in_history(run)
+            if run.info.run_id not in newest and run.info.run_id != last and model_uri is not None:
+                yield Candidate(run, model_uri)
+            last = run.info.run_id
+
+    def _runs(self, experiment_id: str, where: str) -> Iterator[Run]:
+        for runs, _ in self.store.finished_runs(experiment_id, where):
+            yield from runs
+
+    def _logged(self, experiment_id: str, where: str = "") -> dict[str, str]:
+        """Return the newest model of each run."""
+        models = self.store.logged_models(experiment_id, f"name = '{MODEL_NAME}'{where}")
+        return {str(model.source_run_id): f"models:/{model.model_id}" for model in reversed(models)}
+
+    def _listing(self, run: Run) -> str | None:
+        if run.info.run_id not in self._listed and len(self._listed) >= MOST_LISTED:
+            self.skipped += 1
+            return None
+        self._listed.add(run.info.run_id)
+        try:
+            return self.store.model_among_artifacts(run)
+        except UntrustedModelError as error:
+            # Whoever shares this MLflow may keep files of their own anywhere.
+            log.warning("passed over: %s", error)
+            return None
+
+
+def names_of(store: Store, run: Run) -> list[str]:
+    """Return the names of all models of a run, sorted."""
+    logged = store.logged_models(run.info.experiment_id, f"source_run_id = '{run.info.run_id}'")
+    names = {str(model.name) for model in logged} | _history(run)
+    try:
+        folders = [path for path in store.artifacts(run) if path not in names][:MOST_LISTED]
+        names.update(folder for folder in folders if store.model_among_artifacts(run, folder))
+    except UntrustedModelError as error:
+        log.debug("not listed: %s", error)
+    return sorted(names)
+
+
+def other_names(store: Store, experiment: Experiment) -> dict[str, str]:
+    """Return the names of models in an experiment, other than `model`, each with the newest run that has one."""
+    names: dict[str, str] = {}
+    for runs, _ in store.finished_runs(experiment.experiment_id):
+        by_id = {run.info.run_id: run for run in runs}
+        if runs:
+            where = f"source_run_id IN ({_quoted(runs)})"
+            for model in store.logged_models(experiment.experiment_id, where):
+                if model.source_run_id in by_id:
+                    names.setdefault(str(model.name), str(model.source_run_id))
+        for run in runs:
+            for name in _history(run):
+                names.setdefault(name, run.info.run_id)
+        break
+    names.pop(MODEL_NAME, None)
+    return names
+
+
+def _in_history(run: Run) -> str | None:
+    return f"{run.info.artifact_uri}/{MODEL_NAME}" if MODEL_NAME in _history(run) else None
+
+
+def _history(run: Run) -> set[str]:
+    """Return the artifact paths of models that MLflow 2 noted."""
+    try:
+        return {str(entry["artifact_path"]) for entry in json.loads(run.data.tags.get(HISTORY_TAG, "[]"))}
+    except (ValueError, TypeError, KeyError):
+        # Cut off, where it was too long for a tag.
+        return set()
+
+
+def _quoted(runs: list[Run]) -> str:
+    return ", ".join(f"'{run.info.run_id}'" for run in runs)

@@ -1,0 +1,62 @@
+"""What goes wrong between here and MLflow or its artifact store: its many errors become three of ours."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from include.errors import ModelStoreAccessError, ModelStoreError, SettingError
+from include.models.places import cleaned
+from include.models.server import Server
+from include.models.tracking_uri import TRACKING, shown
+
+_NO_ENDPOINT = "ENDPOINT_NOT_FOUND"
+_WRONG_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch")
+_FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
+
+
+@contextmanager
+def failures(uri: str, server: Server) -> Iterator[None]:
+    """Raise ModelStoreError for what may go right on the next try, ModelStoreAccessError for wrong keys, and
+    SettingError where the server is too old to know what it was asked for."""
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+
+    try:
+        yield
+    except (MlflowException, RequestException, BotoCoreError, ClientError, Boto3Error, OSError) as error:
+        text = cleaned(str(error), uri)
+        lacks_endpoint = isinstance(error, MlflowException) and error.error_code == _NO_ENDPOINT
+        if lacks_endpoint and (old := server.too_old()):
+            raise SettingError(f"{TRACKING}={shown(uri)}: {old}") from error
+        if _refuses_keys(error):
+            raise ModelStoreAccessError(
+                f"the artifact store of MLflow at {shown(uri)} refuses the keys in the connection aws_default: {text}"
+            ) from error
+        who, mend = f"MLflow at {shown(uri)}", f"is it up, and {TRACKING} right?"
+        if any(isinstance(one, (BotoCoreError, ClientError, Boto3Error)) for one in _causes(error)):
+            who, mend = f"the artifact store of {who}", "is it up, and the address in the connection aws_default right?"
+        raise ModelStoreError(f"{who} did not give what was asked: {text}: {mend}") from error
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """MLflow may have wrapped it, or only quoted it."""
+    return any(
+        (isinstance(one, OSError) and one.errno in _FULL_DISK) or "No space left on device" in str(one)
+        for one in _causes(error)
+    )
+
+
+def _refuses_keys(error: BaseException) -> bool:
+    from botocore.exceptions import ClientError
+
+    return any(isinstance(one, ClientError) and one.response["Error"]["Code"] in _WRONG_KEYS for one in _causes(error))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,101 @@
+"""Where MLflow is: what MLFLOW_TRACKING_URI and MLFLOW_REGISTRY_URI say, and what is mistyped in them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from include.errors import SettingError
+
+TRACKING, REGISTRY = "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"
+_QUOTES = "\"'`“”„«»\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}\N{SINGLE LOW-9 QUOTATION MARK}"
+# A host name with a port, or with a dot in it, or localhost; with or without a path behind.
+_HOST = re.compile(r"(([\w-]+\.)+[\w-]+|localhost|\[[0-9a-fA-F:]+\])(:\d+)?(/.*)?|[\w-]+:\d+(/.*)?")
+# MLflow's own names for Databricks, and what plugins take (arn:aws:sagemaker:…).
+_OTHER = re.compile(r"databricks(-uc)?|uc|arn:.+")
+# Of these, what stands before an @ is a path, not a login.
+_OF_DISK = re.compile(r"(sqlite|file)[^/]*:|/")
+
+
+def tracking_uri() -> str:
+    """Return the address of MLflow. Raise SettingError, which says what is wrong, where none can be meant."""
+    uri = os.environ.get(TRACKING, "").strip()
+    if not uri:
+        raise SettingError(
+            f"{TRACKING} is not set: give the address of the MLflow that holds the models, such as "
+            "http://127.0.0.1:5000"
+        )
+    return _checked(TRACKING, uri)
+
+
+def registry_uri() -> str | None:
+    """Return the address of a registry of its own; None where the registry is MLflow's."""
+    uri = os.environ.get(REGISTRY, "").strip()
+    return _checked(REGISTRY, uri) if uri else None
+
+
+def shown(uri: str) -> str:
+    """Return the address as it was given, without a login and without a slash at its end."""
+    if not _OF_DISK.match(uri):
+        # To the last @: a password may hold any character.
+        uri = re.sub(r"^([^/]*//|[\"'`]?).*@", r"\1", uri)
+        uri = re.sub(r"(?i)((?:password|pwd|token|secret)=)[^&\s]*", r"\1…", uri)
+    return uri.rstrip("/") or uri
+
+
+def _checked(name: str, uri: str) -> str:
+    for wrong in _mistakes(uri):
+        raise SettingError(f"{name}={shown(uri)}: {wrong}")
+    return uri
+
+
+def _mistakes(uri: str) -> Iterator[str]:
+    if uri[0] in _QUOTES or uri[-1] in _QUOTES:
+        yield "the value itself has quotes around it: remove them (docker's --env-file keeps them)"
+    if _OTHER.fullmatch(uri):
+        return
+    if "://" not in uri and _HOST.fullmatch(shown(uri)) and not Path(uri).exists():
+        yield f"it has no scheme: give http://{shown(uri)}, or https:// where the server has a certificate"
+    try:
+        parts = urlsplit(uri)
+        host = parts.hostname
+        # Raises ValueError for a port that is none.
+        _ = parts.port if parts.scheme in ("http", "https") else None
+    except ValueError:
+        # The error's text may quote a password.
+        yield (
+            "it is no address: give one such as http://127.0.0.1:5000, and write /, ? and # in a password as %2F, %3F "
+            "and %23"
+        )
+        return
+    if parts.scheme in ("http", "https"):
+        if not host or re.search(r"\s", uri):
+            yield "it names no host: give an address such as http://127.0.0.1:5000"
+    elif parts.scheme.startswith("sqlite"):
+        yield from _of_file(uri.split("://", 1)[-1].split("?")[0].removeprefix("/"))
+    elif parts.scheme in ("", "file"):
+        yield from _of_folder(unquote(parts.path) if parts.scheme else uri)
+
+
+def _of_file(path: str) -> Iterator[str]:
+    """SQLAlchemy's form: after sqlite:/// comes the path, so that an absolute one makes four slashes."""
+    if not path.startswith("/"):
+        yield (
+            f"the path {path!r} is relative, so each process would have a database of its own: give the whole path, "
+            f"such as sqlite:////srv/mlflow/{path.rsplit('/', 1)[-1] or 'mlflow.db'} (four slashes)"
+        )
+    elif not Path(path).parent.is_dir():
+        yield f"the folder {Path(path).parent} does not exist on this machine"
+
+
+def _of_folder(path: str) -> Iterator[str]:
+    if not path.startswith("/"):
+        yield (
+            "it is no address of a server (http://… or https://…), and as a folder it is relative, so each process "
+            "would look elsewhere: give the whole address or the whole path"
+        )
+    elif not Path(path).is_dir():
+        yield f"the folder {path} does not exist on this machine"

@@ -1,0 +1,148 @@
+"""A real MLflow 2 server: latest, previous, runs, aliases, scoring, `fraud check` and `fraud train`; and servers that
+refuse what MLflow 3 brought."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from dev.stack.part import BIN
+from include.check.check import Found, run
+from include.check.models import check_models
+from include.errors import ModelNotFoundError, SettingError
+from include.models.cache import ModelCache
+from include.models.load import load
+from include.models.model_run import ModelRun
+from include.models.resolve import DEFAULT, resolve
+from include.models.score import score
+from include.settings import Settings
+from tests.support import mlflow_2
+from tests.support.http_proxy import proxy
+
+# The first start of a cold cache downloads some 150 MB.
+pytestmark = pytest.mark.timeout(600)
+
+
+@dataclass(frozen=True)
+class Scene:
+    address: str
+    first: str
+    second: str
+    trial: str
+    other: str
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """Two models of a client of MLflow 2, the later one registered with an alias; a newer child run and a newer run
+    whose model has another name."""
+    with mlflow_2.server(tmp_path_factory.mktemp("mlflow2")) as address:
+        runs = mlflow_2.log_models(address, "cards", "model", "model", "model", "calibrated")
+        first, second, trial, other = runs
+        client = MlflowClient(address)
+        client.create_registered_model("cards")
+        client.create_model_version("cards", f"{client.get_run(second).info.artifact_uri}/model", second)
+        client.set_tag(trial, "mlflow.parentRunId", first)
+        client.set_registered_model_alias("cards", "champion", "1")
+        empty = client.create_run(client.create_experiment("no models")).info.run_id
+        client.set_terminated(empty)
+        yield Scene(address, first, second, trial, other)
+
+
+@pytest.fixture(autouse=True)
+def tracking(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", scene.address)
+
+
+def ask(asked: str) -> ModelRun:
+    return resolve(asked, experiment="cards", chosen_by=DEFAULT)
+
+
+def check(tmp_path: Path) -> dict[str, Found]:
+    settings = Settings(model_cache=tmp_path / "models", experiment="cards")
+    return {one.name: one for one in run([("tried", lambda: check_models(settings, "latest", DEFAULT))])}
+
+
+def test_latest_previous_a_run_and_an_alias_are_found(scene: Scene) -> None:
+    assert [ask(asked).run_id for asked in ("latest", "previous")] == [scene.second, scene.first]
+    assert ask(scene.first).run_id == scene.first
+    for asked in ("models:/cards@champion", "models:/cards/1", "latest"):
+        assert (ask(asked).name, ask(asked).version, ask(asked).run_id) == ("cards", "1", scene.second)
+
+
+def test_a_model_of_another_name_is_named_and_can_be_asked_for(scene: Scene) -> None:
+    with pytest.raises(ModelNotFoundError, match=f"but under 'calibrated': ask for runs:/{scene.other}/calibrated"):
+        ask(scene.other)
+    assert ask(f"runs:/{scene.other}/calibrated").model_uri.endswith(f"/{scene.other}/artifacts/calibrated")
+
+
+def test_its_model_scores(scene: Scene, tmp_path: Path) -> None:
+    found = ask("latest")
+    loaded = load(found, ModelCache(tmp_path, 10**9).fetch(found))
+    payments = [json.dumps({"amt": amt, "city_pop": 3.0}).encode() for amt in (1.0, 39.0)]
+    assert list(score(loaded, payments).prediction) == [0, 1]
+
+
+def test_the_check_is_well_and_names_the_version(scene: Scene, tmp_path: Path) -> None:
+    found = check(tmp_path)
+    assert all(one.ok for one in found.values()), found
+    assert found["MLflow"].text == f"answers at {scene.address}, version 2.22.5"
+    assert f"is run {scene.second}, cards version 1" in found["model"].text
+
+
+@pytest.mark.parametrize("answer", [(403, '{"message": "Forbidden"}'), (404, ""), (405, "no")])
+def test_a_hosted_server_that_refuses_logged_models_is_asked_for_artifacts(
+    scene: Scene, answer: tuple[int, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with proxy(scene.address, {"logged-models": answer, "/version": (404, "")}) as front:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", front.address)
+        assert [ask(asked).run_id for asked in ("latest", "previous", scene.first)] == [
+            scene.second,
+            scene.first,
+            scene.first,
+        ]
+        assert check(tmp_path)["MLflow"] == Found("MLflow", f"answers at {front.address}")
+        with pytest.raises(ModelNotFoundError, match=f"answers {answer[0]} for the logged models"):
+            resolve("latest", experiment="no models", chosen_by=DEFAULT)
+
+
+def test_a_server_too_old_is_named_with_its_version(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As one before 2.0 answers: it knows no search of experiments, and no aliases."""
+    missing = (404, "<!doctype html><title>404 Not Found</title>")
+    with proxy(scene.address, {"experiments/search": missing, "/alias": missing, "/version": (200, "1.27.0")}) as front:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", front.address)
+        told = f"MLFLOW_TRACKING_URI={front.address}: MLflow there is version 1.27.0, which is too old: 2.4 or later"
+        for asked in ("latest", "models:/cards@champion"):
+            with pytest.raises(SettingError, match=told):
+                resolve(asked, experiment=None, chosen_by=DEFAULT)
+        found = check(tmp_path)
+        assert list(found) == ["tried"]
+        assert told in found["tried"].text
+        done = train(front.address, "old")
+        assert done.returncode == 1
+        assert told in done.stderr
+
+
+def train(address: str, experiment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [BIN / "fraud", "train", "--rows", "4000", "--days", "2", "--trees", "5", "--experiment", experiment],
+        env={**os.environ, "MLFLOW_TRACKING_URI": address}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+def test_a_model_trained_here_is_logged_registered_and_latest(scene: Scene, tmp_path: Path) -> None:
+    done = train(scene.address, "trained")
+    assert done.returncode == 0, done.stderr
+    run_id = done.stdout.split()[1]
+    found = resolve("latest", experiment="trained", chosen_by=DEFAULT)
+    assert (found.run_id, found.name, found.version) == (run_id, "fraud_scoring", "1")
+    assert load(found, ModelCache(tmp_path, 10**9).fetch(found)).run == found

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from include.errors import SettingError
+from include.models.store import Store
+from include.models.tracking_uri import registry_uri, shown, tracking_uri
+from include.training.tracking import tracking
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        ("mlflow.example.com:5000", "=mlflow.example.com:5000: it has no scheme: give http://mlflow.example.com:5000"),
+        ("127.0.0.1:5000", "=127.0.0.1:5000: it has no scheme"),
+        ("localhost:5000/", "=localhost:5000: it has no scheme"),
+        ("ann:se/cret@mlflow:5000", "=mlflow:5000: it has no scheme: give http://mlflow:5000"),
+        ('"http://ann:secret@mlflow:5000"', '="http://mlflow:5000": the value itself has quotes around it'),
+        ("'http://mlflow:5000'", "='http://mlflow:5000': the value itself has quotes around it"),
+        ("“http://mlflow:5000”", "=“http://mlflow:5000”: the value itself has quotes around it"),
+        ("http:/mlflow:5000", "=http:/mlflow:5000: it names no host"),
+        ("http//mlflow:5000", "=http//mlflow:5000: it is no address of a server"),
+        ("http://ann:secret/@mlflow:5000", "=http://mlflow:5000: it is no address"),
+        ("/no/such/folder", "=/no/such/folder: the folder /no/such/folder does not exist"),
+        ("file:///no/such/folder", "=file:///no/such/folder: the folder /no/such/folder does not exist"),
+        ("mlruns", "=mlruns: it is no address of a server .* relative"),
+        ("./mlruns", "=./mlruns: it is no address of a server .* relative"),
+        (
+            "sqlite:///mlflow.db",
+            r"=sqlite:///mlflow.db: the path 'mlflow.db' is relative.*sqlite:////srv/mlflow/mlflow.db",
+        ),
+        ("sqlite:////no/such/mlflow.db", "=sqlite:////no/such/mlflow.db: the folder /no/such does not exist"),
+    ],
+)
+def test_a_mistyped_address_is_named_as_that(monkeypatch: pytest.MonkeyPatch, uri: str, says: str) -> None:
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        monkeypatch.setenv(name, uri)
+        for use in (Store, lambda: tracking().__enter__()):
+            with pytest.raises(SettingError, match=f"{name}{says}") as caught:
+                use()  # type: ignore[operator]
+            assert "secret" not in str(caught.value)
+            assert "cret@" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://mlflow:5000",
+        "https://mlflow.example.com/mlflow",
+        "http://[::1]:5000",
+        "http://ann:secret@mlflow",
+        "databricks",
+        "databricks://profile",
+        "arn:aws:sagemaker:eu-central-1:000000000000:mlflow-tracking-server/fraud",
+        "postgresql+psycopg2://mlflow@127.0.0.1/mlflow",
+        "sqlite:////tmp/mlflow.db",
+        "/tmp",
+        "file:///tmp",
+    ],
+)
+def test_other_addresses_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f" {uri} ")
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", uri)
+    assert (tracking_uri(), registry_uri()) == (uri, uri)
+
+
+def test_an_address_is_shown_as_it_was_given_without_its_login(tmp_path: Path) -> None:
+    for uri in ("sqlite:////srv/a@b.db", "sqlite:///mlflow.db", "/srv/mlruns", "file:///srv/x", "https://h:5/x?a=b"):
+        assert shown(uri) == uri
+    assert shown("http://ann:p@ss/w@rd@mlflow:5000/") == "http://mlflow:5000"
+    assert shown("postgresql://ann:secret@h/db?password=secret&a=b") == "postgresql://h/db?password=…&a=b"
