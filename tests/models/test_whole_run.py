@@ -1,0 +1,77 @@
+"""Kinds of models through a whole run: resolved from a real MLflow, fetched, asked, and published on a real Kafka."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from include.batch.predict import predict
+from include.errors import ModelError
+from include.models.resolve import resolve
+from tests.integration.test_protocol import dead, scored, send, stands_at
+from tests.models.conftest import Lab
+from tests.models.kinds import frame_of_training, kinds, silently
+from tests.models.zoo import payment
+from tests.support import kafka_log
+from tests.support.scoring import Scoring
+
+KINDS = kinds()
+PAYMENTS = [payment(amt=20.0), payment(amt=250.0), payment(amt=900.0), payment(amt=40.0, category=None)]
+
+
+def message(each: dict[str, Any]) -> bytes:
+    return json.dumps({"columns": list(each), "index": [0], "data": [list(each.values())]}).encode()
+
+
+@pytest.fixture
+def here(scoring: Callable[..., Scoring], service_environment: dict[str, str], tmp_path: Path) -> Scoring:
+    found = scoring(1, model_cache=tmp_path / "cache")
+    send(found, *map(message, PAYMENTS))
+    return found
+
+
+def run(here: Scoring, lab: Lab, folder: Path, threshold: str | None = None) -> None:
+    experiment = lab.experiment()
+    run_id = lab.run(experiment, files=folder)
+    if threshold:
+        lab.client.set_tag(run_id, "fraud_threshold", threshold)
+    manifest = here.drain()
+    model = resolve("latest", experiment=experiment, chosen_by="default", columns=manifest.columns)
+    silently(lambda: predict(here.settings, here.storage, manifest, model))
+    here.publish(manifest)
+
+
+@pytest.mark.parametrize("threshold", [None, "0.3"])
+@pytest.mark.parametrize("name", ["one-hot that ignores unknown texts", "LightGBM", "CatBoost", "XGBoost's Booster"])
+def test_each_payment_is_published_with_what_the_model_gives_for_it_alone(
+    here: Scoring, lab: Lab, tmp_path: Path, name: str, threshold: str | None
+) -> None:
+    kind = silently(KINDS[name])
+    run(here, lab, kind.save(tmp_path / "m"), threshold)
+    assert dead(here) == []
+    found = kafka_log.read_all(here.kafka["bootstrap.servers"], here.settings.output_topic)
+    assert len(found) == len(PAYMENTS)
+    for each, published in zip(PAYMENTS, found, strict=True):
+        label, probability = silently(lambda each=each: kind.answer(frame_of_training(each, kind.names)))
+        headers = dict(published.headers() or [])
+        assert float(headers["fraud_probability"]) == pytest.approx(probability, abs=1e-6)
+        expected = label if threshold is None else int(probability >= float(threshold))
+        assert json.loads(published.value() or b"")[0]["is_fraud"] == expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["isolation forest", "pyfunc isolation forest", "pyfunc labels 1 and 2", "pyfunc percent", "XGBoost margins"],
+)
+def test_nothing_is_published_by_a_model_that_means_something_else(
+    here: Scoring, lab: Lab, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(ModelError):
+        run(here, lab, silently(KINDS[name]).save(tmp_path / "m"))
+    assert (scored(here), dead(here)) == ([], [])
+    assert stands_at(here) == {0: None}
+    assert here.drain().payments == len(PAYMENTS)
