@@ -113,7 +113,7 @@ class Settings:
             operators_text=read.text("FRAUD_OPERATORS_EMAIL", ""),
             late_minutes=read.late_minutes(),
             reminder_hours=read.number("FRAUD_REMINDER_HOURS", cls.reminder_hours, least=0, most=8_760),
-            alarm_lag=int(read.number("FRAUD_ALARM_LAG", cls.alarm_lag, least=1, most=1e15)),
+            alarm_lag=int(read.number("FRAUD_ALARM_LAG", cls.alarm_lag, least=1, most=1_000_000_000_000)),
             alarm_age_minutes=read.number("FRAUD_ALARM_AGE_MINUTES", cls.alarm_age_minutes, least=1, most=525_600),
             # A day at least, and a century at most: timestamps begin somewhere.
             log_days=read.number("FRAUD_LOG_DAYS", cls.log_days, least=1, most=36_500),
