@@ -29,7 +29,7 @@ from include.kafka.access import Admin
 from include.kafka.config import Settings as KafkaSettings
 from include.kafka.config import consumer_settings
 from include.kafka.offsets import CommitNote, Committed, Topic
-from include.kafka.transaction import Outgoing, Transaction, fence
+from include.kafka.transaction import Outgoing, Transaction, fence_in_slices
 from include.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -71,27 +71,28 @@ def publish(
     outbox = Outbox(storage, manifest.group, manifest.topic)
     outbox.open_entry(manifest)
     reached("before fence")
-    producers = fence(kafka, manifest.group, manifest.topic, [scores.part.partition for scores in scored.due])
-    # Read after the fence: no older attempt can add to it any more.
-    done = outbox.committed(manifest)
+    due = {scores.part.partition: scores for scores in scored.due}
     consumer = Consumer(consumer_settings(kafka, manifest.group))
     progress = Progress(storage, manifest.group)
-    publishing = _Publishing(kafka, manifest, topic, consumer, outbox, progress, done, began, reached)
     outcomes: dict[int, Outcome] = {}
     errors: list[FraudError] = []
     try:
-        for scores in scored.due:
-            part = scores.part
-            try:
-                messages = OutgoingMessages(settings, storage, manifest, scored, scores)
-                outcome = publishing.publish(part, messages, producers[part.partition])
-            except FraudError as error:
-                # The others go on: what is wrong with one partition must not hold them up, now or in any later run.
-                log.error("%s/%s [%s, %s): %s", manifest.topic, part.partition, part.start, part.end, error)
-                errors.append(error)
-                continue
-            outcomes[part.partition] = outcome
-            log.info("%s/%s [%s, %s): %s", manifest.topic, part.partition, part.start, part.end, outcome.value)
+        for producers in fence_in_slices(kafka, manifest.group, manifest.topic, due):
+            # Read after the fence: no older attempt can add to it any more.
+            done = outbox.committed(manifest)
+            publishing = _Publishing(kafka, manifest, topic, consumer, outbox, progress, done, began, reached)
+            for partition in producers:
+                part = due[partition].part
+                try:
+                    messages = OutgoingMessages(settings, storage, manifest, scored, due[partition])
+                    outcome = publishing.publish(part, messages, producers[partition])
+                except FraudError as error:
+                    # The others go on: what is wrong with one partition must not hold them up, now or in any later run.
+                    log.error("%s/%s [%s, %s): %s", manifest.topic, partition, part.start, part.end, error)
+                    errors.append(error)
+                    continue
+                outcomes[partition] = outcome
+                log.info("%s/%s [%s, %s): %s", manifest.topic, partition, part.start, part.end, outcome.value)
     finally:
         consumer.close()
     _raise_together(errors)

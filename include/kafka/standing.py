@@ -24,7 +24,7 @@ from include.kafka.offsets import (
     committed_offsets,
     require_unused_group,
 )
-from include.kafka.transaction import Transaction, fence
+from include.kafka.transaction import Transaction, fence_in_slices
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +46,9 @@ def settled_offsets(client: Settings, consumer: Consumer, group: str, topic: Top
     except HangingTransactionError:
         # Most likely an attempt of ours that died between adding its offset and its commit: taking over its id ends it.
         log.warning("a kafka transaction is open on the offsets of group %s: taking over its producers", group)
-        producers = fence(client, group, topic.name, topic.partitions)
-        for partition in topic.partitions:
-            producers[partition]  # raises where it could not be taken over
+        for producers in fence_in_slices(client, group, topic.name, topic.partitions):
+            for partition in producers:
+                producers[partition]  # raises where it could not be taken over
         return committed_offsets(consumer, client, topic.name, topic.partitions)
 
 
@@ -71,18 +71,18 @@ def move(
     consumer = Consumer(consumer_settings(client, group))
     moved = []
     try:
-        producers = fence(client, group, topic.name, to)
-        for partition, offset in sorted(to.items()):
-            before = None
-            try:
-                producer = producers[partition]
-                found = committed_offsets(consumer, client, topic.name, [partition])[partition]
-                before = found.offset
-                seen(partition, found)
-                _commit(producer, client, consumer, TopicPartition(topic.name, partition, offset), note, found)
-                moved.append(Moved(partition, before, offset))
-            except FraudError as error:
-                moved.append(Moved(partition, before, offset, error))
+        for producers in fence_in_slices(client, group, topic.name, sorted(to)):
+            for partition in producers:
+                before, offset = None, to[partition]
+                try:
+                    producer = producers[partition]
+                    found = committed_offsets(consumer, client, topic.name, [partition])[partition]
+                    before = found.offset
+                    seen(partition, found)
+                    _commit(producer, client, consumer, TopicPartition(topic.name, partition, offset), note, found)
+                    moved.append(Moved(partition, before, offset))
+                except FraudError as error:
+                    moved.append(Moved(partition, before, offset, error))
     finally:
         consumer.close()
     return moved
@@ -106,21 +106,21 @@ def keep_alive(
     if not due:
         return {}
     kept = {}
-    producers = fence(client, group, topic.name, due)
-    for partition in due:
-        read = committed[partition]
-        try:
-            producer = producers[partition]
-            found = committed_offsets(consumer, client, topic.name, [partition])[partition]
-            if found.offset is None or _without_time(found) != _without_time(read):
-                log.info("%s/%s: the committed offset has moved, it is left alone", topic.name, partition)
+    for producers in fence_in_slices(client, group, topic.name, due):
+        for partition in producers:
+            read = committed[partition]
+            try:
+                producer = producers[partition]
+                found = committed_offsets(consumer, client, topic.name, [partition])[partition]
+                if found.offset is None or _without_time(found) != _without_time(read):
+                    log.info("%s/%s: the committed offset has moved, it is left alone", topic.name, partition)
+                    continue
+                note = CommitNote(found.note.batch if found.note else "", topic.topic_id, _text(now))
+                _commit(producer, client, consumer, TopicPartition(topic.name, partition, found.offset), note, found)
+            except FraudError as error:
+                log.warning("%s/%s: the committed offset could not be kept alive: %s", topic.name, partition, error)
                 continue
-            note = CommitNote(found.note.batch if found.note else "", topic.topic_id, _text(now))
-            _commit(producer, client, consumer, TopicPartition(topic.name, partition, found.offset), note, found)
-        except FraudError as error:
-            log.warning("%s/%s: the committed offset could not be kept alive: %s", topic.name, partition, error)
-            continue
-        kept[partition] = found.offset
+            kept[partition] = found.offset
     log.info("%s: committed offsets kept alive of partitions %s", topic.name, sorted(kept))
     return kept
 
