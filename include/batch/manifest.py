@@ -102,7 +102,7 @@ class Manifest:
     @property
     def folder(self) -> str:
         """By hour, so that old ones are found without listing every batch."""
-        return f"batches/{hour_of(self.batch_id)}/{self.batch_id}"
+        return folder_of(self.batch_id)
 
     def new_attempt(self) -> str:
         """A folder for what one attempt at a step stages."""
@@ -167,7 +167,7 @@ class Manifest:
 
     @classmethod
     def load_plan(cls, storage: Storage, batch_id: str) -> Manifest:
-        return storage.need_json(f"batches/{hour_of(batch_id)}/{batch_id}/manifest.json", cls)
+        return storage.need_json(f"{folder_of(batch_id)}/manifest.json", cls)
 
     def with_drained(self, drained: list[Drained]) -> Manifest:
         # No columns at all where not all are known: then nobody can say that one is missing.
@@ -192,6 +192,10 @@ def is_batch_id(text: str) -> bool:
 
 def hour_of(batch_id: str) -> str:
     return batch_id[:11]
+
+
+def folder_of(batch_id: str) -> str:
+    return f"batches/{hour_of(batch_id)}/{batch_id}"
 
 
 def _partition(part: PartitionBatch) -> int:

@@ -7,7 +7,7 @@ is either through before, and seen, or shut out by the broker and told that the 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -46,10 +46,15 @@ def settled_offsets(client: Settings, consumer: Consumer, group: str, topic: Top
     except HangingTransactionError:
         # Most likely an attempt of ours that died between adding its offset and its commit: taking over its id ends it.
         log.warning("a kafka transaction is open on the offsets of group %s: taking over its producers", group)
-        for producers in fence_in_slices(client, group, topic.name, topic.partitions):
-            for partition in producers:
-                producers[partition]  # raises where it could not be taken over
+        shut_out(client, group, topic.name, topic.partitions)
         return committed_offsets(consumer, client, topic.name, topic.partitions)
+
+
+def shut_out(client: Settings, group: str, topic: str, partitions: Iterable[int]) -> None:
+    """Fence every producer of these partitions. Raises KafkaError where one of them cannot be fenced."""
+    for producers in fence_in_slices(client, group, topic, sorted(partitions)):
+        for partition in producers:
+            producers[partition]  # raises where it could not be taken over
 
 
 def move(

@@ -91,7 +91,11 @@ def add(address: Address) -> None:
         address,
         FILL.format(table="replaced_predictions", more=", recorded_at, replaced_at, altered, model_name", values=later),
     )
-    query(address, "DELETE FROM ledger.predictions WHERE source_offset > 2 AND trans_num <> 'payment 2'")
+    query(address, "DELETE FROM ledger.predictions WHERE trans_num = 'payment 3'")
+    query(
+        address,
+        "UPDATE ledger.replaced_predictions SET scored_at = scored_at + interval '1 h' WHERE trans_num = 'payment 4'",
+    )
     query(address, "INSERT INTO ledger.confirmations (trans_num, fraud, confirmed_by, origin) "
                    "VALUES ('payment 1', true, 'ann', 'a test')")  # fmt: skip
 
