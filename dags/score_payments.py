@@ -17,6 +17,7 @@ held stands in the Variable `fraud_model_hold`.
 - clear `drain`, or a whole old run: it drains and scores what waits *now*, with the configuration it was given then;
   a hold stays as it is, for only a newer run changes it;
 - clear `resolve_model` or `predict`: the batch is scored again if its publishing has not begun, else it is left alone;
+  where newer runs have taken over its payments, the task fails and says so, and nothing needs to be done;
 - clear `publish`: a batch that got through is left alone, whichever run published it; one that did not is published,
   unless the group stands elsewhere by now: then it fails and says so, and nothing needs to be done;
 - clear `reports` or `email`: only reports that no mail server has accepted yet are sent.

@@ -20,6 +20,7 @@ FraudError
 │   └── ModelStoreAccessError   wrong keys                                             (permanent)
 ├── StagingError            a staged file cannot be written or read
 │   ├── StagingAccessError  wrong keys                                                 (permanent)
+│   ├── BatchSupersededError a newer run has taken over the batch's payments        (permanent)
 │   ├── StagedFileGoneError a staged file is not there any more
 │   └── StagedFileDamagedError  it is not what was written
 ├── ReportError             a fraud report could not be built or sent
@@ -120,6 +121,10 @@ class StagingError(FraudError):
 
 
 class StagingAccessError(StagingError):
+    permanent = True
+
+
+class BatchSupersededError(StagingError):
     permanent = True
 
 

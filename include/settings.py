@@ -13,6 +13,7 @@ from include.addresses import addresses
 from include.errors import SettingError
 
 _COMES_IN_AGAIN = "what goes out would come in again"
+_DECADE_HOURS = 87_600
 
 
 @dataclass(frozen=True)
@@ -109,39 +110,42 @@ class Settings:
             confirmed_url=read.text("FRAUD_CONFIRMED_URL", ""),
             model=read.text("FRAUD_MODEL", cls.model),
             experiment=read.text("FRAUD_EXPERIMENT", "") or None,
-            max_payments=int(read.number("FRAUD_MAX_PAYMENTS", cls.max_payments, least=1)),
+            max_payments=int(read.number("FRAUD_MAX_PAYMENTS", cls.max_payments, least=1, most=10_000_000)),
             # Twice in a task's ten minutes at most: what was read or scored in that time is still to be staged.
             max_seconds=read.number("FRAUD_MAX_SECONDS", cls.max_seconds, least=1, most=300),
-            shards=int(read.number("FRAUD_SHARDS", cls.shards, least=1)),
+            # Airflow maps a task over 1,024 values at most.
+            shards=int(read.number("FRAUD_SHARDS", cls.shards, least=1, most=1_000)),
             staging_url=read.text("FRAUD_STAGING_URL", str(home / "staging")),
-            staging_hours=read.number("FRAUD_STAGING_HOURS", cls.staging_hours, least=1),
+            staging_hours=read.number("FRAUD_STAGING_HOURS", cls.staging_hours, least=1, most=_DECADE_HOURS),
             model_cache=read.folder("FRAUD_MODEL_CACHE", str(home / "models")),
-            model_cache_gb=read.number("FRAUD_MODEL_CACHE_GB", cls.model_cache_gb, least=0.1),
+            model_cache_gb=read.number("FRAUD_MODEL_CACHE_GB", cls.model_cache_gb, least=0.1, most=1_000_000),
             allow_pickles=read.flag("FRAUD_ALLOW_PICKLES", cls.allow_pickles),
             unchecked_requirements=read.run_ids("FRAUD_UNCHECKED_REQUIREMENTS"),
             mask_cards=read.flag("FRAUD_MASK_CARDS", cls.mask_cards),
             recipients_text=read.text("EMAIL_RECIPIENT", ""),
             operators_text=read.text("FRAUD_OPERATORS_EMAIL", ""),
             installation=read.text("FRAUD_INSTALLATION", ""),
-            late_minutes=read.number("FRAUD_LATE_MINUTES", cls.late_minutes, least=1),
-            reminder_hours=read.number("FRAUD_REMINDER_HOURS", cls.reminder_hours, least=0),
-            alarm_lag=int(read.number("FRAUD_ALARM_LAG", cls.alarm_lag, least=1)),
-            alarm_age_minutes=read.number("FRAUD_ALARM_AGE_MINUTES", cls.alarm_age_minutes, least=1),
+            late_minutes=read.late_minutes(),
+            reminder_hours=read.number("FRAUD_REMINDER_HOURS", cls.reminder_hours, least=0, most=8_760),
+            alarm_lag=int(read.number("FRAUD_ALARM_LAG", cls.alarm_lag, least=1, most=1_000_000_000_000)),
+            alarm_age_minutes=read.number("FRAUD_ALARM_AGE_MINUTES", cls.alarm_age_minutes, least=1, most=525_600),
             dead_letter_share=read.number("FRAUD_DEAD_LETTER_SHARE", cls.dead_letter_share, least=0.001, most=1),
             dead_letter_least=int(read.number("FRAUD_DEAD_LETTER_LEAST", cls.dead_letter_least, least=1, most=1e9)),
             # A day at least, and a century at most: timestamps begin somewhere.
             log_days=read.number("FRAUD_LOG_DAYS", cls.log_days, least=1, most=36_500),
             history_days=read.number("FRAUD_HISTORY_DAYS", cls.history_days, least=1, most=36_500),
-            topic_partitions=int(read.number("FRAUD_TOPIC_PARTITIONS", cls.topic_partitions, least=1)),
-            topic_replication=int(read.number("FRAUD_TOPIC_REPLICATION", cls.topic_replication, least=0)),
-            topic_retention_hours=read.number("FRAUD_TOPIC_RETENTION_HOURS", cls.topic_retention_hours, least=1),
+            topic_partitions=int(read.number("FRAUD_TOPIC_PARTITIONS", cls.topic_partitions, least=1, most=10_000)),
+            topic_replication=int(read.number("FRAUD_TOPIC_REPLICATION", cls.topic_replication, least=0, most=1_000)),
+            topic_retention_hours=read.number(
+                "FRAUD_TOPIC_RETENTION_HOURS", cls.topic_retention_hours, least=1, most=_DECADE_HOURS
+            ),
         )
 
 
 def late_after(environment: Mapping[str, str] = os.environ) -> timedelta:
     """For the DAG file: a setting that cannot be used fails the tasks by name, and must not make the DAG disappear."""
     read = _Reader(environment, lenient=True)
-    return timedelta(minutes=read.number("FRAUD_LATE_MINUTES", Settings.late_minutes, least=1))
+    return timedelta(minutes=read.late_minutes())
 
 
 def login(environment: Mapping[str, str], user: str, password: str) -> tuple[str, str] | tuple[None, None]:
@@ -167,17 +171,21 @@ class _Reader:
     def text(self, name: str, default: str) -> str:
         return self._environment.get(name, "").strip() or default
 
-    def number(self, name: str, default: float, *, least: float, most: float = float("inf")) -> float:
+    def number(self, name: str, default: float, *, least: float, most: float) -> float:
+        """Every number has both bounds: a value that is too large overflows a date, or silences what it controls."""
         text = self.text(name, str(default))
         try:
             number = float(text)
         except ValueError:
             number = float("nan")
-        if least <= number <= most and number < float("inf"):
+        if least <= number <= most:
             return number
-        upto = "" if most == float("inf") else f" and at most {most:g}"
-        self._refuse(f"{name}={text!r}: give a number of at least {least:g}{upto}")
+        self._refuse(f"{name}={text!r}: give a number of at least {least:.15g} and at most {most:.15g}")
         return default
+
+    def late_minutes(self) -> float:
+        """At most a week: Airflow ends a run a quarter of an hour later."""
+        return self.number("FRAUD_LATE_MINUTES", Settings.late_minutes, least=1, most=10_080)
 
     def flag(self, name: str, default: bool) -> bool:
         text = self.text(name, str(default)).lower()

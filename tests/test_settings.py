@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -79,6 +79,8 @@ def test_an_address_that_cannot_be_mailed_is_named(address: str):
         ("FRAUD_MAX_PAYMENTS", "0"),
         ("FRAUD_MAX_SECONDS", "301"),
         ("FRAUD_STAGING_HOURS", "inf"),
+        ("FRAUD_STAGING_HOURS", "99999999"),
+        ("FRAUD_LATE_MINUTES", "9999999999"),
         ("FRAUD_MASK_CARDS", "maybe"),
         ("FRAUD_MODEL_CACHE", "~nobody-of-this-name/models"),
     ],
@@ -92,6 +94,26 @@ def test_unusable_value_is_named(name: str, value: str):
     assert settings == Settings.from_environment({"FRAUD_OPERATORS_EMAIL": "a@x.org", "AIRFLOW_HOME": "/srv/airflow"})
 
 
+def test_every_number_has_an_upper_bound():
+    settings = Settings.from_environment({})
+    numbers = [f.name for f in fields(Settings) if type(getattr(settings, f.name)) in (int, float)]
+    assert "staging_hours" in numbers
+    for name in numbers:
+        variable = f"FRAUD_{name.upper()}"
+        with pytest.raises(
+            SettingError, match=rf"{variable}='1e\+16': give a number of at least [\d.]+ and at most \d+$"
+        ):
+            Settings.from_environment({variable: "1e+16"})
+
+
+def test_the_largest_times_are_still_dates():
+    hours = {"FRAUD_STAGING_HOURS": "87600", "FRAUD_TOPIC_RETENTION_HOURS": "87600", "FRAUD_REMINDER_HOURS": "8760"}
+    days = {"FRAUD_LOG_DAYS": "36500", "FRAUD_HISTORY_DAYS": "36500"}
+    settings = Settings.from_environment(hours | days)
+    longest = timedelta(hours=max(settings.staging_hours, settings.record_hours), days=settings.log_days)
+    assert datetime.now(UTC) - longest - timedelta(days=settings.history_days) < datetime.now(UTC)
+
+
 def test_every_setting_is_documented():
     root = Path(__file__).parents[1]
     others = {"recipients_text": "EMAIL_RECIPIENT", "operators_text": "FRAUD_OPERATORS_EMAIL"}
@@ -100,7 +122,7 @@ def test_every_setting_is_documented():
         assert {name for name in names if name not in text} == set()
 
 
-@pytest.mark.parametrize(("value", "minutes"), [("", 15), ("7", 7), ("soon", 15)])
+@pytest.mark.parametrize(("value", "minutes"), [("", 15), ("7", 7), ("soon", 15), ("9999999999", 15), ("1e300", 15)])
 def test_dag_can_be_parsed_whatever_is_set(value: str, minutes: float):
     assert late_after({"FRAUD_LATE_MINUTES": value, "EMAIL_RECIPIENT": "nobody"}) == timedelta(minutes=minutes)
 

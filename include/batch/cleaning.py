@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime, timedelta
 
+from include.batch.claims import FOLDER as CLAIMS
 from include.batch.manifest import hour_of
 from include.batch.outbox import COMMITTED
 from include.batch.record import FOLDER
@@ -32,12 +33,8 @@ def remove_old_batches(storage: Storage, hours: float) -> int:
     old = [hour for hour in storage.list("batches") if hour < oldest_kept]
     if not old:
         return 0
-    owed = {
-        entry.removesuffix(COMMITTED)
-        for group in storage.list("outbox")
-        for topic in storage.list(f"outbox/{group}")
-        for entry in storage.list(f"outbox/{group}/{topic}")
-    }
+    owed = {entry.rpartition("/")[2].removesuffix(COMMITTED) for entry in _below(storage, "outbox", 3)}
+    _remove_claims(storage, oldest_kept)
     removed = 0
     for hour in old:
         for batch_id in storage.list(f"batches/{hour}"):
@@ -48,3 +45,18 @@ def remove_old_batches(storage: Storage, hours: float) -> int:
             storage.delete(f"batches/{hour}")
     log.info("removed %d staged batches before %s", removed, oldest_kept)
     return removed
+
+
+def _remove_claims(storage: Storage, oldest_kept: str) -> None:
+    """Remove what an installation has left that does not run any more."""
+    for claim in _below(storage, CLAIMS, 4):
+        if hour_of(claim.rpartition("/")[2]) < oldest_kept:
+            storage.delete(claim)
+
+
+def _below(storage: Storage, folder: str, levels: int) -> list[str]:
+    """Return the paths of what stands so many levels below a folder."""
+    paths = [folder]
+    for _ in range(levels):
+        paths = [f"{path}/{name}" for path in paths for name in storage.list(path)]
+    return paths

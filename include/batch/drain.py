@@ -175,7 +175,7 @@ def _add_results(columns: chunks.Columns, message: Message, value: bytes | None,
     """Of a message that is not just one clean payment; about how many bytes that is."""
     offset, key, (headers,) = message.offset(), message.key(), _packed_headers([message])
     size = len(value or b"") + _length([headers])
-    for result in decoder.decode(value):
+    for result in decoder.decode(value, len(key or b"")):
         size += _ROW_BYTES + _length([key])
         columns.offset.append(offset or 0)
         columns.row.append(result.row)

@@ -11,7 +11,7 @@ the committed offset. Whenever these make something final, a record of the batch
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -55,6 +55,14 @@ class Outbox:
         """Batch ids, oldest first."""
         return list(self._entries())
 
+    def open_entries(self) -> list[str]:
+        """Return the ids of batches of which something may still be published."""
+        return [name for name, whole in self._entries().items() if not whole]
+
+    def withdraw_entry(self, manifest: Manifest) -> None:
+        """Delete the entry of a batch that has committed nothing and cannot be published any more."""
+        self._close(manifest.batch_id)
+
     def _entries(self) -> dict[str, bool]:
         """By batch id, whether only its mail is owed still."""
         names = self._storage.list(self._folder)
@@ -67,13 +75,16 @@ class Outbox:
     def committed(self, manifest: Manifest) -> set[int]:
         return _partitions(self._storage.list(manifest.folder), "committed-")
 
-    def note_commits(self, read: Callable[[], Mapping[int, Committed]]) -> Mapping[int, Committed]:
+    def note_commits(
+        self, read: Callable[[], Mapping[int, Committed]], ended: Collection[str] = ()
+    ) -> Mapping[int, Committed]:
         """Marks what the group's offsets prove, and closes the entries of which nothing can be owed any more.
 
+        `ended`: batches whose claim has ended, so that no more of them can be published.
         `read` asks for the offsets, all or some. Only after the entries are listed: a batch that was planned since
         would look as if the group had moved on without it.
         """
-        entries = [name for name, whole in self._entries().items() if not whole]
+        entries = self.open_entries()
         committed = read()
         for batch_id, batch in self._batches(entries):
             if isinstance(batch, StagingError):
@@ -85,7 +96,8 @@ class Outbox:
                     self.note_commit(batch.manifest, part.partition)
                     batch.committed.add(part.partition)
             # One whose record could not be left is looked at again by the next run.
-            if not batch.is_settled(committed) or not self._leave_record(batch):
+            is_final = batch_id in ended or batch.is_settled(committed)
+            if not is_final or not self._leave_record(batch):
                 continue
             if batch.due_reports():
                 self._storage.write(f"{self._folder}/{batch_id}{COMMITTED}", b"")

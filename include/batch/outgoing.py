@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from include.batch import chunks
+from include.batch.dead_letters import DeadLetters
 from include.batch.manifest import Manifest
 from include.batch.scored import PartitionScores, ScoredBatch
 from include.batch.storage import Storage
@@ -39,28 +41,20 @@ class OutgoingMessages:
         for number, staged, scores in self._chunks():
             # A model knows few probabilities, many payments have the same one.
             chances = {chance: repr(chance).encode() for chance in set(scores["probability"])}
-            originals, first = None, 0
+            letters = DeadLetters(
+                staged["offset"], staged["row"], scores["reason"], partial(self._read, number, ("value", "headers"))
+            )
             rows = zip(*staged.values(), *scores.values(), strict=False)
             for index, (offset, row, key, head, tail, prediction, probability, reason) in enumerate(rows):
                 source = ("source", f"{place}{offset}".encode())
-                if reason is None:
-                    if row:
-                        headers = [*common, source, ("row", b"%d" % row)]
-                    else:
-                        first = index
-                        headers = [*common, source, first_row]
-                    if probability is not None:
-                        headers.append(("fraud_probability", chances[probability]))
-                    yield out, key, scored_value(head, tail, prediction), headers
+                if reason is not None:
+                    value, headers = letters.content(index, source)
+                    yield dead, key, value, headers + batch
                     continue
-                if not row:
-                    first = index
-                if originals is None:
-                    originals = self._read(number, ("value", "headers"))
-                headers = [*chunks.unpack_headers(originals["headers"][first]), ("reason", reason.encode()), source]
-                if row is not None:
-                    headers.append(("row", b"%d" % row))
-                yield dead, key, originals["value"][first], headers + batch
+                headers = [*common, source, ("row", b"%d" % row) if row else first_row]
+                if probability is not None:
+                    headers.append(("fraud_probability", chances[probability]))
+                yield out, key, scored_value(head, tail, prediction), headers
 
     def _chunks(self) -> Iterator[tuple[int, dict[str, list[Any]], dict[str, list[Any]]]]:
         """What was staged and the predictions of it, chunk by chunk."""

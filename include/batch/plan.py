@@ -11,6 +11,7 @@ from shlex import quote
 from confluent_kafka import TIMESTAMP_CREATE_TIME, Consumer
 
 from include.batch.alarms import Alarm, Waiting, find_alarms
+from include.batch.claims import Claims
 from include.batch.manifest import HeldUp, Manifest, PartitionBatch, is_batch_id, new_batch_id
 from include.batch.outbox import Outbox
 from include.batch.progress import Progress, Reached
@@ -22,7 +23,7 @@ from include.kafka.config import Settings as KafkaSettings
 from include.kafka.config import consumer_settings
 from include.kafka.offsets import Committed, Topic
 from include.kafka.retention import oldest_times, read_retention, written_at
-from include.kafka.standing import keep_alive, settled_offsets
+from include.kafka.standing import keep_alive, settled_offsets, shut_out
 from include.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -41,10 +42,14 @@ def plan(
     topic = offsets.describe_topic(admin, kafka, settings.input_topic)
     consumer = Consumer(consumer_settings(kafka, settings.group))
     try:
+        outbox = Outbox(storage, settings.group, topic.name)
+        claims = Claims(storage, settings.group, topic.name, run_url)
+        # Before a byte is staged: a disk that is full would keep itself full.
+        ended = claims.end_older()
+        shut_out(kafka, settings.group, topic.name, claims.in_doubt(ended, outbox))
         # Before a newer batch overwrites it: the note beside an offset may be the only trace of an earlier one.
-        committed = Outbox(storage, settings.group, topic.name).note_commits(
-            lambda: settled_offsets(kafka, consumer, settings.group, topic)
-        )
+        committed = outbox.note_commits(lambda: settled_offsets(kafka, consumer, settings.group, topic), ended)
+        claims.remove(ended, outbox)
         progress = Progress(storage, settings.group)
         parts, lag, held_up = _fix_ranges(admin, kafka, settings, topic, committed, progress)
         idle = {at: committed[at] for at in set(topic.partitions) - {part.partition for part in parts}}
@@ -67,7 +72,7 @@ def plan(
         seconds=round(time.monotonic() - began, 3),
     )
     if parts:
-        manifest.save(storage)
+        claims.save(manifest)
     return manifest
 
 

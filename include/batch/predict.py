@@ -160,15 +160,17 @@ class _Scoring:
         in_turn = sorted(self._parts, key=lambda part: (part.oldest or 0, part.partition))
         most = max((part.chunks for part in self._parts), default=0)
         group: list[_Chunk] = []
-        held = 0
+        held = rows = 0
         for number in range(most):
             for part in in_turn:
                 if number < part.chunks:
                     group.append(chunk := self._chunk(part, number))
                     held += sum(map(len, chunk.payments))
-                    if held >= _HELD_BYTES or sum(len(chunk.places) for chunk in group) >= _AT_ONCE:
+                    # Of all rows: dead letters are held as well, though the model is not asked for them.
+                    rows += len(chunk.reason)
+                    if held >= _HELD_BYTES or rows >= _AT_ONCE:
                         yield group
-                        group, held = [], 0
+                        group, held, rows = [], 0, 0
         if group:
             yield group
 

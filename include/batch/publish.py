@@ -12,6 +12,7 @@ from enum import Enum
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from include.batch import chunks
+from include.batch.claims import is_claimed
 from include.batch.manifest import Manifest, PartitionBatch, is_batch_id
 from include.batch.outbox import Outbox
 from include.batch.outgoing import OutgoingMessages
@@ -19,6 +20,7 @@ from include.batch.progress import Progress
 from include.batch.scored import ScoredBatch
 from include.batch.storage import Storage
 from include.errors import (
+    BatchSupersededError,
     FraudError,
     KafkaError,
     OffsetsChangedError,
@@ -29,7 +31,7 @@ from include.kafka.access import Admin
 from include.kafka.config import Settings as KafkaSettings
 from include.kafka.config import consumer_settings
 from include.kafka.offsets import CommitNote, Committed, Topic
-from include.kafka.transaction import Outgoing, Transaction, fence
+from include.kafka.transaction import Outgoing, Transaction, fence_in_slices
 from include.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -71,29 +73,37 @@ def publish(
     outbox = Outbox(storage, manifest.group, manifest.topic)
     outbox.open_entry(manifest)
     reached("before fence")
-    producers = fence(kafka, manifest.group, manifest.topic, [scores.part.partition for scores in scored.due])
-    # Read after the fence: no older attempt can add to it any more.
-    done = outbox.committed(manifest)
+    due = {scores.part.partition: scores for scores in scored.due}
     consumer = Consumer(consumer_settings(kafka, manifest.group))
     progress = Progress(storage, manifest.group)
-    publishing = _Publishing(kafka, manifest, topic, consumer, outbox, progress, done, began, reached)
     outcomes: dict[int, Outcome] = {}
     errors: list[FraudError] = []
+    done: set[int] = set()
     try:
-        for scores in scored.due:
-            part = scores.part
-            try:
-                messages = OutgoingMessages(settings, storage, manifest, scored, scores)
-                outcome = publishing.publish(part, messages, producers[part.partition])
-            except FraudError as error:
-                # The others go on: what is wrong with one partition must not hold them up, now or in any later run.
-                log.error("%s/%s [%s, %s): %s", manifest.topic, part.partition, part.start, part.end, error)
-                errors.append(error)
-                continue
-            outcomes[part.partition] = outcome
-            log.info("%s/%s [%s, %s): %s", manifest.topic, part.partition, part.start, part.end, outcome.value)
+        for producers in fence_in_slices(kafka, manifest.group, manifest.topic, due):
+            # Read after the fence: no older attempt can add to it any more.
+            done = outbox.committed(manifest)
+            may_publish = is_claimed(storage, manifest)
+            publishing = _Publishing(
+                kafka, manifest, topic, consumer, outbox, progress, done, may_publish, began, reached
+            )
+            for partition in producers:
+                part = due[partition].part
+                try:
+                    messages = OutgoingMessages(settings, storage, manifest, scored, due[partition])
+                    outcome = publishing.publish(part, messages, producers[partition])
+                except FraudError as error:
+                    # The others go on: what is wrong with one partition must not hold them up, now or in any later run.
+                    log.error("%s/%s [%s, %s): %s", manifest.topic, partition, part.start, part.end, error)
+                    errors.append(error)
+                    continue
+                outcomes[partition] = outcome
+                log.info("%s/%s [%s, %s): %s", manifest.topic, partition, part.start, part.end, outcome.value)
     finally:
         consumer.close()
+    if errors and not outcomes and not done and all(isinstance(error, BatchSupersededError) for error in errors):
+        # Opened after the newer run had looked for it.
+        outbox.withdraw_entry(manifest)
     _raise_together(errors)
     sent = [scores for scores in scored.due if outcomes.get(scores.part.partition) is Outcome.PUBLISHED]
     return Published(
@@ -116,7 +126,8 @@ def _raise_together(errors: list[FraudError]) -> None:
 
 @dataclass(frozen=True)
 class _Publishing:
-    """`done` are the partitions that this batch is known to have committed; `began` is of time.monotonic()."""
+    """`done` are the partitions that this batch is known to have committed, `may_publish` is false where a newer run
+    has ended its claim, both read after the fence; `began` is of time.monotonic()."""
 
     kafka: KafkaSettings
     manifest: Manifest
@@ -125,6 +136,7 @@ class _Publishing:
     outbox: Outbox
     progress: Progress
     done: set[int]
+    may_publish: bool
     began: float
     reached: Callable[[str], None]
 
@@ -170,7 +182,13 @@ class _Publishing:
         if now.batch == batch_id or part.partition in self.done:
             return Outcome.ALREADY_PUBLISHED
         if part.is_untouched(now):
-            return None
+            if self.may_publish:
+                return None
+            raise BatchSupersededError(
+                f"batch {batch_id} of {self.manifest.topic}/{part.partition}, offsets [{part.start}, {part.end}), is "
+                "not published: newer runs have taken over its payments and removed its staged files. Nothing needs to "
+                "be done: the next run drains them"
+            )
         # Whoever else commits this offset, an operator or a foreign consumer, has published nothing.
         if now.offset == part.end and is_batch_id(now.batch or ""):
             return Outcome.PUBLISHED_BY_ANOTHER

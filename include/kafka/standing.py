@@ -7,7 +7,7 @@ is either through before, and seen, or shut out by the broker and told that the 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -24,7 +24,7 @@ from include.kafka.offsets import (
     committed_offsets,
     require_unused_group,
 )
-from include.kafka.transaction import Transaction, fence
+from include.kafka.transaction import Transaction, fence_in_slices
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +46,15 @@ def settled_offsets(client: Settings, consumer: Consumer, group: str, topic: Top
     except HangingTransactionError:
         # Most likely an attempt of ours that died between adding its offset and its commit: taking over its id ends it.
         log.warning("a kafka transaction is open on the offsets of group %s: taking over its producers", group)
-        producers = fence(client, group, topic.name, topic.partitions)
-        for partition in topic.partitions:
-            producers[partition]  # raises where it could not be taken over
+        shut_out(client, group, topic.name, topic.partitions)
         return committed_offsets(consumer, client, topic.name, topic.partitions)
+
+
+def shut_out(client: Settings, group: str, topic: str, partitions: Iterable[int]) -> None:
+    """Fence every producer of these partitions. Raises KafkaError where one of them cannot be fenced."""
+    for producers in fence_in_slices(client, group, topic, sorted(partitions)):
+        for partition in producers:
+            producers[partition]  # raises where it could not be taken over
 
 
 def move(
@@ -71,18 +76,18 @@ def move(
     consumer = Consumer(consumer_settings(client, group))
     moved = []
     try:
-        producers = fence(client, group, topic.name, to)
-        for partition, offset in sorted(to.items()):
-            before = None
-            try:
-                producer = producers[partition]
-                found = committed_offsets(consumer, client, topic.name, [partition])[partition]
-                before = found.offset
-                seen(partition, found)
-                _commit(producer, client, consumer, TopicPartition(topic.name, partition, offset), note, found)
-                moved.append(Moved(partition, before, offset))
-            except FraudError as error:
-                moved.append(Moved(partition, before, offset, error))
+        for producers in fence_in_slices(client, group, topic.name, sorted(to)):
+            for partition in producers:
+                before, offset = None, to[partition]
+                try:
+                    producer = producers[partition]
+                    found = committed_offsets(consumer, client, topic.name, [partition])[partition]
+                    before = found.offset
+                    seen(partition, found)
+                    _commit(producer, client, consumer, TopicPartition(topic.name, partition, offset), note, found)
+                    moved.append(Moved(partition, before, offset))
+                except FraudError as error:
+                    moved.append(Moved(partition, before, offset, error))
     finally:
         consumer.close()
     return moved
@@ -106,21 +111,21 @@ def keep_alive(
     if not due:
         return {}
     kept = {}
-    producers = fence(client, group, topic.name, due)
-    for partition in due:
-        read = committed[partition]
-        try:
-            producer = producers[partition]
-            found = committed_offsets(consumer, client, topic.name, [partition])[partition]
-            if found.offset is None or _without_time(found) != _without_time(read):
-                log.info("%s/%s: the committed offset has moved, it is left alone", topic.name, partition)
+    for producers in fence_in_slices(client, group, topic.name, due):
+        for partition in producers:
+            read = committed[partition]
+            try:
+                producer = producers[partition]
+                found = committed_offsets(consumer, client, topic.name, [partition])[partition]
+                if found.offset is None or _without_time(found) != _without_time(read):
+                    log.info("%s/%s: the committed offset has moved, it is left alone", topic.name, partition)
+                    continue
+                note = CommitNote(found.note.batch if found.note else "", topic.topic_id, _text(now))
+                _commit(producer, client, consumer, TopicPartition(topic.name, partition, found.offset), note, found)
+            except FraudError as error:
+                log.warning("%s/%s: the committed offset could not be kept alive: %s", topic.name, partition, error)
                 continue
-            note = CommitNote(found.note.batch if found.note else "", topic.topic_id, _text(now))
-            _commit(producer, client, consumer, TopicPartition(topic.name, partition, found.offset), note, found)
-        except FraudError as error:
-            log.warning("%s/%s: the committed offset could not be kept alive: %s", topic.name, partition, error)
-            continue
-        kept[partition] = found.offset
+            kept[partition] = found.offset
     log.info("%s: committed offsets kept alive of partitions %s", topic.name, sorted(kept))
     return kept
 

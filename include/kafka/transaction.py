@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
@@ -27,7 +27,8 @@ _INIT_SECONDS = 60.0
 # After which a client that still has no answer is given up for a new one.
 _CLIENT_SECONDS = 15.0
 _COMMIT_SECONDS = 120.0
-_INIT_THREADS = 24
+# So many producers are opened side by side, and there are never more: each has some four threads and a queue.
+_SLICE = 24
 # What a call may take beyond the time that it was given, before it counts as one that minds no time.
 _GRACE_SECONDS = 5.0
 
@@ -69,6 +70,13 @@ class Producers:
     def __init__(self, found: dict[int, Producer | KafkaError]) -> None:
         self._found = found
 
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._found)
+
+    def close(self) -> None:
+        """Lets go of the producers: librdkafka ends their threads with the last reference."""
+        self._found.clear()
+
     def __getitem__(self, partition: int) -> Producer:
         found = self._found[partition]
         if isinstance(found, KafkaError):
@@ -93,8 +101,20 @@ def fence(client: Settings, group: str, topic: str, partitions: Iterable[int]) -
                     return partition, error
                 log.info("kafka transactions of %s/%s: again with a new client: %s", topic, partition, error)
 
-    with ThreadPoolExecutor(_INIT_THREADS) as threads:
+    with ThreadPoolExecutor(_SLICE) as threads:
         return Producers(dict(threads.map(ready, partitions)))
+
+
+def fence_in_slices(client: Settings, group: str, topic: str, partitions: Iterable[int]) -> Iterator[Producers]:
+    """Yield the producers of some partitions after the other, each partition fenced no earlier than its slice.
+
+    Each slice is closed when the next one is asked for, so that threads and memory do not grow with the partitions.
+    """
+    numbers = list(partitions)
+    for begin in range(0, len(numbers), _SLICE):
+        producers = fence(client, group, topic, numbers[begin : begin + _SLICE])
+        yield producers
+        producers.close()
 
 
 def _within(seconds: float, call: Callable[..., None], *arguments: object) -> None:

@@ -18,7 +18,7 @@ from include.kafka.config import consumer_settings
 from include.kafka.headers import headers_of
 from include.kafka.offsets import CommitNote, Committed, Topic, await_committed, committed_offsets
 from include.kafka.reader import read_ranges
-from include.kafka.transaction import Headers, Outgoing, Transaction, fence
+from include.kafka.transaction import Headers, Outgoing, Transaction, fence_in_slices
 from include.ledger.prediction import PredictionReader
 from include.payments.refusal import Refusal
 from include.settings import Settings
@@ -68,15 +68,16 @@ class Letters:
     def _commit(self, ends: Mapping[int, int]) -> int:
         if not ends:
             return 0
-        producers = fence(self.kafka, self.settings.ledger_group, self.topic.name, ends)
         sent, failed = 0, []
-        for partition, end in sorted(ends.items()):
-            try:
-                if not self._is_done_by_another(partition, end):
-                    sent += self._send(producers[partition], partition, end)
-            except KafkaError as error:
-                # The others go on: the next run does this one again.
-                failed.append(error)
+        for producers in fence_in_slices(self.kafka, self.settings.ledger_group, self.topic.name, sorted(ends)):
+            for partition in producers:
+                end = ends[partition]
+                try:
+                    if not self._is_done_by_another(partition, end):
+                        sent += self._send(producers[partition], partition, end)
+                except KafkaError as error:
+                    # The others go on: the next run does this one again.
+                    failed.append(error)
         if failed:
             raise failed[0]
         return sent

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
 # The newest of migrations/versions, so that a run need not load Alembic to know it.
-VERSION = "0001"
+VERSION = "0002"
 MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATE = "run `fraud ledger migrate`"
 
@@ -58,6 +58,7 @@ def migrate(address: Address) -> tuple[str | None, str]:
     """The version before and after. Waits where another migrates at the same time."""
     from alembic import command
     from sqlalchemy import create_engine
+    from sqlalchemy.exc import DBAPIError
     from sqlalchemy.pool import NullPool
 
     with address.opened("fraud ledger migrate") as connection:
@@ -69,7 +70,11 @@ def migrate(address: Address) -> tuple[str | None, str]:
         with engine.connect() as migrating:
             config = _config()
             config.attributes["connection"] = migrating
-            command.upgrade(config, "head")
+            try:
+                command.upgrade(config, "head")
+            except DBAPIError as error:
+                # What psycopg2 has raised: the address makes one line of it.
+                raise error.orig or error from None
     return before, VERSION
 
 

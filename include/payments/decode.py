@@ -83,10 +83,10 @@ _LONGEST_LAYOUT_KEPT = 10_000
 _NAMES_KEPT = 1_000
 _LONGEST_NAME_KEPT = 100
 
-# Each row of a message becomes a message with all of the columns' names, or with all of the message: without a bound,
-# one message of a megabyte would become gigabytes.
+# Each row of a message becomes a message with all of the columns' names and the key: without a bound, one message of a
+# megabyte would become gigabytes. (Dead letters of rows are bounded where they are published.)
 _MOST_ROWS = 10_000
-_MOST_BYTES_OF_NAMES = 100_000_000
+_MOST_BYTES_IN_ALL = 100_000_000
 # Deeper than any payment, and so shallow that every reader of the output can follow.
 _DEEPEST = 200
 _BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"|([\[{])|([\]}])')
@@ -110,8 +110,11 @@ class Decoder:
         self.columns_seen: set[str] = set()
         self.all_columns_known = True
 
-    def decode(self, value: bytes | None) -> list[Record | RefusedRow]:
-        """At least one result a message: a record or a refusal for each row, or one refusal of the whole."""
+    def decode(self, value: bytes | None, key_bytes: int = 0) -> list[Record | RefusedRow]:
+        """At least one result a message: a record or a refusal for each row, or one refusal of the whole.
+
+        `key_bytes`: the size of the message's key, which every row gets.
+        """
         if not value:
             return [RefusedRow(None, Refusal("empty_value", "the message has no value"))]
         try:
@@ -122,13 +125,13 @@ class Decoder:
             return [RefusedRow(None, Refusal("not_utf8", "the value is not UTF-8 text"))]
         except (msgspec.DecodeError, RecursionError):
             inner = unwrapped(value)
-            return self._decode_loosely(value) if inner is None else self.decode(inner)
+            return self._decode_loosely(value, key_bytes) if inner is None else self.decode(inner, key_bytes)
         layout = self._layout(bytes(split.columns))
         if isinstance(layout, Refusal):
             return [RefusedRow(None, layout)]
         if not split.data:
             return [RefusedRow(None, Refusal("no_rows", "`data` holds no payment"))]
-        if (too_many := _too_many(split.columns, split.data)) is not None:
+        if (too_many := _too_many(split.columns, split.data, key_bytes)) is not None:
             return [RefusedRow(None, too_many)]
         results = [self._record(layout, row, values) for row, values in enumerate(split.data)]
         if len(value) >= 2 * _DEEPEST:
@@ -160,7 +163,7 @@ class Decoder:
             return RefusedRow(row, Refusal("row_length", sentence))
         return Record(row, layout.head.join(values), layout.tail.join(values))
 
-    def _decode_loosely(self, value: bytes) -> list[Record | RefusedRow]:
+    def _decode_loosely(self, value: bytes, key_bytes: int) -> list[Record | RefusedRow]:
         """Says what is wrong with a message that is not clean, and saves the rows that are."""
         try:
             split = self._loose.decode(value)
@@ -174,7 +177,7 @@ class Decoder:
         if isinstance(layout, Refusal):
             return [RefusedRow(None, layout)]
         flat = is_flat(split.data)
-        if not flat and (too_many := _too_many(split.columns, split.data)) is not None:
+        if not flat and (too_many := _too_many(split.columns, split.data, key_bytes)) is not None:
             return [RefusedRow(None, too_many)]
         results: list[Record | RefusedRow] = []
         rows: list[Any] = [split.data] if flat else split.data
@@ -223,8 +226,11 @@ class Decoder:
         return _Layout(names, _Half(head, before_head), _Half(tail, [*labels[len(head) :], _END]))
 
 
-def _too_many(columns: msgspec.Raw, rows: list[list[msgspec.Raw]] | list[msgspec.Raw]) -> Refusal | None:
-    if len(rows) <= _MOST_ROWS and len(rows) * memoryview(columns).nbytes <= _MOST_BYTES_OF_NAMES:
+def _too_many(
+    columns: msgspec.Raw, rows: list[list[msgspec.Raw]] | list[msgspec.Raw], key_bytes: int
+) -> Refusal | None:
+    each = memoryview(columns).nbytes + key_bytes
+    if len(rows) <= _MOST_ROWS and len(rows) * each <= _MOST_BYTES_IN_ALL:
         return None
     return Refusal("too_many_rows", f"the message holds {len(rows)} rows, more than can become messages of their own")
 

@@ -25,7 +25,10 @@ CREATE TEMPORARY TABLE retained (partition integer, first bigint);
 CREATE TEMPORARY TABLE letters (partition integer, place bigint, batch_id text);
 """
 # Of each source: the newest message of the output topic, and whether the recorder has come to one of it.
+# PostgreSQL knows nothing of tables that were just made. And every table is joined once, by equality: a subquery for
+# each row is quadratic as soon as its table is larger than work_mem.
 JUDGE = f"""
+ANALYZE expected;
 CREATE TEMPORARY TABLE judged AS
 WITH due AS (
     SELECT source_partition, source_offset, source_row, max(scored_at) AS newest,
@@ -36,6 +39,8 @@ WITH due AS (
     LEFT JOIN ledger.recorded_offsets AS known
         ON known.topic = %(output)s AND known.topic_id = %(output_id)s AND known.partition = output_partition
     GROUP BY source_partition, source_offset, source_row
+), contents (of_partition, of_offset, of_row, at, content) AS (
+    SELECT DISTINCT source_partition, source_offset, source_row, scored_at, digest FROM expected
 ), there AS (
     SELECT source_partition, source_offset, source_row, output_partition, output_offset, batch_id, recorded_at,
            {_digest("predictions")} AS digest
@@ -58,11 +63,11 @@ SELECT source_partition, source_offset, source_row,
                                       AND known.partition = there.output_partition
                                       AND known.begun_at <= there.recorded_at) THEN 'expired'
                      ELSE 'unfounded' END
-            WHEN EXISTS (SELECT FROM expected WHERE expected.source_partition = due.source_partition
-                         AND expected.source_offset = due.source_offset AND expected.source_row = due.source_row
-                         AND expected.scored_at = due.newest AND expected.digest = there.digest) THEN 'right'
+            WHEN content IS NOT NULL THEN 'right'
             WHEN due.some_wait THEN 'waiting' ELSE 'differing' END AS kind
 FROM due FULL JOIN there USING (source_partition, source_offset, source_row)
+LEFT JOIN contents ON (of_partition, of_offset, of_row, at, content)
+    = (due.source_partition, due.source_offset, due.source_row, due.newest, there.digest)
 """  # noqa: S608
 # PostgreSQL knows nothing of tables that were just made; without this it looks through all of them for each batch.
 PREPARE = """

@@ -111,7 +111,10 @@ def scored_payment(value: bytes | None) -> Pairs | str:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an output message says it came from; `original` are the headers that are not the scoring's own."""
+    """Where an output message says it came from; `original` are the headers that are not the scoring's own.
+
+    `original_row`: in a dead letter without the message's bytes, the row whose dead letter holds them.
+    """
 
     topic: str
     partition: int
@@ -120,6 +123,7 @@ class Place:
     batch: str
     original: Headers
     reason: bytes | None
+    original_row: int | None = None
 
 
 def place_of(headers: Headers | None, *, dead: bool) -> Place | None:
@@ -132,7 +136,7 @@ def place_of(headers: Headers | None, *, dead: bool) -> Place | None:
     source = _SOURCE.fullmatch(own.get("source") or b"")
     if source is None:
         return None
-    row = own.get("row")
+    row, original_row = own.get("row"), own.get("original_row") if dead else None
     return Place(
         topic=source[1].decode(errors="replace"),
         partition=int(source[2]),
@@ -141,6 +145,7 @@ def place_of(headers: Headers | None, *, dead: bool) -> Place | None:
         batch=(own.get("batch_id") or b"?").decode(errors="replace"),
         original=headers[:first],
         reason=own.get("reason") if reasons else None,
+        original_row=int(original_row) if original_row is not None and original_row.isdigit() else None,
     )
 
 
@@ -170,6 +175,9 @@ def why_dead_letter_differs(original: Message, dead: Message, place: Place) -> s
     wrong = []
     if original.key() != dead.key():
         wrong.append("the key")
+    if place.original_row is not None:
+        wrong.append(f"no dead letter of row {place.original_row} holds the message")
+        return ", ".join(wrong)
     if original.value() != dead.value():
         wrong.append("the value")
     if (headers_of(original) or []) != place.original:

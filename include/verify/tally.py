@@ -19,6 +19,8 @@ class Tally:
         self._first = array("q", [0])  # a message's first row; the next message's is its end
         self._originals = array("Q")
         self._wholes = bytearray()
+        # The digest of a message's key, of messages with several rows only.
+        self._keys: dict[int, int] = {}
         self._payments = array("Q")  # zero: that row cannot be scored
         self._rows = bytearray()
         self.scored = 0
@@ -37,6 +39,8 @@ class Tally:
         self._wholes.append(0)
         self._payments.extend(digest(key, row) if row is not None else 0 for row in rows)
         self._rows.extend(bytes(len(rows)))
+        if len(rows) > 1:
+            self._keys[offset] = digest(key)
         self._first.append(len(self._payments))
 
     def count(self, offset: int, row: int | None) -> int | None:
@@ -62,6 +66,10 @@ class Tally:
     def original(self, offset: int) -> int:
         message = self._message(offset)
         return 0 if message is None else self._originals[message]
+
+    def has_key(self, offset: int, key: bytes | None) -> bool:
+        """Return whether a message with several rows has this key."""
+        return self._keys.get(offset) == digest(key)
 
     def due(self) -> Iterator[tuple[int, int | None, int]]:
         """Offset, row (None: the whole message) and how often it came."""

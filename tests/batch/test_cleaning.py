@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from include.batch.claims import Claims
 from include.batch.cleaning import remove_old_batches
 from include.batch.manifest import Manifest, hour_of, new_batch_id
 from include.batch.outbox import Outbox
@@ -19,9 +20,15 @@ def stage(storage: Storage, hours_ago: float) -> Manifest:
 def test_old_batches_go_and_those_whose_report_is_owed_stay(storage: Storage):
     old, owed, recent = stage(storage, 80), stage(storage, 80), stage(storage, 70)
     Outbox(storage, "a/group", "topic").open_entry(owed)
+    claims = Claims(storage, "a/group", "topic", "an/installation/runs/1")
+    for one in (old, recent):
+        claims.save(one)
     assert remove_old_batches(storage, hours=72) == 1
     assert storage.list(old.folder) == []
-    assert storage.list(owed.folder) == storage.list(recent.folder) == ["manifest.json", "payments-0-0.parquet"]
+    assert storage.list(owed.folder) == ["manifest.json", "payments-0-0.parquet"]
+    assert storage.list(recent.folder) == ["claim", "manifest.json", "payments-0-0.parquet"]
+    # What an installation has left that is gone; the newest claim is kept by those that run.
+    assert storage.list(claims._folder) == [recent.batch_id]
 
     storage.delete(f"outbox/a%2Fgroup/topic/{owed.batch_id}")
     remove_old_batches(storage, hours=72)

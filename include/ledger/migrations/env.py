@@ -1,14 +1,27 @@
-"""How Alembic runs the migrations: on the connection that it is given, all of them in one transaction."""
+"""How Alembic runs the migrations: on the connection that it is given, each of them in a transaction of its own."""
 
 from __future__ import annotations
+
+import time
 
 from alembic import context
 from sqlalchemy import text
 
 connection = context.config.attributes["connection"]
+_LOCK = text("SELECT pg_try_advisory_lock(hashtext('fraud ledger migrate'))")
+_POLL_SECONDS = 0.2
+
+# Two that migrate at once: the second waits, and finds nothing to do. It asks again and again, for an index that is
+# built CONCURRENTLY waits for the end of every open transaction, also of one that waits for this lock.
+while True:
+    with connection.begin():
+        is_ours = connection.execute(_LOCK).scalar()
+    if is_ours:
+        break
+    time.sleep(_POLL_SECONDS)
+# The lock ends with the connection, which is the migration's own.
 with connection.begin():
-    # Two that migrate at once: the second waits, and finds nothing to do.
-    connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('fraud ledger migrate'))"))
     connection.execute(text("CREATE SCHEMA IF NOT EXISTS ledger"))
-    context.configure(connection=connection, version_table_schema="ledger")
+context.configure(connection=connection, version_table_schema="ledger", transaction_per_migration=True)
+with context.begin_transaction():
     context.run_migrations()

@@ -1,0 +1,97 @@
+"""Claims: which batches may still be published. Each run ends the claims of older runs and removes their staged copies.
+
+While nothing is committed, each run stages the same payments again. Two files make a claim:
+
+- `claims/<group>/<topic>/<installation>/<batch>` lists the batch, from before its first staged file until its copies
+  are removed. An installation is one DAG of one Airflow: its older runs have ended, another one's may be at work.
+- `claim` in the batch's folder allows its publication. It is deleted first; then the producers of a batch with an
+  outbox entry are fenced; then the committed offsets are read; then files are removed. `publish` opens its outbox
+  entry, fences, and then reads the claim. So either `publish` sees that the claim has ended, or it is fenced and its
+  commits are seen: a pending report keeps its files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Collection
+from urllib.parse import quote
+
+from include.batch.manifest import Manifest, folder_of
+from include.batch.outbox import Outbox
+from include.batch.storage import Storage
+from include.errors import StagingError
+
+log = logging.getLogger(__name__)
+
+FOLDER = "claims"
+# Older batches that keep their claim: the last one, for a person who clears a task of its run.
+_KEPT = 1
+_ATTEMPT = re.compile(r"[0-9a-f]{8}")
+
+
+def is_claimed(storage: Storage, manifest: Manifest) -> bool:
+    """Return whether the batch may be published. Ask after the fence, and after the outbox entry is open."""
+    return storage.read(f"{manifest.folder}/claim") is not None
+
+
+class Claims:
+    def __init__(self, storage: Storage, group: str, topic: str, run_url: str) -> None:
+        self._storage = storage
+        installation = hashlib.sha256(run_url.rpartition("/runs/")[0].encode()).hexdigest()[:8]
+        self._folder = f"{FOLDER}/{quote(group, safe='')}/{topic}/{installation}"
+
+    def save(self, manifest: Manifest) -> None:
+        """Save the manifest with its claim, listed first: files that are not listed stay until the retention time."""
+        self._storage.write(f"{self._folder}/{manifest.batch_id}", b"")
+        manifest.save(self._storage)
+        self._storage.write(f"{manifest.folder}/claim", b"")
+
+    def end_older(self) -> list[str]:
+        """End the claims of all batches but the newest, and return their ids. May be repeated."""
+        ended = self._storage.list(self._folder)[:-_KEPT]
+        for batch_id in ended:
+            self._storage.delete(f"{folder_of(batch_id)}/claim")
+        return ended
+
+    def in_doubt(self, ended: Collection[str], outbox: Outbox) -> set[int]:
+        """Return the partitions whose producers must be fenced: those of batches that may be publishing now."""
+        return {
+            part.partition
+            for batch_id in set(ended) & set(outbox.open_entries())
+            if (manifest := self._manifest(batch_id)) is not None
+            for part in manifest.partitions
+        }
+
+    def remove(self, ended: Collection[str], outbox: Outbox) -> None:
+        """Remove the staged copies of partitions that these batches have not committed, and never will."""
+        entries = outbox.entries() if ended else []
+        for batch_id in ended:
+            folder = folder_of(batch_id)
+            names = self._storage.list(folder)
+            committed = {int(name.removeprefix("committed-")) for name in names if name.startswith("committed-")}
+            if committed:
+                self._remove_chunks(batch_id, names, committed)
+            elif batch_id not in entries:
+                self._storage.delete(folder)
+                log.info("batch %s was not published: its staged files are removed, this run takes over", batch_id)
+            self._storage.delete(f"{self._folder}/{batch_id}")
+
+    def _remove_chunks(self, batch_id: str, names: list[str], committed: set[int]) -> None:
+        manifest = self._manifest(batch_id)
+        if manifest is None or {part.partition for part in manifest.partitions} <= committed:
+            return
+        for attempt in filter(_ATTEMPT.fullmatch, names):
+            for name in self._storage.list(f"{manifest.folder}/{attempt}"):
+                # payments-<partition>-<number>.parquet, and predictions-…
+                if int(name.split("-")[1]) not in committed:
+                    self._storage.delete(f"{manifest.folder}/{attempt}/{name}")
+
+    def _manifest(self, batch_id: str) -> Manifest | None:
+        """Return None where it cannot be read: what is staged then stays until the retention time."""
+        try:
+            return Manifest.load_plan(self._storage, batch_id)
+        except StagingError as error:
+            log.warning("batch %s keeps its staged files: %s", batch_id, error)
+            return None

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from include.batch import chunks
+from include.batch import predict as step
+from include.batch.manifest import Manifest, PartitionBatch
+from include.batch.storage import Storage
+from include.settings import Settings
+from tests.models.zoo import run_of
+
+ROWS, CHUNKS = 10, 12
+
+
+class WatchedStorage(Storage):
+    """The real one, which notes how many chunks were read and their predictions not written yet."""
+
+    held = most_held = 0
+
+    def read(self, path: str) -> bytes | None:
+        if "/payments-" in path:
+            self.held += 1
+            self.most_held = max(self.held, self.most_held)
+        return super().read(path)
+
+    def write(self, path: str, data: object) -> None:
+        if "/predictions-" in path:
+            self.held -= 1
+        super().write(path, data)
+
+
+def test_chunks_of_dead_letters_alone_do_not_pile_up_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    storage = WatchedStorage.open(str(tmp_path / "staging"))
+    assert isinstance(storage, WatchedStorage)
+    folder = "batches/20260101T00/20260101T000000Z-aaaaaa/an-attempt"
+    part = PartitionBatch(0, 0, ROWS * CHUNKS, 0, CHUNKS, dead_letters=ROWS * CHUNKS, staged=folder)
+    values = {"run_id": "r", "run_url": "u", "group": "g", "topic": "topic", "topic_id": "id", "drained_at": "now"}
+    manifest = Manifest(batch_id="20260101T000000Z-aaaaaa", partitions=(part,), **values)
+    manifest.save(storage)
+    for number in range(CHUNKS):
+        offsets = list(range(number * ROWS, (number + 1) * ROWS))
+        nothing = [None] * ROWS
+        columns = chunks.Columns(
+            offsets, nothing, nothing, [b"?"] * ROWS, nothing, nothing, nothing, ["not_json: no"] * ROWS
+        )
+        chunks.write_payments(storage, folder, 0, number, columns)
+    monkeypatch.setattr(step, "_AT_ONCE", 3 * ROWS)
+    scored = step.predict(Settings(), storage, manifest, run_of())
+    assert (scored.scored, scored.dead_letters, scored.reasons) == (0, ROWS * CHUNKS, {"not_json": ROWS * CHUNKS})
+    assert (storage.held, storage.most_held) == (0, 3)

@@ -1,0 +1,174 @@
+"""Runs that publish nothing: each newer run takes over, and the staging area keeps no more than a few batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from include.batch.claims import is_claimed
+from include.batch.drain import drain
+from include.batch.manifest import Manifest
+from include.batch.scored import ScoredBatch
+from include.errors import BatchSupersededError, FraudError, KafkaError, StagedFileGoneError, StagingError
+from tests.integration.test_protocol import payments, scored, send
+from tests.support.scoring import Scoring
+
+
+class Halted(Exception):  # noqa: N818
+    """The process dies here."""
+
+
+Make = Callable[..., Scoring]
+COUNT = 500
+RUNS = 6
+
+
+def staged(here: Scoring) -> list[str]:
+    """The batches that have files, oldest first."""
+    return [name for hour in here.storage.list("batches") for name in here.storage.list(f"batches/{hour}")]
+
+
+def size(here: Scoring) -> int:
+    return sum(file.stat().st_size for file in Path(here.settings.staging_url).rglob("*") if file.is_file())
+
+
+def halt_at(wanted: str) -> Callable[[str], None]:
+    def reached(point: str) -> None:
+        if point == wanted:
+            raise Halted
+
+    return reached
+
+
+def take_over(here: Scoring, batch: Manifest) -> None:
+    """Newer runs drain, and do not go on. Batches of one second have no order, so it may take more than two."""
+    while is_claimed(here.storage, batch):
+        here.drain_and_predict()
+
+
+def check_all_come_out_once(here: Scoring, count: int = COUNT) -> None:
+    here.run()
+    assert scored(here) == sorted(f"0/{offset}" for offset in range(count))
+    assert not here.drain().partitions
+
+
+def test_while_nothing_is_published_the_staging_area_stays_three_batches_large(scoring: Make):
+    """As while MLflow is away: each run drains, and none goes on."""
+    here = scoring()
+    send(here, *payments(*range(COUNT)))
+    here.drain()
+    one = size(here)
+    for _ in range(RUNS):
+        here.drain()
+        assert size(here) <= 3 * one
+    assert len(staged(here)) <= 3
+    check_all_come_out_once(here)
+
+
+@pytest.mark.parametrize("point", ["before fence", "before transaction", "offsets sent"])
+def test_so_it_does_while_each_run_fails_to_publish(scoring: Make, point: str):
+    here = scoring()
+    send(here, *payments(*range(COUNT)))
+    for _ in range(RUNS):
+        with pytest.raises(Halted):
+            here.publish(here.drain_and_predict(), halt_at(point))
+        assert len(staged(here)) <= 3
+        assert len(here.outbox.entries()) <= 3
+    check_all_come_out_once(here)
+    # Of batches that committed nothing, no report is owed.
+    assert len([report.key for report in here.outbox.owed()]) == 1
+    assert here.outbox.unreadable() == {}
+
+
+def test_a_batch_of_another_airflow_is_left_alone(scoring: Make):
+    """It may be at work: only older runs of the same DAG have ended."""
+    here = scoring()
+    send(here, *payments(1, 2))
+
+    def run_of(airflow: str, number: int) -> Manifest:
+        url = f"http://{airflow}/dags/score_payments/runs/{number}"
+        return drain(here.kafka, here.settings, here.storage, run_id=f"run {number}", run_url=url)
+
+    other = run_of("other", 0)
+    for number in range(RUNS):
+        run_of("one", number)
+    here.predict_without_model(other)
+    assert here.publish(other).predictions == 2
+
+
+@pytest.mark.parametrize("point", ["before fence", "before transaction", "published", "offsets sent"])
+def test_a_frozen_publisher_that_was_taken_over_publishes_nothing_and_says_so(scoring: Make, point: str):
+    here = scoring()
+    send(here, *payments(*range(COUNT)))
+
+    batch = here.drain_and_predict()
+
+    def frozen(reached: str) -> None:
+        if reached == point:
+            take_over(here, batch)
+
+    errors = {"before fence": BatchSupersededError, "before transaction": FraudError}
+    with pytest.raises(errors.get(point, KafkaError), match=r"taken over|fenced"):
+        here.publish(batch, frozen)
+    assert scored(here) == []
+    assert batch.batch_id not in staged(here) or ScoredBatch.has_begun(here.storage, batch.folder)
+    assert batch.batch_id not in here.outbox.entries()
+    assert here.outbox.unreadable() == {}
+    check_all_come_out_once(here)
+
+
+def test_a_batch_that_was_committed_unseen_keeps_its_report(scoring: Make):
+    """Its publisher is frozen between the commit and saying so; runs that follow take over the rest."""
+    here = scoring()
+    send(here, *payments(1, 2))
+
+    batch = here.drain_and_predict()
+
+    def frozen(point: str) -> None:
+        if point == "committed":
+            send(here, *payments(3))
+            take_over(here, batch)
+            raise Halted
+
+    with pytest.raises(Halted):
+        here.publish(batch, frozen)
+    (report,) = here.outbox.owed()
+    assert (report.key, [fraud.source for fraud in report.frauds]) == (
+        batch.batch_id,
+        [f"{here.settings.input_topic}/0/{offset}" for offset in (0, 1)],
+    )
+    assert set(here.publish(batch).outcomes.values()) != set()
+    check_all_come_out_once(here, 3)
+
+
+def test_a_partition_that_cannot_be_published_is_not_staged_again_and_again(scoring: Make):
+    """While the other one is published with each run, and its reports wait for a mail server."""
+    here = scoring(2)
+    send(here, *payments(*range(COUNT)), partition=1)
+    batches = []
+    for number in range(RUNS):
+        send(here, *payments(number), partition=0)
+        manifest = here.drain_and_predict()
+        scores = ScoredBatch.load(here.storage, manifest)
+        here.storage.delete(f"{scores.partitions[1].staged}/predictions-1-0.parquet")
+        with pytest.raises(StagingError, match="predictions-1-0"):
+            here.publish(manifest)
+        batches.append(manifest.batch_id)
+    copies = list(Path(here.settings.staging_url).rglob("payments-1-*.parquet"))
+    assert len(copies) <= 3
+    assert sorted(report.key for report in here.outbox.owed()) == sorted(batches)
+    assert [[fraud.row for fraud in report.frauds] for report in here.outbox.owed()] == [[0]] * RUNS
+    assert len(here.outbox.open_entries()) <= 3
+    here.run()
+    assert len(scored(here)) == COUNT + RUNS
+
+
+def test_a_task_of_a_run_that_was_taken_over_says_why(scoring: Make):
+    here = scoring()
+    send(here, *payments(1, 2))
+    batch = here.drain()
+    take_over(here, batch)
+    with pytest.raises(StagedFileGoneError, match=r"newer runs have taken over .*nothing needs to be done"):
+        here.predict_without_model(batch)

@@ -1,0 +1,198 @@
+"""A ledger that an earlier version has made and filled: brought up to date while others read and write."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+import psycopg2
+import pytest
+from alembic import command
+from psycopg2.extensions import connection
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+from dev.stack import postgres
+from include.errors import LedgerError
+from include.ledger import schema
+from include.ledger.address import Address
+from include.ledger.schema import migrate
+from tests.support.ledger import query
+from tests.support.live_stack import LiveStack
+from tests.support.waiting import wait_until
+
+# Values of one column each, in all combinations; many rows are equal in most of them.
+FILL = """
+INSERT INTO ledger.{table} (source_topic, source_partition, source_offset, source_row, trans_num, prediction,
+    model_run_id, batch_id, scored_at, output_partition, output_offset, payment{more})
+SELECT 'topic_' || topic, part, place, line, CASE number % 4 WHEN 0 THEN NULL ELSE 'payment ' || number % 5 END,
+    number % 3 = 0, 'run', 'batch', '2026-01-01 00:00+00'::timestamptz + number % 2 * interval '1 hour', 0, 0,
+    '{{}}'{values}
+FROM (SELECT *, row_number() OVER () AS number FROM generate_series(1, 2) AS topic, generate_series(0, 1) AS part,
+    generate_series(0, 5) AS place, generate_series(0, 2) AS line) AS made
+"""
+# Newest of each trans_num, as version 0001 has it.
+NEWEST = """
+SELECT DISTINCT ON (trans_num) trans_num, source_topic, source_partition, source_offset, source_row, scored_at,
+    model_name
+FROM ledger.published_predictions WHERE trans_num IS NOT NULL
+ORDER BY trans_num, scored_at DESC, coalesce(replaced_at, 'infinity') DESC,
+    source_topic DESC, source_partition DESC, source_offset DESC, source_row DESC
+"""
+
+
+def upgrade(address: Address, version: str) -> None:
+    with closing(address.connect("a test")) as opened:
+        engine = create_engine("postgresql+psycopg2://", creator=lambda: opened, poolclass=NullPool)
+        with engine.connect() as migrating:
+            config = schema._config()
+            config.attributes["connection"] = migrating
+            command.upgrade(config, version)
+
+
+@pytest.fixture
+def empty(services: LiveStack) -> Iterator[Address]:
+    """A database without tables."""
+    name = f"test_{uuid4().hex[:8]}"
+    with services.database("postgres", postgres.LEDGER) as server:
+        server.autocommit = True
+        server.cursor().execute(f"CREATE DATABASE {name} OWNER {postgres.LEDGER}")
+        yield replace(services.ledger, database=name)
+        server.cursor().execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def earlier(empty: Address) -> Address:
+    """A ledger of version 0001."""
+    upgrade(empty, "0001")
+    return empty
+
+
+def session(address: Address) -> closing[connection]:
+    return closing(
+        psycopg2.connect(
+            host=address.host, port=address.port, dbname=address.database, user=address.user, password=address.password
+        )
+    )
+
+
+def add(address: Address) -> None:
+    query(address, FILL.format(table="predictions", more="", values=""))
+    # Some replaced at the same time, some altered, some of which nothing stands any more.
+    later = ", now(), now() + number % 2 * interval '1 hour', number % 7 = 0, 'replaced'"
+    query(
+        address,
+        FILL.format(table="replaced_predictions", more=", recorded_at, replaced_at, altered, model_name", values=later),
+    )
+    query(address, "DELETE FROM ledger.predictions WHERE trans_num = 'payment 3'")
+    query(
+        address,
+        "UPDATE ledger.replaced_predictions SET scored_at = scored_at + interval '1 h' WHERE trans_num = 'payment 4'",
+    )
+    query(address, "INSERT INTO ledger.confirmations (trans_num, fraud, confirmed_by, origin) "
+                   "VALUES ('payment 1', true, 'ann', 'a test')")  # fmt: skip
+
+
+def test_an_earlier_ledger_is_brought_up_to_date_without_rewriting_a_table(earlier: Address):
+    add(earlier)
+    # As a build leaves it that was interrupted: of that name, and of no use.
+    query(earlier, "CREATE INDEX predictions_scored_at ON ledger.predictions (batch_id)")
+    query(earlier, f"GRANT SELECT ON ledger.payments TO {postgres.LEDGER}")
+    files = "SELECT pg_relation_filenode('ledger.predictions'), pg_relation_filenode('ledger.replaced_predictions')"
+    columns = "SELECT attname, atttypid FROM pg_attribute WHERE attrelid = 'ledger.payments'::regclass ORDER BY attnum"
+    rights = "SELECT relacl::text FROM pg_class WHERE oid = 'ledger.payments'::regclass"
+    payments = "SELECT * FROM ledger.payments ORDER BY trans_num"
+    before = [query(earlier, sql) for sql in (files, columns, rights, payments)]
+    assert migrate(earlier) == ("0001", "0002")
+    assert [query(earlier, sql) for sql in (files, columns, rights, payments)] == before
+    assert migrate(earlier) == ("0002", "0002")
+    built = "SELECT indexdef FROM pg_indexes WHERE indexname LIKE '%predictions_scored_at' ORDER BY 1"
+    assert ["USING brin (scored_at)" in text for (text,) in query(earlier, built)] == [True, True]
+    invalid = "SELECT count(*) FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE NOT indisvalid"
+    assert query(earlier, invalid) == [(0,)]
+
+
+def test_payments_shows_the_newest_prediction_of_each(ledger: Address):
+    add(ledger)
+    wanted = query(ledger, NEWEST)
+    assert {row[-1] for row in wanted} == {None, "replaced"}
+    shown = "SELECT trans_num, source_topic, source_partition, source_offset, source_row, scored_at, model_name "
+    assert query(ledger, f"{shown} FROM ledger.payments ORDER BY trans_num") == wanted
+    assert query(ledger, "SELECT trans_num, confirmed_by FROM ledger.payments WHERE fraud_confirmed") == [
+        ("payment 1", "ann")
+    ]
+    # Rows that are equal in all that decides: one is shown.
+    query(ledger, "DELETE FROM ledger.predictions")
+    query(ledger, "INSERT INTO ledger.replaced_predictions SELECT * FROM ledger.replaced_predictions")
+    assert len(query(ledger, f"{shown} FROM ledger.payments")) == len(query(ledger, NEWEST)) > 0
+
+
+def test_the_last_hour_is_read_without_sorting_the_table(ledger: Address):
+    query(
+        ledger,
+        "INSERT INTO ledger.predictions (source_topic, source_partition, source_offset, source_row, trans_num, "
+        "prediction, model_run_id, batch_id, scored_at, output_partition, output_offset, payment) "
+        "SELECT 'topic_1', 0, number, 0, md5(number::text), false, 'run', 'batch', "
+        "now() - (60000 - number) * interval '10 seconds', 0, number, '{}' FROM generate_series(1, 60000) AS number",
+    )
+    query(ledger, "ANALYZE ledger.predictions")
+    sql = "SELECT count(*) FROM ledger.payments WHERE scored_at > now() - interval '1 hour'"
+    assert query(ledger, sql) == [(360,)]
+    [(plan,)] = query(ledger, "EXPLAIN (ANALYZE, FORMAT JSON) " + sql)
+    found = list(nodes(plan[0]["Plan"]))
+    assert "predictions_scored_at" in {node.get("Index Name") for node in found}
+    assert [node for node in found if node.get("Relation Name") == "predictions" and "Seq" in node["Node Type"]] == []
+    # What else stands in the same blocks is read, and no more.
+    assert max(node["Actual Rows"] for node in found) < 20_000
+
+
+def test_recording_goes_on_while_indexes_are_built(earlier: Address):
+    add(earlier)
+    write = "UPDATE ledger.predictions SET amt = 1 WHERE source_offset = %s"
+    with session(earlier) as older, session(earlier) as writer, ThreadPoolExecutor(1) as threads:
+        older.cursor().execute(write, (0,))
+        migrated = threads.submit(migrate, earlier)
+        # It waits for the end of every transaction that was open before it.
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX CONCURRENTLY%%' AND state = %s"
+        wait_until(lambda: query(earlier, waits, "active") != [(0,)], "no index is built", 30)
+        with writer, writer.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '5s'")
+            cursor.execute(write, (1,))
+            assert cursor.rowcount > 0
+        assert not migrated.done()
+        older.commit()
+        assert migrated.result(60) == ("0001", "0002")
+
+
+def test_two_that_migrate_at_once_do_it_once(empty: Address):
+    url = f"postgresql://{empty.user}:{empty.password}@{empty.host}:{empty.port}/{empty.database}"
+    program = [sys.executable, "-m", "include.cli.main", "ledger", "migrate"]
+    both = [
+        subprocess.Popen(program, env={**os.environ, "LOGGER_SQL_URI": url}, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    lines = sorted(one.communicate(timeout=60)[0].partition(": ")[2] for one in both)
+    assert lines[0] == "from version nothing to 0002\n"
+    assert lines[1] in ("is up to date, version 0002\n", lines[0])
+    assert query(empty, "SELECT count(*) FROM ledger.payments") == [(0,)]
+
+
+def test_a_reader_of_the_view_that_does_not_end_fails_the_migration_and_the_next_try_succeeds(earlier: Address):
+    with session(earlier) as reader:
+        reader.cursor().execute("SELECT count(*) FROM ledger.payments")
+        with pytest.raises(LedgerError, match=r"/test_\w+ failed: canceling statement due to lock timeout$"):
+            migrate(earlier)
+    assert migrate(earlier) == ("0001", "0002")
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes(below)
