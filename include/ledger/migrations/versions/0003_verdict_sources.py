@@ -65,19 +65,24 @@ CREATE OR REPLACE VIEW ledger.payments AS
 SELECT DISTINCT ON (trans_num)
     trans_num, source_topic, source_partition, source_offset, source_row, cc_num, amt, paid_at, merchant, category,
     prediction, fraud_probability, model_run_id, model_name, model_version, batch_id, scored_at, recorded_at, payment,
-    verdict.fraud AS fraud_confirmed, confirmed_by, confirmed_at
-FROM ledger.published_predictions AS newest LEFT JOIN (
+    fraud_confirmed, confirmed_by, confirmed_at
+FROM ledger.published_predictions AS one LEFT JOIN LATERAL (
+    SELECT known.fraud AS fraud_confirmed, known.confirmed_by, known.confirmed_at
+    FROM ledger.confirmations AS known
     -- A payment that came again at another place of the topic is the one that was confirmed.
-    SELECT known.trans_num AS name, known.fraud, known.confirmed_by, known.confirmed_at,
-        ROW (given.cc_num, given.amt, given.paid_at, given.merchant, given.category) AS given_for
-    FROM ledger.confirmations AS known JOIN ledger.published_predictions AS given
-        USING (trans_num, source_topic, source_partition, source_offset, source_row)
-) AS verdict ON verdict.name = newest.trans_num
-    AND verdict.given_for IS NOT DISTINCT FROM ROW (cc_num, amt, paid_at, merchant, category)
+    WHERE known.trans_num = one.trans_num AND EXISTS (
+        SELECT FROM ledger.published_predictions AS given
+        WHERE (given.trans_num, given.source_topic, given.source_partition, given.source_offset, given.source_row)
+            = (known.trans_num, known.source_topic, known.source_partition, known.source_offset, known.source_row)
+          AND (given.cc_num, given.amt, given.paid_at, given.merchant, given.category)
+            IS NOT DISTINCT FROM (one.cc_num, one.amt, one.paid_at, one.merchant, one.category)
+    )
+    ORDER BY known.confirmed_at DESC LIMIT 1
+) AS verdict ON true
 WHERE trans_num IS NOT NULL
 -- Of one time: what stands, before what it replaced.
 ORDER BY trans_num, scored_at DESC, coalesce(replaced_at, 'infinity') DESC,
-    source_topic DESC, source_partition DESC, source_offset DESC, source_row DESC, verdict.confirmed_at DESC;
+    source_topic DESC, source_partition DESC, source_offset DESC, source_row DESC;
 COMMENT ON VIEW ledger.payments IS 'The newest prediction of each trans_num; fraud_confirmed: null until reviewed';
 """
 
