@@ -22,7 +22,7 @@ from include.errors import FraudError
 
 OF_THE_DAG = ("runs", "idle", "age", "backlog")
 ALWAYS = ("chain", "ledger", *OF_THE_DAG)
-NAMES = (*ALWAYS, "shards", "peers")
+NAMES = (*ALWAYS, "shards", "peers", "sampling")
 _QUICK = {
     "payments": 30_000,
     "sittings": 1,
@@ -31,6 +31,7 @@ _QUICK = {
     "idle_minutes": 1.0,
     "rates": [1, 100],
     "backlog": 300_000,
+    "seeds": 1,
 }
 
 
@@ -128,6 +129,12 @@ def _peers(bench: Bench, given: argparse.Namespace) -> dict[str, Any]:
     return measure.measure(bench, count=given.payments, sittings=given.sittings, shards=tuple(given.shards))
 
 
+def _sampling(bench: Bench, given: argparse.Namespace) -> dict[str, Any]:
+    from benchmarks import sampling
+
+    return sampling.measure(bench, seeds=given.seeds)
+
+
 _MEASURES: dict[str, Callable[[Bench, argparse.Namespace], dict[str, Any]]] = {
     "chain": _chain,
     "ledger": _ledger,
@@ -137,6 +144,7 @@ _MEASURES: dict[str, Callable[[Bench, argparse.Namespace], dict[str, Any]]] = {
     "age": _age,
     "backlog": _backlog,
     "peers": _peers,
+    "sampling": _sampling,
 }
 
 
@@ -176,12 +184,13 @@ def _parser() -> argparse.ArgumentParser:
         "--rates", type=float, nargs="+", default=[1, 100, 5_000], help="payments a second in age (default %(default)s)"
     )
     add("--backlog", type=int, default=3_000_000, help="payments that wait (default %(default)s)")
+    add("--seeds", type=int, default=8, help="of the trainings in sampling (default %(default)s)")
     add("--quick", action="store_true", help="small sizes, to see that it works: its figures mean nothing")
     add("--no-run", action="store_true", help="only show the results that are there")
     add(
         "--write-docs",
         action="store_true",
-        help="write the tables of docs/benchmarks.md and its plots from the results",
+        help="write the tables of docs/benchmarks.md and its plots, and that of docs/training.md, from the results",
     )
     return parser
 

@@ -20,6 +20,8 @@ from benchmarks.tables import Table, tables
 from dev.stack.part import ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
+PAGES = {"sampling": ROOT / "docs" / "training.md"}
+"""Where the tables of a benchmark stand, if not on that page."""
 IMAGES = ROOT / "docs" / "images"
 _BEGIN, _END = "<!-- written by `python -m benchmarks --write-docs` -->", "<!-- end of what is written -->"
 
@@ -49,12 +51,16 @@ class Results:
         console.print(f"all figures: {self.file}")
 
     def write_docs(self) -> None:
+        """Rewrite each page that there are results for."""
         from benchmarks.plots import draw
 
-        text = PAGE.read_text()
-        written = "\n\n".join([_sentence(self.found), *map(_markdown, tables(self.found)), *draw(self.found, IMAGES)])
-        pattern = re.compile(re.escape(_BEGIN) + ".*" + re.escape(_END), re.DOTALL)
-        PAGE.write_text(pattern.sub(lambda _: f"{_BEGIN}\n\n{written}\n\n{_END}", text))
+        by_page: dict[Path, dict[str, dict[str, Any]]] = {}
+        for name, result in self.found.items():
+            by_page.setdefault(PAGES.get(name, PAGE), {})[name] = result
+        for page, found in by_page.items():
+            written = "\n\n".join([_sentence(found), *map(_markdown, tables(found)), *draw(found, IMAGES)])
+            pattern = re.compile(re.escape(_BEGIN) + ".*" + re.escape(_END), re.DOTALL)
+            page.write_text(pattern.sub(f"{_BEGIN}\n\n{written}\n\n{_END}".replace("\\", r"\\"), page.read_text()))
 
 
 def _markdown(table: Table) -> str:

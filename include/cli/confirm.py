@@ -15,13 +15,16 @@ from include.errors import ConfirmationError, FraudError, SettingError
 
 if TYPE_CHECKING:
     from include.ledger.confirmations import Confirmed
+    from include.ledger.source import Source
 
 HELP = (
     "Say of payments whether they were fraud, by their trans_num; `fraud train --confirmed` learns from it.\n\n"
     "One payment: fraud confirm TRANS_NUM fraud. Many: fraud confirm --csv FILE, the CSV of a mailed report or of "
     "--list --output, with its column verdict filled in: fraud or genuine (true, yes, 1 and false, no, 0 are good, "
-    "too), or empty where nobody has reviewed it. What to review: fraud confirm --list.\n\nA verdict may be changed; "
-    "each is kept, with who gave it and when. The ledger is the database of AIRFLOW_CONN_LEDGER_DB or LOGGER_SQL_URI. "
+    "too), or empty where nobody has reviewed it. What to review: fraud confirm --list. Where several payments "
+    "have one trans_num, --source, or the CSV's columns source and row, name the one that is meant.\n\n"
+    "A verdict may be changed; each is kept, with who gave it and when. The ledger is the database of "
+    "AIRFLOW_CONN_LEDGER_DB or LOGGER_SQL_URI. "
     "Exit code 0: all applied; 1: a payment is not known, or a line is bad; 2: a file or the database cannot be "
     "used, and nothing was applied."
 )
@@ -37,6 +40,18 @@ def confirm(
     trans_num: Annotated[str | None, typer.Argument(help="The payment.", show_default=False)] = None,
     verdict: Annotated[
         Said | None, typer.Argument(help="What it was.", show_default=False, case_sensitive=False)
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TOPIC/PARTITION/OFFSET",
+            help="Which payment, where several have that trans_num: its place, as in `fraud trace`.",
+            show_default=False,
+        ),
+    ] = None,
+    row: Annotated[
+        int | None,
+        typer.Option(min=0, help="With --source: its row, where the message has several.", show_default=False),
     ] = None,
     by: Annotated[str | None, typer.Option(help="Who says so.", show_default="this user's name")] = None,
     csv: Annotated[
@@ -57,25 +72,37 @@ def confirm(
         raise typer.BadParameter("give a TRANS_NUM and fraud or genuine, or --csv FILE, or --list")
     if (all_or_nothing and csv is None) or (output and not list_):
         raise typer.BadParameter("--all-or-nothing goes with --csv, and --output with --list")
+    if (source is not None and trans_num is None) or (row is not None and source is None):
+        raise typer.BadParameter("--source goes with a TRANS_NUM, and --row with --source")
     try:
         if list_:
             _list(limit, output)
         elif csv is not None:
             _tell(csv, _confirm_file(csv, _who(by), all_or_nothing), all_or_nothing)
         elif trans_num is not None and verdict is not None:
-            _confirm_one(plain(trans_num), verdict, _who(by))
+            _confirm_one(plain(trans_num), verdict, _who(by), _source(source, row))
     except FraudError as error:
         typer.echo(f"fraud confirm: {error}", err=True)
         is_unknown = trans_num is not None and isinstance(error, ConfirmationError)
         raise typer.Exit(1 if is_unknown else 2) from None
 
 
-def _confirm_one(trans_num: str, verdict: Said, by: str) -> None:
+def _source(text: str | None, row: int | None) -> Source | None:
+    from include.ledger.source import Source
+
+    if text is None:
+        return None
+    if found := Source.parse(plain(text), "" if row is None else str(row)):
+        return found
+    raise SettingError(f"--source {plain(text)!r}: give TOPIC/PARTITION/OFFSET, such as topic_1/0/1640")
+
+
+def _confirm_one(trans_num: str, verdict: Said, by: str, source: Source | None) -> None:
     from include.ledger.address import Address
     from include.ledger.confirmations import Confirmations
 
     with Confirmations.opened(Address.from_environment(os.environ)) as ledger:
-        done = ledger.confirm(trans_num, fraud=verdict is Said.fraud, by=by)
+        done = ledger.confirm(trans_num, fraud=verdict is Said.fraud, by=by, source=source)
     how = "changed" if done.changed else "unchanged" if done.unchanged else "applied"
     typer.echo(f"{trans_num}: {verdict.value} ({how})")
 

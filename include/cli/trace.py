@@ -65,7 +65,8 @@ def described(trace: Trace) -> Iterator[str]:
     if not trace.verdicts:
         yield "confirmed   not yet: nobody has said whether it was fraud"
     for place, verdict in enumerate(trace.verdicts):
-        yield f"{'before that' if place else 'confirmed  '} {_verdict(verdict)}"
+        which = f", for {verdict.source or 'an unknown one of them'}" if count > 1 else ""
+        yield f"{'before that' if place else 'confirmed  '} {_verdict(verdict)}{which}"
 
 
 def _payment(payment: Payment) -> Iterator[str]:

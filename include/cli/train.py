@@ -19,6 +19,13 @@ class Features(StrEnum):
     numeric = "numeric"
 
 
+class Sampling(StrEnum):
+    none = "none"
+    weights = "weights"
+    smote = "smote"
+    smotenc = "smotenc"
+
+
 def train(
     csv: Annotated[
         Path | None, typer.Option(help="Payments to learn from; without it, simulated ones.", show_default=False)
@@ -36,6 +43,13 @@ def train(
         Features,
         typer.Option(help="payment: features computed inside the model; numeric: the payments' own numbers."),
     ] = Features.payment,
+    sampling: Annotated[
+        Sampling,
+        typer.Option(
+            help="How to make up for few frauds: none; class weights; invented frauds by SMOTE or SMOTENC. "
+            "docs/training.md compares them."
+        ),
+    ] = Sampling.none,
     experiment: Annotated[
         str | None,
         typer.Option(help="MLflow experiment.", show_default=f"FRAUD_EXPERIMENT, else {DEFAULT}"),
@@ -45,7 +59,7 @@ def train(
     threshold: Annotated[float, typer.Option(help="Fraud probability from which a payment counts as fraud.")] = 0.5,
     payments: Annotated[int, typer.Option("--rows", min=1, help="How many payments to simulate, about.")] = 40_000,
     days: Annotated[float, typer.Option(min=0.1, help="How many days to simulate.")] = 10,
-    seed: Annotated[int, typer.Option(help="Of the simulator, SMOTE and the forest.")] = 42,
+    seed: Annotated[int, typer.Option(help="Of the simulator, the sampling and the forest.")] = 42,
     if_none: Annotated[bool, typer.Option("--if-none", help="Only where the experiment has no model yet.")] = False,
 ) -> None:
     """Train a model, judge it on the latest payments, log it to the MLflow at MLFLOW_TRACKING_URI and register it."""
@@ -86,6 +100,7 @@ def train(
         trees=trees,
         threshold=threshold,
         seed=seed,
+        sampling=sampling.value,
         source=source,
         confirmed=people_say,
     )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from include.errors import ConfirmationError
 from include.ledger.address import Address
+from include.ledger.known_payments import Payment, confirmed, known, payments_at, payments_of
 from include.ledger.schema import open_ledger
+from include.ledger.source import Source
 from include.ledger.verdicts import BadLine, Verdict, VerdictFile
 
 if TYPE_CHECKING:
@@ -18,18 +20,19 @@ if TYPE_CHECKING:
 
 # Those who write verdicts or assign them to an export do so one after the other: neither sees half of the other's.
 LOCK = "SELECT pg_advisory_xact_lock(hashtext('fraud confirmations'))"
-_KNOWN = """
-SELECT name FROM unnest(%s::text[]) AS name
-WHERE EXISTS (SELECT FROM ledger.published_predictions WHERE published_predictions.trans_num = name)
-"""
-_BEFORE = "SELECT trans_num, fraud FROM unnest(%s::text[]) AS trans_num JOIN ledger.confirmations USING (trans_num)"
 _CONFIRM = """
-INSERT INTO ledger.confirmations AS known (trans_num, fraud, confirmed_by, origin)
-SELECT trans_num, fraud, %s, %s FROM unnest(%s::text[], %s::boolean[]) AS given (trans_num, fraud)
-ON CONFLICT (trans_num) DO UPDATE
+INSERT INTO ledger.confirmations AS known (
+    trans_num, source_topic, source_partition, source_offset, source_row, fraud, confirmed_by, origin
+)
+SELECT name, topic, partition, "offset", row, fraud, %s, %s
+FROM unnest(%s::text[], %s::text[], %s::integer[], %s::bigint[], %s::integer[], %s::boolean[])
+    AS given (name, topic, partition, "offset", row, fraud)
+ON CONFLICT (trans_num, source_topic, source_partition, source_offset, source_row) DO UPDATE
 SET (fraud, confirmed_by, confirmed_at, origin) = (excluded.fraud, excluded.confirmed_by, now(), excluded.origin)
 WHERE (known.fraud, known.confirmed_by) IS DISTINCT FROM (excluded.fraud, excluded.confirmed_by)
 """
+_SHOWN = 20
+_Verdicts = dict[tuple[Any, ...], tuple[Payment, bool]]
 
 
 @dataclass(frozen=True)
@@ -60,21 +63,29 @@ class Confirmations:
         with open_ledger(address, "fraud confirm") as connection:
             yield cls(connection)
 
-    def confirm(self, trans_num: str, *, fraud: bool, by: str) -> Confirmed:
-        """Raises ConfirmationError where the ledger has no such payment."""
+    def confirm(self, trans_num: str, *, fraud: bool, by: str, source: Source | None = None) -> Confirmed:
+        """Raises ConfirmationError where the ledger has no such payment, or several."""
         with self._writing() as cursor:
-            if not _known(cursor, [trans_num]):
-                raise ConfirmationError(f"the ledger has no payment whose trans_num is {trans_num}: nothing is changed")
-            return _apply(cursor, {trans_num: fraud}, by, "fraud confirm")
+            if source is None:
+                found = payments_of(cursor, [trans_num], _SHOWN + 1).get(trans_num, [])
+            else:
+                [found] = payments_at(cursor, [(trans_num, source)])
+            if not found:
+                place = "" if source is None else f" at {source}"
+                raise ConfirmationError(
+                    f"the ledger has no payment{place} whose trans_num is {trans_num}: nothing is changed"
+                )
+            if len(found) > 1:
+                raise ConfirmationError(_several(trans_num, found))
+            return _apply(cursor, {found[0].key: (found[0], fraud)}, by, "fraud confirm")
 
     def confirm_all(self, file: VerdictFile, *, by: str, origin: str, all_or_nothing: bool = False) -> Confirmed:
         """All lines that are good, in one transaction; or none, if so wanted, where one is bad."""
         with self._writing() as cursor:
-            verdicts, bad = _agreed(
-                file.verdicts, _known(cursor, (name for one in file.verdicts for name in one.names))
-            )
-            bad = sorted([*file.bad, *bad], key=lambda one: one.line)
-            done = Confirmed() if bad and all_or_nothing else _apply(cursor, verdicts, by, origin)
+            found, unusable = _found(cursor, file.verdicts)
+            agreed, contradicting = _agreed(found)
+            bad = sorted([*file.bad, *unusable, *contradicting], key=lambda one: one.line)
+            done = Confirmed() if bad and all_or_nothing else _apply(cursor, agreed, by, origin)
         return Confirmed(done.applied, done.changed, done.unchanged, file.passed_over, tuple(bad))
 
     @contextmanager
@@ -84,25 +95,60 @@ class Confirmations:
             yield cursor
 
 
-def _known(cursor: Cursor, names: Iterable[str]) -> set[str]:
-    cursor.execute(_KNOWN, (list(dict.fromkeys(names)),))
-    return {name for (name,) in cursor.fetchall()}
+def _several(trans_num: str, found: list[Payment]) -> str:
+    shown = sorted((payment.source for payment in found[:_SHOWN]), key=lambda one: (one.partition, one.offset, one.row))
+    places = ", ".join(map(str, shown))
+    more = " and more" if len(found) > _SHOWN else ""
+    count = f"more than {_SHOWN}" if more else str(len(found))
+    return (
+        f"{count} payments have the trans_num {trans_num}: nothing is changed. Say which one is meant by --source and "
+        f"--row: {places}{more}. `fraud trace {trans_num}` shows them"
+    )
 
 
-def _agreed(given: Iterable[Verdict], known: set[str]) -> tuple[dict[str, bool], list[BadLine]]:
-    """The verdict of each payment, and the lines of those that are unknown, or that have both verdicts."""
+def _found(cursor: Cursor, verdicts: list[Verdict]) -> tuple[list[tuple[Verdict, Payment]], list[BadLine]]:
+    """The payment of each verdict, and the lines of those of which there is none, or more than one."""
+    names = known(cursor, (name for one in verdicts for name in one.names))
     bad: list[BadLine] = []
-    lines: dict[str, list[Verdict]] = {}
-    for verdict in given:
-        found = next((name for name in verdict.names if name in known), None)
-        if found is None:
+    named: list[tuple[Verdict, str, Source]] = []
+    unnamed: list[tuple[Verdict, str]] = []
+    for verdict in verdicts:
+        name = next((name for name in verdict.names if name in names), None)
+        if name is None:
             bad.append(BadLine(verdict.line, "has a trans_num that no payment in the ledger has"))
+        elif verdict.source is None:
+            unnamed.append((verdict, name))
         else:
-            lines.setdefault(found, []).append(verdict)
-    agreed = {}
-    for name, verdicts in lines.items():
+            named.append((verdict, name, verdict.source))
+    of_names = payments_of(cursor, (name for _, name in unnamed), 2)
+    at_sources = payments_at(cursor, [(name, source) for _, name, source in named])
+    of_verdicts = [
+        *((verdict, of_names.get(name, [])) for verdict, name in unnamed),
+        *((verdict, payments) for (verdict, *_), payments in zip(named, at_sources, strict=True)),
+    ]
+    found = []
+    for verdict, payments in of_verdicts:
+        if not payments:
+            bad.append(BadLine(verdict.line, "has a source at which the ledger has no payment of that trans_num"))
+        elif len(payments) > 1:
+            why = "has a trans_num that several payments have: name one in the columns source and row, as reports do"
+            bad.append(BadLine(verdict.line, why))
+        else:
+            found.append((verdict, payments[0]))
+    return found, bad
+
+
+def _agreed(found: Iterable[tuple[Verdict, Payment]]) -> tuple[_Verdicts, list[BadLine]]:
+    """The verdict of each payment, and the lines of those that have both verdicts."""
+    bad: list[BadLine] = []
+    lines: dict[tuple[Any, ...], list[tuple[Verdict, Payment]]] = {}
+    for verdict, payment in found:
+        lines.setdefault(payment.key, []).append((verdict, payment))
+    agreed: _Verdicts = {}
+    for key, given in lines.items():
+        verdicts = sorted((verdict for verdict, _ in given), key=lambda one: one.line)
         if len({verdict.fraud for verdict in verdicts}) == 1:
-            agreed[name] = verdicts[0].fraud
+            agreed[key] = given[0][1], verdicts[0].fraud
             continue
         for verdict in verdicts:
             other = next(one.line for one in verdicts if one.fraud != verdict.fraud)
@@ -110,10 +156,17 @@ def _agreed(given: Iterable[Verdict], known: set[str]) -> tuple[dict[str, bool],
     return agreed, bad
 
 
-def _apply(cursor: Cursor, verdicts: dict[str, bool], by: str, origin: str) -> Confirmed:
-    names = sorted(verdicts)
-    cursor.execute(_BEFORE, (names,))
-    before = dict(cursor.fetchall())
-    cursor.execute(_CONFIRM, (by, origin, names, [verdicts[name] for name in names]))
-    unchanged = sum(verdicts[name] == fraud for name, fraud in before.items())
-    return Confirmed(len(names) - len(before), len(before) - unchanged, unchanged)
+def _apply(cursor: Cursor, verdicts: _Verdicts, by: str, origin: str) -> Confirmed:
+    """A payment that was confirmed by another place of its own keeps that one: it has one verdict."""
+    before = confirmed(cursor, (payment.trans_num for payment, _ in verdicts.values()))
+    given = [(before[key][0] if key in before else payment, fraud) for key, (payment, fraud) in verdicts.items()]
+    given.sort(key=lambda one: one[0].trans_num)
+    places = [payment.source for payment, _ in given]
+    columns = (
+        [payment.trans_num for payment, _ in given],
+        *([getattr(place, part) for place in places] for part in ("topic", "partition", "offset", "row")),
+        [fraud for _, fraud in given],
+    )
+    cursor.execute(_CONFIRM, (by, origin, *columns))
+    earlier = [before[key][1] == fraud for key, (_, fraud) in verdicts.items() if key in before]
+    return Confirmed(len(given) - len(earlier), earlier.count(False), earlier.count(True))

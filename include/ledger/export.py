@@ -1,7 +1,8 @@
 """Exports confirmed payments, once each: what a file holds is decided in the database before anything is stored.
 
 Whoever is killed leaves an unfinished export, which the next one stores again under the same name. A verdict that
-changes is exported again, in a later file: of a payment, the newest file counts.
+changes is exported again, in a later file, together with those on other payments of its trans_num: of a trans_num,
+the newest file counts.
 """
 
 from __future__ import annotations
@@ -13,19 +14,24 @@ from include.ledger.address import Address
 from include.ledger.confirmations import LOCK
 from include.ledger.confirmed import ConfirmedFile, ConfirmedPayment
 from include.ledger.schema import open_ledger
+from include.ledger.source import COLUMNS
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-# Of one file.
+# Of one file; more only where several of them have the last trans_num.
 MOST_PAYMENTS = 200_000
 _AT_ONCE = 10_000
 
 _UNFINISHED = "SELECT export_id, file FROM ledger.exports WHERE finished_at IS NULL ORDER BY export_id LIMIT 1"
-_DUE = """
-FROM ledger.confirmations AS due WHERE export_id IS NULL
-AND EXISTS (SELECT FROM ledger.published_predictions WHERE published_predictions.trans_num = due.trans_num)
+# A verdict without a source is of nobody knows which payment.
+_PLACE = ", ".join(COLUMNS)
+_OF_VERDICT = f"""
+FROM ledger.published_predictions AS found
+WHERE ({", ".join(f"found.{name}" for name in ("trans_num", *COLUMNS))})
+    = ({", ".join(f"due.{name}" for name in ("trans_num", *COLUMNS))})
 """
+_DUE = f"FROM ledger.confirmations AS due WHERE export_id IS NULL AND EXISTS (SELECT {_OF_VERDICT})"
 # Names sort by time, whatever becomes of the clock.
 _BEGIN = """
 INSERT INTO ledger.exports (file, started_at)
@@ -33,20 +39,19 @@ SELECT 'confirmed-' || to_char(at, 'YYYYMMDD"T"HH24MISSUS"Z"') || '.parquet', at
 FROM (SELECT greatest(clock_timestamp(), max(started_at) + interval '1 microsecond') AS at FROM ledger.exports) AS now
 RETURNING export_id, file
 """
+# With all other verdicts on that trans_num: of a trans_num, the newest file counts.
 _ASSIGN = f"""
-UPDATE ledger.confirmations SET export_id = %s
-WHERE export_id IS NULL AND trans_num IN (SELECT trans_num {_DUE} ORDER BY trans_num LIMIT %s)
+UPDATE ledger.confirmations AS due SET export_id = %s
+WHERE trans_num IN (SELECT DISTINCT trans_num {_DUE} ORDER BY trans_num LIMIT %s) AND EXISTS (SELECT {_OF_VERDICT})
 """  # noqa: S608
-# The newest prediction, as in the view ledger.payments, which would sort the whole table.
-_PAYMENTS = """
-SELECT trans_num, fraud, newest.payment::text FROM ledger.confirmations CROSS JOIN LATERAL (
-    SELECT payment FROM ledger.published_predictions WHERE published_predictions.trans_num = confirmations.trans_num
-    ORDER BY scored_at DESC, coalesce(replaced_at, 'infinity') DESC,
-        source_topic DESC, source_partition DESC, source_offset DESC, source_row DESC
-    LIMIT 1
+# The newest prediction, as in the view ledger.payments.
+_PAYMENTS = f"""
+SELECT trans_num, fraud, newest.payment::text FROM ledger.confirmations AS due CROSS JOIN LATERAL (
+    SELECT payment {_OF_VERDICT}
+    ORDER BY scored_at DESC, coalesce(replaced_at, 'infinity') DESC LIMIT 1
 ) AS newest
-WHERE export_id = %s ORDER BY trans_num
-"""
+WHERE export_id = %s ORDER BY trans_num, {_PLACE}
+"""  # noqa: S608
 _FINISH = """
 UPDATE ledger.exports SET (payments, finished_at) = ROW (%s, now()) WHERE export_id = %s AND finished_at IS NULL
 """

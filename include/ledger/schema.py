@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
 # The newest of migrations/versions, so that a run need not load Alembic to know it.
-VERSION = "0002"
+VERSION = "0003"
 MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATE = "run `fraud ledger migrate`"
 

@@ -40,7 +40,9 @@ SELECT
     newest.payments,
     confirmed.fraud AS fraud_confirmed, confirmed.confirmed_by, confirmed.confirmed_at,
     (SELECT json_agg(json_build_object(
-            'fraud', change.fraud, 'by', change.confirmed_by, 'at', change.confirmed_at, 'origin', change.origin
+            'fraud', change.fraud, 'by', change.confirmed_by, 'at', change.confirmed_at, 'origin', change.origin,
+            'source', change.source_topic || '/' || change.source_partition || '/' || change.source_offset
+                || ' row ' || change.source_row
         ) ORDER BY change.change_id DESC)
      FROM ledger.confirmation_changes AS change WHERE change.trans_num = found.trans_num) AS confirmation_history
 FROM newest
@@ -59,7 +61,10 @@ LEFT JOIN LATERAL (
 LEFT JOIN ledger.batches AS batch ON batch.batch_id = found.batch_id
 LEFT JOIN ledger.batch_partitions AS part
     ON part.batch_id = found.batch_id AND part.partition = found.source_partition
-LEFT JOIN ledger.confirmations AS confirmed ON confirmed.trans_num = found.trans_num
+LEFT JOIN ledger.confirmations AS confirmed
+    ON (confirmed.source_topic, confirmed.source_partition, confirmed.source_offset, confirmed.source_row)
+        = (found.source_topic, found.source_partition, found.source_offset, found.source_row)
+    AND confirmed.trans_num = found.trans_num
 ORDER BY found.scored_at DESC, found.replaced_at DESC NULLS FIRST, found.source_topic, found.source_partition,
     found.source_offset, found.source_row
 """
@@ -131,16 +136,19 @@ class Payment:
 
 @dataclass(frozen=True)
 class Verdict:
+    """`source` is the place, with its row, of the payment that it was given for; None where that is not known."""
+
     fraud: bool
     by: str
     at: datetime
     origin: str
+    source: str | None = None
 
 
 @dataclass(frozen=True)
 class Trace:
     """The payments that bear this trans_num and their predictions, newest first; so are the verdicts, of which the
-    first one counts. `more` payments bear it too, and are older than all of these."""
+    first one on a payment counts. `more` payments bear it too, and are older than all of these."""
 
     trans_num: str
     payments: tuple[Payment, ...]
@@ -165,7 +173,7 @@ def trace_of(trans_num: str, rows: list[dict[str, Any]], *, mask: bool) -> Trace
         by_place.setdefault((source, row["source_row"]), []).append(row)
     payments = tuple(_payment(*place, found, mask=mask) for place, found in by_place.items())
     verdicts = tuple(
-        Verdict(one["fraud"], one["by"], datetime.fromisoformat(one["at"]), one["origin"])
+        Verdict(one["fraud"], one["by"], datetime.fromisoformat(one["at"]), one["origin"], one["source"])
         for one in rows[0]["confirmation_history"] or ()
     )
     return Trace(trans_num, payments, rows[0]["payments"] - len(payments), verdicts)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.errors import ConfirmationError
+from include.ledger.source import COLUMNS, CONTENT
 from include.ledger.verdicts import TRANS_NUM, VERDICT
 from include.payments.masking import mask_card
 from include.report.csv_attachment import BOM, cell
@@ -21,22 +22,35 @@ from include.report.csv_attachment import BOM, cell
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-_ORDER = ("scored_at", "coalesce(replaced_at, 'infinity')", "source_topic", "source_partition", "source_offset",
-          "source_row")  # fmt: skip
-# Along the indexes of frauds, newest first, for so long as it takes to find enough.
+_ORDER = ("scored_at", "coalesce(replaced_at, 'infinity')", *COLUMNS)
+_CONTENT = ", ".join(CONTENT)
+# Along the indexes of frauds, newest first, for so long as it takes to find enough. A verdict on a payment holds
+# wherever that payment stands.
 _FRAUDS = f"""
 SELECT trans_num, paid_at, amt, merchant, fraud_probability,
-    coalesce(model_name || ' ' || model_version, model_run_id), scored_at, cc_num, replaced_at, {", ".join(_ORDER[2:])}
+    coalesce(model_name || ' ' || model_version, model_run_id), scored_at, cc_num, category, replaced_at,
+    {", ".join(COLUMNS)}
 FROM ledger.published_predictions AS found
 WHERE prediction AND trans_num IS NOT NULL
-  AND NOT EXISTS (SELECT FROM ledger.confirmations WHERE confirmations.trans_num = found.trans_num)
+  AND NOT EXISTS (
+    SELECT FROM ledger.confirmations AS known WHERE known.trans_num = found.trans_num AND (
+        ({", ".join(f"known.{name}" for name in COLUMNS)}) = ({", ".join(f"found.{name}" for name in COLUMNS)})
+        OR EXISTS (
+            SELECT FROM ledger.published_predictions AS given
+            WHERE ({", ".join(f"given.{name}" for name in ("trans_num", *COLUMNS))})
+                = ({", ".join(f"known.{name}" for name in ("trans_num", *COLUMNS))})
+              AND ({", ".join(f"given.{name}" for name in CONTENT)})
+                IS NOT DISTINCT FROM ({", ".join(f"found.{name}" for name in CONTENT)})
+        )
+    )
+  )
 ORDER BY {", ".join(f"{name} DESC" for name in _ORDER)}
 """  # noqa: S608
 # Of a payment that came or was scored again, the newest prediction counts; not that of another payment, to which
 # somebody gave the same trans_num.
 _IS_OLD = f"""
 SELECT FROM ledger.published_predictions
-WHERE trans_num = %s AND scored_at >= %s AND (cc_num, amt, paid_at) IS NOT DISTINCT FROM (%s, %s, %s)
+WHERE trans_num = %s AND scored_at >= %s AND ({_CONTENT}) IS NOT DISTINCT FROM (%s, %s, %s, %s, %s)
   AND ({", ".join(_ORDER)}) > (%s, coalesce(%s::timestamptz, 'infinity'), %s, %s, %s, %s) LIMIT 1
 """  # noqa: S608
 _AT_ONCE = 500
@@ -44,7 +58,7 @@ _AT_ONCE = 500
 
 @dataclass(frozen=True)
 class Unreviewed:
-    """`card` is masked. Times are in UTC."""
+    """`card` is masked. Times are in UTC. `source` and `row` name the payment where others have its trans_num."""
 
     trans_num: str
     paid_at: datetime | None
@@ -54,6 +68,8 @@ class Unreviewed:
     model: str
     scored_at: datetime
     card: str
+    source: str
+    row: int
 
     def texts(self) -> dict[str, str]:
         """By column, as they are shown."""
@@ -66,26 +82,31 @@ class Unreviewed:
             "model": self.model,
             "scored_at": _shown(self.scored_at),
             "card": self.card,
+            "source": self.source,
+            "row": str(self.row),
         }
 
 
 def unreviewed(connection: Connection, most: int) -> list[Unreviewed]:
-    """Each trans_num once, however many payments have it."""
-    found: dict[str, Unreviewed] = {}
+    """Each payment once, however often it was sent or scored."""
+    found: dict[tuple[object, ...], Unreviewed] = {}
     with connection, connection.cursor("frauds") as frauds, connection.cursor() as cursor:
         # Else PostgreSQL makes ready for all of them, and sorts.
         cursor.execute("SET LOCAL cursor_tuple_fraction = 0.0001")
         frauds.itersize = _AT_ONCE
         frauds.execute(_FRAUDS)
-        for *shown, card, replaced_at, topic, partition, offset, row in frauds:
-            name, paid_at, amt, *_, scored_at = shown
-            if name in found:
+        for *shown, card, category, replaced_at, topic, partition, offset, row in frauds:
+            name, paid_at, amt, merchant, *_, scored_at = shown
+            content = card, amt, paid_at, merchant, category
+            payment = name, *map(str, content)
+            if payment in found:
                 continue
             order = scored_at, replaced_at, topic, partition, offset, row
-            cursor.execute(_IS_OLD, (name, scored_at, card, amt, paid_at, *order))
+            cursor.execute(_IS_OLD, (name, scored_at, *content, *order))
             if cursor.rowcount:
                 continue
-            found[name] = Unreviewed(*(*shown, mask_card(card or "")))
+            place = f"{topic}/{partition}/{offset}"
+            found[payment] = Unreviewed(*(*shown, mask_card(card or ""), place, row))
             if len(found) == most:
                 break
     return list(found.values())

@@ -10,14 +10,18 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from include.errors import ConfirmationError
+from include.ledger.source import Source
 from include.report.csv_attachment import cell
 
 TRANS_NUM = "trans_num"
 VERDICT = "verdict"
+TRACE = ("source", "row")
+"""Of several payments with one trans_num, they name the one that is meant; a cell that is no source names none."""
 _FRAUD = "fraud fraudulent true yes y 1 1.0 wahr ja vrai oui verdadero sí si vero verdadeiro sim waar prawda tak"
 _GENUINE = "genuine legit legitimate false no n 0 0.0 falsch nein faux non falso não nao onwaar nee fałsz nie"
 _WORDS = dict.fromkeys(_FRAUD.split(), True) | dict.fromkeys([*_GENUINE.split(), "not fraud", "no fraud"], False)
@@ -35,11 +39,12 @@ _LONGEST = 1_000
 
 @dataclass(frozen=True)
 class Verdict:
-    """`names`: what the payment's trans_num may be, the likeliest first."""
+    """`names`: what the payment's trans_num may be, the likeliest first. `source` is None where the line has none."""
 
     line: int
     names: tuple[str, ...]
     fraud: bool
+    source: Source | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ def read(path: Path) -> VerdictFile:
     if told := _SEPARATOR_LINE.match(text):
         text, separators, lines_before = text[told.end() :], told[1], 1
     header, separator = _header(path, text, separators)
-    places = _place(path, header, TRANS_NUM), _place(path, header, VERDICT)
+    places = (_place(path, header, TRANS_NUM), _place(path, header, VERDICT), *map(partial(_first, header), TRACE))
     verdicts: list[Verdict] = []
     bad: list[BadLine] = []
     passed_over = 0
@@ -138,6 +143,11 @@ def _place(path: Path, header: list[str], name: str) -> int:
     return found[0]
 
 
+def _first(header: list[str], name: str) -> int | None:
+    """A report has its own columns first, and may have columns of the payments with the same name."""
+    return next((place for place, given in enumerate(header) if given.casefold() == name), None)
+
+
 def _rows(text: str, separator: str, lines_before: int = 0) -> Iterator[tuple[int, list[str] | str]]:
     """Each row that is not blank with the number of its first line, or why it is none."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
@@ -157,12 +167,14 @@ def _rows(text: str, separator: str, lines_before: int = 0) -> Iterator[tuple[in
             yield line, row
 
 
-def _verdict(line: int, row: list[str], width: int, places: tuple[int, int]) -> Verdict | BadLine | None:
+def _verdict(line: int, row: list[str], width: int, places: tuple[int | None, ...]) -> Verdict | BadLine | None:
     """None where the payment was not reviewed."""
     if any(entry.strip() for entry in row[width:]):
         return BadLine(line, f"has {len(row)} cells, its header {width}")
     # Spreadsheets leave out empty cells at the end.
-    name, verdict = (row[place] if place < len(row) else "" for place in places)
+    name, verdict, source, place_in_message = (
+        row[place] if place is not None and place < len(row) else "" for place in places
+    )
     if not verdict.strip():
         return None
     if not name.strip():
@@ -172,4 +184,4 @@ def _verdict(line: int, row: list[str], width: int, places: tuple[int, int]) -> 
     fraud = word(verdict)
     if fraud is None:
         return BadLine(line, f"has a {VERDICT} that is none: give fraud, genuine, or nothing")
-    return Verdict(line, trans_nums(name), fraud)
+    return Verdict(line, trans_nums(name), fraud, Source.parse(source, place_in_message))

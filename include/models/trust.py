@@ -20,6 +20,7 @@ from include.models.ready import kept
 # at its __setstate__ and __reduce__, and add it here.
 TYPES = (
     "imblearn.over_sampling._smote.base.SMOTE",
+    "imblearn.over_sampling._smote.base.SMOTENC",
     "imblearn.pipeline.Pipeline",
     "numpy.dtype",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",

@@ -30,7 +30,8 @@ _HINTS = {
 
 @dataclass(frozen=True)
 class Confirmed:
-    """One row a payment, with its newest verdict. `left_out`: those that no model can learn from."""
+    """One row a payment, with its newest verdict; several payments may have one trans_num. `left_out`: those that no
+    model can learn from."""
 
     frame: pd.DataFrame
     source: Source
@@ -49,10 +50,21 @@ class Confirmed:
     def join(self, payments: pd.DataFrame) -> pd.DataFrame:
         """The others, but for those that are confirmed, and then these: in the others' columns."""
         if KEY in payments.columns:
-            payments = payments[~payments[KEY].astype("str").isin(self.frame[KEY])]
+            payments = payments[~self._replaces(payments)]
         confirmed = self.frame.reindex(columns=payments.columns)
         texts = [name for name, kind in confirmed.dtypes.items() if kind == "str"]
         return pd.concat([payments.astype(dict.fromkeys(texts, "str")), confirmed], ignore_index=True)
+
+    def _replaces(self, payments: pd.DataFrame) -> pd.Series[bool]:
+        """Tell which payments are confirmed: by trans_num, and where several have the same one, also by their time."""
+        names = payments[KEY].astype("str").where(payments[KEY].notna())
+        replaced = names.isin(self.frame[KEY])
+        shared = replaced & (names.duplicated(keep=False) | names.isin(self.frame[KEY][self.frame[KEY].duplicated()]))
+        if shared.any() and TIME in payments.columns:
+            known = pd.MultiIndex.from_arrays([self.frame[KEY], dates(self.frame[TIME])])
+            own = pd.MultiIndex.from_arrays([names[shared], dates(payments.loc[shared, TIME])])
+            replaced[shared] = own.isin(known)
+        return replaced
 
     def describe(self) -> dict[str, Any]:
         """As MLflow parameters."""
@@ -66,7 +78,7 @@ class Confirmed:
 
 
 def read_confirmed(url: str) -> Confirmed:
-    """All Parquet files in a folder or at s3://bucket/prefix; of a payment in several files, the newest counts."""
+    """All Parquet files in a folder or at s3://bucket/prefix; of a trans_num in several files, the newest counts."""
     shown = without_login(url)
     try:
         filesystem, root = open_url(url, _OPTION)
@@ -82,11 +94,18 @@ def read_confirmed(url: str) -> Confirmed:
         raise TrainingError(
             f"confirmed payments at {shown} cannot be read: {first_line(error)}" + (f": {hint}" if hint else "")
         ) from error
-    frame = pd.concat(frames).drop_duplicates(KEY, keep="last", ignore_index=True)
+    frame = _newest(frames)
     if frame.empty:
         raise TrainingError(f"there are no confirmed payments at {shown}: its {len(files)} files hold none")
     log.info("%d confirmed payments from %d files at %s", len(frame), len(files), shown)
     return Confirmed(frame, Source(without_login(whole_url(url)), digest(frame)))
+
+
+def _newest(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """An export stores all payments of a trans_num in one file, so that they replace what an older file says of it."""
+    whole = pd.concat(frames, keys=range(len(frames)), names=["file", None]).reset_index(level="file")
+    newest = whole[whole["file"] == whole.groupby(KEY)["file"].transform("max")]
+    return newest.drop(columns="file").reset_index(drop=True)
 
 
 def _files(filesystem: FileSystem, root: str) -> list[FileInfo]:

@@ -18,6 +18,8 @@ HELD_OUT = 0.2
 SMOTE_NEIGHBOURS = 5
 LEAST_OF_EACH = SMOTE_NEIGHBOURS + 1
 """SMOTE looks for a fraud's five nearest others."""
+LEAST_HELD_OUT = 10
+"""Of each class, where payments come from two sources: fewer say nothing about a model."""
 
 
 @dataclass(frozen=True)
@@ -99,19 +101,22 @@ def dates(texts: pd.Series[Any]) -> pd.Series[pd.Timestamp]:
 
 
 def split(frame: pd.DataFrame, held_out: float = HELD_OUT, *, apart: int = 0) -> Split:
-    """The latest payments are held out. Random ones would be judged by a model that knows what came after them.
+    """Hold out the latest payments: each is later than every payment of the training part, wherever it comes from.
 
-    So many rows at the end are from elsewhere, and are split by themselves: later than all others, they would all be
-    held out.
+    `apart`: so many rows at the end are from another source. Each source has a time from which its latest share
+    begins; the later of the two is the cut-off for both, so that the model learns from either source. Where too few
+    payments of one class are that late, the cut-off is earlier, down to the other of the two times.
     """
     times = dates(frame[TIME])
-    later = pd.Series(False, index=frame.index)
-    for some in (times.iloc[: len(frame) - apart], times.iloc[len(frame) - apart :]):
-        if len(some):
-            start = some.sort_values(kind="stable").iloc[int(len(some) * (1 - held_out))]
-            later[some.index] = some >= start
+    sources = [some for some in (times.iloc[: len(frame) - apart], times.iloc[len(frame) - apart :]) if len(some)]
+    starts = [some.sort_values(kind="stable").iloc[int(len(some) * (1 - held_out))] for some in sources]
+    enough = [_latest(times[frame[PREDICTION] == label], LEAST_HELD_OUT) for label in (0, 1)]
+    cut_off = max(min(starts), min(max(starts), *enough))
+    # A cut-off before all of the later source costs held-out payments and gains no training ones.
+    if cut_off <= sources[starts.index(max(starts))].min():
+        cut_off = min(starts)
     frame = frame.iloc[times.argsort(kind="stable")]
-    held = later[frame.index].to_numpy()
+    held = (times[frame.index] >= cut_off).to_numpy()
     parts = Split(train=frame[~held], held_out=frame[held])
     for name, part, least in (("training", parts.train, LEAST_OF_EACH), ("held-out", parts.held_out, 1)):
         frauds = int(part[PREDICTION].sum())
@@ -121,6 +126,12 @@ def split(frame: pd.DataFrame, held_out: float = HELD_OUT, *, apart: int = 0) ->
                 f"{len(part) - frauds} genuine ones; at least {least} of each are needed there"
             )
     return parts
+
+
+def _latest(times: pd.Series[pd.Timestamp], count: int) -> pd.Timestamp:
+    """Return the time from which on there are so many, or else the first of all times."""
+    latest = times.nlargest(count)
+    return latest.min() if len(latest) == count else pd.Timestamp.min.tz_localize("UTC")
 
 
 def _refuse(name: str, bad: pd.Series[bool], why: str) -> None:

@@ -13,11 +13,13 @@ from sklearn.metrics import (
     PrecisionRecallDisplay,
     RocCurveDisplay,
     average_precision_score,
+    brier_score_loss,
     confusion_matrix,
     precision_recall_fscore_support,
     roc_auc_score,
 )
 
+BINS = 10
 COUNTS = ("true_negatives", "false_positives", "false_negatives", "true_positives")
 
 mpl.use("Agg")  # no screen is needed, nor is there one on a server
@@ -43,8 +45,17 @@ def figures(truth: Labels, predictions: Labels, probabilities: Floats) -> dict[s
         "f1": float(f1),
         "roc_auc": float(roc_auc_score(truth, probabilities)),
         "average_precision": float(average_precision_score(truth, probabilities)),
+        "brier_score": float(brier_score_loss(truth, probabilities)),
+        "calibration_error": calibration_error(truth, probabilities),
         **{name: float(count) for name, count in zip(COUNTS, matrix, strict=True)},
     }
+
+
+def calibration_error(truth: Labels, probabilities: Floats) -> float:
+    """Return the expected calibration error: how far the mean probability of a bin is from its share of frauds, as the
+    mean of all payments, in ten bins of equal width."""
+    bins = np.minimum((probabilities * BINS).astype("int64"), BINS - 1)
+    return float(np.abs(np.bincount(bins, probabilities - truth)).sum() / len(truth))
 
 
 def pictures(truth: Labels, predictions: Labels, probabilities: Floats) -> dict[str, Figure]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from imblearn.over_sampling import SMOTE
+from imblearn.over_sampling import SMOTE, SMOTENC
 from imblearn.pipeline import Pipeline
 from sklearn.base import clone
 from sklearn.ensemble import RandomForestClassifier
@@ -20,8 +20,12 @@ from include.payments.columns import MEASURED, PREDICTION
 from include.training import payment_features, travelling_features
 from include.training.data import SMOTE_NEIGHBOURS
 
+# Features without values between their values.
+_CATEGORICAL = ("night", "weekday", "category_", "gender_")
 Form = Literal["payment", "numeric"]
 """The payment's numbers that mean something as numbers; docs/training.md says why the others do not."""
+SAMPLINGS = ("none", "weights", "smote", "smotenc")
+"""How a training makes up for few frauds; docs/training.md compares them. The first one is the default."""
 
 
 @dataclass(frozen=True)
@@ -32,37 +36,49 @@ class Recipe:
     columns: tuple[str, ...]
     trees: int
     seed: int
+    sampling: str = SAMPLINGS[0]
 
     def fit(self, payments: pd.DataFrame, folder: Path) -> tuple[Pipeline, list[Path]]:
         """The fitted pipeline and the files of code it needs, written to `folder`."""
-        steps: list[tuple[str, Any]] = [
-            ("scale", StandardScaler()),
-            ("smote", SMOTE(random_state=self.seed, k_neighbors=SMOTE_NEIGHBOURS)),
-            ("forest", RandomForestClassifier(n_estimators=self.trees, n_jobs=-1, random_state=self.seed)),
-        ]
+        rows, labels = payments[list(self.columns)], payments[PREDICTION]
+        steps: list[tuple[str, Any]] = [("scale", StandardScaler())]
         code: list[Path] = []
+        names: list[str] = []
         if self.form == "payment":
             features, file = _travelling_features(folder)
-            steps = [
-                ("features", features),
-                ("fill", SimpleImputer(strategy="median", keep_empty_features=True)),
-                *steps,
-            ]
+            names = list(clone(features).fit(rows).get_feature_names_out())
+            fill = SimpleImputer(strategy="median", keep_empty_features=True)
+            steps = [("features", features), ("fill", fill), *steps]
             code = [file]
-        pipeline = Pipeline(steps).fit(payments[list(self.columns)], payments[PREDICTION])
+        if sampler := self._sampler(names):
+            steps.append(("smote", sampler))
+        weights = "balanced" if self.sampling == "weights" else None
+        forest = RandomForestClassifier(self.trees, class_weight=weights, n_jobs=-1, random_state=self.seed)
+        pipeline = Pipeline([*steps, ("forest", forest)]).fit(rows, labels)
         # A fitted SMOTE keeps the training set's frauds, and predicting never asks it: they stay out of the model.
-        at = [name for name, _ in pipeline.steps].index("smote")
-        pipeline.steps[at] = ("smote", clone(pipeline.steps[at][1]))
+        pipeline.steps = [(name, clone(step) if name == "smote" else step) for name, step in pipeline.steps]
         return pipeline, code
 
+    def _sampler(self, names: list[str]) -> SMOTE | None:
+        if self.sampling == "smote":
+            return SMOTE(random_state=self.seed, k_neighbors=SMOTE_NEIGHBOURS)
+        if self.sampling == "smotenc":
+            categories = [place for place, name in enumerate(names) if name.startswith(_CATEGORICAL)]
+            return SMOTENC(categories, random_state=self.seed, k_neighbors=SMOTE_NEIGHBOURS)
+        return None
 
-def recipe(form: str, trees: int, seed: int) -> Recipe:
+
+def recipe(form: str, trees: int, seed: int, sampling: str = SAMPLINGS[0]) -> Recipe:
     if trees < 1:
         raise TrainingError(f"{trees} trees: give at least 1")
+    if sampling not in SAMPLINGS:
+        raise TrainingError(f"sampling {sampling!r}: give {', '.join(SAMPLINGS[:-1])} or {SAMPLINGS[-1]}")
     if form == "payment":
-        return Recipe("payment", payment_features.COLUMNS, trees, seed)
+        return Recipe("payment", payment_features.COLUMNS, trees, seed, sampling)
     if form == "numeric":
-        return Recipe("numeric", MEASURED, trees, seed)
+        if sampling == "smotenc":
+            raise TrainingError("sampling smotenc needs categories, and numeric features have none: give smote")
+        return Recipe("numeric", MEASURED, trees, seed, sampling)
     raise TrainingError(f"features {form!r}: give payment or numeric")
 
 

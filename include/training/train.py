@@ -19,7 +19,7 @@ from include.training.confirmed import Confirmed
 from include.training.data import TIME, Source, Split, check, digest, split
 from include.training.judge import decide, figures, pictures
 from include.training.logged_model import log_model
-from include.training.pipeline import Recipe, recipe
+from include.training.pipeline import SAMPLINGS, Recipe, recipe
 from include.training.tracking import pages, tracking
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ def train(
     trees: int = 150,
     threshold: float = 0.5,
     seed: int = 42,
+    sampling: str = SAMPLINGS[0],
     source: Source | None = None,
     confirmed: Confirmed | None = None,
 ) -> TrainedRun:
@@ -67,7 +68,7 @@ def train(
     """
     if not 0 < threshold < 1:
         raise TrainingError(f"threshold {threshold}: give a number between 0 and 1")
-    chosen = recipe(features, trees, seed)
+    chosen = recipe(features, trees, seed, sampling)
     source = source or Source("payments", digest(payments))
     if confirmed is not None:
         confirmed = confirmed.usable(complete=chosen.columns if features == "numeric" else ())
@@ -77,7 +78,16 @@ def train(
         empty = [column for column in chosen.columns if payments[column].isna().any()]
         if empty:
             raise TrainingError(f"numeric features know no missing values: {', '.join(empty)} has some")
-    parts = split(payments, apart=len(confirmed.frame) if confirmed else 0)
+    apart = len(confirmed.frame) if confirmed else 0
+    parts = split(payments, apart=apart)
+    confirmed_trained = int((parts.train.index >= len(payments) - apart).sum())
+    if apart and not confirmed_trained:
+        log.warning(
+            "the model learns from none of the %d confirmed payments: all of them are held out, for the others end "
+            "before them and too few are confirmed to judge a model by. Confirm more of them, or give newer data of "
+            "all payments",
+            apart,
+        )
     with tracking() as address, tempfile.TemporaryDirectory() as folder:
         log.info(
             "training on %d payments with %d frauds, judging on %d later ones with %d frauds",
@@ -95,10 +105,11 @@ def train(
                     "trees": trees,
                     "threshold": threshold,
                     "seed": seed,
+                    "sampling": sampling,
                     "data": source.name,
                     "data_sha256": source.sha256,
                     **parts.describe(),
-                    **(confirmed.describe() if confirmed else {}),
+                    **(confirmed.describe() | {"confirmed_trained": confirmed_trained} if confirmed else {}),
                 }
             )
             mlflow.log_input(from_pandas(payments, targets=PREDICTION, name=source.name), "training")

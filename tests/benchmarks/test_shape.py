@@ -39,7 +39,7 @@ def test_peers_unpickle_the_forest_with_the_versions_that_pickled_it():
 
 def test_help_names_every_benchmark():
     shown = " ".join(run("-m", "benchmarks", "--help").split())
-    assert "chain, ledger, runs, idle, age, backlog, shards, peers" in shown
+    assert "chain, ledger, runs, idle, age, backlog, shards, peers, sampling" in shown
 
 
 def test_results_are_shown_without_a_run(tmp_path: Path):

@@ -23,7 +23,7 @@ def test_a_ledger_that_is_well(ledger: Address) -> None:
     before = query(ledger, "SELECT xmin, * FROM ledger.exports")
     assert check(ledger) == {
         "ledger_db": Found("ledger_db", f"{ledger}, not encrypted, as ledger"),
-        TABLES: Found(TABLES, "version 0002, rights to read and to write"),
+        TABLES: Found(TABLES, "version 0003, rights to read and to write"),
     }
     # It leaves nothing.
     assert query(ledger, "SELECT xmin, * FROM ledger.exports") == before

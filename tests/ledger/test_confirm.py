@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 from include.cli.main import app
 from include.errors import ConfirmationError
 from include.ledger.address import Address
-from include.ledger.confirmations import _KNOWN, Confirmations
+from include.ledger.confirmations import Confirmations
+from include.ledger.known_payments import AT_SOURCES, CONFIRMED, KNOWN, OF_NAMES
 from include.ledger.unreviewed import _FRAUDS, _IS_OLD, Unreviewed, unreviewed, write_csv
 from include.ledger.verdicts import Verdict, VerdictFile
 from tests.support.ledger import add_predictions, make_topic_again, query
@@ -240,7 +241,7 @@ def test_what_waits_for_a_review_is_listed(ledger: Address, fraud: Fraud) -> Non
     assert str(CARD) not in done.stdout
     assert done.stdout.splitlines()[1].split() == [
         "again", "2026-03-04", "15:56:25", "950.75", "fraud_McDermott,", "Osinski", "0.875", "fraud_scoring", "3",
-        "2026-03-04", "09:00:00", "411111*********1111",
+        "2026-03-04", "09:00:00", "411111*********1111", "topic_1/0/5", "0",
     ]  # fmt: skip
     assert fraud("--list", "--limit", 2).stdout.endswith("\nMore wait than these 2, the newest: see --limit.\n")
 
@@ -250,7 +251,7 @@ def test_of_payments_with_one_trans_num_none_hides_a_fraud(ledger: Address, frau
     add_predictions(ledger, payment(1.5, trans_num="N/A"), prediction=False, hour=7)
     assert listed(fraud) == ["N/A"]
     add_predictions(ledger, payment(2.5, trans_num="N/A"), hour=8)
-    assert listed(fraud) == ["N/A"]
+    assert listed(fraud) == ["N/A", "N/A"]
 
 
 def test_what_a_hand_wrote_is_no_payment_once_its_row_was_restored(ledger: Address, fraud: Fraud) -> None:
@@ -300,7 +301,7 @@ def files_end_at(size: int) -> Iterator[None]:
 
 
 def test_a_list_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
-    one = Unreviewed("a", None, None, None, None, "a model", datetime.now(UTC), "")
+    one = Unreviewed("a", None, None, None, None, "a model", datetime.now(UTC), "", "topic_1/0/0", 0)
     file = tmp_path / "review.csv"
     with files_end_at(1_000), pytest.raises(ConfirmationError, match=r"review\.csv: File too large"):
         write_csv(file, [one] * 1_000)
@@ -335,10 +336,24 @@ def test_what_is_asked_again_and_again_reads_indexes_only(ledger: Address, older
     # An empty table is read as it is.
     tables = ["predictions", "replaced_predictions"] if older else ["predictions"]
     one = "SELECT * FROM ledger.payments WHERE trans_num = %s"
+    names = ["payment 7", "older 7"]
+    known_payments = (
+        (KNOWN, names),
+        (OF_NAMES, names, 2),
+        (AT_SOURCES, names, ["topic_1"] * 2, [1, 1], [7, 7], [0, None]),
+        (CONFIRMED, names),
+    )
+    query(
+        ledger,
+        "INSERT INTO ledger.confirmations SELECT trans_num, true, 'ann', now(), 'test', NULL, source_topic, "
+        "source_partition, source_offset, source_row FROM ledger.published_predictions WHERE source_offset < 20",
+    )
+    query(ledger, "ANALYZE ledger.confirmations")
     newest = query(ledger, _FRAUDS + " LIMIT 1")[0]
-    is_old = (_IS_OLD, newest[0], newest[6], newest[7], newest[2], newest[1], newest[6], *newest[8:])
+    content = newest[7], newest[2], newest[1], newest[3], newest[8]
+    is_old = (_IS_OLD, newest[0], newest[6], *content, newest[6], *newest[9:])
     frauds = (_FRAUDS + " LIMIT %s", 100)
-    for sql, *values in (frauds, is_old, (_KNOWN, ["payment 7", "older 7"]), (one, "older 7")):
+    for sql, *values in (frauds, is_old, *known_payments, (one, "older 7")):
         [(plan,)] = query(ledger, "EXPLAIN (FORMAT JSON) " + sql, *values)
         read = [node for node in nodes(plan[0]["Plan"]) if node.get("Relation Name") in tables]
         assert read

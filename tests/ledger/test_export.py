@@ -28,6 +28,7 @@ from tests.ledger.conftest import Place
 from tests.support.ledger import add_predictions, make_topic_again, query
 from tests.support.payments import payment
 
+CARD = 4_111_111_111_111_111_111
 # Kills itself where it stores its first file: before, or behind.
 KILLED = """
 import os, signal, sys
@@ -114,11 +115,15 @@ def test_what_payments_may_hold_is_no_reason_to_fail(ledger: Address, place: Pla
 
 
 def test_the_newest_prediction_of_a_payment_gives_the_values(ledger: Address, place: Place) -> None:
-    add_predictions(ledger, payment(3.0, trans_num="a"), hour=9)
-    add_predictions(ledger, payment(2.0, trans_num="a"), hour=8)
+    add_predictions(ledger, payment(2.0, trans_num="a", cc_num=CARD, job="older"), hour=8)
+    add_predictions(ledger, payment(2.0, trans_num="a", cc_num=CARD, job="newer"), hour=9)
     confirm(ledger, "a")
+    sql = (
+        "UPDATE ledger.predictions SET scored_at = scored_at + interval '1 hour', payment = %s WHERE source_offset = 1"
+    )
+    query(ledger, sql, json.dumps(payment(2.0, trans_num="a", job="scored again").scored(1)))
     export_confirmed()
-    assert place.table(place.names()[0]).column("amt").to_pylist() == [3.0]
+    assert place.table(place.names()[0]).column("job").to_pylist() == ["scored again"]
 
 
 def test_payments_of_a_topic_that_was_made_again_are_exported(ledger: Address, place: Place) -> None:
@@ -222,6 +227,7 @@ def test_a_payment_that_the_ledger_lost_waits(ledger: Address, place: Place) -> 
     query(ledger, "DELETE FROM ledger.predictions WHERE trans_num = 'a'")
     assert [file.payments for file in export_confirmed()[1]] == [1]
     known(ledger, "a")
+    query(ledger, "UPDATE ledger.predictions SET source_offset = 0 WHERE trans_num = 'a'")
     assert [file.payments for file in export_confirmed()[1]] == [1]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from include.errors import ConfirmationError
+from include.ledger.source import Source
 from include.ledger.verdicts import Verdict, VerdictFile, read, trans_nums
 from include.report import csv_attachment
 from include.report.record import Fraud
@@ -19,7 +20,9 @@ LINES = (
     "1/0/2,0,0.9,455612******9012,Café,a2,",
     "1/0/3,0,0.9,455612******9012,Café,a3,Genuine",
 )
-GOOD = VerdictFile([Verdict(2, ("a1",), True), Verdict(4, ("a3",), False)], [], 1)
+GOOD = VerdictFile(
+    [Verdict(2, ("a1",), True, Source("1", 0, 1, 0)), Verdict(4, ("a3",), False, Source("1", 0, 3, 0))], [], 1
+)
 
 
 def given(tmp_path: Path, content: bytes | str) -> Path:
@@ -132,4 +135,29 @@ def test_the_mailed_report_can_be_filled_in(tmp_path: Path) -> None:
     lines = report.decode("utf-8-sig").split("\r\n")
     filled = [lines[0] + ",verdict", lines[1] + ",fraud", lines[2] + ",genuine"]
     file = read(given(tmp_path, "\r\n".join(filled)))
-    assert file.verdicts == [Verdict(2, ("'=7", "=7"), True), Verdict(4, ("a2",), False)]
+    assert file.verdicts == [
+        Verdict(2, ("'=7", "=7"), True, Source("topic_1", 0, 7, 0)),
+        Verdict(4, ("a2",), False, Source("topic_1", 0, 7, 1)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cells", "source"),
+    [
+        ("topic_1/0/7,1", Source("topic_1", 0, 7, 1)),
+        ("'-topic.1/12/7,0.0", Source("-topic.1", 12, 7, 0)),
+        ("topic_1/0/7,", Source("topic_1", 0, 7)),
+        (",1", None),
+        ("chargeback,1", None),
+        ("topic_1/9999999999/7,0", None),
+        ("topic_1/0/9999999999999999999,0", None),
+        ("2026/01/02,0", Source("2026", 1, 2, 0)),
+    ],
+)
+def test_a_line_may_name_the_payments_source(tmp_path: Path, cells: str, source: Source | None) -> None:
+    file = read(given(tmp_path, f"source,row,trans_num,verdict,source\n{cells},a,fraud,the bank\n"))
+    assert file.verdicts == [Verdict(2, ("a",), True, source)]
+
+
+def test_a_file_without_sources_names_none(tmp_path: Path) -> None:
+    assert read(given(tmp_path, "trans_num,verdict\na,fraud\n")).verdicts == [Verdict(2, ("a",), True)]

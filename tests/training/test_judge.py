@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.dummy import DummyClassifier
 
-from include.training.judge import decide, figures, pictures
+from include.training.judge import calibration_error, decide, figures, pictures
 
 TRUTH = np.array([0, 0, 0, 0, 1, 1, 1, 1])
 PROBABILITIES = np.array([0.1, 0.2, 0.3, 0.7, 0.4, 0.6, 0.8, 0.9])
@@ -20,12 +20,22 @@ def test_figures_by_hand() -> None:
             "f1": 3 / 4,
             "roc_auc": 14 / 16,
             "average_precision": (1 + 1 + 3 / 4 + 4 / 5) / 4,
+            "brier_score": (0.1**2 + 0.2**2 + 0.3**2 + 0.7**2 + 0.6**2 + 0.4**2 + 0.2**2 + 0.1**2) / 8,
+            "calibration_error": (0.1 + 0.2 + 0.3 + 0.7 + 0.6 + 0.4 + 0.2 + 0.1) / 8,
             "true_negatives": 3,
             "false_positives": 1,
             "false_negatives": 1,
             "true_positives": 3,
         }
     )
+
+
+def test_probabilities_that_are_the_shares_of_frauds_have_no_calibration_error() -> None:
+    truth = np.array([1, 0, 0, 0, 1, 1, 1, 0, 1])
+    probabilities = np.array([0.25] * 4 + [0.75] * 4 + [1.0])
+
+    assert calibration_error(truth, probabilities) == pytest.approx(0)
+    assert calibration_error(truth, probabilities * 0.8) == pytest.approx((0.05 * 4 + 0.15 * 4 + 0.2) / 9)
 
 
 def test_a_model_that_finds_nothing_has_no_precision_and_no_warning() -> None:

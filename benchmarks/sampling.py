@@ -1,0 +1,112 @@
+"""Ways to make up for few frauds in a training, and to calibrate, judged on later payments of the simulator."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.bench import Bench
+
+PAYMENTS, DAYS = 40_000, 10
+"""As `fraud train` simulates them."""
+TREES = 150
+ALERTS = 0.01
+"""The alert budget: so many of the held-out payments, those with the highest probability, are reviewed."""
+CALIBRATIONS = ("sigmoid", "isotonic")
+METRICS = ("average_precision", "brier_score", "recall_of_alerts", "precision", "recall", "calibration_error")
+
+
+def measure(bench: Bench, *, seeds: int) -> dict[str, Any]:
+    """Train each contender once a seed, with data of that seed, on one core."""
+    from include.training.pipeline import SAMPLINGS
+
+    contenders: dict[str, list[dict[str, float]]] = {}
+    counts: list[dict[str, int]] = []
+    with _one_core():
+        for seed in range(1, seeds + 1):
+            parts = _parts(seed)
+            counts.append(
+                {
+                    f"{name}_{what}": int(number)
+                    for name, part in (("train", parts.train), ("held_out", parts.held_out))
+                    for what, number in (("payments", len(part)), ("frauds", part["is_fraud"].sum()))
+                }
+            )
+            ways: dict[str, Callable[[], Any]] = {name: _trained(name, parts.train, seed) for name in SAMPLINGS}
+            ways |= {f"none, then {name}": _calibrated(name, parts.train, seed) for name in CALIBRATIONS}
+            for name, way in ways.items():
+                found = _judged(way, parts.held_out)
+                contenders.setdefault(name, []).append(found)
+                bench.say(f"seed {seed}, {name}: average precision {found['average_precision']:.3f}")
+    return {"trees": TREES, "alerts": ALERTS, "counts": counts, "contenders": contenders}
+
+
+def _parts(seed: int) -> Any:
+    from include.payments.columns import MEASURED
+    from include.producer.simulator import Simulator
+    from include.training.data import check, split
+    from include.training.payment_features import COLUMNS
+
+    return split(check(Simulator(seed=seed, per_day=PAYMENTS / DAYS).frame(days=DAYS), COLUMNS, MEASURED))
+
+
+def _trained(sampling: str, payments: Any, seed: int) -> Callable[[], Any]:
+    from include.training.pipeline import recipe
+
+    def train() -> Any:
+        with tempfile.TemporaryDirectory() as folder:
+            return recipe("payment", TREES, seed, sampling).fit(payments, Path(folder))[0]
+
+    return train
+
+
+def _calibrated(method: str, payments: Any, seed: int) -> Callable[[], Any]:
+    """The forest of the earlier part, calibrated on the later part of the same payments."""
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.frozen import FrozenEstimator
+
+    from include.training.data import split
+
+    def train() -> Any:
+        parts = split(payments)
+        forest = _trained("none", parts.train, seed)()
+        later = parts.held_out
+        calibrated = CalibratedClassifierCV(FrozenEstimator(forest), method=method)
+        return calibrated.fit(later[list(forest.feature_names_in_)], later["is_fraud"])
+
+    return train
+
+
+def _judged(way: Callable[[], Any], held_out: Any) -> dict[str, float]:
+    import numpy as np
+
+    from include.training.judge import decide, figures
+
+    began = time.perf_counter()
+    model = way()
+    seconds = time.perf_counter() - began
+    truth = held_out["is_fraud"].to_numpy()
+    predictions, probabilities = decide(model, held_out[list(model.feature_names_in_)], 0.5)
+    alerts = np.argsort(-probabilities, kind="stable")[: round(len(truth) * ALERTS)]
+    found = figures(truth, predictions, probabilities) | {"recall_of_alerts": truth[alerts].sum() / truth.sum()}
+    return {
+        **{name: float(found[name]) for name in METRICS},
+        "expected_frauds": float(probabilities.sum() / truth.sum()),
+        "training_seconds": seconds,
+    }
+
+
+@contextmanager
+def _one_core() -> Iterator[None]:
+    """So that seconds of one contender compare with those of another."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

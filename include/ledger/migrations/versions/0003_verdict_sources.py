@@ -1,0 +1,116 @@
+"""A verdict names the payment that it was given for: several payments may have the same trans_num."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+_COLUMNS = (
+    "trans_num, source_topic, source_partition, source_offset, source_row, cc_num, amt, paid_at, merchant, category, "
+    "prediction, fraud_probability, model_run_id, model_name, model_version, batch_id, scored_at, recorded_at, payment"
+)
+_ORDER = ("scored_at", "until", "source_topic", "source_partition", "source_offset", "source_row", "place")
+# What stands comes before what it replaced; of two rows that are equal in all else, the place in the table decides.
+_STANDS = "SELECT *, 'infinity'::timestamptz AS until, '(0,0)'::tid AS place FROM ledger.predictions"
+_REPLACED = "SELECT *, replaced_at AS until, ctid AS place FROM ledger.replaced_predictions WHERE NOT altered"
+
+
+def _newer_in(rows: str) -> str:
+    newer, one = (", ".join(f"{table}.{name}" for name in _ORDER) for table in ("newer", "one"))
+    return (
+        f"SELECT FROM ({rows}) AS newer WHERE newer.trans_num = one.trans_num "
+        f"AND newer.scored_at >= one.scored_at AND ({newer}) > ({one})"
+    )
+
+
+TABLES = """
+ALTER TABLE ledger.confirmations
+    DROP CONSTRAINT confirmations_pkey,
+    ADD COLUMN source_topic text COLLATE "C",
+    ADD COLUMN source_partition integer,
+    ADD COLUMN source_offset bigint,
+    ADD COLUMN source_row integer;
+ALTER TABLE ledger.confirmation_changes
+    ADD COLUMN source_topic text COLLATE "C",
+    ADD COLUMN source_partition integer,
+    ADD COLUMN source_offset bigint,
+    ADD COLUMN source_row integer;
+COMMENT ON TABLE ledger.confirmations IS 'What people say of a payment: was it fraud? The newest word of each';
+COMMENT ON COLUMN ledger.confirmations.source_topic IS
+    'Null: given for a trans_num of several payments before 0003, and counts for none of them';
+
+-- What was said of a trans_num was said of its payment, where there is only one.
+UPDATE ledger.confirmations AS known
+SET (source_topic, source_partition, source_offset, source_row)
+    = ROW (payment.source_topic, payment.source_partition, payment.source_offset, payment.source_row)
+FROM (
+    SELECT DISTINCT ON (trans_num, cc_num, amt, paid_at, merchant, category)
+        trans_num, source_topic, source_partition, source_offset, source_row
+    FROM ledger.published_predictions WHERE trans_num IN (SELECT trans_num FROM ledger.confirmations)
+    ORDER BY trans_num, cc_num, amt, paid_at, merchant, category, scored_at DESC,
+        source_topic DESC, source_partition DESC, source_offset DESC, source_row DESC
+) AS payment
+WHERE payment.trans_num = known.trans_num AND 1 = (
+    SELECT count(*) FROM (
+        SELECT DISTINCT cc_num, amt, paid_at, merchant, category
+        FROM ledger.published_predictions WHERE published_predictions.trans_num = known.trans_num
+    ) AS payments
+);
+UPDATE ledger.confirmation_changes AS change
+SET (source_topic, source_partition, source_offset, source_row)
+    = ROW (known.source_topic, known.source_partition, known.source_offset, known.source_row)
+FROM ledger.confirmations AS known WHERE known.trans_num = change.trans_num;
+
+CREATE UNIQUE INDEX confirmations_source ON ledger.confirmations
+    (trans_num, source_topic, source_partition, source_offset, source_row);
+CREATE OR REPLACE FUNCTION ledger.keep_confirmation() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO ledger.confirmation_changes (
+        trans_num, fraud, confirmed_by, confirmed_at, origin,
+        source_topic, source_partition, source_offset, source_row
+    ) VALUES (
+        NEW.trans_num, NEW.fraud, NEW.confirmed_by, NEW.confirmed_at, NEW.origin,
+        NEW.source_topic, NEW.source_partition, NEW.source_offset, NEW.source_row
+    );
+    RETURN NULL;
+END $$;
+"""
+
+# As in 0002, but a verdict counts for the payment that it names.
+VIEW = f"""
+CREATE OR REPLACE VIEW ledger.payments AS
+SELECT {_COLUMNS}, fraud_confirmed, confirmed_by, confirmed_at
+FROM (
+    SELECT {_COLUMNS}, until, place FROM ({_STANDS}) AS stands
+    UNION ALL
+    SELECT {_COLUMNS}, until, place FROM ({_REPLACED}) AS replaced
+) AS one LEFT JOIN LATERAL (
+    SELECT known.fraud AS fraud_confirmed, known.confirmed_by, known.confirmed_at
+    FROM ledger.confirmations AS known
+    -- A payment that came again at another place of the topic is the one that was confirmed.
+    WHERE known.trans_num = one.trans_num AND EXISTS (
+        SELECT FROM ledger.published_predictions AS given
+        WHERE (given.trans_num, given.source_topic, given.source_partition, given.source_offset, given.source_row)
+            = (known.trans_num, known.source_topic, known.source_partition, known.source_offset, known.source_row)
+          AND (given.cc_num, given.amt, given.paid_at, given.merchant, given.category)
+            IS NOT DISTINCT FROM (one.cc_num, one.amt, one.paid_at, one.merchant, one.category)
+    )
+    ORDER BY known.confirmed_at DESC LIMIT 1
+) AS verdict ON true
+WHERE trans_num IS NOT NULL AND NOT EXISTS ({_newer_in(_STANDS)}) AND NOT EXISTS ({_newer_in(_REPLACED)});
+COMMENT ON VIEW ledger.payments IS 'The newest prediction of each trans_num; fraud_confirmed: null until reviewed';
+"""  # noqa: S608
+
+
+def upgrade() -> None:
+    # As it is: in SQLAlchemy's own text a colon would begin a parameter.
+    op.get_bind().exec_driver_sql(TABLES)
+    op.get_bind().exec_driver_sql(VIEW)
+
+
+def downgrade() -> None:
+    raise NotImplementedError("the ledger is not thrown away by a migration: restore a backup")

@@ -1,0 +1,36 @@
+"""Where a payment came from, its place on the input topic: what tells it from others with the same trans_num."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+COLUMNS = ("source_topic", "source_partition", "source_offset", "source_row")
+CONTENT = ("cc_num", "amt", "paid_at", "merchant", "category")
+"""Predictions of one trans_num that agree in these are of one payment, which was sent or scored again."""
+_TEXT = re.compile(r"([A-Za-z0-9._-]{1,249})/(\d{1,10})/(\d{1,19})")
+_ROW = re.compile(r"(\d{1,9})(?:[.,]0+)?")
+# What spreadsheets and people put around a cell.
+_AROUND = " \t'\"\xa0"
+
+
+@dataclass(frozen=True)
+class Source:
+    """`row` is the payment's place in its message; None where nobody said it."""
+
+    topic: str
+    partition: int
+    offset: int
+    row: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}/{self.offset}" + ("" if self.row is None else f" row {self.row}")
+
+    @classmethod
+    def parse(cls, text: str, row: str = "") -> Source | None:
+        """Return the place of a text topic/partition/offset, as the header `source` has it; None of any other."""
+        found = _TEXT.fullmatch(text.strip(_AROUND))
+        if found is None or int(found[2]) >= 2**31 or int(found[3]) >= 2**63:
+            return None
+        place = _ROW.fullmatch(row.strip(_AROUND))
+        return cls(found[1], int(found[2]), int(found[3]), int(place[1]) if place else None)

@@ -1,0 +1,114 @@
+"""One cut-off in time for both sources: reference data, and what people have confirmed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from include.training.confirmed import Confirmed, read_confirmed
+from include.training.data import TIME, Source, Split, dates, split
+from tests.support.payments import payment
+from tests.training.test_confirmed import exported_payments
+
+DAY = 24 * 60
+
+
+def some(minutes: Sequence[int], *, fraud_every: int = 10, name: str = "r") -> pd.DataFrame:
+    """Payments at these minutes of 2026."""
+    times = pd.Timestamp("2026-01-01") + pd.to_timedelta(list(minutes), unit="min")
+    return pd.DataFrame(
+        {
+            TIME: times.strftime("%Y-%m-%d %H:%M:%S"),
+            "trans_num": [f"{name}{number}" for number in range(len(minutes))],
+            "is_fraud": [int(number % fraud_every == 0) for number in range(len(minutes))],
+        }
+    )
+
+
+def parts_of(reference: pd.DataFrame, confirmed: pd.DataFrame) -> Split:
+    return split(pd.concat([reference, confirmed], ignore_index=True), apart=len(confirmed))
+
+
+def trained_too_late(parts: Split) -> int:
+    return int((dates(parts.train[TIME]) >= dates(parts.held_out[TIME]).min()).sum())
+
+
+@pytest.mark.parametrize(
+    "confirmed",
+    [
+        range(0, 20 * DAY, 30),
+        range(15 * DAY, 25 * DAY, 10),
+        range(8 * DAY, 12 * DAY, 5),
+        range(40 * DAY, 50 * DAY, 10),
+        [19 * DAY] * 400,
+        range(19 * DAY, 19 * DAY + 7),
+    ],
+    ids=["same days", "overlapping", "earlier", "later", "one moment", "a handful"],
+)
+def test_no_payment_is_trained_on_that_is_later_than_a_held_out_one(confirmed: Sequence[int]) -> None:
+    reference = some(range(0, 20 * DAY, 2))
+    parts = parts_of(reference, some(confirmed, fraud_every=2, name="c"))
+    assert trained_too_late(parts) == 0
+    assert len(parts.train) + len(parts.held_out) == len(reference) + len(confirmed)
+
+
+def test_the_model_learns_from_confirmed_payments_that_are_later_than_all_others() -> None:
+    parts = parts_of(some(range(0, 20 * DAY, 2)), some(range(30 * DAY, 40 * DAY, 10), fraud_every=2, name="c"))
+    assert parts.train["trans_num"].str.startswith("c").sum() == 1_152
+    assert parts.held_out["trans_num"].str.startswith("c").sum() == len(parts.held_out) == 288
+
+
+def test_too_few_confirmed_payments_are_judged_together_with_others() -> None:
+    """Two of three frauds would be learnt from, and one would judge the model."""
+    parts = parts_of(some(range(0, 20 * DAY, 2)), some(range(30 * DAY, 30 * DAY + 3), fraud_every=1, name="c"))
+    assert (parts.held_out["is_fraud"].sum(), len(parts.held_out)) == (291, 2_883)
+    assert trained_too_late(parts) == 0
+
+
+def test_without_confirmed_payments_the_latest_fifth_is_held_out() -> None:
+    parts = split(some(range(0, 20 * DAY, 2)))
+    assert (len(parts.train), len(parts.held_out)) == (11_520, 2_880)
+    few = split(some(range(100)))
+    assert (len(few.train), few.held_out["is_fraud"].sum()) == (80, 2)
+
+
+def test_payments_of_one_moment_are_on_one_side() -> None:
+    minutes = sorted([*range(400), *[310] * 200])
+    parts = parts_of(some(minutes), some([310] * 50, fraud_every=2, name="c"))
+    assert trained_too_late(parts) == 0
+    assert (parts.train[TIME] < parts.held_out[TIME].min()).all()
+
+
+def test_a_late_verdict_on_an_early_payment_is_learnt_from() -> None:
+    """The payment's own time counts. Its row in the reference data, which still says genuine, is in neither part."""
+    reference = some(range(0, 20 * DAY, 2))
+    chargebacks = reference.iloc[[1, 2_003, 8_001]].assign(is_fraud=1)
+    parts = split(Confirmed(chargebacks, Source("x", "0")).join(reference), apart=len(chargebacks))
+    both = pd.concat([parts.train, parts.held_out])
+    assert both["trans_num"].is_unique
+    assert parts.train.set_index("trans_num").loc[chargebacks["trans_num"], "is_fraud"].tolist() == [1, 1, 1]
+    assert trained_too_late(parts) == 0
+
+
+def test_a_constant_for_a_trans_num_replaces_one_payment() -> None:
+    """Reference data in which thousands of payments bear the same trans_num, and one of them is confirmed."""
+    reference = some(range(0, 20 * DAY, 2)).assign(trans_num="N/A")
+    reference.loc[7, "trans_num"] = None
+    confirmed = pd.concat([reference.iloc[[100]].assign(is_fraud=1), some([0], name="nan").assign(trans_num="nan")])
+    joined = Confirmed(confirmed, Source("x", "0")).join(reference)
+    assert len(joined) == len(reference) + 1
+    assert joined.loc[joined[TIME] == reference.loc[100, TIME], "is_fraud"].tolist() == [1]
+
+
+def test_of_a_trans_num_in_several_files_all_rows_of_the_newest_count(tmp_path: Path) -> None:
+    first, second = (payment(amount, trans_num="T").scored(1) for amount in (1.5, 2.5))
+    other = payment(3.5, trans_num="other").scored(1)
+    (tmp_path / "1.parquet").write_bytes(exported_payments([(second, True), (other, True)]))
+    (tmp_path / "2.parquet").write_bytes(exported_payments([(first, True), (second, False)]))
+    found = read_confirmed(str(tmp_path)).frame
+    assert sorted(zip(found["trans_num"], found["amt"], found["is_fraud"], strict=True)) == [
+        ("T", 1.5, 1), ("T", 2.5, 0), ("other", 3.5, 1),
+    ]  # fmt: skip
