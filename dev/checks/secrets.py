@@ -23,7 +23,7 @@ from dev.stack.part import ROOT
 EXAMPLES = frozenset(
     {
         "API_SECRET", "LEDGER_DB_PASSWORD", "PASSWORD", "SASL_PASSWORD", "SECRET", "SECRET_ACCESS_KEY", "Variable",
-        "a+b/c=d", r"a+b/c\u003dd", "a\\", "admin", "b", "it", "it\\", "not an assignment", "of ledger",
+        "a+b/c=d", r"a+b/c\u003dd", "a\\", "admin", "b", "gehéim€", "it", "it\\", "not an assignment", "of ledger",
         "of ledger_worker", "old", "open-sesame", "p", "p%40ss", "p%2Fs%40%3F%23", "p@ss", "password", "s", "s3cret",
         "secret", "start$rest", "wr0ng", "wrong", "x", "x#$y`z", "…",
     }
