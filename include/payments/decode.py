@@ -8,14 +8,12 @@ payment has none), and `fraud_confirmed` null at the end.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
 import msgspec
 
-from include.payments.columns import CONFIRMED, PREDICTION
+from include.payments.layout import Layout
 from include.payments.refusal import Refusal
 from include.payments.wrapping import is_flat, unwrapped
 
@@ -47,37 +45,6 @@ class _LooseSplit(msgspec.Struct, gc=False):
     data: list[msgspec.Raw]
 
 
-@dataclass(slots=True)
-class _Layout:
-    """How the values of a row join into a record, for one order of columns; `learnt` once a payment came in it."""
-
-    names: tuple[str, ...]
-    head: _Half
-    tail: _Half
-    learnt: bool = False
-
-
-class _Half:
-    """Some of a row's values in turns with fixed text, of which there is one more."""
-
-    __slots__ = ("_pick", "_places", "_text")
-
-    def __init__(self, places: list[int], text: list[bytes]) -> None:
-        self._text: list[Any] = [b""] * (2 * len(places) + 1)
-        self._text[::2] = text
-        # Of one place an itemgetter gives the value itself and no tuple of it.
-        self._pick: Callable[[list[msgspec.Raw]], Any] | None = itemgetter(*places) if len(places) > 1 else None
-        self._places = places
-
-    def join(self, values: list[msgspec.Raw]) -> bytes:
-        if not self._places:
-            constant: bytes = self._text[0]
-            return constant
-        parts = self._text.copy()
-        parts[1::2] = self._pick(values) if self._pick else [values[place] for place in self._places]
-        return b"".join(parts)
-
-
 _LAYOUTS_KEPT = 1_000
 _LONGEST_LAYOUT_KEPT = 10_000
 _NAMES_KEPT = 1_000
@@ -90,8 +57,6 @@ _MOST_BYTES_IN_ALL = 100_000_000
 # Deeper than any payment, and so shallow that every reader of the output can follow.
 _DEEPEST = 200
 _BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"|([\[{])|([\]}])')
-
-_END = b',"' + CONFIRMED.encode() + b'":null}'
 
 
 class Decoder:
@@ -106,7 +71,7 @@ class Decoder:
         self._loose = msgspec.json.Decoder(_LooseSplit)
         self._rows = msgspec.json.Decoder(list[msgspec.Raw])
         self._names = msgspec.json.Decoder(list[str])
-        self._layouts: dict[bytes, _Layout | Refusal] = {}
+        self._layouts: dict[bytes, Layout | Refusal] = {}
         self.columns_seen: set[str] = set()
         self.all_columns_known = True
 
@@ -157,7 +122,7 @@ class Decoder:
             return None
         return layout.head.join(values), layout.tail.join(values)
 
-    def _record(self, layout: _Layout, row: int, values: list[msgspec.Raw]) -> Record | RefusedRow:
+    def _record(self, layout: Layout, row: int, values: list[msgspec.Raw]) -> Record | RefusedRow:
         if len(values) != len(layout.names):
             sentence = f"the row has {len(values)} values for {len(layout.names)} columns"
             return RefusedRow(row, Refusal("row_length", sentence))
@@ -190,7 +155,7 @@ class Decoder:
             self._learn(layout, results)
         return results
 
-    def _learn(self, layout: _Layout, results: list[Record | RefusedRow]) -> None:
+    def _learn(self, layout: Layout, results: list[Record | RefusedRow]) -> None:
         if not any(isinstance(result, Record) for result in results):
             return
         layout.learnt = True
@@ -200,7 +165,7 @@ class Decoder:
             self.columns_seen |= new
         self.all_columns_known &= self.columns_seen.issuperset(layout.names)
 
-    def _layout(self, columns: bytes) -> _Layout | Refusal:
+    def _layout(self, columns: bytes) -> Layout | Refusal:
         layout = self._layouts.get(columns)
         if layout is None:
             if len(self._layouts) >= _LAYOUTS_KEPT:
@@ -210,20 +175,14 @@ class Decoder:
                 self._layouts[columns] = layout
         return layout
 
-    def _new_layout(self, columns: bytes) -> _Layout | Refusal:
+    def _new_layout(self, columns: bytes) -> Layout | Refusal:
         try:
             names = tuple(self._names.decode(columns))
         except msgspec.DecodeError:
             return Refusal("not_split", "`columns` is not a list of names")
         if len(set(names)) != len(names):
             return Refusal("duplicate_column", "`columns` names a column twice")
-        at = names.index(PREDICTION) if PREDICTION in names else len(names)
-        kept = [place for place, name in enumerate(names) if name not in (PREDICTION, CONFIRMED)]
-        head, tail = [place for place in kept if place < at], [place for place in kept if place > at]
-        labels = [b"," + msgspec.json.encode(names[place]) + b":" for place in [*head, *tail]]
-        before_head = [*labels[: len(head)], b"," + msgspec.json.encode(PREDICTION) + b":"]
-        before_head[0] = b"{" + before_head[0][1:]
-        return _Layout(names, _Half(head, before_head), _Half(tail, [*labels[len(head) :], _END]))
+        return Layout.of(names)
 
 
 def _too_many(
