@@ -35,8 +35,8 @@ _NATIVE = ("xgboost", "lightgbm", "catboost")
 class LoadedModel:
     """A model that can be asked.
 
-    `strict`: MLflow enforces the signature, so a value of another type is refused. `outputs_checked` and
-    `company_checked`: nothing more needs to be known of what its answers mean (include/models/vetting.py).
+    `strict`: MLflow enforces the signature, so a value of another type is refused. `is_classifier`: the model itself
+    names the classes 0 and 1. `outputs_checked` and `rows_compared` belong to include/models/vetting.py.
     """
 
     def __init__(
@@ -46,15 +46,16 @@ class LoadedModel:
         takes: tuple[Column, ...],
         *,
         strict: bool,
-        outputs_checked: bool,
+        is_classifier: bool,
         ask: Callable[[pd.DataFrame], Scores],
     ) -> None:
         self.run = run
         self.folder = folder
         self.takes = takes
         self.strict = strict
-        self.outputs_checked = outputs_checked
-        self.company_checked = False
+        self.is_classifier = is_classifier
+        self.outputs_checked = False
+        self.rows_compared = 0
         self._ask = ask
 
     def predict(self, frame: pd.DataFrame) -> Scores:
@@ -113,7 +114,7 @@ def _sklearn(run: ModelRun, description: Description, folder: Path, loader: Call
     else:
         known, ask = False, _plain(model.predict, run)
     takes = _takes(model, run, description)
-    return LoadedModel(run, folder, takes, strict=False, outputs_checked=known, ask=ask)
+    return LoadedModel(run, folder, takes, strict=False, is_classifier=known, ask=ask)
 
 
 def _takes(model: Any, run: ModelRun, description: Description) -> tuple[Column, ...]:
@@ -142,7 +143,7 @@ def _pyfunc(run: ModelRun, folder: Path, description: Description) -> LoadedMode
     model = _loaded(run, description, load_model)
     takes = description.inputs or _no_names(run)
     ask = _plain(partial(_predict_pyfunc, model, takes), run)
-    return LoadedModel(run, folder, takes, strict=True, outputs_checked=False, ask=ask)
+    return LoadedModel(run, folder, takes, strict=True, is_classifier=False, ask=ask)
 
 
 def _predict_pyfunc(model: Any, takes: tuple[Column, ...], frame: pd.DataFrame) -> Any:

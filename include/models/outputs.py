@@ -39,6 +39,8 @@ def _of_class(classes: tuple[str, ...]) -> frozenset[str]:
 
 _FRAUD_PROBABILITY = _of_class(_FRAUD) | {"probability", "proba", "prob", "probability_of_fraud"}
 _GENUINE_PROBABILITY = _of_class(_GENUINE)
+# Even alone, these may be of the predicted class, or grow with what is normal.
+_AMBIGUOUS = frozenset(("score", "scores", "confidence", "certainty", "anomaly_score", "outlier_score"))
 _EXPECTED = "name the probability of fraud `fraud_probability` and the label `prediction`"
 # Before so many payments nothing is concluded from how the labels and the probabilities go together.
 _ENOUGH = 20
@@ -49,10 +51,12 @@ class OutputReader:
 
     Labels and probabilities that come together must agree: no payment called genuine has a higher probability of
     fraud than one called fraud. Otherwise the probability is of something else, such as the predicted class.
+    Floats that are 0.0 or 1.0 in every call are labels.
     """
 
     def __init__(self, threshold: float | None) -> None:
         self._threshold = threshold
+        self._gives_fractions = False
         self._highest_genuine = float("-inf")
         self._lowest_fraud = float("inf")
         self._genuine = 0
@@ -79,12 +83,16 @@ class OutputReader:
         return self._of_array(array)
 
     def _of_array(self, array: npt.NDArray[Any]) -> Scores:
+        import numpy as np
+
         if array.ndim == 2 and array.shape[1] == 1:
             array = array[:, 0]
         if array.ndim == 2 and array.shape[1] == 2 and array.dtype.kind == "f":
             return from_probability(probabilities_by_class(array)[:, 1], self._threshold)
         if array.dtype.kind == "f" and array.ndim == 1:
-            return from_probability(array, self._threshold)
+            self._gives_fractions |= bool(((array != 0) & (array != 1) & ~np.isnan(array)).any())
+            # A threshold between 0 and 1 changes no label.
+            return from_probability(array, self._threshold) if self._gives_fractions else Scores(labels(array), None)
         return from_labels(array, None, self._threshold)
 
     def _of_frame(self, frame: pd.DataFrame) -> Scores:
@@ -93,7 +101,7 @@ class OutputReader:
         if label is not None and fraud is None:
             return self._of_label(frame, label)
         if fraud is None:
-            if frame.shape[1] != 1 or genuine is not None:
+            if frame.shape[1] != 1 or genuine is not None or _plain(frame.columns[0]) in _AMBIGUOUS:
                 names = ", ".join(str(name) for name in list(frame)[:10])
                 raise ModelOutputError(
                     f"the model returned the columns {names}, which do not say what they are: {_EXPECTED}"

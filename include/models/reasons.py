@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from include.models.column import Column
 from include.models.frame import Group
-from include.models.series import BIG, BOOLEAN, FRACTION, HUGE, TEXT, WHOLE, WORDS
+from include.models.series import BIG, BOOLEAN, FRACTION, HUGE, NULL, TEXT, WHOLE, WORDS
 from include.payments.refusal import Refusal
 
 if TYPE_CHECKING:
     import pandas as pd
+
+UNEXPLAINED = "model_refused"
 
 
 def reason(
@@ -35,8 +37,10 @@ def reason(
             return Refusal("bad_value", f"{column.name}: {column.expects} expected, {WORDS[kind]} found")
         if kind in (HUGE, BIG):
             return Refusal("bad_value", f"{column.name}: a number too large for the model")
+        if kind == NULL:
+            return Refusal("bad_value", f"{column.name}: {column.expects} expected, null found")
     what = "gave no prediction" if error is None else f"raised {type(error).__name__}"
-    return Refusal("model_refused", f"the model {what} for this payment")
+    return Refusal(UNEXPLAINED, f"the model {what} for this payment")
 
 
 def _is_number(value: object) -> bool:

@@ -20,16 +20,14 @@ from include.errors import ModelError, ModelInputError, ModelOutputError
 from include.models.description import Description
 from include.models.frame import FrameBuilder, Group
 from include.models.load import LoadedModel
-from include.models.reasons import reason
-from include.models.vetting import check_company, check_outputs
+from include.models.reasons import UNEXPLAINED, reason
+from include.models.vetting import ENOUGH_ROWS, check_company, check_outputs
 from include.payments.columns import COLUMNS
 from include.payments.refusal import Refusal
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
-
-    from include.models.scores import Scores
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +76,7 @@ class _Scoring:
     tries: int = 0
     scored: int = 0
     by_model: int = 0
+    unexplained: int = 0
     raised: set[str] = field(default_factory=set)
     specimen: pd.DataFrame | None = None
     works: bool | None = None
@@ -96,6 +95,10 @@ class _Scoring:
             raise self._at_fault()
         for group, error in failed:
             self._sort_out(group, error, frames.groups)
+        if self.unexplained and not self.scored and not self.raised:
+            raise ModelOutputError(
+                f"it returned neither label nor probability for any of {len(self.payments)} payments"
+            )
         if self.by_model and not self.scored and not self._works():
             raise self._at_fault()
         if self.by_model:
@@ -142,6 +145,9 @@ class _Scoring:
 
     def _try_whole(self, group: Group) -> tuple[Group, Exception | None]:
         """Score a group; return it as the model took it, or with what the model raised."""
+        if not self.model.outputs_checked:
+            # Before any of its answers is believed.
+            self.model.outputs_checked = check_outputs(self.model, group.frame.iloc[:1])
         error = self._try(group, 0, len(group.rows))
         if error is not None and group.untyped_nulls:
             group = group.with_nulls_as_numbers()
@@ -159,7 +165,8 @@ class _Scoring:
         except Exception as error:
             self.raised.add(type(error).__name__)
             return error
-        self._vet(frame, scores)
+        if self.model.rows_compared < ENOUGH_ROWS and len(frame) > 1:
+            self.model.rows_compared += check_company(self.model, frame, scores)
         rows = group.rows[low:high]
         self.result.prediction[rows] = scores.prediction
         if scores.probability is not None:
@@ -173,20 +180,14 @@ class _Scoring:
             self.specimen = frame.iloc[:1]
         return None
 
-    def _vet(self, frame: pd.DataFrame, scores: Scores) -> None:
-        """Check each model once, before any of its answers is believed."""
-        if not self.model.outputs_checked:
-            check_outputs(self.model, frame.iloc[:1])
-            self.model.outputs_checked = True
-        if not self.model.company_checked and len(frame) > 1:
-            check_company(self.model, frame, scores)
-            self.model.company_checked = True
-
     def _refuse(self, group: Group, place: int, error: Exception | None) -> None:
         self.by_model += 1
         row = int(group.rows[place])
         self.result.probability[row] = np.nan
-        self.result.refusals[row] = reason(group, place, self.model.takes, self.specimen, error)
+        refusal = reason(group, place, self.model.takes, self.specimen, error)
+        self.result.refusals[row] = refusal
+        # Nothing that the payment holds or lacks explains it.
+        self.unexplained += refusal.code == UNEXPLAINED
 
     def _needs(self, names: list[str]) -> bool:
         """Whether the model fails without these columns where it does not fail with them."""

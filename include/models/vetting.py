@@ -9,6 +9,7 @@ company and alone.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from include.errors import ModelOutputError
@@ -28,30 +29,49 @@ _AMOUNTS = (1.0, 4.5, 12.0, 30.0, 75.0, 150.0, 300.0, 550.0, 800.0, 990.0)
 _HOURS = (0, 3, 9, 14, 22)
 _DEGREES = (0.0, 0.5, 2.0, 10.0)
 _FACTORS = (0.0, -1.0, 0.5, 2.0)
-_SAMPLE = 20
+# So many are asked for again, and no more of a frame.
+ENOUGH_ROWS = 20
 # Between batches of another size, sums of floats come out in another order.
 _TOLERANCE = 1e-4
 
 
-def check_outputs(model: LoadedModel, specimen: pd.DataFrame) -> None:
-    """Raise ModelOutputError where an answer is outside of the contract for the model's stored example or for a made-up
-    variation of `specimen`, a frame of one payment. A model that raises for one of these proves nothing."""
-    for name, get in (("its stored example", model.input_example), ("a made-up payment", lambda: variations(specimen))):
-        try:
-            frame = get()
-            if frame is not None and len(frame):
-                model.predict(frame)
-        except ModelOutputError as error:
-            raise ModelOutputError(f"{error} (for {name})") from error
-        except Exception as error:
-            log.debug("%s cannot be asked: %s", name, type(error).__name__)
+def check_outputs(model: LoadedModel, specimen: pd.DataFrame) -> bool:
+    """Ask for made-up variations of `specimen`, a frame of one payment, and for the stored example of a model that is
+    known by its outputs only. Return whether it answered: a model that raises for a variation proves nothing.
+
+    Raise ModelOutputError where an answer is outside of the contract, or where labels are all 1: that is what an
+    outlier detector calls normal.
+    """
+    example = None if model.is_classifier else _answer(model, model.input_example, "its stored example")
+    varied = _answer(model, lambda: variations(specimen), "a made-up payment")
+    if varied is None:
+        return False
+    found = [answer for answer in (example, varied) if answer is not None]
+    if not model.is_classifier and all(one.probability is None and (one.prediction == 1).all() for one in found):
+        raise ModelOutputError(
+            f"the model returned 1 for each of {len(varied.prediction)} made-up payments and gives no probability: "
+            "1 may mean normal, as an outlier detector has it"
+        )
+    return True
 
 
-def check_company(model: LoadedModel, frame: pd.DataFrame, scores: Scores) -> None:
-    """Raise ModelOutputError where a payment of `frame` gets another score alone, or among others in another order."""
+def _answer(model: LoadedModel, get: Callable[[], pd.DataFrame | None], name: str) -> Scores | None:
+    try:
+        frame = get()
+        return model.predict(frame) if frame is not None and len(frame) else None
+    except ModelOutputError as error:
+        raise ModelOutputError(f"{error} (for {name})") from error
+    except Exception as error:
+        log.debug("%s cannot be asked: %s", name, type(error).__name__)
+        return None
+
+
+def check_company(model: LoadedModel, frame: pd.DataFrame, scores: Scores) -> int:
+    """Return how many payments of `frame` were asked for again. Raise ModelOutputError where one of them gets another
+    score alone, or among others in another order."""
     import numpy as np
 
-    sample = np.unique(np.linspace(0, len(frame) - 1, min(_SAMPLE, len(frame))).astype(int))[::-1]
+    sample = np.unique(np.linspace(0, len(frame) - 1, min(ENOUGH_ROWS, len(frame))).astype(int))[::-1]
     for places in (sample, sample[:1]):
         try:
             again = model.predict(frame.iloc[places].reset_index(drop=True))
@@ -66,6 +86,7 @@ def check_company(model: LoadedModel, frame: pd.DataFrame, scores: Scores) -> No
                 "the model gives a payment another score alone than among others: its score must depend on that "
                 "payment only"
             )
+    return len(sample)
 
 
 def variations(specimen: pd.DataFrame) -> pd.DataFrame:
@@ -79,9 +100,9 @@ def variations(specimen: pd.DataFrame) -> pd.DataFrame:
     number = np.arange(rows)
     for name in frame:
         column = frame[name]
-        if column.dtype.kind not in "iuf" or column.isna().any():
+        if column.dtype.kind not in "iuf":
             continue
-        changed = _varied(str(name), column.to_numpy(), number)
+        changed = _varied(str(name), np.nan_to_num(column.to_numpy()), number)
         with np.errstate(invalid="ignore"):
             frame[name] = changed.astype(column.to_numpy().dtype)
     return frame

@@ -19,11 +19,12 @@ import numpy as np
 import pandas as pd
 import xgboost
 from mlflow.models import infer_signature
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
 from sklearn.compose import make_column_transformer
 from sklearn.covariance import EllipticEnvelope
-from sklearn.ensemble import HistGradientBoostingClassifier, IsolationForest, RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, IsolationForest, RandomForestClassifier, VotingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.mixture import GaussianMixture
@@ -145,11 +146,15 @@ def _share(frame: pd.DataFrame) -> Any:
     return (1 - np.exp(-frame["amt"] / 300)).to_numpy()
 
 
-def _pyfunc(function: Callable[[pd.DataFrame], Any], names: list[str] = TEXTS) -> Callable[[Path], Path]:
+def _pyfunc(function: Callable[[pd.DataFrame], Any], example: Any = None) -> Callable[[Path], Path]:
     def save(folder: Path) -> Path:
         with quiet():
             mlflow.pyfunc.save_model(
-                folder, python_model=Function(function), signature=_signature(names), pip_requirements=REQUIREMENTS
+                folder,
+                python_model=Function(function),
+                signature=_signature(TEXTS),
+                input_example=example,
+                pip_requirements=REQUIREMENTS,
             )
         return folder
 
@@ -170,8 +175,10 @@ def pyfunc(
     return Kind(_pyfunc(function), TEXTS, answer, strict=True)
 
 
-def wrong(function: Callable[[pd.DataFrame], Any], says: str, threshold: float | None = None) -> Kind:
-    return Kind(_pyfunc(function), TEXTS, refusal=says, threshold=threshold)
+def wrong(
+    function: Callable[[pd.DataFrame], Any], says: str, threshold: float | None = None, example: Any = None
+) -> Kind:
+    return Kind(_pyfunc(function, example=example), TEXTS, refusal=says, threshold=threshold)
 
 
 def _one_hot(missing: Any = None) -> Any:
@@ -203,6 +210,22 @@ def _squared_error(labels: Any, margins: Any) -> tuple[Any, Any]:
 
 def _tree(**options: Any) -> Any:
     return RandomForestClassifier(9, random_state=1, **options)
+
+
+class Percents(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A classifier of its own making, whose probabilities go up to 100."""
+
+    def fit(self, X: pd.DataFrame, y: Any) -> Percents:  # noqa: N803
+        self.feature_names_in_ = np.array(X.columns, dtype=object)
+        self.classes_ = np.array([0, 1])
+        return self
+
+    def predict_proba(self, X: pd.DataFrame) -> Any:  # noqa: N803
+        share = _share(X)
+        return 100 * np.column_stack([1 - share, share])
+
+    def predict(self, X: pd.DataFrame) -> Any:  # noqa: N803
+        return (_share(X) >= 0.5).astype(int)
 
 
 def kinds() -> dict[str, Callable[[], Kind]]:
@@ -257,6 +280,9 @@ def kinds() -> dict[str, Callable[[], Kind]]:
         "pyfunc records": lambda: pyfunc(lambda frame: [{"fraud_probability": one} for one in _share(frame)]),
         "pyfunc re-sorted series": lambda: pyfunc(
             lambda frame: pd.Series(_share(frame), index=frame.index).sort_values(na_position="first")
+        ),
+        "pyfunc float labels": lambda: pyfunc(
+            lambda frame: (_share(frame) >= 0.5).astype(float), probability=False, has_labels=True
         ),
         "pyfunc text labels": lambda: pyfunc(
             lambda frame: ["1" if one >= 0.5 else "0" for one in _share(frame)], probability=False, has_labels=True
@@ -318,7 +344,23 @@ def kinds() -> dict[str, Callable[[], Kind]]:
         ),
         "pyfunc label and score with a threshold": lambda: wrong(_confidence("score"), "label beside score", 0.3),
         "pyfunc label and confidence": lambda: wrong(_confidence("probability"), "contradict each other"),
-        "pyfunc no prediction at all": lambda: wrong(lambda frame: np.full(len(frame), np.nan), "scored none"),
+        "pyfunc no prediction at all": lambda: wrong(
+            lambda frame: np.full(len(frame), np.nan), "neither a label nor a probability"
+        ),
+        "pyfunc no prediction but for its example": lambda: wrong(
+            lambda frame: np.where(frame["amt"] < 1, 0.25, np.nan),
+            "neither a label nor a probability",
+            example=FRAME[TEXTS].iloc[:1].assign(amt=0.5),
+        ),
+        "pyfunc score alone": lambda: wrong(
+            lambda frame: _confidence("score")(frame)[["score"]], "columns score, which"
+        ),
+        "pyfunc all fraud": lambda: wrong(lambda frame: np.ones(len(frame), dtype=int), "1 may mean normal"),
+        "classifier of percents": lambda: refused(Percents(), "returned"),
+        "margins in a vote": lambda: refused(
+            VotingClassifier([("a", xgboost.XGBClassifier(objective="binary:logitraw", **xgb))], voting="soft"),
+            "returned",
+        ),
         "pyfunc too few": lambda: wrong(lambda frame: _share(frame)[:-1], "shape|rows|for 1 payments"),
         "pyfunc one number": lambda: wrong(lambda frame: 0.5, "shape"),
         "pyfunc tuple": lambda: wrong(lambda frame: (_share(frame), _share(frame)), "a tuple"),

@@ -78,6 +78,22 @@ def test_a_payment_scores_in_company_as_alone_or_the_run_says_no(
     assert {expected(kind, each)[0] for each in payments if expected(kind, each)} == {0, 1}  # type: ignore[index]
 
 
+@pytest.mark.parametrize(
+    ("name", "amount"),
+    [
+        ("margins in a vote", 110.0), ("classifier of percents", 1.5), ("pyfunc percent", 1.5),
+        ("pyfunc margins", 250.0),
+        ("pyfunc labels 1 and 2", 12.0), ("pyfunc isolation forest", 110.0), ("pyfunc risk score", 1.5),
+    ],
+)  # fmt: skip
+def test_one_payment_whose_answer_fits_by_chance_is_not_published(
+    made: Callable[[str], tuple[Kind, Path]], name: str, amount: float
+) -> None:
+    kind, folder = made(name)
+    with pytest.raises(ModelError, match=f"{kind.refusal}|returned"):
+        scored(load(run_of(kind.threshold), folder), [payment(amt=amount)])
+
+
 SOME = st.fixed_dictionaries(
     {},
     optional={

@@ -333,6 +333,28 @@ def test_an_output_that_is_a_probability_by_chance_is_not_believed(
         score(load(run_of(), tmp_path / "m"), encoded([payment(amt=250)]))
 
 
+class Relative(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> Any:
+        return (model_input["amt"] / model_input["amt"].max()).to_numpy()
+
+
+def test_payments_are_compared_until_enough_of_them_were(tmp_path: Path) -> None:
+    """Two that agree by chance are not enough: those with a null come in a frame of their own."""
+    with quiet():
+        mlflow.pyfunc.save_model(
+            tmp_path / "m", python_model=Relative(), signature=signature("amt", "category"),
+            pip_requirements=["scikit-learn"],
+        )  # fmt: skip
+    payments = [payment(amt=900), payment(amt=900), payment(amt=10, category=None), payment(amt=5, category=None)]
+    with pytest.raises(ModelError, match=r"another score|another batch"):
+        score(load(run_of(), tmp_path / "m"), encoded(payments))
+
+
+def test_payments_without_a_prediction_that_lack_a_value_are_put_aside(shares: LoadedModel) -> None:
+    """NaN for a null is the payment's fault, also where no other payment is in the batch."""
+    assert score(shares, encoded([payment(amt=None)])).refusals[0].code == "bad_value"
+
+
 @pytest.mark.parametrize("required", [True, False])
 def test_null_in_a_column_of_whole_numbers_is_scored_where_the_signature_makes_it_optional(
     tmp_path: Path, required: bool

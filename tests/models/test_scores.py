@@ -58,6 +58,7 @@ def test_other_labels_are_named_but_no_text_is_quoted(values: Any, says: str) ->
         ([{"label": "0", "p_fraud": 0.1}, {"label": "1", "p_fraud": 0.8}], None, [0, 1], [0.1, 0.8]),
         (pd.Series([0.6, 0.2], index=[1, 0]), None, [0, 1], [0.2, 0.6]),
         (pd.Series([0.2, None], dtype="Float64"), None, [0, -1], [0.2, np.nan]),
+        (np.array([0.0, 1.0]), 0.3, [0, 1], None),
         (np.array([0.2, 1 + 1e-8]), None, [0, 1], [0.2, 1.0]),
         ({"Prediction": ["0", "1"], "note": ["a", "b"]}, None, [0, 1], None),
         (pd.Series([True, False]), None, [1, 0], None),
@@ -92,6 +93,8 @@ def test_what_models_return(
         (pd.DataFrame({"prediction": [1, 0], "probability": [0.2, 0.6]}), None, "contradict each other"),
         (pd.DataFrame({"label": [0, 1], "score": [0.9, 0.8]}), 0.3, "label beside score"),
         (pd.Series([0.2, 0.6], index=["a", "b"]), None, "index of its own"),
+        (pd.DataFrame({"Score": [0.2, 0.6]}), None, "the columns Score, which do not say"),
+        (pd.DataFrame({"confidence": [0.2, 0.6]}), None, "the columns confidence, which do not say"),
         (pd.Series([0.2], index=[0]), None, "1 rows for 2 payments"),
         ((np.array([0, 1]), np.array([0.2, 0.6])), None, "a tuple of 2"),
         ({"prediction": 1}, None, "makes no table"),
@@ -116,3 +119,10 @@ def test_labels_and_probabilities_are_compared_from_call_to_call() -> None:
     reader.read(pd.DataFrame({"prediction": [0], "probability": [0.6]}), 1)
     with pytest.raises(ModelError, match="contradict each other"):
         reader.read(pd.DataFrame({"prediction": [1], "probability": [0.55]}), 1)
+
+
+def test_zeros_and_ones_among_fractions_are_probabilities() -> None:
+    reader = OutputReader(None)
+    assert reader.read(np.array([0.0, 1.0]), 2).probability is None
+    assert reader.read(np.array([0.0, 0.25]), 2).probability is not None
+    assert reader.read(np.array([0.0, 1.0]), 2).probability is not None
