@@ -43,7 +43,8 @@ def ask_classifier(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Scores
             forest.n_jobs = 1 if count < _MANY_ROWS else -1
         shares = probability = None
         if has_probability:
-            shares = _shares(model, frame, len(classes))
+            # A model that changes its frame must not change it for the next question.
+            shares = _shares(model, frame.copy(deep=False), model.classes_)
             # A model that was trained on genuine payments only gives none.
             probability = shares[:, fraud[0]] if len(fraud) else np.zeros(count)
         if run.threshold is not None:
@@ -52,11 +53,7 @@ def ask_classifier(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Scores
             # What a forest's predict does with the same probabilities; asking it would grow them once more.
             prediction = classes[np.argmax(shares, axis=1)]
         else:
-            prediction = np.asarray(model.predict(frame))
-            if prediction.ndim == 2 and prediction.shape[1] == 1:
-                # CatBoost returns a column where it was trained on more than one objective.
-                prediction = prediction[:, 0]
-            check_count(prediction, count)
+            prediction = _predictions(model, frame, classes)
         return from_labels(prediction, probability, run.threshold)
 
     return ask
@@ -79,13 +76,35 @@ def ask_booster(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Scores]:
     return ask
 
 
-def _shares(model: Any, frame: pd.DataFrame, classes: int) -> npt.NDArray[Any]:
+def _predictions(model: Any, frame: pd.DataFrame, classes: npt.NDArray[Any]) -> npt.NDArray[Any]:
     import numpy as np
 
-    shares = np.asarray(model.predict_proba(frame))
+    found: npt.NDArray[Any] = np.asarray(model.predict(frame))
+    check_count(found, len(frame))
+    if found.ndim == 2 and found.shape[1] == 1:
+        # CatBoost returns a column where it was trained on more than one objective.
+        return found[:, 0]
+    if found.ndim == 2 and found.shape[1] == len(classes):
+        # XGBoost returns the probabilities of both classes for multi:softprob.
+        found = classes[np.argmax(found, axis=1)]
+    return found
+
+
+def _shares(model: Any, frame: pd.DataFrame, classes: Any) -> npt.NDArray[Any]:
+    """Return the probability of each class, in the order of `classes`."""
+    import numpy as np
+
+    found = model.predict_proba(frame)
+    names = [str(name) for name in getattr(found, "columns", ())]
+    wanted = [str(name) for name in classes]
+    shares = np.asarray(found)
     check_count(shares, len(frame))
-    if shares.ndim != 2 or shares.shape[1] != classes:
-        raise ModelOutputError(f"predict_proba returned the shape {shares.shape} for {classes} classes")
+    if shares.ndim != 2 or shares.shape[1] != len(wanted):
+        raise ModelOutputError(f"predict_proba returned the shape {shares.shape} for {len(wanted)} classes")
+    if names and names != [str(place) for place in range(len(names))]:
+        if set(names) != set(wanted):
+            raise ModelOutputError(f"predict_proba returned the columns {', '.join(names)} for {', '.join(wanted)}")
+        shares = shares[:, [names.index(name) for name in wanted]]
     return probabilities_by_class(shares)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -11,6 +13,8 @@ import msgspec
 from include.models.column import Column
 
 _RANGES = {"int32": range(-(2**31), 2**31), "int64": range(-(2**63), 2**63)}
+# As JSON has them, and with blanks around: Python would also read 1_000, nan and other scripts' digits.
+_NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?\s*", re.ASCII)
 _WORDS = {"true": True, "1": True, "false": False, "0": False}
 # Beyond it a float no longer holds every whole number, so that a card number could change.
 _LARGEST_EXACT = 2**53
@@ -47,6 +51,8 @@ def fits(types: set[type], column: Column) -> bool:
 def _to_float(value: Any) -> float:
     if isinstance(value, bool | list | dict):
         raise TypeError
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        raise ValueError
     return float(value)
 
 
@@ -57,10 +63,10 @@ def _to_int(kind: str) -> Callable[[Any], int]:
         if isinstance(value, bool | list | dict):
             raise TypeError
         if isinstance(value, str):
-            try:
-                value = int(value)
-            except ValueError:
-                value = float(value)
+            if not _NUMBER.fullmatch(value):
+                raise ValueError
+            # Digit for digit: a float would change a card number.
+            value = Decimal(value)
         number = int(value)
         if number != value or number not in allowed:
             raise ValueError

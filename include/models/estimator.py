@@ -30,7 +30,7 @@ _CATBOOST = frozenset(("Logloss", "CrossEntropy", "MultiClass", "MultiClassOneVs
 def final_estimator(model: Any) -> Any:
     """Return the estimator that answers at the end: of a pipeline its last step, of a search its best."""
     while True:
-        if hasattr(model, "steps"):
+        if isinstance(getattr(model, "steps", None), list):
             model = model.steps[-1][1]
         elif hasattr(model, "best_estimator_"):
             model = model.best_estimator_
@@ -67,6 +67,11 @@ def gives_probabilities(model: Any) -> bool:
 def is_booster(model: Any) -> bool:
     """Return whether this is a bare Booster of XGBoost or LightGBM, which knows no classes."""
     return type(model).__name__ == "Booster" and _library(model) in ("xgboost", "lightgbm")
+
+
+def is_boosted(model: Any) -> bool:
+    """Return whether the model itself, and not a pipeline around it, is of XGBoost, LightGBM or CatBoost."""
+    return _library(model) is not None
 
 
 def _kind(model: Any) -> str | None:

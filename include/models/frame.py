@@ -17,7 +17,7 @@ import msgspec
 
 from include.models.coerce import coerce, fits
 from include.models.column import CURRENT_TIME, DERIVED, Column
-from include.models.series import BIG, CLASSES, MISSING, NULL, classify, series
+from include.models.series import BIG, CLASSES, MISSING, NULL, UNSIGNED, classify, series
 from include.payments.refusal import Refusal
 from include.payments.timestamps import moment_of, time_text, unix_time
 
@@ -92,8 +92,8 @@ class FrameBuilder:
             classes, numbers = classify(values, types, column)
             classified.append((classes, numbers))
             if self._strict:
-                too_large = numbers is None and column.is_whole
-                for row in [*bad, *(_rows_of(BIG, classes, len(values)) if too_large else ())]:
+                too_large = (UNSIGNED, BIG) if numbers is None and column.is_whole else ()
+                for row in [*bad, *(row for kind in too_large for row in _rows_of(kind, classes, len(values)))]:
                     refused.setdefault(row, Refusal("bad_value", f"{column.name}: {column.expects} expected"))
         return Frames(list(self._groups(columns, classified, refused)), refused)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +17,7 @@ from include.models import trust
 from include.models.classifier import ask_booster, ask_classifier
 from include.models.column import Column, column_of_payment
 from include.models.description import Description
-from include.models.estimator import is_booster, require_classifier
+from include.models.estimator import is_boosted, is_booster, require_classifier
 from include.models.model_run import ModelRun
 from include.models.outputs import OutputReader
 from include.models.ready import built
@@ -36,7 +37,8 @@ class LoadedModel:
     """A model that can be asked.
 
     `strict`: MLflow enforces the signature, so a value of another type is refused. `is_classifier`: the model itself
-    names the classes 0 and 1. `outputs_checked` and `rows_compared` belong to include/models/vetting.py.
+    names the classes 0 and 1. `by_position`: it knows its columns by their place only.
+    `outputs_checked` and `rows_compared` belong to include/models/vetting.py.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class LoadedModel:
         *,
         strict: bool,
         is_classifier: bool,
+        by_position: bool,
         ask: Callable[[pd.DataFrame], Scores],
     ) -> None:
         self.run = run
@@ -54,12 +57,18 @@ class LoadedModel:
         self.takes = takes
         self.strict = strict
         self.is_classifier = is_classifier
+        self._by_position = by_position
         self.outputs_checked = False
         self.rows_compared = 0
         self._ask = ask
 
     def predict(self, frame: pd.DataFrame) -> Scores:
         """Raises whatever the model raises, and ModelError where what it returns is no prediction."""
+        if frame.shape[1] < len(self.takes) and (self._by_position or not frame.shape[1]):
+            # The columns behind a missing one would be taken for it.
+            raise KeyError([column.name for column in self.takes if column.name not in frame])
+        # A model may change its frame: the caller's stays as it is.
+        frame = frame.copy(deep=False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return self._ask(frame)
@@ -113,23 +122,32 @@ def _sklearn(run: ModelRun, description: Description, folder: Path, loader: Call
         ask = ask_classifier(model, run)
     else:
         known, ask = False, _plain(model.predict, run)
-    takes = _takes(model, run, description)
-    return LoadedModel(run, folder, takes, strict=False, is_classifier=known, ask=ask)
+    names = _own_names(model)
+    takes = _takes(names, run, description)
+    return LoadedModel(run, folder, takes, strict=False, is_classifier=known, by_position=not names, ask=ask)
 
 
-def _takes(model: Any, run: ModelRun, description: Description) -> tuple[Column, ...]:
+def _own_names(model: Any) -> list[str]:
+    """Return the columns that the model names itself; none where it was trained on an array."""
+    found = getattr(model, "feature_names_in_", None)
+    if found is None and is_booster(model):
+        found = model.feature_name() if hasattr(model, "feature_name") else model.feature_names
+    elif found is None and is_boosted(model):
+        found = getattr(model, "feature_names_", None)
+    names = [str(name) for name in (() if found is None else found)]
+    # Boosted models number the columns of an array.
+    numbered = is_boosted(model) and all(re.fullmatch(r"(Column_|f)?\d+", name) for name in names)
+    return [] if numbered else names
+
+
+def _takes(names: list[str], run: ModelRun, description: Description) -> tuple[Column, ...]:
     """Return the columns that the model itself names, else those of its signature."""
     declared = {column.name: column for column in description.inputs or ()}
-    names: list[str] = []
-    for attribute in ("feature_names_in_", "feature_names_", "feature_names", "feature_name"):
-        found = getattr(model, attribute, None)
-        found = found() if callable(found) else found
-        if found is not None and len(found):
-            names = [str(name) for name in found]
-            break
-    if not names or (len(names) == len(declared) and not declared.keys() >= set(names)):
-        # Boosted models change names that hold a blank, or know their columns by number only.
+    if not names:
         names = list(declared) or _no_names(run)
+    elif len(names) == len(declared) and [name.replace(" ", "_") for name in declared] == names:
+        # LightGBM puts an underscore in the place of a blank.
+        names = list(declared)
     return tuple(declared.get(name) or column_of_payment(name) for name in names)
 
 
@@ -143,7 +161,7 @@ def _pyfunc(run: ModelRun, folder: Path, description: Description) -> LoadedMode
     model = _loaded(run, description, load_model)
     takes = description.inputs or _no_names(run)
     ask = _plain(partial(_predict_pyfunc, model, takes), run)
-    return LoadedModel(run, folder, takes, strict=True, is_classifier=False, ask=ask)
+    return LoadedModel(run, folder, takes, strict=True, is_classifier=False, by_position=False, ask=ask)
 
 
 def _predict_pyfunc(model: Any, takes: tuple[Column, ...], frame: pd.DataFrame) -> Any:

@@ -40,7 +40,10 @@ def _of_class(classes: tuple[str, ...]) -> frozenset[str]:
 _FRAUD_PROBABILITY = _of_class(_FRAUD) | {"probability", "proba", "prob", "probability_of_fraud"}
 _GENUINE_PROBABILITY = _of_class(_GENUINE)
 # Even alone, these may be of the predicted class, or grow with what is normal.
-_AMBIGUOUS = frozenset(("score", "scores", "confidence", "certainty", "anomaly_score", "outlier_score"))
+_AMBIGUOUS = frozenset(("score", "scores", "confidence", "certainty", "anomaly", "outlier"))
+_NOT_FRAUD = frozenset(
+    ("not", "non", "no", "genuine", "legit", "legitimate", "normal", "approval", "approved", "good", "ok")
+)
 _EXPECTED = "name the probability of fraud `fraud_probability` and the label `prediction`"
 # Before so many payments nothing is concluded from how the labels and the probabilities go together.
 _ENOUGH = 20
@@ -72,8 +75,12 @@ class OutputReader:
             raise ModelOutputError(f"the model returned a tuple of {len(output)}: {_EXPECTED} in one DataFrame")
         if isinstance(output, dict) or (isinstance(output, list) and output and isinstance(output[0], dict)):
             output = _frame(output)
+        if isinstance(output, np.ma.MaskedArray):
+            output = np.ma.filled(output.astype(float), np.nan)
         if isinstance(output, pd.DataFrame | pd.Series):
             output = _in_order(output, count)
+        if isinstance(output, pd.Series) and output.name is not None:
+            output = output.to_frame()
         if isinstance(output, pd.DataFrame):
             return self._of_frame(output)
         if isinstance(output, pd.Series):
@@ -89,10 +96,12 @@ class OutputReader:
             array = array[:, 0]
         if array.ndim == 2 and array.shape[1] == 2 and array.dtype.kind == "f":
             return from_probability(probabilities_by_class(array)[:, 1], self._threshold)
+        if array.dtype.kind == "O" and array.ndim == 1:
+            array = _as_floats(array)
         if array.dtype.kind == "f" and array.ndim == 1:
             self._gives_fractions |= bool(((array != 0) & (array != 1) & ~np.isnan(array)).any())
-            # A threshold between 0 and 1 changes no label.
-            return from_probability(array, self._threshold) if self._gives_fractions else Scores(labels(array), None)
+            if self._gives_fractions:
+                return from_probability(array, self._threshold)
         return from_labels(array, None, self._threshold)
 
     def _of_frame(self, frame: pd.DataFrame) -> Scores:
@@ -101,7 +110,7 @@ class OutputReader:
         if label is not None and fraud is None:
             return self._of_label(frame, label)
         if fraud is None:
-            if frame.shape[1] != 1 or genuine is not None or _plain(frame.columns[0]) in _AMBIGUOUS:
+            if frame.shape[1] != 1 or genuine is not None or _is_ambiguous(frame.columns[0]):
                 names = ", ".join(str(name) for name in list(frame)[:10])
                 raise ModelOutputError(
                     f"the model returned the columns {names}, which do not say what they are: {_EXPECTED}"
@@ -110,7 +119,7 @@ class OutputReader:
         if genuine is not None:
             probabilities_by_class(frame.iloc[:, [genuine, fraud]].to_numpy(dtype=float, na_value=float("nan")))
         values = _values(frame.iloc[:, fraud])
-        if label is None and values.dtype.kind in "biu":
+        if label is None and values.dtype.kind in "biu" and _plain(frame.columns[fraud]) in _FRAUD:
             # A column `fraud` of 0 and 1 holds labels.
             return self._of_array(values)
         probability = probabilities(values)
@@ -118,7 +127,7 @@ class OutputReader:
             return from_probability(probability, self._threshold)
         own = labels(_values(frame.iloc[:, label]))
         self._check_agreement(own, probability)
-        return from_labels(own, probability, self._threshold)
+        return Scores(own, probability) if self._threshold is None else from_probability(probability, self._threshold)
 
     def _of_label(self, frame: pd.DataFrame, label: int) -> Scores:
         values = _values(frame.iloc[:, label])
@@ -187,6 +196,23 @@ def _named(frame: pd.DataFrame, names: frozenset[str]) -> int | None:
 
 def _plain(name: object) -> str:
     return str(name).strip().lower().replace(" ", "_").replace("-", "_")
+
+
+def _is_ambiguous(name: object) -> bool:
+    """Return whether a column of that name, alone, may hold something else than labels or the probability of fraud."""
+    words = set(_plain(name).split("_"))
+    return bool(words & _NOT_FRAUD) or (bool(words & _AMBIGUOUS) and "fraud" not in words)
+
+
+def _as_floats(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return Python floats, some of which may be None, as an array of floats; any other array as it is."""
+    import numpy as np
+
+    if not any(type(value) is float for value in array) or not all(
+        value is None or type(value) in (int, float) for value in array
+    ):
+        return array
+    return np.array([np.nan if value is None else value for value in array], dtype=float)
 
 
 def _values(column: Any) -> npt.NDArray[Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from include.models.column import Column
 from include.models.frame import Group
-from include.models.series import BIG, BOOLEAN, FRACTION, HUGE, NULL, TEXT, WHOLE, WORDS
+from include.models.series import BIG, BOOLEAN, FRACTION, HUGE, NULL, TEXT, UNSIGNED, WHOLE, WORDS
 from include.payments.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def reason(
         fits = kind in (WHOLE, FRACTION, BOOLEAN) or (kind == TEXT and _is_number(group.frame[column.name].iloc[place]))
         if column.is_number and not fits:
             return Refusal("bad_value", f"{column.name}: {column.expects} expected, {WORDS[kind]} found")
-        if kind in (HUGE, BIG):
+        if kind in (HUGE, UNSIGNED, BIG):
             return Refusal("bad_value", f"{column.name}: a number too large for the model")
         if kind == NULL:
             return Refusal("bad_value", f"{column.name}: {column.expects} expected, null found")

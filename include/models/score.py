@@ -95,7 +95,7 @@ class _Scoring:
             raise self._at_fault()
         for group, error in failed:
             self._sort_out(group, error, frames.groups)
-        if self.unexplained and not self.scored and not self.raised:
+        if self.unexplained and not self.scored:
             raise ModelOutputError(
                 f"it returned neither label nor probability for any of {len(self.payments)} payments"
             )
@@ -147,7 +147,7 @@ class _Scoring:
         """Score a group; return it as the model took it, or with what the model raised."""
         if not self.model.outputs_checked:
             # Before any of its answers is believed.
-            self.model.outputs_checked = check_outputs(self.model, group.frame.iloc[:1])
+            self.model.outputs_checked = check_outputs(self.model, [group.frame.iloc[:1], self._ordinary()])
         error = self._try(group, 0, len(group.rows))
         if error is not None and group.untyped_nulls:
             group = group.with_nulls_as_numbers()
@@ -186,8 +186,8 @@ class _Scoring:
         self.result.probability[row] = np.nan
         refusal = reason(group, place, self.model.takes, self.specimen, error)
         self.result.refusals[row] = refusal
-        # Nothing that the payment holds or lacks explains it.
-        self.unexplained += refusal.code == UNEXPLAINED
+        # No prediction, and nothing that the payment holds or lacks explains it.
+        self.unexplained += error is None and refusal.code == UNEXPLAINED
 
     def _needs(self, names: list[str]) -> bool:
         """Whether the model fails without these columns where it does not fail with them."""

@@ -80,7 +80,11 @@ def probabilities(values: Any) -> npt.NDArray[np.float64]:
     """Return the values within [0, 1], NaN where there is none. Raise ModelOutputError for a value outside."""
     import numpy as np
 
-    found = np.asarray(values, dtype=np.float64)
+    try:
+        found = np.asarray(values, dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        # Its text might be the payment's.
+        raise ModelOutputError("the model returned probabilities that are no numbers") from error
     outside = (found < -_ROUNDING) | (found > 1 + _ROUNDING)
     if outside.any():
         raise ModelOutputError(

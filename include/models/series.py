@@ -5,6 +5,7 @@ Values of one class share a series. What the class depends on is the value and i
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,16 +18,16 @@ if TYPE_CHECKING:
 
     Classified = tuple[int | npt.NDArray[np.int64], npt.NDArray[np.int64 | np.float64] | None]
 
-WHOLE, FRACTION, TEXT, NULL, BOOLEAN, HUGE, BIG, OTHER, MISSING = range(9)
+WHOLE, FRACTION, TEXT, NULL, BOOLEAN, TIME, HUGE, UNSIGNED, BIG, OTHER, MISSING = range(11)
 WORDS = (
-    "a number", "a number", "text", "null", "true or false", "a number too large", "a number too large",
-    "another value", "",
+    "a number", "a number", "text", "null", "true or false", "a time", *["a number too large"] * 3, "another value", "",
 )  # fmt: skip
 CLASSES = len(WORDS)
-_CLASSES = {str: TEXT, type(None): NULL, bool: BOOLEAN, msgspec.UnsetType: MISSING}
+_CLASSES = {str: TEXT, type(None): NULL, bool: BOOLEAN, datetime: TIME, msgspec.UnsetType: MISSING}
 _LARGEST_FLOAT32 = 3.4028234663852886e38
 _RANGES = {"int32": range(-(2**31), 2**31)}
 _INT64 = range(-(2**63), 2**63)
+_UINT64 = range(2**64)
 
 
 def classify(values: list[Any], types: set[type], column: Column) -> Classified:
@@ -42,8 +43,9 @@ def classify(values: list[Any], types: set[type], column: Column) -> Classified:
             pass
         else:
             kind = FRACTION if as_float else WHOLE
-            # NaN is larger than nothing, and goes the long way.
-            if np.abs(numbers).max() < (2**31 if column.kind == "int32" else float(2**63)):
+            limit = 2**31 if column.kind == "int32" else 2**63
+            # Not by abs(), which leaves the smallest whole number negative. NaN compares with nothing.
+            if -limit < numbers.min() and numbers.max() < limit:
                 return kind, numbers.astype(_dtype(kind, column), copy=False)
     elif len(types) == 1:
         return _CLASSES.get(next(iter(types)), OTHER), None
@@ -58,7 +60,9 @@ def _class_of(value: Any, column: Column) -> int:
         return NULL
     whole = type(value) is int
     if whole and not column.kind.startswith("float"):
-        return WHOLE if value in _RANGES.get(column.kind, _INT64) else BIG
+        if value in _RANGES.get(column.kind, _INT64):
+            return WHOLE
+        return UNSIGNED if value in _UINT64 else BIG
     if -_LARGEST_FLOAT32 <= value <= _LARGEST_FLOAT32:
         return FRACTION
     return BIG if whole else HUGE
@@ -78,7 +82,9 @@ def series(values: list[Any], kind: int, column: Column) -> Any:
             return pd.array(values, dtype="str")
         except UnicodeError:
             return pd.Series(values, dtype=object)
-    return pd.Series(values)
+    # No value may change the type of another of its class.
+    dtype = {TIME: "datetime64[us]", UNSIGNED: "uint64", BOOLEAN: "bool", HUGE: "float64"}.get(kind, "object")
+    return pd.Series(values, dtype=dtype)
 
 
 def _dtype(kind: int, column: Column) -> str:

@@ -9,7 +9,8 @@ company and alone.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from include.errors import ModelOutputError
@@ -28,29 +29,34 @@ log = logging.getLogger(__name__)
 _AMOUNTS = (1.0, 4.5, 12.0, 30.0, 75.0, 150.0, 300.0, 550.0, 800.0, 990.0)
 _HOURS = (0, 3, 9, 14, 22)
 _DEGREES = (0.0, 0.5, 2.0, 10.0)
-_FACTORS = (0.0, -1.0, 0.5, 2.0)
+# Between 0 and the value: a count stays a count, a share a share.
+_FACTORS = (0.0, 0.25, 0.5, 1.0)
 # So many are asked for again, and no more of a frame.
 ENOUGH_ROWS = 20
 # Between batches of another size, sums of floats come out in another order.
 _TOLERANCE = 1e-4
 
 
-def check_outputs(model: LoadedModel, specimen: pd.DataFrame) -> bool:
-    """Ask for made-up variations of `specimen`, a frame of one payment, and for the stored example of a model that is
+def check_outputs(model: LoadedModel, specimens: Sequence[pd.DataFrame | None]) -> bool:
+    """Ask for made-up variations of some payments, each a frame of one, and for the stored example of a model that is
     known by its outputs only. Return whether it answered: a model that raises for a variation proves nothing.
 
     Raise ModelOutputError where an answer is outside of the contract, or where labels are all 1: that is what an
     outlier detector calls normal.
     """
     example = None if model.is_classifier else _answer(model, model.input_example, "its stored example")
-    varied = _answer(model, lambda: variations(specimen), "a made-up payment")
-    if varied is None:
+    varied = [
+        _answer(model, partial(variations, specimen), "a made-up payment")
+        for specimen in specimens
+        if specimen is not None
+    ]
+    found = [answer for answer in (example, *varied) if answer is not None]
+    if not any(varied):
         return False
-    found = [answer for answer in (example, varied) if answer is not None]
     if not model.is_classifier and all(one.probability is None and (one.prediction == 1).all() for one in found):
         raise ModelOutputError(
-            f"the model returned 1 for each of {len(varied.prediction)} made-up payments and gives no probability: "
-            "1 may mean normal, as an outlier detector has it"
+            f"the model returned 1 for each of {sum(len(one.prediction) for one in found)} made-up payments and gives "
+            "no probability: 1 may mean normal, as an outlier detector has it"
         )
     return True
 
@@ -81,7 +87,7 @@ def check_company(model: LoadedModel, frame: pd.DataFrame, scores: Scores) -> in
             raise ModelOutputError(
                 f"the model raises {type(error).__name__} for a payment alone that it scores among others"
             ) from error
-        if not _same(_numbers(scores)[places], _numbers(again)):
+        if not _same(_rows(scores, places), again):
             raise ModelOutputError(
                 "the model gives a payment another score alone than among others: its score must depend on that "
                 "payment only"
@@ -128,11 +134,20 @@ def _varied(name: str, values: npt.NDArray[Any], number: npt.NDArray[np.intp]) -
     return varied
 
 
-def _numbers(scores: Scores) -> npt.NDArray[Any]:
-    return scores.prediction if scores.probability is None else scores.probability
+def _rows(scores: Scores, places: npt.NDArray[np.intp]) -> Scores:
+    from include.models.scores import Scores
+
+    probability = None if scores.probability is None else scores.probability[places]
+    return Scores(scores.prediction[places], probability)
 
 
-def _same(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> bool:
+def _same(first: Scores, second: Scores) -> bool:
     import numpy as np
 
-    return len(first) == len(second) and bool(np.allclose(first, second, rtol=0, atol=_TOLERANCE, equal_nan=True))
+    differ = first.prediction != second.prediction
+    if first.probability is None or second.probability is None:
+        return first.probability is second.probability and not differ.any()
+    if not np.allclose(first.probability, second.probability, rtol=0, atol=_TOLERANCE, equal_nan=True):
+        return False
+    # Where a probability lies at the limit, its rounding decides.
+    return not (differ & (np.abs(first.probability - 0.5) > _TOLERANCE)).any()

@@ -9,18 +9,21 @@ from typing import Any
 import lightgbm
 import mlflow.pyfunc
 import mlflow.sklearn
+import mlflow.xgboost
 import numpy as np
 import pandas as pd
 import pytest
+import xgboost
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mlflow.models import ModelSignature
+from mlflow.models import ModelSignature, infer_signature
 from mlflow.types.schema import ColSpec, Schema
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from include.errors import ModelError, ModelInputError
 from include.models.load import LoadedModel, load
@@ -400,3 +403,69 @@ def test_no_payment_data_reaches_the_log_or_a_reason(
     for text in (caplog.text, str(scored.refusals[0])):
         assert "Zebulon" not in text
         assert "e+300" not in text
+
+
+def test_a_value_of_another_type_changes_no_neighbours_times(tmp_path: Path) -> None:
+    pipeline = make_pipeline(FunctionTransformer(hours), LogisticRegression()).fit(TIMED, FRAUD)
+    folder = save_sklearn(tmp_path / "m", pipeline, signature=infer(TIMED))
+    times = ["2024-10-31 03:56:25", "2024-10-31 15:56:25", [1], {"a": 1}]
+    payments = [payment(trans_date_trans_time=time) for time in times]
+    scored = score(load(run_of(), folder), encoded(payments))
+    alone = [score(load(run_of(), folder), encoded([each])).probability[0] for each in payments[:2]]
+    assert scored.probability[:2].tolist() == pytest.approx(alone)
+    assert set(scored.refusals) == {2, 3}
+
+
+def hours(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(trans_date_trans_time=frame["trans_date_trans_time"].dt.hour)
+
+
+TIMED = FRAME[["amt"]].assign(trans_date_trans_time=pd.to_datetime(FRAME["unix_time"], unit="ms"))
+
+
+def infer(frame: pd.DataFrame) -> ModelSignature:
+    with quiet():
+        return infer_signature(frame, FRAUD)
+
+
+def test_a_model_that_changes_its_frame_is_asked_with_a_new_one(tmp_path: Path) -> None:
+    """`predict_proba` and `predict` get the same values."""
+    pipeline = make_pipeline(FunctionTransformer(logarithm), LogisticRegression()).fit(FRAME[["amt"]].copy(), FRAUD)
+    model = load(run_of(), save_sklearn(tmp_path / "m", pipeline))
+    for amounts in ([300.0], [20.0, 300.0, 150.0]):
+        scored = score(model, encoded([payment(amt=amount) for amount in amounts]))
+        expected = [int(pipeline.predict(pd.DataFrame({"amt": [amount]}))[0]) for amount in amounts]
+        assert scored.prediction.tolist() == expected
+
+
+def logarithm(frame: pd.DataFrame) -> pd.DataFrame:
+    frame["amt"] = np.log1p(frame["amt"])
+    return frame
+
+
+def test_a_model_that_knows_its_columns_by_place_is_not_asked_where_one_is_missing(tmp_path: Path) -> None:
+    """The columns behind it would be taken for it."""
+    booster = xgboost.train({"objective": "binary:logistic"}, xgboost.DMatrix(FRAME[NUMERIC].to_numpy(), FRAUD), 5)
+    with quiet():
+        mlflow.xgboost.save_model(booster, tmp_path / "m", signature=signature(*NUMERIC), pip_requirements=["xgboost"])
+    scored = score(load(run_of(), tmp_path / "m"), encoded([payment(), payment(amt=...)]))
+    assert {row: refusal.code for row, refusal in scored.refusals.items()} == {1: "missing_column"}
+    assert scored.probability[0] == pytest.approx(booster.predict(xgboost.DMatrix(frame_of(payment())))[0])
+
+
+def frame_of(each: dict[str, Any]) -> Any:
+    return pd.DataFrame([each])[NUMERIC].to_numpy()
+
+
+def test_a_count_stays_a_count_in_made_up_payments(tmp_path: Path) -> None:
+    with quiet():
+        mlflow.pyfunc.save_model(
+            tmp_path / "m", python_model=Counted(), pip_requirements=["scikit-learn"],
+            signature=infer(FRAME[["amt"]].assign(recent=3)),
+        )  # fmt: skip
+    assert score(load(run_of(), tmp_path / "m"), encoded([payment(recent=3)])).probability.tolist() == [0.3]
+
+
+class Counted(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> Any:
+        return (model_input["recent"] / 10).to_numpy()
