@@ -80,7 +80,6 @@ def test_mlflow_that_is_away_leaves_three_batches_and_the_next_run_publishes_all
             sizes.append(size(here))
             assert len(staged(here)) <= 3
     assert max(sizes) <= 3 * sizes[0]
-    print(f"{runs} runs: one batch {sizes[0]} bytes, at most {max(sizes)}")
     check_next_run_publishes_all(here, experiment)
 
 
