@@ -30,7 +30,7 @@ test: install check ## everything CI runs, with stacks of their own
 test-all: test ## the same, and every fault, five times (hours); ROUNDS=1 for once
 	@round=1; while [ $$round -le $(ROUNDS) ]; do \
 	  echo "faults, round $$round of $(ROUNDS)"; \
-	  $(BIN)/python -m pytest -m fault -x tests/faults tests/verify || { echo "make: a fault case failed in round $$round" >&2; exit 1; }; \
+	  $(BIN)/python -m pytest -m fault -x tests/faults tests/verify tests/models || { echo "make: a fault case failed in round $$round" >&2; exit 1; }; \
 	  round=`expr $$round + 1`; done
 
 soak: install ## payments at a steady rate while faults strike: MINUTES=30, and SEED=… to repeat one

@@ -15,13 +15,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from urllib.parse import quote
 
 from include.batch.manifest import Manifest, folder_of
 from include.batch.outbox import Outbox
 from include.batch.storage import Storage
 from include.errors import StagingError
+from include.kafka.offsets import Committed
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +33,11 @@ _ATTEMPT = re.compile(r"[0-9a-f]{8}")
 
 
 def is_claimed(storage: Storage, manifest: Manifest) -> bool:
-    """Return whether the batch may be published. Ask after the fence, and after the outbox entry is open."""
-    return storage.read(f"{manifest.folder}/claim") is not None
+    """Return whether the batch may be published. Ask after the fence, and after the outbox entry is open.
+
+    A batch of a version without claims may: no run ends what it does not list, and the committed offsets decide.
+    """
+    return not manifest.has_claim or storage.read(f"{manifest.folder}/claim") is not None
 
 
 class Claims:
@@ -48,35 +52,66 @@ class Claims:
         manifest.save(self._storage)
         self._storage.write(f"{manifest.folder}/claim", b"")
 
-    def end_older(self) -> list[str]:
-        """End the claims of all batches but the newest, and return their ids. May be repeated."""
+    def end_older(self, outbox: Outbox, fence: Callable[[set[int]], set[int]]) -> list[str]:
+        """End the claims of all batches but the newest, and return the ids of those that nobody can commit any more.
+
+        `fence` shuts out the producers of partitions, and returns the partitions where it could not. May be repeated.
+        """
         ended = self._storage.list(self._folder)[:-_KEPT]
         for batch_id in ended:
             self._storage.delete(f"{folder_of(batch_id)}/claim")
-        return ended
-
-    def in_doubt(self, ended: Collection[str], outbox: Outbox) -> set[int]:
-        """Return the partitions whose producers must be fenced: those of batches that may be publishing now."""
-        return {
-            part.partition
+        in_doubt = {
+            batch_id: {part.partition for part in manifest.partitions}
             for batch_id in set(ended) & set(outbox.open_entries())
             if (manifest := self._manifest(batch_id)) is not None
-            for part in manifest.partitions
         }
+        unfenced = fence(set().union(*in_doubt.values()))
+        waiting = {batch_id for batch_id, partitions in in_doubt.items() if partitions & unfenced}
+        if waiting:
+            log.warning(
+                "batches %s keep their staged files: producers of partitions %s could not be fenced. Nothing needs to "
+                "be done: the next run tries again",
+                sorted(waiting),
+                sorted(unfenced),
+            )
+        return [batch_id for batch_id in ended if batch_id not in waiting]
 
-    def remove(self, ended: Collection[str], outbox: Outbox) -> None:
-        """Remove the staged copies of partitions that these batches have not committed, and never will."""
+    def remove(self, ended: Collection[str], outbox: Outbox, committed: Mapping[int, Committed]) -> None:
+        """Remove the staged copies of partitions that these batches have not committed, and never will.
+
+        `committed`: the offsets of all partitions, read after the fence.
+        """
         entries = outbox.entries() if ended else []
         for batch_id in ended:
             folder = folder_of(batch_id)
             names = self._storage.list(folder)
-            committed = {int(name.removeprefix("committed-")) for name in names if name.startswith("committed-")}
-            if committed:
-                self._remove_chunks(batch_id, names, committed)
-            elif batch_id not in entries:
+            noted = {int(name.removeprefix("committed-")) for name in names if name.startswith("committed-")}
+            if noted:
+                self._remove_chunks(batch_id, names, noted)
+            elif batch_id in entries:
+                # Opened by its publisher just now, or unreadable: the next run ends it again.
+                continue
+            else:
                 self._storage.delete(folder)
                 log.info("batch %s was not published: its staged files are removed, this run takes over", batch_id)
             self._storage.delete(f"{self._folder}/{batch_id}")
+        self._close_orphans(outbox, {at.batch for at in committed.values()})
+
+    def _close_orphans(self, outbox: Outbox, named: Collection[str | None]) -> None:
+        """Close the entries of removed batches: a publisher may open one after its files are removed, and die.
+
+        `named`: the batches that the committed offsets name. Such a one has lost its files otherwise.
+        """
+        for batch_id in outbox.open_entries():
+            names = self._storage.list(folder_of(batch_id))
+            if any(name in ("manifest.json", "claim") or name.startswith("committed-") for name in names):
+                continue
+            if batch_id in named:
+                # A person must decide, also when another batch has committed over it.
+                outbox.keep_entry(batch_id)
+            else:
+                log.info("batch %s has committed nothing and its files are removed: no report is owed", batch_id)
+                outbox.close_entry(batch_id)
 
     def _remove_chunks(self, batch_id: str, names: list[str], committed: set[int]) -> None:
         manifest = self._manifest(batch_id)

@@ -83,7 +83,8 @@ class Drained:
 @dataclass(frozen=True)
 class Manifest:
     """`shards` are the numbers of the partitions that each reads; `lag` counts the offsets left for later runs, but
-    those that are `held_up`; `seconds` is what planning it took."""
+    those that are `held_up`; `seconds` is what planning it took. `has_claim` is false of a batch that a
+    version without claims has staged."""
 
     batch_id: str
     run_id: str
@@ -98,6 +99,7 @@ class Manifest:
     lag: int = 0
     held_up: tuple[HeldUp, ...] = ()
     seconds: float | None = None
+    has_claim: bool = False
 
     @property
     def folder(self) -> str:

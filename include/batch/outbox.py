@@ -59,9 +59,15 @@ class Outbox:
         """Return the ids of batches of which something may still be published."""
         return [name for name, whole in self._entries().items() if not whole]
 
-    def withdraw_entry(self, manifest: Manifest) -> None:
-        """Delete the entry of a batch that has committed nothing and cannot be published any more."""
-        self._close(manifest.batch_id)
+    def close_entry(self, batch_id: str) -> None:
+        """Delete the entry of a batch of which nothing is owed any more."""
+        self._storage.delete(f"{self._folder}/{batch_id}")
+        self._storage.delete(f"{self._folder}/{batch_id}{COMMITTED}")
+
+    def keep_entry(self, batch_id: str) -> None:
+        """Note that only the mail of this batch is owed still."""
+        self._storage.write(f"{self._folder}/{batch_id}{COMMITTED}", b"")
+        self._storage.delete(f"{self._folder}/{batch_id}")
 
     def _entries(self) -> dict[str, bool]:
         """By batch id, whether only its mail is owed still."""
@@ -96,14 +102,12 @@ class Outbox:
                     self.note_commit(batch.manifest, part.partition)
                     batch.committed.add(part.partition)
             # One whose record could not be left is looked at again by the next run.
-            is_final = batch_id in ended or batch.is_settled(committed)
-            if not is_final or not self._leave_record(batch):
+            if not (batch_id in ended or batch.is_settled(committed)) or not self._leave_record(batch):
                 continue
             if batch.due_reports():
-                self._storage.write(f"{self._folder}/{batch_id}{COMMITTED}", b"")
-                self._storage.delete(f"{self._folder}/{batch_id}")
+                self.keep_entry(batch_id)
             else:
-                self._close(batch_id)
+                self.close_entry(batch_id)
         return committed
 
     def owed_batches(self) -> list[str]:
@@ -165,7 +169,7 @@ class Outbox:
         if not self._leave_record(batch) or batch.due_reports():
             return
         if self._entries().get(batch_id) or {part.partition for part in batch.parts} <= batch.committed:
-            self._close(batch_id)
+            self.close_entry(batch_id)
 
     def _leave_record(self, batch: _Batch) -> bool:
         """If any of it was published. False where that fails: scoring goes on all the same."""
@@ -177,10 +181,6 @@ class Outbox:
             log.error("the record of batch %s for the ledger could not be left: %s", batch.manifest.batch_id, error)
             return False
         return True
-
-    def _close(self, batch_id: str) -> None:
-        self._storage.delete(f"{self._folder}/{batch_id}")
-        self._storage.delete(f"{self._folder}/{batch_id}{COMMITTED}")
 
     def _batches(self, batch_ids: list[str]) -> Iterator[tuple[str, _Batch | StagingError]]:
         """Read side by side: each is some requests on S3, and a publish that fails for days leaves thousands."""

@@ -45,11 +45,10 @@ def plan(
         outbox = Outbox(storage, settings.group, topic.name)
         claims = Claims(storage, settings.group, topic.name, run_url)
         # Before a byte is staged: a disk that is full would keep itself full.
-        ended = claims.end_older()
-        shut_out(kafka, settings.group, topic.name, claims.in_doubt(ended, outbox))
+        ended = claims.end_older(outbox, lambda numbers: shut_out(kafka, settings.group, topic.name, numbers))
         # Before a newer batch overwrites it: the note beside an offset may be the only trace of an earlier one.
         committed = outbox.note_commits(lambda: settled_offsets(kafka, consumer, settings.group, topic), ended)
-        claims.remove(ended, outbox)
+        claims.remove(ended, outbox, committed)
         progress = Progress(storage, settings.group)
         parts, lag, held_up = _fix_ranges(admin, kafka, settings, topic, committed, progress)
         idle = {at: committed[at] for at in set(topic.partitions) - {part.partition for part in parts}}
@@ -66,6 +65,7 @@ def plan(
         topic_id=topic.topic_id,
         drained_at=now.isoformat(timespec="seconds"),
         partitions=tuple(parts),
+        has_claim=True,
         shards=_share_out(parts, shards),
         lag=lag,
         held_up=tuple(held_up),

@@ -78,7 +78,6 @@ def publish(
     progress = Progress(storage, manifest.group)
     outcomes: dict[int, Outcome] = {}
     errors: list[FraudError] = []
-    done: set[int] = set()
     try:
         for producers in fence_in_slices(kafka, manifest.group, manifest.topic, due):
             # Read after the fence: no older attempt can add to it any more.
@@ -101,9 +100,11 @@ def publish(
                 log.info("%s/%s [%s, %s): %s", manifest.topic, partition, part.start, part.end, outcome.value)
     finally:
         consumer.close()
-    if errors and not outcomes and not done and all(isinstance(error, BatchSupersededError) for error in errors):
-        # Opened after the newer run had looked for it.
-        outbox.withdraw_entry(manifest)
+    is_superseded = bool(errors) and all(isinstance(error, BatchSupersededError) for error in errors)
+    if is_superseded and not outcomes and not manifest.is_sharded and not outbox.committed(manifest):
+        # Opened after the newer run had looked for it. Another shard, which is not fenced here, may just have committed
+        # and not said so yet: the entry of such a batch is left to the next run's drain.
+        outbox.close_entry(manifest.batch_id)
     _raise_together(errors)
     sent = [scores for scores in scored.due if outcomes.get(scores.part.partition) is Outcome.PUBLISHED]
     return Published(

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from include.errors import FraudError, HangingTransactionError, OffsetsChangedError
+from include.errors import FraudError, HangingTransactionError, KafkaError, OffsetsChangedError
 from include.kafka.access import Admin
 from include.kafka.config import Settings, consumer_settings
 from include.kafka.offsets import (
@@ -50,11 +50,17 @@ def settled_offsets(client: Settings, consumer: Consumer, group: str, topic: Top
         return committed_offsets(consumer, client, topic.name, topic.partitions)
 
 
-def shut_out(client: Settings, group: str, topic: str, partitions: Iterable[int]) -> None:
-    """Fence every producer of these partitions. Raises KafkaError where one of them cannot be fenced."""
+def shut_out(client: Settings, group: str, topic: str, partitions: Iterable[int]) -> set[int]:
+    """Fence every producer of these partitions, and return the partitions whose producers could not be fenced."""
+    unfenced = set()
     for producers in fence_in_slices(client, group, topic, sorted(partitions)):
         for partition in producers:
-            producers[partition]  # raises where it could not be taken over
+            try:
+                producers[partition]
+            except KafkaError as error:
+                log.warning("%s/%s: its producers could not be fenced: %s", topic, partition, error)
+                unfenced.add(partition)
+    return unfenced
 
 
 def move(

@@ -12,7 +12,9 @@ from include.batch.drain import drain
 from include.batch.manifest import Manifest
 from include.batch.scored import ScoredBatch
 from include.errors import BatchSupersededError, FraudError, KafkaError, StagedFileGoneError, StagingError
+from include.kafka import transaction
 from tests.integration.test_protocol import payments, scored, send
+from tests.integration.test_shards import drained_and_scored, fill
 from tests.support.scoring import Scoring
 
 
@@ -172,3 +174,93 @@ def test_a_task_of_a_run_that_was_taken_over_says_why(scoring: Make):
     take_over(here, batch)
     with pytest.raises(StagedFileGoneError, match=r"newer runs have taken over .*nothing needs to be done"):
         here.predict_without_model(batch)
+
+
+def test_a_partition_that_cannot_be_fenced_holds_up_no_other(scoring: Make, monkeypatch: pytest.MonkeyPatch):
+    """As while the coordinator of its transactional id fails: the broker takes none without a name."""
+    here, runs = scoring(2), 4
+    send(here, *payments(*range(COUNT)), partition=1)
+    with monkeypatch.context() as patch:
+        named = transaction.transactional_id
+        patch.setattr(transaction, "transactional_id", lambda *at: "" if at[-1] == 1 else named(*at))
+        patch.setattr(transaction, "_INIT_SECONDS", 3.0)
+        for number in range(runs):
+            send(here, *payments(number), partition=0)
+            with pytest.raises(KafkaError, match=r"/1 cannot be taken over"):
+                here.run()
+            assert scored(here) == [f"0/{offset}" for offset in range(number + 1)]
+    here.run()
+    assert len(scored(here)) == COUNT + runs
+    here.drain()
+    here.drain()
+    assert [report.facts.frauds for report in here.outbox.owed()] == [1] * runs + [COUNT]
+    assert (here.outbox.open_entries(), here.outbox.unreadable()) == ([], {})
+    assert not list(Path(here.settings.staging_url).rglob("payments-1-*.parquet"))[3:]
+
+
+def test_a_batch_of_a_version_without_claims_is_published_after_the_upgrade(scoring: Make):
+    """Its run was open meanwhile, and newer ones have drained."""
+    here = scoring()
+    send(here, *payments(*range(COUNT)))
+    plain = here.drain_and_predict().to_dict()
+    plain.pop("has_claim", None)
+    batch = Manifest.from_dict(plain)
+    batch.save(here.storage)
+    here.storage.delete("claims")
+    here.storage.delete(f"{batch.folder}/claim")
+    for _ in range(RUNS):
+        here.drain()
+    assert here.publish(batch).predictions == COUNT
+    assert [report.key for report in here.outbox.owed()] == [batch.batch_id]
+    check_all_come_out_once(here)
+
+
+def test_a_shard_that_was_taken_over_leaves_the_report_of_a_shard_that_commits(scoring: Make):
+    here = scoring(2)
+    sent = fill(here, 2, 3)
+    batch = drained_and_scored(here, 2)
+    (first,), (second,) = batch.shards
+
+    def frozen(point: str) -> None:
+        if point == "before transaction":
+            # As a newer run does first, before it fences.
+            here.storage.delete(f"{batch.folder}/claim")
+            with pytest.raises(BatchSupersededError):
+                here.publish(batch, shard=1)
+
+    here.publish(batch, frozen, shard=0)
+    (report,) = here.outbox.owed()
+    assert [place[1] for place in report.facts.ranges] == [first]
+    here.run()
+    assert scored(here) == sent
+    here.drain()
+    here.drain()
+    assert [[place[1] for place in report.facts.ranges] for report in here.outbox.owed()] == [[first], [second]]
+    assert here.outbox.open_entries() == []
+
+
+def test_an_entry_that_was_opened_after_its_batch_was_removed_is_closed(scoring: Make):
+    here = scoring()
+    send(here, *payments(1, 2))
+    batch = here.drain_and_predict()
+    take_over(here, batch)
+    # Its publisher goes on so far, and is killed.
+    here.outbox.open_entry(batch)
+    assert list(here.outbox.unreadable()) == [batch.batch_id]
+    here.drain()
+    assert (here.outbox.entries(), here.outbox.unreadable()) == ([], {})
+    check_all_come_out_once(here, 2)
+
+
+def test_an_entry_of_a_batch_that_has_committed_and_lost_its_files_stays(scoring: Make):
+    """Also once other batches have committed over it: a fraud may be among its payments."""
+    here = scoring()
+    send(here, *payments(1, 2))
+    batch = here.drain_and_predict()
+    with pytest.raises(Halted):
+        here.publish(batch, halt_at("committed"))
+    here.storage.delete(batch.folder)
+    for number in range(RUNS):
+        send(here, *payments(number))
+        here.run()
+    assert list(here.outbox.unreadable()) == [batch.batch_id]
