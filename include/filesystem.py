@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 WRONG_KEYS = ("SIGNATURE_DOES_NOT_MATCH", "INVALID_ACCESS_KEY_ID")
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_MISTYPED_URL = re.compile(r"[a-z][a-z0-9+.-]*:|(?:s3[an]?|file)//", re.IGNORECASE)
 # A bucket's name has no colon: with one, keys follow, perhaps with slashes of their own.
 _LOGIN = re.compile(r"[a-z0-9+.-]+://[^/?#]*@|s3://[^/?#]*:", re.IGNORECASE)
 _BUCKET = re.compile(r"[\w.-]+")
@@ -36,9 +38,18 @@ class S3Access:
     endpoint: str | None = None
 
 
-def whole_url(url: str) -> str:
-    """A folder may be given by its path."""
-    return url if "://" in url else Path(url).expanduser().absolute().as_uri()
+def whole_url(url: str, name: str) -> str:
+    """Return the URL, also of a folder that is given by its path. Raise SettingError, which names the setting `name`,
+    for a URL without its two slashes: as a path it would be a folder of that name."""
+    if _URL.match(url):
+        return url
+    if _MISTYPED_URL.match(url):
+        # It may hold keys, so it is not shown.
+        raise SettingError(
+            f"{name} begins like a URL, but its scheme and :// are incomplete: give s3://bucket/prefix, or a folder by "
+            "its whole path or as file:///…"
+        )
+    return Path(url).expanduser().absolute().as_uri()
 
 
 def open_url(url: str, name: str, access: S3Access | None = None) -> tuple[FileSystem, str]:
@@ -47,7 +58,7 @@ def open_url(url: str, name: str, access: S3Access | None = None) -> tuple[FileS
     reached."""
     from pyarrow.fs import FileSystem
 
-    url = whole_url(url)
+    url = whole_url(url, name)
     if _LOGIN.match(url):
         raise SettingError(
             f"{name} holds a login or keys: give a folder or s3://bucket/prefix. Keys belong into the connection "

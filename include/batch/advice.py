@@ -84,7 +84,7 @@ ADVICE = {
     TIMESTAMP: Advice(
         "Timestamps are implausible",
         "The Kafka timestamps of these payments lie before the year 2000 or in the future. They are scored all the "
-        "same, but how long they have waited is unknown, so no other alarm speaks of it. Kafka deletes by the same "
+        "same, but how long they have waited is unknown, so no alarm of age speaks of it. Kafka deletes by the same "
         "timestamps: payments that look decades old can expire at once, unread.",
         "Kafka counts milliseconds: correct the producer (seconds become January 1970), or set the topic's "
         "message.timestamp.type to LogAppendTime.",

@@ -158,17 +158,25 @@ def _old(topic: str, waiting: Sequence[Waiting], settings: Settings, now: dateti
 
 
 def _held_up(topic: str, waiting: Sequence[Waiting], settings: Settings, now: datetime) -> str:
-    old = _waited_long([item for item in waiting if item.held_up], settings, now)
-    if not old:
-        return ""
-    places = _list(
-        f"{topic}/{item.partition} at offset {item.stable} ({item.held_up:,} offsets, since {_span(age)})"
-        for item, age in _by_age(old)
-    )
-    return (
-        f"A kafka transaction that is open for longer than FRAUD_ALARM_AGE_MINUTES={settings.alarm_age_minutes:g} "
-        f"holds up payments: {places}."
-    )
+    held = [item for item in waiting if item.held_up]
+    sentences = []
+    if old := _waited_long(held, settings, now):
+        places = _list(
+            f"{topic}/{item.partition} at offset {item.stable} ({item.held_up:,} offsets, since {_span(age)})"
+            for item, age in _by_age(old)
+        )
+        sentences.append(
+            f"A kafka transaction that is open for longer than FRAUD_ALARM_AGE_MINUTES={settings.alarm_age_minutes:g} "
+            f"holds up payments: {places}."
+        )
+    # It may have opened just now, or hang for ever: better one mail too many than none.
+    ages = _ages(held, now)
+    if ageless := [item for item in held if item.unread and item not in ages]:
+        places = _list(
+            f"{topic}/{item.partition} at offset {item.stable} ({item.held_up:,} offsets)" for item in ageless
+        )
+        sentences.append(f"A kafka transaction holds up payments, for how long their timestamps do not say: {places}.")
+    return " ".join(sentences)
 
 
 def _waited_long(waiting: Iterable[Waiting], settings: Settings, now: datetime) -> dict[Waiting, timedelta]:

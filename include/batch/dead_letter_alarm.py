@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
 from include.batch.advice import DEAD_LETTERS
+from include.batch.dead_letter_counts import CountedBatches, DeadLetterCounts
 from include.batch.scored import ScoredBatch
 from include.settings import Settings
 
@@ -27,23 +27,35 @@ class DeadLetterAlarm:
 
 
 def find_dead_letter_alarm(
-    settings: Settings, batch_id: str, scored: ScoredBatch, committed: Collection[int]
+    settings: Settings,
+    batch_id: str,
+    scored: ScoredBatch,
+    committed: Collection[int],
+    count: Callable[[DeadLetterCounts | None], CountedBatches | None],
 ) -> DeadLetterAlarm | None:
     """Judge the partitions that were published. None where they are too few messages to tell: neither raises nor ends
     an alarm. The sentence holds counts and reason codes only.
+
+    `count` counts a batch with many dead letters beside those before it, and returns all of them, or None where nothing
+    can be kept. Called with None, it forgets them.
     """
-    published = [one for one in scored.due if one.part.partition in committed]
-    dead = sum(one.dead_letters for one in published)
-    messages = dead + sum(one.scored for one in published)
-    if not messages:
+    batch = DeadLetterCounts.of(one for one in scored.due if one.part.partition in committed)
+    if not batch.messages:
         return None
-    share = dead / messages
-    counted = f"{dead:,} of {messages:,} messages of batch {batch_id} became dead letters ({share:.0%})"
-    if share < settings.dead_letter_share:
-        return DeadLetterAlarm(f"{counted}, less than FRAUD_DEAD_LETTER_SHARE={settings.dead_letter_share:g}.")
-    if dead < settings.dead_letter_least:
+    if batch.share < settings.dead_letter_share:
+        count(None)
+        return DeadLetterAlarm(
+            f"{_counted(batch)} of batch {batch_id} became dead letters ({batch.share:.0%}), less than "
+            f"FRAUD_DEAD_LETTER_SHARE={settings.dead_letter_share:g}."
+        )
+    batches = count(batch)
+    judged, which = batch, f"of batch {batch_id}"
+    if batch.dead < settings.dead_letter_least and batches is not None:
+        judged, which = batches.total, f"of the last {batches.number:,} batches, to {batch_id},"
+    if judged.dead < settings.dead_letter_least:
         return None
-    reasons = sum((Counter(one.reasons) for one in published), Counter[str]()).most_common()
+    counted = f"{_counted(judged)} {which} became dead letters ({judged.share:.0%})"
+    reasons = sorted(judged.reasons.items(), key=lambda reason: -reason[1])
     listed = ", ".join(f"{code} {count:,}" for code, count in reasons[:_LISTED])
     more = f" and {len(reasons) - _LISTED} more reasons" if len(reasons) > _LISTED else ""
     return DeadLetterAlarm(
@@ -51,3 +63,7 @@ def find_dead_letter_alarm(
         f"{settings.dead_letter_topic}.",
         reasons[0][0] if reasons else "unknown",
     )
+
+
+def _counted(counts: DeadLetterCounts) -> str:
+    return f"{counts.dead:,} of {counts.messages:,} messages"

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 _Kind = TypeVar("_Kind")
+_SETTING = "FRAUD_STAGING_URL"
 _SEAL_BYTES = 33
 _HINTS = {
     **dict.fromkeys(WRONG_KEYS, "check the keys in the connection aws_default"),
@@ -60,9 +61,9 @@ class Storage:
     def open(cls, url: str, access: S3Access | None = None) -> Storage:
         """Without `access` the environment says how to reach S3. Raises SettingError where the URL cannot be used,
         StagingError where the place cannot be reached."""
-        url = whole_url(url)
+        url = whole_url(url, _SETTING)
         try:
-            filesystem, root = open_url(url, "FRAUD_STAGING_URL", access)
+            filesystem, root = open_url(url, _SETTING, access)
         except OSError as error:
             raise _failure(f"{url} cannot be opened", error) from error
         storage = cls(filesystem, root, url)

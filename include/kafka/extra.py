@@ -13,6 +13,8 @@ from include.errors import SettingError
 BROKERS = ("bootstrap.servers", "metadata.broker.list")
 # What confluent-kafka takes from a program only. A dotted name would be code that the connection brings in.
 _FUNCTIONS = re.compile(r".*_cb|on_commit|on_delivery|on_assign|on_revoke|on_lost|logger")
+# A setting that was pasted into another one's value.
+_SECRET = re.compile(r"((?:password|pwd|token|secret)[\"']?\s*[=:]).*", re.IGNORECASE | re.DOTALL)
 _ADDRESS = re.compile(r"(?:(?:PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)://)?[\w.\-]*(?:\[[\da-f:.%]+\])?(?::\d+)?", re.I)
 
 
@@ -23,13 +25,28 @@ def usable(extra: Mapping[str, object]) -> dict[str, str | int | float | bool]:
     """
     settings = {name: _value(name, value) for name, value in extra.items() if value is not None}
     for name in BROKERS:
-        for address in str(settings.get(name, "")).split(","):
-            if not _ADDRESS.fullmatch(address.strip()):
-                raise SettingError(
-                    f"kafka_default: {address.strip()!r} in {name} is no address of a broker: give host:port, several "
-                    "separated by commas, without quotes"
-                )
+        _check_addresses(name, str(settings.get(name, "")))
     return settings
+
+
+def _check_addresses(name: str, value: str) -> None:
+    # A password may hold commas: only what follows the last @ of the whole value holds none of it.
+    _, login, rest = value.rpartition("@")
+    if login:
+        raise SettingError(
+            f"kafka_default: {name} holds a login before {_shown(rest)!r}: give host:port only, and the login as "
+            "sasl.username and sasl.password"
+        )
+    for address in value.split(","):
+        if not _ADDRESS.fullmatch(address.strip()):
+            raise SettingError(
+                f"kafka_default: {_shown(address)!r} in {name} is no address of a broker: give host:port, several "
+                "separated by commas, without quotes"
+            )
+
+
+def _shown(address: str) -> str:
+    return _SECRET.sub(r"\1…", address.strip())
 
 
 def _value(name: str, value: object) -> str | int | float | bool:

@@ -74,10 +74,23 @@ def _mistakes(uri: str) -> Iterator[str]:
     if parts.scheme in ("http", "https"):
         if not host or re.search(r"\s", uri):
             yield "it names no host: give an address such as http://127.0.0.1:5000"
+        if "#" in uri:
+            yield _of_fragment(uri)
     elif parts.scheme.startswith("sqlite"):
         yield from _of_file(uri.split("://", 1)[-1].split("?")[0].removeprefix("/"))
     elif parts.scheme in ("", "file"):
         yield from _of_folder(unquote(parts.path) if parts.scheme else uri)
+
+
+def _of_fragment(uri: str) -> str:
+    address, _, rest = uri.partition("#")
+    if "@" in rest:
+        # The address may end in the middle of a password.
+        return "it has a # in it: write a # in a password as %23, and leave out the page of MLflow's user interface"
+    return (
+        "what stands from # on is a page of MLflow's user interface, not an address of the server: give "
+        f"{shown(address)}"
+    )
 
 
 def _of_file(path: str) -> Iterator[str]:

@@ -8,13 +8,16 @@ once each, and of one task there are never more than two mails an hour, whatever
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Self
 from urllib.parse import quote
 
 import msgspec
 
+from include.batch.dead_letter_counts import DeadLetterFile
 from include.batch.storage import Storage
 from include.errors import FraudError, StagedFileDamagedError
 
@@ -24,6 +27,8 @@ _RUNS_KEPT = 20
 # A mail a minute that no server took, for three hours.
 _DETAILS_KEPT = 200
 _CAUSES_KEPT = 20
+# Those beyond, counted together.
+_OTHER_CAUSES = "other causes"
 _MOST_MAILS = 2
 _MAILS_WITHIN = timedelta(hours=1)
 
@@ -45,18 +50,20 @@ class Failure:
 
 @dataclass(frozen=True)
 class Cause:
-    """A cause that another one has taken turns with: since when, how often, and when it was told."""
+    """A cause that another one has taken turns with: since when, how often, when told, and its last detail."""
 
     since: datetime
     failures: int
     told: datetime | None = None
+    detail: str = ""
 
 
 @dataclass(frozen=True)
 class Incident:
     """The same thing failing since `since`. `run_ids`: where it failed of late, this and the incidents before;
     `map_index`: where it failed last; `details`: what was said of it, and whether a mail told it; `causes`: the other
-    ones since the task last worked; `mails`: when the last ones went out, of this and the incidents before."""
+    ones since the task last worked; `mails`: when the last ones went out, of this and the incidents before;
+    `held_back`: causes of incidents that are over, which no mail has told."""
 
     cause: str
     since: datetime
@@ -69,6 +76,7 @@ class Incident:
     details: dict[str, bool] = field(default_factory=dict)
     causes: dict[str, Cause] = field(default_factory=dict)
     mails: tuple[datetime, ...] = ()
+    held_back: dict[str, Cause] = field(default_factory=dict)
 
     @classmethod
     def of(cls, failure: Failure) -> Self:
@@ -86,6 +94,11 @@ class Incident:
     def untold(self) -> str:
         return " ".join(detail for detail, told in self.details.items() if not told)
 
+    @property
+    def untold_causes(self) -> dict[str, Cause]:
+        """The causes that no mail has told, but for that of this incident, the newest last."""
+        return _merged(self.held_back, _untold(self.causes))
+
     def with_detail(self, detail: str) -> dict[str, bool]:
         details = self.details | {detail: self.details.get(detail, False)}
         return dict(list(details.items())[-_DETAILS_KEPT:])
@@ -94,13 +107,20 @@ class Incident:
         """Whether a mail is due at `at`. A `reminder` of zero asks for a mail of every failure."""
         if reminder and not self.may_mail(at):
             return False
-        return self.told is None or self.last - self.told >= reminder
+        return self.told is None or bool(self.untold_causes) or self.last - self.told >= reminder
 
     def may_mail(self, at: datetime) -> bool:
         return sum(at - mail < _MAILS_WITHIN for mail in self.mails) < _MOST_MAILS
 
     def mailed(self, at: datetime) -> Incident:
-        return replace(self, told=at, details=dict.fromkeys(self.details, True), mails=(*self.mails, at)[-_MOST_MAILS:])
+        return replace(
+            self,
+            told=at,
+            details=dict.fromkeys(self.details, True),
+            causes={name: replace(cause, told=cause.told or at) for name, cause in self.causes.items()},
+            held_back={},
+            mails=(*self.mails, at)[-_MOST_MAILS:],
+        )
 
     def is_open(self, at: datetime, quiet: timedelta | None) -> bool:
         """After `quiet` without a failure, an incident is over."""
@@ -112,18 +132,49 @@ class Incident:
             Incident.of(failure), mails=self.mails, run_ids=(*self.run_ids, failure.run_id)[-_RUNS_KEPT:]
         )
         if not self.is_open(failure.at, quiet):
-            return following
+            return replace(following, held_back=_merged(self.untold_causes, _untold({self.cause: self._as_cause()})))
         if self.cause == failure.cause:
             seen, details = Cause(self.since, self.failures, self.told), self.with_detail(failure.detail)
-            causes = self.causes
+            causes, held_back = self.causes, self.held_back
         else:
             seen = self.causes.get(failure.cause, Cause(failure.at, 0))
-            others = self.causes | {self.cause: Cause(self.since, self.failures, self.told)}
-            causes = {name: one for name, one in others.items() if name != failure.cause}
-            causes, details = dict(list(causes.items())[-_CAUSES_KEPT:]), following.details
+            others = list((self.causes | {self.cause: self._as_cause()}).items())
+            others = [(name, one) for name, one in others if name != failure.cause]
+            causes, details = dict(others[-_CAUSES_KEPT:]), following.details
+            held_back = _merged(self.held_back, _untold(dict(others[:-_CAUSES_KEPT])))
         return replace(
-            following, since=seen.since, failures=seen.failures + 1, told=seen.told, details=details, causes=causes
+            following,
+            since=seen.since,
+            failures=seen.failures + 1,
+            told=seen.told,
+            details=details,
+            causes=causes,
+            held_back=held_back,
         )
+
+    def _as_cause(self) -> Cause:
+        return Cause(self.since, self.failures, self.told, next(reversed(self.details), ""))
+
+
+def _untold(causes: Mapping[str, Cause]) -> dict[str, Cause]:
+    return {name: cause for name, cause in causes.items() if cause.told is None}
+
+
+def _merged(*groups: Mapping[str, Cause]) -> dict[str, Cause]:
+    """Return the causes of all groups, each once with all its failures; those beyond the bound as one."""
+    merged: dict[str, Cause] = {}
+    for name, cause in chain.from_iterable(group.items() for group in groups):
+        merged[name] = _sum(cause, merged.pop(name, None))
+    named = [name for name in merged if name != _OTHER_CAUSES]
+    for name in named[:-_CAUSES_KEPT]:
+        merged[_OTHER_CAUSES] = replace(_sum(merged.pop(name), merged.get(_OTHER_CAUSES)), detail="")
+    return merged
+
+
+def _sum(newer: Cause, older: Cause | None) -> Cause:
+    if older is None:
+        return newer
+    return replace(newer, since=min(older.since, newer.since), failures=older.failures + newer.failures)
 
 
 class Incidents:
@@ -152,6 +203,10 @@ class Incidents:
     def last(self, what: str) -> Incident | None:
         """It may be over."""
         return self._read(what)
+
+    def dead_letters(self) -> DeadLetterFile:
+        """Return what is counted for the alarm of many dead letters."""
+        return DeadLetterFile(self._storage, f"{self._folder}/dead_letter_counts.json")
 
     def over(self, what: str, map_index: int = -1) -> bool:
         """Says whether something was broken. Success of another instance of a mapped task ends nothing."""

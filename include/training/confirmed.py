@@ -98,7 +98,7 @@ def read_confirmed(url: str) -> Confirmed:
     if frame.empty:
         raise TrainingError(f"there are no confirmed payments at {shown}: its {len(files)} files hold none")
     log.info("%d confirmed payments from %d files at %s", len(frame), len(files), shown)
-    return Confirmed(frame, Source(without_login(whole_url(url)), digest(frame)))
+    return Confirmed(frame, Source(without_login(whole_url(url, _OPTION)), digest(frame)))
 
 
 def _newest(frames: list[pd.DataFrame]) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import logging
 from datetime import UTC, datetime
 
 from airflow.sdk import Context, Variable
+from airflow.sdk.bases.xcom import BaseXCom
 
 from include.errors import RunConfigurationError
 from include.models.choice import HOLD_VARIABLE, Hold, ModelChoice
@@ -19,6 +20,26 @@ def held_model() -> Hold | None:
     """Return the hold in force. Raise SettingError where its Variable cannot be read."""
     held = Variable.get(HOLD_VARIABLE, default=None)
     return Hold.from_json(held) if held else None
+
+
+def note_earlier_change(context: Context) -> None:
+    """Note this run as the one that changed the hold last, where no run is noted and an earlier try of it did.
+
+    A version that noted no changes ran it. To be called before the model is resolved, which can fail: what shows the
+    earlier try is there for one try only.
+    """
+    if not Variable.get(HOLD_CHANGE_VARIABLE, default=None) and _has_resolved_before(context):
+        dag_run = context["dag_run"]
+        last = _last_change()
+        if last is None or not last.supersedes(dag_run.run_id, dag_run.run_after):
+            _note_change(HoldChange(dag_run.run_id, dag_run.run_after.isoformat()))
+
+
+def _has_resolved_before(context: Context) -> bool:
+    """Return whether an earlier try of this task has pushed its model run, which it does once the hold is changed."""
+    # A try deletes the XComs of earlier ones before it executes (Airflow 3.3.2, task_runner), and knows their keys.
+    known = context["ti"]._ti_context_from_server  # type: ignore[attr-defined]  # noqa: SLF001
+    return known is not None and BaseXCom.XCOM_RETURN_KEY in (known.xcom_keys_to_clear or [])
 
 
 def change_hold(context: Context, choice: ModelChoice, run: ModelRun) -> None:
@@ -50,7 +71,10 @@ def change_hold(context: Context, choice: ModelChoice, run: ModelRun) -> None:
         Variable.set(HOLD_VARIABLE, hold.to_json(), description="The model run that scores until the hold is ended")
         log.info("model run %s is held from now on", run.run_id)
     # After the hold: a try that dies in between leaves its retry to do both again.
-    change = HoldChange(dag_run.run_id, dag_run.run_after.isoformat())
+    _note_change(HoldChange(dag_run.run_id, dag_run.run_after.isoformat()))
+
+
+def _note_change(change: HoldChange) -> None:
     Variable.set(HOLD_CHANGE_VARIABLE, change.to_json(), description="The run that set or ended a hold last")
 
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 from airflow.sdk.configuration import conf
 
 from fraud_scoring.connections import staging
+from include.batch.dead_letter_counts import CountedBatches, DeadLetterCounts
 from include.batch.storage import Storage
 from include.errors import FraudError
 from include.report.incident import Failure, Incident, Incidents
@@ -50,6 +51,14 @@ class KeptIncidents:
     def over(self, what: str, map_index: int) -> bool:
         ended = [self._in_first([place], lambda incidents: incidents.over(what, map_index)) for place in self._places]
         return any(ended)
+
+    def count_dead_letters(self, batch_id: str, counts: DeadLetterCounts | None) -> CountedBatches | None:
+        """Count a batch and return all that are counted, None where nothing can be kept. Without counts begin anew."""
+        if counts is not None:
+            return self._in_first(self._places, lambda incidents: incidents.dead_letters().add(batch_id, counts))
+        for place in self._places:
+            self._in_first([place], lambda incidents: incidents.dead_letters().clear())
+        return None
 
     def _in_first(self, places: Iterable[_Place], do: Callable[[Incidents], _Answer]) -> _Answer | None:
         """None where no place can be used."""

@@ -162,7 +162,7 @@ def test_an_old_payment_and_a_clock_that_is_ahead_are_plausible(at: datetime):
 def test_what_a_producer_holds_up_is_told_as_its_doing():
     """Nothing of it can be read, so it is neither lag nor slow runs; but it expires like everything else."""
     held = replace(waiting(stable=100, minutes=16), held_up=40)
-    assert alarms(replace(held, oldest_at=NOW - timedelta(minutes=15)), replace(held, oldest_at=None)) == {}
+    assert alarms(replace(held, oldest_at=NOW - timedelta(minutes=15))) == {}
     assert alarms(held, waiting(1, minutes=2)) == {
         HELD_UP: "A kafka transaction that is open for longer than FRAUD_ALARM_AGE_MINUTES=15 holds up payments: "
         "topic_1/0 at offset 100 (40 offsets, since 16 min)."
@@ -171,6 +171,22 @@ def test_what_a_producer_holds_up_is_told_as_its_doing():
     assert "The oldest unread payment is 16 min old" in found[CLOSE]
     found = alarms(replace(held, low=70), retention=Retention(None, 1000))
     assert "0 (57%: unread from offset 100, kept from 70)" in found[CLOSE]
+
+
+@pytest.mark.parametrize("at", [datetime(1970, 1, 21, tzinfo=UTC), datetime.max.replace(tzinfo=UTC), None])
+def test_what_is_held_up_is_told_also_where_its_age_is_unknown(at: datetime | None):
+    ageless = replace(waiting(stable=100), held_up=40, oldest_at=at)
+    sentence = (
+        "A kafka transaction holds up payments, for how long their timestamps do not say: topic_1/0 at offset 100 "
+        "(40 offsets)."
+    )
+    assert alarms(ageless)[HELD_UP] == sentence
+    old = replace(waiting(1, stable=100, minutes=16), held_up=2)
+    assert alarms(old, ageless)[HELD_UP] == (
+        "A kafka transaction that is open for longer than FRAUD_ALARM_AGE_MINUTES=15 holds up payments: "
+        f"topic_1/1 at offset 100 (2 offsets, since 16 min). {sentence}"
+    )
+    assert CLOSE not in alarms(ageless)
 
 
 def test_hundreds_of_partitions_are_not_all_listed():

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from include.batch.dead_letter_alarm import DeadLetterAlarm, find_dead_letter_alarm
+from include.batch.dead_letter_counts import CountedBatches, DeadLetterCounts, DeadLetterFile
 from include.batch.manifest import PartitionBatch
 from include.batch.scored import PartitionScores, ScoredBatch
+from include.batch.storage import Storage
 from include.settings import Settings
 from tests.support.scoring import MODEL
 
@@ -23,7 +26,9 @@ def batch(*partitions: tuple[int, dict[str, int]]) -> ScoredBatch:
 
 
 def found(scored: ScoredBatch, settings: Settings = SETTINGS, committed: set[int] | None = None):
-    return find_dead_letter_alarm(settings, "a-batch", scored, {0, 1} if committed is None else committed)
+    return find_dead_letter_alarm(
+        settings, "a-batch", scored, {0, 1} if committed is None else committed, lambda _: None
+    )
 
 
 def test_a_batch_of_dead_letters_alone_is_told_by_reason():
@@ -62,3 +67,62 @@ def test_many_reasons_are_not_all_listed():
     reasons = {f"code_{number:02}": 30 - number for number in range(20)}
     assert found(batch((0, reasons))).sentence.count("code_") == 8
     assert "and 12 more reasons" in found(batch((0, reasons))).sentence
+
+
+class Topic:
+    """One batch after the other, counted in a file as the task `reports` does."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = DeadLetterFile(Storage.open(str(folder)), "dead_letter_counts.json")
+        self.batches = 0
+
+    def batch(self, scored: int, reasons: dict[str, int], batch_id: str = "", least: int = 10):
+        self.batches += 1
+        name = batch_id or f"batch-{self.batches}"
+
+        def count(counts: DeadLetterCounts | None) -> CountedBatches | None:
+            return self.file.add(name, counts) if counts is not None else self.file.clear()
+
+        settings = replace(SETTINGS, dead_letter_least=least)
+        return find_dead_letter_alarm(settings, name, batch((scored, reasons)), {0}, count)
+
+
+def test_few_dead_letters_a_batch_add_up_to_an_alarm(tmp_path: Path):
+    topic = Topic(tmp_path)
+    assert topic.batch(0, {"not_json": 9}) is None
+    assert topic.batch(0, {}) is None
+    assert topic.batch(1, {"not_json": 1, "empty_value": 7}) == DeadLetterAlarm(
+        "17 of 18 messages of the last 2 batches, to batch-3, became dead letters (94%), FRAUD_DEAD_LETTER_SHARE=0.2 "
+        "or more: not_json 10, empty_value 7. They are on topic_1_dead_letters.",
+        "not_json",
+    )
+    # It lasts with every further one.
+    assert topic.batch(0, {"not_json": 1}).cause == "not_json"
+
+
+def test_a_batch_with_a_smaller_share_begins_the_count_anew(tmp_path: Path):
+    topic = Topic(tmp_path)
+    assert topic.batch(0, {"not_json": 9}) is None
+    assert topic.batch(9, {"not_json": 1}).cause == ""
+    assert topic.batch(0, {"not_json": 9}) is None
+
+
+def test_a_batch_that_is_judged_again_counts_once(tmp_path: Path):
+    topic = Topic(tmp_path)
+    for _ in range(3):
+        assert topic.batch(0, {"not_json": 9}, "the-same") is None
+
+
+def test_any_number_of_batches_is_counted_in_a_small_file(tmp_path: Path):
+    topic = Topic(tmp_path)
+    for _ in range(199):
+        assert topic.batch(0, {"not_json": 1}, least=200) is None
+    assert "200 of 200 messages of the last 200 batches" in topic.batch(0, {"not_json": 1}, least=200).sentence
+    assert (tmp_path / "dead_letter_counts.json").stat().st_size < 2_000
+
+
+def test_a_damaged_count_begins_anew(tmp_path: Path):
+    topic = Topic(tmp_path)
+    (tmp_path / "dead_letter_counts.json").write_bytes(b"{")
+    assert topic.batch(0, {"not_json": 9}) is None
+    assert topic.batch(0, {"not_json": 9}).cause == "not_json"

@@ -185,6 +185,27 @@ def test_an_address_with_keys_is_refused_and_never_quoted(url: str):
     assert "s3c" not in shown
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3:/AKIA4711:s3cret@b",
+        "s3:AKIA4711:s3cret@b",
+        "S3:/AKIA4711:s3c://ret@b",
+        "s3//AKIA4711:s3cret@b",
+        "file:/srv/s3c",
+    ],
+)
+def test_a_url_without_its_two_slashes_is_no_folder(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        SettingError, match=r"FRAUD_STAGING_URL begins like a URL.*: give s3://bucket/prefix"
+    ) as refused:
+        Storage.open(url)
+    assert "s3c" not in str(refused.value)
+    assert "AKIA" not in str(refused.value)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_may_have_an_at_sign_in_its_name(tmp_path: Path):
     Storage.open(str(tmp_path / "a@b")).write("file", b"x")
     assert Storage.open(f"{tmp_path.as_uri()}/a@b").read("file") == b"x"

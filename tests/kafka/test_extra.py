@@ -52,6 +52,11 @@ REFUSED = [
     ({"bootstrap.servers": "a:1;b:2"}, "'a:1;b:2' in bootstrap.servers is no address"),
     ({"bootstrap.servers": "http://a:1"}, "'http://a:1' in bootstrap.servers is no address"),
     ({"bootstrap.servers": "a:1 b:2"}, "'a:1 b:2' in bootstrap.servers is no address"),
+    ({"bootstrap.servers": "ann:hunter2@a:1"}, "bootstrap.servers holds a login before 'a:1': give host:port only"),
+    ({"bootstrap.servers": "a:1,SASL_SSL://ann:hunt,hunter2@er@b:2"}, "bootstrap.servers holds a login before 'b:2'"),
+    ({"bootstrap.servers": ["a:1", "ann:hunter2@b:2,c:3"]}, "bootstrap.servers holds a login before 'b:2,c:3'"),
+    ({"metadata.broker.list": "ann:hunter2@a:1"}, "metadata.broker.list holds a login before 'a:1'"),
+    ({"bootstrap.servers": "a:1;sasl.password=hunter2"}, "'a:1;sasl.password=…' in bootstrap.servers is no address"),
     ({"bootstrap.servers": ["a:1", "{{ BROKER }}"]}, "'{{ BROKER }}' in bootstrap.servers is no address"),
 ]
 
@@ -87,6 +92,16 @@ def test_what_librdkafka_refuses_is_a_setting_and_no_broker_that_is_away(extra: 
     for client in (Admin, lambda settings: KafkaDelivery(settings, "topic")):
         with pytest.raises(SettingError, match=f"the connection kafka_default cannot be used: {why}"):
             client(HOST | extra)
+
+
+def test_brokers_of_the_producers_command_are_checked_like_those_of_a_connection() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "include.cli.main", "produce", "simulate", "--bootstrap-servers", "ann:hunter2@a:1"],
+        env={"PATH": os.defpath}, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "bootstrap.servers holds a login before 'a:1'" in done.stderr
+    assert "hunter2" not in done.stderr + done.stdout
 
 
 def test_a_command_says_it_in_one_line() -> None:

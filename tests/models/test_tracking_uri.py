@@ -23,6 +23,14 @@ from include.training.tracking import tracking
         ("http:/mlflow:5000", "=http:/mlflow:5000: it names no host"),
         ("http//mlflow:5000", "=http//mlflow:5000: it is no address of a server"),
         ("http://ann:secret/@mlflow:5000", "=http://mlflow:5000: it is no address"),
+        (
+            "http://mlflow:5000/#/experiments",
+            "=http://mlflow:5000/#/experiments: what stands from # on is a page of MLflow's user interface, "
+            "not an address of the server: give http://mlflow:5000$",
+        ),
+        ("http://ann:secret@mlflow:5000/ui/#/models", "=.*: what stands from # .*: give http://mlflow:5000/ui$"),
+        ("https://mlflow/#", "=https://mlflow/#: what stands from # .*: give https://mlflow$"),
+        ("http://ann:12#secret@mlflow:5000", "=http://mlflow:5000: it has a # in it: write a # in a password as %23"),
         ("/no/such/folder", "=/no/such/folder: the folder /no/such/folder does not exist"),
         ("file:///no/such/folder", "=file:///no/such/folder: the folder /no/such/folder does not exist"),
         ("mlruns", "=mlruns: it is no address of a server .* relative"),

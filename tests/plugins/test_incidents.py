@@ -210,6 +210,55 @@ def test_what_the_floor_held_back_is_told_once_there_is_room(mail_server: StartS
     assert subjects(inbox)[2].startswith("score_payments: publish failed: ModelNotFoundError")
 
 
+class UnseenError(KafkaError):
+    pass
+
+
+def test_what_the_floor_held_back_is_told_though_the_task_worked_since(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    for error in (BROKER_DOWN, StagingError("the disk is full"), UnseenError("no one saw it"), UnseenError("nor this")):
+        fail(error, minutes=2)
+        succeed()
+    fail(ModelNotFoundError("no run has a model"), minutes=86)
+    fail(ModelNotFoundError("no run has a model"))
+    assert [subject.split(": ")[2].split(",")[0] for subject in subjects(inbox)] == [
+        "KafkaError",
+        "StagingError",
+        "ModelNotFoundError",
+    ]
+    assert "UnseenError, 2 times, since 2026-11-24 08:06:00 UTC: nor this" in body(inbox.messages[2])
+    succeed()
+    fail(BROKER_DOWN)
+    assert "UnseenError" not in body(inbox.messages[3])
+
+
+def test_a_cause_that_the_floor_held_back_is_told_with_the_next_failure_of_another_one(
+    mail_server: StartServer,
+) -> None:
+    inbox = mail_server()
+    for error in (BROKER_DOWN, StagingError("the disk is full"), UnseenError("no one saw it"), BROKER_DOWN):
+        fail(error)
+    assert len(inbox.messages) == 2
+    fail(BROKER_DOWN, minutes=60)
+    fail(BROKER_DOWN, minutes=60)
+    assert len(inbox.messages) == 3
+    assert "UnseenError, once, since 2026-11-24 08:03:00 UTC: no one saw it" in body(inbox.messages[2])
+
+
+def test_hundreds_of_causes_that_were_held_back_are_all_counted_in_one_mail(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    for number in range(58):
+        fail(type(f"Error{number}", (KafkaError,), {})("no broker answers"))
+        if number % 2:
+            succeed()
+    fail(BROKER_DOWN, minutes=60)
+    html = body(inbox.messages[2])
+    # Two were mailed, twenty are named.
+    assert "other causes, 36 times, since 2026-11-24 08:03:00 UTC" in html
+    assert html.count("once, since") == 20
+    assert "Error57, once, since" in html
+
+
 @pytest.mark.parametrize("name", ["AIRFLOW__API__BASE_URL", "FRAUD_INSTALLATION", "FRAUD_GROUP"])
 def test_another_installation_on_the_same_staging_area_ends_no_incident(
     mail_server: StartServer, monkeypatch: pytest.MonkeyPatch, name: str

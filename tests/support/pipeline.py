@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import httpx
 
+from include.models.hold_change import HOLD_CHANGE_VARIABLE
 from tests.support.breakpoint import Breakpoint
 from tests.support.live_stack import LiveStack
 from tests.support.mail import Inbox
@@ -170,6 +171,10 @@ class Pipeline:
     def end_hold(self) -> None:
         if self.held() is not None:
             self.api.request("DELETE", f"variables/{HOLD}")
+
+    def forget_hold_change(self) -> None:
+        """As before a version that notes it."""
+        self.api.request("DELETE", f"variables/{HOLD_CHANGE_VARIABLE}")
 
 
 class Outputs:

@@ -76,6 +76,20 @@ def test_clearing_an_old_run_changes_no_hold(pipeline: Pipeline) -> None:
     assert _held_run(pipeline) is None
 
 
+def test_a_hold_of_before_changes_were_noted_is_not_set_again(pipeline: Pipeline) -> None:
+    """An upgrade leaves neither hold nor note where the hold was ended by hand before."""
+    pipeline.settle()
+    old = _hold(pipeline, "previous")
+    pipeline.end_hold()
+    pipeline.forget_hold_change()
+    pipeline.clear(old, "resolve_model")
+    assert _held_run(pipeline) is None
+    pipeline.told(old, "resolve_model", f"the hold stays as it is: {old} changed it", attempt=2)
+    pipeline.told(old, "resolve_model", "To change it, trigger a new run", attempt=2)
+    pipeline.clear(old, "resolve_model")
+    assert _held_run(pipeline) is None
+
+
 def test_a_run_that_failed_before_it_held_its_model_holds_it_when_it_is_cleared(pipeline: Pipeline) -> None:
     pipeline.settle()
     model = f"models:/{pipeline.models.name}@for_a_while"

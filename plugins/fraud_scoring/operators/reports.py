@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.branch import BaseBranchOperator
@@ -12,6 +13,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from fraud_scoring.alarms import ALARMS
 from fraud_scoring.connections import kafka_settings, staging
 from fraud_scoring.failures import plain_failures
+from fraud_scoring.kept_incidents import KeptIncidents
 from fraud_scoring.operators.step import CATCH_UP, EMAIL, batch_of, tell
 from include.batch.manifest import Manifest
 from include.errors import StagingError
@@ -42,20 +44,27 @@ class OwedReportsOperator(BaseBranchOperator):
             owed = outbox.owed_batches()
             manifest, scored = _scored(context, storage)
             left = scored.left_of(manifest) if scored and manifest else 0
-            context["ti"].xcom_push(key=ALARMS, value=self._alarms(settings, outbox, manifest, scored))
+            context["ti"].xcom_push(key=ALARMS, value=self._alarms(context, settings, outbox, manifest, scored))
         counts = {"reports_owed": len(owed), "lag": left}
         tell(self, context, f"reports owed of batches {', '.join(owed) or 'none'}", counts)
         return ([EMAIL] if owed else []) + ([CATCH_UP] if left else []) or None
 
     def _alarms(
-        self, settings: Settings, outbox: Outbox, manifest: Manifest | None, scored: ScoredBatch | None
+        self,
+        context: Context,
+        settings: Settings,
+        outbox: Outbox,
+        manifest: Manifest | None,
+        scored: ScoredBatch | None,
     ) -> list[dict[str, Any]]:
         """Empty where nothing is known: the run has no batch, or none of it was published."""
         from include.batch.dead_letter_alarm import find_dead_letter_alarm
 
         if manifest is None or scored is None:
             return []
-        alarm = find_dead_letter_alarm(settings, manifest.batch_id, scored, outbox.committed(manifest))
+        batch_id = manifest.batch_id
+        count = partial(KeptIncidents(settings, context["ti"].dag_id).count_dead_letters, batch_id)
+        alarm = find_dead_letter_alarm(settings, batch_id, scored, outbox.committed(manifest), count)
         if alarm is None:
             return []
         if alarm.cause:

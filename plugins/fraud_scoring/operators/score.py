@@ -11,7 +11,7 @@ from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.exceptions import AirflowSkipException
 
 from fraud_scoring.connections import kafka_settings, staging, use_aws_connection
-from fraud_scoring.held_model import change_hold, held_model, triggered_by
+from fraud_scoring.held_model import change_hold, held_model, note_earlier_change, triggered_by
 from fraud_scoring.links import ModelRunLink
 from fraud_scoring.operators.step import PREDICT, PREDICT_SHARDS, RESOLVE_MODEL, Step, age_seconds
 from include.batch.manifest import Manifest
@@ -34,6 +34,8 @@ class ResolveModelOperator(Step, BranchMixIn):
     def step(self, context: Context, settings: Settings, manifest: Manifest) -> None:
         began, choice = time.monotonic(), ModelChoice.parse(context["dag_run"].conf or {})
         use_aws_connection()
+        if choice.keep:
+            note_earlier_change(context)
         # Also where nothing waits: a run that was triggered to hold a model must not hold one that is refused.
         without_pickles = None if settings.allow_pickles else ModelCache.of(settings)
         columns = (Manifest.load(staging(settings), manifest.batch_id).columns if manifest.partitions else ()) or None
