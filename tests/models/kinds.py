@@ -344,12 +344,10 @@ def kinds() -> dict[str, Callable[[], Kind]]:
         ),
         "pyfunc label and score with a threshold": lambda: wrong(_confidence("score"), "label beside score", 0.3),
         "pyfunc label and confidence": lambda: wrong(_confidence("probability"), "contradict each other"),
-        "pyfunc no prediction at all": lambda: wrong(
-            lambda frame: np.full(len(frame), np.nan), "neither a label nor a probability"
-        ),
+        "pyfunc no prediction at all": lambda: wrong(lambda frame: np.full(len(frame), np.nan), "scored none"),
         "pyfunc no prediction but for its example": lambda: wrong(
             lambda frame: np.where(frame["amt"] < 1, 0.25, np.nan),
-            "neither a label nor a probability",
+            "neither label nor probability",
             example=FRAME[TEXTS].iloc[:1].assign(amt=0.5),
         ),
         "pyfunc score alone": lambda: wrong(
