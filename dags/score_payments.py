@@ -15,7 +15,7 @@ held stands in the Variable `fraud_model_hold`.
 
 **Nothing is published twice**, whatever is retried or cleared, for only the group's committed offsets say what is done:
 - clear `drain`, or a whole old run: it drains and scores what waits *now*, with the configuration it was given then;
-  a hold stays as it is, for only a newer run changes it;
+  it changes a hold only if it has not done so before and no newer run has;
 - clear `resolve_model` or `predict`: the batch is scored again if its publishing has not begun, else it is left alone;
   where newer runs have taken over its payments, the task fails and says so, and nothing needs to be done;
 - clear `publish`: a batch that got through is left alone, whichever run published it; one that did not is published,

@@ -15,7 +15,7 @@ FraudError
 │   ├── ModelRequirementsError   the model needs libraries that are not here
 │   ├── UntrustedModelError its files lie where none are taken from, or could run code of their own
 │   ├── ModelInputError     the model wants columns that payments do not have
-│   └── ModelOutputError    the model returned neither labels 0 and 1 nor probabilities
+│   └── ModelOutputError    the model's output is no label or probability, is ambiguous, or depends on other rows
 ├── ModelStoreError         MLflow or its artifact store did not answer
 │   └── ModelStoreAccessError   wrong keys                                             (permanent)
 ├── StagingError            a staged file cannot be written or read

@@ -100,9 +100,9 @@ PUBLISHED_ADVICE = {
         "See what their producer or the model has changed: the reasons are explained in docs/messages.md. Once that is "
         "mended, produce them again from the dead-letter topic.",
         end=Advice(
-            "Few messages become dead letters again",
+            "The share of dead letters is normal again",
             "The share of dead letters is below FRAUD_DEAD_LETTER_SHARE again.",
-            "If those of the meantime were payments, produce them again from the dead-letter topic.",
+            "Correct the dead letters of this period and produce them again from the dead-letter topic.",
         ),
     ),
 }

@@ -1,9 +1,10 @@
-"""Claims: which batches may still be published. Each run ends the claims of older runs and removes their staged copies.
+"""Decide which batches may still be published: each run ends the claims of older runs and removes their staged copies.
 
 While nothing is committed, each run stages the same payments again. Two files make a claim:
 
-- `claims/<group>/<topic>/<installation>/<batch>` lists the batch, from before its first staged file until its copies
-  are removed. An installation is one DAG of one Airflow: its older runs have ended, another one's may be at work.
+- `claims/<group>/<topic>/<DAG key>/<batch>` lists the batch, from before its first staged file until its copies are
+  removed. The DAG key is a digest of FRAUD_INSTALLATION and the DAG's address in the UI: older runs of that DAG have
+  ended; runs of another Airflow may still be at work.
 - `claim` in the batch's folder allows its publication. It is deleted first; then the producers of a batch with an
   outbox entry are fenced; then the committed offsets are read; then files are removed. `publish` opens its outbox
   entry, fences, and then reads the claim. So either `publish` sees that the claim has ended, or it is fenced and its
@@ -26,7 +27,7 @@ from include.errors import StagingError
 log = logging.getLogger(__name__)
 
 FOLDER = "claims"
-# Older batches that keep their claim: the last one, for a person who clears a task of its run.
+# The newest older batch keeps its claim, so that a task of its run can be cleared.
 _KEPT = 1
 _ATTEMPT = re.compile(r"[0-9a-f]{8}")
 
@@ -37,10 +38,13 @@ def is_claimed(storage: Storage, manifest: Manifest) -> bool:
 
 
 class Claims:
-    def __init__(self, storage: Storage, group: str, topic: str, run_url: str) -> None:
+    """List this DAG's batches in the staging area, end their claims and remove their copies."""
+
+    def __init__(self, storage: Storage, group: str, topic: str, run_url: str, installation: str = "") -> None:
         self._storage = storage
-        installation = hashlib.sha256(run_url.rpartition("/runs/")[0].encode()).hexdigest()[:8]
-        self._folder = f"{FOLDER}/{quote(group, safe='')}/{topic}/{installation}"
+        dag_url = run_url.rpartition("/runs/")[0]
+        dag_key = hashlib.sha256(f"{installation} {dag_url}".strip().encode()).hexdigest()[:8]
+        self._folder = f"{FOLDER}/{quote(group, safe='')}/{topic}/{dag_key}"
 
     def save(self, manifest: Manifest) -> None:
         """Save the manifest with its claim, listed first: files that are not listed stay until the retention time."""

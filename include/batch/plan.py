@@ -43,7 +43,7 @@ def plan(
     consumer = Consumer(consumer_settings(kafka, settings.group))
     try:
         outbox = Outbox(storage, settings.group, topic.name)
-        claims = Claims(storage, settings.group, topic.name, run_url)
+        claims = Claims(storage, settings.group, topic.name, run_url, settings.installation)
         # Before a byte is staged: a disk that is full would keep itself full.
         ended = claims.end_older()
         shut_out(kafka, settings.group, topic.name, claims.in_doubt(ended, outbox))

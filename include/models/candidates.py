@@ -39,8 +39,8 @@ class Candidate:
 
 @dataclass
 class Candidates:
-    """Iterate over an experiment's candidates, the newest (by start time) first. `skipped` counts the runs whose
-    artifacts were not listed."""
+    """Find an experiment's candidates, the newest (by start time) first. `skipped` counts the runs of the newest page
+    whose artifacts were not listed; older runs without a sign of a model are not counted."""
 
     store: Store
     skipped: int = 0

@@ -59,12 +59,13 @@ def check_company(model: LoadedModel, frame: pd.DataFrame, scores: Scores) -> No
             raise
         except Exception as error:
             raise ModelOutputError(
-                f"the model raises {type(error).__name__} for a payment alone that it scores among others"
+                f"the model raises {type(error).__name__} for payments that it scored in a larger batch: a payment's "
+                "score must not depend on the other rows of the frame"
             ) from error
         if not _same(_numbers(scores)[places], _numbers(again)):
             raise ModelOutputError(
-                "the model gives a payment another score alone than among others: its score must depend on that "
-                "payment only"
+                "the model gives a payment another score in another batch: the score of a row must depend on that row "
+                "only"
             )
 
 

@@ -74,6 +74,6 @@ def _encoding(path: Path, start: bytes, raised: type[FraudError]) -> str:
         # Its mark is missing; a header begins in ASCII.
         return "utf-16-be" if start[:1] == b"\0" else "utf-16-le"
     if b"\0" in start:
-        raise raised(f"{path} is no CSV file in UTF-8: it holds zero bytes")
+        raise raised(f"{path} is not a CSV file in UTF-8: it contains NUL bytes. Save it as CSV in UTF-8")
     # A file that went through a spreadsheet begins with a byte order mark.
     return "utf-8-sig"

@@ -36,7 +36,8 @@ def kafka_settings() -> dict[str, Any]:
 
 
 def aws_access() -> S3Access | None:
-    """Return what the connection aws_default says of S3; None where there is none, and boto3's own chain decides."""
+    """Return the S3 keys, region and endpoint of the connection aws_default; None if there is no such connection, so
+    that the default credential chain of boto3 or Arrow applies."""
     connection = _connection(AWS)
     if connection is None:
         return None

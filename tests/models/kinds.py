@@ -326,9 +326,10 @@ def kinds() -> dict[str, Callable[[], Kind]]:
             lambda frame: pd.Series(_share(frame), index=[f"k{row}" for row in frame.index]), "index of its own"
         ),
         "pyfunc by company": lambda: wrong(
-            lambda frame: 1 / (1 + np.exp(frame["amt"].mean() - frame["amt"].to_numpy())), "another score alone"
+            lambda frame: 1 / (1 + np.exp(frame["amt"].mean() - frame["amt"].to_numpy())),
+            "score in another batch",
         ),
-        "pyfunc sorted without an index": lambda: wrong(lambda frame: np.sort(_share(frame)), "another score alone"),
+        "pyfunc sorted without an index": lambda: wrong(lambda frame: np.sort(_share(frame)), "score in another batch"),
     }
     return scored | refusals
 

@@ -104,7 +104,7 @@ UNUSABLE = {
     "cut xz": (PACKED["xz"][:-20], "is damaged or cut off"),
     "zstd": (b"\x28\xb5\x2f\xfd hunter2", "is packed as Zstandard"),
     "7z": (b"7z\xbc\xaf\x27\x1c", "is packed as 7z"),
-    "tar": (gzip.compress(b"payments.csv\0\0\0hunter2"), "is no CSV file in UTF-8: it holds zero bytes"),
+    "tar": (gzip.compress(b"payments.csv\0\0\0hunter2"), "is not a CSV file in UTF-8: it contains NUL bytes"),
 }
 
 

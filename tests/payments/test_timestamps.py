@@ -9,7 +9,7 @@ import pytest
 from include.ledger.prediction import COLUMNS, PredictionReader, Row
 from include.models.column import Column
 from include.models.frame import FrameBuilder
-from include.payments.timestamps import moment_of, time_text, unix_time
+from include.payments.timestamps import date_time_text, moment_of, unix_time
 
 SECOND = datetime(2024, 10, 31, 15, 56, 25, tzinfo=UTC)
 HEADERS = [
@@ -97,7 +97,7 @@ def test_the_magnitude_decides_on_both_sides_of_each_limit():
 
 
 def test_a_year_before_1000_has_four_digits():
-    assert time_text(datetime(33, 4, 3, tzinfo=UTC)) == "0033-04-03 00:00:00"
+    assert date_time_text(datetime(33, 4, 3, tzinfo=UTC)) == "0033-04-03 00:00:00"
 
 
 def test_the_ledger_reads_unix_time_by_the_same_rule():

@@ -62,7 +62,7 @@ def test_clearing_an_old_run_changes_no_hold(pipeline: Pipeline) -> None:
     assert _held_run(pipeline) is None
     pipeline.clear(first)
     assert _held_run(pipeline) is None
-    pipeline.told(first, "resolve_model", f"the hold stays as it is: {end} changed it", attempt=2)
+    pipeline.told(first, "resolve_model", f"the hold is unchanged: {end}, triggered at ", attempt=2)
     # It still goes by its own configuration.
     assert pipeline.counts(first, "resolve_model")["model_run_id"] == pipeline.models.previous
 

@@ -52,7 +52,7 @@ def upgrade() -> None:
             op.get_bind().exec_driver_sql(
                 f"CREATE INDEX CONCURRENTLY {table}_scored_at ON ledger.{table} USING brin (scored_at)"
             )
-    # Fail after that, instead of making all other readers of the view wait behind one that reads for hours.
+    # Fail after five seconds instead of blocking all readers of the view behind one long query.
     op.get_bind().exec_driver_sql("SET LOCAL lock_timeout = '5s'")
     op.get_bind().exec_driver_sql(VIEW)
 

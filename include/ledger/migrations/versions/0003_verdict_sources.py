@@ -107,6 +107,8 @@ COMMENT ON VIEW ledger.payments IS 'The newest prediction of each trans_num; fra
 
 
 def upgrade() -> None:
+    # Fail after five seconds instead of blocking all readers of these tables and of the view behind one long query.
+    op.get_bind().exec_driver_sql("SET LOCAL lock_timeout = '5s'")
     # As it is: in SQLAlchemy's own text a colon would begin a parameter.
     op.get_bind().exec_driver_sql(TABLES)
     op.get_bind().exec_driver_sql(VIEW)
