@@ -6,7 +6,7 @@ columns of training data, with `is_fraud` as people say it was. `fraud train --c
 
 | task | exports | to |
 |---|---|---|
-| `export_confirmed` | new and changed verdicts, with their `trans_num`'s others | `FRAUD_CONFIRMED_URL`, by `aws_default` |
+| `export_confirmed` | new and changed verdicts, by whole `trans_num`s | `FRAUD_CONFIRMED_URL`, by `aws_default` |
 
 A verdict that has changed is exported again, in a later file: **of a `trans_num`, the newest file counts**.
 

@@ -9,7 +9,7 @@ FraudError
 │   ├── OffsetsChangedError the group's offsets are not where they were found      (permanent)
 │   ├── TopicChangedError   the topic was truncated or made again                  (permanent)
 │   ├── HangingTransactionError   a kafka transaction stays open on our offsets
-│   └── SilentBrokerError   the group's coordinator does not answer
+│   └── BrokerUnresponsiveError   the group's coordinator does not answer
 ├── ModelError              no model can score this batch                          (permanent)
 │   ├── ModelNotFoundError  nothing matches what was asked for
 │   ├── ModelRequirementsError   the model needs libraries that are not here
@@ -80,7 +80,7 @@ class HangingTransactionError(KafkaError):
     pass
 
 
-class SilentBrokerError(KafkaError):
+class BrokerUnresponsiveError(KafkaError):
     pass
 
 

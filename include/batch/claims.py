@@ -59,7 +59,7 @@ class Claims:
             self._storage.delete(f"{folder_of(batch_id)}/claim")
         return ended
 
-    def in_doubt(self, ended: Collection[str], outbox: Outbox) -> set[int]:
+    def partitions_to_fence(self, ended: Collection[str], outbox: Outbox) -> set[int]:
         """Return the partitions whose producers must be fenced: those of batches that may be publishing now."""
         return {
             part.partition
@@ -79,7 +79,9 @@ class Claims:
                 self._remove_chunks(batch_id, names, committed)
             elif batch_id not in entries:
                 self._storage.delete(folder)
-                log.info("batch %s was not published: its staged files are removed, this run takes over", batch_id)
+                log.info(
+                    "batch %s: not published; a newer run has taken over its payments, staged files removed", batch_id
+                )
             self._storage.delete(f"{self._folder}/{batch_id}")
 
     def _remove_chunks(self, batch_id: str, names: list[str], committed: set[int]) -> None:

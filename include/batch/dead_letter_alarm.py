@@ -1,4 +1,4 @@
-"""Whether so many messages of a published batch became dead letters that operators must hear of it."""
+"""Raise or end the alarm on the share of dead letters in a published batch."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ class DeadLetterAlarm:
 def find_dead_letter_alarm(
     settings: Settings, batch_id: str, scored: ScoredBatch, committed: Collection[int]
 ) -> DeadLetterAlarm | None:
-    """Judge the partitions that were published. None where they are too few messages to tell: neither raises nor ends
-    an alarm. The sentence holds counts and reason codes only.
+    """Return an alarm for the partitions that were published, with an empty `cause` if the share is below
+    FRAUD_DEAD_LETTER_SHARE. Return None, which neither raises nor ends an alarm, if nothing was published, or if the
+    share is reached by fewer than FRAUD_DEAD_LETTER_LEAST dead letters. The sentence holds counts and reason
+    codes only.
     """
     published = [one for one in scored.due if one.part.partition in committed]
     dead = sum(one.dead_letters for one in published)

@@ -102,8 +102,8 @@ def publish(
     finally:
         consumer.close()
     if errors and not outcomes and not done and all(isinstance(error, BatchSupersededError) for error in errors):
-        # Opened after the newer run had looked for it.
-        outbox.withdraw_entry(manifest)
+        # This entry was opened after the newer run had listed the outbox, so no other run closes it.
+        outbox.close_entry(manifest)
     _raise_together(errors)
     sent = [scores for scores in scored.due if outcomes.get(scores.part.partition) is Outcome.PUBLISHED]
     return Published(

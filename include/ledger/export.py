@@ -14,7 +14,7 @@ from include.ledger.address import Address
 from include.ledger.confirmations import LOCK
 from include.ledger.confirmed import ConfirmedFile, ConfirmedPayment
 from include.ledger.schema import open_ledger
-from include.ledger.source import COLUMNS
+from include.ledger.source import SOURCE_COLUMNS
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -24,12 +24,12 @@ MOST_TRANS_NUMS = 200_000
 _AT_ONCE = 10_000
 
 _UNFINISHED = "SELECT export_id, file FROM ledger.exports WHERE finished_at IS NULL ORDER BY export_id LIMIT 1"
-# A verdict without a source is of nobody knows which payment.
-_PLACE = ", ".join(COLUMNS)
+# A verdict without a source is not exported: its payment is unknown.
+_PLACE = ", ".join(SOURCE_COLUMNS)
 _OF_VERDICT = f"""
 FROM ledger.published_predictions AS found
-WHERE ({", ".join(f"found.{name}" for name in ("trans_num", *COLUMNS))})
-    = ({", ".join(f"due.{name}" for name in ("trans_num", *COLUMNS))})
+WHERE ({", ".join(f"found.{name}" for name in ("trans_num", *SOURCE_COLUMNS))})
+    = ({", ".join(f"due.{name}" for name in ("trans_num", *SOURCE_COLUMNS))})
 """
 _DUE = f"FROM ledger.confirmations AS due WHERE export_id IS NULL AND EXISTS (SELECT {_OF_VERDICT})"
 # Names sort by time, whatever becomes of the clock.

@@ -2,7 +2,7 @@
 
 Each column has the type that it has in the frame that the model was trained on: from the signature, else from the
 contract of payments, else from the payment's own value. Payments of the same types share a frame; a payment's frame
-holds the same values in whatever company it comes. JSON null is what an empty field of a CSV file is: NaN.
+holds the same values whichever payments are scored with it. JSON null is what an empty field of a CSV file is: NaN.
 """
 
 from __future__ import annotations

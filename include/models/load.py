@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.errors import ModelError, ModelInputError, ModelRequirementsError, UntrustedModelError
 from include.models import trust
-from include.models.classifier import ask_booster, ask_classifier
+from include.models.classifier import booster_scorer, classifier_scorer
 from include.models.column import Column, column_of_payment
 from include.models.description import Description
 from include.models.estimator import is_booster, require_classifier
@@ -36,7 +36,7 @@ class LoadedModel:
     """A model that can be asked.
 
     `strict`: MLflow enforces the signature, so a value of another type is refused. `outputs_checked` and
-    `company_checked`: nothing more needs to be known of what its answers mean (include/models/vetting.py).
+    `independence_checked`: whether include/models/vetting.py has accepted the model's output.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class LoadedModel:
         self.takes = takes
         self.strict = strict
         self.outputs_checked = outputs_checked
-        self.company_checked = False
+        self.independence_checked = False
         self._ask = ask
 
     def predict(self, frame: pd.DataFrame) -> Scores:
@@ -107,9 +107,9 @@ def _sklearn(run: ModelRun, description: Description, folder: Path, loader: Call
     require_classifier(model, run)
     known = True
     if is_booster(model):
-        ask = ask_booster(model, run)
+        ask = booster_scorer(model, run)
     elif getattr(model, "classes_", None) is not None:
-        ask = ask_classifier(model, run)
+        ask = classifier_scorer(model, run)
     else:
         known, ask = False, _plain(model.predict, run)
     takes = _takes(model, run, description)

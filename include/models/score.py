@@ -20,8 +20,8 @@ from include.errors import ModelError, ModelInputError, ModelOutputError
 from include.models.description import Description
 from include.models.frame import FrameBuilder, Group
 from include.models.load import LoadedModel
-from include.models.reasons import reason
-from include.models.vetting import check_company, check_outputs
+from include.models.refusals import refusal_of
+from include.models.vetting import check_outputs, check_row_independence
 from include.payments.columns import COLUMNS
 from include.payments.refusal import Refusal
 
@@ -178,15 +178,15 @@ class _Scoring:
         if not self.model.outputs_checked:
             check_outputs(self.model, frame.iloc[:1])
             self.model.outputs_checked = True
-        if not self.model.company_checked and len(frame) > 1:
-            check_company(self.model, frame, scores)
-            self.model.company_checked = True
+        if not self.model.independence_checked and len(frame) > 1:
+            check_row_independence(self.model, frame, scores)
+            self.model.independence_checked = True
 
     def _refuse(self, group: Group, place: int, error: Exception | None) -> None:
         self.by_model += 1
         row = int(group.rows[place])
         self.result.probability[row] = np.nan
-        self.result.refusals[row] = reason(group, place, self.model.takes, self.specimen, error)
+        self.result.refusals[row] = refusal_of(group, place, self.model.takes, self.specimen, error)
 
     def _needs(self, names: list[str]) -> bool:
         """Whether the model fails without these columns where it does not fail with them."""

@@ -1,6 +1,6 @@
-"""One column of values as a typed series, and the class of value that each payment has there.
+"""Convert a column of values to a typed series, and classify each value.
 
-Values of one class share a series. What the class depends on is the value and its column, never another payment.
+Values of one class share a series. The class depends on the value and its column only, never on another payment.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def classify(values: list[Any], types: set[type], column: Column) -> Classified:
             pass
         else:
             kind = FRACTION if as_float else WHOLE
-            # NaN is larger than nothing, and goes the long way.
+            # NaN compares false, so a column with NaN is classified value by value.
             if np.abs(numbers).max() < (2**31 if column.kind == "int32" else float(2**63)):
                 return kind, numbers.astype(_dtype(kind, column), copy=False)
     elif len(types) == 1:

@@ -1,9 +1,8 @@
-"""What a model's answers mean is looked at before anything is scored with it.
+"""Check a model's output before its scores are used.
 
-A margin, a percentage or the labels 1 and 2 can look like a probability or like 0 and 1 for every payment of a small
-batch. So a model of which only its outputs are known is first asked for its own stored example and for made-up
-variations of one payment. And a payment's score must not depend on its company: a sample is asked for again, in another
-company and alone.
+For every payment of a small batch, a margin, a percentage or the labels 1 and 2 can look like a probability or like 0
+and 1. So a model whose output type is unknown first scores its stored example and generated variations of one payment.
+And a payment's score must not depend on the other rows: a sample is scored again, in another order and alone.
 """
 
 from __future__ import annotations
@@ -47,8 +46,8 @@ def check_outputs(model: LoadedModel, specimen: pd.DataFrame) -> None:
             log.debug("%s cannot be asked: %s", name, type(error).__name__)
 
 
-def check_company(model: LoadedModel, frame: pd.DataFrame, scores: Scores) -> None:
-    """Raise ModelOutputError where a payment of `frame` gets another score alone, or among others in another order."""
+def check_row_independence(model: LoadedModel, frame: pd.DataFrame, scores: Scores) -> None:
+    """Raise ModelOutputError if a payment of `frame` gets another score alone, or in another order of the rows."""
     import numpy as np
 
     sample = np.unique(np.linspace(0, len(frame) - 1, min(_SAMPLE, len(frame))).astype(int))[::-1]

@@ -36,7 +36,7 @@ def csv_text(path: Path, raised: type[FraudError]) -> Iterator[TextIO]:
             content = io.BufferedReader(stack.enter_context(_unpacked(path, file, raised)), _BUFFER_BYTES)
             yield io.TextIOWrapper(content, encoding=_encoding(path, content.peek(4096), raised), newline="")
     except _DAMAGED as error:
-        raise raised(f"{path} is damaged or cut off, and cannot be unpacked ({error}): get it anew") from error
+        raise raised(f"{path} is damaged or truncated: {error}. Download or copy it again") from error
     except OSError as error:
         raise raised(f"{path} cannot be read: {error.strerror or error}") from error
 

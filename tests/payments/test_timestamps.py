@@ -78,7 +78,7 @@ def test_the_model_and_the_ledger_read_one_time_from_current_time(current_time: 
         *('"nan"', '"inf"', '"1_730_390_185"', '"١٧٣٠٣٩٠١٨٥"', "-99999999999", "9223372036854775808"),
     ],
 )
-def test_what_is_no_time_is_one_neither_for_the_model_nor_for_the_ledger(current_time: str):
+def test_invalid_time_is_null_for_model_and_ledger(current_time: str):
     try:
         found = model_times(current_time)
     except ValueError:

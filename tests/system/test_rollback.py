@@ -82,7 +82,7 @@ def test_a_run_that_failed_before_it_held_its_model_holds_it_when_it_is_cleared(
     run_id = _hold(pipeline, model, "failed")
     assert _held_run(pipeline) is None
     MlflowClient(pipeline.stack.mlflow_uri).set_registered_model_alias(pipeline.models.name, "for_a_while", "1")
-    # Airflow 3.3.2 answers 500 to who clears a run with a deadline that is neither met nor missed.
+    # Airflow 3.3.2 answers 500 when a run is cleared whose deadline is neither met nor missed.
     with pipeline.stack.database("airflow") as database:
         database.autocommit = True
         which = "(SELECT id FROM dag_run WHERE dag_id = %s AND run_id = %s)"

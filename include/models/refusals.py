@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def reason(
+def refusal_of(
     group: Group, place: int, takes: Iterable[Column], specimen: pd.DataFrame | None, error: Exception | None
 ) -> Refusal:
     """Return why the payment at `place` of the group was refused.
