@@ -54,7 +54,7 @@ def _train(bench: Bench, kept: Path) -> Forest:
     wrong = np.random.default_rng(SEED).random(ROWS) < WRONG_LABELS
     payments["is_fraud"] = np.where(wrong, 1 - payments["is_fraud"], payments["is_fraud"])
     with environment(bench.env):
-        # SMOTE makes the forest as deep as those of earlier measurements.
+        # SMOTE keeps the forest as deep as in earlier measurements, so that they compare.
         trained = train(
             payments,
             experiment=EXPERIMENT,

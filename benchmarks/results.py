@@ -21,7 +21,7 @@ from dev.stack.part import ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 PAGES = {"sampling": ROOT / "docs" / "training.md"}
-"""Where the tables of a benchmark stand, if not on that page."""
+"""Benchmarks whose tables are on another page than PAGE."""
 IMAGES = ROOT / "docs" / "images"
 _BEGIN, _END = "<!-- written by `python -m benchmarks --write-docs` -->", "<!-- end of what is written -->"
 

@@ -1,4 +1,4 @@
-"""Ways to make up for few frauds in a training, and to calibrate, judged on later payments of the simulator."""
+"""Compare sampling and calibration methods on later payments of the simulator."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def measure(bench: Bench, *, seeds: int) -> dict[str, Any]:
                     for what, number in (("payments", len(part)), ("frauds", part["is_fraud"].sum()))
                 }
             )
-            ways: dict[str, Callable[[], Any]] = {name: _trained(name, parts.train, seed) for name in SAMPLINGS}
-            ways |= {f"none, then {name}": _calibrated(name, parts.train, seed) for name in CALIBRATIONS}
-            for name, way in ways.items():
-                found = _judged(way, parts.held_out)
+            trainers: dict[str, Callable[[], Any]] = {name: _trainer(name, parts.train, seed) for name in SAMPLINGS}
+            trainers |= {f"none, then {name}": _calibrated_trainer(name, parts.train, seed) for name in CALIBRATIONS}
+            for name, train in trainers.items():
+                found = _evaluate(train, parts.held_out)
                 contenders.setdefault(name, []).append(found)
                 bench.say(f"seed {seed}, {name}: average precision {found['average_precision']:.3f}")
     return {"trees": TREES, "alerts": ALERTS, "counts": counts, "contenders": contenders}
@@ -55,7 +55,7 @@ def _parts(seed: int) -> Any:
     return split(check(Simulator(seed=seed, per_day=PAYMENTS / DAYS).frame(days=DAYS), COLUMNS, MEASURED))
 
 
-def _trained(sampling: str, payments: Any, seed: int) -> Callable[[], Any]:
+def _trainer(sampling: str, payments: Any, seed: int) -> Callable[[], Any]:
     from include.training.pipeline import recipe
 
     def train() -> Any:
@@ -65,7 +65,7 @@ def _trained(sampling: str, payments: Any, seed: int) -> Callable[[], Any]:
     return train
 
 
-def _calibrated(method: str, payments: Any, seed: int) -> Callable[[], Any]:
+def _calibrated_trainer(method: str, payments: Any, seed: int) -> Callable[[], Any]:
     """The forest of the earlier part, calibrated on the later part of the same payments."""
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.frozen import FrozenEstimator
@@ -74,7 +74,7 @@ def _calibrated(method: str, payments: Any, seed: int) -> Callable[[], Any]:
 
     def train() -> Any:
         parts = split(payments)
-        forest = _trained("none", parts.train, seed)()
+        forest = _trainer("none", parts.train, seed)()
         later = parts.held_out
         calibrated = CalibratedClassifierCV(FrozenEstimator(forest), method=method)
         return calibrated.fit(later[list(forest.feature_names_in_)], later["is_fraud"])
@@ -82,13 +82,13 @@ def _calibrated(method: str, payments: Any, seed: int) -> Callable[[], Any]:
     return train
 
 
-def _judged(way: Callable[[], Any], held_out: Any) -> dict[str, float]:
+def _evaluate(train: Callable[[], Any], held_out: Any) -> dict[str, float]:
     import numpy as np
 
     from include.training.judge import decide, figures
 
     began = time.perf_counter()
-    model = way()
+    model = train()
     seconds = time.perf_counter() - began
     truth = held_out["is_fraud"].to_numpy()
     predictions, probabilities = decide(model, held_out[list(model.feature_names_in_)], 0.5)

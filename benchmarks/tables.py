@@ -254,7 +254,7 @@ def _sampling(result: Result) -> Iterator[Table]:
             "precision at 0.5",
             "recall at 0.5",
             "calibration error",
-            "expected : real frauds",
+            "expected / actual frauds",
             "seconds of training",
         ),
         rows,

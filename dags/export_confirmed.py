@@ -6,9 +6,9 @@ columns of training data, with `is_fraud` as people say it was. `fraud train --c
 
 | task | exports | to |
 |---|---|---|
-| `export_confirmed` | each verdict, once | `FRAUD_CONFIRMED_URL`, by the connection `aws_default` |
+| `export_confirmed` | new and changed verdicts, by whole `trans_num`s | `FRAUD_CONFIRMED_URL`, by `aws_default` |
 
-A verdict that has changed is exported again, in a later file: **of a payment, the newest file counts**.
+A verdict that has changed is exported again, in a later file: **of a `trans_num`, the newest file counts**.
 
 Files hold card numbers: the bucket needs the same care as the topics. Nothing is deleted there.
 

@@ -15,7 +15,7 @@ held stands in the Variable `fraud_model_hold`.
 
 **Nothing is published twice**, whatever is retried or cleared, for only the group's committed offsets say what is done:
 - clear `drain`, or a whole old run: it drains and scores what waits *now*, with the configuration it was given then;
-  a hold stays as it is, for only a newer run changes it;
+  it changes a hold only if it has not done so before and no newer run has;
 - clear `resolve_model` or `predict`: the batch is scored again if its publishing has not begun, else it is left alone;
   where newer runs have taken over its payments, the task fails and says so, and nothing needs to be done;
 - clear `publish`: a batch that got through is left alone, whichever run published it; one that did not is published,
@@ -37,7 +37,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import CronTriggerTimetable, Param, XComArg, dag
 
 from fraud_scoring import operators as step
-from fraud_scoring.alarms import tell_alarms, tell_published_alarms
+from fraud_scoring.alarms import mail_alarms, mail_published_alarms
 from fraud_scoring.assets import SCORED_PAYMENTS
 from fraud_scoring.email import FraudReportOperator
 from fraud_scoring.incidents import IncidentNotifier, incident_over, late_run_alert
@@ -98,7 +98,7 @@ PARAMS = {
 )
 def score_payments() -> None:
     # It also knows what operators must hear of though nothing has failed.
-    first = step.DrainOperator(task_id=step.DRAIN, on_success_callback=[incident_over, tell_alarms])
+    first = step.DrainOperator(task_id=step.DRAIN, on_success_callback=[incident_over, mail_alarms])
     # A run that was given a configuration resolves its model even if there is nothing to drain.
     resolve_model = step.ResolveModelOperator(task_id=step.RESOLVE_MODEL, trigger_rule="none_failed")
     predict = step.PredictOperator(task_id=step.PREDICT)
@@ -112,7 +112,7 @@ def score_payments() -> None:
     # Reports are owed for what was committed, whatever became of the rest; an empty leaf keeps a failed run red.
     # It knows what became of the batch, all shards together.
     reports = step.OwedReportsOperator(
-        task_id=step.REPORTS, trigger_rule="all_done", on_success_callback=[incident_over, tell_published_alarms]
+        task_id=step.REPORTS, trigger_rule="all_done", on_success_callback=[incident_over, mail_published_alarms]
     )
     # What is owed, the next run sends: a mail server that hangs must not keep that one from scoring.
     email = FraudReportOperator(

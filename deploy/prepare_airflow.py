@@ -12,7 +12,7 @@ from airflow.cli.cli_parser import get_parser
 
 
 def administrator(password: str) -> list[str]:
-    """Return the words that make the user. Each option is one with its value: a password may begin with a minus."""
+    """Return `airflow` arguments that create the admin user, as --option=value: a password may begin with a minus."""
     user = ("username=admin", "role=Admin", "firstname=Airflow", "lastname=Admin", "email=admin@example.com")
     return ["users", "create", *(f"--{option}" for option in user), f"--password={password}"]
 

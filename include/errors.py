@@ -9,13 +9,13 @@ FraudError
 │   ├── OffsetsChangedError the group's offsets are not where they were found      (permanent)
 │   ├── TopicChangedError   the topic was truncated or made again                  (permanent)
 │   ├── HangingTransactionError   a kafka transaction stays open on our offsets
-│   └── SilentBrokerError   the group's coordinator does not answer
+│   └── BrokerUnresponsiveError   the group's coordinator does not answer
 ├── ModelError              no model can score this batch                          (permanent)
 │   ├── ModelNotFoundError  nothing matches what was asked for
 │   ├── ModelRequirementsError   the model needs libraries that are not here
 │   ├── UntrustedModelError its files lie where none are taken from, or could run code of their own
 │   ├── ModelInputError     the model wants columns that payments do not have
-│   └── ModelOutputError    the model returned neither labels 0 and 1 nor probabilities
+│   └── ModelOutputError    the model's output is no label or probability, is ambiguous, or depends on other rows
 ├── ModelStoreError         MLflow or its artifact store did not answer
 │   └── ModelStoreAccessError   wrong keys                                             (permanent)
 ├── StagingError            a staged file cannot be written or read
@@ -80,7 +80,7 @@ class HangingTransactionError(KafkaError):
     pass
 
 
-class SilentBrokerError(KafkaError):
+class BrokerUnresponsiveError(KafkaError):
     pass
 
 

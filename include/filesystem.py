@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 WRONG_KEYS = ("SIGNATURE_DOES_NOT_MATCH", "INVALID_ACCESS_KEY_ID")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _MISTYPED_URL = re.compile(r"[a-z][a-z0-9+.-]*:|(?:s3[an]?|file)//", re.IGNORECASE)
-# A bucket's name has no colon: with one, keys follow, perhaps with slashes of their own.
+# A bucket name has no colon. A colon separates an access key from a secret key, which may contain slashes.
 _LOGIN = re.compile(r"[a-z0-9+.-]+://[^/?#]*@|s3://[^/?#]*:", re.IGNORECASE)
 _BUCKET = re.compile(r"[\w.-]+")
 # What an address of S3 may say, as in Arrow's own reading of it.
@@ -61,8 +61,8 @@ def open_url(url: str, name: str, access: S3Access | None = None) -> tuple[FileS
     url = whole_url(url, name)
     if _LOGIN.match(url):
         raise SettingError(
-            f"{name} holds a login or keys: give a folder or s3://bucket/prefix. Keys belong into the connection "
-            "aws_default, or into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            f"{name} contains a login or keys, which logs would show: give a folder or s3://bucket/prefix. Put the "
+            "keys into the connection aws_default, or into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
     # Its options may hold keys as well.
     shown = url.partition("?")[0]
@@ -105,7 +105,7 @@ def _open_s3(url: str, access: S3Access) -> tuple[FileSystem, str]:
     if unknown := sorted(given.keys() - set(_OPTIONS)):
         raise ValueError(f"unknown option {', '.join(unknown)}; known: {', '.join(_OPTIONS)}")
     if parts.netloc and not _BUCKET.fullmatch(parts.netloc):
-        raise ValueError("a bucket's name is of letters, digits, dots and hyphens")
+        raise ValueError(f"bucket name {parts.netloc!r}: use letters, digits, dots and hyphens only")
     endpoint = urlsplit(access.endpoint or _variable("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") or "")
     server = given.get("endpoint_override") or endpoint.netloc or None
     region = given.get("region") or access.region or _variable("AWS_REGION", "AWS_DEFAULT_REGION")

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from include.addresses import addresses
 from include.errors import SettingError
+from include.mail_addresses import parse_addresses
 
-_COMES_IN_AGAIN = "what goes out would come in again"
+_COMES_IN_AGAIN = "the DAG would read its own output"
 _DECADE_HOURS = 87_600
 
 
@@ -38,7 +38,7 @@ class Settings:
     model_cache: Path = field(default_factory=Path)
     model_cache_gb: float = 10.0
     allow_pickles: bool = True
-    # MLflow run ids whose models are taken although packages that they require are missing.
+    # MLflow run ids whose models are loaded even if required packages are missing.
     unchecked_requirements: tuple[str, ...] = ()
     mask_cards: bool = True
     # Read when they are needed only: a slip in an address must not stop the scoring.
@@ -71,8 +71,8 @@ class Settings:
             (letters, source, _COMES_IN_AGAIN),
             (refused, source, _COMES_IN_AGAIN),
             (refused, output, _COMES_IN_AGAIN),
-            (letters, output, "readers of scored payments would get dead letters among them"),
-            (*groups, "who moves or deletes one of them would move or delete the other"),
+            (letters, output, "readers of scored payments would also receive dead letters"),
+            (*groups, "moving or deleting the offsets of one would change the other"),
         ):
             if value == taken:
                 raise SettingError(f"{name} and {other} are both {value}: {why}; give another")
@@ -85,11 +85,11 @@ class Settings:
 
     @property
     def recipients(self) -> tuple[str, ...]:
-        return addresses("EMAIL_RECIPIENT", self.recipients_text)
+        return parse_addresses("EMAIL_RECIPIENT", self.recipients_text)
 
     @property
     def operators(self) -> tuple[str, ...]:
-        return addresses("FRAUD_OPERATORS_EMAIL", self.operators_text)
+        return parse_addresses("FRAUD_OPERATORS_EMAIL", self.operators_text)
 
     @property
     def record_hours(self) -> float:

@@ -21,8 +21,8 @@ DEAD_LETTERS = "many dead letters"
 class Advice:
     """A kind of alarm in the operators' words: its title, what it means, what to do next.
 
-    `is_event`: it stands in one batch and is gone with it, so each must be told; any other is found while it lasts.
-    `end`: what is told once it does not last any more; not every kind has one.
+    `is_event`: it occurs in one batch only, so each occurrence is reported; other kinds are found in every batch while
+    they last. `end`: the mail when the alarm ends; None if its end is not mailed.
     """
 
     title: str
@@ -32,7 +32,7 @@ class Advice:
     end: Advice | None = None
 
 
-# What the task that fixes the batch finds.
+# Alarms that `drain` raises.
 ADVICE = {
     EXPIRED: Advice(
         "Payments expired unread",
@@ -83,26 +83,26 @@ ADVICE = {
     ),
     TIMESTAMP: Advice(
         "Timestamps are implausible",
-        "The Kafka timestamps of these payments lie before the year 2000 or in the future. They are scored all the "
-        "same, but how long they have waited is unknown, so no alarm of age speaks of it. Kafka deletes by the same "
-        "timestamps: payments that look decades old can expire at once, unread.",
+        "The Kafka timestamps of these payments are before the year 2000 or in the future. The payments are scored as "
+        "usual, but their age is unknown, so the alarms on age and on retention.ms ignore them. Kafka applies "
+        "retention by the same timestamps: payments that look decades old can expire at once, unread.",
         "Kafka counts milliseconds: correct the producer (seconds become January 1970), or set the topic's "
         "message.timestamp.type to LogAppendTime.",
     ),
 }
 
-# What is known of a batch once it is published.
+# Alarms that `reports` raises after the batch is published.
 PUBLISHED_ADVICE = {
     DEAD_LETTERS: Advice(
         "Many messages became dead letters",
         "They were not scored: each is on the dead-letter topic with its original bytes and the reason in its header. "
         "The other payments were scored as usual.",
-        "See what their producer or the model has changed: the reasons are explained in docs/messages.md. Once that is "
-        "mended, produce them again from the dead-letter topic.",
+        "Find what changed in the producer or the model; docs/messages.md explains the reasons. Then produce them "
+        "again from the dead-letter topic.",
         end=Advice(
-            "Few messages become dead letters again",
+            "The share of dead letters is normal again",
             "The share of dead letters is below FRAUD_DEAD_LETTER_SHARE again.",
-            "If those of the meantime were payments, produce them again from the dead-letter topic.",
+            "Correct the dead letters of this period and produce them again from the dead-letter topic.",
         ),
     ),
 }

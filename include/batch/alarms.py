@@ -16,7 +16,7 @@ from include.settings import Settings
 # From here on there is still as much time to act as has passed.
 _CLOSE = 0.5
 _LISTED = 8
-# Seconds that a producer gave for milliseconds are January 1970.
+# A timestamp in seconds, read as milliseconds, is in January 1970.
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _CLOCK_AHEAD = timedelta(days=1)
 
@@ -185,7 +185,7 @@ def _waited_long(waiting: Iterable[Waiting], settings: Settings, now: datetime) 
 
 
 def _ages(waiting: Iterable[Waiting], now: datetime) -> dict[Waiting, timedelta]:
-    """Without those whose timestamp says nothing of it."""
+    """Return the age of each unread item, without items whose timestamp is implausible."""
     return {
         item: now - item.oldest_at
         for item in waiting

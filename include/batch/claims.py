@@ -1,9 +1,10 @@
-"""Claims: which batches may still be published. Each run ends the claims of older runs and removes their staged copies.
+"""Decide which batches may still be published: each run ends the claims of older runs and removes their staged copies.
 
 While nothing is committed, each run stages the same payments again. Two files make a claim:
 
-- `claims/<group>/<topic>/<installation>/<batch>` lists the batch, from before its first staged file until its copies
-  are removed. An installation is one DAG of one Airflow: its older runs have ended, another one's may be at work.
+- `claims/<group>/<topic>/<DAG key>/<batch>` lists the batch, from before its first staged file until its copies are
+  removed. The DAG key is a digest of FRAUD_INSTALLATION and the DAG's address in the UI: older runs of that DAG have
+  ended; runs of another Airflow may still be at work.
 - `claim` in the batch's folder allows its publication. It is deleted first; then the producers of a batch with an
   outbox entry are fenced; then the committed offsets are read; then files are removed. `publish` opens its outbox
   entry, fences, and then reads the claim. So either `publish` sees that the claim has ended, or it is fenced and its
@@ -27,7 +28,7 @@ from include.kafka.offsets import Committed
 log = logging.getLogger(__name__)
 
 FOLDER = "claims"
-# Older batches that keep their claim: the last one, for a person who clears a task of its run.
+# The newest older batch keeps its claim, so that a task of its run can be cleared.
 _KEPT = 1
 _ATTEMPT = re.compile(r"[0-9a-f]{8}")
 
@@ -41,10 +42,13 @@ def is_claimed(storage: Storage, manifest: Manifest) -> bool:
 
 
 class Claims:
-    def __init__(self, storage: Storage, group: str, topic: str, run_url: str) -> None:
+    """List this DAG's batches in the staging area, end their claims and remove their copies."""
+
+    def __init__(self, storage: Storage, group: str, topic: str, run_url: str, installation: str = "") -> None:
         self._storage = storage
-        installation = hashlib.sha256(run_url.rpartition("/runs/")[0].encode()).hexdigest()[:8]
-        self._folder = f"{FOLDER}/{quote(group, safe='')}/{topic}/{installation}"
+        dag_url = run_url.rpartition("/runs/")[0]
+        dag_key = hashlib.sha256(f"{installation} {dag_url}".strip().encode()).hexdigest()[:8]
+        self._folder = f"{FOLDER}/{quote(group, safe='')}/{topic}/{dag_key}"
 
     def save(self, manifest: Manifest) -> None:
         """Save the manifest with its claim, listed first: files that are not listed stay until the retention time."""
@@ -55,7 +59,7 @@ class Claims:
     def end_older(self, outbox: Outbox, fence: Callable[[set[int]], set[int]]) -> list[str]:
         """End the claims of all batches but the newest, and return the ids of those that nobody can commit any more.
 
-        `fence` shuts out the producers of partitions, and returns the partitions where it could not. May be repeated.
+        `fence` fences the producers of partitions, and returns the partitions where it could not. May be repeated.
         """
         ended = self._storage.list(self._folder)[:-_KEPT]
         for batch_id in ended:
@@ -93,7 +97,9 @@ class Claims:
                 continue
             else:
                 self._storage.delete(folder)
-                log.info("batch %s was not published: its staged files are removed, this run takes over", batch_id)
+                log.info(
+                    "batch %s: not published; a newer run has taken over its payments, staged files removed", batch_id
+                )
             self._storage.delete(f"{self._folder}/{batch_id}")
         self._close_orphans(outbox, {at.batch for at in committed.values()})
 

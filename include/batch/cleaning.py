@@ -48,14 +48,14 @@ def remove_old_batches(storage: Storage, hours: float) -> int:
 
 
 def _remove_claims(storage: Storage, oldest_kept: str) -> None:
-    """Remove what an installation has left that does not run any more."""
+    """Remove expired claims of DAGs that no longer run."""
     for claim in _below(storage, CLAIMS, 4):
         if hour_of(claim.rpartition("/")[2]) < oldest_kept:
             storage.delete(claim)
 
 
 def _below(storage: Storage, folder: str, levels: int) -> list[str]:
-    """Return the paths of what stands so many levels below a folder."""
+    """Return the paths `levels` levels below a folder."""
     paths = [folder]
     for _ in range(levels):
         paths = [f"{path}/{name}" for path in paths for name in storage.list(path)]

@@ -1,4 +1,4 @@
-"""Whether so many messages of a published batch became dead letters that operators must hear of it."""
+"""Raise or end the alarm on the share of dead letters in a published batch."""
 
 from __future__ import annotations
 
@@ -33,11 +33,13 @@ def find_dead_letter_alarm(
     committed: Collection[int],
     count: Callable[[DeadLetterCounts | None], CountedBatches | None],
 ) -> DeadLetterAlarm | None:
-    """Judge the partitions that were published. None where they are too few messages to tell: neither raises nor ends
-    an alarm. The sentence holds counts and reason codes only.
+    """Return an alarm for the partitions that were published, with an empty `cause` if the share is below
+    FRAUD_DEAD_LETTER_SHARE. Return None, which neither raises nor ends an alarm, if nothing was published, or if the
+    share is reached by fewer than FRAUD_DEAD_LETTER_LEAST dead letters, those of earlier such batches included. The
+    sentence holds counts and reason codes only.
 
-    `count` counts a batch with many dead letters beside those before it, and returns all of them, or None where nothing
-    can be kept. Called with None, it forgets them.
+    `count` adds a batch whose share is reached to those before it and returns all of them, or None if nothing can be
+    stored. Called with None, it forgets them.
     """
     batch = DeadLetterCounts.of(one for one in scored.due if one.part.partition in committed)
     if not batch.messages:

@@ -1,4 +1,4 @@
-"""What the dead letters of one staged chunk hold: the whole message each, but of a large one only the first row's."""
+"""Build the dead letters of a staged chunk: each holds the whole message; of a large one, only the first row's does."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any
 from include.batch import chunks
 from include.kafka.transaction import Headers
 
-# The size of all copies of one message, up to which each of its refused rows has one.
-_COPIED_BYTES = 1_000_000
+# Each refused row gets a copy of its message while all copies of it together are at most this many bytes.
+_MAX_COPIED_BYTES = 1_000_000
 
 
 class DeadLetters:
+    """Values and headers of a chunk's refused rows."""
+
     def __init__(
         self,
         offsets: Sequence[int],
@@ -25,11 +27,11 @@ class DeadLetters:
         self._offsets, self._rows, self._reasons = offsets, rows, reasons
         self._read = read
         self._originals: dict[str, list[Any]] | None = None
-        # Of a message that is too large to be copied with each row: its offset, and the row that has it.
+        # Offset of the message that is too large to copy for each row, and the row whose dead letter holds it.
         self._large: tuple[int, int] | None = None
 
     def content(self, index: int, source: tuple[str, bytes]) -> tuple[bytes | None, Headers]:
-        """Return value and headers of a refused row. To be asked for in their order."""
+        """Return value and headers of a refused row. Call it in the order of the rows."""
         offset, row = self._offsets[index], self._rows[index]
         own: Headers = [("reason", str(self._reasons[index]).encode()), source]
         if row is None:
@@ -38,7 +40,7 @@ class DeadLetters:
         if self._large is not None and self._large[0] == offset:
             return b"", [*own, ("original_row", b"%d" % self._large[1])]
         value, headers = self._original(index, own)
-        if self._refused_from(index) * self._size(index) > _COPIED_BYTES:
+        if self._refused_from(index) * self._size(index) > _MAX_COPIED_BYTES:
             self._large = offset, row
         return value, headers
 
@@ -56,7 +58,7 @@ class DeadLetters:
         return self._originals
 
     def _first(self, index: int) -> int:
-        """Return the index of the message's first row, with which value and headers are staged."""
+        """Return the index of the message's first row, which holds its staged value and headers."""
         return bisect_left(self._offsets, self._offsets[index], hi=index + 1)
 
     def _refused_from(self, index: int) -> int:

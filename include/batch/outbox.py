@@ -60,12 +60,12 @@ class Outbox:
         return [name for name, whole in self._entries().items() if not whole]
 
     def close_entry(self, batch_id: str) -> None:
-        """Delete the entry of a batch of which nothing is owed any more."""
+        """Delete the entry of a batch of which no report is pending and nothing more can be published."""
         self._storage.delete(f"{self._folder}/{batch_id}")
         self._storage.delete(f"{self._folder}/{batch_id}{COMMITTED}")
 
     def keep_entry(self, batch_id: str) -> None:
-        """Note that only the mail of this batch is owed still."""
+        """Record that only the report of this batch is pending still."""
         self._storage.write(f"{self._folder}/{batch_id}{COMMITTED}", b"")
         self._storage.delete(f"{self._folder}/{batch_id}")
 
@@ -104,7 +104,7 @@ class Outbox:
             # One whose record could not be left is looked at again by the next run.
             if not (batch_id in ended or batch.is_settled(committed)) or not self._leave_record(batch):
                 continue
-            if batch.due_reports():
+            if batch.pending_reports():
                 self.keep_entry(batch_id)
             else:
                 self.close_entry(batch_id)
@@ -114,18 +114,20 @@ class Outbox:
         """The ids of the batches that `owed` and `unreadable` tell of."""
         entries = self._entries()
         some = [name for name, whole in entries.items() if not whole]
-        owing = {name for name, batch in self._batches(some) if isinstance(batch, StagingError) or batch.due_reports()}
+        owing = {
+            name for name, batch in self._batches(some) if isinstance(batch, StagingError) or batch.pending_reports()
+        }
         return [name for name, whole in entries.items() if whole or name in owing]
 
     def owed(self) -> Iterator[OwedReport]:
-        """Oldest batch first, one report each: the frauds of its partitions that were committed and not yet reported.
-        Two where a report was begun before another of its partitions was committed."""
+        """Yield pending reports, oldest batch first: the frauds of committed partitions that are not reported yet. A
+        batch has two if an attempt began its report before another partition was committed."""
         for batch_id in self.owed_batches():
             # Anew: it may have been sent meanwhile.
             batch = self._batch(batch_id)
             if isinstance(batch, StagingError):
                 continue
-            for found in (reports := batch.due_reports()):
+            for found in (reports := batch.pending_reports()):
                 frauds = StagedFrauds(self._storage, batch.manifest.topic, found)
                 yield OwedReport(batch_id, self._facts(batch, found), frauds)
             if not reports:
@@ -141,19 +143,20 @@ class Outbox:
             if isinstance(error, StagingError)
         }
 
-    def begin(self, report: OwedReport) -> bool:
-        """Note that the report is about to be mailed. False where another sender has mailed it meanwhile.
+    def begin_report(self, report: OwedReport) -> bool:
+        """Record that the report is about to be mailed; return False if another sender has mailed it.
 
-        Raises StagingError where that cannot be noted: it must not be mailed then.
+        Raise StagingError if this cannot be recorded: then the report must not be mailed.
         """
         batch, partitions = self._readable(report.key), partitions_of(report)
-        if not batch.reports.allow(partitions):
+        if not batch.reports.may_send(partitions):
             return False
         write_mark(self._storage, batch.manifest.folder, partitions, datetime.now(UTC))
         return True
 
-    def reported(self, report: OwedReport, delivery: Delivery) -> None:
-        """Note that a server has accepted it, before anything else: whatever fails until then is mailed again."""
+    def record_delivery(self, report: OwedReport, delivery: Delivery) -> None:
+        """Record that a server has accepted the report. Call it first after acceptance: without the record the report
+        is mailed again."""
         folder = folder_of(report.key)
         write_mark(self._storage, folder, partitions_of(report), delivery.at, delivery)
         self._after_mail(self._readable(report.key))
@@ -166,7 +169,7 @@ class Outbox:
 
     def _after_mail(self, batch: _Batch) -> None:
         batch_id = batch.manifest.batch_id
-        if not self._leave_record(batch) or batch.due_reports():
+        if not self._leave_record(batch) or batch.pending_reports():
             return
         if self._entries().get(batch_id) or {part.partition for part in batch.parts} <= batch.committed:
             self.close_entry(batch_id)
@@ -233,9 +236,9 @@ class _Batch:
     def parts(self) -> list[PartitionBatch]:
         return [scores.part for scores in self.scored.due]
 
-    def due_reports(self) -> list[list[PartitionScores]]:
-        """The partitions of each report that is owed: as an attempt has begun to mail them, and then all others that
-        were committed, if there is a fraud among them."""
+    def pending_reports(self) -> list[list[PartitionScores]]:
+        """Return the partitions of each pending report: first those of reports that an attempt began, then all other
+        committed partitions if there is a fraud among them."""
         reports = self.reports
         begun = [[one for one in self.scored.due if one.part.partition in numbers] for numbers in reports.begun]
         waiting = self.committed.difference(reports.deliveries, *reports.begun)

@@ -23,7 +23,7 @@ from include.kafka.config import Settings as KafkaSettings
 from include.kafka.config import consumer_settings
 from include.kafka.offsets import Committed, Topic
 from include.kafka.retention import oldest_times, read_retention, written_at
-from include.kafka.standing import keep_alive, settled_offsets, shut_out
+from include.kafka.standing import fence_all, keep_alive, settled_offsets
 from include.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -43,9 +43,9 @@ def plan(
     consumer = Consumer(consumer_settings(kafka, settings.group))
     try:
         outbox = Outbox(storage, settings.group, topic.name)
-        claims = Claims(storage, settings.group, topic.name, run_url)
-        # Before a byte is staged: a disk that is full would keep itself full.
-        ended = claims.end_older(outbox, lambda numbers: shut_out(kafka, settings.group, topic.name, numbers))
+        claims = Claims(storage, settings.group, topic.name, run_url, settings.installation)
+        # Free space before staging: otherwise a full disk stays full.
+        ended = claims.end_older(outbox, lambda numbers: fence_all(kafka, settings.group, topic.name, numbers))
         # Before a newer batch overwrites it: the note beside an offset may be the only trace of an earlier one.
         committed = outbox.note_commits(lambda: settled_offsets(kafka, consumer, settings.group, topic), ended)
         claims.remove(ended, outbox, committed)
@@ -134,7 +134,7 @@ def _oldest(
 def _time(milliseconds: int | None) -> datetime | None:
     if milliseconds is None:
         return None
-    # Microseconds that a producer gave for milliseconds lie beyond the last date there is.
+    # A timestamp in microseconds, read as milliseconds, is past datetime.max.
     return written_at((TIMESTAMP_CREATE_TIME, milliseconds)) or datetime.max.replace(tzinfo=UTC)
 
 

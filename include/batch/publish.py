@@ -102,8 +102,9 @@ def publish(
         consumer.close()
     is_superseded = bool(errors) and all(isinstance(error, BatchSupersededError) for error in errors)
     if is_superseded and not outcomes and not manifest.is_sharded and not outbox.committed(manifest):
-        # Opened after the newer run had looked for it. Another shard, which is not fenced here, may just have committed
-        # and not said so yet: the entry of such a batch is left to the next run's drain.
+        # This entry was opened after the newer run had listed the outbox, so no other run closes it. With shards,
+        # another one, which is not fenced here, may have committed and not recorded it yet: the next run's drain
+        # closes such an entry.
         outbox.close_entry(manifest.batch_id)
     _raise_together(errors)
     sent = [scores for scores in scored.due if outcomes.get(scores.part.partition) is Outcome.PUBLISHED]

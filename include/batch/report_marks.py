@@ -1,9 +1,9 @@
-"""What is noted of a batch's reports: one file a report, `report-<its lowest partition>.json` in the batch's folder.
+"""Record attempts and deliveries of a batch's reports: one file each, `report-<lowest partition>.json` in its folder.
 
-Each attempt writes it before the mail goes out: where nothing can be noted, nothing is mailed, or every run would mail
-the same report again. The first attempt fixes the partitions, and with them the Message-ID: a partition that is
-committed later gets a report of its own. Once a server has accepted the mail, the same file takes the delivery: it
-needs no more room, and no other right, than the attempt did.
+Each attempt writes the file before the mail: if it cannot be written, no mail is sent, or every run would send the
+report again. The first attempt fixes the partitions, and with them the Message-ID; a partition that is committed later
+gets its own report. After acceptance the delivery is written to the same file, which needs no further right and next
+to no further space.
 
 An earlier version wrote `reported-<partition>` after the mail, one file a partition. Those files still count.
 """
@@ -42,8 +42,8 @@ class ReportMarks:
 
     @classmethod
     def read(cls, storage: Storage, folder: str, names: Iterable[str]) -> ReportMarks:
-        """From `names`, the files in the batch's `folder`. Raises StagingError where a mark cannot be read: nobody
-        knows then what was mailed."""
+        """Read the marks among `names`, the files in the batch's `folder`. Raise StagingError if one cannot be read,
+        because then it is unknown what was mailed."""
         earlier = [name for name in names if name.startswith(_EARLIER)]
         deliveries = {
             int(name.removeprefix(_EARLIER)): read_known(storage, f"{folder}/{name}", Delivery) for name in earlier
@@ -59,9 +59,9 @@ class ReportMarks:
         begun = (frozenset(mark.partitions) for mark in marks if mark.delivery is None)
         return cls(deliveries, tuple(numbers for numbers in begun if not numbers <= deliveries.keys()))
 
-    def allow(self, partitions: frozenset[int]) -> bool:
-        """Whether a report of these partitions may be mailed: no other sender has mailed it, or begun another one of
-        some of them, since it was found to be owed."""
+    def may_send(self, partitions: frozenset[int]) -> bool:
+        """Return whether a report of exactly these partitions may be sent: none of them was reported, and no report of
+        some of them together with others has begun."""
         if not partitions.isdisjoint(self.deliveries):
             return False
         return all(partitions == numbers or partitions.isdisjoint(numbers) for numbers in self.begun)
@@ -74,7 +74,7 @@ def partitions_of(report: OwedReport) -> frozenset[int]:
 def write_mark(
     storage: Storage, folder: str, partitions: Iterable[int], at: datetime, delivery: Delivery | None = None
 ) -> None:
-    """Replaces an earlier attempt's mark as a whole. Raises StagingError where it cannot be written."""
+    """Write the mark, replacing that of an earlier attempt. Raise StagingError if it cannot be written."""
     numbers = tuple(sorted(partitions))
     mark = ReportMark(numbers, at, delivery)
     storage.write(f"{folder}/{_PREFIX}{numbers[0]}{_SUFFIX}", msgspec.json.encode(mark))

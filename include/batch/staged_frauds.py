@@ -1,4 +1,4 @@
-"""The frauds of a batch, as its report tells of them."""
+"""Read a batch's frauds from its staged chunks, for its report."""
 
 from __future__ import annotations
 

@@ -144,9 +144,9 @@ class Storage:
         data = self.read(path)
         if data is None:
             raise StagedFileGoneError(
-                f"{path} is gone from {self.url}: newer runs have taken over what this batch has not published "
-                "(nothing needs to be done then), or it was removed by hand or by the retention time, or this worker "
-                "does not share the staging area with the one that wrote it (set FRAUD_STAGING_URL to s3://…)"
+                f"{path} is missing from {self.url}. Either newer runs have taken over this batch's unpublished "
+                "payments (nothing needs to be done), or it was removed by hand or after FRAUD_STAGING_HOURS, or this "
+                "worker does not share the staging area with the one that wrote it (set FRAUD_STAGING_URL to s3://…)"
             )
         return data
 

@@ -22,7 +22,7 @@ def check_models(settings: Settings, asked: str, chosen_by: str) -> Iterator[Fou
     """`asked` and `chosen_by`: which model the next scheduled run would ask for, and who says so."""
     store = Store()
     next(store.experiments(), None)
-    if old := store.server.too_old():
+    if old := store.server.version_error():
         raise SettingError(f"{TRACKING}={store.shown_uri}: {old}")
     version = store.server.version()
     yield Found("MLflow", f"answers at {store.shown_uri}" + (f", version {version}" if version else ""))
@@ -55,7 +55,7 @@ def _experiments(store: Store) -> str:
     if with_model:
         text += f"; with a model, the newest first: {', '.join(with_model)}"
     if newer:
-        text += f"; newer, so that a first model goes live at once: {', '.join(newer)}"
+        text += f"; newer and without a model, so the first model there would go live: {', '.join(newer)}"
     if len(shown) > _NAMED:
         text += f"; only the newest {_NAMED} experiments were looked at"
-    return f"{text}. Name one to score by no other"
+    return f"{text}. Set FRAUD_EXPERIMENT to use only one of them"

@@ -15,7 +15,7 @@ from include.errors import ConfirmationError, FraudError, SettingError
 
 if TYPE_CHECKING:
     from include.ledger.confirmations import Confirmed
-    from include.ledger.source import Source
+    from include.ledger.source import PaymentSource
 
 HELP = (
     "Say of payments whether they were fraud, by their trans_num; `fraud train --confirmed` learns from it.\n\n"
@@ -51,7 +51,11 @@ def confirm(
     ] = None,
     row: Annotated[
         int | None,
-        typer.Option(min=0, help="With --source: its row, where the message has several.", show_default=False),
+        typer.Option(
+            min=0,
+            help="With --source: index of the payment in its message, if several there have that trans_num.",
+            show_default=False,
+        ),
     ] = None,
     by: Annotated[str | None, typer.Option(help="Who says so.", show_default="this user's name")] = None,
     csv: Annotated[
@@ -87,17 +91,17 @@ def confirm(
         raise typer.Exit(1 if is_unknown else 2) from None
 
 
-def _source(text: str | None, row: int | None) -> Source | None:
-    from include.ledger.source import Source
+def _source(text: str | None, row: int | None) -> PaymentSource | None:
+    from include.ledger.source import PaymentSource
 
     if text is None:
         return None
-    if found := Source.parse(plain(text), "" if row is None else str(row)):
+    if found := PaymentSource.parse(plain(text), "" if row is None else str(row)):
         return found
     raise SettingError(f"--source {plain(text)!r}: give TOPIC/PARTITION/OFFSET, such as topic_1/0/1640")
 
 
-def _confirm_one(trans_num: str, verdict: Said, by: str, source: Source | None) -> None:
+def _confirm_one(trans_num: str, verdict: Said, by: str, source: PaymentSource | None) -> None:
     from include.ledger.address import Address
     from include.ledger.confirmations import Confirmations
 

@@ -117,10 +117,10 @@ def _produce(source: Source, topic: str | None, servers: str | None, printed: bo
     delivery: Delivery = Printed()
     if not printed:
         from include.kafka.config import client_settings
-        from include.kafka.extra import usable
+        from include.kafka.connection_extra import to_client_config
 
         environment = dict(os.environ) | ({"KAFKA_BOOTSTRAP_SERVERS": servers} if servers else {})
-        client = client_settings(environment) | (usable({"bootstrap.servers": servers}) if servers else {})
+        client = client_settings(environment) | (to_client_config({"bootstrap.servers": servers}) if servers else {})
         delivery = KafkaDelivery(client, topic or Settings.from_environment().input_topic)
     typer.echo(produce(source, delivery), err=printed)
 

@@ -65,7 +65,7 @@ def described(trace: Trace) -> Iterator[str]:
     if not trace.verdicts:
         yield "confirmed   not yet: nobody has said whether it was fraud"
     for place, verdict in enumerate(trace.verdicts):
-        which = f", for {verdict.source or 'an unknown one of them'}" if count > 1 else ""
+        which = f", for {verdict.source or 'an unknown payment among them'}" if count > 1 else ""
         yield f"{'before that' if place else 'confirmed  '} {_verdict(verdict)}{which}"
 
 

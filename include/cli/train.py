@@ -46,8 +46,8 @@ def train(
     sampling: Annotated[
         Sampling,
         typer.Option(
-            help="How to make up for few frauds: none; class weights; invented frauds by SMOTE or SMOTENC. "
-            "docs/training.md compares them."
+            help="How to compensate for the small share of frauds: none, class weights, or synthetic frauds by SMOTE "
+            "or SMOTENC. docs/training.md compares them."
         ),
     ] = Sampling.none,
     experiment: Annotated[

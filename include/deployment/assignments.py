@@ -1,4 +1,4 @@
-"""Variables of a shell script or of another program's `.env`: what all of them read alike.
+"""Read variables from a shell script or another program's `.env`, as far as shells and docker compose agree on them.
 
 Standard library only, from Python 3.9 on, as env_file.py.
 """
@@ -42,7 +42,7 @@ def read(text: str, wanted: Collection[str], where: str) -> dict[str, str]:
                 plain = re.sub(r"\\(.)", r"\1", plain)
             if found.setdefault(pair[1], plain) != plain:
                 raise SettingError(
-                    f"{where}, line {number}: {pair[1]} is set to another value than before: leave the one that counts"
+                    f"{where}, line {number}: {pair[1]} is set again, to another value: keep only the line that applies"
                 )
             continue
         mentioned = names.search(line)

@@ -54,7 +54,10 @@ def read_earlier(path: Path) -> dict[str, str]:
         )
     for name, value in taken.items():
         if is_placeholder(value):
-            raise SettingError(f"{path}: {name} holds a template's placeholder: put its value there")
+            raise SettingError(
+                f"{path}: {name} still contains a placeholder such as {{{{ NAME }}}} or <NAME>: replace it with the "
+                "value"
+            )
     return taken
 
 

@@ -57,8 +57,8 @@ def is_placeholder(value: str) -> bool:
 def parse(text: str, where: str = ".env") -> dict[str, str]:
     """Return names and values as compose reads them; of `${NAME:-…}` and its like, as they are written.
 
-    Raises SettingError for a line that compose refuses, or reads otherwise than it is surely meant: it names `where`,
-    the line's number and the variable, and never quotes a value.
+    Raise SettingError for a line that compose rejects or would read differently from what the author meant: it names
+    `where`, the line's number and the variable, and never quotes a value.
     """
     return {name: value for name, value, _ in _pieces(text, where) if name is not None and value is not None}
 
@@ -106,7 +106,7 @@ def _value(text: str, at: str, blanks: str | None, known: Mapping[str, str]) -> 
         inner, (behind, _, rest) = text[1 : end.end() - 1], text[end.end() :].partition("\n")
         if behind.strip() and not re.match(r"\s+#", behind):
             raise SettingError(
-                f"{at}: more stands behind its closing quotation mark: compose and shells read that differently. "
+                f"{at}: text follows the closing quotation mark, which compose and shells read differently. "
                 "Put the whole value between one pair of quotes, or a blank before a comment"
             )
         value = inner.replace("\\'", "'") if quote == "'" else _expanded(_ESCAPE.sub(_unescaped, inner), at, known)
@@ -120,7 +120,9 @@ def _value(text: str, at: str, blanks: str | None, known: Mapping[str, str]) -> 
         if value and value[0] in TYPOGRAPHIC:
             raise SettingError(f"{at}: its value begins with a typographic quotation mark: write \" or ' instead")
     if is_placeholder(value):
-        raise SettingError(f"{at}: holds a template's placeholder: put its value there")
+        raise SettingError(
+            f"{at}: still contains a placeholder such as {{{{ NAME }}}} or <NAME>: replace it with the value"
+        )
     return value, rest
 
 

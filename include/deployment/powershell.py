@@ -40,7 +40,7 @@ _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "a": "\a", "b": "\b", "f
 def read(text: str, wanted: Collection[str], where: str) -> dict[str, str]:
     """Return what the script sets these names, in upper case, to.
 
-    Raises SettingError, by line and name, where a wanted one is set in a way that only PowerShell itself could tell:
+    Raise SettingError with line and name if a wanted one cannot be read without running PowerShell:
     put together ("a" + "b", -f, a reference), by a command, or to two values.
     """
     found: dict[str, str] = {}
@@ -58,10 +58,10 @@ def read(text: str, wanted: Collection[str], where: str) -> dict[str, str]:
             continue
         value = _VALUE.match(text, position) if match["operator"] == "=" else None
         if not value:
-            raise SettingError(f"{at}: {name} is set by more than one plain value between quotes: write that there")
+            raise SettingError(f"{at}: {name} is not set to one plain quoted value: write $env:{name} = 'value'")
         plain = _plain(value, f"{at}: {name}")
         if found.setdefault(name, plain) != plain:
-            raise SettingError(f"{at}: {name} is set to another value than before: leave the one that counts")
+            raise SettingError(f"{at}: {name} is set again, to another value: keep only the line that applies")
         position = value.end()
     return found
 

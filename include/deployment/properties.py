@@ -30,7 +30,9 @@ def read(text: str, wanted: Collection[str], where: str) -> dict[str, str]:
         name, written = _unescaped(pair[1]), _without_blanks_behind(pair[2])
         at = f"{where}, line {number}"
         if name == "export":
-            raise SettingError(f"{at}: export is of a shell, not of Java's properties: name the file .env")
+            raise SettingError(
+                f"{at}: `export` belongs to shell scripts, not to a properties file: rename the file to .env"
+            )
         if name in wanted and re.match(f"[\"'{TYPOGRAPHIC}]", written):
             raise SettingError(
                 f"{at}: {name} has its value in quotes, which Java takes for a part of it: take them out"

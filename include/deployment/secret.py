@@ -22,9 +22,9 @@ def secret(length: int = 32) -> str:
 
 
 def fernet_key() -> str:
-    """Return a key as Airflow wants it, 32 bytes in URL-safe base64, among those that have no - and no _.
+    """Return a Fernet key (32 bytes in URL-safe base64) that contains neither - nor _ and starts with a letter.
 
-    The = at its end belongs to the form. A quarter of all keys are such: two bits of 256 are lost.
+    It ends with =, as every such key. About a quarter of all keys qualify, which costs two of 256 bits.
     """
     while True:
         key = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()

@@ -33,5 +33,5 @@ def read_text(path: Path) -> str:
         line = f", line {content.count(10, 0, error.start) + 1}" if encoding == "utf-8-sig" else ""
         raise SettingError(f"{path}{line}: is neither UTF-8 nor UTF-16 text: save it as UTF-8") from None
     if "\0" in text:
-        raise SettingError(f"{path}: is neither UTF-8 nor UTF-16 text, for it holds zero bytes: save it as UTF-8")
+        raise SettingError(f"{path}: is neither UTF-8 nor UTF-16 text: it contains NUL bytes. Save it as UTF-8")
     return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError as Reason
 from confluent_kafka import KafkaException
 
 from include.errors import KafkaError, SettingError
-from include.kafka.extra import usable
+from include.kafka.connection_extra import to_client_config
 from include.settings import login
 
 Settings = dict[str, str | int | float | bool]
@@ -77,7 +77,7 @@ def client_settings(environment: Mapping[str, str]) -> Settings:
     settings = _extra(connection) if connection else plain_settings(environment)
     if servers:
         settings.setdefault("bootstrap.servers", servers)
-    settings = usable(settings)
+    settings = to_client_config(settings)
     if not settings.get("bootstrap.servers"):
         raise SettingError(
             "no Kafka broker is known: set KAFKA_BOOTSTRAP_SERVERS=host:port, or AIRFLOW_CONN_KAFKA_DEFAULT with "

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError as Reason
 from confluent_kafka.admin._group import ConsumerGroupDescription
 from tenacity import retry, retry_if_exception, wait_fixed
 
-from include.errors import GroupInUseError, HangingTransactionError, KafkaError, SilentBrokerError
+from include.errors import BrokerUnresponsiveError, GroupInUseError, HangingTransactionError, KafkaError
 from include.kafka.access import Admin
 from include.kafka.config import Settings, explained, explanation
 
@@ -23,7 +23,7 @@ REQUEST_SECONDS = 15.0
 # Long enough for a busy broker, short enough that an open kafka transaction is seen as what it is.
 _COMMITTED_SECONDS = 5.0
 _VISIBLE_SECONDS = 30.0
-# No topic has so many.
+# A partition number that no topic has.
 _NO_PARTITION = 2**31 - 1
 
 
@@ -122,7 +122,7 @@ def committed_offsets(
     consumer: Consumer, client: Settings, topic: str, partitions: Iterable[int]
 ) -> dict[int, Committed]:
     """By a read_committed consumer: raises HangingTransactionError while a kafka transaction is open on the offsets,
-    and SilentBrokerError where no broker answers."""
+    and BrokerUnresponsiveError where no broker answers."""
     asked = [TopicPartition(topic, partition) for partition in partitions]
     try:
         answers = _committed(consumer, asked)
@@ -146,12 +146,12 @@ def committed_offsets(
 
 
 def _require_answer(consumer: Consumer, client: Settings, topic: str) -> None:
-    """Raise SilentBrokerError where the group's coordinator does not answer: that times out as an open kafka
-    transaction does. It answers at once about a partition that no kafka transaction can be open on."""
+    """Raise BrokerUnresponsiveError if the group's coordinator does not answer, which times out like an open kafka
+    transaction. A coordinator that is up answers at once for a partition that no kafka transaction can cover."""
     try:
         _committed(consumer, [TopicPartition(topic, _NO_PARTITION)])
     except KafkaException as error:
-        raise SilentBrokerError(
+        raise BrokerUnresponsiveError(
             f"committed offsets of {topic} cannot be read: {explanation(error.args[0], client)}"
         ) from error
 
@@ -165,14 +165,14 @@ def await_committed(
     """
     until = time.monotonic() + _VISIBLE_SECONDS
     seen: Committed | None = None
-    silence: SilentBrokerError | None = None
+    silence: BrokerUnresponsiveError | None = None
     while time.monotonic() < until:
         try:
             seen = committed_offsets(consumer, client, place.topic, [place.partition])[place.partition]
         except HangingTransactionError:
             silence = None
             continue
-        except SilentBrokerError as error:
+        except BrokerUnresponsiveError as error:
             silence = error
             continue
         if seen.note == note or seen != before:

@@ -46,11 +46,11 @@ def settled_offsets(client: Settings, consumer: Consumer, group: str, topic: Top
     except HangingTransactionError:
         # Most likely an attempt of ours that died between adding its offset and its commit: taking over its id ends it.
         log.warning("a kafka transaction is open on the offsets of group %s: taking over its producers", group)
-        shut_out(client, group, topic.name, topic.partitions)
+        fence_all(client, group, topic.name, topic.partitions)
         return committed_offsets(consumer, client, topic.name, topic.partitions)
 
 
-def shut_out(client: Settings, group: str, topic: str, partitions: Iterable[int]) -> set[int]:
+def fence_all(client: Settings, group: str, topic: str, partitions: Iterable[int]) -> set[int]:
     """Fence every producer of these partitions, and return the partitions whose producers could not be fenced."""
     unfenced = set()
     for producers in fence_in_slices(client, group, topic, sorted(partitions)):

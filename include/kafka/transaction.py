@@ -27,7 +27,7 @@ _INIT_SECONDS = 60.0
 # After which a client that still has no answer is given up for a new one.
 _CLIENT_SECONDS = 15.0
 _COMMIT_SECONDS = 120.0
-# So many producers are opened side by side, and there are never more: each has some four threads and a queue.
+# Producers open at the same time: each has about four threads and a queue.
 _SLICE = 24
 # What a call may take beyond the time that it was given, before it counts as one that minds no time.
 _GRACE_SECONDS = 5.0
@@ -74,7 +74,7 @@ class Producers:
         return iter(self._found)
 
     def close(self) -> None:
-        """Lets go of the producers: librdkafka ends their threads with the last reference."""
+        """Drop the producers: librdkafka ends their threads with the last reference."""
         self._found.clear()
 
     def __getitem__(self, partition: int) -> Producer:
@@ -106,7 +106,7 @@ def fence(client: Settings, group: str, topic: str, partitions: Iterable[int]) -
 
 
 def fence_in_slices(client: Settings, group: str, topic: str, partitions: Iterable[int]) -> Iterator[Producers]:
-    """Yield the producers of some partitions after the other, each partition fenced no earlier than its slice.
+    """Yield the fenced producers in slices of at most 24 partitions; a partition is fenced when its slice is yielded.
 
     Each slice is closed when the next one is asked for, so that threads and memory do not grow with the partitions.
     """

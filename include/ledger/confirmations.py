@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from include.errors import ConfirmationError
 from include.ledger.address import Address
-from include.ledger.known_payments import Payment, confirmed, known, payments_at, payments_of
+from include.ledger.known_payments import (
+    KnownPayment,
+    confirmed_payments,
+    known_trans_nums,
+    payments_by_source,
+    payments_by_trans_num,
+)
 from include.ledger.schema import open_ledger
-from include.ledger.source import Source
+from include.ledger.source import PaymentSource
 from include.ledger.verdicts import BadLine, Verdict, VerdictFile
 
 if TYPE_CHECKING:
@@ -32,7 +38,7 @@ SET (fraud, confirmed_by, confirmed_at, origin) = (excluded.fraud, excluded.conf
 WHERE (known.fraud, known.confirmed_by) IS DISTINCT FROM (excluded.fraud, excluded.confirmed_by)
 """
 _SHOWN = 20
-_Verdicts = dict[tuple[Any, ...], tuple[Payment, bool]]
+_Verdicts = dict[tuple[Any, ...], tuple[KnownPayment, bool]]
 
 
 @dataclass(frozen=True)
@@ -63,13 +69,13 @@ class Confirmations:
         with open_ledger(address, "fraud confirm") as connection:
             yield cls(connection)
 
-    def confirm(self, trans_num: str, *, fraud: bool, by: str, source: Source | None = None) -> Confirmed:
+    def confirm(self, trans_num: str, *, fraud: bool, by: str, source: PaymentSource | None = None) -> Confirmed:
         """Raises ConfirmationError where the ledger has no such payment, or several."""
         with self._writing() as cursor:
             if source is None:
-                found = payments_of(cursor, [trans_num], _SHOWN + 1).get(trans_num, [])
+                found = payments_by_trans_num(cursor, [trans_num], _SHOWN + 1).get(trans_num, [])
             else:
-                [found] = payments_at(cursor, [(trans_num, source)])
+                [found] = payments_by_source(cursor, [(trans_num, source)])
             if not found:
                 place = "" if source is None else f" at {source}"
                 raise ConfirmationError(
@@ -95,7 +101,7 @@ class Confirmations:
             yield cursor
 
 
-def _several(trans_num: str, found: list[Payment]) -> str:
+def _several(trans_num: str, found: list[KnownPayment]) -> str:
     shown = sorted((payment.source for payment in found[:_SHOWN]), key=lambda one: (one.partition, one.offset, one.row))
     places = ", ".join(map(str, shown))
     more = " and more" if len(found) > _SHOWN else ""
@@ -106,11 +112,11 @@ def _several(trans_num: str, found: list[Payment]) -> str:
     )
 
 
-def _found(cursor: Cursor, verdicts: list[Verdict]) -> tuple[list[tuple[Verdict, Payment]], list[BadLine]]:
-    """The payment of each verdict, and the lines of those of which there is none, or more than one."""
-    names = known(cursor, (name for one in verdicts for name in one.names))
+def _found(cursor: Cursor, verdicts: list[Verdict]) -> tuple[list[tuple[Verdict, KnownPayment]], list[BadLine]]:
+    """Return each verdict with its payment, and the lines whose payment is unknown or ambiguous."""
+    names = known_trans_nums(cursor, (name for one in verdicts for name in one.names))
     bad: list[BadLine] = []
-    named: list[tuple[Verdict, str, Source]] = []
+    named: list[tuple[Verdict, str, PaymentSource]] = []
     unnamed: list[tuple[Verdict, str]] = []
     for verdict in verdicts:
         name = next((name for name in verdict.names if name in names), None)
@@ -120,8 +126,8 @@ def _found(cursor: Cursor, verdicts: list[Verdict]) -> tuple[list[tuple[Verdict,
             unnamed.append((verdict, name))
         else:
             named.append((verdict, name, verdict.source))
-    of_names = payments_of(cursor, (name for _, name in unnamed), 2)
-    at_sources = payments_at(cursor, [(name, source) for _, name, source in named])
+    of_names = payments_by_trans_num(cursor, (name for _, name in unnamed), 2)
+    at_sources = payments_by_source(cursor, [(name, source) for _, name, source in named])
     of_verdicts = [
         *((verdict, of_names.get(name, [])) for verdict, name in unnamed),
         *((verdict, payments) for (verdict, *_), payments in zip(named, at_sources, strict=True)),
@@ -131,17 +137,17 @@ def _found(cursor: Cursor, verdicts: list[Verdict]) -> tuple[list[tuple[Verdict,
         if not payments:
             bad.append(BadLine(verdict.line, "has a source at which the ledger has no payment of that trans_num"))
         elif len(payments) > 1:
-            why = "has a trans_num that several payments have: name one in the columns source and row, as reports do"
+            why = "has a trans_num that several payments share: name one in the columns source and row, as reports do"
             bad.append(BadLine(verdict.line, why))
         else:
             found.append((verdict, payments[0]))
     return found, bad
 
 
-def _agreed(found: Iterable[tuple[Verdict, Payment]]) -> tuple[_Verdicts, list[BadLine]]:
+def _agreed(found: Iterable[tuple[Verdict, KnownPayment]]) -> tuple[_Verdicts, list[BadLine]]:
     """The verdict of each payment, and the lines of those that have both verdicts."""
     bad: list[BadLine] = []
-    lines: dict[tuple[Any, ...], list[tuple[Verdict, Payment]]] = {}
+    lines: dict[tuple[Any, ...], list[tuple[Verdict, KnownPayment]]] = {}
     for verdict, payment in found:
         lines.setdefault(payment.key, []).append((verdict, payment))
     agreed: _Verdicts = {}
@@ -157,8 +163,9 @@ def _agreed(found: Iterable[tuple[Verdict, Payment]]) -> tuple[_Verdicts, list[B
 
 
 def _apply(cursor: Cursor, verdicts: _Verdicts, by: str, origin: str) -> Confirmed:
-    """A payment that was confirmed by another place of its own keeps that one: it has one verdict."""
-    before = confirmed(cursor, (payment.trans_num for payment, _ in verdicts.values()))
+    """Store the verdicts. A payment that already has a verdict under another source keeps that source, so it has only
+    one."""
+    before = confirmed_payments(cursor, (payment.trans_num for payment, _ in verdicts.values()))
     given = [(before[key][0] if key in before else payment, fraud) for key, (payment, fraud) in verdicts.items()]
     given.sort(key=lambda one: one[0].trans_num)
     places = [payment.source for payment, _ in given]

@@ -1,8 +1,8 @@
-"""Exports confirmed payments, once each: what a file holds is decided in the database before anything is stored.
+"""Export confirmed payments: the database decides what a file holds before anything is stored.
 
-Whoever is killed leaves an unfinished export, which the next one stores again under the same name. A verdict that
-changes is exported again, in a later file, together with those on other payments of its trans_num: of a trans_num,
-the newest file counts.
+An export that is killed stays unfinished, and the next one stores it again under the same name. A verdict that changes
+is exported again, in a later file, with the verdicts on all other payments of its trans_num: of a trans_num, the newest
+file counts.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from include.ledger.address import Address
 from include.ledger.confirmations import LOCK
 from include.ledger.confirmed import ConfirmedFile, ConfirmedPayment
 from include.ledger.schema import open_ledger
-from include.ledger.source import COLUMNS
+from include.ledger.source import SOURCE_COLUMNS
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-# Of one file; more only where several of them have the last trans_num.
-MOST_PAYMENTS = 200_000
+# Of one file, which has more rows where several payments share a trans_num.
+MOST_TRANS_NUMS = 200_000
 _AT_ONCE = 10_000
 
 _UNFINISHED = "SELECT export_id, file FROM ledger.exports WHERE finished_at IS NULL ORDER BY export_id LIMIT 1"
-# A verdict without a source is of nobody knows which payment.
-_PLACE = ", ".join(COLUMNS)
+# A verdict without a source is not exported: its payment is unknown.
+_PLACE = ", ".join(SOURCE_COLUMNS)
 _OF_VERDICT = f"""
 FROM ledger.published_predictions AS found
-WHERE ({", ".join(f"found.{name}" for name in ("trans_num", *COLUMNS))})
-    = ({", ".join(f"due.{name}" for name in ("trans_num", *COLUMNS))})
+WHERE ({", ".join(f"found.{name}" for name in ("trans_num", *SOURCE_COLUMNS))})
+    = ({", ".join(f"due.{name}" for name in ("trans_num", *SOURCE_COLUMNS))})
 """
 _DUE = f"FROM ledger.confirmations AS due WHERE export_id IS NULL AND EXISTS (SELECT {_OF_VERDICT})"
 # Names sort by time, whatever becomes of the clock.
@@ -91,7 +91,7 @@ def _begin(connection: Connection) -> tuple[int, str] | None:
             return None
         cursor.execute(_BEGIN)
         export_id, file = cursor.fetchone() or (0, "")
-        cursor.execute(_ASSIGN, (export_id, MOST_PAYMENTS))
+        cursor.execute(_ASSIGN, (export_id, MOST_TRANS_NUMS))
         return export_id, file
 
 

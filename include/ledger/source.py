@@ -1,22 +1,22 @@
-"""Where a payment came from, its place on the input topic: what tells it from others with the same trans_num."""
+"""Parse and show a payment's source: its place on the input topic, which tells it from others of its trans_num."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-COLUMNS = ("source_topic", "source_partition", "source_offset", "source_row")
-CONTENT = ("cc_num", "amt", "paid_at", "merchant", "category")
+SOURCE_COLUMNS = ("source_topic", "source_partition", "source_offset", "source_row")
+CONTENT_COLUMNS = ("cc_num", "amt", "paid_at", "merchant", "category")
 """Predictions of one trans_num that agree in these are of one payment, which was sent or scored again."""
 _TEXT = re.compile(r"([A-Za-z0-9._-]{1,249})/(\d{1,10})/(\d{1,19})")
 _ROW = re.compile(r"(\d{1,9})(?:[.,]0+)?")
-# What spreadsheets and people put around a cell.
-_AROUND = " \t'\"\xa0"
+# Characters to strip from a cell.
+_STRIPPED = " \t'\"\xa0"
 
 
 @dataclass(frozen=True)
-class Source:
-    """`row` is the payment's place in its message; None where nobody said it."""
+class PaymentSource:
+    """A payment's place on the input topic. `row` is its index in the message's `data`; None if not given."""
 
     topic: str
     partition: int
@@ -27,10 +27,10 @@ class Source:
         return f"{self.topic}/{self.partition}/{self.offset}" + ("" if self.row is None else f" row {self.row}")
 
     @classmethod
-    def parse(cls, text: str, row: str = "") -> Source | None:
+    def parse(cls, text: str, row: str = "") -> PaymentSource | None:
         """Return the place of a text topic/partition/offset, as the header `source` has it; None of any other."""
-        found = _TEXT.fullmatch(text.strip(_AROUND))
+        found = _TEXT.fullmatch(text.strip(_STRIPPED))
         if found is None or int(found[2]) >= 2**31 or int(found[3]) >= 2**63:
             return None
-        place = _ROW.fullmatch(row.strip(_AROUND))
+        place = _ROW.fullmatch(row.strip(_STRIPPED))
         return cls(found[1], int(found[2]), int(found[3]), int(place[1]) if place else None)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.errors import ConfirmationError
-from include.ledger.source import COLUMNS, CONTENT
+from include.ledger.source import CONTENT_COLUMNS, SOURCE_COLUMNS
 from include.ledger.verdicts import TRANS_NUM, VERDICT
 from include.payments.masking import mask_card
 from include.report.csv_attachment import BOM, cell
@@ -22,25 +22,26 @@ from include.report.csv_attachment import BOM, cell
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-_ORDER = ("scored_at", "coalesce(replaced_at, 'infinity')", *COLUMNS)
-_CONTENT = ", ".join(CONTENT)
+_ORDER = ("scored_at", "coalesce(replaced_at, 'infinity')", *SOURCE_COLUMNS)
+_CONTENT = ", ".join(CONTENT_COLUMNS)
 # Along the indexes of frauds, newest first, for so long as it takes to find enough. A verdict on a payment holds
 # wherever that payment stands.
 _FRAUDS = f"""
 SELECT trans_num, paid_at, amt, merchant, fraud_probability,
     coalesce(model_name || ' ' || model_version, model_run_id), scored_at, cc_num, category, replaced_at,
-    {", ".join(COLUMNS)}
+    {", ".join(SOURCE_COLUMNS)}
 FROM ledger.published_predictions AS found
 WHERE prediction AND trans_num IS NOT NULL
   AND NOT EXISTS (
     SELECT FROM ledger.confirmations AS known WHERE known.trans_num = found.trans_num AND (
-        ({", ".join(f"known.{name}" for name in COLUMNS)}) = ({", ".join(f"found.{name}" for name in COLUMNS)})
+        ({", ".join(f"known.{name}" for name in SOURCE_COLUMNS)})
+            = ({", ".join(f"found.{name}" for name in SOURCE_COLUMNS)})
         OR EXISTS (
             SELECT FROM ledger.published_predictions AS given
-            WHERE ({", ".join(f"given.{name}" for name in ("trans_num", *COLUMNS))})
-                = ({", ".join(f"known.{name}" for name in ("trans_num", *COLUMNS))})
-              AND ({", ".join(f"given.{name}" for name in CONTENT)})
-                IS NOT DISTINCT FROM ({", ".join(f"found.{name}" for name in CONTENT)})
+            WHERE ({", ".join(f"given.{name}" for name in ("trans_num", *SOURCE_COLUMNS))})
+                = ({", ".join(f"known.{name}" for name in ("trans_num", *SOURCE_COLUMNS))})
+              AND ({", ".join(f"given.{name}" for name in CONTENT_COLUMNS)})
+                IS NOT DISTINCT FROM ({", ".join(f"found.{name}" for name in CONTENT_COLUMNS)})
         )
     )
   )

@@ -15,13 +15,14 @@ from itertools import islice
 from pathlib import Path
 
 from include.errors import ConfirmationError
-from include.ledger.source import Source
+from include.ledger.source import PaymentSource
 from include.report.csv_attachment import cell
 
 TRANS_NUM = "trans_num"
 VERDICT = "verdict"
-TRACE = ("source", "row")
-"""Of several payments with one trans_num, they name the one that is meant; a cell that is no source names none."""
+SOURCE_HEADERS = ("source", "row")
+"""CSV columns that name one payment among several with the same trans_num. A cell that is not a source counts as
+empty."""
 _FRAUD = "fraud fraudulent true yes y 1 1.0 wahr ja vrai oui verdadero sí si vero verdadeiro sim waar prawda tak"
 _GENUINE = "genuine legit legitimate false no n 0 0.0 falsch nein faux non falso não nao onwaar nee fałsz nie"
 _WORDS = dict.fromkeys(_FRAUD.split(), True) | dict.fromkeys([*_GENUINE.split(), "not fraud", "no fraud"], False)
@@ -44,7 +45,7 @@ class Verdict:
     line: int
     names: tuple[str, ...]
     fraud: bool
-    source: Source | None = None
+    source: PaymentSource | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,11 @@ def read(path: Path) -> VerdictFile:
     if told := _SEPARATOR_LINE.match(text):
         text, separators, lines_before = text[told.end() :], told[1], 1
     header, separator = _header(path, text, separators)
-    places = (_place(path, header, TRANS_NUM), _place(path, header, VERDICT), *map(partial(_first, header), TRACE))
+    places = (
+        _place(path, header, TRANS_NUM),
+        _place(path, header, VERDICT),
+        *map(partial(_first, header), SOURCE_HEADERS),
+    )
     verdicts: list[Verdict] = []
     bad: list[BadLine] = []
     passed_over = 0
@@ -144,7 +149,7 @@ def _place(path: Path, header: list[str], name: str) -> int:
 
 
 def _first(header: list[str], name: str) -> int | None:
-    """A report has its own columns first, and may have columns of the payments with the same name."""
+    """Return the index of the first column of that name, or None: a report's own columns come before the payment's."""
     return next((place for place, given in enumerate(header) if given.casefold() == name), None)
 
 
@@ -184,4 +189,4 @@ def _verdict(line: int, row: list[str], width: int, places: tuple[int | None, ..
     fraud = word(verdict)
     if fraud is None:
         return BadLine(line, f"has a {VERDICT} that is none: give fraud, genuine, or nothing")
-    return Verdict(line, trans_nums(name), fraud, Source.parse(source, place_in_message))
+    return Verdict(line, trans_nums(name), fraud, PaymentSource.parse(source, place_in_message))

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from include.errors import ModelNotFoundError, ModelStoreError
 from include.models import ready
-from include.models.failures import is_full_disk
+from include.models.mlflow_errors import is_full_disk
 from include.models.model_run import ModelRun
 from include.models.store import Store
 from include.settings import Settings

@@ -1,9 +1,9 @@
 """The runs that latest and previous choose from: FINISHED, no child of another run, and with a model named `model`.
 
-A few searches tell for an experiment, whatever it holds: one for its newest runs, one for the logged models (MLflow 3)
-of these, and only where those runs do not suffice, three for all that is older. MLflow 2 notes a logged model in a tag
-of its run. A model that somebody put among a run's artifacts without logging it shows only there, at a request a run:
-the first runs without any other sign are looked into.
+The number of requests does not grow with the experiment: one search for its newest runs, one for their logged models
+(MLflow 3), and, only if these do not suffice, three for all older runs. MLflow 2 records a logged model in a tag of its
+run. A model that was only copied to a run's artifacts needs one request a run, so only the first 10 runs without
+another sign are inspected.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Candidate:
 
 @dataclass
 class Candidates:
-    """Iterate over an experiment's candidates, the newest (by start time) first. `skipped` counts the runs whose
-    artifacts were not listed."""
+    """Find an experiment's candidates, the newest (by start time) first. `skipped` counts the runs of the newest page
+    whose artifacts were not listed; older runs without a sign of a model are not counted."""
 
     store: Store
     skipped: int = 0
@@ -89,7 +89,7 @@ class Candidates:
         try:
             return self.store.model_among_artifacts(run)
         except UntrustedModelError as error:
-            # Whoever shares this MLflow may keep files of their own anywhere.
+            # Other users of this MLflow may store artifacts anywhere.
             log.warning("passed over: %s", error)
             return None
 

@@ -1,4 +1,4 @@
-"""How a classifier is asked: its own predictions, and the probability of fraud where it gives one."""
+"""Get predictions and fraud probabilities from a classifier."""
 
 from __future__ import annotations
 
@@ -19,20 +19,22 @@ if TYPE_CHECKING:
 _MANY_ROWS = 1_000
 
 
-def ask_classifier(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Scores]:
-    """Return the way to ask a model that has `classes_`. Raise ModelError for classes other than 0 and 1."""
+def classifier_scorer(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Scores]:
+    """Return a function that scores a frame by a model that has `classes_`. Raise ModelError for classes other than 0
+    and 1."""
     import numpy as np
 
     try:
         classes = labels(np.asarray(model.classes_))
     except (ModelError, ValueError) as error:
         raise ModelError(
-            f"model of run {run.run_id} tells other classes apart than 0 and 1: {str(model.classes_)[:100]}"
+            f"model of run {run.run_id} has the classes {str(model.classes_)[:100]}: only classifiers of 0 and 1 are "
+            "supported. Choose another model"
         ) from error
     fraud = np.flatnonzero(classes == 1)
     forest = _forest(model)
     if forest is not None:
-        forest.predict_proba = partial(_by_neighbours, forest, forest.predict_proba)
+        forest.predict_proba = partial(_predict_sorted_by_leaf, forest, forest.predict_proba)
     has_probability = gives_probabilities(model)
     if run.threshold is not None and not has_probability:
         raise ModelError(f"model of run {run.run_id} has a threshold ({run.threshold}), but gives no probabilities")
@@ -59,8 +61,8 @@ def ask_classifier(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Scores
     return ask
 
 
-def ask_booster(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Scores]:
-    """Return the way to ask a bare Booster, whose objective gives the probability of fraud."""
+def booster_scorer(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Scores]:
+    """Return a function that scores a frame by a bare Booster, whose objective gives the probability of fraud."""
     import numpy as np
 
     def ask(frame: pd.DataFrame) -> Scores:
@@ -108,10 +110,10 @@ def _shares(model: Any, frame: pd.DataFrame, classes: Any) -> npt.NDArray[Any]:
     return probabilities_by_class(shares)
 
 
-def _by_neighbours(forest: Any, predict_proba: Callable[[Any], Any], rows: Any) -> Any:
-    """What `predict_proba` says of the rows, asked in an order in which those that are alike follow each other: by
-    their leaf in the first tree. They take the same branches in the other trees too, which a processor foresees then:
-    half the time (docs/benchmarks.md). No row's answer depends on another row.
+def _predict_sorted_by_leaf(forest: Any, predict_proba: Callable[[Any], Any], rows: Any) -> Any:
+    """Return `predict_proba` of the rows, computed in the order of their leaf in the first tree: similar rows follow
+    each other and take the same branches, which halves the time (docs/benchmarks.md). No row's result depends on
+    another row.
     """
     import numpy as np
 

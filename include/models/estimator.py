@@ -1,4 +1,4 @@
-"""What kind of estimator a model is: only classifiers whose probabilities are probabilities can score.
+"""Reject estimators that are not classifiers, and classifiers whose output is not a probability.
 
 An outlier detector calls ordinary payments 1, a regressor or a custom objective gives any number: by chance these look
 like labels and probabilities. So they are refused by name when the model is loaded.
@@ -39,8 +39,8 @@ def final_estimator(model: Any) -> Any:
 
 
 def require_classifier(model: Any, run: ModelRun) -> None:
-    """Raise ModelError for an estimator that is known to be something else than a classifier, or whose probabilities
-    are none."""
+    """Raise ModelError for an estimator that is known to be something else than a classifier, or whose output
+    is not a probability."""
     final = final_estimator(model)
     name = type(final).__name__
     kind = _kind(final)
@@ -51,8 +51,8 @@ def require_classifier(model: Any, run: ModelRun) -> None:
     objective = _objective(final)
     if objective is not None:
         raise ModelError(
-            f"model of run {run.run_id} is {name} with the objective {objective}, whose output is a margin or another "
-            f"number and no probability. {_REMEDY}"
+            f"model of run {run.run_id} is {name} with the objective {objective}, whose output is not a "
+            f"probability. {_REMEDY}"
         )
 
 

@@ -2,7 +2,7 @@
 
 Each column has the type that it has in the frame that the model was trained on: from the signature, else from the
 contract of payments, else from the payment's own value. Payments of the same types share a frame; a payment's frame
-holds the same values in whatever company it comes. JSON null is what an empty field of a CSV file is: NaN.
+holds the same values whichever payments are scored with it. JSON null is what an empty field of a CSV file is: NaN.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from include.models.coerce import coerce, fits
 from include.models.column import CURRENT_TIME, DERIVED, Column
 from include.models.series import BIG, CLASSES, MISSING, NULL, UNSIGNED, classify, series
 from include.payments.refusal import Refusal
-from include.payments.timestamps import moment_of, time_text, unix_time
+from include.payments.timestamps import date_time_text, moment_of, unix_time
 
 if TYPE_CHECKING:
     import numpy as np
@@ -197,7 +197,7 @@ def _rows_of(kind: int, classes: int | npt.NDArray[np.int64], count: int) -> Ite
 
 def _time_text(current_time: Any) -> Any:
     moment = moment_of(current_time)
-    return msgspec.UNSET if moment is None else time_text(moment)
+    return msgspec.UNSET if moment is None else date_time_text(moment)
 
 
 def _time_number(current_time: Any) -> Any:

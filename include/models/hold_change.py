@@ -1,4 +1,4 @@
-"""The run that set or ended a hold last. Its note outlives the hold: an older run that is cleared changes none."""
+"""Record which run last set or ended a hold, so that an older run that is cleared later does not change it."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.errors import ModelError, ModelInputError, ModelRequirementsError, UntrustedModelError
 from include.models import trust
-from include.models.classifier import ask_booster, ask_classifier
+from include.models.classifier import booster_scorer, classifier_scorer
 from include.models.column import Column, column_of_payment
 from include.models.description import Description
 from include.models.estimator import is_boosted, is_booster, require_classifier
@@ -38,7 +38,8 @@ class LoadedModel:
 
     `strict`: MLflow enforces the signature, so a value of another type is refused. `is_classifier`: the model itself
     names the classes 0 and 1. `by_position`: it knows its columns by their place only.
-    `outputs_checked` and `rows_compared` belong to include/models/vetting.py.
+    `outputs_checked`: whether include/models/vetting.py has accepted the model's output; `rows_compared`: how many
+    payments it has scored again, to see that a score depends on its own row only.
     """
 
     def __init__(
@@ -117,9 +118,9 @@ def _sklearn(run: ModelRun, description: Description, folder: Path, loader: Call
     require_classifier(model, run)
     known = True
     if is_booster(model):
-        ask = ask_booster(model, run)
+        ask = booster_scorer(model, run)
     elif getattr(model, "classes_", None) is not None:
-        ask = ask_classifier(model, run)
+        ask = classifier_scorer(model, run)
     else:
         known, ask = False, _plain(model.predict, run)
     names = _own_names(model)

@@ -1,6 +1,6 @@
-"""What a model returns of which nothing else is known: labels or probabilities, alone or under names.
+"""Read the output of a model that is not a known classifier: labels or probabilities, as an array or in named columns.
 
-What could be read in two ways is refused: a wrong reading would be published as a score.
+An output that could be read in two ways is refused: a wrong reading would be published as a score.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _NOT_FRAUD = frozenset(
     ("not", "non", "no", "genuine", "legit", "legitimate", "normal", "approval", "approved", "good", "ok")
 )
 _EXPECTED = "name the probability of fraud `fraud_probability` and the label `prediction`"
-# Before so many payments nothing is concluded from how the labels and the probabilities go together.
+# Fewer genuine labels than this say nothing about labels and probabilities contradicting each other.
 _ENOUGH = 20
 
 
@@ -164,7 +164,7 @@ def _frame(output: Any) -> pd.DataFrame:
         return pd.DataFrame(output)
     except (ValueError, TypeError) as error:
         raise ModelOutputError(
-            f"the model returned a {type(output).__name__} that makes no table: {_EXPECTED}"
+            f"the model returned a {type(output).__name__} that cannot be converted to a DataFrame: {_EXPECTED}"
         ) from error
 
 
@@ -180,8 +180,8 @@ def _in_order(output: Any, count: int) -> Any:
     if index.dtype.kind in "iu" and np.array_equal(np.sort(index), np.arange(count)):
         return output.sort_index()
     raise ModelOutputError(
-        "the model returned rows under an index of its own, so that it is not certain which payment each is of: "
-        "keep the index of the frame, or return an array in its order"
+        f"the model returned a {type(output).__name__} with another index than its input, so its rows cannot be "
+        "matched to payments: keep the index of the frame, or return an array in its order"
     )
 
 

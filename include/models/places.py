@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from include.errors import UntrustedModelError
-from include.models.tracking_uri import shown
+from include.models.tracking_uri import without_credentials
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -58,15 +58,16 @@ class Places:
         if parts.scheme in ("", "file") and (own.scheme not in ("http", "https") or _is_loopback(own.hostname)):
             return
         raise UntrustedModelError(
-            f"{what} is said to lie at {cleaned(uri, self.uri)}: models come from MLflow at {shown(self.uri)} itself, "
-            f"from an object store ({', '.join(_OBJECT_STORES)}), or from this machine's disk where MLflow runs on it. "
-            "Log it to an experiment that keeps its artifacts there, or choose another"
+            f"{what} is said to lie at {cleaned(uri, self.uri)}: models come from MLflow at "
+            f"{without_credentials(self.uri)} itself, from an object store ({', '.join(_OBJECT_STORES)}), or from this "
+            "machine's disk where MLflow runs on it. Log it to an experiment that keeps its artifacts there, or choose "
+            "another"
         )
 
 
 def cleaned(text: str, uri: str) -> str:
     """One line, without passwords and signed addresses."""
-    text = text.replace(uri, shown(uri))
+    text = text.replace(uri, without_credentials(uri))
     text = re.sub(r"//[^/\s@]+@", "//", text)
     text = re.sub(r"\?[^\s'\")]+", "", text)
     return " ".join(text.split())[:500]

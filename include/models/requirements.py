@@ -17,7 +17,8 @@ from include.errors import ModelRequirementsError
 
 log = logging.getLogger(__name__)
 
-# What notebooks and installers need, and MLflow writes down where a model was logged from one; no model predicts by it.
+# Packages of notebooks and installers, which MLflow records as requirements of a model that was logged from one;
+# predicting never needs them.
 _NEVER_NEEDED = (
     "debugpy", "ipykernel", "ipython", "ipywidgets", "jupyter", "jupyter-client", "jupyter-console", "jupyter-core",
     "jupyterlab", "matplotlib-inline", "nbconvert", "nbformat", "notebook", "pip", "setuptools", "traitlets", "wheel",
@@ -82,7 +83,11 @@ def check(lines: Iterable[str], *, run_id: str = "", required: bool = True) -> l
             mend += f"; if it predicts without them, set FRAUD_UNCHECKED_REQUIREMENTS={run_id}"
         raise ModelRequirementsError(f"{text}. {mend}")
     if missing:
-        log.warning("FRAUD_UNCHECKED_REQUIREMENTS: model run %s goes without %s", run_id, ", ".join(map(str, missing)))
+        log.warning(
+            "model run %s is loaded without required packages (FRAUD_UNCHECKED_REQUIREMENTS): %s",
+            run_id,
+            ", ".join(map(str, missing)),
+        )
     return [*map(str, differing), *notes]
 
 

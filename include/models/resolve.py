@@ -26,7 +26,13 @@ from include.models.candidates import MOST_LISTED, Candidate, Candidates, other_
 from include.models.choice import ALLOWED, END_OF_HOLD, HOLD_VARIABLE, is_allowed, names_logged_model
 from include.models.description import Description, parse_threshold
 from include.models.model_run import ModelRun
-from include.models.named import MOST_NAMED, listed, of_logged_model, of_run, of_version
+from include.models.requested_model import (
+    MOST_NAMED,
+    candidate_of_logged_model,
+    candidate_of_run,
+    candidate_of_version,
+    join_names,
+)
 from include.models.store import MODEL_NAME, Store
 
 if TYPE_CHECKING:
@@ -82,11 +88,11 @@ def _resolve(
     if asked in ("latest", "previous"):
         found = _newest(store, asked, experiment)
     elif names_logged_model(asked):
-        found = of_logged_model(store, asked)
+        found = candidate_of_logged_model(store, asked)
     elif asked.startswith("models:/"):
-        found = of_version(store, asked)
+        found = candidate_of_version(store, asked)
     else:
-        found = of_run(store, *asked.removeprefix("runs:/").split("/", 1))
+        found = candidate_of_run(store, *asked.removeprefix("runs:/").split("/", 1))
     description = _describe(store, found)
     if not allow_pickles:
         # Before anything large is fetched, and before its requirements are asked for: those of a pickle do not matter.
@@ -124,8 +130,8 @@ def _newest(store: Store, asked: str, experiment: str | None) -> Candidate:
     found = next(islice(_candidates(candidates, experiment, looked_at), skip, None), None)
     if candidates.skipped:
         log.info(
-            "%d more runs without a logged model were not looked into (only the newest %d are): where one of them has "
-            "a model among its artifacts, ask for it by its run id",
+            "artifacts of %d runs without a logged model were not searched (limit: the newest %d); if one of them has "
+            "a model among its artifacts, request it by its run id",
             candidates.skipped,
             MOST_LISTED,
         )
@@ -151,8 +157,8 @@ def _other_models(store: Store, looked_at: list[Experiment]) -> str:
     if names:
         name, run_id = next(iter(names.items()))
         notes.append(
-            f"there are models of other names than {MODEL_NAME!r}: {listed(names)}; log with name={MODEL_NAME!r}, or "
-            f"ask for one, such as runs:/{run_id}/{name}"
+            f"there are models of other names than {MODEL_NAME!r}: {join_names(names)}; log with "
+            f"name={MODEL_NAME!r}, or ask for one, such as runs:/{run_id}/{name}"
         )
     if store.without_logged_models:
         notes.append(f"{store.without_logged_models}, so only models among the artifacts of runs were seen")

@@ -20,8 +20,8 @@ from include.errors import ModelError, ModelInputError, ModelOutputError
 from include.models.description import Description
 from include.models.frame import FrameBuilder, Group
 from include.models.load import LoadedModel
-from include.models.reasons import UNEXPLAINED, reason
-from include.models.vetting import ENOUGH_ROWS, check_company, check_outputs
+from include.models.refusals import UNEXPLAINED, refusal_of
+from include.models.vetting import ENOUGH_ROWS, check_outputs, check_row_independence
 from include.payments.columns import COLUMNS
 from include.payments.refusal import Refusal
 
@@ -166,7 +166,7 @@ class _Scoring:
             self.raised.add(type(error).__name__)
             return error
         if self.model.rows_compared < ENOUGH_ROWS and len(frame) > 1:
-            self.model.rows_compared += check_company(self.model, frame, scores)
+            self.model.rows_compared += check_row_independence(self.model, frame, scores)
         rows = group.rows[low:high]
         self.result.prediction[rows] = scores.prediction
         if scores.probability is not None:
@@ -184,7 +184,7 @@ class _Scoring:
         self.by_model += 1
         row = int(group.rows[place])
         self.result.probability[row] = np.nan
-        refusal = reason(group, place, self.model.takes, self.specimen, error)
+        refusal = refusal_of(group, place, self.model.takes, self.specimen, error)
         self.result.refusals[row] = refusal
         # No prediction, and nothing that the payment holds or lacks explains it.
         self.unexplained += error is None and refusal.code == UNEXPLAINED

@@ -1,6 +1,6 @@
-"""Labels and probabilities to predictions of 0 and 1.
+"""Convert labels and probabilities to predictions of 0 and 1.
 
-Whatever is outside of that contract is the model's fault, for no payment can cause it: ModelOutputError.
+Raise ModelOutputError for any other value: no payment can cause it, so the model is at fault.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""One column of values as a typed series, and the class of value that each payment has there.
+"""Convert a column of values to a typed series, and classify each value.
 
-Values of one class share a series. What the class depends on is the value and its column, never another payment.
+Values of one class share a series. The class depends on the value and its column only, never on another payment.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def classify(values: list[Any], types: set[type], column: Column) -> Classified:
         else:
             kind = FRACTION if as_float else WHOLE
             limit = 2**31 if column.kind == "int32" else 2**63
-            # Not by abs(), which leaves the smallest whole number negative. NaN compares with nothing.
+            # Not by abs(), which leaves the smallest whole number negative. NaN compares false, so a column with NaN is
+            # classified value by value.
             if -limit < numbers.min() and numbers.max() < limit:
                 return kind, numbers.astype(_dtype(kind, column), copy=False)
     elif len(types) == 1:

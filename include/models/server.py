@@ -16,8 +16,8 @@ _SEARCH = "/api/2.0/mlflow/logged-models/search"
 
 
 class Server:
-    """Asks the server itself, past MLflow's client, which hides the status of a response. Any failure to get an answer
-    is no answer: whoever asks has an error of its own to raise."""
+    """Query the server directly, because MLflow's client hides the HTTP status. Methods return None if there is no
+    answer; the caller has an error of its own to raise."""
 
     def __init__(self, client: MlflowClient) -> None:
         # MLflow has no public way to the login that it uses.
@@ -25,7 +25,7 @@ class Server:
 
     def version(self) -> str | None:
         """Return what the server calls its version; None where it does not say (hosted ones), or is a database."""
-        response = self._answer("GET", "/version")
+        response = self._request("GET", "/version")
         if response is None or response.status_code != 200:
             return None
         return found[0] if (found := re.fullmatch(r"\d+(\.\w+)+", response.text.strip())) else None
@@ -33,17 +33,19 @@ class Server:
     def status_without_logged_models(self, experiment_id: str) -> int | None:
         """Return the HTTP status with which the server says that it has no logged models, which came with MLflow 3;
         None where it has them, or did not answer."""
-        response = self._answer("POST", _SEARCH, json={"experiment_ids": [experiment_id], "max_results": 1})
+        response = self._request("POST", _SEARCH, json={"experiment_ids": [experiment_id], "max_results": 1})
         return response.status_code if response is not None and response.status_code in _ABSENT else None
 
-    def too_old(self) -> str | None:
-        """Return how old the server says it is where that is too old; else None."""
+    def version_error(self) -> str | None:
+        """Return an error text with the server's version if that is too old; else None."""
         version = self.version()
         if version is None or tuple(int(part) for part in re.findall(r"\d+", version)[:2]) >= OLDEST:
             return None
-        return f"MLflow there is version {version}, which is too old: {'.'.join(map(str, OLDEST))} or later is needed"
+        return (
+            f"the server runs MLflow {version}, which is too old: upgrade it to {'.'.join(map(str, OLDEST))} or later"
+        )
 
-    def _answer(self, method: str, path: str, **content: Any) -> Any:
+    def _request(self, method: str, path: str, **content: Any) -> Any:
         from mlflow.exceptions import MlflowException
         from mlflow.utils.rest_utils import http_request
         from requests import RequestException

@@ -1,4 +1,4 @@
-"""MLflow, by the few questions that are asked of it."""
+"""Query MLflow for experiments, runs, models and files."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.errors import SettingError
-from include.models.failures import failures
+from include.models.mlflow_errors import translate_errors
 from include.models.places import Places, cleaned
 from include.models.server import Server
-from include.models.tracking_uri import TRACKING, registry_uri, shown, tracking_uri
+from include.models.tracking_uri import TRACKING, registry_uri, tracking_uri, without_credentials
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, LoggedModel, Run
@@ -45,7 +45,7 @@ class Store:
 
     def __init__(self) -> None:
         self.uri = tracking_uri()
-        self.shown_uri = shown(self.uri)
+        self.shown_uri = without_credentials(self.uri)
         registry = registry_uri()
         for name, value in _PATIENCE.items():
             os.environ.setdefault(name, value)
@@ -158,7 +158,7 @@ class Store:
 
     def model_of(self, run: Run, name: str = MODEL_NAME) -> str | None:
         """Return where the run's model of that name lies: as MLflow 3 keeps it, or among the run's artifacts. Raise
-        UntrustedModelError where those lie elsewhere than models are taken from: then nobody looks for one."""
+        UntrustedModelError if the artifacts are outside the trusted locations; they are not searched then."""
         where = f"name = '{name}' AND source_run_id = '{run.info.run_id}'"
         for model in self.logged_models(run.info.experiment_id, where):
             return f"models:/{model.model_id}"
@@ -245,7 +245,7 @@ class Store:
             raise
 
     def _asking(self) -> AbstractContextManager[None]:
-        return failures(self.uri, self.server)
+        return translate_errors(self.uri, self.server)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Where MLflow is: what MLFLOW_TRACKING_URI and MLFLOW_REGISTRY_URI say, and what is mistyped in them."""
+"""Read and validate MLFLOW_TRACKING_URI and MLFLOW_REGISTRY_URI."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OF_DISK = re.compile(r"(sqlite|file)[^/]*:|/")
 
 
 def tracking_uri() -> str:
-    """Return the address of MLflow. Raise SettingError, which says what is wrong, where none can be meant."""
+    """Return the address of MLflow. Raise SettingError with the mistake if it is invalid."""
     uri = os.environ.get(TRACKING, "").strip()
     if not uri:
         raise SettingError(
@@ -37,7 +37,7 @@ def registry_uri() -> str | None:
     return _checked(REGISTRY, uri) if uri else None
 
 
-def shown(uri: str) -> str:
+def without_credentials(uri: str) -> str:
     """Return the address as it was given, without a login and without a slash at its end."""
     if not _OF_DISK.match(uri):
         # To the last @: a password may hold any character.
@@ -48,7 +48,7 @@ def shown(uri: str) -> str:
 
 def _checked(name: str, uri: str) -> str:
     for wrong in _mistakes(uri):
-        raise SettingError(f"{name}={shown(uri)}: {wrong}")
+        raise SettingError(f"{name}={without_credentials(uri)}: {wrong}")
     return uri
 
 
@@ -57,8 +57,9 @@ def _mistakes(uri: str) -> Iterator[str]:
         yield "the value itself has quotes around it: remove them (docker's --env-file keeps them)"
     if _OTHER.fullmatch(uri):
         return
-    if "://" not in uri and _HOST.fullmatch(shown(uri)) and not Path(uri).exists():
-        yield f"it has no scheme: give http://{shown(uri)}, or https:// where the server has a certificate"
+    if "://" not in uri and _HOST.fullmatch(without_credentials(uri)) and not Path(uri).exists():
+        address = without_credentials(uri)
+        yield f"it has no scheme: give http://{address}, or https:// where the server has a certificate"
     try:
         parts = urlsplit(uri)
         host = parts.hostname
@@ -67,8 +68,8 @@ def _mistakes(uri: str) -> Iterator[str]:
     except ValueError:
         # The error's text may quote a password.
         yield (
-            "it is no address: give one such as http://127.0.0.1:5000, and write /, ? and # in a password as %2F, %3F "
-            "and %23"
+            "it is not a valid address: give one such as http://127.0.0.1:5000, and write /, ? and # in a password as "
+            "%2F, %3F and %23"
         )
         return
     if parts.scheme in ("http", "https"):
@@ -89,7 +90,7 @@ def _of_fragment(uri: str) -> str:
         return "it has a # in it: write a # in a password as %23, and leave out the page of MLflow's user interface"
     return (
         "what stands from # on is a page of MLflow's user interface, not an address of the server: give "
-        f"{shown(address)}"
+        f"{without_credentials(address)}"
     )
 
 
@@ -107,7 +108,7 @@ def _of_file(path: str) -> Iterator[str]:
 def _of_folder(path: str) -> Iterator[str]:
     if not path.startswith("/"):
         yield (
-            "it is no address of a server (http://… or https://…), and as a folder it is relative, so each process "
+            "it is not a server address (http://… or https://…), and as a folder it is relative, so each process "
             "would look elsewhere: give the whole address or the whole path"
         )
     elif not Path(path).is_dir():

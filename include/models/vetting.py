@@ -1,9 +1,8 @@
-"""What a model's answers mean is looked at before anything is scored with it.
+"""Check a model's output before its scores are used.
 
-A margin, a percentage or the labels 1 and 2 can look like a probability or like 0 and 1 for every payment of a small
-batch. So a model of which only its outputs are known is first asked for its own stored example and for made-up
-variations of one payment. And a payment's score must not depend on its company: a sample is asked for again, in another
-company and alone.
+For every payment of a small batch, a margin, a percentage or the labels 1 and 2 can look like a probability or like 0
+and 1. So a model whose output type is unknown first scores its stored example and generated variations of one payment.
+And a payment's score must not depend on the other rows: a sample is scored again, in another order and alone.
 """
 
 from __future__ import annotations
@@ -38,10 +37,10 @@ _TOLERANCE = 1e-4
 
 
 def check_outputs(model: LoadedModel, specimens: Sequence[pd.DataFrame | None]) -> bool:
-    """Ask for made-up variations of some payments, each a frame of one, and for the stored example of a model that is
-    known by its outputs only. Return whether it answered: a model that raises for a variation proves nothing.
+    """Score generated variations of some payments, each a frame of one, and the stored example of a model whose output
+    type is unknown. Return whether it scored any variation: a model that raises for them proves nothing.
 
-    Raise ModelOutputError where an answer is outside of the contract, or where labels are all 1: that is what an
+    Raise ModelOutputError where an output is outside of the contract, or where labels are all 1: that is what an
     outlier detector calls normal.
     """
     example = None if model.is_classifier else _answer(model, model.input_example, "its stored example")
@@ -72,9 +71,9 @@ def _answer(model: LoadedModel, get: Callable[[], pd.DataFrame | None], name: st
         return None
 
 
-def check_company(model: LoadedModel, frame: pd.DataFrame, scores: Scores) -> int:
-    """Return how many payments of `frame` were asked for again. Raise ModelOutputError where one of them gets another
-    score alone, or among others in another order."""
+def check_row_independence(model: LoadedModel, frame: pd.DataFrame, scores: Scores) -> int:
+    """Return how many payments of `frame` were scored again. Raise ModelOutputError if one of them gets another score
+    alone, or in another order of the rows."""
     import numpy as np
 
     sample = np.unique(np.linspace(0, len(frame) - 1, min(ENOUGH_ROWS, len(frame))).astype(int))[::-1]
@@ -85,12 +84,13 @@ def check_company(model: LoadedModel, frame: pd.DataFrame, scores: Scores) -> in
             raise
         except Exception as error:
             raise ModelOutputError(
-                f"the model raises {type(error).__name__} for a payment alone that it scores among others"
+                f"the model raises {type(error).__name__} for payments that it scored in a larger batch: a payment's "
+                "score must not depend on the other rows of the frame"
             ) from error
         if not _same(_rows(scores, places), again):
             raise ModelOutputError(
-                "the model gives a payment another score alone than among others: its score must depend on that "
-                "payment only"
+                "the model gives a payment another score in another batch: the score of a row must depend on that row "
+                "only"
             )
     return len(sample)
 

@@ -36,7 +36,7 @@ def csv_text(path: Path, raised: type[FraudError]) -> Iterator[TextIO]:
             content = io.BufferedReader(stack.enter_context(_unpacked(path, file, raised)), _BUFFER_BYTES)
             yield io.TextIOWrapper(content, encoding=_encoding(path, content.peek(4096), raised), newline="")
     except _DAMAGED as error:
-        raise raised(f"{path} is damaged or cut off, and cannot be unpacked ({error}): get it anew") from error
+        raise raised(f"{path} is damaged or truncated: {error}. Download or copy it again") from error
     except OSError as error:
         raise raised(f"{path} cannot be read: {error.strerror or error}") from error
 
@@ -74,6 +74,6 @@ def _encoding(path: Path, start: bytes, raised: type[FraudError]) -> str:
         # Its mark is missing; a header begins in ASCII.
         return "utf-16-be" if start[:1] == b"\0" else "utf-16-le"
     if b"\0" in start:
-        raise raised(f"{path} is no CSV file in UTF-8: it holds zero bytes")
+        raise raised(f"{path} is not a CSV file in UTF-8: it contains NUL bytes. Save it as CSV in UTF-8")
     # A file that went through a spreadsheet begins with a byte order mark.
     return "utf-8-sig"

@@ -40,7 +40,7 @@ def moment_of(value: object) -> datetime | None:
     return None
 
 
-def time_text(moment: datetime) -> str:
+def date_time_text(moment: datetime) -> str:
     """Return the moment as `trans_date_trans_time`."""
     return moment.replace(tzinfo=None).isoformat(" ", "seconds")
 

@@ -1,4 +1,4 @@
-"""JSON as some producers wrap it: behind a byte order mark, inside a JSON string, or one row without its own list."""
+"""Unwrap JSON that follows a byte order mark or is inside a JSON string, and detect `data` that is one flat row."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from tenacity.nap import sleep_using_event
 
 from include.errors import ProducerError, SettingError
 from include.payments.columns import COLUMNS
-from include.payments.timestamps import moment_of, time_text, unix_time
+from include.payments.timestamps import date_time_text, moment_of, unix_time
 from include.payments.wrapping import is_flat, unwrapped
 from include.producer.message import CARD, TIME, UNIX_TIME, Message, json_list, split_value
 
@@ -210,7 +210,7 @@ def _set_times(payment: dict[str, bytes | msgspec.Raw]) -> None:
         moment = None
     if moment is None:
         raise _MalformedError(f"`{CURRENT_TIME}` is not a time")
-    payment.setdefault(TIME, msgspec.json.encode(time_text(moment)))
+    payment.setdefault(TIME, msgspec.json.encode(date_time_text(moment)))
     payment.setdefault(UNIX_TIME, b"%d" % unix_time(moment))
 
 

@@ -1,8 +1,9 @@
-"""What is broken, and when operators were last told: a small file a task in the staging area, by installation and DAG.
+"""Store open incidents and when operators were last mailed: one small file a task in the staging area, by Airflow and
+DAG.
 
 The first failure is told, then nothing while the same thing stays broken, but for a reminder now and then. Another
 cause is told again, and so is the same cause after the task has succeeded in between. Causes that alternate are told
-once each, and of one task there are never more than two mails an hour, whatever happens.
+once each. A task causes at most two mails an hour, unless FRAUD_REMINDER_HOURS is 0 or no incident can be stored.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Cause:
-    """A cause that another one has taken turns with: since when, how often, when told, and its last detail."""
+    """An earlier cause of a task that now fails for another one: first failure, their number, last mail and detail."""
 
     since: datetime
     failures: int

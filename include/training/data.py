@@ -51,7 +51,8 @@ class Split:
 def read_csv(path: Path) -> tuple[pd.DataFrame, Source]:
     """A file with the payments' columns, packed or not. An unnamed index column, as in public data sets, is left out.
 
-    Only an empty field is missing, as for `fraud produce csv`: NA, None, null and nan are names, or no numbers.
+    Only an empty field counts as missing, as for `fraud produce csv`: NA, None, null and nan are text, and errors in a
+    column of numbers.
     """
     texts = dict.fromkeys((name for name in COLUMNS if name not in NUMBERS), "str")
     try:

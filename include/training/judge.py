@@ -52,8 +52,8 @@ def figures(truth: Labels, predictions: Labels, probabilities: Floats) -> dict[s
 
 
 def calibration_error(truth: Labels, probabilities: Floats) -> float:
-    """Return the expected calibration error: how far the mean probability of a bin is from its share of frauds, as the
-    mean of all payments, in ten bins of equal width."""
+    """Return the expected calibration error in [0, 1]: the difference between mean probability and share of frauds in
+    each of ten bins of equal width, weighted by the bins' payments."""
     bins = np.minimum((probabilities * BINS).astype("int64"), BINS - 1)
     return float(np.abs(np.bincount(bins, probabilities - truth)).sum() / len(truth))
 

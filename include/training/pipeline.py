@@ -20,10 +20,11 @@ from include.payments.columns import MEASURED, PREDICTION
 from include.training import payment_features, travelling_features
 from include.training.data import SMOTE_NEIGHBOURS
 
-# Features without values between their values.
+# Features whose values SMOTENC must copy, not interpolate.
 _CATEGORICAL = ("night", "weekday", "category_", "gender_")
 Form = Literal["payment", "numeric"]
-"""The payment's numbers that mean something as numbers; docs/training.md says why the others do not."""
+"""Which features a model takes: computed from the payment, or the payment's own numbers (docs/training.md says why only
+those)."""
 SAMPLINGS = ("none", "weights", "smote", "smotenc")
 """How a training makes up for few frauds; docs/training.md compares them. The first one is the default."""
 
@@ -51,6 +52,7 @@ class Recipe:
             steps = [("features", features), ("fill", fill), *steps]
             code = [file]
         if sampler := self._sampler(names):
+            # Stored models name this step "smote", whichever sampler it is.
             steps.append(("smote", sampler))
         weights = "balanced" if self.sampling == "weights" else None
         forest = RandomForestClassifier(self.trees, class_weight=weights, n_jobs=-1, random_state=self.seed)

@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 
 from include.errors import ModelStoreError, SettingError
 from include.models.server import Server
-from include.models.tracking_uri import TRACKING, registry_uri, shown, tracking_uri
+from include.models.tracking_uri import TRACKING, registry_uri, tracking_uri, without_credentials
 
 QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 PATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
@@ -31,11 +31,11 @@ def tracking() -> Iterator[str]:
     with _quiet():
         with _reported(address, "does not answer"), _environment(IMPATIENT):
             client = mlflow.MlflowClient(address)
-            old = Server(client).too_old()
+            old = Server(client).version_error()
             if old is None:
                 client.search_experiments(max_results=1)
         if old:
-            raise SettingError(f"{TRACKING}={shown(address)}: {old}")
+            raise SettingError(f"{TRACKING}={without_credentials(address)}: {old}")
         with _reported(address, "did not take the run"), _environment({**PATIENT, **os.environ}):
             yield address
 
@@ -44,7 +44,7 @@ def pages(address: str, experiment_id: str, run_id: str, name: str, version: str
     """The run's and the registered model's pages, where MLflow has pages."""
     if not address.startswith(("http://", "https://")):
         return ()
-    root = shown(address)
+    root = without_credentials(address)
     return (f"{root}/#/experiments/{experiment_id}/runs/{run_id}", f"{root}/#/models/{name}/versions/{version}")
 
 
@@ -53,8 +53,10 @@ def _reported(address: str, what: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, Boto3Error, BotoCoreError, ClientError, OSError) as error:
-        reason = _reason(error).replace(address, shown(address))
-        raise ModelStoreError(f"MLflow at {shown(address)} (MLFLOW_TRACKING_URI) {what}: {reason}") from error
+        reason = _reason(error).replace(address, without_credentials(address))
+        raise ModelStoreError(
+            f"MLflow at {without_credentials(address)} (MLFLOW_TRACKING_URI) {what}: {reason}"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -83,9 +83,8 @@ def train(
     confirmed_trained = int((parts.train.index >= len(payments) - apart).sum())
     if apart and not confirmed_trained:
         log.warning(
-            "the model learns from none of the %d confirmed payments: all of them are held out, for the others end "
-            "before them and too few are confirmed to judge a model by. Confirm more of them, or give newer data of "
-            "all payments",
+            "all %d confirmed payments are held out, so the model learns from none of them: they are later than the "
+            "other data, and too few to be split. Confirm more payments, or give newer reference data",
             apart,
         )
     with tracking() as address, tempfile.TemporaryDirectory() as folder:

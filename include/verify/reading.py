@@ -75,7 +75,10 @@ def _why_quiet(kafka: Settings, topic: str, ends: Mapping[int, int]) -> str:
     if held:
         return f"a kafka transaction is open on these partitions: {', '.join(held)}; try again when it has ended"
     whole = ", ".join(f"{partition} (to {end})" for partition, end in sorted(ends.items()))
-    return f"these partitions are not read to their ends: {whole}. The broker answers; try again"
+    return (
+        f"partitions not read to their end offsets: {whole}. No kafka transaction is open and the broker answers; "
+        "try again"
+    )
 
 
 def _require_end_of_partition(message: Message, kafka: Settings, topic: str) -> None:

@@ -21,8 +21,8 @@ from include.kafka.offsets import describe_topic
 from include.settings import Settings
 from include.verify import message as form
 from include.verify.ledger import LedgerCheck
-from include.verify.letters import SharedLetters
 from include.verify.message import Place
+from include.verify.original_rows import OriginalRows
 from include.verify.reading import Windows, read
 from include.verify.tally import Tally
 from include.verify.verdict import KINDS, Finding, LedgerVerdict, PartitionVerdict, Verdict
@@ -57,7 +57,7 @@ def verify(
         check.read_input()
         check.read_outputs()
         check.judge_later_sources()
-        check.judge_shared_letters()
+        check.check_original_rows()
         return check.verdict()
     finally:
         consumer.close()
@@ -80,7 +80,7 @@ class _Check:
     copies: dict[tuple[int, int, int | None], list[str]] = field(default_factory=dict)
     altered: list[tuple[Place, Message]] = field(default_factory=list)
     later: list[tuple[Place, str]] = field(default_factory=list)
-    shared: SharedLetters = field(default_factory=SharedLetters)
+    original_rows: OriginalRows = field(default_factory=OriginalRows)
 
     def read_input(self) -> None:
         self.tallies = {partition: Tally() for partition in self.window}
@@ -187,15 +187,15 @@ class _Check:
         if place.original_row is None:
             if form.digest(message.key(), message.value(), place.original) != tally.original(place.offset):
                 return False
-            self.shared.hold(place)
+            self.original_rows.add_original(place)
             return True
         if message.value() or place.original or not tally.has_key(place.offset, message.key()):
             return False
-        self.shared.share(place, message)
+        self.original_rows.add_reference(place, message)
         return True
 
-    def judge_shared_letters(self) -> None:
-        for place, message, count in self.shared.without_original():
+    def check_original_rows(self) -> None:
+        for place, message, count in self.original_rows.unresolved():
             self.tallies[place.partition].altered += count
             if len(self.altered) < self.show:
                 self.altered.append((place, message))

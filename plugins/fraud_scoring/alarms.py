@@ -28,7 +28,7 @@ ALARMS = "alarms"
 _ALARM_SECONDS = 10
 
 
-def tell_alarms(context: Context) -> None:
+def mail_alarms(context: Context) -> None:
     """For `on_success_callback` of the task that fixes the batch: mails what its XCom `alarms` holds.
 
     Each kind is an incident that ends with the first batch without it. Events, which no later batch finds again, are
@@ -52,9 +52,9 @@ def tell_alarms(context: Context) -> None:
     )
 
 
-def tell_published_alarms(context: Context) -> None:
-    """For `on_success_callback` of the task that sees what a run leaves: as above, but its XCom tells also of the end
-    of an alarm, by a sentence without a cause. A kind that is not in it is neither raised nor ended."""
+def mail_published_alarms(context: Context) -> None:
+    """Mail the alarms of a published batch: the `on_success_callback` of `reports`. In its XCom an alarm without a
+    cause ends that kind; a kind that is not listed is neither raised nor ended."""
     ti = context["ti"]
     alarms = ti.xcom_pull(task_ids=ti.task_id, key=ALARMS) or []
     _tell_all(
@@ -101,7 +101,7 @@ def _note(ti: Any, settings: Settings, kind: str, sentence: str, advice: Advice,
 
 
 def _end(ti: Any, settings: Settings, kind: str, sentence: str, advice: Advice) -> _Noted | None:
-    """What is still to be told of a kind that this batch has not: events that no mail told, or that it is over."""
+    """Return what is still to be mailed of a kind that this batch does not have: unreported events, or its end."""
     kept = KeptIncidents(settings, ti.dag_id)
     speaks = (advice.is_event or advice.end) and _has_operators(settings)
     rest = kept.last(kind) if speaks else None

@@ -110,7 +110,7 @@ def _check_mail_server() -> Iterator[Found]:
         raise mail_failure(connection, error) from error
     encrypted = encryption(connection)
     if encrypted == NOT_ENCRYPTED and connection.login:
-        encrypted += ": whoever is on the way can read the login and the reports"
+        encrypted += ": login and reports can be read in transit"
     sender = connection.extra_dejson["from_email"]
     yield Found(SMTP, f"{address(connection)}, {encrypted}, {login}, from {sender}")
 

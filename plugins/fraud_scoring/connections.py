@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 
 from include.errors import SettingError
 from include.filesystem import S3Access
-from include.kafka.extra import usable
+from include.kafka.connection_extra import to_client_config
 from include.ledger.address import PLAIN_VARIABLE, Address
 from include.settings import Settings
 
@@ -26,7 +26,7 @@ LEDGER = "ledger_db"
 def kafka_settings() -> dict[str, Any]:
     """librdkafka's settings from the connection's extra. Raises SettingError where they name no broker or are wrong."""
     connection = _connection(KAFKA)
-    settings: dict[str, Any] = usable(connection.extra_dejson) if connection else {}
+    settings: dict[str, Any] = to_client_config(connection.extra_dejson) if connection else {}
     if not settings.get("bootstrap.servers"):
         raise SettingError(
             f"the connection {KAFKA} {'names no broker' if connection else _absent(KAFKA)}: set it (for instance by "
@@ -36,7 +36,8 @@ def kafka_settings() -> dict[str, Any]:
 
 
 def aws_access() -> S3Access | None:
-    """Return what the connection aws_default says of S3; None where there is none, and boto3's own chain decides."""
+    """Return the S3 keys, region and endpoint of the connection aws_default; None if there is no such connection, so
+    that the default credential chain of boto3 or Arrow applies."""
     connection = _connection(AWS)
     if connection is None:
         return None
@@ -90,8 +91,8 @@ def ledger() -> Address:
     )
 
 
-def needed_connection(name: str) -> Connection:
-    """Raises SettingError where there is none."""
+def require_connection(name: str) -> Connection:
+    """Return the connection. Raise SettingError if there is none."""
     connection = _connection(name)
     if connection is None:
         raise SettingError(

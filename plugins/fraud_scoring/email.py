@@ -1,4 +1,4 @@
-"""Mails every fraud report that is owed, as Airflow's own email operator and SMTP hook do."""
+"""Mail every pending fraud report, by Airflow's SMTP hook."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class FraudReportOperator(EmailOperator):
         """Note the delivery: nothing else may happen before it, for what is not noted is sent again."""
         taken = round(time.monotonic() - began, 3)
         accepted = tuple(one for one in recipients if one not in self._refused)
-        outbox.reported(report, Delivery(mail.message_id, accepted, datetime.now(UTC), taken))
+        outbox.record_delivery(report, Delivery(mail.message_id, accepted, datetime.now(UTC), taken))
         self.log.info(
             "report %s sent as %s: %d frauds (%d not attached), %d recipients",
             report.key,
@@ -171,7 +171,7 @@ class FraudReportOperator(EmailOperator):
         down fixes no report."""
         server = MailServer(self.conn_id)
         with _attachment(mail) as path, server:
-            if not outbox.begin(report):
+            if not outbox.begin_report(report):
                 return False
             server.send_email_smtp(
                 to=self.to,

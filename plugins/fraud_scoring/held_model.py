@@ -50,15 +50,18 @@ def change_hold(context: Context, choice: ModelChoice, run: ModelRun) -> None:
     dag_run = context["dag_run"]
     last = _last_change()
     if last is not None and last.supersedes(dag_run.run_id, dag_run.run_after):
-        told = f"the hold stays as it is: {last.dag_run or 'another run'} changed it, triggered {last.triggered}"
+        changer = f"{last.dag_run or 'another run'}, triggered at {last.triggered}"
         if last.dag_run == dag_run.run_id or dag_run.clear_number:
-            log.warning("%s. To change it, trigger a new run", told)
+            log.warning("the hold is unchanged: %s, changed it last. Trigger a new run to change it", changer)
             return
-        raise RunConfigurationError(f"keep=true: {told}, after this run was. To change it, trigger a new run")
+        raise RunConfigurationError(
+            f"keep=true was not applied: {changer}, after this run was triggered, changed the hold. Trigger a new run "
+            "to change it"
+        )
     if choice.ends_hold:
         if Variable.get(HOLD_VARIABLE, default=None):
             Variable.delete(HOLD_VARIABLE)
-        log.info("no model is held any more")
+        log.info("the hold on a model has ended")
     else:
         hold = Hold(
             run_id=run.run_id,

@@ -30,7 +30,7 @@ from include.settings import Settings
 log = logging.getLogger(__name__)
 
 LATE = "late run"
-ADDRESSES = "operators' addresses"
+REFUSED_OPERATORS = "operators' addresses"
 _TASK_NEXT = (
     "No payment is lost: what was not published stays on the topic, and the next run drains it. "
     "Reports stay owed until they are mailed."
@@ -39,7 +39,7 @@ _LATE_NEXT = "Payments wait on the topic meanwhile. The next run starts when thi
 ADVICE_ADDRESSES = Advice(
     "An operator's address is refused",
     "The mail server took a mail to operators for some of the addresses in FRAUD_OPERATORS_EMAIL, and refused it for "
-    "these. Nobody there hears of anything that is wrong.",
+    "these. They receive no alarms or failure mails.",
     "Correct FRAUD_OPERATORS_EMAIL, or have the mail server accept the address.",
 )
 # How long a task that failed may take to say so itself, before it counts as killed.
@@ -82,7 +82,7 @@ class IncidentNotifier(SmtpNotifier):
         if self._is_due(failure, incident, settings, advice):
             refused = self._mail()
             KeptIncidents(settings, failure.dag_id).told(failure, incident)
-            self._say(failure, refused)
+            self._log_sent(failure, refused)
 
     def send_end(self, failure: Failure, incident: Incident, advice: Advice) -> None:
         """Mail that it is over, and note it; later where there were too many mails of late."""
@@ -94,7 +94,7 @@ class IncidentNotifier(SmtpNotifier):
         kept = KeptIncidents(settings, failure.dag_id)
         kept.told(failure, incident)
         kept.over(failure.what, incident.map_index)
-        self._say(failure, refused)
+        self._log_sent(failure, refused)
 
     async def notify_late(self, context: dict[str, Any]) -> None:
         """For the triggerer, whose one thread must not wait for a disk or a mail server."""
@@ -118,18 +118,23 @@ class IncidentNotifier(SmtpNotifier):
             )
         return server.refused
 
-    def _say(self, failure: Failure, refused: Mapping[str, str]) -> None:
+    def _log_sent(self, failure: Failure, refused: Mapping[str, str]) -> None:
+        """Log the mail that was sent; mail accepted operators about refused addresses."""
         log.info(
             "operators told of %s: %s, %d recipients", failure.what, failure.cause, len(list(self.to)) - len(refused)
         )
-        if failure.what == ADDRESSES:
+        if failure.what == REFUSED_OPERATORS:
             return
         if not refused:
-            KeptIncidents(Settings.usable(), failure.dag_id).over(ADDRESSES, -1)
+            KeptIncidents(Settings.usable(), failure.dag_id).over(REFUSED_OPERATORS, -1)
             return
-        log.error("the mail server refused operators: %s: correct FRAUD_OPERATORS_EMAIL", listed(refused))
+        log.error(
+            "mail server refused addresses of FRAUD_OPERATORS_EMAIL: %s. Correct the setting, or have the server "
+            "accept them",
+            listed(refused),
+        )
         # Those whom it takes hear of the others.
-        told = replace(failure, what=ADDRESSES, cause="Refused", detail=listed(refused), map_index=-1)
+        told = replace(failure, what=REFUSED_OPERATORS, cause="Refused", detail=listed(refused), map_index=-1)
         self.tell(told, ADVICE_ADDRESSES)
 
     def _is_due(self, failure: Failure, incident: Incident, settings: Settings, advice: Advice) -> bool:

@@ -77,7 +77,7 @@ class KeptIncidents:
 
 
 def installation(settings: Settings) -> str:
-    """What tells this Airflow from another one that shares its staging area."""
+    """Return the name that separates this Airflow's incidents from those of another one on the same staging area."""
     base_url = conf.get("api", "base_url", fallback="")
     return f"{settings.installation or base_url} {settings.group}"
 

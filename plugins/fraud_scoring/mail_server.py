@@ -12,9 +12,9 @@ from typing import Any
 from airflow.providers.smtp.hooks.smtp import SmtpHook
 from airflow.sdk import Connection
 
-from fraud_scoring.connections import needed_connection
-from include.addresses import sender
+from fraud_scoring.connections import require_connection
 from include.errors import FraudError, MailAccessError, ReportError, SettingError
+from include.mail_addresses import encode_sender
 
 NOT_ENCRYPTED = "not encrypted"
 _LONGEST_ANSWER = 250
@@ -24,8 +24,8 @@ _SSL_CONTEXTS = (None, "default", "none")
 
 
 class MailServer(SmtpHook):
-    """Sends as Airflow's hook does, and keeps what that drops: `refused`, the server's answer by refused recipient of
-    the last mail that it accepted for others. A login may hold any character.
+    """Send mail as Airflow's hook does. `refused` maps each recipient that the server refused for the last accepted
+    mail to its answer, which the hook drops. Logins may contain any character.
     """
 
     def __init__(self, conn_id: str) -> None:
@@ -84,15 +84,15 @@ class _TlsClient(_Logins, smtplib.SMTP_SSL):
 
 def smtp_connection(name: str) -> Connection:
     """Return the connection with its extra as the hook must read it: flags as true or false, the sender as the header
-    From takes it. Raises SettingError where there is none, where it names no host or no sender, or cannot be meant.
+    From takes it. Raise SettingError if it does not exist, has no host or no sender, or an invalid field.
     """
-    connection = needed_connection(name)
+    connection = require_connection(name)
     if not (connection.host or "").strip():
         raise SettingError(f"connection {name} names no host: add the mail server's name to its field host")
     extra = {key: value for key, value in connection.extra_dejson.items() if value not in (None, "")}
     if not extra.get("from_email"):
         raise SettingError(f"connection {name} names no sender: add from_email to its extra field")
-    extra["from_email"] = sender(f"connection {name}: from_email", str(extra["from_email"]))
+    extra["from_email"] = encode_sender(f"connection {name}: from_email", str(extra["from_email"]))
     for flag in ("disable_ssl", "disable_tls"):
         extra[flag] = _flag(name, flag, extra.get(flag, False))
     # Without both the hook would ask for STARTTLS inside TLS, which no server has.
@@ -189,8 +189,8 @@ def mail_failure(server: Connection, error: Exception) -> ReportError:
         return ReportError(f"{name} takes no mail: {_without(server.password, server_answer(error))}")
     if isinstance(error, smtplib.SMTPNotSupportedError):
         return ReportError(
-            f"{name} takes no mail ({error}): {encryption(server)} is what {server.conn_id} asks for, and nothing goes "
-            "out without it. See which encryption and which logins the server offers on this port"
+            f"{name} takes no mail: {error}. {server.conn_id} asks for {encryption(server)}: check that the server "
+            f"offers it, and logins, on this port; otherwise correct port and encryption in {server.conn_id}"
         )
     return ReportError(
         f"{name} takes no mail ({type(error).__name__}: {error}): is it up, and are host, port and encryption in "

@@ -1,4 +1,4 @@
-"""How runs of the product's DAGs may begin."""
+"""Define the run types that the DAGs allow."""
 
 from __future__ import annotations
 

@@ -134,13 +134,13 @@ def stamped(at: datetime, partition: int = 0) -> Waiting:
         (datetime.max.replace(tzinfo=UTC), "9999-12-31"),
     ],
 )
-def test_a_timestamp_that_is_implausible_is_told_as_that_and_sets_off_no_alarm_of_age(at: datetime, shown: str):
+def test_implausible_timestamp_raises_its_own_alarm_and_no_age_alarm(at: datetime, shown: str):
     assert alarms(stamped(at), waiting(1, minutes=2)) == {
         TIMESTAMP: f"The Kafka timestamp is implausible: topic_1/0 from offset 100 ({shown})."
     }
 
 
-def test_microseconds_that_no_calendar_holds_are_a_date_all_the_same():
+def test_timestamp_in_microseconds_becomes_the_latest_date():
     """Kafka 3 takes them; a broker of version 4 refuses what lies more than an hour ahead."""
     at = _time(int(NOW.timestamp()) * 1_000_000)
     assert at is not None

@@ -31,7 +31,7 @@ def found(scored: ScoredBatch, settings: Settings = SETTINGS, committed: set[int
     )
 
 
-def test_a_batch_of_dead_letters_alone_is_told_by_reason():
+def test_batch_of_only_dead_letters_lists_reasons():
     assert found(batch((0, {"not_json": 200}), (0, {"not_json": 40, "empty_value": 60}))) == DeadLetterAlarm(
         "300 of 300 messages of batch a-batch became dead letters (100%), FRAUD_DEAD_LETTER_SHARE=0.2 or more: "
         "not_json 240, empty_value 60. They are on topic_1_dead_letters.",
@@ -47,7 +47,7 @@ def test_a_share_below_the_bound_ends_the_alarm():
 
 
 @pytest.mark.parametrize("scored", [batch((0, {"not_json": 9})), batch((0, {}))])
-def test_too_few_messages_neither_raise_nor_end_it(scored: ScoredBatch):
+def test_too_few_dead_letters_neither_raise_nor_end_the_alarm(scored: ScoredBatch):
     assert found(scored) is None
 
 

@@ -54,7 +54,7 @@ def test_a_report_is_owed_from_the_first_commit_until_it_was_mailed(outbox: Outb
     assert report.facts.ranges == (("topic", 0, 10, 13), ("topic", 1, 10, 13))
     assert (report.facts.scored, report.facts.frauds, report.facts.dead_letters) == (4, 3, 2)
     assert report.facts.output_topic == "scored"
-    outbox.reported(report, DELIVERY)
+    outbox.record_delivery(report, DELIVERY)
     assert owed(outbox) == {}
     assert outbox.entries() == []
 
@@ -64,11 +64,11 @@ def test_a_partition_that_got_through_later_has_a_report_of_its_own(outbox: Outb
     publish(outbox, manifest, 0)
     (report,) = outbox.owed()
     outbox.note_commit(manifest, 1)
-    outbox.reported(report, DELIVERY)
+    outbox.record_delivery(report, DELIVERY)
     assert owed(outbox) == {FIRST: [("topic/1/10", 0)]}
     (report,) = outbox.owed()
     assert report.facts.ranges == (("topic", 1, 10, 13),)
-    outbox.reported(report, DELIVERY)
+    outbox.record_delivery(report, DELIVERY)
     assert outbox.entries() == []
 
 
@@ -130,7 +130,7 @@ def test_what_was_committed_stays_owed_when_the_rest_was_overtaken(outbox: Outbo
     outbox.note_commits(lambda: {0: committed_by(SECOND, 20), 1: committed_by(SECOND, 20)})
     (report,) = outbox.owed()
     assert report.facts.ranges == (("topic", 0, 10, 13),)
-    outbox.reported(report, DELIVERY)
+    outbox.record_delivery(report, DELIVERY)
     outbox.note_commits(lambda: {0: committed_by(SECOND, 20), 1: committed_by(SECOND, 20)})
     assert outbox.entries() == []
 
@@ -164,13 +164,13 @@ def test_what_only_waits_for_the_mail_is_not_read_by_scoring(
         assert outbox.owed_batches() == [FIRST]
     outbox.open_entry(manifest)
     (report,) = outbox.owed()
-    outbox.reported(report, DELIVERY)
+    outbox.record_delivery(report, DELIVERY)
     assert outbox.entries() == []
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["some partition", "all of it"])
 @pytest.mark.parametrize("name", ["manifest.json", "scored-0.json"])
-@pytest.mark.parametrize("harm", ["gone", "damaged"])
+@pytest.mark.parametrize("harm", ["missing", "damaged"])
 def test_a_batch_that_cannot_be_read_stays_until_a_person_decides(
     outbox: Outbox, staged: Stage, folder: Storage, tmp_path: Path, harm: str, name: str, whole: bool
 ):
@@ -181,7 +181,7 @@ def test_a_batch_that_cannot_be_read_stays_until_a_person_decides(
         outbox.note_commits(lambda: {0: committed_by(SECOND)})
     file = tmp_path / "staging" / lost.folder / name
     content = file.read_bytes()
-    file.unlink() if harm == "gone" else file.write_bytes(content[:-1])
+    file.unlink() if harm == "missing" else file.write_bytes(content[:-1])
     outbox.note_commits(lambda: {0: committed_by(SECOND)})
     assert list(owed(outbox)) == [SECOND]
     assert outbox.owed_batches() == [FIRST, SECOND]

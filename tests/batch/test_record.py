@@ -36,7 +36,7 @@ def settle(outbox: Outbox, *partitions: int) -> None:
 
 def mail(outbox: Outbox) -> None:
     for report in outbox.owed():
-        outbox.reported(report, DELIVERY)
+        outbox.record_delivery(report, DELIVERY)
 
 
 def test_a_batch_without_fraud_leaves_one_record_before_its_entry_is_closed(
@@ -112,7 +112,7 @@ def test_a_partition_that_got_through_later_has_its_own_mail(outbox: Outbox, sta
     outbox.note_commit(manifest, 1)
     (report,) = outbox.owed()
     later = replace(DELIVERY, message_id="<later@test>", at=DELIVERY.at + timedelta(hours=1))
-    outbox.reported(report, later)
+    outbox.record_delivery(report, later)
     assert outbox.entries() == []
     first, last = records(folder)
     assert first.deliveries == [DELIVERY]
@@ -131,7 +131,7 @@ def test_who_dies_between_the_mark_and_the_record_is_made_up_for(
     with monkeypatch.context() as dying:
         dying.setattr("include.batch.outbox.write_record", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            outbox.reported(report, DELIVERY)
+            outbox.record_delivery(report, DELIVERY)
     assert outbox.entries() == [FIRST]
     settle(outbox, 0)
     assert list(outbox.owed()) == outbox.entries() == []

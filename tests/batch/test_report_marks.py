@@ -36,11 +36,11 @@ def partitions(report: OwedReport) -> list[int]:
 def test_a_report_that_was_begun_stays_owed_with_the_same_message_id(outbox: Outbox, staged: Stage):
     publish(outbox, staged(BATCH, {0: 1, 1: 1}), 0, 1)
     (report,) = outbox.owed()
-    assert outbox.begin(report)
+    assert outbox.begin_report(report)
     (again,) = outbox.owed()
     assert message_id(again.facts) == message_id(report.facts)
-    assert outbox.begin(again)
-    outbox.reported(again, DELIVERY)
+    assert outbox.begin_report(again)
+    outbox.record_delivery(again, DELIVERY)
     assert list(outbox.owed()) == outbox.entries() == []
 
 
@@ -49,14 +49,14 @@ def test_a_partition_that_is_committed_after_a_kill_does_not_change_the_message_
     manifest = staged(BATCH, {0: 1, 1: 1})
     publish(outbox, manifest, 1)
     (report,) = outbox.owed()
-    outbox.begin(report)
+    outbox.begin_report(report)
     outbox.note_commit(manifest, 0)
     first, second = outbox.owed()
     assert message_id(first.facts) == message_id(report.facts)
     assert (partitions(first), partitions(second)) == ([1], [0])
     for one in (first, second):
-        assert outbox.begin(one)
-        outbox.reported(one, DELIVERY)
+        assert outbox.begin_report(one)
+        outbox.record_delivery(one, DELIVERY)
     assert list(outbox.owed()) == outbox.entries() == []
 
 
@@ -67,7 +67,7 @@ def test_one_file_says_that_all_partitions_of_a_report_were_mailed(
     manifest = staged(BATCH, {0: 1, 1: 1, 2: 0})
     publish(outbox, manifest, 0, 1, 2)
     (report,) = outbox.owed()
-    outbox.begin(report)
+    outbox.begin_report(report)
     write, written = Storage.write, []
 
     def killed_after_one(self: Storage, path: str, data: bytes) -> None:
@@ -79,7 +79,7 @@ def test_one_file_says_that_all_partitions_of_a_report_were_mailed(
     with monkeypatch.context() as killed:
         killed.setattr(Storage, "write", killed_after_one)
         with pytest.raises(KeyboardInterrupt):
-            outbox.reported(report, DELIVERY)
+            outbox.record_delivery(report, DELIVERY)
     assert list(outbox.owed()) == []
     assert [name for name in folder.list(manifest.folder) if name.startswith("report")] == ["report-0.json"]
 
@@ -88,10 +88,10 @@ def test_a_report_that_another_sender_has_mailed_is_not_begun(outbox: Outbox, st
     publish(outbox, staged(BATCH, {0: 1}), 0)
     (mine,) = outbox.owed()
     (theirs,) = outbox.owed()
-    outbox.begin(theirs)
+    outbox.begin_report(theirs)
     # Kept open, as a publisher that is still at work keeps it.
-    outbox.reported(theirs, DELIVERY)
-    assert not outbox.begin(mine)
+    outbox.record_delivery(theirs, DELIVERY)
+    assert not outbox.begin_report(mine)
 
 
 def test_a_report_of_other_partitions_than_were_begun_is_not_mailed(outbox: Outbox, staged: Stage):
@@ -100,8 +100,8 @@ def test_a_report_of_other_partitions_than_were_begun_is_not_mailed(outbox: Outb
     (narrow,) = outbox.owed()
     outbox.note_commit(manifest, 1)
     (wide,) = outbox.owed()
-    assert outbox.begin(wide)
-    assert not outbox.begin(narrow)
+    assert outbox.begin_report(wide)
+    assert not outbox.begin_report(narrow)
 
 
 @pytest.mark.parametrize("content", [b"", msgspec.json.encode(DELIVERY)], ids=["empty", "with its delivery"])
@@ -113,8 +113,8 @@ def test_what_an_earlier_version_has_mailed_is_not_mailed_again(
     folder.write(f"{manifest.folder}/reported-0", content)
     (report,) = outbox.owed()
     assert partitions(report) == [1]
-    outbox.begin(report)
-    outbox.reported(report, DELIVERY)
+    outbox.begin_report(report)
+    outbox.record_delivery(report, DELIVERY)
     assert list(outbox.owed()) == outbox.entries() == []
 
 
@@ -122,7 +122,7 @@ def test_a_mark_that_is_damaged_is_named_and_nothing_is_mailed_again(outbox: Out
     manifest = staged(BATCH, {0: 1, 1: 1})
     publish(outbox, manifest, 0)
     (report,) = outbox.owed()
-    outbox.reported(report, DELIVERY)
+    outbox.record_delivery(report, DELIVERY)
     outbox.note_commit(manifest, 1)
     (tmp_path / "staging" / manifest.folder / "report-0.json").write_bytes(b"damaged")
     assert list(outbox.owed()) == []
@@ -136,7 +136,7 @@ def test_it_works_on_s3_too(bucket: Storage, folder: Storage, staged: Stage):
     outbox = Outbox(bucket, "a/group", "topic")
     publish(outbox, manifest, 0)
     (report,) = outbox.owed()
-    assert outbox.begin(report)
+    assert outbox.begin_report(report)
     (again,) = outbox.owed()
-    outbox.reported(again, DELIVERY)
+    outbox.record_delivery(again, DELIVERY)
     assert list(outbox.owed()) == outbox.entries() == []

@@ -25,7 +25,7 @@ def test_what_was_written_is_read_until_it_is_replaced(storage: Storage):
 
 def test_what_is_not_there_is_named(storage: Storage):
     assert storage.read("a/b") is None
-    with pytest.raises(StagingError, match=r"a/b is gone from .*does not share the staging area"):
+    with pytest.raises(StagingError, match=r"a/b is missing from .*does not share the staging area"):
         storage.need("a/b")
 
 

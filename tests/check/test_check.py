@@ -113,7 +113,7 @@ def test_without_an_experiment_the_check_names_those_that_could_go_live(experime
     mlflow.create_experiment(newer)
     text = models(tmp_path)["FRAUD_EXPERIMENT"].text
     assert f"with a model, the newest first: '{experiment}'" in text
-    assert f"newer, so that a first model goes live at once: '{newer}'" in text
+    assert f"newer and without a model, so the first model there would go live: '{newer}'" in text
     assert "FRAUD_EXPERIMENT" not in models(tmp_path, experiment=experiment)
     assert "FRAUD_EXPERIMENT" not in models(tmp_path, model="models:/nobodys/1")
 

@@ -58,27 +58,30 @@ HIDDEN = "hunter2"
     [
         ('$env:SASL_USERNAME = "start$hunter2"', "refers to something else"),
         ('$env:SASL_USERNAME = "$(hunter2)"', "refers to something else"),
-        ('$env:SASL_USERNAME = "hunter2" + "b"', "more than one plain value"),
-        ("$env:SASL_USERNAME = 'hunter2' +\n  'b'", "more than one plain value"),
-        ('$env:SASL_USERNAME = "{0}-hunter2" -f 5', "more than one plain value"),
-        ('$env:SASL_USERNAME = ("hunter2")', "more than one plain value"),
-        ('$env:SASL_USERNAME = "hunter2 ".Trim()', "more than one plain value"),
-        ("$env:SASL_USERNAME = hunter2", "more than one plain value"),
-        ("$env:SASL_USERNAME = $hunter2", "more than one plain value"),
-        ('$env:SASL_USERNAME = @"\nhunter2\n"@', "more than one plain value"),
-        ('$env:SASL_USERNAME = 0hunter2"', "more than one plain value"),
-        ('$env:SASL_USERNAME += "hunter2"', "more than one plain value"),
-        ('SASL_USERNAME = "hunter2"', "more than one plain value"),
-        ('$it.SASL_USERNAME = "hunter2"', "more than one plain value"),
-        ('Set-Item Env:SASL_USERNAME "hunter2"', "more than one plain value"),
-        ("[Environment]::SetEnvironmentVariable('SASL_USERNAME', 'hunter2')", "more than one plain value"),
-        ('if ($a) { $env:SASL_USERNAME = "hunter2" } else { $env:SASL_USERNAME = "b" }', "another value than before"),
+        ('$env:SASL_USERNAME = "hunter2" + "b"', "not set to one plain quoted value"),
+        ("$env:SASL_USERNAME = 'hunter2' +\n  'b'", "not set to one plain quoted value"),
+        ('$env:SASL_USERNAME = "{0}-hunter2" -f 5', "not set to one plain quoted value"),
+        ('$env:SASL_USERNAME = ("hunter2")', "not set to one plain quoted value"),
+        ('$env:SASL_USERNAME = "hunter2 ".Trim()', "not set to one plain quoted value"),
+        ("$env:SASL_USERNAME = hunter2", "not set to one plain quoted value"),
+        ("$env:SASL_USERNAME = $hunter2", "not set to one plain quoted value"),
+        ('$env:SASL_USERNAME = @"\nhunter2\n"@', "not set to one plain quoted value"),
+        ('$env:SASL_USERNAME = 0hunter2"', "not set to one plain quoted value"),
+        ('$env:SASL_USERNAME += "hunter2"', "not set to one plain quoted value"),
+        ('SASL_USERNAME = "hunter2"', "not set to one plain quoted value"),
+        ('$it.SASL_USERNAME = "hunter2"', "not set to one plain quoted value"),
+        ('Set-Item Env:SASL_USERNAME "hunter2"', "not set to one plain quoted value"),
+        ("[Environment]::SetEnvironmentVariable('SASL_USERNAME', 'hunter2')", "not set to one plain quoted value"),
+        (
+            'if ($a) { $env:SASL_USERNAME = "hunter2" } else { $env:SASL_USERNAME = "b" }',
+            "is set again, to another value",
+        ),
         ('$env:SASL_USERNAME = "hunter2`u{41}"', "not every PowerShell"),
-        ('$env:SASL_USERNAME = "{{ hunter2 }}"', "a template's placeholder"),
-        ("$env:SASL_USERNAME = '<HUNTER2>'", "a template's placeholder"),
+        ('$env:SASL_USERNAME = "{{ hunter2 }}"', "contains a placeholder"),
+        ("$env:SASL_USERNAME = '<HUNTER2>'", "contains a placeholder"),
     ],
 )
-def test_a_value_that_only_powershell_could_tell_is_refused_by_line_and_name(tmp_path: Path, line: str, why: str):
+def test_computed_powershell_value_is_refused_with_line_and_name(tmp_path: Path, line: str, why: str):
     text = f'$env:AWS_REGION = "eu-central-1"\n{line}\n'
     with pytest.raises(SettingError, match=why) as error:
         read(tmp_path, "secrets.ps1", text.encode())
@@ -162,15 +165,15 @@ def test_a_blank_at_the_end_that_is_escaped_is_meant(tmp_path: Path):
         ("sasl.username='hunter2'", "in quotes"),
         ("sasl.username=\u201chunter2\u201d", "in quotes"),
         ("sasl.username=hunter2 # mine", "a comment behind"),
-        ("export SASL_USERNAME=hunter2", "export is of a shell"),
-        ("sasl.username={{ HUNTER2 }}", "a template's placeholder"),
-        ("sasl.username=<HUNTER2>", "a template's placeholder"),
-        ('sasl.jaas.config=Plain required password="b" username="{{ hunter2 }}";', "a template's placeholder"),
+        ("export SASL_USERNAME=hunter2", "belongs to shell scripts"),
+        ("sasl.username={{ HUNTER2 }}", "contains a placeholder"),
+        ("sasl.username=<HUNTER2>", "contains a placeholder"),
+        ('sasl.jaas.config=Plain required password="b" username="{{ hunter2 }}";', "contains a placeholder"),
         ('sasl.jaas.config=Plain required username="a" password=hunter-2;', "password that is not between quotes"),
         ('sasl.jaas.config=Plain required password="b" username="hunter2"; # mine', "a comment behind"),
     ],
 )
-def test_what_java_would_read_otherwise_than_it_is_meant_is_refused_by_name(tmp_path: Path, line: str, why: str):
+def test_quotes_and_comments_in_properties_are_refused_by_name(tmp_path: Path, line: str, why: str):
     text = f"bootstrap.servers=b:1\n{line}\n"
     with pytest.raises(SettingError, match=why) as error:
         read(tmp_path, "client.properties", text.encode())
@@ -269,7 +272,7 @@ def test_a_file_without_any_of_it_is_refused(tmp_path: Path, content: bytes):
 
 @pytest.mark.parametrize("content", [b"# ok\n\x80\x81", "größer".encode("cp1252"), "a=b".encode("utf-32"), b"a=b\0"])
 def test_other_text_is_refused(tmp_path: Path, content: bytes):
-    with pytest.raises(SettingError, match=r"is neither UTF-8 nor UTF-16 text.*save it as UTF-8"):
+    with pytest.raises(SettingError, match=r"is neither UTF-8 nor UTF-16 text.*[Ss]ave it as UTF-8"):
         read(tmp_path, "secrets.ps1", content)
 
 

@@ -80,7 +80,7 @@ def test_a_secret_needs_no_quotes_anywhere() -> None:
     assert (shlex.quote(value), quote(value, safe=""), env_file.quoted("NAME", value)) == (value, value, value)
 
 
-def test_every_fernet_key_is_one() -> None:
+def test_fernet_keys_are_valid() -> None:
     of_stacks = [base64.urlsafe_b64encode(bytes.fromhex(home.generated()["fernet"])).decode() for _ in range(200)]
     for key in {*of_stacks, *(fernet_key() for _ in range(200))}:
         assert Fernet(key).decrypt(Fernet(key).encrypt(b"x")) == b"x"

@@ -55,7 +55,7 @@ def test_the_oldest_payment_is_held_against_the_settings_and_the_topic(here: Sco
         assert "Partitions: 0 (" in told[BEHIND_AGE]
 
 
-def test_payments_stamped_in_seconds_are_no_payments_that_wait(here: Scoring):
+def test_timestamps_in_seconds_raise_no_age_alarm(here: Scoring):
     """Kafka counts milliseconds: seconds are January 1970."""
     client = kafka_log.producer(servers(here))
     client.produce(here.settings.input_topic, payments(1)[0], partition=0, timestamp=int(time.time()))

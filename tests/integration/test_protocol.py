@@ -27,11 +27,11 @@ from include.batch.predict import predict
 from include.batch.publish import Outcome
 from include.batch.scored import ScoredBatch
 from include.errors import (
+    BrokerUnresponsiveError,
     GroupInUseError,
     HangingTransactionError,
     KafkaError,
     OffsetsChangedError,
-    SilentBrokerError,
     StagingError,
     TopicChangedError,
 )
@@ -612,7 +612,7 @@ def test_what_got_through_is_owed_although_another_partition_failed(scoring: Mak
     (report,) = here.outbox.owed()
     assert report.facts.ranges == ((here.settings.input_topic, 0, 0, 2),)
     assert [fraud.source for fraud in report.frauds] == [f"{here.settings.input_topic}/0/{n}" for n in range(2)]
-    here.outbox.reported(report, DELIVERY)
+    here.outbox.record_delivery(report, DELIVERY)
     following = here.drain_and_predict()
     assert [part.partition for part in following.partitions] == [1]
     here.publish(following)
@@ -804,11 +804,11 @@ def test_a_silent_broker_is_not_called_an_open_kafka_transaction(
         offsets.committed_offsets(consumer, here.kafka, name, [0])
     words = f"committed offsets of {name} cannot be read: .*the broker did not answer in time: is it up"
     with services.frozen("kafka"):
-        with pytest.raises(SilentBrokerError, match=words):
+        with pytest.raises(BrokerUnresponsiveError, match=words):
             offsets.committed_offsets(consumer, here.kafka, name, [0])
         # Nor where a commit does not show.
         place, note = TopicPartition(name, 0, 1), CommitNote("b", "t", "now")
-        with pytest.raises(SilentBrokerError, match=words):
+        with pytest.raises(BrokerUnresponsiveError, match=words):
             offsets.await_committed(consumer, here.kafka, place, note, Committed(None))
     assert offsets.committed_offsets(consumer, here.kafka, name, [0]) == {0: Committed(None)}
     consumer.close()

@@ -52,7 +52,7 @@ def test_each_payment_once_in_any_order_and_one_report(scoring: Make, order: tup
     (report,) = here.outbox.owed()
     assert report.facts.frauds == report.facts.scored == 15
     assert [(part, end) for _, part, _, end in report.facts.ranges] == [(0, 3), (1, 5), (2, 2), (3, 4), (4, 1)]
-    here.outbox.reported(report, DELIVERY)
+    here.outbox.record_delivery(report, DELIVERY)
     assert owed(here) == []
     assert not here.drain().partitions
 

@@ -18,8 +18,8 @@ from tests.integration.test_shards import drained_and_scored, fill
 from tests.support.scoring import Scoring
 
 
-class Halted(Exception):  # noqa: N818
-    """The process dies here."""
+class ProcessDied(Exception):  # noqa: N818
+    """Raised to stop publish at a given point, as if its process died."""
 
 
 Make = Callable[..., Scoring]
@@ -39,7 +39,7 @@ def size(here: Scoring) -> int:
 def halt_at(wanted: str) -> Callable[[str], None]:
     def reached(point: str) -> None:
         if point == wanted:
-            raise Halted
+            raise ProcessDied
 
     return reached
 
@@ -70,11 +70,11 @@ def test_while_nothing_is_published_the_staging_area_stays_three_batches_large(s
 
 
 @pytest.mark.parametrize("point", ["before fence", "before transaction", "offsets sent"])
-def test_so_it_does_while_each_run_fails_to_publish(scoring: Make, point: str):
+def test_staging_area_stays_three_batches_large_while_publish_fails(scoring: Make, point: str):
     here = scoring()
     send(here, *payments(*range(COUNT)))
     for _ in range(RUNS):
-        with pytest.raises(Halted):
+        with pytest.raises(ProcessDied):
             here.publish(here.drain_and_predict(), halt_at(point))
         assert len(staged(here)) <= 3
         assert len(here.outbox.entries()) <= 3
@@ -132,9 +132,9 @@ def test_a_batch_that_was_committed_unseen_keeps_its_report(scoring: Make):
         if point == "committed":
             send(here, *payments(3))
             take_over(here, batch)
-            raise Halted
+            raise ProcessDied
 
-    with pytest.raises(Halted):
+    with pytest.raises(ProcessDied):
         here.publish(batch, frozen)
     (report,) = here.outbox.owed()
     assert (report.key, [fraud.source for fraud in report.frauds]) == (
@@ -167,7 +167,7 @@ def test_a_partition_that_cannot_be_published_is_not_staged_again_and_again(scor
     assert len(scored(here)) == COUNT + RUNS
 
 
-def test_a_task_of_a_run_that_was_taken_over_says_why(scoring: Make):
+def test_task_of_superseded_batch_names_the_cause(scoring: Make):
     here = scoring()
     send(here, *payments(1, 2))
     batch = here.drain()
@@ -257,7 +257,7 @@ def test_an_entry_of_a_batch_that_has_committed_and_lost_its_files_stays(scoring
     here = scoring()
     send(here, *payments(1, 2))
     batch = here.drain_and_predict()
-    with pytest.raises(Halted):
+    with pytest.raises(ProcessDied):
         here.publish(batch, halt_at("committed"))
     here.storage.delete(batch.folder)
     for number in range(RUNS):

@@ -62,7 +62,7 @@ def settle(scoring: Scoring) -> None:
 
 def mail(scoring: Scoring) -> None:
     for report in scoring.outbox.owed():
-        scoring.outbox.reported(report, DELIVERY)
+        scoring.outbox.record_delivery(report, DELIVERY)
 
 
 def batches(ledger: Address) -> list[tuple[Any, ...]]:

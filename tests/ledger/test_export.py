@@ -212,7 +212,7 @@ def test_two_at_once_export_each_verdict_once(ledger: Address, place: Place) -> 
 
 
 def test_a_large_export_is_several_files(ledger: Address, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporting, "MOST_PAYMENTS", 3)
+    monkeypatch.setattr(exporting, "MOST_TRANS_NUMS", 3)
     monkeypatch.setattr(exporting, "_AT_ONCE", 2)
     names = list("abcdefgh")
     known(ledger, *names)

@@ -53,7 +53,7 @@ def scored_twice(scoring: Make, ledger: Address, monkeypatch: pytest.MonkeyPatch
             first.setitem(MODEL, name, value)
         score(here, ledger, fraud=True)
         for report in here.outbox.owed():
-            here.outbox.reported(report, DELIVERY)
+            here.outbox.record_delivery(report, DELIVERY)
     set_offset(here, 0)
     with monkeypatch.context() as second:
         for name, value in {"run_id": "b" * 32, "asked": "b" * 32, "chosen_by": "hold", "who": "carol"}.items():

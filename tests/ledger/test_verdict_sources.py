@@ -111,7 +111,7 @@ def test_lines_that_do_not_say_which_payment_are_bad(shared: Address, fraud: Fra
     file = verdicts(tmp_path, *lines)
     done = fraud("confirm", "--csv", file)
     assert done.stderr.splitlines() == [
-        f"{file}, line 2: has a trans_num that several payments have: name one in the columns source and row, as "
+        f"{file}, line 2: has a trans_num that several payments share: name one in the columns source and row, as "
         "reports do",
         f"{file}, line 3: has a source at which the ledger has no payment of that trans_num",
         f"{file}, line 4: contradicts line 6, which is of the same payment",
@@ -142,7 +142,7 @@ def test_several_payments_of_one_message_are_told_apart_by_their_row(ledger: Add
     assert query(ledger, "SELECT source_row FROM ledger.confirmations") == [(1,)]
 
 
-def test_a_payment_whose_place_another_one_took_is_exported_itself(ledger: Address, fraud: Fraud, place: Place) -> None:
+def test_payment_is_exported_after_another_one_replaced_its_source(ledger: Address, fraud: Fraud, place: Place) -> None:
     add_predictions(ledger, STOLEN)
     assert fraud("confirm", "T", "fraud").exit_code == 0
     make_topic_again(ledger)
@@ -150,7 +150,7 @@ def test_a_payment_whose_place_another_one_took_is_exported_itself(ledger: Addre
     assert exported(place) == {950.75: 1}
 
 
-def test_both_wait_for_a_review_and_the_list_names_each(
+def test_list_names_each_payment_with_a_shared_trans_num(
     ledger: Address, fraud: Fraud, place: Place, tmp_path: Path
 ) -> None:
     add_predictions(ledger, STOLEN, GROCERIES)
@@ -194,7 +194,7 @@ def test_verdicts_of_an_older_ledger_keep_what_they_were_given_for(ledger: Addre
     ]  # fmt: skip
     assert exported(place) == {3.5: 1, 4.5: 1}
     assert [line.split()[0] for line in fraud("confirm", "--list").stdout.splitlines()[1:]] == ["T", "T"]
-    assert "for an unknown one of them" in fraud("trace", "T").stdout
+    assert "for an unknown payment among them" in fraud("trace", "T").stdout
     assert fraud("confirm", "T", "fraud", "--source", "topic_1/0/0").stdout == "T: fraud (applied)\n"
     assert exported(place) == {3.5: 1, 4.5: 1, 950.75: 1}
 

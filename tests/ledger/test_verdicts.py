@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from include.errors import ConfirmationError
-from include.ledger.source import Source
+from include.ledger.source import PaymentSource
 from include.ledger.verdicts import Verdict, VerdictFile, read, trans_nums
 from include.report import csv_attachment
 from include.report.record import Fraud
@@ -21,7 +21,9 @@ LINES = (
     "1/0/3,0,0.9,455612******9012,Café,a3,Genuine",
 )
 GOOD = VerdictFile(
-    [Verdict(2, ("a1",), True, Source("1", 0, 1, 0)), Verdict(4, ("a3",), False, Source("1", 0, 3, 0))], [], 1
+    [Verdict(2, ("a1",), True, PaymentSource("1", 0, 1, 0)), Verdict(4, ("a3",), False, PaymentSource("1", 0, 3, 0))],
+    [],
+    1,
 )
 
 
@@ -136,25 +138,25 @@ def test_the_mailed_report_can_be_filled_in(tmp_path: Path) -> None:
     filled = [lines[0] + ",verdict", lines[1] + ",fraud", lines[2] + ",genuine"]
     file = read(given(tmp_path, "\r\n".join(filled)))
     assert file.verdicts == [
-        Verdict(2, ("'=7", "=7"), True, Source("topic_1", 0, 7, 0)),
-        Verdict(4, ("a2",), False, Source("topic_1", 0, 7, 1)),
+        Verdict(2, ("'=7", "=7"), True, PaymentSource("topic_1", 0, 7, 0)),
+        Verdict(4, ("a2",), False, PaymentSource("topic_1", 0, 7, 1)),
     ]
 
 
 @pytest.mark.parametrize(
     ("cells", "source"),
     [
-        ("topic_1/0/7,1", Source("topic_1", 0, 7, 1)),
-        ("'-topic.1/12/7,0.0", Source("-topic.1", 12, 7, 0)),
-        ("topic_1/0/7,", Source("topic_1", 0, 7)),
+        ("topic_1/0/7,1", PaymentSource("topic_1", 0, 7, 1)),
+        ("'-topic.1/12/7,0.0", PaymentSource("-topic.1", 12, 7, 0)),
+        ("topic_1/0/7,", PaymentSource("topic_1", 0, 7)),
         (",1", None),
         ("chargeback,1", None),
         ("topic_1/9999999999/7,0", None),
         ("topic_1/0/9999999999999999999,0", None),
-        ("2026/01/02,0", Source("2026", 1, 2, 0)),
+        ("2026/01/02,0", PaymentSource("2026", 1, 2, 0)),
     ],
 )
-def test_a_line_may_name_the_payments_source(tmp_path: Path, cells: str, source: Source | None) -> None:
+def test_a_line_may_name_the_payments_source(tmp_path: Path, cells: str, source: PaymentSource | None) -> None:
     file = read(given(tmp_path, f"source,row,trans_num,verdict,source\n{cells},a,fraud,the bank\n"))
     assert file.verdicts == [Verdict(2, ("a",), True, source)]
 

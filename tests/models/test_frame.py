@@ -74,8 +74,8 @@ def test_a_column_has_the_type_of_the_training_frame_whatever_its_neighbours_hol
     for row, value in enumerate(values):
         (alone,) = build([column], [{name: value}]).groups
         assert str(alone.frame[name].dtype) == dtypes[row]
-        in_company = {int(at): found for g in groups for at, found in zip(g.rows, g.frame[name], strict=True)}[row]
-        assert in_company == alone.frame[name].iloc[0] or (value is None and pd.isna(in_company))
+        among_others = {int(at): found for g in groups for at, found in zip(g.rows, g.frame[name], strict=True)}[row]
+        assert among_others == alone.frame[name].iloc[0] or (value is None and pd.isna(among_others))
 
 
 @pytest.mark.parametrize("card", [4311964829736450187, 9999999999999999999, 2**63 - 1, 2**80, 10**400])

@@ -132,7 +132,7 @@ def test_a_threshold_decides_instead_of_the_model(tmp_path: Path) -> None:
     ],
 )
 def test_other_classes_than_fraud_or_not_are_refused(tmp_path: Path, model: Any) -> None:
-    with pytest.raises(ModelError, match="other classes apart than 0 and 1"):
+    with pytest.raises(ModelError, match="only classifiers of 0 and 1"):
         load(run_of(), save_sklearn(tmp_path / "m", model))
 
 

@@ -31,7 +31,9 @@ pytestmark = pytest.mark.timeout(600)
 
 
 @dataclass(frozen=True)
-class Scene:
+class MlflowServer:
+    """An MLflow 2 server, and the ids of its runs."""
+
     address: str
     first: str
     second: str
@@ -40,7 +42,7 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def mlflow_2_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
     """Two models of a client of MLflow 2, the later one registered with an alias; a newer child run and a newer run
     whose model has another name."""
     with mlflow_2.server(tmp_path_factory.mktemp("mlflow2")) as address:
@@ -53,12 +55,12 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         client.set_registered_model_alias("cards", "champion", "1")
         empty = client.create_run(client.create_experiment("no models")).info.run_id
         client.set_terminated(empty)
-        yield Scene(address, first, second, trial, other)
+        yield MlflowServer(address, first, second, trial, other)
 
 
 @pytest.fixture(autouse=True)
-def tracking(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", scene.address)
+def tracking(mlflow_2_server: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_2_server.address)
 
 
 def ask(asked: str) -> ModelRun:
@@ -70,43 +72,47 @@ def check(tmp_path: Path) -> dict[str, Found]:
     return {one.name: one for one in run([("tried", lambda: check_models(settings, "latest", DEFAULT))])}
 
 
-def test_latest_previous_a_run_and_an_alias_are_found(scene: Scene) -> None:
-    assert [ask(asked).run_id for asked in ("latest", "previous")] == [scene.second, scene.first]
-    assert ask(scene.first).run_id == scene.first
+def test_latest_previous_a_run_and_an_alias_are_found(mlflow_2_server: MlflowServer) -> None:
+    assert [ask(asked).run_id for asked in ("latest", "previous")] == [mlflow_2_server.second, mlflow_2_server.first]
+    assert ask(mlflow_2_server.first).run_id == mlflow_2_server.first
     for asked in ("models:/cards@champion", "models:/cards/1", "latest"):
-        assert (ask(asked).name, ask(asked).version, ask(asked).run_id) == ("cards", "1", scene.second)
+        assert (ask(asked).name, ask(asked).version, ask(asked).run_id) == ("cards", "1", mlflow_2_server.second)
 
 
-def test_a_model_of_another_name_is_named_and_can_be_asked_for(scene: Scene) -> None:
-    with pytest.raises(ModelNotFoundError, match=f"but under 'calibrated': ask for runs:/{scene.other}/calibrated"):
-        ask(scene.other)
-    assert ask(f"runs:/{scene.other}/calibrated").model_uri.endswith(f"/{scene.other}/artifacts/calibrated")
+def test_a_model_of_another_name_is_named_and_can_be_asked_for(mlflow_2_server: MlflowServer) -> None:
+    with pytest.raises(
+        ModelNotFoundError, match=f"but under 'calibrated': ask for runs:/{mlflow_2_server.other}/calibrated"
+    ):
+        ask(mlflow_2_server.other)
+    assert ask(f"runs:/{mlflow_2_server.other}/calibrated").model_uri.endswith(
+        f"/{mlflow_2_server.other}/artifacts/calibrated"
+    )
 
 
-def test_its_model_scores(scene: Scene, tmp_path: Path) -> None:
+def test_its_model_scores(mlflow_2_server: MlflowServer, tmp_path: Path) -> None:
     found = ask("latest")
     loaded = load(found, ModelCache(tmp_path, 10**9).fetch(found))
     payments = [json.dumps({"amt": amt, "city_pop": 3.0}).encode() for amt in (1.0, 39.0)]
     assert list(score(loaded, payments).prediction) == [0, 1]
 
 
-def test_the_check_is_well_and_names_the_version(scene: Scene, tmp_path: Path) -> None:
+def test_check_passes_and_shows_server_version(mlflow_2_server: MlflowServer, tmp_path: Path) -> None:
     found = check(tmp_path)
     assert all(one.ok for one in found.values()), found
-    assert found["MLflow"].text == f"answers at {scene.address}, version 2.22.5"
-    assert f"is run {scene.second}, cards version 1" in found["model"].text
+    assert found["MLflow"].text == f"answers at {mlflow_2_server.address}, version 2.22.5"
+    assert f"is run {mlflow_2_server.second}, cards version 1" in found["model"].text
 
 
 @pytest.mark.parametrize("answer", [(403, '{"message": "Forbidden"}'), (404, ""), (405, "no")])
 def test_a_hosted_server_that_refuses_logged_models_is_asked_for_artifacts(
-    scene: Scene, answer: tuple[int, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    mlflow_2_server: MlflowServer, answer: tuple[int, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with proxy(scene.address, {"logged-models": answer, "/version": (404, "")}) as front:
+    with proxy(mlflow_2_server.address, {"logged-models": answer, "/version": (404, "")}) as front:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", front.address)
-        assert [ask(asked).run_id for asked in ("latest", "previous", scene.first)] == [
-            scene.second,
-            scene.first,
-            scene.first,
+        assert [ask(asked).run_id for asked in ("latest", "previous", mlflow_2_server.first)] == [
+            mlflow_2_server.second,
+            mlflow_2_server.first,
+            mlflow_2_server.first,
         ]
         assert check(tmp_path)["MLflow"] == Found("MLflow", f"answers at {front.address}")
         with pytest.raises(ModelNotFoundError, match=f"answers {answer[0]} for the logged models"):
@@ -114,13 +120,17 @@ def test_a_hosted_server_that_refuses_logged_models_is_asked_for_artifacts(
 
 
 def test_a_server_too_old_is_named_with_its_version(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    mlflow_2_server: MlflowServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """As one before 2.0 answers: it knows no search of experiments, and no aliases."""
     missing = (404, "<!doctype html><title>404 Not Found</title>")
-    with proxy(scene.address, {"experiments/search": missing, "/alias": missing, "/version": (200, "1.27.0")}) as front:
+    with proxy(
+        mlflow_2_server.address, {"experiments/search": missing, "/alias": missing, "/version": (200, "1.27.0")}
+    ) as front:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", front.address)
-        told = f"MLFLOW_TRACKING_URI={front.address}: MLflow there is version 1.27.0, which is too old: 2.4 or later"
+        told = (
+            f"MLFLOW_TRACKING_URI={front.address}: the server runs MLflow 1.27.0, which is too old: upgrade it to 2.4"
+        )
         for asked in ("latest", "models:/cards@champion"):
             with pytest.raises(SettingError, match=told):
                 resolve(asked, experiment=None, chosen_by=DEFAULT)
@@ -139,8 +149,8 @@ def train(address: str, experiment: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_a_model_trained_here_is_logged_registered_and_latest(scene: Scene, tmp_path: Path) -> None:
-    done = train(scene.address, "trained")
+def test_a_model_trained_here_is_logged_registered_and_latest(mlflow_2_server: MlflowServer, tmp_path: Path) -> None:
+    done = train(mlflow_2_server.address, "trained")
     assert done.returncode == 0, done.stderr
     run_id = done.stdout.split()[1]
     found = resolve("latest", experiment="trained", chosen_by=DEFAULT)

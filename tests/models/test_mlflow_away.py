@@ -16,7 +16,7 @@ from include.models.resolve import resolve
 from tests.integration.test_protocol import scored, send, stands_at
 from tests.integration.test_takeover import size, staged
 from tests.models.conftest import Lab
-from tests.models.kinds import silently
+from tests.models.model_cases import silently
 from tests.models.test_whole_run import message
 from tests.models.zoo import payment
 from tests.support.scoring import Scoring

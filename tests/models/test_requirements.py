@@ -87,7 +87,7 @@ def test_what_notebooks_need_is_never_needed() -> None:
 
 def test_a_person_can_set_the_check_aside(caplog: pytest.LogCaptureFixture) -> None:
     assert check(["some-absent-package==1.2"], run_id="r", required=False) == []
-    assert "model run r goes without some-absent-package (wanted ==1.2, found none)" in caplog.text
+    assert "(FRAUD_UNCHECKED_REQUIREMENTS): some-absent-package (wanted ==1.2, found none)" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def test_a_model_that_was_only_copied_is_looked_for_in_the_newest_ten(
     lab.run(name, model=None)
     with caplog.at_level("INFO"):
         assert ask("latest", name).run_id == older
-    assert "1 more runs without a logged model were not looked into" in caplog.text
+    assert "artifacts of 1 runs without a logged model were not searched" in caplog.text
     assert ask(copied).run_id == copied
 
 

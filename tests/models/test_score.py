@@ -323,9 +323,7 @@ class Margins(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("example", [None, pd.DataFrame({"amt": [12.5]})])
-def test_an_output_that_is_a_probability_by_chance_is_not_believed(
-    tmp_path: Path, example: pd.DataFrame | None
-) -> None:
+def test_output_that_only_looks_like_a_probability_is_refused(tmp_path: Path, example: pd.DataFrame | None) -> None:
     """The batch alone does not show it: made-up payments do, and the model's own example."""
     with quiet():
         mlflow.pyfunc.save_model(

@@ -98,7 +98,7 @@ def test_what_models_return(
         (pd.DataFrame({"proba": [0.2, 0.6], "probability": [0.8, 0.4]}), None, "say the same thing"),
         (pd.DataFrame({"prediction": [1, 0], "probability": [0.2, 0.6]}), None, "contradict each other"),
         (pd.DataFrame({"label": [0, 1], "score": [0.9, 0.8]}), 0.3, "label beside score"),
-        (pd.Series([0.2, 0.6], index=["a", "b"]), None, "index of its own"),
+        (pd.Series([0.2, 0.6], index=["a", "b"]), None, "another index than its input"),
         (pd.DataFrame({"Score": [0.2, 0.6]}), None, "the columns Score, which do not say"),
         (pd.DataFrame({"confidence": [0.2, 0.6]}), None, "the columns confidence, which do not say"),
         (np.array([0.0, 1.0]), 0.3, "needs a model that gives probabilities"),
@@ -109,7 +109,7 @@ def test_what_models_return(
         (pd.DataFrame({"fraud_probability": ["HIGH", 0.2]}), None, "no numbers"),
         (pd.Series([0.2], index=[0]), None, "1 rows for 2 payments"),
         ((np.array([0, 1]), np.array([0.2, 0.6])), None, "a tuple of 2"),
-        ({"prediction": 1}, None, "makes no table"),
+        ({"prediction": 1}, None, "cannot be converted to a DataFrame"),
     ],
 )
 def test_what_is_no_prediction_is_said(output: Any, threshold: float | None, says: str) -> None:

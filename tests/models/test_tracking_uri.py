@@ -6,7 +6,7 @@ import pytest
 
 from include.errors import SettingError
 from include.models.store import Store
-from include.models.tracking_uri import registry_uri, shown, tracking_uri
+from include.models.tracking_uri import registry_uri, tracking_uri, without_credentials
 from include.training.tracking import tracking
 
 
@@ -21,8 +21,8 @@ from include.training.tracking import tracking
         ("'http://mlflow:5000'", "='http://mlflow:5000': the value itself has quotes around it"),
         ("“http://mlflow:5000”", "=“http://mlflow:5000”: the value itself has quotes around it"),
         ("http:/mlflow:5000", "=http:/mlflow:5000: it names no host"),
-        ("http//mlflow:5000", "=http//mlflow:5000: it is no address of a server"),
-        ("http://ann:secret/@mlflow:5000", "=http://mlflow:5000: it is no address"),
+        ("http//mlflow:5000", "=http//mlflow:5000: it is not a server address"),
+        ("http://ann:secret/@mlflow:5000", "=http://mlflow:5000: it is not a valid address"),
         (
             "http://mlflow:5000/#/experiments",
             "=http://mlflow:5000/#/experiments: what stands from # on is a page of MLflow's user interface, "
@@ -33,8 +33,8 @@ from include.training.tracking import tracking
         ("http://ann:12#secret@mlflow:5000", "=http://mlflow:5000: it has a # in it: write a # in a password as %23"),
         ("/no/such/folder", "=/no/such/folder: the folder /no/such/folder does not exist"),
         ("file:///no/such/folder", "=file:///no/such/folder: the folder /no/such/folder does not exist"),
-        ("mlruns", "=mlruns: it is no address of a server .* relative"),
-        ("./mlruns", "=./mlruns: it is no address of a server .* relative"),
+        ("mlruns", "=mlruns: it is not a server address .* relative"),
+        ("./mlruns", "=./mlruns: it is not a server address .* relative"),
         (
             "sqlite:///mlflow.db",
             r"=sqlite:///mlflow.db: the path 'mlflow.db' is relative.*sqlite:////srv/mlflow/mlflow.db",
@@ -42,7 +42,7 @@ from include.training.tracking import tracking
         ("sqlite:////no/such/mlflow.db", "=sqlite:////no/such/mlflow.db: the folder /no/such does not exist"),
     ],
 )
-def test_a_mistyped_address_is_named_as_that(monkeypatch: pytest.MonkeyPatch, uri: str, says: str) -> None:
+def test_invalid_address_error_names_the_mistake(monkeypatch: pytest.MonkeyPatch, uri: str, says: str) -> None:
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         monkeypatch.setenv(name, uri)
@@ -77,6 +77,6 @@ def test_other_addresses_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch, 
 
 def test_an_address_is_shown_as_it_was_given_without_its_login(tmp_path: Path) -> None:
     for uri in ("sqlite:////srv/a@b.db", "sqlite:///mlflow.db", "/srv/mlruns", "file:///srv/x", "https://h:5/x?a=b"):
-        assert shown(uri) == uri
-    assert shown("http://ann:p@ss/w@rd@mlflow:5000/") == "http://mlflow:5000"
-    assert shown("postgresql://ann:secret@h/db?password=secret&a=b") == "postgresql://h/db?password=…&a=b"
+        assert without_credentials(uri) == uri
+    assert without_credentials("http://ann:p@ss/w@rd@mlflow:5000/") == "http://mlflow:5000"
+    assert without_credentials("postgresql://ann:secret@h/db?password=secret&a=b") == "postgresql://h/db?password=…&a=b"

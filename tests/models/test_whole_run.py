@@ -14,12 +14,12 @@ from include.errors import ModelError
 from include.models.resolve import resolve
 from tests.integration.test_protocol import dead, scored, send, stands_at
 from tests.models.conftest import Lab
-from tests.models.kinds import frame_of_training, kinds, silently
+from tests.models.model_cases import frame_of_training, model_cases, silently
 from tests.models.zoo import payment
 from tests.support import kafka_log
 from tests.support.scoring import Scoring
 
-KINDS = kinds()
+CASES = model_cases()
 PAYMENTS = [payment(amt=20.0), payment(amt=250.0), payment(amt=900.0), payment(amt=40.0, category=None)]
 
 
@@ -50,13 +50,13 @@ def run(here: Scoring, lab: Lab, folder: Path, threshold: str | None = None) -> 
 def test_each_payment_is_published_with_what_the_model_gives_for_it_alone(
     here: Scoring, lab: Lab, tmp_path: Path, name: str, threshold: str | None
 ) -> None:
-    kind = silently(KINDS[name])
-    run(here, lab, kind.save(tmp_path / "m"), threshold)
+    case = silently(CASES[name])
+    run(here, lab, case.save(tmp_path / "m"), threshold)
     assert dead(here) == []
     found = kafka_log.read_all(here.kafka["bootstrap.servers"], here.settings.output_topic)
     assert len(found) == len(PAYMENTS)
     for each, published in zip(PAYMENTS, found, strict=True):
-        label, probability = silently(lambda each=each: kind.answer(frame_of_training(each, kind.names)))
+        label, probability = silently(lambda each=each: case.expected_score(frame_of_training(each, case.names)))
         headers = dict(published.headers() or [])
         assert float(headers["fraud_probability"]) == pytest.approx(probability, abs=1e-6)
         expected = label if threshold is None else int(probability >= float(threshold))
@@ -67,11 +67,9 @@ def test_each_payment_is_published_with_what_the_model_gives_for_it_alone(
     "name",
     ["isolation forest", "pyfunc isolation forest", "pyfunc labels 1 and 2", "pyfunc percent", "XGBoost margins"],
 )
-def test_nothing_is_published_by_a_model_that_means_something_else(
-    here: Scoring, lab: Lab, tmp_path: Path, name: str
-) -> None:
+def test_refused_model_publishes_nothing(here: Scoring, lab: Lab, tmp_path: Path, name: str) -> None:
     with pytest.raises(ModelError):
-        run(here, lab, silently(KINDS[name]).save(tmp_path / "m"))
+        run(here, lab, silently(CASES[name]).save(tmp_path / "m"))
     assert (scored(here), dead(here)) == ([], [])
     assert stands_at(here) == {0: None}
     assert here.drain().payments == len(PAYMENTS)

@@ -94,17 +94,17 @@ UNUSABLE = {
     "no file": (zipped({}), "holds 0 files, and must hold one"),
     "nine files": (zipped({f"{number}.csv": "" for number in range(9)}), r"holds 9 files \(0.csv.*4.csv, …\)"),
     "spreadsheet": (zipped({"[Content_Types].xml": "x", "xl/workbook.xml": "x"}), "is a spreadsheet: save it as CSV"),
-    "cut zip": (PACKED["zip"][:-60], "is damaged or cut off"),
-    "cut zip start": (PACKED["zip"][:100], "is damaged or cut off"),
+    "cut zip": (PACKED["zip"][:-60], "is damaged or truncated"),
+    "cut zip start": (PACKED["zip"][:100], "is damaged or truncated"),
     "password": (PACKED["zip"].replace(b"\x00\x00\x08\x00", b"\x01\x00\x08\x00"), "cannot be unpacked here .*password"),
-    "cut gz": (PACKED["gz"][:-20], "is damaged or cut off"),
-    "cut gz start": (PACKED["gz"][:15], "is damaged or cut off"),
-    "damaged gz": (PACKED["gz"][:40] + b"hunter2" + PACKED["gz"][47:], "is damaged or cut off"),
-    "cut bz2": (PACKED["bz2"][:-20], "is damaged or cut off"),
-    "cut xz": (PACKED["xz"][:-20], "is damaged or cut off"),
+    "cut gz": (PACKED["gz"][:-20], "is damaged or truncated"),
+    "cut gz start": (PACKED["gz"][:15], "is damaged or truncated"),
+    "damaged gz": (PACKED["gz"][:40] + b"hunter2" + PACKED["gz"][47:], "is damaged or truncated"),
+    "cut bz2": (PACKED["bz2"][:-20], "is damaged or truncated"),
+    "cut xz": (PACKED["xz"][:-20], "is damaged or truncated"),
     "zstd": (b"\x28\xb5\x2f\xfd hunter2", "is packed as Zstandard"),
     "7z": (b"7z\xbc\xaf\x27\x1c", "is packed as 7z"),
-    "tar": (gzip.compress(b"payments.csv\0\0\0hunter2"), "is no CSV file in UTF-8: it holds zero bytes"),
+    "tar": (gzip.compress(b"payments.csv\0\0\0hunter2"), "is not a CSV file in UTF-8: it contains NUL bytes"),
 }
 
 
@@ -124,7 +124,7 @@ def test_a_damaged_bit_of_a_zip_is_noticed(tmp_path: Path, reader: Any) -> None:
     read, raised = reader
     at = len(PACKED["zip"]) // 3
     (tmp_path / "p.zip").write_bytes(PACKED["zip"][:at] + bytes([PACKED["zip"][at] ^ 1]) + PACKED["zip"][at + 1 :])
-    with pytest.raises(raised, match=r"damaged or cut off|not UTF-8|in UTF-8|lacks the columns"):
+    with pytest.raises(raised, match=r"damaged or truncated|not UTF-8|in UTF-8|lacks the columns"):
         read(tmp_path / "p.zip")
 
 

@@ -9,7 +9,7 @@ import pytest
 from include.ledger.prediction import COLUMNS, PredictionReader, Row
 from include.models.column import Column
 from include.models.frame import FrameBuilder
-from include.payments.timestamps import moment_of, time_text, unix_time
+from include.payments.timestamps import date_time_text, moment_of, unix_time
 
 SECOND = datetime(2024, 10, 31, 15, 56, 25, tzinfo=UTC)
 HEADERS = [
@@ -78,7 +78,7 @@ def test_the_model_and_the_ledger_read_one_time_from_current_time(current_time: 
         *('"nan"', '"inf"', '"1_730_390_185"', '"١٧٣٠٣٩٠١٨٥"', "-99999999999", "9223372036854775808"),
     ],
 )
-def test_what_is_no_time_is_one_neither_for_the_model_nor_for_the_ledger(current_time: str):
+def test_invalid_time_is_null_for_model_and_ledger(current_time: str):
     try:
         found = model_times(current_time)
     except ValueError:
@@ -97,7 +97,7 @@ def test_the_magnitude_decides_on_both_sides_of_each_limit():
 
 
 def test_a_year_before_1000_has_four_digits():
-    assert time_text(datetime(33, 4, 3, tzinfo=UTC)) == "0033-04-03 00:00:00"
+    assert date_time_text(datetime(33, 4, 3, tzinfo=UTC)) == "0033-04-03 00:00:00"
 
 
 def test_the_ledger_reads_unix_time_by_the_same_rule():

@@ -40,11 +40,11 @@ class Outbox:
     def unreadable(self) -> dict[str, str]:
         return self.unread
 
-    def begin(self, report: OwedReport) -> bool:
+    def begin_report(self, report: OwedReport) -> bool:
         self.begun.append(report.key)
         return True
 
-    def reported(self, report: OwedReport, delivery: Delivery) -> None:
+    def record_delivery(self, report: OwedReport, delivery: Delivery) -> None:
         self.deliveries.append(delivery)
         if self.inbox is not None:
             assert len(self.inbox.messages) > 0
@@ -211,15 +211,15 @@ def test_an_attempt_is_noted_before_each_mail_and_none_is_sent_without(
 ) -> None:
     inbox = mail_server()
     outbox = Outbox(report("batch1"), report("batch2"))
-    begin = Outbox.begin
+    begin_report = Outbox.begin_report
 
     def cannot_be_noted(self: Outbox, owed: OwedReport) -> bool:
         assert len(inbox.messages) == len(self.begun)
         if owed.key == "batch1":
             raise StagingError("cannot write report-0.json (the disk is full)")
-        return begin(self, owed)
+        return begin_report(self, owed)
 
-    monkeypatch.setattr(Outbox, "begin", cannot_be_noted)
+    monkeypatch.setattr(Outbox, "begin_report", cannot_be_noted)
     with pytest.raises(ReportError, match=r"1 reports stay owed, 1 were sent. batch1: cannot write report-0.json"):
         send(outbox)
     assert [message["Subject"][-6:] for message in inbox.messages] == ["batch2"]
@@ -239,7 +239,7 @@ def test_a_report_that_another_task_has_sent_meanwhile_is_left(
     mail_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inbox = mail_server()
-    monkeypatch.setattr(Outbox, "begin", lambda self, owed: False)
+    monkeypatch.setattr(Outbox, "begin_report", lambda self, owed: False)
     assert send(Outbox(report("batch1")))["reports"] == 0
     assert inbox.messages == []
 

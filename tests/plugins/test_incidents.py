@@ -22,7 +22,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 
 from fraud_scoring import alarms as alarm_mails
 from fraud_scoring import incidents, kept_incidents
-from fraud_scoring.alarms import tell_alarms, tell_published_alarms
+from fraud_scoring.alarms import mail_alarms, mail_published_alarms
 from fraud_scoring.connections import staging
 from fraud_scoring.incidents import IncidentNotifier, incident_over, late_run, late_run_alert
 from include.batch import advice
@@ -201,7 +201,7 @@ def test_of_one_task_there_are_two_mails_an_hour_at_most(mail_server: StartServe
     assert len(inbox.messages) == 6
 
 
-def test_what_the_floor_held_back_is_told_once_there_is_room(mail_server: StartServer) -> None:
+def test_suppressed_failures_are_mailed_after_the_hour(mail_server: StartServer) -> None:
     inbox = mail_server()
     for error in (BROKER_DOWN, StagingError("the disk is full"), ModelNotFoundError("no run has a model")):
         fail(error)
@@ -301,7 +301,7 @@ def test_what_an_earlier_version_has_told_is_known(
     assert f"Still failing since 2026-11-24 {since}:00 UTC, {times} times so far" in body(inbox.messages[-1])
 
 
-def test_an_operator_whom_the_server_refuses_is_told_of_to_the_others(
+def test_refused_operator_address_is_mailed_to_the_others(
     mail_server: StartServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     inbox = mail_server()
@@ -582,7 +582,7 @@ def end_batch(*kinds: str, minutes: float = 1, sentence: str = LOST, **task: Any
     Clock.moment += timedelta(minutes=minutes)
     found = [{"kind": kind, "sentence": sentence} for kind in kinds]
     ti = TaskInstance(task_id="drain", try_number=1, alarms=found, **task)
-    tell_alarms({"ti": ti})  # type: ignore[typeddict-item]
+    mail_alarms({"ti": ti})  # type: ignore[typeddict-item]
 
 
 def test_an_alarm_says_what_it_means_and_what_to_do(mail_server: StartServer) -> None:
@@ -635,7 +635,7 @@ def end_published_batch(sentence: str = FEW, cause: str = "", *, minutes: float 
     """What follows on the task `reports` of a batch."""
     Clock.moment += timedelta(minutes=minutes)
     found = [{"kind": advice.DEAD_LETTERS, "sentence": sentence, "cause": cause}] if known else []
-    tell_published_alarms({"ti": TaskInstance(task_id="reports", try_number=1, alarms=found)})  # type: ignore[typeddict-item]
+    mail_published_alarms({"ti": TaskInstance(task_id="reports", try_number=1, alarms=found)})  # type: ignore[typeddict-item]
 
 
 def test_many_dead_letters_are_told_once_and_their_end_too(mail_server: StartServer) -> None:
@@ -647,8 +647,8 @@ def test_many_dead_letters_are_told_once_and_their_end_too(mail_server: StartSer
     assert "produce them again from the dead-letter topic" in body(inbox.messages[0])
     end_published_batch()
     end_published_batch()
-    assert subjects(inbox)[1:] == [f"score_payments: Few messages become dead letters again: {FEW}"]
-    assert "It lasted since 2026-11-24 08:01:00 UTC" in body(inbox.messages[1])
+    assert subjects(inbox)[1:] == [f"score_payments: The share of dead letters is normal again: {FEW}"]
+    assert "It began at 2026-11-24 08:01:00 UTC" in body(inbox.messages[1])
     assert "No more mail about this" not in body(inbox.messages[1])
 
 
@@ -666,7 +666,7 @@ def test_dead_letters_that_come_and_go_are_two_mails_an_hour(mail_server: StartS
         end_published_batch()
     assert subjects(inbox) == [
         f"score_payments: Many messages became dead letters: {MANY}",
-        f"score_payments: Few messages become dead letters again: {FEW}",
+        f"score_payments: The share of dead letters is normal again: {FEW}",
     ]
 
 
@@ -683,7 +683,7 @@ def test_an_end_that_no_server_took_is_told_by_the_next_run(
     assert len(inbox.messages) == 2
 
 
-def test_an_end_of_what_nobody_was_told_is_not_told(mail_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_end_of_unreported_alarm_is_not_mailed(mail_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
     inbox = mail_server()
     with monkeypatch.context() as patched:
         patched.setenv("FRAUD_OPERATORS_EMAIL", "")
@@ -711,7 +711,7 @@ def test_neither_a_failed_drain_nor_one_without_an_answer_ends_an_alarm(mail_ser
     end_batch(advice.EXPIRED)
     fail(BROKER_DOWN, task_id="drain")
     succeed(task_id="drain")
-    tell_alarms({"ti": TaskInstance(task_id="drain", alarms=None)})  # type: ignore[typeddict-item]
+    mail_alarms({"ti": TaskInstance(task_id="drain", alarms=None)})  # type: ignore[typeddict-item]
     end_batch(advice.EXPIRED)
     assert [message["Subject"].split(": ")[1] for message in inbox.messages] == [
         "Payments expired unread",

@@ -101,14 +101,14 @@ def test_however_full_the_disk_is_ten_runs_send_one_mail_at_most(
 def test_a_disk_that_fills_up_while_the_mail_is_sent_sends_one_copy_more_with_the_same_message_id(
     mail_server: StartServer, disk: SmallDisk, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inbox, note = mail_server(), Outbox.reported
+    inbox, note = mail_server(), Outbox.record_delivery
 
     def full(*arguments: object) -> None:
         with disk.full():
             note(*arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as filling:
-        filling.setattr(Outbox, "reported", full)
+        filling.setattr(Outbox, "record_delivery", full)
         assert "(the disk is full)" in send(outbox)[0]
     with disk.full():
         send(outbox, runs=9)

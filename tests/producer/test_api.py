@@ -312,7 +312,7 @@ def test_an_address_that_is_none(url: str) -> None:
         "host/x?key=s3cret",
     ],
 )
-def test_an_address_that_is_none_is_shown_without_keys(url: str) -> None:
+def test_invalid_address_is_shown_without_credentials(url: str) -> None:
     with pytest.raises(SettingError, match="host") as refused:
         ApiPayments(url, interval=1)
     assert "s3c" not in str(refused.value)

@@ -1,5 +1,4 @@
-"""A disk of a few kilobytes that a test may fill, or take the right to write from. It takes root, or a sudo that asks
-nothing."""
+"""Mount a disk of a few kilobytes that a test can fill or make read-only. Needs root, or sudo without a password."""
 
 from __future__ import annotations
 

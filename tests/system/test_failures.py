@@ -66,7 +66,7 @@ def test_a_batch_of_dead_letters_alone_is_told_by_reason_and_its_end_too(pipelin
 
     run_id, _ = pipeline.score(payments(GENUINE, GENUINE))
     wait_until(lambda: len(alarms(inbox)) == 2, "operators were not told of the end")
-    assert alarms(inbox)[1].startswith(f"{DAG}: Few messages become dead letters again: 0 of 2 messages")
+    assert alarms(inbox)[1].startswith(f"{DAG}: The share of dead letters is normal again: 0 of 2 messages")
 
 
 def test_run_is_red_where_publish_fails(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:

@@ -62,7 +62,7 @@ def test_clearing_an_old_run_changes_no_hold(pipeline: Pipeline) -> None:
     assert _held_run(pipeline) is None
     pipeline.clear(first)
     assert _held_run(pipeline) is None
-    pipeline.told(first, "resolve_model", f"the hold stays as it is: {end} changed it", attempt=2)
+    pipeline.told(first, "resolve_model", f"the hold is unchanged: {end}, triggered at ", attempt=2)
     # It still goes by its own configuration.
     assert pipeline.counts(first, "resolve_model")["model_run_id"] == pipeline.models.previous
 
@@ -84,8 +84,8 @@ def test_a_hold_of_before_changes_were_noted_is_not_set_again(pipeline: Pipeline
     pipeline.forget_hold_change()
     pipeline.clear(old, "resolve_model")
     assert _held_run(pipeline) is None
-    pipeline.told(old, "resolve_model", f"the hold stays as it is: {old} changed it", attempt=2)
-    pipeline.told(old, "resolve_model", "To change it, trigger a new run", attempt=2)
+    pipeline.told(old, "resolve_model", f"the hold is unchanged: {old}, triggered at ", attempt=2)
+    pipeline.told(old, "resolve_model", "Trigger a new run to change it", attempt=2)
     pipeline.clear(old, "resolve_model")
     assert _held_run(pipeline) is None
 
@@ -96,7 +96,7 @@ def test_a_run_that_failed_before_it_held_its_model_holds_it_when_it_is_cleared(
     run_id = _hold(pipeline, model, "failed")
     assert _held_run(pipeline) is None
     MlflowClient(pipeline.stack.mlflow_uri).set_registered_model_alias(pipeline.models.name, "for_a_while", "1")
-    # Airflow 3.3.2 answers 500 to who clears a run with a deadline that is neither met nor missed.
+    # Airflow 3.3.2 answers 500 when a run is cleared whose deadline is neither met nor missed.
     with pipeline.stack.database("airflow") as database:
         database.autocommit = True
         which = "(SELECT id FROM dag_run WHERE dag_id = %s AND run_id = %s)"

@@ -39,7 +39,7 @@ def test_read_csv_keeps_card_numbers_and_drops_the_index(tmp_path: Path, payment
     [
         (None, "No such file"),
         (b"", "is empty"),
-        (b"\x7fELF\xd0\xff\x00", "no CSV file in UTF-8"),
+        (b"\x7fELF\xd0\xff\x00", "CSV file in UTF-8"),
         (b'a,b\n1,2,3,4\n"', "no CSV file"),
     ],
 )

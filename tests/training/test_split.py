@@ -93,7 +93,7 @@ def test_a_late_verdict_on_an_early_payment_is_learnt_from() -> None:
     assert trained_too_late(parts) == 0
 
 
-def test_a_constant_for_a_trans_num_replaces_one_payment() -> None:
+def test_confirmed_payment_with_shared_trans_num_replaces_only_one() -> None:
     """Reference data in which thousands of payments bear the same trans_num, and one of them is confirmed."""
     reference = some(range(0, 20 * DAY, 2)).assign(trans_num="N/A")
     reference.loc[7, "trans_num"] = None

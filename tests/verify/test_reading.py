@@ -20,7 +20,7 @@ def consumer(services: LiveStack) -> Iterator[Consumer]:
     made.close()
 
 
-def test_what_keeps_verify_from_reading_on_is_named(
+def test_verify_names_why_reading_stops(
     services: LiveStack, topics: Callable[..., str], consumer: Consumer, monkeypatch: pytest.MonkeyPatch
 ):
     """An open kafka transaction, an end that no message reaches, and a broker that is silent."""
@@ -40,7 +40,10 @@ def test_what_keeps_verify_from_reading_on_is_named(
 
     assert "a kafka transaction is open on these partitions: 0 (to 2, stable to 1)" in read_on(2)
     opened.commit_transaction()
-    assert "these partitions are not read to their ends: 0 (to 9). The broker answers" in read_on(9)
+    assert (
+        "partitions not read to their end offsets: 0 (to 9). No kafka transaction is open and the broker answers"
+        in read_on(9)
+    )
 
     messages = reading.read(consumer, kafka, topic, {0: (0, 9)}, lambda line: None)
     assert next(messages).value() == b"1"

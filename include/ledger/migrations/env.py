@@ -11,8 +11,8 @@ connection = context.config.attributes["connection"]
 _LOCK = text("SELECT pg_try_advisory_lock(hashtext('fraud ledger migrate'))")
 _POLL_SECONDS = 0.2
 
-# Two that migrate at once: the second waits, and finds nothing to do. It asks again and again, for an index that is
-# built CONCURRENTLY waits for the end of every open transaction, also of one that waits for this lock.
+# Serialize concurrent migrations: the second waits and finds nothing to do. Poll instead of blocking, because CREATE
+# INDEX CONCURRENTLY waits for every open transaction, including one that waits for this lock.
 while True:
     with connection.begin():
         is_ours = connection.execute(_LOCK).scalar()

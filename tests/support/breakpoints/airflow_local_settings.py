@@ -58,7 +58,7 @@ POINTS = {
     "publish": "include.batch.publish:publish",
     "chunk published": "include.batch.outgoing:OutgoingMessages._chunk",
     "mail": "include.batch.outbox:Outbox.owed",
-    "mail accepted": "include.batch.outbox:Outbox.reported",
+    "mail accepted": "include.batch.outbox:Outbox.record_delivery",
     # Of the ledger: before its transaction, inside of it with the rows written, and after it.
     "record": "include.ledger.record:record",
     "ledger transaction": "include.ledger.predictions:Predictions.write",

@@ -17,7 +17,8 @@ _COLUMNS = (
     "prediction, fraud_probability, model_run_id, model_name, model_version, batch_id, scored_at, recorded_at, payment"
 )
 _ORDER = ("scored_at", "until", "source_topic", "source_partition", "source_offset", "source_row", "place")
-# What stands comes before what it replaced; of two rows that are equal in all else, the place in the table decides.
+# At the same time the current prediction comes before the one that it replaced; of two rows that are equal in all
+# else, the place in the table decides.
 _STANDS = "SELECT *, 'infinity'::timestamptz AS until, '(0,0)'::tid AS place FROM ledger.predictions"
 _REPLACED = "SELECT *, replaced_at AS until, ctid AS place FROM ledger.replaced_predictions WHERE NOT altered"
 
@@ -52,7 +53,7 @@ def upgrade() -> None:
             op.get_bind().exec_driver_sql(
                 f"CREATE INDEX CONCURRENTLY {table}_scored_at ON ledger.{table} USING brin (scored_at)"
             )
-    # Fail after that, instead of making all other readers of the view wait behind one that reads for hours.
+    # Fail after five seconds instead of blocking all readers of the view behind one long query.
     op.get_bind().exec_driver_sql("SET LOCAL lock_timeout = '5s'")
     op.get_bind().exec_driver_sql(VIEW)
 

@@ -14,7 +14,8 @@ _COLUMNS = (
     "prediction, fraud_probability, model_run_id, model_name, model_version, batch_id, scored_at, recorded_at, payment"
 )
 _ORDER = ("scored_at", "until", "source_topic", "source_partition", "source_offset", "source_row", "place")
-# What stands comes before what it replaced; of two rows that are equal in all else, the place in the table decides.
+# At the same time the current prediction comes before the one that it replaced; of two rows that are equal in all
+# else, the place in the table decides.
 _STANDS = "SELECT *, 'infinity'::timestamptz AS until, '(0,0)'::tid AS place FROM ledger.predictions"
 _REPLACED = "SELECT *, replaced_at AS until, ctid AS place FROM ledger.replaced_predictions WHERE NOT altered"
 
@@ -39,9 +40,9 @@ ALTER TABLE ledger.confirmation_changes
     ADD COLUMN source_partition integer,
     ADD COLUMN source_offset bigint,
     ADD COLUMN source_row integer;
-COMMENT ON TABLE ledger.confirmations IS 'What people say of a payment: was it fraud? The newest word of each';
+COMMENT ON TABLE ledger.confirmations IS 'The newest verdict of people on each payment: was it fraud?';
 COMMENT ON COLUMN ledger.confirmations.source_topic IS
-    'Null: given for a trans_num of several payments before 0003, and counts for none of them';
+    'Null: given before version 0003 for a trans_num that several payments share; applies to none of them';
 
 -- What was said of a trans_num was said of its payment, where there is only one.
 UPDATE ledger.confirmations AS known
@@ -107,6 +108,8 @@ COMMENT ON VIEW ledger.payments IS 'The newest prediction of each trans_num; fra
 
 
 def upgrade() -> None:
+    # Fail after five seconds instead of blocking all readers of these tables and of the view behind one long query.
+    op.get_bind().exec_driver_sql("SET LOCAL lock_timeout = '5s'")
     # As it is: in SQLAlchemy's own text a colon would begin a parameter.
     op.get_bind().exec_driver_sql(TABLES)
     op.get_bind().exec_driver_sql(VIEW)

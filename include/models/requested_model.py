@@ -1,4 +1,4 @@
-"""The model that a person names: by a run, by its own id, or by a registered version."""
+"""Find the model that a user requests by run id, logged-model id or registered version."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MOST_NAMED = 20
 
 
-def of_run(store: Store, run_id: str, name: str = MODEL_NAME) -> Candidate:
+def candidate_of_run(store: Store, run_id: str, name: str = MODEL_NAME) -> Candidate:
     run = store.run(run_id)
     if run is None:
         raise ModelNotFoundError(f"MLflow at {store.shown_uri} has no run {run_id}")
@@ -32,13 +32,13 @@ def of_run(store: Store, run_id: str, name: str = MODEL_NAME) -> Candidate:
         return Candidate(run, model_uri)
     nothing = f"run {run_id} has no model: nothing is logged under the name `{name}`"
     if names := names_of(store, run):
-        raise ModelNotFoundError(f"{nothing}, but under {listed(names)}: ask for runs:/{run_id}/{names[0]}")
+        raise ModelNotFoundError(f"{nothing}, but under {join_names(names)}: ask for runs:/{run_id}/{names[0]}")
     if store.without_logged_models:
         raise ModelNotFoundError(f"{nothing} among its artifacts. {store.without_logged_models}")
     raise ModelNotFoundError(nothing)
 
 
-def of_logged_model(store: Store, asked: str) -> Candidate:
+def candidate_of_logged_model(store: Store, asked: str) -> Candidate:
     """A logged model that somebody names counts whatever its run's end was, as a registered version does."""
     model = store.logged_model(asked)
     if model is None:
@@ -66,7 +66,7 @@ def _check_not_deleted(store: Store, run: Run) -> None:
         )
 
 
-def of_version(store: Store, asked: str) -> Candidate:
+def candidate_of_version(store: Store, asked: str) -> Candidate:
     """A version that somebody registered counts whatever its run's end was."""
     name, _, alias = asked.removeprefix("models:/").partition("@")
     version = _by_alias(store, name, alias) if alias else _by_number(store, *name.split("/"))
@@ -108,7 +108,7 @@ def _model(store: Store, name: str) -> Any:
     return model
 
 
-def listed(names: Collection[str]) -> str:
+def join_names(names: Collection[str]) -> str:
     """Return the first of them, for an error."""
     shown = [repr(name) for name in islice(names, MOST_NAMED)]
     more = len(names) - len(shown)

@@ -16,10 +16,10 @@ from threadpoolctl import threadpool_limits
 from include.errors import ModelError
 from include.models.load import LoadedModel, load
 from include.models.score import Scored, score
-from tests.models.kinds import Kind, frame_of_training, kinds, silently
+from tests.models.model_cases import ModelCase, frame_of_training, model_cases, silently
 from tests.models.zoo import history, payment, run_of
 
-KINDS = kinds()
+CASES = model_cases()
 # Each changes a payment in one way that the world sends.
 CHANGES: list[dict[str, Any]] = [
     {}, {"category": None}, {"gender": None}, {"category": None, "gender": None}, {"zip": 6441.5}, {"zip": 94103},
@@ -28,14 +28,14 @@ CHANGES: list[dict[str, Any]] = [
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Kind, Path]]:
-    """Makes each kind once."""
-    found: dict[str, tuple[Kind, Path]] = {}
+def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[ModelCase, Path]]:
+    """Makes each case once."""
+    found: dict[str, tuple[ModelCase, Path]] = {}
 
-    def make(name: str) -> tuple[Kind, Path]:
+    def make(name: str) -> tuple[ModelCase, Path]:
         if name not in found:
-            kind = silently(KINDS[name])
-            found[name] = kind, kind.save(tmp_path_factory.mktemp("kind") / "m")
+            case = silently(CASES[name])
+            found[name] = case, case.save(tmp_path_factory.mktemp("kind") / "m")
         return found[name]
 
     return make
@@ -52,30 +52,30 @@ def scored(model: LoadedModel, payments: list[dict[str, Any]]) -> Scored:
     return silently(lambda: score(model, [json.dumps(each).encode() for each in payments]))
 
 
-def expected(kind: Kind, each: dict[str, Any]) -> tuple[int, float | None] | None:
+def expected(case: ModelCase, each: dict[str, Any]) -> tuple[int, float | None] | None:
     """What the bare model gives for the payment alone; None where it raises."""
-    assert kind.answer is not None
-    if kind.strict and (each["zip"] is None or each["zip"] != int(each["zip"])):
+    assert case.expected_score is not None
+    if case.strict and (each["zip"] is None or each["zip"] != int(each["zip"])):
         return None
     try:
-        return silently(lambda: kind.answer(frame_of_training(each, kind.names)))
+        return silently(lambda: case.expected_score(frame_of_training(each, case.names)))
     except (ValueError, TypeError):
         return None
 
 
-@pytest.mark.parametrize("name", list(KINDS))
-def test_a_payment_scores_in_company_as_alone_or_the_run_says_no(
-    made: Callable[[str], tuple[Kind, Path]], name: str
+@pytest.mark.parametrize("name", list(CASES))
+def test_score_in_a_batch_equals_score_alone_or_model_is_refused(
+    saved_model: Callable[[str], tuple[ModelCase, Path]], name: str
 ) -> None:
-    kind, folder = made(name)
+    case, folder = saved_model(name)
     ordinary = [{**payment(), **each} for each in history(16, seed=9)[0].to_dict("records")]
     payments = ordinary + [payment(**{"amt": 110.0, **change}) for change in CHANGES]
-    if kind.answer is None:
-        with pytest.raises(ModelError, match=kind.refusal):
-            scored(load(run_of(kind.threshold), folder), payments)
+    if case.expected_score is None:
+        with pytest.raises(ModelError, match=case.expected_error):
+            scored(load(run_of(case.threshold), folder), payments)
         return
-    check(kind, folder, payments)
-    assert {expected(kind, each)[0] for each in payments if expected(kind, each)} == {0, 1}  # type: ignore[index]
+    check(case, folder, payments)
+    assert {expected(case, each)[0] for each in payments if expected(case, each)} == {0, 1}  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
@@ -87,11 +87,11 @@ def test_a_payment_scores_in_company_as_alone_or_the_run_says_no(
     ],
 )  # fmt: skip
 def test_one_payment_whose_answer_fits_by_chance_is_not_published(
-    made: Callable[[str], tuple[Kind, Path]], name: str, amount: float
+    saved_model: Callable[[str], tuple[ModelCase, Path]], name: str, amount: float
 ) -> None:
-    kind, folder = made(name)
-    with pytest.raises(ModelError, match=f"{kind.refusal}|returned"):
-        scored(load(run_of(kind.threshold), folder), [payment(amt=amount)])
+    case, folder = saved_model(name)
+    with pytest.raises(ModelError, match=f"{case.expected_error}|returned"):
+        scored(load(run_of(case.threshold), folder), [payment(amt=amount)])
 
 
 SOME = st.fixed_dictionaries(
@@ -112,18 +112,18 @@ SOME = st.fixed_dictionaries(
 )
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(SOME, min_size=1, max_size=6))
-def test_any_company_leaves_a_score_as_it_is(
-    made: Callable[[str], tuple[Kind, Path]], name: str, changes: list[dict[str, Any]]
+def test_score_does_not_depend_on_other_rows(
+    saved_model: Callable[[str], tuple[ModelCase, Path]], name: str, changes: list[dict[str, Any]]
 ) -> None:
-    check(*made(name), [payment(), *(payment(**each) for each in changes)])
+    check(*saved_model(name), [payment(), *(payment(**each) for each in changes)])
 
 
-def check(kind: Kind, folder: Path, payments: list[dict[str, Any]]) -> None:
-    model = silently(lambda: load(run_of(kind.threshold), folder))
+def check(case: ModelCase, folder: Path, payments: list[dict[str, Any]]) -> None:
+    model = silently(lambda: load(run_of(case.threshold), folder))
     together = scored(model, payments)
     for place, each in enumerate(payments):
         alone = scored(model, [each]) if place % 4 == 0 else None
-        wanted = expected(kind, each)
+        wanted = expected(case, each)
         found = int(together.prediction[place])
         assert found == (-1 if wanted is None else wanted[0]), (place, each)
         assert (place in together.refusals) == (wanted is None)

@@ -15,7 +15,7 @@ from fraud_scoring.connections import kafka_settings
 from include.errors import SettingError
 from include.kafka.access import Admin
 from include.kafka.config import client_settings
-from include.kafka.extra import usable
+from include.kafka.connection_extra import to_client_config
 from include.producer.deliver import KafkaDelivery
 
 HOST = {"bootstrap.servers": "127.0.0.1:1"}
@@ -33,31 +33,40 @@ HOST = {"bootstrap.servers": "127.0.0.1:1"}
     ],
 )
 def test_a_list_is_what_its_commas_would_be(extra: dict[str, Any], settings: dict[str, Any] | None) -> None:
-    assert usable(extra) == (extra if settings is None else settings)
+    assert to_client_config(extra) == (extra if settings is None else settings)
 
 
 REFUSED = [
-    ({"stats_cb": "my.module.stats"}, "stats_cb is a function of a program"),
-    ({"error_cb": "my.module.stats"}, "error_cb is a function"),
-    ({"throttle_cb": "my.module.stats"}, "throttle_cb is a function"),
-    ({"log_cb": "my.module.stats"}, "log_cb is a function"),
-    ({"oauth_cb": "my.module.stats"}, r"oauth_cb is a function.*sasl\.oauthbearer\.method=oidc"),
-    ({"on_commit": "my.module.stats"}, "on_commit is a function"),
-    ({"logger": "my.module.stats"}, "logger is a function"),
-    ({"default.topic.config": {"acks": 1}}, r"default\.topic\.config holds settings of its own"),
-    ({"sasl.password": {"hunter2": 1}}, r"sasl\.password holds settings of its own"),
-    ({"sasl.mechanisms": [["hunter2"]]}, r"sasl\.mechanisms is a list of more"),
-    ({"bootstrap.servers": '"a:1"'}, "'\"a:1\"' in bootstrap.servers is no address"),
-    ({"bootstrap.servers": "['a:1']"}, "in bootstrap.servers is no address"),
-    ({"bootstrap.servers": "a:1;b:2"}, "'a:1;b:2' in bootstrap.servers is no address"),
-    ({"bootstrap.servers": "http://a:1"}, "'http://a:1' in bootstrap.servers is no address"),
-    ({"bootstrap.servers": "a:1 b:2"}, "'a:1 b:2' in bootstrap.servers is no address"),
-    ({"bootstrap.servers": "ann:hunter2@a:1"}, "bootstrap.servers holds a login before 'a:1': give host:port only"),
-    ({"bootstrap.servers": "a:1,SASL_SSL://ann:hunt,hunter2@er@b:2"}, "bootstrap.servers holds a login before 'b:2'"),
-    ({"bootstrap.servers": ["a:1", "ann:hunter2@b:2,c:3"]}, "bootstrap.servers holds a login before 'b:2,c:3'"),
-    ({"metadata.broker.list": "ann:hunter2@a:1"}, "metadata.broker.list holds a login before 'a:1'"),
-    ({"bootstrap.servers": "a:1;sasl.password=hunter2"}, "'a:1;sasl.password=…' in bootstrap.servers is no address"),
-    ({"bootstrap.servers": ["a:1", "{{ BROKER }}"]}, "'{{ BROKER }}' in bootstrap.servers is no address"),
+    ({"stats_cb": "my.module.stats"}, "stats_cb takes a Python function"),
+    ({"error_cb": "my.module.stats"}, "error_cb takes a Python function"),
+    ({"throttle_cb": "my.module.stats"}, "throttle_cb takes a Python function"),
+    ({"log_cb": "my.module.stats"}, "log_cb takes a Python function"),
+    ({"oauth_cb": "my.module.stats"}, r"oauth_cb takes a Python function.*sasl\.oauthbearer\.method=oidc"),
+    ({"on_commit": "my.module.stats"}, "on_commit takes a Python function"),
+    ({"logger": "my.module.stats"}, "logger takes a Python function"),
+    ({"default.topic.config": {"acks": 1}}, r"default\.topic\.config is a group of settings"),
+    ({"sasl.password": {"hunter2": 1}}, r"sasl\.password is a group of settings"),
+    ({"sasl.mechanisms": [["hunter2"]]}, r"sasl\.mechanisms is a list with values"),
+    ({"bootstrap.servers": '"a:1"'}, "bootstrap.servers contains '\"a:1\"', which is not a broker address"),
+    ({"bootstrap.servers": "['a:1']"}, "which is not a broker address"),
+    ({"bootstrap.servers": "a:1;b:2"}, "bootstrap.servers contains 'a:1;b:2', which is not a broker address"),
+    ({"bootstrap.servers": "http://a:1"}, "bootstrap.servers contains 'http://a:1', which is not a broker address"),
+    ({"bootstrap.servers": "a:1 b:2"}, "bootstrap.servers contains 'a:1 b:2', which is not a broker address"),
+    ({"bootstrap.servers": "ann:hunter2@a:1"}, "bootstrap.servers contains a login before 'a:1': give host:port only"),
+    (
+        {"bootstrap.servers": "a:1,SASL_SSL://ann:hunt,hunter2@er@b:2"},
+        "bootstrap.servers contains a login before 'b:2'",
+    ),
+    ({"bootstrap.servers": ["a:1", "ann:hunter2@b:2,c:3"]}, "bootstrap.servers contains a login before 'b:2,c:3'"),
+    ({"metadata.broker.list": "ann:hunter2@a:1"}, "metadata.broker.list contains a login before 'a:1'"),
+    (
+        {"bootstrap.servers": "a:1;sasl.password=hunter2"},
+        "bootstrap.servers contains 'a:1;sasl.password=…', which is not a broker address",
+    ),
+    (
+        {"bootstrap.servers": ["a:1", "{{ BROKER }}"]},
+        "bootstrap.servers contains '{{ BROKER }}', which is not a broker address",
+    ),
 ]
 
 
@@ -100,7 +109,7 @@ def test_brokers_of_the_producers_command_are_checked_like_those_of_a_connection
         env={"PATH": os.defpath}, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode != 0
-    assert "bootstrap.servers holds a login before 'a:1'" in done.stderr
+    assert "bootstrap.servers contains a login before 'a:1'" in done.stderr
     assert "hunter2" not in done.stderr + done.stdout
 
 
@@ -113,4 +122,4 @@ def test_a_command_says_it_in_one_line() -> None:
     )  # fmt: skip
     assert done.returncode != 0
     assert done.stderr.strip().splitlines() == [done.stderr.strip()]
-    assert "kafka_default: stats_cb is a function" in done.stderr
+    assert "kafka_default: stats_cb takes a Python function" in done.stderr

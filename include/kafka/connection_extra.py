@@ -1,6 +1,6 @@
-"""librdkafka's settings as a connection's `extra` holds them: made usable, or refused by name at once.
+"""Convert a connection's `extra` to a librdkafka configuration, or reject a setting by name.
 
-librdkafka would take a list of brokers for one address of brackets, and look for it until it times out.
+librdkafka would read a list of brokers as one address in brackets and try to connect to it until it times out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SECRET = re.compile(r"((?:password|pwd|token|secret)[\"']?\s*[=:]).*", re.IGNOR
 _ADDRESS = re.compile(r"(?:(?:PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)://)?[\w.\-]*(?:\[[\da-f:.%]+\])?(?::\d+)?", re.I)
 
 
-def usable(extra: Mapping[str, object]) -> dict[str, str | int | float | bool]:
+def to_client_config(extra: Mapping[str, object]) -> dict[str, str | int | float | bool]:
     """Return the settings, lists joined by commas and without what is null.
 
     Raises SettingError, which names the setting and shows no value but an address.
@@ -34,14 +34,14 @@ def _check_addresses(name: str, value: str) -> None:
     _, login, rest = value.rpartition("@")
     if login:
         raise SettingError(
-            f"kafka_default: {name} holds a login before {_shown(rest)!r}: give host:port only, and the login as "
+            f"kafka_default: {name} contains a login before {_shown(rest)!r}: give host:port only, and the login as "
             "sasl.username and sasl.password"
         )
     for address in value.split(","):
         if not _ADDRESS.fullmatch(address.strip()):
             raise SettingError(
-                f"kafka_default: {_shown(address)!r} in {name} is no address of a broker: give host:port, several "
-                "separated by commas, without quotes"
+                f"kafka_default: {name} contains {_shown(address)!r}, which is not a broker address: give host:port, "
+                "several separated by commas, without quotes"
             )
 
 
@@ -51,16 +51,19 @@ def _shown(address: str) -> str:
 
 def _value(name: str, value: object) -> str | int | float | bool:
     if _FUNCTIONS.fullmatch(name):
-        instead = "; a token is got by sasl.oauthbearer.method=oidc" if name == "oauth_cb" else ""
+        instead = ". To get tokens, set sasl.oauthbearer.method=oidc" if name == "oauth_cb" else ""
         raise SettingError(
-            f"kafka_default: {name} is a function of a program, which a connection cannot hold: take it out{instead}"
+            f"kafka_default: {name} takes a Python function, which a connection cannot hold: remove it{instead}"
         )
     if isinstance(value, list | tuple):
         if not all(isinstance(one, str | int | float) for one in value):
-            raise SettingError(f"kafka_default: {name} is a list of more than texts and numbers: give one text")
+            raise SettingError(
+                f"kafka_default: {name} is a list with values other than strings and numbers: give one string"
+            )
         return ",".join(str(one).strip() for one in value)
     if not isinstance(value, str | int | float):
         raise SettingError(
-            f"kafka_default: {name} holds settings of its own, which have no place there: write each beside the others"
+            f"kafka_default: {name} is a group of settings, which librdkafka does not take: write each of them at the "
+            "top level of extra"
         )
     return value

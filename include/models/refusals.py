@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 UNEXPLAINED = "model_refused"
 
 
-def reason(
+def refusal_of(
     group: Group, place: int, takes: Iterable[Column], specimen: pd.DataFrame | None, error: Exception | None
 ) -> Refusal:
     """Return why the payment at `place` of the group was refused.

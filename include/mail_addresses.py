@@ -1,4 +1,4 @@
-"""Mail addresses: as people write them in settings, and as SMTP takes them."""
+"""Parse mail addresses from settings and encode them for SMTP."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ADDRESS = re.compile(r"[^\s@<>,;:\"]+@[^\s@<>,;:\"]+")
 _NAMED = re.compile(r"(.*?)\s*<([^<>]*)>")
 
 
-def addresses(name: str, text: str) -> tuple[str, ...]:
+def parse_addresses(name: str, text: str) -> tuple[str, ...]:
     """Return the addresses in `text`, the value of setting `name`: `a@x.org` or `Some Name <a@x.org>`, separated by
     commas or semicolons; bare ones by spaces as well. A domain beyond ASCII is encoded by IDNA.
 
@@ -24,10 +24,10 @@ def addresses(name: str, text: str) -> tuple[str, ...]:
     return tuple(_ascii(name, address, text) for address in found)
 
 
-def sender(name: str, text: str) -> str:
+def encode_sender(name: str, text: str) -> str:
     """Return `text` as the header From takes it: a display name beyond ASCII encoded, and the address in plain sight.
 
-    Raises SettingError as `addresses` does.
+    Raises SettingError as `parse_addresses` does.
     """
     text = " ".join(text.split())
     named = _NAMED.fullmatch(text)
@@ -41,8 +41,8 @@ def _ascii(name: str, address: str, text: str) -> str:
     local, _, domain = address.partition("@")
     if not local.isascii():
         raise SettingError(
-            f"{name}: {address} cannot be mailed: the part before @ is beyond ASCII, which few mail servers take. Give "
-            "another address of this mailbox"
+            f"{name}: mail cannot be sent to {address}: the part before @ is not ASCII, which few mail servers accept. "
+            "Use another address of this mailbox"
         )
     return address if domain.isascii() else f"{local}@{_encoded(name, address, domain)}"
 
@@ -54,4 +54,6 @@ def _encoded(name: str, address: str, domain: str) -> str:
     try:
         return idna.encode(domain, uts46=True).decode()
     except idna.IDNAError as error:
-        raise SettingError(f"{name}: {address} cannot be mailed: {domain} is not a domain name ({error})") from error
+        raise SettingError(
+            f"{name}: mail cannot be sent to {address}: {domain} is not a domain name ({error}). Correct the address"
+        ) from error

@@ -1,4 +1,4 @@
-"""What goes wrong between here and MLflow or its artifact store: its many errors become three of ours."""
+"""Translate errors of MLflow and its artifact store to SettingError, ModelStoreError and ModelStoreAccessError."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from include.errors import ModelStoreAccessError, ModelStoreError, SettingError
 from include.models.places import cleaned
 from include.models.server import Server
-from include.models.tracking_uri import TRACKING, shown
+from include.models.tracking_uri import TRACKING, without_credentials
 
 _NO_ENDPOINT = "ENDPOINT_NOT_FOUND"
 _WRONG_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch")
@@ -17,7 +17,7 @@ _FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
 
 
 @contextmanager
-def failures(uri: str, server: Server) -> Iterator[None]:
+def translate_errors(uri: str, server: Server) -> Iterator[None]:
     """Raise ModelStoreError for what may go right on the next try, ModelStoreAccessError for wrong keys, and
     SettingError where the server is too old to know what it was asked for."""
     from boto3.exceptions import Boto3Error
@@ -30,16 +30,18 @@ def failures(uri: str, server: Server) -> Iterator[None]:
     except (MlflowException, RequestException, BotoCoreError, ClientError, Boto3Error, OSError) as error:
         text = cleaned(str(error), uri)
         lacks_endpoint = isinstance(error, MlflowException) and error.error_code == _NO_ENDPOINT
-        if lacks_endpoint and (old := server.too_old()):
-            raise SettingError(f"{TRACKING}={shown(uri)}: {old}") from error
+        if lacks_endpoint and (old := server.version_error()):
+            raise SettingError(f"{TRACKING}={without_credentials(uri)}: {old}") from error
         if _refuses_keys(error):
             raise ModelStoreAccessError(
-                f"the artifact store of MLflow at {shown(uri)} refuses the keys in the connection aws_default: {text}"
+                f"the artifact store of MLflow at {without_credentials(uri)} refuses the keys in the connection "
+                f"aws_default: {text}"
             ) from error
-        who, mend = f"MLflow at {shown(uri)}", f"is it up, and {TRACKING} right?"
+        name, remedy = f"MLflow at {without_credentials(uri)}", f"Check that it is up and that {TRACKING} is right"
         if any(isinstance(one, (BotoCoreError, ClientError, Boto3Error)) for one in _causes(error)):
-            who, mend = f"the artifact store of {who}", "is it up, and the address in the connection aws_default right?"
-        raise ModelStoreError(f"{who} did not give what was asked: {text}: {mend}") from error
+            name = f"the artifact store of {name}"
+            remedy = "Check that it is up and that the address in the connection aws_default is right"
+        raise ModelStoreError(f"request to {name} failed: {text}. {remedy}") from error
 
 
 def is_full_disk(error: BaseException) -> bool:

@@ -73,14 +73,14 @@ Answer = Callable[[pd.DataFrame], tuple[int, float | None]]
 
 
 @dataclass(frozen=True)
-class Kind:
-    """`answer` gives label and probability of a frame of one payment with the columns `names`; without it the model
-    is refused, and `refusal` is said of it."""
+class ModelCase:
+    """`expected_score` gives label and probability of a frame of one payment with the columns `names`; without it the
+    model is refused, and `expected_error` is in the error."""
 
     save: Callable[[Path], Path]
     names: list[str]
-    answer: Answer | None = None
-    refusal: str = ""
+    expected_score: Answer | None = None
+    expected_error: str = ""
     threshold: float | None = None
     strict: bool = False  # MLflow enforces the signature
 
@@ -93,10 +93,10 @@ def _of_classifier(model: Any) -> Answer:
     return answer
 
 
-def classifier(model: Any, names: list[str], *, signature: bool = False) -> Kind:
+def classifier(model: Any, names: list[str], *, signature: bool = False) -> ModelCase:
     model.fit(FRAME[names], FRAUD)
     options = {"signature": _signature(names)} if signature else {}
-    return Kind(lambda folder: save_sklearn(folder, model, **options), names, _of_classifier(model))
+    return ModelCase(lambda folder: save_sklearn(folder, model, **options), names, _of_classifier(model))
 
 
 def _signature(names: list[str]) -> Any:
@@ -113,22 +113,24 @@ def _native(flavor: Any, model: Any, names: list[str] = NUMERIC) -> Callable[[Pa
     return save
 
 
-def native(flavor: Any, model: Any) -> Kind:
+def native(flavor: Any, model: Any) -> ModelCase:
     model.fit(FRAME[NUMERIC], FRAUD)
-    return Kind(_native(flavor, model), NUMERIC, _of_classifier(model))
+    return ModelCase(_native(flavor, model), NUMERIC, _of_classifier(model))
 
 
-def booster(flavor: Any, model: Any, ask: Callable[[pd.DataFrame], Any]) -> Kind:
+def booster(flavor: Any, model: Any, ask: Callable[[pd.DataFrame], Any]) -> ModelCase:
     def answer(frame: pd.DataFrame) -> tuple[int, float | None]:
         probability = float(ask(frame)[0])
         return int(probability >= 0.5), probability
 
-    return Kind(_native(flavor, model), NUMERIC, answer)
+    return ModelCase(_native(flavor, model), NUMERIC, answer)
 
 
-def refused(model: Any, says: str, *, fit: Any = FRAUD, names: list[str] = NUMERIC) -> Kind:
+def refused(model: Any, says: str, *, fit: Any = FRAUD, names: list[str] = NUMERIC) -> ModelCase:
     model.fit(FRAME[names], fit)
-    return Kind(lambda folder: save_sklearn(folder, model, signature=_signature(names)), names, refusal=says)
+    return ModelCase(
+        lambda folder: save_sklearn(folder, model, signature=_signature(names)), names, expected_error=says
+    )
 
 
 class Function(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
@@ -163,7 +165,7 @@ def _pyfunc(function: Callable[[pd.DataFrame], Any], example: Any = None) -> Cal
 
 def pyfunc(
     function: Callable[[pd.DataFrame], Any], *, probability: bool = True, has_labels: bool = False, limit: float = 0.5
-) -> Kind:
+) -> ModelCase:
     def answer(frame: pd.DataFrame) -> tuple[int, float | None]:
         share = float(_share(frame)[0])
         if share == share:
@@ -172,13 +174,13 @@ def pyfunc(
             raise ValueError("no prediction")
         return 0, None
 
-    return Kind(_pyfunc(function), TEXTS, answer, strict=True)
+    return ModelCase(_pyfunc(function), TEXTS, answer, strict=True)
 
 
 def wrong(
     function: Callable[[pd.DataFrame], Any], says: str, threshold: float | None = None, example: Any = None
-) -> Kind:
-    return Kind(_pyfunc(function, example=example), TEXTS, refusal=says, threshold=threshold)
+) -> ModelCase:
+    return ModelCase(_pyfunc(function, example=example), TEXTS, expected_error=says, threshold=threshold)
 
 
 def _one_hot(missing: Any = None) -> Any:
@@ -228,11 +230,11 @@ class Percents(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return (_share(X) >= 0.5).astype(int)
 
 
-def kinds() -> dict[str, Callable[[], Kind]]:
+def model_cases() -> dict[str, Callable[[], ModelCase]]:
     """Each is made when a test asks for it."""
     xgb = {"n_estimators": 10, "max_depth": 3, "n_jobs": 1}
     lgb = {"n_estimators": 10, "verbose": -1, "n_jobs": 1}
-    scored: dict[str, Callable[[], Kind]] = {
+    scored: dict[str, Callable[[], ModelCase]] = {
         "imbalanced-learn pipeline": lambda: classifier(seed_pipeline(), NUMERIC),
         "one-hot that ignores unknown texts": lambda: classifier(_one_hot(), ["category", "gender", "amt"]),
         "one-hot with a signature": lambda: classifier(_one_hot(), ["category", "gender", "amt"], signature=True),
@@ -289,7 +291,7 @@ def kinds() -> dict[str, Callable[[], Kind]]:
         ),
     }
     outlier, contract = "is an? outlier detector|outlier detector, which calls ordinary payments 1", "returned"
-    refusals: dict[str, Callable[[], Kind]] = {
+    refusals: dict[str, Callable[[], ModelCase]] = {
         "isolation forest": lambda: refused(IsolationForest(n_estimators=9), f"IsolationForest.*{outlier}"),
         "one-class SVM": lambda: refused(OneClassSVM(), f"OneClassSVM.*{outlier}"),
         "outlier detector in a pipeline": lambda: refused(
@@ -301,8 +303,10 @@ def kinds() -> dict[str, Callable[[], Kind]]:
         "LightGBM regressor": lambda: refused(lightgbm.LGBMRegressor(**lgb), "LGBMRegressor, a regressor"),
         "clusterer": lambda: refused(KMeans(2, n_init=1), "KMeans, a clusterer"),
         "mixture": lambda: refused(GaussianMixture(2), "GaussianMixture, a density estimator"),
-        "labels 1 and 2": lambda: refused(_tree(), "other classes apart than 0 and 1", fit=FRAUD + 1),
-        "text labels": lambda: refused(_tree(), "other classes apart", fit=FRAUD.map({0: "genuine", 1: "fraud"})),
+        "labels 1 and 2": lambda: refused(_tree(), "only classifiers of 0 and 1", fit=FRAUD + 1),
+        "text labels": lambda: refused(
+            _tree(), "only classifiers of 0 and 1", fit=FRAUD.map({0: "genuine", 1: "fraud"})
+        ),
         "XGBoost margins": lambda: refused(
             xgboost.XGBClassifier(objective="binary:logitraw", **xgb), "binary:logitraw"
         ),
@@ -319,13 +323,13 @@ def kinds() -> dict[str, Callable[[], Kind]]:
         "LightGBM's Booster of numbers": lambda: _refused_booster(
             _lightgbm_booster({"objective": "regression"}), "objective regression"
         ),
-        "CatBoost of numbers": lambda: Kind(
+        "CatBoost of numbers": lambda: ModelCase(
             _native(
                 mlflow.catboost,
                 catboost.CatBoostRegressor(5, verbose=0, allow_writing_files=False).fit(FRAME[NUMERIC], FRAUD),
             ),
             NUMERIC,
-            refusal="CatBoostRegressor, a regressor",
+            expected_error="CatBoostRegressor, a regressor",
         ),
         "pyfunc isolation forest": lambda: wrong(_isolation(), "returned -1"),
         "pyfunc labels 1 and 2": lambda: wrong(lambda frame: 1 + (_share(frame) >= 0.5).astype(int), "returned 2"),
@@ -363,12 +367,14 @@ def kinds() -> dict[str, Callable[[], Kind]]:
         "pyfunc one number": lambda: wrong(lambda frame: 0.5, "shape"),
         "pyfunc tuple": lambda: wrong(lambda frame: (_share(frame), _share(frame)), "a tuple"),
         "pyfunc index of its own": lambda: wrong(
-            lambda frame: pd.Series(_share(frame), index=[f"k{row}" for row in frame.index]), "index of its own"
+            lambda frame: pd.Series(_share(frame), index=[f"k{row}" for row in frame.index]),
+            "another index than its input",
         ),
         "pyfunc by company": lambda: wrong(
-            lambda frame: 1 / (1 + np.exp(frame["amt"].mean() - frame["amt"].to_numpy())), "another score alone"
+            lambda frame: 1 / (1 + np.exp(frame["amt"].mean() - frame["amt"].to_numpy())),
+            "score in another batch",
         ),
-        "pyfunc sorted without an index": lambda: wrong(lambda frame: np.sort(_share(frame)), "another score alone"),
+        "pyfunc sorted without an index": lambda: wrong(lambda frame: np.sort(_share(frame)), "score in another batch"),
     }
     return scored | refusals
 
@@ -388,18 +394,18 @@ def _isolation() -> Callable[[pd.DataFrame], Any]:
     return lambda frame: forest.predict(frame[["amt", "zip"]].fillna(0))
 
 
-def _xgboost_booster(params: dict[str, Any]) -> Kind:
+def _xgboost_booster(params: dict[str, Any]) -> ModelCase:
     model = xgboost.train({"nthread": 1, **params}, xgboost.DMatrix(FRAME[NUMERIC], FRAUD), 10)
     return booster(mlflow.xgboost, model, lambda frame: model.predict(xgboost.DMatrix(frame)))
 
 
-def _lightgbm_booster(params: dict[str, Any]) -> Kind:
+def _lightgbm_booster(params: dict[str, Any]) -> ModelCase:
     model = lightgbm.train({"verbose": -1, "num_threads": 1, **params}, lightgbm.Dataset(FRAME[NUMERIC], FRAUD), 10)
     return booster(mlflow.lightgbm, model, lambda frame: model.predict(frame))
 
 
-def _refused_booster(kind: Kind, says: str) -> Kind:
-    return Kind(kind.save, kind.names, refusal=says)
+def _refused_booster(case: ModelCase, says: str) -> ModelCase:
+    return ModelCase(case.save, case.names, expected_error=says)
 
 
 def silently(call: Callable[[], Any]) -> Any:
