@@ -40,10 +40,13 @@ def main() -> None:
     warnings.simplefilter("ignore")
     import mlflow.sklearn
     import pandas as pd
+    from mlflow.models import get_model_info
+    from mlflow.types import DataType
 
     sys.set_int_max_str_digits(0)
     model = mlflow.sklearn.load_model(sys.argv[1])
     names = list(model.feature_names_in_)
+    texts = {column.name for column in get_model_info(sys.argv[1]).signature.inputs if column.type == DataType.string}
     # Changes no prediction: starting threads for one row takes longer than asking all the trees.
     model.steps[-1][1].n_jobs = 1
     answers: list[int | str] = []
@@ -58,6 +61,12 @@ def main() -> None:
                 flat = not any(isinstance(value, list) for value in content["data"])
                 values = content["data"] if flat else content["data"][row]
                 payment = with_times(dict(zip(content["columns"], values, strict=True)))
+                # In a column of texts of the training frame a number is its digits.
+                payment |= {
+                    name: json.dumps(payment[name])
+                    for name in texts & payment.keys()
+                    if isinstance(payment[name], int | float)
+                }
                 if not alone:
                     places.append(len(answers))
                     together.append(payment)
