@@ -106,7 +106,8 @@ def test_dead_letters_on_the_output_topic_are_refused_before_a_topic_is_made(
     done = fraud_topics(services, names | {"FRAUD_DEAD_LETTER_TOPIC": scored})
     assert done.exit_code == 1
     assert "FRAUD_DEAD_LETTER_TOPIC" in str(done.exception)
-    assert source not in admin(services.bootstrap_servers).list_topics(timeout=10).topics
+    there = admin({"bootstrap.servers": services.bootstrap_servers}).list_topics(timeout=10).topics
+    assert source not in there
 
 
 def test_no_broker_is_one_clear_line(monkeypatch: pytest.MonkeyPatch):

@@ -22,7 +22,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from fraud_scoring.operators import ResolveModelOperator
 from include.batch.manifest import Manifest
-from include.errors import ModelError, ModelInputError, UntrustedModelError
+from include.errors import ModelError, UntrustedModelError
 from include.models import cache as cache_module
 from include.models import ready, trust
 from include.models.cache import ModelCache
