@@ -6,7 +6,7 @@ import importlib
 import logging
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -161,19 +161,16 @@ def _pyfunc(run: ModelRun, folder: Path, description: Description) -> LoadedMode
 
     model = _loaded(run, description, load_model)
     takes = description.inputs or _no_names(run)
-    ask = _plain(partial(_predict_pyfunc, model, takes), run)
+    optional = [column for column in takes if not column.required]
+    nullable = [column.name for column in optional if column.is_whole or column.kind == "boolean"]
+    ask = _plain(partial(_predict_pyfunc, model, nullable), run)
     return LoadedModel(run, folder, takes, strict=True, is_classifier=False, by_position=False, ask=ask)
 
 
-def _predict_pyfunc(model: Any, takes: tuple[Column, ...], frame: pd.DataFrame) -> Any:
-    """Ask a pyfunc model. MLflow enforces its signature, but for nulls in an optional column: MLflow refuses NaN among
-    whole numbers and booleans even where the signature lets the whole column be missing."""
-    nullable = [
-        column.name
-        for column in takes
-        if not column.required and (column.is_whole or column.kind == "boolean") and column.name in frame
-    ]
-    if not any(frame[name].isna().any() for name in nullable):
+def _predict_pyfunc(model: Any, nullable: Collection[str], frame: pd.DataFrame) -> Any:
+    """Ask a pyfunc model. MLflow enforces its signature, but for nulls in the `nullable` columns: MLflow refuses NaN
+    among whole numbers and booleans even where the signature lets the whole column be missing."""
+    if not any(name in frame and frame[name].isna().any() for name in nullable):
         return model.predict(frame)
     signature = model.metadata.signature
     model.metadata.signature = None
