@@ -22,7 +22,7 @@ from mlflow.store.artifact import s3_artifact_repo
 
 from fraud_scoring.export import Bucket
 from include.batch.storage import Storage
-from include.errors import ExportAccessError, StagingError
+from include.errors import ExportAccessError, ModelStoreError, StagingError
 from include.housekeeping.remote_logs import trim_remote_logs
 from include.models.cache import ModelCache
 from include.models.resolve import DEFAULT, resolve
@@ -177,6 +177,16 @@ def test_the_s3_policy_is_enough_to_export_and_to_check_that(policy: Policy, sma
     bucket.put("confirmed.parquet", b"x")
     with pytest.raises(ExportAccessError, match="lacks the right"):
         Bucket.of(Settings(confirmed_url=policy.of_others)).probe()
+
+
+def test_a_run_that_may_not_be_read_is_named(lab: Lab, policy: Policy, small_rights: Callable[[], None]) -> None:
+    """It may have a model, so an older run is not taken for the latest."""
+    name = f"payments {uuid.uuid4().hex}"
+    lab.client.create_experiment(name, f"{policy.of_others}/{uuid.uuid4().hex}")
+    run_id = lab.run(name, model="artifacts")
+    small_rights()
+    with pytest.raises(ModelStoreError, match=rf"run {run_id} has a model.* aws_default may read it.*FRAUD_EXP"):
+        resolve("latest", experiment=name, chosen_by=DEFAULT)
 
 
 def test_the_s3_policy_is_not_enough_for_more(lab: Lab, policy: Policy, small_rights: Callable[[], None]) -> None:

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from include.errors import UntrustedModelError
+from include.errors import ModelStoreError, UntrustedModelError
+from include.models.mlflow_errors import is_missing_bucket
 from include.models.store import MODEL_NAME, Store
 
 if TYPE_CHECKING:
@@ -92,6 +93,15 @@ class Candidates:
             # Other users of this MLflow may store artifacts anywhere.
             log.warning("passed over: %s", error)
             return None
+        except ModelStoreError as error:
+            if is_missing_bucket(error):
+                log.warning("passed over: run %s, for its artifacts are gone: %s", run.info.run_id, error)
+                return None
+            # It may have a model, and then no older one is the latest.
+            raise type(error)(
+                f"whether run {run.info.run_id} has a model is unknown: {error}. If the run is none of yours, set "
+                "FRAUD_EXPERIMENT, or delete it in MLflow"
+            ) from error
 
 
 def names_of(store: Store, run: Run) -> list[str]:

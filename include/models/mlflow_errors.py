@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from include.errors import ModelStoreAccessError, ModelStoreError, SettingError
@@ -13,6 +13,8 @@ from include.models.tracking_uri import TRACKING, without_credentials
 
 _NO_ENDPOINT = "ENDPOINT_NOT_FOUND"
 _WRONG_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch")
+_NO_RIGHT = ("AccessDenied", "403")
+_NO_BUCKET = ("NoSuchBucket",)
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -32,7 +34,7 @@ def translate_errors(uri: str, server: Server) -> Iterator[None]:
         lacks_endpoint = isinstance(error, MlflowException) and error.error_code == _NO_ENDPOINT
         if lacks_endpoint and (old := server.version_error()):
             raise SettingError(f"{TRACKING}={without_credentials(uri)}: {old}") from error
-        if _refuses_keys(error):
+        if _has_code(error, _WRONG_KEYS):
             raise ModelStoreAccessError(
                 f"the artifact store of MLflow at {without_credentials(uri)} refuses the keys in the connection "
                 f"aws_default: {text}"
@@ -41,6 +43,8 @@ def translate_errors(uri: str, server: Server) -> Iterator[None]:
         if any(isinstance(one, (BotoCoreError, ClientError, Boto3Error)) for one in _causes(error)):
             name = f"the artifact store of {name}"
             remedy = "Check that it is up and that the address in the connection aws_default is right"
+            if _has_code(error, _NO_RIGHT):
+                remedy = "Check that the keys in the connection aws_default may read it"
         raise ModelStoreError(f"request to {name} failed: {text}. {remedy}") from error
 
 
@@ -52,10 +56,14 @@ def is_full_disk(error: BaseException) -> bool:
     )
 
 
-def _refuses_keys(error: BaseException) -> bool:
+def is_missing_bucket(error: BaseException) -> bool:
+    return _has_code(error, _NO_BUCKET)
+
+
+def _has_code(error: BaseException, codes: Collection[str]) -> bool:
     from botocore.exceptions import ClientError
 
-    return any(isinstance(one, ClientError) and one.response["Error"]["Code"] in _WRONG_KEYS for one in _causes(error))
+    return any(isinstance(one, ClientError) and one.response["Error"]["Code"] in codes for one in _causes(error))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

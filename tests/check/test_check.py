@@ -111,7 +111,9 @@ def test_without_an_experiment_the_check_names_those_that_could_go_live(experime
     log_model(experiment, input_example=[{"amt": 1.0}], pip_requirements=["mlflow"])
     newer = f"empty {uuid.uuid4().hex}"
     mlflow.create_experiment(newer)
-    text = models(tmp_path)["FRAUD_EXPERIMENT"].text
+    results = models(tmp_path)
+    assert "FRAUD_EXPERIMENT" in results, results
+    text = results["FRAUD_EXPERIMENT"].text
     assert f"with a model, the newest first: '{experiment}'" in text
     assert f"newer and without a model, so the first model there would go live: '{newer}'" in text
     assert "FRAUD_EXPERIMENT" not in models(tmp_path, experiment=experiment)

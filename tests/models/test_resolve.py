@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -464,6 +465,15 @@ def test_places_from_which_models_are_taken(
     with pytest.raises(UntrustedModelError) as caught:
         store._places.check("it", place)
     assert "secret" not in str(caught.value)
+
+
+def test_a_run_whose_bucket_is_gone_has_no_model(lab: Lab, services: LiveStack) -> None:
+    """Nobody else's tidying up stops the scoring."""
+    name = lab.experiment()
+    run_id = lab.run(name)
+    for model in ("artifacts", None):
+        moved(services, lab.run(name, model=model), f"s3://gone-{uuid.uuid4().hex}/artifacts")
+    assert ask("latest", name).run_id == run_id
 
 
 def test_a_copied_version_leads_to_the_place_of_the_first(lab: Lab, registered: Register) -> None:
