@@ -69,7 +69,7 @@ def booster_scorer(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Scores
         if type(model).__module__.startswith("xgboost"):
             from xgboost import DMatrix
 
-            found = np.asarray(model.predict(DMatrix(frame)))
+            found = np.asarray(model.predict(DMatrix(frame, enable_categorical=True)))
         else:
             found = np.asarray(model.predict(frame))
         check_count(found, len(frame))

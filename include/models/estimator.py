@@ -44,7 +44,7 @@ def require_classifier(model: Any, run: ModelRun) -> None:
     final = final_estimator(model)
     name = type(final).__name__
     kind = _kind(final)
-    boosted = _library(final) is not None and not is_booster(final)
+    boosted = library_of(final) is not None and not is_booster(final)
     if kind in _KINDS or (kind != "classifier" and boosted) or not hasattr(model, "predict"):
         what = _KINDS.get(str(kind), "no classifier")
         raise ModelError(f"model of run {run.run_id} is {name}, {what}. {_REMEDY}")
@@ -59,19 +59,19 @@ def require_classifier(model: Any, run: ModelRun) -> None:
 def gives_probabilities(model: Any) -> bool:
     """Return whether `predict_proba` is there and gives more than labels."""
     final = final_estimator(model)
-    if _library(final) == "xgboost" and _xgboost_objective(final) in _XGBOOST_LABELS:
+    if library_of(final) == "xgboost" and _xgboost_objective(final) in _XGBOOST_LABELS:
         return False
     return hasattr(model, "predict_proba")
 
 
 def is_booster(model: Any) -> bool:
     """Return whether this is a bare Booster of XGBoost or LightGBM, which knows no classes."""
-    return type(model).__name__ == "Booster" and _library(model) in ("xgboost", "lightgbm")
+    return type(model).__name__ == "Booster" and library_of(model) in ("xgboost", "lightgbm")
 
 
 def is_boosted(model: Any) -> bool:
     """Return whether the model itself, and not a pipeline around it, is of XGBoost, LightGBM or CatBoost."""
-    return _library(model) is not None
+    return library_of(model) is not None
 
 
 def _kind(model: Any) -> str | None:
@@ -84,14 +84,14 @@ def _kind(model: Any) -> str | None:
         return getattr(model, "_estimator_type", None)
 
 
-def _library(model: Any) -> str | None:
+def library_of(model: Any) -> str | None:
     name = type(model).__module__.partition(".")[0]
     return name if name in ("xgboost", "lightgbm", "catboost") else None
 
 
 def _objective(model: Any) -> str | None:
     """Return the objective of a boosted model whose output is no probability; None where it is one."""
-    library = _library(model)
+    library = library_of(model)
     if library == "xgboost":
         objective = _xgboost_objective(model)
         return None if objective in _XGBOOST | _XGBOOST_LABELS else objective

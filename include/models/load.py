@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.errors import ModelError, ModelInputError, ModelRequirementsError, UntrustedModelError
 from include.models import trust
+from include.models.categories import categories_of
 from include.models.classifier import booster_scorer, classifier_scorer
 from include.models.column import Column, column_of_payment
 from include.models.description import Description
@@ -125,7 +126,15 @@ def _sklearn(run: ModelRun, description: Description, folder: Path, loader: Call
         known, ask = False, _plain(model.predict, run)
     names = _own_names(model)
     takes = _takes(names, run, description)
+    if categories := categories_of(model, [column.name for column in takes], run):
+        ask = partial(_ask_with_categories, ask, categories)
     return LoadedModel(run, folder, takes, strict=False, is_classifier=known, by_position=not names, ask=ask)
+
+
+def _ask_with_categories(
+    ask: Callable[[pd.DataFrame], Scores], categories: dict[str, pd.CategoricalDtype], frame: pd.DataFrame
+) -> Scores:
+    return ask(frame.astype({name: dtype for name, dtype in categories.items() if name in frame}))
 
 
 def _own_names(model: Any) -> list[str]:

@@ -43,6 +43,8 @@ _PROBES = 20
 # _PROBES payments is refused whole.
 _TRIES = 5_000
 _FEW = 16
+# The characters of a model's error that are shown.
+_SENTENCE = 300
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class _Scoring:
     by_model: int = 0
     unexplained: int = 0
     raised: set[str] = field(default_factory=set)
+    of_ordinary: str = ""
     specimen: pd.DataFrame | None = None
     works: bool | None = None
 
@@ -217,6 +220,9 @@ class _Scoring:
             return frame is not None and bool((self.model.predict(frame).prediction >= 0).any())
         except Exception as error:
             log.debug("not scored: %s", type(error).__name__)
+            if get == self._ordinary:
+                # The payment is made up, so the model's words quote nobody's.
+                self.of_ordinary = " ".join(f"{type(error).__name__}: {error}".split())[:_SENTENCE]
             return False
 
     def _ordinary(self) -> pd.DataFrame | None:
@@ -232,7 +238,8 @@ class _Scoring:
         description = Description.of(self.model.folder)
         if description.is_of_other_sklearn:
             errors += f"; {description.versions}"
+        said = f" ({self.of_ordinary})" if self.of_ordinary else ""
         return ModelError(
-            f"the model of run {self.model.run.run_id} scored none of {len(self.payments)} payments ({errors}), nor an "
-            "ordinary payment: the fault is the model's, choose another. The payments wait"
+            f"the model of run {self.model.run.run_id} scored none of {len(self.payments)} payments ({errors}), nor a "
+            f"made-up ordinary payment{said}: the fault is the model's, choose another. The payments wait"
         )

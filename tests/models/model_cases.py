@@ -118,16 +118,31 @@ def native(flavor: Any, model: Any) -> ModelCase:
     return ModelCase(_native(flavor, model), NUMERIC, _of_classifier(model))
 
 
-def booster(flavor: Any, model: Any, ask: Callable[[pd.DataFrame], Any]) -> ModelCase:
+def booster(flavor: Any, model: Any, ask: Callable[[pd.DataFrame], Any], names: list[str]) -> ModelCase:
     def answer(frame: pd.DataFrame) -> tuple[int, float | None]:
-        probability = float(ask(frame)[0])
+        probability = float(ask(with_categories(frame))[0])
         return int(probability >= 0.5), probability
 
-    return ModelCase(_native(flavor, model), NUMERIC, answer)
+    return ModelCase(_native(flavor, model, names), names, answer)
 
 
-def refused(model: Any, says: str, *, fit: Any = FRAUD, names: list[str] = NUMERIC) -> ModelCase:
-    model.fit(FRAME[names], fit)
+def with_categories(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with its columns of text, and `zip`, as categories of the frame of training."""
+    named = [name for name in ("category", "gender", "zip") if name in frame]
+    return frame.astype({name: FRAME[name].astype("category").dtype for name in named})
+
+
+def of_categories(model: Any, flavor: Any = None) -> ModelCase:
+    model.fit(with_categories(FRAME[TEXTS]), FRAUD)
+    answer = _of_classifier(model)
+    save = _native(flavor, model, TEXTS) if flavor else lambda folder: save_sklearn(folder, model)
+    return ModelCase(save, TEXTS, lambda frame: answer(with_categories(frame)))
+
+
+def refused(
+    model: Any, says: str, *, fit: Any = FRAUD, names: list[str] = NUMERIC, frame: pd.DataFrame = FRAME
+) -> ModelCase:
+    model.fit(frame[names], fit)
     return ModelCase(
         lambda folder: save_sklearn(folder, model, signature=_signature(names)), names, expected_error=says
     )
@@ -263,6 +278,20 @@ def model_cases() -> dict[str, Callable[[], ModelCase]]:
         "CatBoost": lambda: native(
             mlflow.catboost, catboost.CatBoostClassifier(10, thread_count=1, verbose=0, allow_writing_files=False)
         ),
+        "LightGBM of categories": lambda: of_categories(lightgbm.LGBMClassifier(**lgb), mlflow.lightgbm),
+        "LightGBM of categories by scikit-learn": lambda: of_categories(lightgbm.LGBMClassifier(**lgb)),
+        "search over LightGBM of categories": lambda: of_categories(
+            GridSearchCV(lightgbm.LGBMClassifier(**lgb), {"max_depth": [2]}, cv=2)
+        ),
+        "XGBoost of categories": lambda: of_categories(
+            xgboost.XGBClassifier(enable_categorical=True, **xgb), mlflow.xgboost
+        ),
+        "XGBoost of categories by scikit-learn": lambda: of_categories(
+            xgboost.XGBClassifier(enable_categorical=True, **xgb)
+        ),
+        "boosting of categories": lambda: of_categories(HistGradientBoostingClassifier(max_iter=10)),
+        "LightGBM's Booster of categories": lambda: _lightgbm_booster({"objective": "binary"}, TEXTS),
+        "XGBoost's Booster of categories": lambda: _xgboost_booster({"objective": "binary:logistic"}, TEXTS),
         "LightGBM's Booster": lambda: _lightgbm_booster({"objective": "binary"}),
         "XGBoost's Booster": lambda: _xgboost_booster({"objective": "binary:logistic"}),
         "pyfunc labels": lambda: pyfunc(
@@ -292,6 +321,17 @@ def model_cases() -> dict[str, Callable[[], ModelCase]]:
     }
     outlier, contract = "is an? outlier detector|outlier detector, which calls ordinary payments 1", "returned"
     refusals: dict[str, Callable[[], ModelCase]] = {
+        "XGBoost of numbers of categories": lambda: refused(
+            xgboost.XGBClassifier(enable_categorical=True, feature_types=["q", "c"], **xgb),
+            "XGBClassifier with categorical columns whose categories are not stored",
+            names=["amt", "zip"],
+        ),
+        "LightGBM of ordered categories": lambda: refused(
+            lightgbm.LGBMClassifier(**lgb),
+            "LGBMClassifier with categorical columns whose categories are not stored",
+            names=["amt", "zip"],
+            frame=FRAME.assign(zip=pd.Categorical(FRAME["zip"], ordered=True)),
+        ),
         "isolation forest": lambda: refused(IsolationForest(n_estimators=9), f"IsolationForest.*{outlier}"),
         "one-class SVM": lambda: refused(OneClassSVM(), f"OneClassSVM.*{outlier}"),
         "outlier detector in a pipeline": lambda: refused(
@@ -394,14 +434,18 @@ def _isolation() -> Callable[[pd.DataFrame], Any]:
     return lambda frame: forest.predict(frame[["amt", "zip"]].fillna(0))
 
 
-def _xgboost_booster(params: dict[str, Any]) -> ModelCase:
-    model = xgboost.train({"nthread": 1, **params}, xgboost.DMatrix(FRAME[NUMERIC], FRAUD), 10)
-    return booster(mlflow.xgboost, model, lambda frame: model.predict(xgboost.DMatrix(frame)))
+def _xgboost_booster(params: dict[str, Any], names: list[str] = NUMERIC) -> ModelCase:
+    def matrix(frame: pd.DataFrame, fraud: Any = None) -> Any:
+        return xgboost.DMatrix(frame, fraud, enable_categorical=True)
+
+    model = xgboost.train({"nthread": 1, **params}, matrix(with_categories(FRAME[names]), FRAUD), 10)
+    return booster(mlflow.xgboost, model, lambda frame: model.predict(matrix(frame)), names)
 
 
-def _lightgbm_booster(params: dict[str, Any]) -> ModelCase:
-    model = lightgbm.train({"verbose": -1, "num_threads": 1, **params}, lightgbm.Dataset(FRAME[NUMERIC], FRAUD), 10)
-    return booster(mlflow.lightgbm, model, lambda frame: model.predict(frame))
+def _lightgbm_booster(params: dict[str, Any], names: list[str] = NUMERIC) -> ModelCase:
+    data = lightgbm.Dataset(with_categories(FRAME[names]), FRAUD)
+    model = lightgbm.train({"verbose": -1, "num_threads": 1, **params}, data, 10)
+    return booster(mlflow.lightgbm, model, model.predict, names)
 
 
 def _refused_booster(case: ModelCase, says: str) -> ModelCase:

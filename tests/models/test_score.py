@@ -241,6 +241,8 @@ def test_a_model_that_scores_nothing_is_at_fault_itself(tmp_path: Path) -> None:
         ) as caught:
             score(model, encoded([payment()] * count))  # type: ignore[arg-type]
         assert "16.18" not in str(caught.value)
+        # Of the made-up payment the model's own words are shown.
+        assert "made-up ordinary payment (AttributeError: no attribute for 21.5)" in str(caught.value)
     assert model.asked < 100
 
 
