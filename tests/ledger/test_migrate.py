@@ -190,18 +190,14 @@ def test_two_that_migrate_at_once_do_it_once(empty: Address):
     assert query(empty, "SELECT count(*) FROM ledger.payments") == [(0,)]
 
 
-@pytest.mark.parametrize(
-    ("version", "read"), [("0001", "ledger.payments"), ("0002", "ledger.payments"), ("0002", "ledger.confirmations")]
-)
-def test_a_reader_that_does_not_end_fails_the_migration_and_the_next_try_succeeds(
-    empty: Address, version: str, read: str
-):
-    upgrade(empty, version)
+@pytest.mark.parametrize("read", ["ledger.payments", "ledger.confirmations"])
+def test_a_reader_that_does_not_end_fails_the_migration_and_the_next_try_succeeds(empty: Address, read: str):
+    upgrade(empty, "0001")
     with session(empty) as reader:
         reader.cursor().execute(f"SELECT count(*) FROM {read}")
         with pytest.raises(LedgerError, match=r"/test_\w+ failed: canceling statement due to lock timeout$"):
             migrate(empty)
-    assert migrate(empty) == (version, "0003")
+    assert migrate(empty) == ("0002", "0003")
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,5 @@
-"""A verdict names the payment that it was given for: several payments may have the same trans_num."""
+"""A verdict names the payment that it was given for, since several payments may have the same trans_num; and the view
+`payments` lets conditions through to the tables, so that a question of the last hour reads the last hour."""
 
 from __future__ import annotations
 
@@ -81,7 +82,8 @@ BEGIN
 END $$;
 """
 
-# As in 0002, but a verdict counts for the payment that it names.
+# A row is shown unless a newer one has its trans_num. DISTINCT ON would sort all rows before any condition counts; like
+# this a condition on any column reaches the tables. A verdict counts for the payment that it names.
 VIEW = f"""
 CREATE OR REPLACE VIEW ledger.payments AS
 SELECT {_COLUMNS}, fraud_confirmed, confirmed_by, confirmed_at
