@@ -6,6 +6,7 @@ or read wrongly. A value that is not in the list is missing, as it is in the fra
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from include.errors import ModelError
@@ -14,6 +15,7 @@ from include.models.estimator import final_estimator, is_booster, library_of
 if TYPE_CHECKING:
     import pandas as pd
 
+    from include.models.column import Column
     from include.models.model_run import ModelRun
 
 _REMEDY = "Encode the column in a pipeline, for instance with scikit-learn's OrdinalEncoder"
@@ -34,6 +36,14 @@ def categories_of(model: Any, names: list[str], run: ModelRun) -> dict[str, pd.C
             f"stored in the model. {_REMEDY}"
         )
     return {names[place]: dtype for place, dtype in places.items()} if names else {}
+
+
+def typed_by(dtype: pd.CategoricalDtype | None, column: Column) -> Column:
+    """Return the column with the type of its categories, unless the model's signature gives another."""
+    if dtype is None or column.declared:
+        return column
+    kind = {"i": "int64", "u": "int64", "f": "float64", "b": "boolean"}.get(dtype.categories.dtype.kind, "text")
+    return replace(column, kind=kind, declared=True)
 
 
 def _lightgbm(model: Any) -> dict[int, pd.CategoricalDtype] | None:

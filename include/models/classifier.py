@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from include.errors import ModelError, ModelOutputError
-from include.models.estimator import gives_probabilities
+from include.models.estimator import gives_probabilities, is_bare_catboost
 from include.models.model_run import ModelRun
 from include.models.scores import Scores, check_count, from_labels, from_probability, labels, probabilities_by_class
 
@@ -35,6 +35,7 @@ def classifier_scorer(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Sco
     forest = _forest(model)
     if forest is not None:
         forest.predict_proba = partial(_predict_sorted_by_leaf, forest, forest.predict_proba)
+    takes_largest = forest is not None or is_bare_catboost(model)
     has_probability = gives_probabilities(model)
     if run.threshold is not None and not has_probability:
         raise ModelError(f"model of run {run.run_id} has a threshold ({run.threshold}), but gives no probabilities")
@@ -51,7 +52,7 @@ def classifier_scorer(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Sco
             probability = shares[:, fraud[0]] if len(fraud) else np.zeros(count)
         if run.threshold is not None:
             prediction = None
-        elif forest is not None and shares is not None:
+        elif takes_largest and shares is not None:
             # What a forest's predict does with the same probabilities; asking it would grow them once more.
             prediction = classes[np.argmax(shares, axis=1)]
         else:
@@ -73,6 +74,8 @@ def booster_scorer(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Scores
         else:
             found = np.asarray(model.predict(frame))
         check_count(found, len(frame))
+        if found.ndim == 2 and found.shape[1] != 2:
+            raise ModelOutputError(f"it returned the probabilities of {found.shape[1]} classes: 0 and 1 were expected")
         return from_probability(probabilities_by_class(found)[:, 1] if found.ndim == 2 else found, run.threshold)
 
     return ask
@@ -96,7 +99,10 @@ def _shares(model: Any, frame: pd.DataFrame, classes: Any) -> npt.NDArray[Any]:
     """Return the probability of each class, in the order of `classes`."""
     import numpy as np
 
-    found = model.predict_proba(frame)
+    if is_bare_catboost(model):
+        found = model.predict(frame, prediction_type="Probability")
+    else:
+        found = model.predict_proba(frame)
     names = [str(name) for name in getattr(found, "columns", ())]
     wanted = [str(name) for name in classes]
     shares = np.asarray(found)

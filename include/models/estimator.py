@@ -61,7 +61,12 @@ def gives_probabilities(model: Any) -> bool:
     final = final_estimator(model)
     if library_of(final) == "xgboost" and _xgboost_objective(final) in _XGBOOST_LABELS:
         return False
-    return hasattr(model, "predict_proba")
+    return hasattr(model, "predict_proba") or is_bare_catboost(model)
+
+
+def is_bare_catboost(model: Any) -> bool:
+    """Return whether this is CatBoost's general class, whose `predict` gives margins unless told otherwise."""
+    return type(model).__name__ == "CatBoost" and library_of(model) == "catboost"
 
 
 def is_booster(model: Any) -> bool:

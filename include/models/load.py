@@ -6,7 +6,7 @@ import importlib
 import logging
 import re
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.errors import ModelError, ModelInputError, ModelRequirementsError, UntrustedModelError
 from include.models import trust
-from include.models.categories import categories_of
+from include.models.categories import categories_of, typed_by
 from include.models.classifier import booster_scorer, classifier_scorer
 from include.models.column import Column, column_of_payment
 from include.models.description import Description
@@ -117,17 +117,19 @@ def _native(folder: Path, flavor: str) -> Any:
 def _sklearn(run: ModelRun, description: Description, folder: Path, loader: Callable[[], Any]) -> LoadedModel:
     model = _loaded(run, description, loader)
     require_classifier(model, run)
+    names = _own_names(model)
+    takes = _takes(names, run, description)
     known = True
     if is_booster(model):
         ask = booster_scorer(model, run)
     elif getattr(model, "classes_", None) is not None:
         ask = classifier_scorer(model, run)
     else:
-        known, ask = False, _plain(model.predict, run)
-    names = _own_names(model)
-    takes = _takes(names, run, description)
+        known, ask = False, _plain(model.predict, run, takes)
     if categories := categories_of(model, [column.name for column in takes], run):
         ask = partial(_ask_with_categories, ask, categories)
+        # A value of another type would be no category, and missing.
+        takes = tuple(typed_by(categories.get(column.name), column) for column in takes)
     return LoadedModel(run, folder, takes, strict=False, is_classifier=known, by_position=not names, ask=ask)
 
 
@@ -158,7 +160,15 @@ def _takes(names: list[str], run: ModelRun, description: Description) -> tuple[C
     elif len(names) == len(declared) and [name.replace(" ", "_") for name in declared] == names:
         # LightGBM puts an underscore in the place of a blank.
         names = list(declared)
-    return tuple(declared.get(name) or column_of_payment(name) for name in names)
+    takes = tuple(declared.get(name) or column_of_payment(name) for name in names)
+    if untyped := [column.name for column in takes if column.kind == "any" and not column.declared]:
+        log.warning(
+            "model run %s has no signature, and its columns %s are none of the usual ones: their type is that of each "
+            "payment's own value, so 2 and 2.0 can get different scores. Log the model with a signature",
+            run.run_id,
+            ", ".join(untyped[:20]),
+        )
+    return takes
 
 
 def _pyfunc(run: ModelRun, folder: Path, description: Description) -> LoadedModel:
@@ -172,7 +182,7 @@ def _pyfunc(run: ModelRun, folder: Path, description: Description) -> LoadedMode
     takes = description.inputs or _no_names(run)
     optional = [column for column in takes if not column.required]
     nullable = [column.name for column in optional if column.is_whole or column.kind == "boolean"]
-    ask = _plain(partial(_predict_pyfunc, model, nullable), run)
+    ask = _plain(partial(_predict_pyfunc, model, nullable), run, takes)
     return LoadedModel(run, folder, takes, strict=True, is_classifier=False, by_position=False, ask=ask)
 
 
@@ -224,8 +234,10 @@ def _loaded(run: ModelRun, description: Description, loader: Callable[[], Any]) 
     return model
 
 
-def _plain(predict: Callable[[pd.DataFrame], Any], run: ModelRun) -> Callable[[pd.DataFrame], Scores]:
-    reader = OutputReader(run.threshold)
+def _plain(
+    predict: Callable[[pd.DataFrame], Any], run: ModelRun, takes: Iterable[Column]
+) -> Callable[[pd.DataFrame], Scores]:
+    reader = OutputReader(run.threshold, {column.name for column in takes})
 
     def ask(frame: pd.DataFrame) -> Scores:
         return reader.read(predict(frame), len(frame))

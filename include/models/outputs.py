@@ -5,9 +5,13 @@ An output that could be read in two ways is refused: a wrong reading would be pu
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from include.errors import ModelOutputError
+from include.models.output_names import Meaning, meaning_of, meaning_of_only, mentions_probability
 from include.models.scores import (
     Scores,
     check_count,
@@ -24,41 +28,25 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-_LABEL = frozenset(("prediction", "predictions", "predicted", "predicted_label", "predicted_class"))
-_LABEL |= {"label", "labels", "class", "is_fraud"}
-_FRAUD = ("1", "1.0", "true", "fraud")
-_GENUINE = ("0", "0.0", "false", "genuine", "legit", "legitimate", "normal", "not_fraud", "non_fraud", "no_fraud")
-_WORDS = ("probability", "proba", "prob", "p")
+log = logging.getLogger(__name__)
 
-
-def _of_class(classes: tuple[str, ...]) -> frozenset[str]:
-    """Return the names that people give to the probability of one of the classes."""
-    of_words = {text for name in classes for word in _WORDS for text in (f"{word}_{name}", f"{name}_{word}")}
-    return frozenset({*classes, *of_words, *(f"class_{name}" for name in classes), *(f"p{name}" for name in classes)})
-
-
-_FRAUD_PROBABILITY = _of_class(_FRAUD) | {"probability", "proba", "prob", "probability_of_fraud"}
-_GENUINE_PROBABILITY = _of_class(_GENUINE)
-# Even alone, these may be of the predicted class, or grow with what is normal.
-_AMBIGUOUS = frozenset(("score", "scores", "confidence", "certainty", "anomaly", "outlier"))
-_NOT_FRAUD = frozenset(
-    ("not", "non", "no", "genuine", "legit", "legitimate", "normal", "approval", "approved", "good", "ok")
-)
 _EXPECTED = "name the probability of fraud `fraud_probability` and the label `prediction`"
 # Fewer genuine labels than this say nothing about labels and probabilities contradicting each other.
 _ENOUGH = 20
 
 
 class OutputReader:
-    """Reads what one model returns, call after call.
+    """Reads what one model returns, call after call; `inputs` are the columns of the frame that it takes.
 
-    Labels and probabilities that come together must agree: no payment called genuine has a higher probability of
-    fraud than one called fraud. Otherwise the probability is of something else, such as the predicted class.
+    Labels must agree with probabilities whose name does not mention fraud: no payment called genuine has a higher one
+    than a payment called fraud. Otherwise the probability is of something else, such as the predicted class.
     Floats that are 0.0 or 1.0 in every call are labels.
     """
 
-    def __init__(self, threshold: float | None) -> None:
+    def __init__(self, threshold: float | None, inputs: Collection[str] = ()) -> None:
         self._threshold = threshold
+        self._inputs = inputs
+        self._others_logged = False
         self._gives_fractions = False
         self._highest_genuine = float("-inf")
         self._lowest_fraud = float("inf")
@@ -97,46 +85,80 @@ class OutputReader:
         if array.ndim == 2 and array.shape[1] == 2 and array.dtype.kind == "f":
             return from_probability(probabilities_by_class(array)[:, 1], self._threshold)
         if array.dtype.kind == "O" and array.ndim == 1:
-            array = _as_floats(array)
+            array = self._as_floats(array)
         if array.dtype.kind == "f" and array.ndim == 1:
             self._gives_fractions |= bool(((array != 0) & (array != 1) & ~np.isnan(array)).any())
             if self._gives_fractions:
                 return from_probability(array, self._threshold)
         return from_labels(array, None, self._threshold)
 
+    def _as_floats(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return Python numbers, of which one is a float, as an array of floats with NaN for null; any other array,
+        such as labels, as it is."""
+        import numpy as np
+        import pandas as pd
+
+        null = np.asarray(pd.isna(array))
+        numbers = array[~null]
+        is_number = all(isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in numbers)
+        has_float = any(isinstance(value, float | np.floating) for value in numbers)
+        # An array of nulls is one of probabilities where other calls gave some.
+        if not is_number or not (has_float or (self._gives_fractions and null.all())):
+            return array
+        return np.where(null, np.nan, array).astype(float)
+
     def _of_frame(self, frame: pd.DataFrame) -> Scores:
-        label, fraud = _named(frame, _LABEL), _named(frame, _FRAUD_PROBABILITY)
-        genuine = _named(frame, _GENUINE_PROBABILITY)
+        if frame.shape[1] == 1:
+            return self._of_column(frame)
+        meanings = [meaning_of(name) for name in frame]
+        label, genuine = _only(frame, meanings, Meaning.LABEL), _only(frame, meanings, Meaning.GENUINE)
+        fraud = _only(frame, meanings, Meaning.FRAUD, Meaning.PROBABILITY)
         if label is not None and fraud is None:
             return self._of_label(frame, label)
         if fraud is None:
-            if frame.shape[1] != 1 or genuine is not None or _is_ambiguous(frame.columns[0]):
-                names = ", ".join(str(name) for name in list(frame)[:10])
-                raise ModelOutputError(
-                    f"the model returned the columns {names}, which do not say what they are: {_EXPECTED}"
-                )
-            return self._of_array(_values(frame.iloc[:, 0]))
+            raise _says_nothing(frame)
         if genuine is not None:
             probabilities_by_class(frame.iloc[:, [genuine, fraud]].to_numpy(dtype=float, na_value=float("nan")))
         values = _values(frame.iloc[:, fraud])
-        if label is None and values.dtype.kind in "biu" and _plain(frame.columns[fraud]) in _FRAUD:
-            # A column `fraud` of 0 and 1 holds labels.
+        if label is None and _are_labels(values, frame.columns[fraud]):
             return self._of_array(values)
         probability = probabilities(values)
+        is_named = meanings[fraud] is Meaning.FRAUD
         if label is None:
-            return from_probability(probability, self._threshold)
+            return replace(from_probability(probability, self._threshold), is_named=is_named)
         own = labels(_values(frame.iloc[:, label]))
-        self._check_agreement(own, probability)
-        return Scores(own, probability) if self._threshold is None else from_probability(probability, self._threshold)
+        if not is_named:
+            self._check_agreement(own, probability)
+        if self._threshold is not None:
+            return replace(from_probability(probability, self._threshold), is_named=is_named)
+        return Scores(own, probability, is_named)
+
+    def _of_column(self, frame: pd.DataFrame) -> Scores:
+        """Read a frame of one column."""
+        import pandas as pd
+
+        name = frame.columns[0]
+        # MLflow makes a DataFrame of what PyTorch and Keras return, without a name.
+        is_unnamed = isinstance(frame.columns, pd.RangeIndex)
+        meaning = Meaning.NEUTRAL if is_unnamed else meaning_of_only(name, self._inputs)
+        if meaning in (Meaning.UNKNOWN, Meaning.GENUINE):
+            raise _says_nothing(frame)
+        values = _values(frame.iloc[:, 0])
+        if meaning not in (Meaning.FRAUD, Meaning.PROBABILITY) or _are_labels(values, name):
+            return self._of_array(values)
+        return replace(from_probability(values, self._threshold), is_named=meaning is Meaning.FRAUD)
 
     def _of_label(self, frame: pd.DataFrame, label: int) -> Scores:
         values = _values(frame.iloc[:, label])
+        others = ", ".join(str(name) for place, name in enumerate(frame) if place != label)
         if self._threshold is not None and values.dtype.kind != "f":
-            others = ", ".join(str(name) for place, name in enumerate(frame) if place != label)
             raise ModelOutputError(
                 f"threshold {self._threshold} needs the probability of fraud, and the model returned "
-                f"{frame.columns[label]}" + (f" beside {others}: {_EXPECTED}" if others else " only")
+                f"{frame.columns[label]} beside {others}: {_EXPECTED}"
             )
+        if not self._others_logged:
+            self._others_logged = True
+            log.warning("columns that the model returns beside %s are not read: %s", frame.columns[label], others)
         return self._of_array(values)
 
     def _check_agreement(self, label: npt.NDArray[np.int8], probability: npt.NDArray[np.float64]) -> None:
@@ -185,34 +207,23 @@ def _in_order(output: Any, count: int) -> Any:
     )
 
 
-def _named(frame: pd.DataFrame, names: frozenset[str]) -> int | None:
-    """Return the place of the only column with one of the names."""
-    found = [place for place, name in enumerate(frame) if _plain(name) in names]
+def _only(frame: pd.DataFrame, meanings: list[Meaning], *wanted: Meaning) -> int | None:
+    """Return the place of the only column with one of the meanings."""
+    found = [place for place, meaning in enumerate(meanings) if meaning in wanted]
     if len(found) > 1:
         both = " and ".join(str(frame.columns[place]) for place in found)
         raise ModelOutputError(f"the model returned the columns {both}, which say the same thing: {_EXPECTED}")
     return found[0] if found else None
 
 
-def _plain(name: object) -> str:
-    return str(name).strip().lower().replace(" ", "_").replace("-", "_")
+def _are_labels(values: npt.NDArray[Any], name: object) -> bool:
+    """Return whether a column such as `fraud`, whose name may mean either, holds labels."""
+    return values.dtype.kind in "biu" and not mentions_probability(name)
 
 
-def _is_ambiguous(name: object) -> bool:
-    """Return whether a column of that name, alone, may hold something else than labels or the probability of fraud."""
-    words = set(_plain(name).split("_"))
-    return bool(words & _NOT_FRAUD) or (bool(words & _AMBIGUOUS) and "fraud" not in words)
-
-
-def _as_floats(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return Python floats, some of which may be None, as an array of floats; any other array as it is."""
-    import numpy as np
-
-    if not any(type(value) is float for value in array) or not all(
-        value is None or type(value) in (int, float) for value in array
-    ):
-        return array
-    return np.array([np.nan if value is None else value for value in array], dtype=float)
+def _says_nothing(frame: pd.DataFrame) -> ModelOutputError:
+    names = ", ".join(str(name) for name in list(frame)[:10])
+    return ModelOutputError(f"the model returned the columns {names}, which do not say what they are: {_EXPECTED}")
 
 
 def _values(column: Any) -> npt.NDArray[Any]:

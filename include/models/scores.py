@@ -22,10 +22,14 @@ _ROUNDING_OF_SUM = 1e-3
 
 @dataclass(frozen=True)
 class Scores:
-    """`prediction` is 0 or 1, and -1 where the model gave none; `probability` is None where it knows none."""
+    """`prediction` is 0 or 1, and -1 where the model gave none; `probability` is None where it knows none.
+
+    `is_named`: the model's own name for the probability says that it is of fraud.
+    """
 
     prediction: npt.NDArray[np.int8]
     probability: npt.NDArray[np.float64] | None
+    is_named: bool = False
 
 
 def labels(values: Any) -> npt.NDArray[np.int8]:
@@ -79,9 +83,13 @@ def from_probability(values: Any, threshold: float | None) -> Scores:
 def probabilities(values: Any) -> npt.NDArray[np.float64]:
     """Return the values within [0, 1], NaN where there is none. Raise ModelOutputError for a value outside."""
     import numpy as np
+    import pandas as pd
 
     try:
-        found = np.asarray(values, dtype=np.float64)
+        array = np.asarray(values)
+        if array.dtype.kind == "O":
+            array = np.where(pd.isna(array), np.nan, array)
+        found = array.astype(np.float64)
     except (ValueError, TypeError) as error:
         # Its text might be the payment's.
         raise ModelOutputError("the model returned probabilities that are no numbers") from error

@@ -30,6 +30,8 @@ _HOURS = (0, 3, 9, 14, 22)
 _DEGREES = (0.0, 0.5, 2.0, 10.0)
 # Between 0 and the value: a count stays a count, a share a share.
 _FACTORS = (0.0, 0.25, 0.5, 1.0)
+# A model calls less of these ordinary payments fraud, unless its output means the opposite.
+_MOST = 0.9
 # So many are asked for again, and no more of a frame.
 ENOUGH_ROWS = 20
 # Between batches of another size, sums of floats come out in another order.
@@ -40,8 +42,9 @@ def check_outputs(model: LoadedModel, specimens: Sequence[pd.DataFrame | None]) 
     """Score generated variations of some payments, each a frame of one, and the stored example of a model whose output
     type is unknown. Return whether it scored any variation: a model that raises for them proves nothing.
 
-    Raise ModelOutputError where an output is outside of the contract, or where labels are all 1: that is what an
-    outlier detector calls normal.
+    Raise ModelOutputError where an output is outside of the contract; where nearly all of these ordinary payments are
+    called fraud and no name says that it is fraud: it may be the class 1 of an outlier detector, or the probability of
+    genuine payments; and where a classifier's labels contradict its probabilities.
     """
     example = None if model.is_classifier else _answer(model, model.input_example, "its stored example")
     varied = [
@@ -52,12 +55,34 @@ def check_outputs(model: LoadedModel, specimens: Sequence[pd.DataFrame | None]) 
     found = [answer for answer in (example, *varied) if answer is not None]
     if not any(varied):
         return False
-    if not model.is_classifier and all(one.probability is None and (one.prediction == 1).all() for one in found):
+    if model.is_classifier:
+        _check_agreement(found)
+    elif not any(one.is_named for one in found) and all((one.prediction == 1).mean() > _MOST for one in found):
+        what = "a probability above 0.5" if found[0].probability is not None else "the label 1"
         raise ModelOutputError(
-            f"the model returned 1 for each of {sum(len(one.prediction) for one in found)} made-up payments and gives "
-            "no probability: 1 may mean normal, as an outlier detector has it"
+            f"the model returned {what} for nearly all of {sum(len(one.prediction) for one in found)} made-up "
+            "ordinary payments: is it of genuine payments, or is 1 what an outlier detector calls normal? If it is of "
+            "fraud, return a DataFrame with a column `fraud_probability`"
         )
     return True
+
+
+def _check_agreement(found: Sequence[Scores]) -> None:
+    """Raise ModelOutputError if payments labelled genuine have, on average, a higher probability of fraud than those
+    labelled fraud."""
+    import numpy as np
+
+    asked = [one for one in found if one.probability is not None]
+    if not asked:
+        return
+    label = np.concatenate([one.prediction for one in asked])
+    probability = np.concatenate([one.probability for one in asked if one.probability is not None])
+    genuine, fraud = (probability[(label == one) & ~np.isnan(probability)] for one in (0, 1))
+    if len(genuine) and len(fraud) and genuine.mean() > fraud.mean():
+        raise ModelOutputError(
+            "the model's predict and predict_proba contradict each other: payments that it calls genuine have the "
+            "higher probability of fraud. Are the columns of predict_proba in the order of classes_?"
+        )
 
 
 def _answer(model: LoadedModel, get: Callable[[], pd.DataFrame | None], name: str) -> Scores | None:
@@ -87,7 +112,7 @@ def check_row_independence(model: LoadedModel, frame: pd.DataFrame, scores: Scor
                 f"the model raises {type(error).__name__} for payments that it scored in a larger batch: a payment's "
                 "score must not depend on the other rows of the frame"
             ) from error
-        if not _same(_rows(scores, places), again):
+        if not _same(_rows(scores, places), again, 0.5 if model.run.threshold is None else model.run.threshold):
             raise ModelOutputError(
                 "the model gives a payment another score in another batch: the score of a row must depend on that row "
                 "only"
@@ -141,7 +166,8 @@ def _rows(scores: Scores, places: npt.NDArray[np.intp]) -> Scores:
     return Scores(scores.prediction[places], probability)
 
 
-def _same(first: Scores, second: Scores) -> bool:
+def _same(first: Scores, second: Scores, limit: float) -> bool:
+    """Return whether both give the same labels and probabilities; within a rounding of the limit labels may differ."""
     import numpy as np
 
     differ = first.prediction != second.prediction
@@ -150,4 +176,4 @@ def _same(first: Scores, second: Scores) -> bool:
     if not np.allclose(first.probability, second.probability, rtol=0, atol=_TOLERANCE, equal_nan=True):
         return False
     # Where a probability lies at the limit, its rounding decides.
-    return not (differ & (np.abs(first.probability - 0.5) > _TOLERANCE)).any()
+    return not (differ & (np.abs(first.probability - limit) > _TOLERANCE)).any()

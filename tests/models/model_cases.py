@@ -87,6 +87,9 @@ class ModelCase:
 
 def _of_classifier(model: Any) -> Answer:
     def answer(frame: pd.DataFrame) -> tuple[int, float | None]:
+        if type(model) is catboost.CatBoost:
+            probability = float(model.predict(frame, prediction_type="Probability")[0, 1])
+            return int(probability > 0.5), probability
         probability = float(model.predict_proba(frame)[0, 1]) if hasattr(model, "predict_proba") else None
         return int(np.ravel(model.predict(frame))[0]), probability
 
@@ -140,9 +143,17 @@ def of_categories(model: Any, flavor: Any = None) -> ModelCase:
 
 
 def refused(
-    model: Any, says: str, *, fit: Any = FRAUD, names: list[str] = NUMERIC, frame: pd.DataFrame = FRAME
+    model: Any,
+    says: str,
+    *,
+    fit: Any = FRAUD,
+    names: list[str] = NUMERIC,
+    frame: pd.DataFrame = FRAME,
+    flavor: Any = None,
 ) -> ModelCase:
     model.fit(frame[names], fit)
+    if flavor is not None:
+        return ModelCase(_native(flavor, model, names), names, expected_error=says)
     return ModelCase(
         lambda folder: save_sklearn(folder, model, signature=_signature(names)), names, expected_error=says
     )
@@ -179,12 +190,18 @@ def _pyfunc(function: Callable[[pd.DataFrame], Any], example: Any = None) -> Cal
 
 
 def pyfunc(
-    function: Callable[[pd.DataFrame], Any], *, probability: bool = True, has_labels: bool = False, limit: float = 0.5
+    function: Callable[[pd.DataFrame], Any],
+    *,
+    probability: bool = True,
+    has_labels: bool = False,
+    limit: float = 0.5,
+    label: Callable[[Any, pd.Series], Any] | None = None,
 ) -> ModelCase:
     def answer(frame: pd.DataFrame) -> tuple[int, float | None]:
         share = float(_share(frame)[0])
         if share == share:
-            return int(share >= limit), share if probability else None
+            own = share >= limit if label is None else label(_share(frame), frame["zip"])[0]
+            return int(own), share if probability else None
         if not has_labels:
             raise ValueError("no prediction")
         return 0, None
@@ -196,6 +213,16 @@ def wrong(
     function: Callable[[pd.DataFrame], Any], says: str, threshold: float | None = None, example: Any = None
 ) -> ModelCase:
     return ModelCase(_pyfunc(function, example=example), TEXTS, expected_error=says, threshold=threshold)
+
+
+def _by_segment(share: Any, zip_code: pd.Series) -> Any:
+    return (share >= np.where(zip_code == 94103, 0.2, 0.6)).astype(int)
+
+
+def _bare_catboost(loss: str) -> Any:
+    return catboost.CatBoost(
+        {"loss_function": loss, "iterations": 10, "thread_count": 1, "verbose": 0, "allow_writing_files": False}
+    )
 
 
 def _one_hot(missing: Any = None) -> Any:
@@ -240,6 +267,21 @@ class Percents(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: pd.DataFrame) -> Any:  # noqa: N803
         share = _share(X)
         return 100 * np.column_stack([1 - share, share])
+
+    def predict(self, X: pd.DataFrame) -> Any:  # noqa: N803
+        return (_share(X) >= 0.5).astype(int)
+
+
+class Swapped(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A classifier whose predict_proba has the columns (fraud, genuine)."""
+
+    def fit(self, X: pd.DataFrame, y: Any) -> Swapped:  # noqa: N803
+        self.feature_names_in_ = np.array(X.columns, dtype=object)
+        self.classes_ = np.array([0, 1])
+        return self
+
+    def predict_proba(self, X: pd.DataFrame) -> Any:  # noqa: N803
+        return np.column_stack([_share(X), 1 - _share(X)])
 
     def predict(self, X: pd.DataFrame) -> Any:  # noqa: N803
         return (_share(X) >= 0.5).astype(int)
@@ -308,6 +350,16 @@ def model_cases() -> dict[str, Callable[[], ModelCase]]:
             has_labels=True,
             limit=0.3,
         ),
+        "pyfunc labels by segment": lambda: pyfunc(
+            lambda frame: pd.DataFrame(
+                {"prediction": _by_segment(_share(frame), frame["zip"]), "fraud_probability": _share(frame)}
+            ),
+            label=_by_segment,
+            has_labels=True,
+        ),
+        "pyfunc null for one": lambda: pyfunc(lambda frame: [None if np.isnan(one) else one for one in _share(frame)]),
+        "pyfunc frame without a name": lambda: pyfunc(lambda frame: pd.DataFrame(_share(frame))),
+        "bare CatBoost": lambda: native(mlflow.catboost, _bare_catboost("Logloss")),
         "pyfunc records": lambda: pyfunc(lambda frame: [{"fraud_probability": one} for one in _share(frame)]),
         "pyfunc re-sorted series": lambda: pyfunc(
             lambda frame: pd.Series(_share(frame), index=frame.index).sort_values(na_position="first")
@@ -356,6 +408,21 @@ def model_cases() -> dict[str, Callable[[], ModelCase]]:
         "LightGBM custom objective": lambda: refused(
             lightgbm.LGBMClassifier(objective=_squared_error, **lgb), "objective custom"
         ),
+        "XGBoost's Booster of three classes": lambda: _refused_booster(
+            _xgboost_booster({"objective": "multi:softprob", "num_class": 3}), "of 3 classes"
+        ),
+        "LightGBM's Booster of three classes": lambda: _refused_booster(
+            _lightgbm_booster({"objective": "multiclass", "num_class": 3}), "of 3 classes"
+        ),
+        "bare CatBoost of numbers": lambda: refused(_bare_catboost("RMSE"), "CatBoost", flavor=mlflow.catboost),
+        "classifier with its columns swapped": lambda: refused(Swapped(), "predict and predict_proba contradict"),
+        "pyfunc genuine, mostly": lambda: wrong(lambda frame: 1 - _share(frame) ** 40, "0.5 for nearly all"),
+        "pyfunc two columns, fraud first": lambda: wrong(
+            lambda frame: np.column_stack([_share(frame) ** 40, 1 - _share(frame) ** 40]), "0.5 for nearly all"
+        ),
+        "pyfunc normal is 1, mostly": lambda: wrong(
+            lambda frame: (_share(frame) < 0.97).astype(int), "label 1 for nearly all"
+        ),
         "XGBoost's Booster of numbers": lambda: _refused_booster(_xgboost_booster({}), "reg:squarederror"),
         "XGBoost's Booster of margins": lambda: _refused_booster(
             _xgboost_booster({"objective": "binary:logitraw"}), "binary:logitraw"
@@ -397,7 +464,7 @@ def model_cases() -> dict[str, Callable[[], ModelCase]]:
         "pyfunc score alone": lambda: wrong(
             lambda frame: _confidence("score")(frame)[["score"]], "columns score, which"
         ),
-        "pyfunc all fraud": lambda: wrong(lambda frame: np.ones(len(frame), dtype=int), "1 may mean normal"),
+        "pyfunc all fraud": lambda: wrong(lambda frame: np.ones(len(frame), dtype=int), "label 1 for nearly all"),
         "classifier of percents": lambda: refused(Percents(), "returned"),
         "margins in a vote": lambda: refused(
             VotingClassifier([("a", xgboost.XGBClassifier(objective="binary:logitraw", **xgb))], voting="soft"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,12 @@ from sklearn.svm import LinearSVC
 
 from include.errors import ModelError, ModelInputError, ModelRequirementsError
 from include.models.load import load
+from include.models.score import score
+from tests.models.model_cases import model_cases
 from tests.models.zoo import (
     NUMERIC,
     history,
+    payment,
     run_of,
     save_pyfunc,
     save_seed_model,
@@ -97,6 +101,20 @@ def test_without_names_of_its_own_a_model_takes_its_signatures_inputs(tmp_path: 
     model = load(run_of(), save_sklearn(tmp_path / "m", forest, signature=signature("amt", "lat")))
     assert names(model) == ["amt", "lat"]
     assert model.predict(TEST[["amt", "lat"]]).prediction.sum() > 0
+
+
+@pytest.mark.parametrize("value", ["94103", 94103.0])
+def test_a_value_of_another_type_is_the_category_that_it_stands_for(tmp_path: Path, value: object) -> None:
+    case = model_cases()["LightGBM of categories by scikit-learn"]()
+    model = load(run_of(), case.save(tmp_path / "m"))
+    given = score(model, [json.dumps(payment(zip=one)).encode() for one in (94103, value, 6441)]).probability
+    assert given[0] == given[1] != given[2]
+
+
+def test_columns_whose_type_nothing_says_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    frame = FRAME[["amt"]].assign(velocity=1.0)
+    load(run_of(), save_sklearn(tmp_path / "m", RandomForestClassifier(2).fit(frame, FRAUD)))
+    assert "has no signature, and its columns velocity are none of the usual ones" in caplog.text
 
 
 def test_a_model_that_names_no_columns_is_refused(tmp_path: Path) -> None:

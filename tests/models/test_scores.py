@@ -47,7 +47,22 @@ def test_other_labels_are_named_but_no_text_is_quoted(values: Any, says: str) ->
         (np.array([0.2, 0.31]), 0.3, [0, 1], [0.2, 0.31]),
         (np.array([[0.8, 0.2], [0.4, 0.6]]), None, [0, 1], [0.2, 0.6]),
         (np.array([[0.2], [0.6]]), None, [0, 1], [0.2, 0.6]),
-        (pd.DataFrame({"any": [0.2, 0.6]}), None, [0, 1], [0.2, 0.6]),
+        (pd.DataFrame({"output": [0.2, 0.6]}), None, [0, 1], [0.2, 0.6]),
+        (pd.DataFrame([0.2, 0.6]), None, [0, 1], [0.2, 0.6]),
+        (pd.DataFrame([0, 1]), None, [0, 1], None),
+        (pd.DataFrame({"y_pred": [0, 1], "y_proba": [0.2, 0.6]}), None, [0, 1], [0.2, 0.6]),
+        (pd.DataFrame({"prediction": [0, 1], "predict_proba": [0.2, 0.6]}), 0.1, [1, 1], [0.2, 0.6]),
+        (pd.DataFrame({"prob_class_0": [0.8, 0.4], "prob_class_1": [0.2, 0.6]}), None, [0, 1], [0.2, 0.6]),
+        (pd.DataFrame({"label": [0, 1], "P(fraud=1)": [0.2, 0.6]}), 0.1, [1, 1], [0.2, 0.6]),
+        (pd.DataFrame({"our_fraud_probability": [0.2, 0.6]}), None, [0, 1], [0.2, 0.6]),
+        (pd.DataFrame({"isFraud": [0, 1], "fraudProbability": [0.2, 0.6]}), 0.1, [1, 1], [0.2, 0.6]),
+        (pd.DataFrame({"class": [0, 1], "class_1": [0.2, 0.6], "class_0": [0.8, 0.4]}), 0.1, [1, 1], [0.2, 0.6]),
+        # A segment may have a limit of its own.
+        (pd.DataFrame({"prediction": [1, 0], "fraud_probability": [0.3, 0.6]}), None, [1, 0], [0.3, 0.6]),
+        ([np.float64(0.2), None], None, [0, -1], [0.2, np.nan]),
+        (pd.Series([np.float64(0.2), pd.NA], dtype=object), None, [0, -1], [0.2, np.nan]),
+        (pd.DataFrame({"proba": np.array([0.2, pd.NA], dtype=object)}), None, [0, -1], [0.2, np.nan]),
+        ([None, 1], None, [-1, 1], None),
         (pd.DataFrame({"prediction": [0, 1], "probability": [0.2, 0.4]}), None, [0, 1], [0.2, 0.4]),
         (pd.DataFrame({"prediction": [0, 1], "probability": [0.2, 0.4]}), 0.5, [0, 0], [0.2, 0.4]),
         (pd.DataFrame({"label": [0, 1], "Fraud-Proba": [0.2, 0.6]}), None, [0, 1], [0.2, 0.6]),
@@ -74,7 +89,7 @@ def test_other_labels_are_named_but_no_text_is_quoted(values: Any, says: str) ->
 def test_what_models_return(
     output: Any, threshold: float | None, prediction: list[int], probability: list[float] | None
 ) -> None:
-    scores = OutputReader(threshold).read(output, 2)
+    scores = OutputReader(threshold, {"amt", "category"}).read(output, 2)
     assert scores.prediction.tolist() == prediction
     if probability is None:
         assert scores.probability is None
@@ -105,7 +120,26 @@ def test_what_models_return(
         (pd.DataFrame({"label": [0.0, 1.0], "score": [0.9, 0.4]}), 0.3, "needs a model that gives probabilities"),
         (pd.Series([0.2, 0.6], name="genuine"), None, "the columns genuine, which do not say"),
         (pd.Series([0.2, 0.6], name="confidence"), None, "the columns confidence, which do not say"),
-        (pd.DataFrame({"approval_probability": [0.2, 0.6]}), None, "which do not say"),
+        *(
+            (pd.DataFrame({name: [0.2, 0.6]}), None, "which do not say")
+            for name in (
+                "approval_probability",
+                "nonfraud_probability",
+                "fraud_free_probability",
+                "prob_class_0",
+                "probability(0)",
+                "fraud=0",
+                "P(genuine)",
+                "prob_benign",
+                "p_negative",
+                "safe",
+                "no_fraud_score",
+                "any",
+                "0",
+                "notFraud",
+                "fraud_0",
+            )
+        ),
         (pd.DataFrame({"fraud_probability": ["HIGH", 0.2]}), None, "no numbers"),
         (pd.Series([0.2], index=[0]), None, "1 rows for 2 payments"),
         ((np.array([0, 1]), np.array([0.2, 0.6])), None, "a tuple of 2"),
@@ -131,6 +165,13 @@ def test_labels_and_probabilities_are_compared_from_call_to_call() -> None:
     reader.read(pd.DataFrame({"prediction": [0], "probability": [0.6]}), 1)
     with pytest.raises(ModelError, match="contradict each other"):
         reader.read(pd.DataFrame({"prediction": [1], "probability": [0.55]}), 1)
+
+
+def test_null_alone_is_no_prediction_once_the_model_gave_probabilities() -> None:
+    reader = OutputReader(None)
+    assert reader.read([0.2, None], 2).probability is not None
+    alone = reader.read([None], 1)
+    assert (alone.prediction.tolist(), np.isnan(alone.probability).tolist()) == ([-1], [True])
 
 
 def test_zeros_and_ones_among_fractions_are_probabilities() -> None:

@@ -45,8 +45,16 @@ def run(here: Scoring, lab: Lab, folder: Path, threshold: str | None = None) -> 
     here.publish(manifest)
 
 
-@pytest.mark.parametrize("threshold", [None, "0.3"])
-@pytest.mark.parametrize("name", ["one-hot that ignores unknown texts", "LightGBM", "CatBoost", "XGBoost's Booster"])
+SCORED = [
+    "one-hot that ignores unknown texts", "imbalanced-learn pipeline", "calibrated", "LightGBM of categories",
+    "XGBoost by scikit-learn", "XGBoost's Booster", "bare CatBoost", "pyfunc probabilities", "pyfunc records",
+    "pyfunc frame without a name", "pyfunc re-sorted series", "pyfunc label and probability",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "threshold"), [*((name, None) for name in SCORED), *((name, "0.3") for name in ("LightGBM", "CatBoost"))]
+)
 def test_each_payment_is_published_with_what_the_model_gives_for_it_alone(
     here: Scoring, lab: Lab, tmp_path: Path, name: str, threshold: str | None
 ) -> None:

@@ -1,0 +1,70 @@
+"""What the name of a column of a model's output says: whether it holds labels, or probabilities of fraud."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from enum import Enum
+
+_FRAUD = frozenset(("fraud", "frauds", "fraudulent", "1", "true", "positive", "pos"))
+_GENUINE = frozenset(
+    ("genuine", "legit", "legitimate", "normal", "benign", "nonfraud", "notfraud", "nofraud", "0", "false")
+)
+_GENUINE |= {"negative", "neg", "not", "non", "no", "free", "approval", "approved", "good", "ok", "safe", "clean"}
+_GENUINE |= {"valid", "trust", "trusted", "honest"}
+_PROBABILITY = frozenset(("probability", "probabilities", "proba", "probas", "prob", "probs", "p"))
+_LABEL = frozenset(("prediction", "predictions", "predicted", "predict", "pred", "preds", "label", "labels", "class"))
+_LABEL |= {"isfraud"}
+# Even alone, these may be of the predicted class, or grow with what is normal.
+_AMBIGUOUS = frozenset(("score", "scores", "confidence", "certainty", "anomaly", "outlier", "risk"))
+_FILLERS = frozenset(("is", "of", "the", "y", "hat", "yhat", "output", "outputs", "target"))
+# These say as little as an array without names.
+_NEUTRAL = _FILLERS | {"result", "results", "value", "values"}
+
+
+class Meaning(Enum):
+    LABEL = "label"
+    FRAUD = "probability of fraud"
+    PROBABILITY = "probability, probably of fraud"
+    GENUINE = "probability of a genuine payment"
+    NEUTRAL = "anything"
+    UNKNOWN = "unknown"
+
+
+def meaning_of(name: object) -> Meaning:
+    """Return what a column of that name holds, beside other columns. A single unknown word makes it UNKNOWN."""
+    words = _words(name)
+    if words - _FRAUD - _GENUINE - _PROBABILITY - _LABEL - _AMBIGUOUS - _NEUTRAL or not words:
+        return Meaning.UNKNOWN
+    if words & _GENUINE:
+        return Meaning.GENUINE
+    if words & _AMBIGUOUS:
+        return Meaning.FRAUD if words & _FRAUD and not words & _LABEL else Meaning.UNKNOWN
+    if words & _PROBABILITY:
+        return Meaning.FRAUD if words & _FRAUD else Meaning.PROBABILITY
+    if words & _LABEL or words >= {"is", "fraud"}:
+        # `class_1` is the name of a class, not a label.
+        return Meaning.FRAUD if words >= {"class", "1"} else Meaning.LABEL
+    return Meaning.FRAUD if words & _FRAUD else Meaning.NEUTRAL
+
+
+def meaning_of_only(name: object, inputs: Collection[str]) -> Meaning:
+    """Return what the only column holds. A Series that was computed from an input column has that column's name."""
+    if name in inputs and name != "is_fraud":
+        return Meaning.NEUTRAL
+    words = _words(name)
+    meaning = meaning_of(name)
+    if meaning is Meaning.UNKNOWN and words & {"fraud", "fraudulent"} and not words & _GENUINE:
+        return Meaning.FRAUD
+    return meaning
+
+
+def mentions_probability(name: object) -> bool:
+    return bool(_words(name) & (_PROBABILITY | _AMBIGUOUS))
+
+
+def _words(name: object) -> frozenset[str]:
+    """Return the words of a name: `isFraud`, `P(fraud=1)`, `proba_1.0`."""
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", str(name)).lower()
+    found = re.findall(r"[^\W\d_]+|\d+(?:\.\d+)?", spaced)
+    return frozenset(word.removesuffix(".0") if word[0].isdigit() else word for word in found)
