@@ -17,6 +17,8 @@ OLDEST = (2, 4)
 _ABSENT = (403, 404, 405, 501)
 # Of these, what cannot come from a proxy or a missing right.
 _NOT_IMPLEMENTED = 501
+# What MLflow's client tries again.
+_FOR_THE_MOMENT = (408, 429, 500, 502, 503, 504)
 _LOGGED_MODELS = "/api/2.0/mlflow/logged-models"
 _SEARCH = f"{_LOGGED_MODELS}/search"
 
@@ -52,7 +54,7 @@ class Server:
         version = _version(answer)
         if status != _NOT_IMPLEMENTED and version is not None and _numbers(version) >= (3,):
             raise self.refusal(status, f"although it runs MLflow {version}", f"{method} {path}")
-        if answer is None or answer.status_code == 429 or answer.status_code >= 500:
+        if answer is None or answer.status_code in _FOR_THE_MOMENT:
             raise self.refusal(status, "and does not say whether it runs MLflow 3", f"{method} {path}")
         return status
 
