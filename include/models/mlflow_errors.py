@@ -11,6 +11,8 @@ from include.models.places import cleaned
 from include.models.server import Server
 from include.models.tracking_uri import TRACKING, without_credentials
 
+# MLflow's error codes for what it does not have.
+NOT_THERE = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}
 _NO_ENDPOINT = "ENDPOINT_NOT_FOUND"
 _WRONG_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch")
 _NO_RIGHT = ("AccessDenied", "403")

@@ -13,6 +13,8 @@ from include.models.tracking_uri import without_credentials
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from include.models.logged_models import LoggedModels
+
 # Where MLflow may say that a model's files lie, besides MLflow itself. No address that names its own host (http, abfss,
 # r2, hdfs): whoever can write to MLflow could have the worker send its passwords to a server of theirs.
 _OBJECT_STORES = ("s3", "gs", "wasbs")
@@ -24,9 +26,10 @@ _MOST_STEPS = 5
 
 
 class Places:
-    def __init__(self, client: MlflowClient, uri: str) -> None:
+    def __init__(self, client: MlflowClient, uri: str, logged_models: LoggedModels) -> None:
         self._client = client
         self.uri = uri
+        self._logged_models = logged_models
         self._found: dict[str, str] = {}
 
     def of(self, model_uri: str) -> str:
@@ -41,7 +44,7 @@ class Places:
 
     def _further(self, uri: str) -> str | None:
         if found := _LOGGED.fullmatch(uri):
-            return str(self._client.get_logged_model(found[1]).artifact_location)
+            return str(self._logged_models.get(found[1]).artifact_location)
         if found := _VERSION.fullmatch(uri):
             return str(self._client.get_model_version_download_uri(found[1], found[2]))
         if found := _OF_RUN.fullmatch(uri):

@@ -33,16 +33,14 @@ def candidate_of_run(store: Store, run_id: str, name: str = MODEL_NAME) -> Candi
     nothing = f"run {run_id} has no model: nothing is logged under the name `{name}`"
     if names := names_of(store, run):
         raise ModelNotFoundError(f"{nothing}, but under {join_names(names)}: ask for runs:/{run_id}/{names[0]}")
-    if store.without_logged_models:
-        raise ModelNotFoundError(f"{nothing} among its artifacts. {store.without_logged_models}")
+    if absence := store.logged_models.absence:
+        raise ModelNotFoundError(f"{nothing} among its artifacts. {absence}")
     raise ModelNotFoundError(nothing)
 
 
 def candidate_of_logged_model(store: Store, asked: str) -> Candidate:
     """A logged model that somebody names counts whatever its run's end was, as a registered version does."""
-    model = store.logged_model(asked)
-    if model is None:
-        raise ModelNotFoundError(f"MLflow at {store.shown_uri} has no logged model {asked.removeprefix('models:/')}")
+    model = store.logged_models.get(asked.removeprefix("models:/"))
     if str(model.status) != "READY":
         raise ModelNotFoundError(f"logged model {model.model_id} is {model.status}, not READY")
     return Candidate(_run_of(store, model.source_run_id, f"logged model {model.model_id}"), asked)
@@ -74,8 +72,9 @@ def candidate_of_version(store: Store, asked: str) -> Candidate:
         raise ModelNotFoundError(f"{version.name} version {version.version} is {version.status}, not READY")
     source = str(version.source or "")
     logged = source.startswith("models:/m-")
-    model = store.logged_model(source) if logged and not version.run_id else None
-    run_id = version.run_id or (model.source_run_id if model else None)
+    run_id = version.run_id
+    if logged and not run_id:
+        run_id = store.logged_models.get(source.removeprefix("models:/")).source_run_id
     run = _run_of(store, run_id, f"{version.name} version {version.version}")
     return Candidate(run, source if logged else f"models:/{version.name}/{version.version}", version)
 

@@ -160,8 +160,8 @@ def _other_models(store: Store, looked_at: list[Experiment]) -> str:
             f"there are models of other names than {MODEL_NAME!r}: {join_names(names)}; log with "
             f"name={MODEL_NAME!r}, or ask for one, such as runs:/{run_id}/{name}"
         )
-    if store.without_logged_models:
-        notes.append(f"{store.without_logged_models}, so only models among the artifacts of runs were seen")
+    if absence := store.logged_models.absence:
+        notes.append(f"{absence}, so only models among the artifacts of runs were seen")
     return "".join(f". {note[0].upper()}{note[1:]}" for note in notes)
 
 

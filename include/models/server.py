@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from include.errors import ModelStoreError
+from include.models.tracking_uri import without_credentials
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -12,7 +15,12 @@ if TYPE_CHECKING:
 OLDEST = (2, 4)
 # What servers, and proxies in front of them, answer for an endpoint that they do not have.
 _ABSENT = (403, 404, 405, 501)
-_SEARCH = "/api/2.0/mlflow/logged-models/search"
+# Of these, what cannot come from a proxy or a missing right.
+_NOT_IMPLEMENTED = 501
+# What MLflow's client tries again.
+_FOR_THE_MOMENT = (408, 429, 500, 502, 503, 504)
+_LOGGED_MODELS = "/api/2.0/mlflow/logged-models"
+_SEARCH = f"{_LOGGED_MODELS}/search"
 
 
 class Server:
@@ -22,24 +30,45 @@ class Server:
     def __init__(self, client: MlflowClient) -> None:
         # MLflow has no public way to the login that it uses.
         self._store: Any = client._tracking_client.store  # noqa: SLF001
+        self.shown_uri = without_credentials(str(client.tracking_uri))
 
     def version(self) -> str | None:
         """Return what the server calls its version; None where it does not say (hosted ones), or is a database."""
-        response = self._request("GET", "/version")
-        if response is None or response.status_code != 200:
-            return None
-        return found[0] if (found := re.fullmatch(r"\d+(\.\w+)+", response.text.strip())) else None
+        return _version(self._request("GET", "/version"))
 
     def status_without_logged_models(self, experiment_id: str) -> int | None:
         """Return the HTTP status with which the server says that it has no logged models, which came with MLflow 3;
-        None where it has them, or did not answer."""
-        response = self._request("POST", _SEARCH, json={"experiment_ids": [experiment_id], "max_results": 1})
-        return response.status_code if response is not None and response.status_code in _ABSENT else None
+        None where it has them, or did not answer. Raise ModelStoreError where it refuses them although it has them."""
+        return self._status_without("POST", _SEARCH, json={"experiment_ids": [experiment_id], "max_results": 1})
+
+    def status_without_logged_model(self, model_id: str) -> int | None:
+        """Return the same for a request for a single one."""
+        return self._status_without("GET", f"{_LOGGED_MODELS}/{model_id}")
+
+    def _status_without(self, method: str, path: str, **content: Any) -> int | None:
+        response = self._request(method, path, **content)
+        if response is None or response.status_code not in _ABSENT:
+            return None
+        status = int(response.status_code)
+        answer = self._request("GET", "/version")
+        version = _version(answer)
+        if status != _NOT_IMPLEMENTED and version is not None and _numbers(version) >= (3,):
+            raise self.refusal(status, f"although it runs MLflow {version}", f"{method} {path}")
+        if answer is None or answer.status_code in _FOR_THE_MOMENT:
+            raise self.refusal(status, "and does not say whether it runs MLflow 3", f"{method} {path}")
+        return status
+
+    def refusal(self, status: int, why: str, request: str = f"POST {_SEARCH}") -> ModelStoreError:
+        """Return the error for a server that has logged models, or may have them, and refuses them."""
+        return ModelStoreError(
+            f"MLflow at {self.shown_uri} answers {status} to {request}, {why}: which logged models it has is unknown. "
+            "Check that the login may read them and that a proxy in front of MLflow lets the request through"
+        )
 
     def version_error(self) -> str | None:
         """Return an error text with the server's version if that is too old; else None."""
         version = self.version()
-        if version is None or tuple(int(part) for part in re.findall(r"\d+", version)[:2]) >= OLDEST:
+        if version is None or _numbers(version) >= OLDEST:
             return None
         return (
             f"the server runs MLflow {version}, which is too old: upgrade it to {'.'.join(map(str, OLDEST))} or later"
@@ -57,3 +86,13 @@ class Server:
             return http_request(credentials, path, method, raise_on_status=False, **content)  # type: ignore[no-untyped-call]
         except (MlflowException, RequestException):
             return None
+
+
+def _version(response: Any) -> str | None:
+    if response is None or response.status_code != 200:
+        return None
+    return found[0] if (found := re.fullmatch(r"\d+(\.\w+)+", response.text.strip())) else None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.errors import SettingError
-from include.models.mlflow_errors import translate_errors
+from include.models.logged_models import LoggedModels
+from include.models.mlflow_errors import NOT_THERE, translate_errors
 from include.models.places import Places, cleaned
 from include.models.server import Server
 from include.models.tracking_uri import TRACKING, registry_uri, tracking_uri, without_credentials
 
 if TYPE_CHECKING:
-    from mlflow.entities import Experiment, LoggedModel, Run
+    from mlflow.entities import Experiment, Run
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,6 @@ _PATIENCE = {
 }
 # The server sends a file only once it has fetched the whole of it from its own artifact store.
 _DOWNLOAD_TIMEOUT = "120"
-_NOT_THERE = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}
 # The first page of runs is small, for it mostly suffices; the others are as large as servers of all ages give.
 _PAGE, _LARGE_PAGE = 50, 1_000
 MODEL_NAME = "model"
@@ -57,8 +57,8 @@ class Store:
         except MlflowException as error:
             raise SettingError(f"{TRACKING}={self.shown_uri}: {cleaned(str(error), self.uri)}") from error
         self.server = Server(self._client)
-        self._places = Places(self._client, self.uri)
-        self._no_logged_models: int | None = None
+        self.logged_models = LoggedModels(self._client, self.uri, self.server)
+        self._places = Places(self._client, self.uri, self.logged_models)
         self._filters_children = True
 
     def experiments(self) -> Iterator[Experiment]:
@@ -109,7 +109,9 @@ class Store:
                 # Servers know IS NULL since 3.x; with others, children fill the pages.
                 if error.error_code not in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
                     raise
-                self._filters_children = False
+            page = search(where)
+            self._filters_children = False
+            return page
         return search(where)
 
     def run(self, run_id: str) -> Run | None:
@@ -120,47 +122,11 @@ class Store:
         with self._asking():
             return self._client.get_experiment(run.info.experiment_id)
 
-    def logged_models(self, experiment_id: str, where: str | None = None) -> list[LoggedModel]:
-        """Return those that are READY, the newest first; none where the server has no logged models."""
-        from mlflow.exceptions import MlflowException
-
-        found: list[LoggedModel] = []
-        token = None
-        while self._no_logged_models is None:
-            with self._asking():
-                try:
-                    page = self._client.search_logged_models(
-                        [experiment_id], where, max_results=_LARGE_PAGE if token else None, page_token=token
-                    )
-                except MlflowException:
-                    self._no_logged_models = self.server.status_without_logged_models(experiment_id)
-                    if self._no_logged_models is None:
-                        raise
-                    log.info("%s: models are looked for among the artifacts of runs", self.without_logged_models)
-                    break
-            found += [model for model in page if str(model.status) == "READY"]
-            token = page.token
-            if not token:
-                break
-        return found
-
-    @property
-    def without_logged_models(self) -> str | None:
-        """Return what the server answered for logged models where it has none; None where that is not known."""
-        if self._no_logged_models is None:
-            return None
-        version = self.server.version()
-        which = f" (version {version})" if version else ""
-        return (
-            f"MLflow at {self.shown_uri}{which} answers {self._no_logged_models} for the logged models that came with "
-            "MLflow 3"
-        )
-
     def model_of(self, run: Run, name: str = MODEL_NAME) -> str | None:
         """Return where the run's model of that name lies: as MLflow 3 keeps it, or among the run's artifacts. Raise
         UntrustedModelError if the artifacts are outside the trusted locations; they are not searched then."""
         where = f"name = '{name}' AND source_run_id = '{run.info.run_id}'"
-        for model in self.logged_models(run.info.experiment_id, where):
+        for model in self.logged_models.search(run.info.experiment_id, where):
             return f"models:/{model.model_id}"
         return self.model_among_artifacts(run, name)
 
@@ -195,11 +161,6 @@ class Store:
         with self._asking():
             return list(self._or_none(lambda: self._client.search_model_versions(f"run_id = '{run_id}'")) or ())
 
-    def logged_model(self, model_uri: str) -> LoggedModel | None:
-        """Return the model at models:/m-…"""
-        with self._asking():
-            return self._or_none(lambda: self._client.get_logged_model(model_uri.removeprefix("models:/")))  # type: ignore[no-any-return]
-
     def text(self, model_uri: str, name: str) -> str | None:
         """One small file of a model; None where the model has no such file."""
         with tempfile.TemporaryDirectory() as folder, self._asking():
@@ -232,7 +193,7 @@ class Store:
     def run_page(self, run: Run) -> str:
         if not self.uri.startswith(("http://", "https://")):
             return ""
-        return f"{self.shown_uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+        return f"{self.shown_uri.rstrip('/')}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
 
     def _or_none(self, question: Any) -> Any:
         from mlflow.exceptions import MlflowException
@@ -240,7 +201,7 @@ class Store:
         try:
             return question()
         except MlflowException as error:
-            if error.error_code in _NOT_THERE:
+            if error.error_code in NOT_THERE:
                 return None
             raise
 

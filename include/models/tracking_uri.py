@@ -38,12 +38,12 @@ def registry_uri() -> str | None:
 
 
 def without_credentials(uri: str) -> str:
-    """Return the address as it was given, without a login and without a slash at its end."""
+    """Return the address as it was given, without a login."""
     if not _OF_DISK.match(uri):
         # To the last @: a password may hold any character.
         uri = re.sub(r"^([^/]*//|[\"'`]?).*@", r"\1", uri)
         uri = re.sub(r"(?i)((?:password|pwd|token|secret)=)[^&\s]*", r"\1…", uri)
-    return uri.rstrip("/") or uri
+    return uri
 
 
 def _checked(name: str, uri: str) -> str:
@@ -90,7 +90,7 @@ def _of_fragment(uri: str) -> str:
         return "it has a # in it: write a # in a password as %23, and leave out the page of MLflow's user interface"
     return (
         "what stands from # on is a page of MLflow's user interface, not an address of the server: give "
-        f"{without_credentials(address)}"
+        f"{without_credentials(address).rstrip('/')}"
     )
 
 

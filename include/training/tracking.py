@@ -44,7 +44,7 @@ def pages(address: str, experiment_id: str, run_id: str, name: str, version: str
     """The run's and the registered model's pages, where MLflow has pages."""
     if not address.startswith(("http://", "https://")):
         return ()
-    root = without_credentials(address)
+    root = without_credentials(address).rstrip("/")
     return (f"{root}/#/experiments/{experiment_id}/runs/{run_id}", f"{root}/#/models/{name}/versions/{version}")
 
 

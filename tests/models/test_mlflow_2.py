@@ -89,6 +89,15 @@ def test_a_model_of_another_name_is_named_and_can_be_asked_for(mlflow_2_server: 
     )
 
 
+def test_a_logged_model_asked_for_by_id_is_refused_with_what_to_ask_for(mlflow_2_server: MlflowServer) -> None:
+    says = (
+        f"MLflow at {mlflow_2_server.address} \\(version 2.22.5\\) answers 404 for the logged models that came with "
+        f"MLflow 3, so m-{'0' * 32} cannot be found by its id: ask for .* runs:/<run id>/<name>"
+    )
+    with pytest.raises(ModelNotFoundError, match=says):
+        ask(f"models:/m-{'0' * 32}")
+
+
 def test_its_model_scores(mlflow_2_server: MlflowServer, tmp_path: Path) -> None:
     found = ask("latest")
     loaded = load(found, ModelCache(tmp_path, 10**9).fetch(found))
@@ -117,6 +126,8 @@ def test_a_hosted_server_that_refuses_logged_models_is_asked_for_artifacts(
         assert check(tmp_path)["MLflow"] == Found("MLflow", f"answers at {front.address}")
         with pytest.raises(ModelNotFoundError, match=f"answers {answer[0]} for the logged models"):
             resolve("latest", experiment="no models", chosen_by=DEFAULT)
+        with pytest.raises(ModelNotFoundError, match=f"answers {answer[0]} for the logged models .* runs:/<run id>/"):
+            ask(f"models:/m-{'0' * 32}")
 
 
 def test_a_server_too_old_is_named_with_its_version(

@@ -3,11 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from mlflow.entities import Run, RunData, RunInfo
 
 from include.errors import SettingError
+from include.models.places import cleaned
 from include.models.store import Store
 from include.models.tracking_uri import registry_uri, tracking_uri, without_credentials
-from include.training.tracking import tracking
+from include.training.tracking import pages, tracking
 
 
 @pytest.mark.parametrize(
@@ -15,12 +17,14 @@ from include.training.tracking import tracking
     [
         ("mlflow.example.com:5000", "=mlflow.example.com:5000: it has no scheme: give http://mlflow.example.com:5000"),
         ("127.0.0.1:5000", "=127.0.0.1:5000: it has no scheme"),
-        ("localhost:5000/", "=localhost:5000: it has no scheme"),
+        ("localhost:5000/", "=localhost:5000/: it has no scheme"),
         ("ann:se/cret@mlflow:5000", "=mlflow:5000: it has no scheme: give http://mlflow:5000"),
         ('"http://ann:secret@mlflow:5000"', '="http://mlflow:5000": the value itself has quotes around it'),
         ("'http://mlflow:5000'", "='http://mlflow:5000': the value itself has quotes around it"),
         ("“http://mlflow:5000”", "=“http://mlflow:5000”: the value itself has quotes around it"),
         ("http:/mlflow:5000", "=http:/mlflow:5000: it names no host"),
+        ("http://", "=http://: it names no host"),
+        ("sqlite://", "=sqlite://: the path '' is relative"),
         ("http//mlflow:5000", "=http//mlflow:5000: it is not a server address"),
         ("http://ann:secret/@mlflow:5000", "=http://mlflow:5000: it is not a valid address"),
         (
@@ -34,6 +38,7 @@ from include.training.tracking import tracking
         ("/no/such/folder", "=/no/such/folder: the folder /no/such/folder does not exist"),
         ("file:///no/such/folder", "=file:///no/such/folder: the folder /no/such/folder does not exist"),
         ("mlruns", "=mlruns: it is not a server address .* relative"),
+        ("mlruns/", "=mlruns/: it is not a server address"),
         ("./mlruns", "=./mlruns: it is not a server address .* relative"),
         (
             "sqlite:///mlflow.db",
@@ -76,7 +81,27 @@ def test_other_addresses_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_an_address_is_shown_as_it_was_given_without_its_login(tmp_path: Path) -> None:
-    for uri in ("sqlite:////srv/a@b.db", "sqlite:///mlflow.db", "/srv/mlruns", "file:///srv/x", "https://h:5/x?a=b"):
+    for uri in (
+        "sqlite:////srv/a@b.db",
+        "sqlite:///mlflow.db",
+        "/srv/mlruns",
+        "file:///srv/x",
+        "https://h:5/x?a=b",
+        "http://h:5/",
+    ):
         assert without_credentials(uri) == uri
-    assert without_credentials("http://ann:p@ss/w@rd@mlflow:5000/") == "http://mlflow:5000"
+    assert without_credentials("http://ann:p@ss/w@rd@mlflow:5000/") == "http://mlflow:5000/"
     assert without_credentials("postgresql://ann:secret@h/db?password=secret&a=b") == "postgresql://h/db?password=…&a=b"
+
+
+def test_a_link_to_a_page_of_mlflow_has_one_slash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:secret@mlflow:5000/")
+    run = Run(RunInfo("a" * 32, "1", "ann", "FINISHED", 0, 1, "active"), RunData())
+    page = f"http://mlflow:5000/#/experiments/1/runs/{'a' * 32}"
+    assert Store().run_page(run) == page
+    assert pages("http://ann:secret@mlflow:5000/", "1", "a" * 32, "fraud", "2")[0] == page
+
+
+def test_an_error_shows_the_address_with_its_slash_and_without_its_login() -> None:
+    told = "http://ann:secret@mlflow:5000/api/2.0/mlflow: connection refused"
+    assert cleaned(told, "http://ann:secret@mlflow:5000/") == "http://mlflow:5000/api/2.0/mlflow: connection refused"

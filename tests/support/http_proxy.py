@@ -19,7 +19,7 @@ class Proxy:
 
 @contextlib.contextmanager
 def proxy(target: str, answers: Mapping[str, tuple[int, str]] | None = None) -> Iterator[Proxy]:
-    """`answers`: status and body for paths that hold a text."""
+    """`answers`: status and body for requests that hold a text in their path and content, without blanks."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -27,8 +27,9 @@ def proxy(target: str, answers: Mapping[str, tuple[int, str]] | None = None) -> 
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             front.requests.append(f"{self.command} {self.path.split('?')[0]}")
+            asked = self.path + "".join(body.decode(errors="replace").split())
             for part, (status, text) in (answers or {}).items():
-                if part in self.path:
+                if part in asked:
                     self.answer(status, text.encode(), "application/json" if text.startswith("{") else "text/plain")
                     return
             passed = {name: value for name, value in self.headers.items() if name.lower() in ("content-type", "accept")}
