@@ -15,10 +15,6 @@ if TYPE_CHECKING:
 OLDEST = (2, 4)
 # What servers, and proxies in front of them, answer for an endpoint that they do not have.
 _ABSENT = (403, 404, 405, 501)
-# Of these, what cannot come from a proxy or a missing right.
-_NOT_IMPLEMENTED = 501
-# What MLflow's client tries again.
-_FOR_THE_MOMENT = (408, 429, 500, 502, 503, 504)
 _LOGGED_MODELS = "/api/2.0/mlflow/logged-models"
 _SEARCH = f"{_LOGGED_MODELS}/search"
 
@@ -38,7 +34,7 @@ class Server:
 
     def status_without_logged_models(self, experiment_id: str) -> int | None:
         """Return the HTTP status with which the server says that it has no logged models, which came with MLflow 3;
-        None where it has them, or did not answer. Raise ModelStoreError where it refuses them although it has them."""
+        None where it has them, or did not answer."""
         return self._status_without("POST", _SEARCH, json={"experiment_ids": [experiment_id], "max_results": 1})
 
     def status_without_logged_model(self, model_id: str) -> int | None:
@@ -49,20 +45,13 @@ class Server:
         response = self._request(method, path, **content)
         if response is None or response.status_code not in _ABSENT:
             return None
-        status = int(response.status_code)
-        answer = self._request("GET", "/version")
-        version = _version(answer)
-        if status != _NOT_IMPLEMENTED and version is not None and _numbers(version) >= (3,):
-            raise self.refusal(status, f"although it runs MLflow {version}", f"{method} {path}")
-        if answer is None or answer.status_code in _FOR_THE_MOMENT:
-            raise self.refusal(status, "and does not say whether it runs MLflow 3", f"{method} {path}")
-        return status
+        return int(response.status_code)
 
-    def refusal(self, status: int, why: str, request: str = f"POST {_SEARCH}") -> ModelStoreError:
-        """Return the error for a server that has logged models, or may have them, and refuses them."""
+    def refusal(self, status: int, why: str) -> ModelStoreError:
+        """Return the error for a server that has logged models and refuses them."""
         return ModelStoreError(
-            f"MLflow at {self.shown_uri} answers {status} to {request}, {why}: which logged models it has is unknown. "
-            "Check that the login may read them and that a proxy in front of MLflow lets the request through"
+            f"MLflow at {self.shown_uri} answers {status} to POST {_SEARCH}, {why}: which logged models it has is "
+            "unknown. Check that the login may read them and that a proxy in front of MLflow lets the request through"
         )
 
     def version_error(self) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelStatus
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
 from tests.models.zoo import save_seed_model
 
@@ -58,6 +58,7 @@ class Lab:
         made = self.client.create_logged_model(experiment_id, name, run_id)
         self.client.log_model_artifacts(made.model_id, str(files or self.files))
         self.client.finalize_logged_model(made.model_id, LoggedModelStatus.READY)
+        self.client.log_outputs(run_id, [LoggedModelOutput(made.model_id, 0)])
         return f"models:/{made.model_id}"
 
 

@@ -6,15 +6,12 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-import mlflow
 import pytest
-from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+from mlflow.entities import LoggedModelStatus
 
 from include.errors import ModelNotFoundError, ModelStoreError
 from include.models.resolve import DEFAULT, resolve
 from include.models.store import Store
-from include.training.logged_model import log_model
-from include.training.tracking import tracking
 from tests.models.conftest import Lab
 from tests.support.http_proxy import Proxy, proxy
 from tests.support.live_stack import LiveStack
@@ -49,46 +46,31 @@ def run_of_mlflow_2(lab: Lab, experiment: str) -> str:
 
 
 @pytest.mark.parametrize("status", [403, 404, 405])
-def test_an_mlflow_3_that_refuses_logged_models_does_not_fall_back_to_an_older_model(
+def test_a_server_that_refuses_logged_models_and_has_them_does_not_give_an_older_model(
+    lab: Lab, front: Front, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """The run itself names its logged model."""
+    name = lab.experiment()
+    run_of_mlflow_2(lab, name)
+    newest = lab.run(name)
+    with front({"logged-models": (status, "no")}) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+        with pytest.raises(ModelStoreError, match=f"{status} to {SEARCH}, although run {newest} has a logged model"):
+            ask("latest", name)
+        with pytest.raises(ModelNotFoundError, match=f"answers {status} for the logged models"):
+            ask(newest)
+
+
+@pytest.mark.parametrize("status", [403, 404, 405, 501])
+def test_models_among_artifacts_are_found_where_logged_models_are_refused(
     lab: Lab, front: Front, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     name = lab.experiment()
-    run_of_mlflow_2(lab, name)
-    newest = lab.run(name)
-    model_uri = resolve(newest, experiment=None, chosen_by=DEFAULT).model_uri
-    with front({"logged-models": (status, "no")}) as server:
+    run_ids = [run_of_mlflow_2(lab, name), lab.run(name, model="artifacts")]
+    with front({"logged-models": (status, "")}) as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
-        for asked in ("latest", newest):
-            with pytest.raises(ModelStoreError, match=f"{status} to {SEARCH}, although it runs MLflow 3.*Check that"):
-                ask(asked, name)
-        single = f"GET /api/2.0/mlflow/logged-models/{model_uri.removeprefix('models:/')}"
-        with pytest.raises(ModelStoreError, match=f"{status} to {single}, although it runs MLflow 3"):
-            ask(model_uri)
-
-
-def test_a_server_whose_version_is_unknown_for_the_moment_does_not_fall_back_either(
-    lab: Lab, front: Front, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name = lab.experiment()
-    run_of_mlflow_2(lab, name)
-    with front({"logged-models": FORBIDDEN, "/version": (503, "")}) as server:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
-        with pytest.raises(ModelStoreError, match=r"403 to .* does not say whether it runs MLflow 3"):
-            ask("latest", name)
-
-
-def test_a_run_that_names_a_logged_model_shows_that_the_server_has_them(
-    lab: Lab, front: Front, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name = lab.experiment()
-    run_of_mlflow_2(lab, name)
-    newest = lab.run(name)
-    model_uri = resolve(newest, experiment=None, chosen_by=DEFAULT).model_uri
-    lab.client.log_outputs(newest, [LoggedModelOutput(model_uri.removeprefix("models:/"), 0)])
-    with front({"logged-models": FORBIDDEN, **NO_VERSION}) as server:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
-        with pytest.raises(ModelStoreError, match=f"403 to {SEARCH}, although run {newest} has a logged model"):
-            ask("latest", name)
+        assert [ask("previous", name), ask("latest", name)] == run_ids
+        assert ask(run_ids[0]) == run_ids[0]
 
 
 @pytest.mark.parametrize("refused_first", [True, False])
@@ -104,21 +86,6 @@ def test_a_server_that_refuses_logged_models_for_one_experiment_only_has_them(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
         with pytest.raises(ModelStoreError, match=f"for the experiment {refused}, but not for others"):
             ask("previous")
-
-
-def test_training_fails_on_an_mlflow_3_that_refuses_logged_models(
-    lab: Lab, front: Front, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name = lab.experiment()
-    with front({"logged-models/search": FORBIDDEN}) as server:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
-        with tracking():
-            mlflow.set_experiment(name)
-            with (
-                mlflow.start_run(),
-                pytest.raises(ModelStoreError, match=f"403 to {SEARCH}, although it runs MLflow 3"),
-            ):
-                log_model(None, "never registered")
 
 
 def test_a_registered_version_of_a_logged_model_says_where_logged_models_are_missing(
