@@ -34,7 +34,7 @@ class Meaning(Enum):
 def meaning_of(name: object) -> Meaning:
     """Return what a column of that name holds, beside other columns. A single unknown word makes it UNKNOWN."""
     words = _words(name)
-    if words - _FRAUD - _GENUINE - _PROBABILITY - _LABEL - _AMBIGUOUS - _NEUTRAL or not words:
+    if words - _FRAUD - _GENUINE - _PROBABILITY - _LABEL - _AMBIGUOUS - _NEUTRAL or not words or _is_numbered(words):
         return Meaning.UNKNOWN
     if words & _GENUINE:
         return Meaning.GENUINE
@@ -53,10 +53,19 @@ def meaning_of_only(name: object, inputs: Collection[str]) -> Meaning:
     if name in inputs and name != "is_fraud":
         return Meaning.NEUTRAL
     words = _words(name)
+    if _is_numbered(words):
+        return Meaning.NEUTRAL
     meaning = meaning_of(name)
     if meaning is Meaning.UNKNOWN and words & {"fraud", "fraudulent"} and not words & _GENUINE:
         return Meaning.FRAUD
     return meaning
+
+
+def _is_numbered(words: Collection[str]) -> bool:
+    """Return whether a number counts outputs and is no class, as in TensorFlow's `output_0`."""
+    numbers = {word for word in words if word.isdigit()}
+    others = set(words) - numbers
+    return bool(numbers and others) and others <= _NEUTRAL
 
 
 def mentions_probability(name: object) -> bool:
