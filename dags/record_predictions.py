@@ -11,6 +11,7 @@ written in one database transaction, so each message is recorded once, whatever 
 | `record_batches` | one row a batch: which model and why, counts, offsets, who was mailed | the staging area |
 
 What stands on the output topic and is no prediction goes to `FRAUD_OUTPUT_DEAD_LETTER_TOPIC`, with its reason.
+Operators are mailed where it is much (`FRAUD_DEAD_LETTER_SHARE`), and when that is over.
 
 **A failed run needs no hand** where what it names has been mended: the next one goes on where the ledger stands. While
 the ledger's database is away, payments are scored, published and mailed all the same.
@@ -27,6 +28,7 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, dag
 
+from fraud_scoring.alarms import mail_published_alarms
 from fraud_scoring.assets import SCORED_PAYMENTS
 from fraud_scoring.incidents import IncidentNotifier, incident_over
 from fraud_scoring.operators import record as step
@@ -66,7 +68,13 @@ DEFAULT_ARGS = {
 )
 def record_predictions() -> None:
     # Neither waits for the other: a topic that cannot be read keeps no batch from its record.
-    step.RecordPredictionsOperator(task_id="record_predictions")
+    step.RecordPredictionsOperator(
+        task_id="record_predictions",
+        on_success_callback=[incident_over, mail_published_alarms],
+        # What a try sent to the dead letters before it failed, no later try finds.
+        on_failure_callback=[TELL, mail_published_alarms],
+        on_retry_callback=mail_published_alarms,
+    )
     step.RecordBatchesOperator(task_id="record_batches")
 
 

@@ -24,6 +24,7 @@ FraudError
 │   ├── StagedFileGoneError a staged file is not there any more
 │   └── StagedFileDamagedError  it is not what was written
 ├── ReportError             a fraud report could not be built or sent
+│   ├── RecipientsRefusedError   reports were sent, but not to all of their recipients
 │   └── MailAccessError     a wrong password, or a certificate that is not trusted     (permanent)
 ├── LedgerError             the ledger's database did not answer, or failed
 │   ├── LedgerAccessError   a wrong password, or a right that is missing               (permanent)
@@ -137,6 +138,10 @@ class StagedFileDamagedError(StagingError):
 
 
 class ReportError(FraudError):
+    pass
+
+
+class RecipientsRefusedError(ReportError):
     pass
 
 

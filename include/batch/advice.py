@@ -15,6 +15,7 @@ BEHIND_PAYMENTS = "behind: payments"
 BEHIND_AGE = "behind: age"
 TIMESTAMP = "timestamp implausible"
 DEAD_LETTERS = "many dead letters"
+OUTPUT_DEAD_LETTERS = "many dead letters of the output topic"
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ ADVICE = {
     ),
 }
 
-# Alarms that `reports` raises after the batch is published.
+# Alarms that `reports` raises after the batch is published, and `record_predictions` after it has recorded.
 PUBLISHED_ADVICE = {
     DEAD_LETTERS: Advice(
         "Many messages became dead letters",
@@ -103,6 +104,19 @@ PUBLISHED_ADVICE = {
             "The share of dead letters is normal again",
             "The share of dead letters is below FRAUD_DEAD_LETTER_SHARE again.",
             "Correct the dead letters of this period and produce them again from the dead-letter topic.",
+        ),
+    ),
+    OUTPUT_DEAD_LETTERS: Advice(
+        "Many messages of the output topic became dead letters",
+        "They are no predictions, so the ledger has no rows for them: each is on the output topic's dead-letter topic "
+        "with its original bytes and the reason in its header. The predictions were recorded as usual.",
+        "Find the program that writes them to the output topic: only this product should have that right. "
+        "docs/messages.md explains the reasons.",
+        end=Advice(
+            "The share of dead letters of the output topic is normal again",
+            "The share of dead letters is below FRAUD_DEAD_LETTER_SHARE again.",
+            "The dead letters of this period stay on the output topic's dead-letter topic until its retention deletes "
+            "them.",
         ),
     ),
 }

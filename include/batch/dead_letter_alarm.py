@@ -1,4 +1,4 @@
-"""Raise or end the alarm on the share of dead letters in a published batch."""
+"""Raise or end the alarm on the share of dead letters in a published batch, or in what a run recorded."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from include.batch.advice import DEAD_LETTERS
+from include.batch.advice import DEAD_LETTERS, OUTPUT_DEAD_LETTERS
 from include.batch.dead_letter_counts import CountedBatches, DeadLetterCounts
 from include.batch.scored import ScoredBatch
 from include.settings import Settings
 
 _LISTED = 8
+_Count = Callable[[DeadLetterCounts | None], CountedBatches | None]
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,21 @@ class DeadLetterAlarm:
 
     sentence: str
     cause: str = ""
+    kind: str = DEAD_LETTERS
 
     def to_dict(self) -> dict[str, Any]:
         """For the XCom `alarms`."""
-        return {"kind": DEAD_LETTERS, "sentence": self.sentence, "cause": self.cause}
+        return {"kind": self.kind, "sentence": self.sentence, "cause": self.cause}
+
+
+@dataclass(frozen=True)
+class _Words:
+    """What a sentence says of the messages that are judged: those of one batch or run, and those of several."""
+
+    kind: str
+    one: str
+    several: str
+    dead_letter_topic: str
 
 
 def find_dead_letter_alarm(
@@ -31,29 +43,46 @@ def find_dead_letter_alarm(
     batch_id: str,
     scored: ScoredBatch,
     committed: Collection[int],
-    count: Callable[[DeadLetterCounts | None], CountedBatches | None],
+    count: _Count,
 ) -> DeadLetterAlarm | None:
-    """Return an alarm for the partitions that were published, with an empty `cause` if the share is below
-    FRAUD_DEAD_LETTER_SHARE. Return None, which neither raises nor ends an alarm, if nothing was published, or if the
-    share is reached by fewer than FRAUD_DEAD_LETTER_LEAST dead letters, those of earlier such batches included. The
-    sentence holds counts and reason codes only.
+    """Return what `_judge` does for the partitions that were published."""
+    batch = DeadLetterCounts.of(one for one in scored.due if one.part.partition in committed)
+    one, several = f"of batch {batch_id}", f"of the last {{:,}} batches, to {batch_id},"
+    return _judge(settings, batch, _Words(DEAD_LETTERS, one, several, settings.dead_letter_topic), count)
+
+
+def find_output_dead_letter_alarm(
+    settings: Settings, recorded: DeadLetterCounts, count: _Count
+) -> DeadLetterAlarm | None:
+    """Return what `_judge` does for the messages of the output topic that a run has read, dead letters included."""
+    one = f"of {settings.output_topic}"
+    several = f"{one}, in the last {{:,}} runs with such messages,"
+    words = _Words(OUTPUT_DEAD_LETTERS, one, several, settings.output_dead_letter_topic)
+    return _judge(settings, recorded, words, count)
+
+
+def _judge(settings: Settings, batch: DeadLetterCounts, words: _Words, count: _Count) -> DeadLetterAlarm | None:
+    """Return an alarm, with an empty `cause` if the share is below FRAUD_DEAD_LETTER_SHARE. Return None, which neither
+    raises nor ends an alarm, if there are no messages, or if the share is reached by fewer than
+    FRAUD_DEAD_LETTER_LEAST dead letters, those of earlier such batches included. The sentence holds counts and reason
+    codes only.
 
     `count` adds a batch whose share is reached to those before it and returns all of them, or None if nothing can be
     stored. Called with None, it forgets them.
     """
-    batch = DeadLetterCounts.of(one for one in scored.due if one.part.partition in committed)
     if not batch.messages:
         return None
     if batch.share < settings.dead_letter_share:
         count(None)
         return DeadLetterAlarm(
-            f"{_counted(batch)} of batch {batch_id} became dead letters ({batch.share:.0%}), less than "
-            f"FRAUD_DEAD_LETTER_SHARE={settings.dead_letter_share:g}."
+            f"{_counted(batch)} {words.one} became dead letters ({batch.share:.0%}), less than "
+            f"FRAUD_DEAD_LETTER_SHARE={settings.dead_letter_share:g}.",
+            kind=words.kind,
         )
     batches = count(batch)
-    judged, which = batch, f"of batch {batch_id}"
+    judged, which = batch, words.one
     if batch.dead < settings.dead_letter_least and batches is not None:
-        judged, which = batches.total, f"of the last {batches.number:,} batches, to {batch_id},"
+        judged, which = batches.total, words.several.format(batches.number)
     if judged.dead < settings.dead_letter_least:
         return None
     counted = f"{_counted(judged)} {which} became dead letters ({judged.share:.0%})"
@@ -62,8 +91,9 @@ def find_dead_letter_alarm(
     more = f" and {len(reasons) - _LISTED} more reasons" if len(reasons) > _LISTED else ""
     return DeadLetterAlarm(
         f"{counted}, FRAUD_DEAD_LETTER_SHARE={settings.dead_letter_share:g} or more: {listed}{more}. They are on "
-        f"{settings.dead_letter_topic}.",
+        f"{words.dead_letter_topic}.",
         reasons[0][0] if reasons else "unknown",
+        words.kind,
     )
 
 

@@ -1,5 +1,8 @@
 """Read variables from a shell script or another program's `.env`, as far as shells and docker compose agree on them.
 
+Of a file that is no shell script, docker compose alone decides where an unquoted value ends: a shell would end `a&b`
+after the `a`, but a file that holds nothing but NAME=value has had compose or its like as its reader.
+
 Standard library only, from Python 3.9 on, as env_file.py.
 """
 
@@ -11,19 +14,35 @@ from collections.abc import Collection
 from include.deployment.env_file import TYPOGRAPHIC
 from include.errors import SettingError
 
-_BLANKS = r"[^\S\n]*"
-_LINE = re.compile(rf"{_BLANKS}(?:export[^\S\n]+)?(\w+){_BLANKS}[=:]{_BLANKS}(.*)", re.ASCII)
-_PASSED_ON = re.compile(rf"{_BLANKS}export(?:[^\S\n]+\w+)+{_BLANKS}(?:#.*)?")
-# Escapes that a shell and compose both undo, and no mark that one of them reads and the other does not.
+_BLANKS = r"[ \t]*"
+_LINE = re.compile(
+    rf"{_BLANKS}(?P<export>export[ \t]+)?(?P<name>\w+)(?P<sign>{_BLANKS}[=:]{_BLANKS})(?P<value>.*)", re.ASCII
+)
+_PASSED_ON = re.compile(rf"{_BLANKS}export(?:[ \t]+\w+)+{_BLANKS}(?:#.*)?")
+# Escapes that a shell and compose both undo, and no mark that one of them reads and the other does not. Of blanks,
+# compose strips more than a shell does, as the one that does not break a line.
 _QUOTES = "\"'" + TYPOGRAPHIC
 _VALUE = re.compile(
-    rf"""(?: "(?P<double>(?:[^"\\$`]|\\["\\$])*)" | '(?P<single>[^']*)(?<!\\)' ) [^\S\n]* (?: (?<=\s)\#.* )?
-    | (?: (?P<bare>[^\s{_QUOTES}`\\$\#] (?:[^\s{_QUOTES}`\\$]|[^\S\n]+(?=[^\s\#]))* ) (?:[^\S\n]*[ ]\#.*)? )?
-    [^\S\n]*""",
+    rf"""(?: "(?P<double>(?:[^"\\$`]|\\["\\$])*)" | '(?P<single>[^']*)(?<!\\)' ) [ \t]* (?: (?<=[ \t])\#.* )?
+    | (?: (?P<bare>[^\s{_QUOTES}`\\$\#] (?:[^\s{_QUOTES}`\\$]|[ \t]+(?=[^\s\#]))* ) (?:[ \t]*[ ]\#.*)? )?
+    [ \t]*""",
     re.VERBOSE,
 )
 # Where a shell ends an unquoted value, or begins another assignment.
 _MORE = re.compile(r";\s*\Z|;\s*(?:export\s+)?\w+=|&&|\|\||\s\w+=")
+# Where a shell script ends an unquoted value, or puts a home directory into it.
+_ENDS = re.compile(r"[ \t&|;<>()]|(?:\A|:)~")
+# What bash makes several values of behind `export`.
+_SEVERAL = re.compile(r"\{.*(?:,|\.\.).*\}")
+_SCRIPT_NAME = re.compile(r"\.(?:sh|bash|dash|ksh|zsh)\Z", re.IGNORECASE)
+# What a file of NAME=value alone holds.
+_NO_SCRIPT = re.compile(rf"{_BLANKS}(?:#(?!!).*|(?!export\s)[\w.\-\[\]]+{_BLANKS}(?:[=:].*)?)?\s*")
+# The lines of a value may look like anything.
+_QUOTED = re.compile(
+    rf"""^(?P<head>{_BLANKS}(?:export[ \t]+)?[\w.\-\[\]]+{_BLANKS}[=:]{_BLANKS})
+    (?: "(?:[^"\\]|\\.)*" | '[^']*' )""",
+    re.VERBOSE | re.MULTILINE | re.DOTALL,
+)
 
 
 def read(text: str, wanted: Collection[str], where: str) -> dict[str, str]:
@@ -33,22 +52,45 @@ def read(text: str, wanted: Collection[str], where: str) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     names = re.compile(rf"(?<![\w$.{{])(?:{'|'.join(map(re.escape, wanted))})(?!\w)")
+    script = _script(text, where)
     for number, line in enumerate(text.split("\n"), 1):
         pair = _LINE.fullmatch(line)
-        value = _VALUE.fullmatch(pair[2]) if pair and pair[1] in wanted else None
-        if pair and value and not _MORE.search(value["bare"] or ""):
-            plain = next((text for text in value.groups() if text is not None), "")
+        value = _VALUE.fullmatch(pair["value"]) if pair and pair["name"] in wanted else None
+        differs = bool(script and pair and value and _differs_in_scripts(pair, value["bare"] or ""))
+        if pair and value and not differs and not _MORE.search(value["bare"] or ""):
+            name, plain = pair["name"], next((text for text in value.groups() if text is not None), "")
             if value["double"]:
                 plain = re.sub(r"\\(.)", r"\1", plain)
-            if found.setdefault(pair[1], plain) != plain:
+            if found.setdefault(name, plain) != plain:
                 raise SettingError(
-                    f"{where}, line {number}: {pair[1]} is set again, to another value: keep only the line that applies"
+                    f"{where}, line {number}: {name} is set again, to another value: keep only the line that applies"
                 )
             continue
         mentioned = names.search(line)
         if mentioned and not line.lstrip().startswith("#") and not _PASSED_ON.fullmatch(line):
+            because = (
+                f": this is a shell script ({script}), and a shell allows no blank around =, nor without quotes a "
+                "blank, ~, {a,b} or one of & | ; < > ( )"
+                if differs
+                else ""
+            )
             raise SettingError(
                 f"{where}, line {number}: {mentioned[0]} is set in a way that shells and docker compose read "
-                f"differently: write {mentioned[0]}='value', and nothing else, into a line of its own"
+                f"differently{because}. Write {mentioned[0]}='value', and nothing else, into a line of its own"
             )
     return found
+
+
+def _differs_in_scripts(pair: re.Match[str], bare: str) -> bool:
+    """Whether a shell reads another value, or none, where compose reads this one."""
+    is_assignment = pair["sign"] == "=" or (pair["sign"].startswith("=") and not pair["value"])
+    return not is_assignment or bool(_ENDS.search(bare) or (pair["export"] and _SEVERAL.search(bare)))
+
+
+def _script(text: str, where: str) -> str:
+    """Return what makes the file a shell script; empty where nothing does."""
+    if ending := _SCRIPT_NAME.search(where):
+        return f"its name ends with {ending[0]}"
+    plain = _QUOTED.sub(lambda quoted: quoted["head"] + "\n" * quoted[0].count("\n"), text)
+    lines = enumerate(plain.split("\n"), 1)
+    return next((f"line {number} is a shell's" for number, line in lines if not _NO_SCRIPT.fullmatch(line)), "")

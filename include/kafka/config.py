@@ -74,10 +74,9 @@ def client_settings(environment: Mapping[str, str]) -> Settings:
     """The connection `kafka_default` from `AIRFLOW_CONN_KAFKA_DEFAULT`, else what the plain variables say."""
     connection = environment.get("AIRFLOW_CONN_KAFKA_DEFAULT", "").strip()
     servers = environment.get("KAFKA_BOOTSTRAP_SERVERS", "").strip()
-    settings = _extra(connection) if connection else plain_settings(environment)
-    if servers:
-        settings.setdefault("bootstrap.servers", servers)
-    settings = to_client_config(settings)
+    settings = to_client_config(_extra(connection) if connection else plain_settings(environment))
+    if servers and "bootstrap.servers" not in settings:
+        settings |= to_client_config({"bootstrap.servers": servers})
     if not settings.get("bootstrap.servers"):
         raise SettingError(
             "no Kafka broker is known: set KAFKA_BOOTSTRAP_SERVERS=host:port, or AIRFLOW_CONN_KAFKA_DEFAULT with "

@@ -10,22 +10,48 @@ from collections.abc import Mapping
 
 from include.errors import SettingError
 
-BROKERS = ("bootstrap.servers", "metadata.broker.list")
+_BROKERS = "bootstrap.servers"
+_BROKERS_ALIAS = "metadata.broker.list"
+# What librdkafka 2.16 reads as a list with commas (CONFIGURATION.md). plugin.library.paths is separated by semicolons,
+# ssl.curves.list and ssl.sigalgs.list by colons.
+_LISTS = {
+    _BROKERS,
+    _BROKERS_ALIAS,
+    "builtin.features",
+    "debug",
+    "partition.assignment.strategy",
+    "sasl.oauthbearer.extensions",
+    "ssl.ca.certificate.stores",
+    "ssl.cipher.suites",
+    "ssl.providers",
+    "topic.blacklist",
+}
 # What confluent-kafka takes from a program only. A dotted name would be code that the connection brings in.
 _FUNCTIONS = re.compile(r".*_cb|on_commit|on_delivery|on_assign|on_revoke|on_lost|logger")
 # A setting that was pasted into another one's value.
 _SECRET = re.compile(r"((?:password|pwd|token|secret)[\"']?\s*[=:]).*", re.IGNORECASE | re.DOTALL)
-_ADDRESS = re.compile(r"(?:(?:PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)://)?[\w.\-]*(?:\[[\da-f:.%]+\])?(?::\d+)?", re.I)
+_ADDRESS = re.compile(
+    r"(?:(?:PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)://)?[\w.\-]*(?:\[[\da-f:.%]+\])?(?::(?P<port>[0-9]{1,20}))?", re.I
+)
+_PORTS = range(1, 65_536)
 
 
 def to_client_config(extra: Mapping[str, object]) -> dict[str, str | int | float | bool]:
-    """Return the settings, lists joined by commas and without what is null.
+    """Return the settings, lists joined by commas and without what is null; brokers as bootstrap.servers.
 
     Raises SettingError, which names the setting and shows no value but an address.
     """
     settings = {name: _value(name, value) for name, value in extra.items() if value is not None}
-    for name in BROKERS:
+    for name in (_BROKERS, _BROKERS_ALIAS):
         _check_addresses(name, str(settings.get(name, "")))
+    # librdkafka takes the one that comes last.
+    if alias := settings.pop(_BROKERS_ALIAS, ""):
+        if (settings.get(_BROKERS) or alias) != alias:
+            raise SettingError(
+                f"kafka_default: {_BROKERS} and {_BROKERS_ALIAS}, its alias, name different brokers: give "
+                f"{_BROKERS} only"
+            )
+        settings[_BROKERS] = alias
     return settings
 
 
@@ -37,11 +63,19 @@ def _check_addresses(name: str, value: str) -> None:
             f"kafka_default: {name} contains a login before {_shown(rest)!r}: give host:port only, and the login as "
             "sasl.username and sasl.password"
         )
+    if value and not value.replace(",", "").strip():
+        raise SettingError(f"kafka_default: {name} contains no broker address: give host:port")
     for address in value.split(","):
-        if not _ADDRESS.fullmatch(address.strip()):
+        found = _ADDRESS.fullmatch(address.strip())
+        if not found:
             raise SettingError(
                 f"kafka_default: {name} contains {_shown(address)!r}, which is not a broker address: give host:port, "
                 "several separated by commas, without quotes"
+            )
+        if found["port"] and int(found["port"]) not in _PORTS:
+            raise SettingError(
+                f"kafka_default: {name} contains {_shown(address)!r}, whose port is not 1 to {_PORTS[-1]}: give "
+                "host:port, as the broker listens"
             )
 
 
@@ -56,6 +90,10 @@ def _value(name: str, value: object) -> str | int | float | bool:
             f"kafka_default: {name} takes a Python function, which a connection cannot hold: remove it{instead}"
         )
     if isinstance(value, list | tuple):
+        if name not in _LISTS:
+            raise SettingError(
+                f"kafka_default: {name} is a list, which librdkafka does not take there: give one string"
+            )
         if not all(isinstance(one, str | int | float) for one in value):
             raise SettingError(
                 f"kafka_default: {name} is a list with values other than strings and numbers: give one string"

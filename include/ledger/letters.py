@@ -6,12 +6,14 @@ group's offset says how far dead letters were sent, and nothing else: what is re
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
+from include.batch.dead_letter_counts import DeadLetterCounts
 from include.errors import KafkaError
 from include.kafka.config import Settings as KafkaSettings
 from include.kafka.config import consumer_settings
@@ -28,10 +30,20 @@ _PORTION_BYTES = 16_000_000
 _LETTER_BYTES = 1_000
 
 
+@dataclass(frozen=True)
+class _Portion:
+    """What one kafka transaction sends: the offset that it reaches, and the messages up to there, as they count."""
+
+    letters: list[Outgoing]
+    reached: int
+    counts: DeadLetterCounts
+
+
 @dataclass
 class Letters:
     """By partition, `first` is what the topic still holds, `committed` where the group stands, and `judged` from where
-    on this run looks at all messages."""
+    on this run looks at all messages. `count` is called with each portion that was sent; over all runs, each message
+    is counted once."""
 
     kafka: KafkaSettings
     settings: Settings
@@ -40,12 +52,22 @@ class Letters:
     first: Mapping[int, int]
     committed: dict[int, Committed]
     judged: Mapping[int, int]
+    count: Callable[[DeadLetterCounts], object]
     foreign: dict[int, list[int]] = field(default_factory=dict)
+    messages: Counter[int] = field(default_factory=Counter)
 
     def begin(self) -> None:
         """Where the group has no offset that means anything, it gets this run's first one: from there on it tells what
         was sent, even of a run that dies."""
         self._commit({at: start for at, start in self.judged.items() if self._sent_to(at) is None})
+
+    def read(self, partition: int, messages: Sequence[Message]) -> None:
+        """Messages in the order of their offsets, predictions among them. Those that an earlier run was done with do
+        not count: a ledger that was set back reads them again."""
+        sent_to = self._sent_to(partition) or 0
+        if (messages[0].offset() or 0) < sent_to:
+            messages = [message for message in messages if (message.offset() or 0) >= sent_to]
+        self.messages[partition] += len(messages)
 
     def saw(self, partition: int, offset: int) -> None:
         """A message that is no prediction."""
@@ -85,28 +107,38 @@ class Letters:
     def _send(self, producer: Producer, partition: int, end: int) -> int:
         """In kafka transactions of a bounded size, each of which moves the offset on."""
         sent = 0
-        for letters, reached in self._portions(partition, end):
+        for portion in self._portions(partition, end):
+            reached = portion.reached
             place = TopicPartition(self.topic.name, partition, reached)
             at = datetime.now(UTC).isoformat(timespec="seconds")
             note = CommitNote(f"recorded to {reached}", self.topic.topic_id, at)
-            Transaction(producer, self.kafka, self.consumer, place).run(letters, reached, note)
+            Transaction(producer, self.kafka, self.consumer, place).run(portion.letters, reached, note)
             before = self.committed[partition]
             self.committed[partition] = await_committed(self.consumer, self.kafka, place, note, before)
-            sent += len(letters)
+            self.count(portion.counts)
+            sent += len(portion.letters)
         return sent
 
-    def _portions(self, partition: int, end: int) -> Iterator[tuple[list[Outgoing], int]]:
-        """And the offset that each reaches."""
+    def _portions(self, partition: int, end: int) -> Iterator[_Portion]:
         letters: list[Outgoing] = []
-        size = 0
-        for message in self._foreign(partition, end):
-            letter = self._letter(*message)
+        reasons: Counter[str] = Counter()
+        size = messages = earlier = 0
+        for message, headers, reason in self._messages(partition, end):
+            messages += 1
+            if reason is None:
+                continue
+            letter = self._letter(message, headers, reason)
             letters.append(letter)
+            reasons[reason.code] += 1
             size += len(letter[2] or b"") + _LETTER_BYTES
             if size >= _PORTION_BYTES:
-                yield letters, (message[0].offset() or 0) + 1
-                letters, size = [], 0
-        yield letters, end
+                counts = DeadLetterCounts(messages, len(letters), dict(reasons))
+                yield _Portion(letters, (message.offset() or 0) + 1, counts)
+                earlier += messages
+                letters, reasons, size, messages = [], Counter(), 0, 0
+        # Before the first letter and behind the last one, they are not read again.
+        messages = max(messages, self.messages[partition] - earlier)
+        yield _Portion(letters, end, DeadLetterCounts(messages, len(letters), dict(reasons)))
 
     def _is_done_by_another(self, partition: int, end: int) -> bool:
         """Read after the fence: nobody who was at work before can send anything any more."""
@@ -115,8 +147,9 @@ class Letters:
         sent_to = self._sent_to(partition)
         return sent_to is not None and sent_to >= end
 
-    def _foreign(self, partition: int, end: int) -> Iterator[tuple[Message, Headers | None, Refusal]]:
-        """Read again, for a run may have died before it sent them."""
+    def _messages(self, partition: int, end: int) -> Iterator[tuple[Message, Headers | None, Refusal | None]]:
+        """Read again from the first letter to the last, for a run may have died before it sent them; a prediction has
+        no refusal."""
         since = self._sent_to(partition)
         if since is None:
             return
@@ -132,8 +165,8 @@ class Letters:
             for _, messages in read_ranges(consumer, self.kafka, self.topic.name, {partition: (since, end)}):
                 for message in messages:
                     headers = headers_of(message)
-                    if isinstance(reason := reader.read(message, headers), Refusal):
-                        yield message, headers, reason
+                    read = reader.read(message, headers)
+                    yield message, headers, read if isinstance(read, Refusal) else None
         finally:
             consumer.close()
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, Message
 
 from include.batch.chunks import HELD_BYTES, paused_collector
+from include.batch.dead_letter_counts import DeadLetterCounts
 from include.errors import LedgerGapError
 from include.kafka import offsets
 from include.kafka.access import Admin
@@ -44,8 +45,16 @@ class Recorded:
     dead_letters: int
 
 
-def record(kafka: KafkaSettings, settings: Settings, address: Address) -> Recorded:
+def record(
+    kafka: KafkaSettings,
+    settings: Settings,
+    address: Address,
+    count: Callable[[DeadLetterCounts], object] = lambda counts: None,
+) -> Recorded:
     """All that is committed now, in transactions of a bounded size; may be repeated, and killed, at any time.
+
+    `count` is called with the messages that are done, once their dead letters are sent: also those of a run that
+    fails later, because no other run sends them again.
 
     Raises LedgerGapError, once all else is recorded, where messages were gone before they could be.
     """
@@ -62,7 +71,7 @@ def record(kafka: KafkaSettings, settings: Settings, address: Address) -> Record
             start, lost = _starts(topic, table.recorded, first, end)
             has_lost = table.note_lost(lost)
             committed = settled_offsets(kafka, consumer, settings.ledger_group, topic)
-            letters = Letters(kafka, settings, topic, consumer, first, committed, start)
+            letters = Letters(kafka, settings, topic, consumer, first, committed, start, count)
             letters.begin()
             ranges = {at: (start[at], end[at]) for at in topic.partitions if start[at] < end[at]}
             # Control records and aborted messages take offsets as well, and so does what expired.
@@ -126,6 +135,7 @@ class _Writer:
 
     def add(self, partition: int, messages: list[Message], letters: Letters) -> None:
         read, chunk = self._reader.read, self._chunk
+        letters.read(partition, messages)
         for message in messages:
             row, offset = read(message, headers_of(message)), message.offset() or 0
             if isinstance(row, Refusal):

@@ -53,8 +53,9 @@ def mail_alarms(context: Context) -> None:
 
 
 def mail_published_alarms(context: Context) -> None:
-    """Mail the alarms of a published batch: the `on_success_callback` of `reports`. In its XCom an alarm without a
-    cause ends that kind; a kind that is not listed is neither raised nor ended."""
+    """Mail the alarms of a published batch, or of what was recorded: the `on_success_callback` of `reports`, and what
+    follows on each try of `record_predictions`. In the task's XCom an alarm without a cause ends that kind; a kind that
+    is not listed is neither raised nor ended."""
     ti = context["ti"]
     alarms = ti.xcom_pull(task_ids=ti.task_id, key=ALARMS) or []
     _tell_all(

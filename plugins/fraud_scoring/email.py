@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 
 from airflow.providers.smtp.operators.smtp import EmailOperator
 from airflow.sdk import Connection, Context
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
 
 from fraud_scoring.failures import plain_failures
 from fraud_scoring.mail_server import MailServer, address, listed, mail_failure, server_answer, smtp_connection
-from include.errors import FraudError, ReportError, SettingError, StagingError
+from include.errors import FraudError, RecipientsRefusedError, ReportError, SettingError, StagingError
 from include.report.report import ATTACHMENT, MAX_ATTACHMENT_BYTES, Delivery, Mail, Outbox, OwedReport, build
 from include.settings import Settings
 
@@ -64,9 +64,26 @@ class FraudReportOperator(EmailOperator):
             connection = self._set_addresses(settings)
         except SettingError as error:
             raise AirflowFailException(f"{error}. The report stays owed until then") from error
-        outbox = self.outbox(context)
-        mailed, failed, drops = {"reports": 0, "frauds": 0, "left_out": 0}, [], 0
+        # By address, over all reports.
         refused: dict[str, str] = {}
+        try:
+            mailed = self._mail_owed(self.outbox(context), settings, connection, refused)
+        except (Exception, AirflowTaskTimeout) as error:
+            if not refused:
+                raise
+            # The reports that these addresses did not get are done: no later run names them.
+            reason = str(error) if isinstance(error, FraudError) else f"{type(error).__name__}: see this task's log"
+            raise RecipientsRefusedError(f"{self._refusal(refused)}. {reason}") from error
+        if refused:
+            raise RecipientsRefusedError(self._refusal(refused))
+        return mailed
+
+    def _mail_owed(
+        self, outbox: Outbox, settings: Settings, connection: Connection, refused: dict[str, str]
+    ) -> dict[str, int]:
+        """Mail all that is owed, and add to `refused` whom the server refused for an accepted mail. Raises ReportError,
+        at once where the server takes no mail."""
+        mailed, failed, drops = {"reports": 0, "frauds": 0, "left_out": 0}, [], 0
         for report in outbox.owed():
             began = time.monotonic()
             try:
@@ -87,15 +104,15 @@ class FraudReportOperator(EmailOperator):
             if mail is None:
                 self.log.info("report %s was sent by another task meanwhile", report.key)
                 continue
-            self._note(report, mail, outbox, settings.recipients, began)
             refused |= self._refused
+            self._note(report, mail, outbox, settings.recipients, began)
             drops = 0
             mailed["reports"] += 1
             mailed["frauds"] += report.facts.frauds
             mailed["left_out"] += mail.left_out
         failed += [f"{key}: {reason}" for key, reason in outbox.unreadable().items()]
-        if problems := [*self._problems(refused, failed, mailed["reports"])]:
-            raise ReportError(". ".join(problems))
+        if failed:
+            raise ReportError(f"{len(failed)} reports stay owed, {mailed['reports']} were sent. {'; '.join(failed)}")
         return mailed
 
     def _note(self, report: OwedReport, mail: Mail, outbox: Outbox, recipients: tuple[str, ...], began: float) -> None:
@@ -114,14 +131,11 @@ class FraudReportOperator(EmailOperator):
         if self._refused:
             self.log.error("report %s was not accepted for %s", report.key, listed(self._refused))
 
-    def _problems(self, refused: Mapping[str, str], failed: list[str], sent: int) -> Iterator[str]:
-        if refused:
-            yield (
-                f"{self._server} refused {listed(refused)}. The reports went to the other addresses only, and are not "
-                "sent again: correct EMAIL_RECIPIENT, or have the server accept the address"
-            )
-        if failed:
-            yield f"{len(failed)} reports stay owed, {sent} were sent. {'; '.join(failed)}"
+    def _refusal(self, refused: Mapping[str, str]) -> str:
+        return (
+            f"{self._server} refused {listed(refused)}. The reports went to the other addresses only, and are not "
+            "sent again: correct EMAIL_RECIPIENT, or have the server accept the address"
+        )
 
     def _set_addresses(self, settings: Settings) -> Connection:
         if not settings.recipients:

@@ -187,16 +187,33 @@ def test_a_hash_between_quotes_of_a_login_is_no_comment(tmp_path: Path):
     assert read(tmp_path, "x.properties", text.encode()) == {"SASL_USERNAME": "a #b", "SASL_PASSWORD": "p"}
 
 
-ENV = r"""#!/bin/sh
+ENV = r"""
+# Confluent Cloud
+SASL_USERNAME=ABC123          # the key
+SASL_PASSWORD="a\"b\$c\\d"   # and this
+  AWS_REGION='eu-central-1'
+AWS_ACCESS_KEY_ID = AKIA1
+SMTP_PORT: 587
+SMTP_PASSWORD=~a&b|c>d<e(f)g h
+EMAIL_RECIPIENT=a@x.org, b@x.org
+LOGGER_SQL_URI=postgresql://me:p%40ss@db:5432/fraud?sslmode=require&x=#y
+AWS_SECRET_ACCESS_KEY='x#$y`z "\n'
+S3_BUCKET=
+OTHER="$HOME/x
+export and ./more of it"
+NAME_OF_THE_ENVIRONMENT
+"""
+SHELL = r"""#!/bin/sh
 # Confluent Cloud
 set -a
 export SASL_USERNAME=ABC123          # the key
 SASL_PASSWORD="a\"b\$c\\d"   # and this
   AWS_REGION='eu-central-1'
-AWS_ACCESS_KEY_ID = AKIA1
-SMTP_PORT: 587
-EMAIL_RECIPIENT=a@x.org, b@x.org
-LOGGER_SQL_URI=postgresql://me:p%40ss@db:5432/fraud?sslmode=require&x=#y
+AWS_ACCESS_KEY_ID=AKIA1
+export SMTP_PORT=587
+SMTP_PASSWORD='~a&b|c>d<e(f)g h'
+EMAIL_RECIPIENT="a@x.org, b@x.org"
+LOGGER_SQL_URI='postgresql://me:p%40ss@db:5432/fraud?sslmode=require&x=#y'
 AWS_SECRET_ACCESS_KEY='x#$y`z "\n'
 S3_BUCKET=
 OTHER="$HOME/x"
@@ -207,18 +224,72 @@ export SASL_USERNAME SASL_PASSWORD
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "  \n", "\r"])
-@pytest.mark.parametrize("name", [".env", "secrets.sh", "secrets.env", "secrets"])
-def test_an_env_file_or_a_shell_script(tmp_path: Path, name: str, encoding: str, end: str):
-    assert read(tmp_path, name, ENV.replace("\n", end).encode(encoding)) == {
+@pytest.mark.parametrize(
+    ("name", "text"), [(".env", ENV), ("secrets", ENV), ("secrets.sh", SHELL), ("secrets.env", SHELL)]
+)
+def test_an_env_file_or_a_shell_script(tmp_path: Path, name: str, text: str, encoding: str, end: str):
+    assert read(tmp_path, name, text.replace("\n", end).encode(encoding)) == {
         "SASL_USERNAME": "ABC123",
         "SASL_PASSWORD": 'a"b$c\\d',
         "AWS_REGION": "eu-central-1",
         "AWS_ACCESS_KEY_ID": "AKIA1",
         "SMTP_PORT": "587",
+        "SMTP_PASSWORD": "~a&b|c>d<e(f)g h",
         "EMAIL_RECIPIENT": "a@x.org, b@x.org",
         "LOGGER_SQL_URI": "postgresql://me:p%40ss@db:5432/fraud?sslmode=require&x=#y",
         "AWS_SECRET_ACCESS_KEY": 'x#$y`z "\\n',
     }
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "hunter2 b",
+        "hunter2&b",
+        "hunter2|b",
+        "hunter2>b",
+        "hunter2<b",
+        "(hunter2)",
+        "hunter2;b",
+        "~hunter2",
+        "a:~hunter2",
+    ],
+)
+@pytest.mark.parametrize(
+    ("name", "before", "sign", "because"),
+    [
+        ("secrets.env", "", "export SASL_USERNAME=", "line 2"),
+        ("secrets.env", "#!/bin/sh", "SASL_USERNAME=", "line 1"),
+        ("secrets.env", "set -a", "SASL_USERNAME=", "line 1"),
+        ("secrets.env", "export AWS_REGION='eu'", "SASL_USERNAME=", "line 1"),
+        ("secrets.sh", "", "SASL_USERNAME=", "its name"),
+    ],
+)
+def test_a_value_that_a_shell_ends_or_replaces_is_refused_in_a_shell_script(
+    tmp_path: Path, name: str, before: str, sign: str, because: str, value: str
+):
+    text = f"{before}\n{sign}{value}\n"
+    with pytest.raises(SettingError, match=rf", line 2: SASL_USERNAME .* shell script \({because}.*'value'") as error:
+        read(tmp_path, name, text.encode())
+    assert HIDDEN not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["SASL_USERNAME = hunter2", "SASL_USERNAME: hunter2", "SASL_USERNAME= hunter2", "export SASL_USERNAME={hunter2,b}"],
+)
+def test_what_is_no_assignment_to_a_shell_or_several_is_refused_in_a_shell_script(tmp_path: Path, line: str):
+    with pytest.raises(SettingError, match=r"line 2: SASL_USERNAME .* shell script \(line 1"):
+        read(tmp_path, "secrets.env", f"set -a\n{line}\n".encode())
+
+
+@pytest.mark.parametrize(
+    "line", ["SASL_USERNAME=hunter2\xa0", "SASL_USERNAME=\xa0hunter2", "SASL_USERNAME='hunter2'\u3000"]
+)
+def test_a_blank_that_only_compose_strips_is_refused(tmp_path: Path, line: str):
+    with pytest.raises(SettingError, match="line 1: SASL_USERNAME"):
+        read(tmp_path, ".env", line.encode())
+    assert read(tmp_path, ".env", b"SASL_USERNAME='a\xc2\xa0'") == {"SASL_USERNAME": "a\xa0"}
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,10 @@ HOST = {"bootstrap.servers": "127.0.0.1:1"}
         ({"bootstrap.servers": ["a:1"]}, {"bootstrap.servers": "a:1"}),
         ({"bootstrap.servers": "a:1, [::1]:2,SASL_SSL://c.d-e:3,f"}, None),
         (HOST | {"debug": ["broker", "security"]}, HOST | {"debug": "broker,security"}),
+        (HOST | {"ssl.providers": ["default", "legacy"]}, HOST | {"ssl.providers": "default,legacy"}),
+        (HOST | {"sasl.oauthbearer.extensions": ["a=b", "c=d"]}, HOST | {"sasl.oauthbearer.extensions": "a=b,c=d"}),
         (HOST | {"ssl.ca.location": None}, HOST),
+        ({"bootstrap.servers": "a:1,b:65535"}, None),
         (HOST | {"enable.auto.commit": False, "retries": 3, "socket.timeout.ms": 5.0}, None),
     ],
 )
@@ -46,7 +49,20 @@ REFUSED = [
     ({"logger": "my.module.stats"}, "logger takes a Python function"),
     ({"default.topic.config": {"acks": 1}}, r"default\.topic\.config is a group of settings"),
     ({"sasl.password": {"hunter2": 1}}, r"sasl\.password is a group of settings"),
-    ({"sasl.mechanisms": [["hunter2"]]}, r"sasl\.mechanisms is a list with values"),
+    ({"sasl.mechanisms": [["hunter2"]]}, r"sasl\.mechanisms is a list"),
+    ({"sasl.password": ["hunter2", "hunter2"]}, r"sasl\.password is a list, .* give one string"),
+    ({"sasl.password": ["hunter2"]}, r"sasl\.password is a list"),
+    ({"ssl.ca.pem": ["-----BEGIN CERTIFICATE-----", "hunter2"]}, r"ssl\.ca\.pem is a list"),
+    ({"ssl.sigalgs.list": ["RSA+SHA256", "hunter2"]}, r"ssl\.sigalgs\.list is a list"),
+    ({"plugin.library.paths": ["hunter2"]}, r"plugin\.library\.paths is a list"),
+    ({"bootstrap.servers": "a:99999999"}, "bootstrap.servers contains 'a:99999999', whose port is not 1 to 65535"),
+    ({"bootstrap.servers": ["a:1", "SASL_SSL://b:0"]}, "contains 'SASL_SSL://b:0', whose port is not 1 to 65535"),
+    ({"bootstrap.servers": "[::1]:65536"}, "whose port is not 1 to 65535"),
+    ({"metadata.broker.list": "a:0"}, "metadata.broker.list contains 'a:0', whose port"),
+    ({"bootstrap.servers": "a:\u0663"}, "which is not a broker address"),
+    ({"bootstrap.servers": " , "}, "bootstrap.servers contains no broker address"),
+    ({"metadata.broker.list": "b:2"}, "bootstrap.servers and metadata.broker.list, its alias, name different brokers"),
+    ({"debug": [["hunter2"]]}, "debug is a list with values other than strings"),
     ({"bootstrap.servers": '"a:1"'}, "bootstrap.servers contains '\"a:1\"', which is not a broker address"),
     ({"bootstrap.servers": "['a:1']"}, "which is not a broker address"),
     ({"bootstrap.servers": "a:1;b:2"}, "bootstrap.servers contains 'a:1;b:2', which is not a broker address"),
@@ -88,6 +104,29 @@ def test_a_list_of_brokers_reaches_librdkafka_as_addresses(monkeypatch: pytest.M
     connection = json.dumps({"conn_type": "kafka", "extra": {"bootstrap.servers": ["a:1", "b:2"]}})
     monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", connection)
     assert kafka_settings() == client_settings(os.environ) == {"bootstrap.servers": "a:1,b:2"}
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"metadata.broker.list": "a:1"},
+        {"metadata.broker.list": ["a:1"], "bootstrap.servers": ""},
+        {"metadata.broker.list": "a:1", "bootstrap.servers": "a:1"},
+        {"metadata.broker.list": None, "bootstrap.servers": "a:1"},
+    ],
+)
+def test_metadata_broker_list_names_the_brokers_as_bootstrap_servers_does(
+    extra: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = json.dumps({"conn_type": "kafka", "extra": extra})
+    monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", connection)
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "other:1")
+    assert kafka_settings() == client_settings(os.environ) == {"bootstrap.servers": "a:1"}
+
+
+def test_a_port_of_the_plain_variable_is_checked_too() -> None:
+    with pytest.raises(SettingError, match="'a:70000', whose port is not 1 to 65535"):
+        client_settings({"KAFKA_BOOTSTRAP_SERVERS": "a:70000"})
 
 
 @pytest.mark.parametrize(

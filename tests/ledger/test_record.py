@@ -6,6 +6,7 @@ import json
 import random
 import traceback
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from confluent_kafka import Producer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from include.batch.dead_letter_counts import DeadLetterCounts
 from include.errors import GroupInUseError, LedgerAccessError, LedgerError, LedgerGapError, LedgerSchemaError
 from include.ledger import record as recording
 from include.ledger.address import Address
@@ -320,6 +322,25 @@ def test_many_dead_letters_go_in_several_kafka_transactions(
     assert recorded(made, ledger).dead_letters == 10
     assert [one.value for one in letters(made)] == [b"no prediction %d" % number for number in range(10)]
     assert group(made).committed() == group(made).ends()
+
+
+def test_over_all_runs_each_message_is_counted_once_for_the_alarm(
+    scoring: Make, ledger: Address, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("include.ledger.letters._PORTION_BYTES", 3_000)
+    made = scoring(outputs=1)
+    counted: list[DeadLetterCounts] = []
+    for _ in range(2):
+        scored(made, 3)
+        for _ in range(5):
+            produce(made, b"no prediction", colour="red")
+        scored(made, 2)
+        # A ledger that is set back reads again what an earlier run was done with.
+        query(ledger, "UPDATE ledger.recorded_offsets SET next_offset = 0")
+        record(made.kafka, made.settings, ledger, counted.append)
+        total = reduce(DeadLetterCounts.plus, counted)
+        assert (total.messages, total.dead) == (len(output(made)), len(letters(made)))
+        assert total.reasons == {"bad_source": total.dead}
 
 
 def test_an_error_quotes_no_row(scoring: Make, ledger: Address, monkeypatch: pytest.MonkeyPatch):

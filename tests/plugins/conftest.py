@@ -19,7 +19,8 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 
 class Inbox:
-    """aiosmtpd's handler. `refusals`: what DATA answers to the next messages instead of taking them."""
+    """aiosmtpd's handler. `refusals`: what DATA answers to the next messages instead of taking them. `stop`: ends the
+    server, so that it refuses connections."""
 
     def __init__(self) -> None:
         self.messages: list[EmailMessage] = []
@@ -30,6 +31,7 @@ class Inbox:
         self.known = LoginPassword(b"fraud", b"secret")
         self.logins: list[str] = []
         self.encrypted: list[bool] = []
+        self.stop: Callable[[], None] = lambda: None
 
     async def handle_RCPT(  # noqa: N802
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
@@ -88,7 +90,9 @@ def mail_server(monkeypatch: pytest.MonkeyPatch, certificate: Path) -> Iterator[
             # The controller connects to `port` to see that it runs: it must be a real one.
             controller.port = _free_port()
             controller.start()
-            stack.callback(controller.stop)
+            running = stack.enter_context(ExitStack())
+            running.callback(controller.stop)
+            inbox.stop = running.close
             settings = {"disable_ssl": True, "disable_tls": not tls, "from_email": "fraud@bank.test", "timeout": 5}
             connection = {
                 "conn_type": "smtp",

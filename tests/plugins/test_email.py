@@ -7,17 +7,19 @@ import json
 import runpy
 import socket
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 
 from fraud_scoring.email import FraudReportOperator
-from include.errors import ReportError, StagingError
+from include.errors import RecipientsRefusedError, ReportError, StagingError
+from include.report.incident import describe
 from include.report.record import Fraud
 from include.report.report import Delivery, OwedReport
 from tests.plugins.conftest import Inbox, StartServer
@@ -204,6 +206,58 @@ def test_a_refused_recipient_is_not_recorded_as_mailed_and_is_named(mail_server:
     outbox = Outbox(report("batch3"))
     assert send(outbox)["reports"] == 1
     assert outbox.deliveries[0].recipients == ("analyst@bank.test", "second@bank.test")
+
+
+class OutageAfterFirst(Outbox):
+    """Something breaks once the first report is noted."""
+
+    def __init__(self, outage: Callable[[], object]) -> None:
+        super().__init__(*(report(f"batch{number}") for number in (1, 2, 3)))
+        self.outage = outage
+
+    def record_delivery(self, report: OwedReport, delivery: Delivery) -> None:
+        super().record_delivery(report, delivery)
+        if len(self.deliveries) == 1:
+            self.outage()
+
+
+def _lose_staging_area() -> None:
+    raise StagingError("cannot list outbox (the disk is gone)")
+
+
+def _time_out() -> None:
+    raise AirflowTaskTimeout("Timeout, PID: 1")
+
+
+@pytest.mark.parametrize(
+    ("outage", "why"),
+    [
+        ("stop", "smtp_default .* takes no mail .ConnectionRefusedError"),
+        ("hang_up", "hangs up on every mail: 1 were sent, all others stay owed"),
+        ("refuse", "2 reports stay owed, 1 were sent. batch2: "),
+        ("lose_staging_area", "cannot list outbox"),
+        ("time_out", "AirflowTaskTimeout: see this task's log"),
+    ],
+)
+def test_a_refused_recipient_is_named_though_a_later_report_fails(
+    mail_server: StartServer, outage: str, why: str
+) -> None:
+    inbox = mail_server(extra={"retry_limit": 0})
+    inbox.refused_recipients = {"second@bank.test": "550 5.1.1 no such user here"}
+    outages: dict[str, Callable[[], object]] = {
+        "stop": inbox.stop,
+        "hang_up": partial(hang_up, inbox, "batch2", "batch3"),
+        "refuse": partial(inbox.refusals.extend, ["554 looks like spam"] * 2),
+        "lose_staging_area": _lose_staging_area,
+        "time_out": _time_out,
+    }
+    outbox = OutageAfterFirst(outages[outage])
+    with pytest.raises(RecipientsRefusedError, match=why) as error:
+        send(outbox)
+    assert list(outbox.waiting) == ["batch2", "batch3"]
+    cause, detail = describe(error.value)
+    assert cause == "RecipientsRefusedError"
+    assert "refused second@bank.test (550 5.1.1 no such user here)" in detail
 
 
 def test_an_attempt_is_noted_before_each_mail_and_none_is_sent_without(

@@ -27,7 +27,7 @@ from fraud_scoring.connections import staging
 from fraud_scoring.incidents import IncidentNotifier, incident_over, late_run, late_run_alert
 from include.batch import advice
 from include.batch.storage import Storage
-from include.errors import HousekeepingError, KafkaError, ModelNotFoundError, SettingError, StagingError
+from include.errors import HousekeepingError, KafkaError, LedgerGapError, ModelNotFoundError, SettingError, StagingError
 from include.settings import Settings
 from tests.plugins.conftest import Inbox, StartServer
 from tests.support.live_stack import LiveStack
@@ -650,6 +650,23 @@ def test_many_dead_letters_are_told_once_and_their_end_too(mail_server: StartSer
     assert subjects(inbox)[1:] == [f"score_payments: The share of dead letters is normal again: {FEW}"]
     assert "It began at 2026-11-24 08:01:00 UTC" in body(inbox.messages[1])
     assert "No more mail about this" not in body(inbox.messages[1])
+
+
+def test_dead_letters_of_the_output_topic_are_told_beside_the_failure_of_their_task(mail_server: StartServer) -> None:
+    inbox = mail_server()
+    sentence = "12 of 14 messages of topic_2 became dead letters (86%): no_headers 12."
+    for cause in ("no_headers", "no_headers", "", ""):
+        found = [{"kind": advice.OUTPUT_DEAD_LETTERS, "sentence": sentence if cause else FEW, "cause": cause}]
+        ti = TaskInstance(task_id="record_predictions", dag_id="record_predictions", alarms=found)
+        if cause:
+            fail(LedgerGapError("gone before it could be recorded"), task_id=ti.task_id, dag_id=ti.dag_id)
+        mail_published_alarms({"ti": ti})  # type: ignore[typeddict-item]
+    assert subjects(inbox) == [
+        "record_predictions: record_predictions failed: LedgerGapError, gone before it could be recorded",
+        f"record_predictions: Many messages of the output topic became dead letters: {sentence}",
+        f"record_predictions: The share of dead letters of the output topic is normal again: {FEW}",
+    ]
+    assert "Find the program that writes them to the output topic" in body(inbox.messages[1])
 
 
 def test_another_reason_for_dead_letters_is_told(mail_server: StartServer) -> None:

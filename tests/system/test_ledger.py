@@ -16,6 +16,7 @@ import pytest
 from mlflow import MlflowClient
 
 from include.payments.columns import COLUMNS
+from tests.support import kafka_log
 from tests.support.commands import fraud
 from tests.support.group import Group
 from tests.support.ledger import query
@@ -24,7 +25,7 @@ from tests.support.ledger_scene import LedgerScene
 from tests.support.live_stack import LiveStack
 from tests.support.mail import Inbox
 from tests.support.payments import FRAUD_FOR_BOTH, GENUINE, payments
-from tests.support.pipeline import ANALYSTS, Outputs, Pipeline, Sent, reported, reports, trans_nums
+from tests.support.pipeline import ANALYSTS, Outputs, Pipeline, Sent, alarms, reported, reports, trans_nums
 from tests.support.topics import Arrived
 from tests.support.waiting import wait_until
 
@@ -118,6 +119,28 @@ def test_while_the_ledger_is_away_payments_are_scored_and_mailed_and_it_catches_
         pipeline.stack.start("ledger")
     awake.finish(woken)
     assert _recorded(pipeline.stack, sent) == 2
+
+
+def test_many_messages_that_are_no_predictions_are_told_by_reason_and_their_end_too(
+    pipeline: Pipeline, recorder: LedgerScene, inbox: Inbox
+) -> None:
+    """The run is green: what is a prediction was recorded."""
+    recorder.work_off()
+    already = len(alarms(inbox))
+    kafka_log.send(pipeline.stack.bootstrap_servers, "topic_2", [b"no prediction"] * 12)
+    run_id = recorder.run()
+    (alarm,) = recorder.api.xcom(RECORDER, run_id, RECORDER, "alarms")
+    assert "12 of 12 messages of topic_2 became dead letters" in alarm["sentence"]
+    told = wait_until(lambda: alarms(inbox)[already:], "operators were not told")
+    assert told[0].startswith(f"{RECORDER}: Many messages of the output topic became dead letters: {alarm['sentence']}")
+    assert "no_headers 12" in told[0]
+
+    pipeline.score(payments(GENUINE, GENUINE))
+    recorder.run()
+    told = wait_until(lambda: alarms(inbox)[already + 1 :], "operators were not told of the end")
+    assert told[0].startswith(
+        f"{RECORDER}: The share of dead letters of the output topic is normal again: 0 of 2 messages"
+    )
 
 
 def _score_simulated(pipeline: Pipeline, outputs: Outputs, count: int) -> tuple[str, list[Arrived]]:
