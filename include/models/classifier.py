@@ -7,16 +7,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from include.errors import ModelError, ModelOutputError
+from include.models.agreement import Agreement
 from include.models.estimator import gives_probabilities, is_bare_catboost
 from include.models.model_run import ModelRun
 from include.models.scores import Scores, check_count, from_labels, from_probability, labels, probabilities_by_class
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
     import pandas as pd
 
 # Below this many rows, starting the threads of a forest costs more than they save, and so does sorting for it.
 _MANY_ROWS = 1_000
+# So many payments, made-up ones among them, are labelled by `predict` also where a threshold decides.
+_COMPARED = 200
 
 
 def classifier_scorer(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Scores]:
@@ -24,18 +28,13 @@ def classifier_scorer(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Sco
     and 1."""
     import numpy as np
 
-    try:
-        classes = labels(np.asarray(model.classes_))
-    except (ModelError, ValueError) as error:
-        raise ModelError(
-            f"model of run {run.run_id} has the classes {str(model.classes_)[:100]}: only classifiers of 0 and 1 are "
-            "supported. Choose another model"
-        ) from error
+    classes = _classes(model, run)
     fraud = np.flatnonzero(classes == 1)
     forest = _forest(model)
     if forest is not None:
         forest.predict_proba = partial(_predict_sorted_by_leaf, forest, forest.predict_proba)
     takes_largest = forest is not None or is_bare_catboost(model)
+    agreement = Agreement()
     has_probability = gives_probabilities(model)
     if run.threshold is not None and not has_probability:
         raise ModelError(f"model of run {run.run_id} has a threshold ({run.threshold}), but gives no probabilities")
@@ -50,8 +49,15 @@ def classifier_scorer(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Sco
             shares = _shares(model, frame.copy(deep=False), model.classes_)
             # A model that was trained on genuine payments only gives none.
             probability = shares[:, fraud[0]] if len(fraud) else np.zeros(count)
+        own = None
+        if probability is not None and not takes_largest and agreement.count < _COMPARED:
+            own = labels(_predictions(model, frame.copy(deep=False), classes))
+            agreement.add(own, probability)
+            agreement.check("predict and predict_proba (are its columns in the order of classes_?)")
         if run.threshold is not None:
             prediction = None
+        elif own is not None:
+            prediction = own
         elif takes_largest and shares is not None:
             # What a forest's predict does with the same probabilities; asking it would grow them once more.
             prediction = classes[np.argmax(shares, axis=1)]
@@ -60,6 +66,18 @@ def classifier_scorer(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Sco
         return from_labels(prediction, probability, run.threshold)
 
     return ask
+
+
+def _classes(model: Any, run: ModelRun) -> npt.NDArray[np.int8]:
+    import numpy as np
+
+    try:
+        return labels(np.asarray(model.classes_))
+    except (ModelError, ValueError) as error:
+        raise ModelError(
+            f"model of run {run.run_id} has the classes {str(model.classes_)[:100]}: only classifiers of 0 and 1 are "
+            "supported. Choose another model"
+        ) from error
 
 
 def booster_scorer(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Scores]:

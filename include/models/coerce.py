@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from include.models.column import Column
+from include.models.column import Column, column_of_payment
 
 _RANGES = {"int32": range(-(2**31), 2**31), "int64": range(-(2**63), 2**63)}
 # As JSON has them, and with blanks around: Python would also read 1_000, nan and other scripts' digits.
@@ -28,6 +28,9 @@ def coerce(values: list[Any], column: Column) -> tuple[list[Any], list[int]]:
     conversion = (_DECLARED if column.declared else _CONTRACT).get(column.kind)
     if conversion is None:
         return values, []
+    if column.kind == "text" and column_of_payment(column.name).is_whole:
+        # JSON's 94103.0 is 94103.
+        values = [_number_to_int(value) for value in values]
     found, bad = list(values), []
     for place, value in enumerate(values):
         if value is None or value is msgspec.UNSET:

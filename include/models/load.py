@@ -126,7 +126,7 @@ def _sklearn(run: ModelRun, description: Description, folder: Path, loader: Call
         ask = classifier_scorer(model, run)
     else:
         known, ask = False, _plain(model.predict, run, takes)
-    if categories := categories_of(model, [column.name for column in takes], run):
+    if categories := categories_of(model, takes, run):
         ask = partial(_ask_with_categories, ask, categories)
         # A value of another type would be no category, and missing.
         takes = tuple(typed_by(categories.get(column.name), column) for column in takes)

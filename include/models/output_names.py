@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from enum import Enum
 
 _FRAUD = frozenset(("fraud", "frauds", "fraudulent", "1", "true", "positive", "pos"))
@@ -11,15 +11,21 @@ _GENUINE = frozenset(
     ("genuine", "legit", "legitimate", "normal", "benign", "nonfraud", "notfraud", "nofraud", "0", "false")
 )
 _GENUINE |= {"negative", "neg", "not", "non", "no", "free", "approval", "approved", "good", "ok", "safe", "clean"}
-_GENUINE |= {"valid", "trust", "trusted", "honest"}
+_GENUINE |= {"valid", "trust", "trusted", "honest", "anti", "without", "minus", "complement", "inverse", "absence"}
+_GENUINE |= {"isnt", "un"}
 _PROBABILITY = frozenset(("probability", "probabilities", "proba", "probas", "prob", "probs", "p"))
 _LABEL = frozenset(("prediction", "predictions", "predicted", "predict", "pred", "preds", "label", "labels", "class"))
 _LABEL |= {"isfraud"}
+# Of these words a probability may be of the predicted class.
+_OF_PREDICTION = _LABEL - {"predicted", "predict", "class", "isfraud"}
 # Even alone, these may be of the predicted class, or grow with what is normal.
-_AMBIGUOUS = frozenset(("score", "scores", "confidence", "certainty", "anomaly", "outlier", "risk"))
-_FILLERS = frozenset(("is", "of", "the", "y", "hat", "yhat", "output", "outputs", "target"))
+_CONFIDENCE = frozenset(("confidence", "certainty"))
+_AMBIGUOUS = frozenset(("score", "scores", "anomaly", "outlier", "risk")) | _CONFIDENCE
+_FILLERS = frozenset(("is", "of", "the", "y", "hat", "yhat", "output", "outputs", "target", "scored"))
 # These say as little as an array without names.
 _NEUTRAL = _FILLERS | {"result", "results", "value", "values"}
+
+_KNOWN = _FRAUD | _GENUINE | _PROBABILITY | _LABEL | _AMBIGUOUS | _NEUTRAL
 
 
 class Meaning(Enum):
@@ -31,18 +37,35 @@ class Meaning(Enum):
     UNKNOWN = "unknown"
 
 
+def meanings_of(names: Sequence[object]) -> list[Meaning]:
+    """Return what each of several columns holds. Columns of the same words that end with 0 and 1 name the classes; with
+    another number they count something else."""
+    words = [_words(name) for name in names]
+    plain = [frozenset(word for word in each if not word.isdigit()) for each in words]
+    found = []
+    for name, each, own in zip(names, words, plain, strict=True):
+        numbers = {word for other, same in zip(words, plain, strict=True) if same == own for word in other - same}
+        meaning = meaning_of(name)
+        if each != own and numbers - {"0", "1"}:
+            meaning = Meaning.UNKNOWN
+        elif each != own and numbers == {"0", "1"} and own - _FILLERS and own <= _KNOWN and not own & _GENUINE:
+            meaning = Meaning.FRAUD if "1" in each else Meaning.GENUINE
+        found.append(meaning)
+    return found
+
+
 def meaning_of(name: object) -> Meaning:
-    """Return what a column of that name holds, beside other columns. A single unknown word makes it UNKNOWN."""
+    """Return what a column of that name holds. A single unknown word makes it UNKNOWN."""
     words = _words(name)
-    if words - _FRAUD - _GENUINE - _PROBABILITY - _LABEL - _AMBIGUOUS - _NEUTRAL or not words or _is_numbered(words):
+    if words - _KNOWN or not words or _is_numbered(words) or words >= {"p", "value"} or words & _CONFIDENCE:
         return Meaning.UNKNOWN
     if words & _GENUINE:
         return Meaning.GENUINE
     if words & _AMBIGUOUS:
         return Meaning.FRAUD if words & _FRAUD and not words & _LABEL else Meaning.UNKNOWN
     if words & _PROBABILITY:
-        return Meaning.FRAUD if words & _FRAUD else Meaning.PROBABILITY
-    if words & _LABEL or words >= {"is", "fraud"}:
+        return Meaning.FRAUD if words & _FRAUD and not words & _OF_PREDICTION else Meaning.PROBABILITY
+    if words & _LABEL or ("is" in words and words & {"fraud", "fraudulent"}):
         # `class_1` is the name of a class, not a label.
         return Meaning.FRAUD if words >= {"class", "1"} else Meaning.LABEL
     return Meaning.FRAUD if words & _FRAUD else Meaning.NEUTRAL
@@ -56,7 +79,7 @@ def meaning_of_only(name: object, inputs: Collection[str]) -> Meaning:
     if _is_numbered(words):
         return Meaning.NEUTRAL
     meaning = meaning_of(name)
-    if meaning is Meaning.UNKNOWN and words & {"fraud", "fraudulent"} and not words & _GENUINE:
+    if meaning is Meaning.UNKNOWN and words & {"fraud", "fraudulent"} and not words & (_GENUINE | _CONFIDENCE):
         return Meaning.FRAUD
     return meaning
 

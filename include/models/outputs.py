@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from include.errors import ModelOutputError
-from include.models.output_names import Meaning, meaning_of, meaning_of_only, mentions_probability
+from include.models.agreement import Agreement
+from include.models.output_names import Meaning, meaning_of_only, meanings_of, mentions_probability
 from include.models.scores import (
     Scores,
     check_count,
@@ -39,7 +40,9 @@ class OutputReader:
     """Reads what one model returns, call after call; `inputs` are the columns of the frame that it takes.
 
     Labels must agree with probabilities whose name does not mention fraud: no payment called genuine has a higher one
-    than a payment called fraud. Otherwise the probability is of something else, such as the predicted class.
+    than a payment called fraud. Otherwise the probability is of something else, such as the predicted class. Where the
+    name mentions fraud, payments called genuine must have the lower ones on average, for segments may have limits of
+    their own.
     Floats that are 0.0 or 1.0 in every call are labels.
     """
 
@@ -52,10 +55,21 @@ class OutputReader:
         self._lowest_fraud = float("inf")
         self._genuine = 0
         self._genuine_above_half = 0
+        self._agreement = Agreement()
 
     def read(self, output: Any, count: int) -> Scores:
         """Return the scores of `count` payments, in their order. Raise ModelOutputError for an output that is neither
         labels nor probabilities, or that could mean either of two things."""
+        try:
+            return self._read(output, count)
+        except (TypeError, ValueError) as error:
+            # No payment can cause it, and the error's words may quote one.
+            name = type(output).__name__
+            raise ModelOutputError(
+                f"the model returned a {name} that cannot be read ({type(error).__name__}): {_EXPECTED}"
+            ) from error
+
+    def _read(self, output: Any, count: int) -> Scores:
         import numpy as np
         import pandas as pd
 
@@ -108,26 +122,40 @@ class OutputReader:
         return np.where(null, np.nan, array).astype(float)
 
     def _of_frame(self, frame: pd.DataFrame) -> Scores:
+        added = [place for place, name in enumerate(frame) if name not in self._inputs]
+        if frame.shape[1] > 1 and added:
+            # Of what the model passes on nothing is its answer.
+            frame = frame.iloc[:, added]
         if frame.shape[1] == 1:
             return self._of_column(frame)
-        meanings = [meaning_of(name) for name in frame]
-        label, genuine = _only(frame, meanings, Meaning.LABEL), _only(frame, meanings, Meaning.GENUINE)
+        if _is_unnamed(frame):
+            return self._of_array(frame.to_numpy())
+        meanings = _meanings(frame)
+        label = _only(frame, meanings, Meaning.LABEL)
         fraud = _only(frame, meanings, Meaning.FRAUD, Meaning.PROBABILITY)
-        if label is not None and fraud is None:
-            return self._of_label(frame, label)
         if fraud is None:
-            raise _says_nothing(frame)
-        if genuine is not None:
-            probabilities_by_class(frame.iloc[:, [genuine, fraud]].to_numpy(dtype=float, na_value=float("nan")))
+            if label is None:
+                raise _says_nothing(frame)
+            return self._of_label(frame, label)
         values = _values(frame.iloc[:, fraud])
         if label is None and _are_labels(values, frame.columns[fraud]):
             return self._of_array(values)
         probability = probabilities(values)
-        is_named = meanings[fraud] is Meaning.FRAUD
+        genuine = _only(frame, meanings, Meaning.GENUINE)
+        if genuine is not None:
+            _check_sum(probabilities(_values(frame.iloc[:, genuine])), probability)
+        return self._of_probability(frame, label, probability, is_named=meanings[fraud] is Meaning.FRAUD)
+
+    def _of_probability(
+        self, frame: pd.DataFrame, label: int | None, probability: npt.NDArray[np.float64], *, is_named: bool
+    ) -> Scores:
         if label is None:
             return replace(from_probability(probability, self._threshold), is_named=is_named)
         own = labels(_values(frame.iloc[:, label]))
-        if not is_named:
+        if is_named:
+            self._agreement.add(own, probability)
+            self._agreement.check("the columns with the label and with the probability of fraud")
+        else:
             self._check_agreement(own, probability)
         if self._threshold is not None:
             return replace(from_probability(probability, self._threshold), is_named=is_named)
@@ -135,12 +163,8 @@ class OutputReader:
 
     def _of_column(self, frame: pd.DataFrame) -> Scores:
         """Read a frame of one column."""
-        import pandas as pd
-
         name = frame.columns[0]
-        # MLflow makes a DataFrame of what PyTorch and Keras return, without a name.
-        is_unnamed = isinstance(frame.columns, pd.RangeIndex)
-        meaning = Meaning.NEUTRAL if is_unnamed else meaning_of_only(name, self._inputs)
+        meaning = Meaning.NEUTRAL if _is_unnamed(frame) else meaning_of_only(name, self._inputs)
         if meaning in (Meaning.UNKNOWN, Meaning.GENUINE):
             raise _says_nothing(frame)
         values = _values(frame.iloc[:, 0])
@@ -171,6 +195,8 @@ class OutputReader:
         self._genuine += len(genuine)
         self._genuine_above_half += int((genuine > 0.5).sum())
         mostly_above = self._genuine >= _ENOUGH and self._genuine_above_half > self._genuine / 2
+        # Where some were called fraud, and all of these have higher ones, the model has a high limit.
+        mostly_above &= self._lowest_fraud == float("inf")
         if self._highest_genuine > self._lowest_fraud or mostly_above:
             raise ModelOutputError(
                 "the model's labels and probabilities contradict each other: it calls payments genuine whose "
@@ -205,6 +231,30 @@ def _in_order(output: Any, count: int) -> Any:
         f"the model returned a {type(output).__name__} with another index than its input, so its rows cannot be "
         "matched to payments: keep the index of the frame, or return an array in its order"
     )
+
+
+def _is_unnamed(frame: pd.DataFrame) -> bool:
+    """Return whether pandas has numbered the columns. MLflow makes such a frame of what PyTorch and Keras return."""
+    import pandas as pd
+
+    return isinstance(frame.columns, pd.RangeIndex) and (frame.columns.start, frame.columns.step) == (0, 1)
+
+
+def _check_sum(genuine: npt.NDArray[np.float64], fraud: npt.NDArray[np.float64]) -> None:
+    """Raise ModelOutputError unless the probabilities of both classes add up to 1."""
+    import numpy as np
+
+    probabilities_by_class(np.column_stack([genuine, fraud]))
+
+
+def _meanings(frame: pd.DataFrame) -> list[Meaning]:
+    found = meanings_of(list(frame))
+    if sum(one in (Meaning.FRAUD, Meaning.PROBABILITY) for one in found) > 1:
+        for place, name in enumerate(frame):
+            # `fraud` beside `fraud_probability`.
+            if found[place] is Meaning.FRAUD and _are_labels(_values(frame.iloc[:, place]), name):
+                found[place] = Meaning.LABEL
+    return found
 
 
 def _only(frame: pd.DataFrame, meanings: list[Meaning], *wanted: Meaning) -> int | None:

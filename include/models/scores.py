@@ -92,7 +92,8 @@ def probabilities(values: Any) -> npt.NDArray[np.float64]:
         found = array.astype(np.float64)
     except (ValueError, TypeError) as error:
         # Its text might be the payment's.
-        raise ModelOutputError("the model returned probabilities that are no numbers") from error
+        kinds = ", ".join(sorted({type(value).__name__ for value in np.ravel(array)} - {"float", "float64", "int"})[:3])
+        raise ModelOutputError(f"the model returned probabilities that are no numbers ({kinds})") from error
     outside = (found < -_ROUNDING) | (found > 1 + _ROUNDING)
     if outside.any():
         raise ModelOutputError(

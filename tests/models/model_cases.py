@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -150,8 +150,9 @@ def refused(
     names: list[str] = NUMERIC,
     frame: pd.DataFrame = FRAME,
     flavor: Any = None,
+    **options: Any,
 ) -> ModelCase:
-    model.fit(frame[names], fit)
+    model.fit(frame[names], fit, **options)
     if flavor is not None:
         return ModelCase(_native(flavor, model, names), names, expected_error=says)
     return ModelCase(
@@ -331,6 +332,15 @@ def model_cases() -> dict[str, Callable[[], ModelCase]]:
         "XGBoost of categories by scikit-learn": lambda: of_categories(
             xgboost.XGBClassifier(enable_categorical=True, **xgb)
         ),
+        "calibrated LightGBM of categories": lambda: of_categories(
+            CalibratedClassifierCV(lightgbm.LGBMClassifier(**lgb), cv=2)
+        ),
+        "vote of XGBoost and LightGBM of categories": lambda: of_categories(
+            VotingClassifier(
+                [("x", xgboost.XGBClassifier(enable_categorical=True, **xgb)), ("l", lightgbm.LGBMClassifier(**lgb))],
+                voting="soft",
+            )
+        ),
         "boosting of categories": lambda: of_categories(HistGradientBoostingClassifier(max_iter=10)),
         "LightGBM's Booster of categories": lambda: _lightgbm_booster({"objective": "binary"}, TEXTS),
         "XGBoost's Booster of categories": lambda: _xgboost_booster({"objective": "binary:logistic"}, TEXTS),
@@ -357,6 +367,10 @@ def model_cases() -> dict[str, Callable[[], ModelCase]]:
             label=_by_segment,
             has_labels=True,
         ),
+        "pyfunc frame with added columns": lambda: pyfunc(
+            lambda frame: frame.assign(fraud_probability=_share(frame), prediction=(_share(frame) >= 0.5).astype(int)),
+            has_labels=True,
+        ),
         "pyfunc null for one": lambda: pyfunc(lambda frame: [None if np.isnan(one) else one for one in _share(frame)]),
         "pyfunc frame without a name": lambda: pyfunc(lambda frame: pd.DataFrame(_share(frame))),
         "bare CatBoost": lambda: native(mlflow.catboost, _bare_catboost("Logloss")),
@@ -377,6 +391,21 @@ def model_cases() -> dict[str, Callable[[], ModelCase]]:
             xgboost.XGBClassifier(enable_categorical=True, feature_types=["q", "c"], **xgb),
             "XGBClassifier with categorical columns whose categories are not stored",
             names=["amt", "zip"],
+        ),
+        "LightGBM of categories and of numbers that are some": lambda: refused(
+            lightgbm.LGBMClassifier(**lgb),
+            "LGBMClassifier with categorical columns whose categories are not stored",
+            names=["amt", "zip", "city_pop"],
+            frame=FRAME.assign(zip=FRAME["zip"].astype("category")),
+            categorical_feature=["city_pop"],
+        ),
+        "XGBoost of categories beyond ASCII": lambda: refused(
+            xgboost.XGBClassifier(enable_categorical=True, **xgb),
+            "XGBClassifier with categorical columns whose categories are not stored",
+            names=["amt", "category"],
+            frame=FRAME.assign(
+                category=("B\N{LATIN SMALL LETTER U WITH DIAERESIS}cher " + FRAME["category"]).astype("category")
+            ),
         ),
         "LightGBM of ordered categories": lambda: refused(
             lightgbm.LGBMClassifier(**lgb),
@@ -415,10 +444,33 @@ def model_cases() -> dict[str, Callable[[], ModelCase]]:
             _lightgbm_booster({"objective": "multiclass", "num_class": 3}), "of 3 classes"
         ),
         "bare CatBoost of numbers": lambda: refused(_bare_catboost("RMSE"), "CatBoost", flavor=mlflow.catboost),
-        "classifier with its columns swapped": lambda: refused(Swapped(), "predict and predict_proba contradict"),
+        "classifier with its columns swapped": lambda: refused(Swapped(), "predict and predict_proba .* contradict"),
+        "classifier with its columns swapped and a threshold": lambda: replace(
+            refused(Swapped(), "predict and predict_proba .* contradict"), threshold=0.3
+        ),
         "pyfunc genuine, mostly": lambda: wrong(lambda frame: 1 - _share(frame) ** 40, "0.5 for nearly all"),
         "pyfunc two columns, fraud first": lambda: wrong(
             lambda frame: np.column_stack([_share(frame) ** 40, 1 - _share(frame) ** 40]), "0.5 for nearly all"
+        ),
+        "pyfunc frame without names, fraud first": lambda: wrong(
+            lambda frame: pd.DataFrame(np.column_stack([_share(frame) ** 40, 1 - _share(frame) ** 40])),
+            "0.5 for nearly all",
+        ),
+        "pyfunc genuine, with a threshold": lambda: wrong(
+            lambda frame: np.exp(-frame["amt"].fillna(0) / 5000), "0.5 for nearly all", threshold=0.97
+        ),
+        "pyfunc label of genuine beside its probability": lambda: wrong(
+            lambda frame: pd.DataFrame({"prediction": (_share(frame) < 0.5) * 1, "fraud_probability": _share(frame)}),
+            "contradict each other",
+        ),
+        "pyfunc text for one": lambda: wrong(
+            lambda frame: pd.DataFrame(
+                {"fraud": _share(frame), "genuine": [1 - one if one < 0.9 else "n/a" for one in _share(frame)]}
+            ),
+            "no numbers",
+        ),
+        "pyfunc classes from one": lambda: wrong(
+            lambda frame: pd.DataFrame({"prob_1": 1 - _share(frame), "prob_2": _share(frame)}), "which do not say"
         ),
         "pyfunc normal is 1, mostly": lambda: wrong(
             lambda frame: (_share(frame) < 0.97).astype(int), "label 1 for nearly all"
