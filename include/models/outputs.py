@@ -12,11 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 from include.errors import ModelOutputError
 from include.models.agreement import Agreement
-from include.models.output_names import Meaning, meaning_of_only, meanings_of, mentions_probability
+from include.models.output_columns import (
+    EXPECTED,
+    are_labels,
+    column_meanings,
+    column_values,
+    in_payment_order,
+    is_unnamed,
+    only_column,
+    to_frame,
+    unclear_columns,
+)
+from include.models.output_names import Meaning, meaning_of_only
 from include.models.scores import (
     Scores,
     check_count,
-    form,
     from_labels,
     from_probability,
     labels,
@@ -31,7 +41,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_EXPECTED = "name the probability of fraud `fraud_probability` and the label `prediction`"
 # Fewer genuine labels than this say nothing about labels and probabilities contradicting each other.
 _ENOUGH = 20
 
@@ -66,7 +75,7 @@ class OutputReader:
             # No payment can cause it, and the error's words may quote one.
             name = type(output).__name__
             raise ModelOutputError(
-                f"the model returned a {name} that cannot be read ({type(error).__name__}): {_EXPECTED}"
+                f"the model returned a {name} that cannot be read ({type(error).__name__}): {EXPECTED}"
             ) from error
 
     def _read(self, output: Any, count: int) -> Scores:
@@ -74,19 +83,19 @@ class OutputReader:
         import pandas as pd
 
         if isinstance(output, tuple):
-            raise ModelOutputError(f"the model returned a tuple of {len(output)}: {_EXPECTED} in one DataFrame")
+            raise ModelOutputError(f"the model returned a tuple of {len(output)}: {EXPECTED} in one DataFrame")
         if isinstance(output, dict) or (isinstance(output, list) and output and isinstance(output[0], dict)):
-            output = _frame(output)
+            output = to_frame(output)
         if isinstance(output, np.ma.MaskedArray):
             output = np.ma.filled(output.astype(float), np.nan)
         if isinstance(output, pd.DataFrame | pd.Series):
-            output = _in_order(output, count)
+            output = in_payment_order(output, count)
         if isinstance(output, pd.Series) and output.name is not None:
             output = output.to_frame()
         if isinstance(output, pd.DataFrame):
             return self._of_frame(output)
         if isinstance(output, pd.Series):
-            output = _values(output)
+            output = column_values(output)
         array = np.asarray(output)
         check_count(array, count)
         return self._of_array(array)
@@ -128,22 +137,22 @@ class OutputReader:
             frame = frame.iloc[:, added]
         if frame.shape[1] == 1:
             return self._of_column(frame)
-        if _is_unnamed(frame):
+        if is_unnamed(frame):
             return self._of_array(frame.to_numpy())
-        meanings = _meanings(frame)
-        label = _only(frame, meanings, Meaning.LABEL)
-        fraud = _only(frame, meanings, Meaning.FRAUD, Meaning.PROBABILITY)
+        meanings = column_meanings(frame)
+        label = only_column(frame, meanings, Meaning.LABEL)
+        fraud = only_column(frame, meanings, Meaning.FRAUD, Meaning.PROBABILITY)
         if fraud is None:
             if label is None:
-                raise _says_nothing(frame)
+                raise unclear_columns(frame)
             return self._of_label(frame, label)
-        values = _values(frame.iloc[:, fraud])
-        if label is None and _are_labels(values, frame.columns[fraud]):
+        values = column_values(frame.iloc[:, fraud])
+        if label is None and are_labels(values, frame.columns[fraud]):
             return self._of_array(values)
         probability = probabilities(values)
-        genuine = _only(frame, meanings, Meaning.GENUINE)
+        genuine = only_column(frame, meanings, Meaning.GENUINE)
         if genuine is not None:
-            _check_sum(probabilities(_values(frame.iloc[:, genuine])), probability)
+            _check_sum(probabilities(column_values(frame.iloc[:, genuine])), probability)
         return self._of_probability(frame, label, probability, is_named=meanings[fraud] is Meaning.FRAUD)
 
     def _of_probability(
@@ -151,7 +160,7 @@ class OutputReader:
     ) -> Scores:
         if label is None:
             return replace(from_probability(probability, self._threshold), is_named=is_named)
-        own = labels(_values(frame.iloc[:, label]))
+        own = labels(column_values(frame.iloc[:, label]))
         if is_named:
             self._agreement.add(own, probability)
             self._agreement.check("the columns with the label and with the probability of fraud")
@@ -164,21 +173,21 @@ class OutputReader:
     def _of_column(self, frame: pd.DataFrame) -> Scores:
         """Read a frame of one column."""
         name = frame.columns[0]
-        meaning = Meaning.NEUTRAL if _is_unnamed(frame) else meaning_of_only(name, self._inputs)
+        meaning = Meaning.NEUTRAL if is_unnamed(frame) else meaning_of_only(name, self._inputs)
         if meaning in (Meaning.UNKNOWN, Meaning.GENUINE):
-            raise _says_nothing(frame)
-        values = _values(frame.iloc[:, 0])
-        if meaning not in (Meaning.FRAUD, Meaning.PROBABILITY) or _are_labels(values, name):
+            raise unclear_columns(frame)
+        values = column_values(frame.iloc[:, 0])
+        if meaning not in (Meaning.FRAUD, Meaning.PROBABILITY) or are_labels(values, name):
             return self._of_array(values)
         return replace(from_probability(values, self._threshold), is_named=meaning is Meaning.FRAUD)
 
     def _of_label(self, frame: pd.DataFrame, label: int) -> Scores:
-        values = _values(frame.iloc[:, label])
+        values = column_values(frame.iloc[:, label])
         others = ", ".join(str(name) for place, name in enumerate(frame) if place != label)
         if self._threshold is not None and values.dtype.kind != "f":
             raise ModelOutputError(
                 f"threshold {self._threshold} needs the probability of fraud, and the model returned "
-                f"{frame.columns[label]} beside {others}: {_EXPECTED}"
+                f"{frame.columns[label]} beside {others}: {EXPECTED}"
             )
         if not self._others_logged:
             self._others_logged = True
@@ -201,43 +210,8 @@ class OutputReader:
             raise ModelOutputError(
                 "the model's labels and probabilities contradict each other: it calls payments genuine whose "
                 f"probability of fraud is {self._highest_genuine:g}. Is it the probability of the predicted class? "
-                f"Otherwise {_EXPECTED}"
+                f"Otherwise {EXPECTED}"
             )
-
-
-def _frame(output: Any) -> pd.DataFrame:
-    import pandas as pd
-
-    try:
-        return pd.DataFrame(output)
-    except (ValueError, TypeError) as error:
-        raise ModelOutputError(
-            f"the model returned a {type(output).__name__} that cannot be converted to a DataFrame: {_EXPECTED}"
-        ) from error
-
-
-def _in_order(output: Any, count: int) -> Any:
-    """Return the rows in the payments' order, by their index. It was 0, 1, 2, … in the frame that the model got."""
-    import numpy as np
-
-    if len(output) != count:
-        raise ModelOutputError(f"the model returned {len(output)} rows for {count} payments")
-    index = np.asarray(output.index)
-    if np.array_equal(index, np.arange(count)):
-        return output
-    if index.dtype.kind in "iu" and np.array_equal(np.sort(index), np.arange(count)):
-        return output.sort_index()
-    raise ModelOutputError(
-        f"the model returned a {type(output).__name__} with another index than its input, so its rows cannot be "
-        "matched to payments: keep the index of the frame, or return an array in its order"
-    )
-
-
-def _is_unnamed(frame: pd.DataFrame) -> bool:
-    """Return whether pandas has numbered the columns. MLflow makes such a frame of what PyTorch and Keras return."""
-    import pandas as pd
-
-    return isinstance(frame.columns, pd.RangeIndex) and (frame.columns.start, frame.columns.step) == (0, 1)
 
 
 def _check_sum(genuine: npt.NDArray[np.float64], fraud: npt.NDArray[np.float64]) -> None:
@@ -245,45 +219,3 @@ def _check_sum(genuine: npt.NDArray[np.float64], fraud: npt.NDArray[np.float64])
     import numpy as np
 
     probabilities_by_class(np.column_stack([genuine, fraud]))
-
-
-def _meanings(frame: pd.DataFrame) -> list[Meaning]:
-    found = meanings_of(list(frame))
-    if sum(one in (Meaning.FRAUD, Meaning.PROBABILITY) for one in found) > 1:
-        for place, name in enumerate(frame):
-            # `fraud` beside `fraud_probability`.
-            if found[place] is Meaning.FRAUD and _are_labels(_values(frame.iloc[:, place]), name):
-                found[place] = Meaning.LABEL
-    return found
-
-
-def _only(frame: pd.DataFrame, meanings: list[Meaning], *wanted: Meaning) -> int | None:
-    """Return the place of the only column with one of the meanings."""
-    found = [place for place, meaning in enumerate(meanings) if meaning in wanted]
-    if len(found) > 1:
-        both = " and ".join(str(frame.columns[place]) for place in found)
-        raise ModelOutputError(f"the model returned the columns {both}, which say the same thing: {_EXPECTED}")
-    return found[0] if found else None
-
-
-def _are_labels(values: npt.NDArray[Any], name: object) -> bool:
-    """Return whether a column such as `fraud`, whose name may mean either, holds labels."""
-    return values.dtype.kind in "biu" and not mentions_probability(name)
-
-
-def _says_nothing(frame: pd.DataFrame) -> ModelOutputError:
-    names = ", ".join(str(name) for name in list(frame)[:10])
-    return ModelOutputError(f"the model returned the columns {names}, which do not say what they are: {_EXPECTED}")
-
-
-def _values(column: Any) -> npt.NDArray[Any]:
-    """Return a column's values; NaN where an extension type of pandas has NA."""
-    import pandas as pd
-
-    dtype = column.dtype
-    if pd.api.types.is_extension_array_dtype(dtype) and pd.api.types.is_float_dtype(dtype):
-        return column.to_numpy(dtype=float, na_value=float("nan"))  # type: ignore[no-any-return]
-    values = column.to_numpy()
-    if values.ndim != 1:
-        raise ModelOutputError(f"the model returned {form(values)}: one value a payment was expected")
-    return values  # type: ignore[no-any-return]
