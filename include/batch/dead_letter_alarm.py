@@ -83,7 +83,8 @@ def _judge(settings: Settings, batch: DeadLetterCounts, words: _Words, count: _C
     judged, which = batch, words.one
     if batch.dead < settings.dead_letter_least and batches is not None:
         judged, which = batches.total, words.several.format(batches.number)
-    if judged.dead < settings.dead_letter_least:
+    # Earlier batches were counted by the share that was set then.
+    if judged.dead < settings.dead_letter_least or judged.share < settings.dead_letter_share:
         return None
     counted = f"{_counted(judged)} {which} became dead letters ({judged.share:.0%})"
     reasons = sorted(judged.reasons.items(), key=lambda reason: -reason[1])

@@ -35,11 +35,13 @@ _ENDS = re.compile(r"[ \t&|;<>()]|(?:\A|:)~")
 # What bash makes several values of behind `export`.
 _SEVERAL = re.compile(r"\{.*(?:,|\.\.).*\}")
 _SCRIPT_NAME = re.compile(r"\.(?:sh|bash|dash|ksh|zsh)\Z", re.IGNORECASE)
+# Lines of a here-document are text, whatever they look like.
+_DOCUMENT = re.compile(r"^[^#\n]*<<-?\s*[\w\"'\\]", re.MULTILINE)
 # What a file of NAME=value alone holds.
 _NO_SCRIPT = re.compile(rf"{_BLANKS}(?:#(?!!).*|(?!export\s)[\w.\-\[\]]+{_BLANKS}(?:[=:].*)?)?\s*")
 # The lines of a value may look like anything.
 _QUOTED = re.compile(
-    rf"""^(?P<head>{_BLANKS}(?:export[ \t]+)?[\w.\-\[\]]+{_BLANKS}[=:]{_BLANKS})
+    rf"""^(?P<head>{_BLANKS}(?:export[ \t]+)?(?P<name>[\w.\-\[\]]+){_BLANKS}[=:]{_BLANKS})
     (?: "(?:[^"\\]|\\.)*" | '[^']*' )""",
     re.VERBOSE | re.MULTILINE | re.DOTALL,
 )
@@ -53,10 +55,13 @@ def read(text: str, wanted: Collection[str], where: str) -> dict[str, str]:
     found: dict[str, str] = {}
     names = re.compile(rf"(?<![\w$.{{])(?:{'|'.join(map(re.escape, wanted))})(?!\w)")
     script = _script(text, where)
+    text = _QUOTED.sub(lambda quoted: quoted[0] if quoted["name"] in wanted else _without_value(quoted), text)
+    has_document = bool(script and _DOCUMENT.search(text))
     for number, line in enumerate(text.split("\n"), 1):
         pair = _LINE.fullmatch(line)
         value = _VALUE.fullmatch(pair["value"]) if pair and pair["name"] in wanted else None
         differs = bool(script and pair and value and _differs_in_scripts(pair, value["bare"] or ""))
+        differs |= has_document
         if pair and value and not differs and not _MORE.search(value["bare"] or ""):
             name, plain = pair["name"], next((text for text in value.groups() if text is not None), "")
             if value["double"]:
@@ -87,10 +92,15 @@ def _differs_in_scripts(pair: re.Match[str], bare: str) -> bool:
     return not is_assignment or bool(_ENDS.search(bare) or (pair["export"] and _SEVERAL.search(bare)))
 
 
+def _without_value(quoted: re.Match[str]) -> str:
+    """Return the assignment without its value, in as many lines."""
+    return quoted["head"] + "\n" * quoted[0].count("\n")
+
+
 def _script(text: str, where: str) -> str:
     """Return what makes the file a shell script; empty where nothing does."""
     if ending := _SCRIPT_NAME.search(where):
         return f"its name ends with {ending[0]}"
-    plain = _QUOTED.sub(lambda quoted: quoted["head"] + "\n" * quoted[0].count("\n"), text)
+    plain = _QUOTED.sub(_without_value, text)
     lines = enumerate(plain.split("\n"), 1)
     return next((f"line {number} is a shell's" for number, line in lines if not _NO_SCRIPT.fullmatch(line)), "")

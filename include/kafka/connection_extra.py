@@ -28,8 +28,8 @@ _LISTS = {
 }
 # What confluent-kafka takes from a program only. A dotted name would be code that the connection brings in.
 _FUNCTIONS = re.compile(r".*_cb|on_commit|on_delivery|on_assign|on_revoke|on_lost|logger")
-# A setting that was pasted into another one's value.
-_SECRET = re.compile(r"((?:password|pwd|token|secret)[\"']?\s*[=:]).*", re.IGNORECASE | re.DOTALL)
+# The beginning of a password, where another setting was pasted into an address.
+_PASTED = re.compile(r"(=).*|((?:pass|pwd|token|secret|key)\w*[\"']?\s*:).*", re.IGNORECASE | re.DOTALL)
 _ADDRESS = re.compile(
     r"(?:(?:PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)://)?[\w.\-]*(?:\[[\da-f:.%]+\])?(?::(?P<port>[0-9]{1,20}))?", re.I
 )
@@ -80,7 +80,7 @@ def _check_addresses(name: str, value: str) -> None:
 
 
 def _shown(address: str) -> str:
-    return _SECRET.sub(r"\1…", address.strip())
+    return _PASTED.sub(lambda found: f"{found[1] or found[2]}…", address.strip())
 
 
 def _value(name: str, value: object) -> str | int | float | bool:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-# Fewer payments of one label prove nothing, where a segment of payments has a limit of its own.
+# Payments of each label before the check applies: a segment of payments may have a threshold of its own.
 _ENOUGH = 10
 
 

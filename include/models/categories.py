@@ -24,7 +24,7 @@ _REMEDY = "Encode the column in a pipeline, for instance with scikit-learn's Ord
 
 def categories_of(model: Any, columns: Sequence[Column], run: ModelRun) -> dict[str, pd.CategoricalDtype]:
     """Return the dtype of each categorical column, by its name; `columns` are the model's, in order. Raise ModelError
-    where the categories are unknown: a whole number would be taken for the number of a category."""
+    where the categories are unknown: a whole number would be read as the code of a category."""
     found: dict[str, pd.CategoricalDtype] = {}
     for boosted in _boosted_in(model):
         places = (_lightgbm if library_of(boosted) == "lightgbm" else _xgboost)(boosted, columns)
@@ -73,8 +73,8 @@ def _lightgbm(model: Any, columns: Sequence[Column]) -> dict[int, pd.Categorical
     if len(places) != len(lists):
         return None
     found = {place: pd.CategoricalDtype(categories) for place, categories in zip(places, lists, strict=True)}
-    # `places` are those of the columns that were categorical, `lists` those of the dtype `category`: these are the same
-    # unless the caller has named the categorical columns.
+    # LightGBM stores which columns are categorical, and the categories of those of pandas' dtype `category`: the same
+    # columns unless `categorical_feature` was given.
     ranges = _ranges(booster)
     numbers = {place for place, dtype in found.items() if not _holds_text(dtype, columns[place])}
     for place, dtype in found.items():
@@ -112,18 +112,19 @@ def _is_fraction(dtype: pd.CategoricalDtype) -> bool:
 
 def _xgboost(model: Any, columns: Sequence[Column]) -> dict[int, pd.CategoricalDtype] | None:
     import pandas as pd
+    from pyarrow.lib import ArrowException
 
     booster = model if is_booster(model) else model.get_booster()
     places = [place for place, kind in enumerate(booster.feature_types or ()) if kind == "c"]
     if not places:
         return {}
-    # XGBoost before 3.1 stores none, nor does a model that was trained on numbers of categories.
-    stored = booster.get_categories(export_to_arrow=True).to_arrow() if hasattr(booster, "get_categories") else None
-    if not stored or any(stored[place][1] is None for place in places):
-        return None
     try:
+        # XGBoost before 3.1 stores none, nor does a model that was trained on numbers of categories.
+        stored = booster.get_categories(export_to_arrow=True).to_arrow() if hasattr(booster, "get_categories") else None
+        if not stored or any(stored[place][1] is None for place in places):
+            return None
         found = {place: pd.CategoricalDtype(stored[place][1].to_pandas()) for place in places}
-    except (ValueError, UnicodeError):
+    except (ValueError, ArrowException):
         return None
     # XGBoost 3.2 cuts texts that are not ASCII at the wrong places.
     texts = [value for dtype in found.values() for value in dtype.categories if isinstance(value, str)]

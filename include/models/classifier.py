@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Below this many rows, starting the threads of a forest costs more than they save, and so does sorting for it.
 _MANY_ROWS = 1_000
-# So many payments, made-up ones among them, are labelled by `predict` also where a threshold decides.
+# `predict` is called for the first payments also where a threshold decides, to compare it with `predict_proba`.
 _COMPARED = 200
 
 
@@ -47,7 +47,7 @@ def classifier_scorer(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Sco
         if has_probability:
             # A model that changes its frame must not change it for the next question.
             shares = _shares(model, frame.copy(deep=False), model.classes_)
-            # A model that was trained on genuine payments only gives none.
+            # Without fraud among the payments that it was trained on, there is no such class.
             probability = shares[:, fraud[0]] if len(fraud) else np.zeros(count)
         own = None
         if probability is not None and not takes_largest and agreement.count < _COMPARED:
@@ -93,7 +93,9 @@ def booster_scorer(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Scores
             found = np.asarray(model.predict(frame))
         check_count(found, len(frame))
         if found.ndim == 2 and found.shape[1] != 2:
-            raise ModelOutputError(f"it returned the probabilities of {found.shape[1]} classes: 0 and 1 were expected")
+            raise ModelOutputError(
+                f"the model returned the probabilities of {found.shape[1]} classes, and 2 were expected"
+            )
         return from_probability(probabilities_by_class(found)[:, 1] if found.ndim == 2 else found, run.threshold)
 
     return ask

@@ -240,6 +240,7 @@ def _plain(
     reader = OutputReader(run.threshold, {column.name for column in takes})
 
     def ask(frame: pd.DataFrame) -> Scores:
-        return reader.read(predict(frame), len(frame))
+        is_fraud = frame.get("is_fraud")
+        return reader.read(predict(frame), len(frame), is_fraud)
 
     return ask

@@ -23,7 +23,8 @@ _NEWEST_FIRST = [{"field_name": "creation_timestamp", "ascending": False}]
 
 
 class LoggedModels:
-    """A refusal counts for its experiment alone: another one may be readable."""
+    """Search logged models by experiment. Raise ModelStoreError where the server refuses them for one experiment and
+    answers for another: a hidden model may be the newest."""
 
     def __init__(self, client: MlflowClient, uri: str, server: Server) -> None:
         self._client = client

@@ -27,7 +27,7 @@ def to_frame(output: Any) -> pd.DataFrame:
 
 
 def in_payment_order(output: Any, count: int) -> Any:
-    """Return the rows in the payments' order, by their index. It was 0, 1, 2, … in the frame that the model got."""
+    """Sort the rows by index, which was 0, 1, 2, … in the frame that the model got."""
     import numpy as np
 
     if len(output) != count:

@@ -38,8 +38,8 @@ class Meaning(Enum):
 
 
 def meanings_of(names: Sequence[object]) -> list[Meaning]:
-    """Return what each of several columns holds. Columns of the same words that end with 0 and 1 name the classes; with
-    another number they count something else."""
+    """Return what each of several columns holds. Columns that differ in 0 and 1 only (`proba_0`, `proba_1`) are those
+    of the two classes; with another number beside them (`output_2`) they are UNKNOWN."""
     words = [_words(name) for name in names]
     plain = [frozenset(word for word in each if not word.isdigit()) for each in words]
     found = []
@@ -72,7 +72,8 @@ def meaning_of(name: object) -> Meaning:
 
 
 def meaning_of_only(name: object, inputs: Collection[str]) -> Meaning:
-    """Return what the only column holds. A Series that was computed from an input column has that column's name."""
+    """Return what the column of a one-column output holds. A Series that was computed from an input column keeps that
+    column's name, so such a name means nothing."""
     if name in inputs and name != "is_fraud":
         return Meaning.NEUTRAL
     words = _words(name)
@@ -80,12 +81,13 @@ def meaning_of_only(name: object, inputs: Collection[str]) -> Meaning:
         return Meaning.NEUTRAL
     meaning = meaning_of(name)
     if meaning is Meaning.UNKNOWN and words & {"fraud", "fraudulent"} and not words & (_GENUINE | _CONFIDENCE):
-        return Meaning.FRAUD
+        # An unknown word may negate it.
+        return Meaning.PROBABILITY
     return meaning
 
 
 def _is_numbered(words: Collection[str]) -> bool:
-    """Return whether a number counts outputs and is no class, as in TensorFlow's `output_0`."""
+    """Return whether the name is a general word with a number, such as TensorFlow's `output_0`."""
     numbers = {word for word in words if word.isdigit()}
     others = set(words) - numbers
     return bool(numbers and others) and others <= _NEUTRAL

@@ -14,7 +14,6 @@ from include.errors import ModelOutputError
 from include.models.agreement import Agreement
 from include.models.output_columns import (
     EXPECTED,
-    are_labels,
     column_meanings,
     column_values,
     in_payment_order,
@@ -23,7 +22,7 @@ from include.models.output_columns import (
     to_frame,
     unclear_columns,
 )
-from include.models.output_names import Meaning, meaning_of_only
+from include.models.output_names import Meaning, meaning_of_only, mentions_probability
 from include.models.scores import (
     Scores,
     check_count,
@@ -59,6 +58,7 @@ class OutputReader:
         self._threshold = threshold
         self._inputs = inputs
         self._others_logged = False
+        self._given: pd.Series | None = None
         self._gives_fractions = False
         self._highest_genuine = float("-inf")
         self._lowest_fraud = float("inf")
@@ -66,9 +66,11 @@ class OutputReader:
         self._genuine_above_half = 0
         self._agreement = Agreement()
 
-    def read(self, output: Any, count: int) -> Scores:
-        """Return the scores of `count` payments, in their order. Raise ModelOutputError for an output that is neither
+    def read(self, output: Any, count: int, is_fraud: pd.Series | None = None) -> Scores:
+        """Return the scores of `count` payments, in their order; `is_fraud` is that column of the frame that the model
+        got, if it takes one. Raise ModelOutputError for an output that is neither
         labels nor probabilities, or that could mean either of two things."""
+        self._given = is_fraud
         try:
             return self._read(output, count)
         except (TypeError, ValueError) as error:
@@ -109,9 +111,11 @@ class OutputReader:
             return from_probability(probabilities_by_class(array)[:, 1], self._threshold)
         if array.dtype.kind == "O" and array.ndim == 1:
             array = self._as_floats(array)
-        if array.dtype.kind == "f" and array.ndim == 1:
-            self._gives_fractions |= bool(((array != 0) & (array != 1) & ~np.isnan(array)).any())
+        if array.dtype.kind in "fiu" and array.ndim == 1:
+            if array.dtype.kind == "f":
+                self._gives_fractions |= bool(((array != 0) & (array != 1) & ~np.isnan(array)).any())
             if self._gives_fractions:
+                # Also whole numbers: Python's min(1, p) returns one.
                 return from_probability(array, self._threshold)
         return from_labels(array, None, self._threshold)
 
@@ -131,9 +135,9 @@ class OutputReader:
         return np.where(null, np.nan, array).astype(float)
 
     def _of_frame(self, frame: pd.DataFrame) -> Scores:
-        added = [place for place, name in enumerate(frame) if name not in self._inputs]
+        added = [place for place, name in enumerate(frame) if not self._is_passed_on(frame, place, name)]
         if frame.shape[1] > 1 and added:
-            # Of what the model passes on nothing is its answer.
+            # Columns of its input that the model returns are not its answer.
             frame = frame.iloc[:, added]
         if frame.shape[1] == 1:
             return self._of_column(frame)
@@ -147,13 +151,20 @@ class OutputReader:
                 raise unclear_columns(frame)
             return self._of_label(frame, label)
         values = column_values(frame.iloc[:, fraud])
-        if label is None and are_labels(values, frame.columns[fraud]):
-            return self._of_array(values)
-        probability = probabilities(values)
+        is_named = meanings[fraud] is Meaning.FRAUD
         genuine = only_column(frame, meanings, Meaning.GENUINE)
+        if label is None and genuine is None and not mentions_probability(frame.columns[fraud]):
+            return self._named(self._of_array(values), is_named=is_named)
+        probability = probabilities(values)
         if genuine is not None:
             _check_sum(probabilities(column_values(frame.iloc[:, genuine])), probability)
-        return self._of_probability(frame, label, probability, is_named=meanings[fraud] is Meaning.FRAUD)
+        return self._of_probability(frame, label, probability, is_named=is_named)
+
+    def _is_passed_on(self, frame: pd.DataFrame, place: int, name: object) -> bool:
+        if name == "is_fraud" and self._given is not None:
+            # The label that a model adds has the name of a payment's own field, which is null.
+            return bool(self._given.reset_index(drop=True).equals(frame.iloc[:, place].reset_index(drop=True)))
+        return name in self._inputs
 
     def _of_probability(
         self, frame: pd.DataFrame, label: int | None, probability: npt.NDArray[np.float64], *, is_named: bool
@@ -177,9 +188,15 @@ class OutputReader:
         if meaning in (Meaning.UNKNOWN, Meaning.GENUINE):
             raise unclear_columns(frame)
         values = column_values(frame.iloc[:, 0])
-        if meaning not in (Meaning.FRAUD, Meaning.PROBABILITY) or are_labels(values, name):
-            return self._of_array(values)
-        return replace(from_probability(values, self._threshold), is_named=meaning is Meaning.FRAUD)
+        is_named = meaning is Meaning.FRAUD
+        if meaning in (Meaning.FRAUD, Meaning.PROBABILITY) and mentions_probability(name):
+            return replace(from_probability(values, self._threshold), is_named=is_named)
+        # A column `fraud` may hold either.
+        return self._named(self._of_array(values), is_named=is_named)
+
+    @staticmethod
+    def _named(scores: Scores, *, is_named: bool) -> Scores:
+        return scores if scores.probability is None else replace(scores, is_named=is_named)
 
     def _of_label(self, frame: pd.DataFrame, label: int) -> Scores:
         values = column_values(frame.iloc[:, label])
@@ -191,7 +208,12 @@ class OutputReader:
             )
         if not self._others_logged:
             self._others_logged = True
-            log.warning("columns that the model returns beside %s are not read: %s", frame.columns[label], others)
+            log.warning(
+                "the model returns its label in the column %s; its other columns are not read: %s. To publish a "
+                "probability of fraud, name it fraud_probability",
+                frame.columns[label],
+                others,
+            )
         return self._of_array(values)
 
     def _check_agreement(self, label: npt.NDArray[np.int8], probability: npt.NDArray[np.float64]) -> None:
@@ -204,7 +226,7 @@ class OutputReader:
         self._genuine += len(genuine)
         self._genuine_above_half += int((genuine > 0.5).sum())
         mostly_above = self._genuine >= _ENOUGH and self._genuine_above_half > self._genuine / 2
-        # Where some were called fraud, and all of these have higher ones, the model has a high limit.
+        # If all payments labelled 1 have a higher probability, the model has a high threshold.
         mostly_above &= self._lowest_fraud == float("inf")
         if self._highest_genuine > self._lowest_fraud or mostly_above:
             raise ModelOutputError(

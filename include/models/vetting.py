@@ -8,6 +8,7 @@ And a payment's score must not depend on the other rows: a sample is scored agai
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ _HOURS = (0, 3, 9, 14, 22)
 _DEGREES = (0.0, 0.5, 2.0, 10.0)
 # Between 0 and the value: a count stays a count, a share a share.
 _FACTORS = (0.0, 0.25, 0.5, 1.0)
-# A model calls less of these ordinary payments fraud, unless its output means the opposite.
+# Above this share of fraud among ordinary payments, the output probably means the opposite.
 _MOST = 0.9
 # So many are asked for again, and no more of a frame.
 ENOUGH_ROWS = 20
@@ -42,9 +43,9 @@ def check_outputs(model: LoadedModel, specimens: Sequence[pd.DataFrame | None]) 
     """Score generated variations of some payments, each a frame of one, and the stored example of a model whose output
     type is unknown. Return whether it scored any variation: a model that raises for them proves nothing.
 
-    Raise ModelOutputError where an output is outside of the contract; where nearly all of these ordinary payments are
-    called fraud and no name says that it is fraud: it may be the class 1 of an outlier detector, or the probability of
-    genuine payments.
+    Raise ModelOutputError if an output is not 0, 1 or a probability, or if a model that does not name a probability of
+    fraud calls more than 90 % of these payments fraud: it may be an outlier detector, whose 1 is normal, or return the
+    probability of genuine payments.
     """
     if not model.is_classifier:
         _answer(model, model.input_example, "its stored example")
@@ -85,8 +86,8 @@ def _answer(model: LoadedModel, get: Callable[[], pd.DataFrame | None], name: st
 
 
 def check_row_independence(model: LoadedModel, frame: pd.DataFrame, scores: Scores) -> int:
-    """Return how many payments of `frame` were scored again. Raise ModelOutputError if one of them gets another score
-    alone, or in another order of the rows."""
+    """Score up to 20 rows again, in reverse order, and the last one alone; return their number. Raise ModelOutputError
+    if a score changes."""
     import numpy as np
 
     sample = np.unique(np.linspace(0, len(frame) - 1, min(ENOUGH_ROWS, len(frame))).astype(int))[::-1]
@@ -142,8 +143,9 @@ def _varied(name: str, values: npt.NDArray[Any], number: npt.NDArray[np.intp]) -
     elif name == "city_pop":
         varied = values * np.array((1, 10, 100))[number % 3] // 10
     elif name not in ("cc_num", "zip"):
-        # A prime step, so that columns of one kind do not change together.
-        varied = values * np.array(_FACTORS)[(number * 7 + len(name)) % len(_FACTORS)]
+        # By name, so that no two columns change together, and that each try is the same.
+        draw = np.random.default_rng(zlib.crc32(name.encode()))
+        varied = values * draw.choice(_FACTORS, len(number))
     return varied
 
 

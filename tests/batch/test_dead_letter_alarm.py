@@ -31,6 +31,12 @@ def found(scored: ScoredBatch, settings: Settings = SETTINGS, committed: set[int
     )
 
 
+def test_batches_that_were_counted_by_a_lower_share_raise_no_alarm_by_the_new_one():
+    earlier = CountedBatches({"a-batch": DeadLetterCounts(420, 25, {"not_json": 25})})
+    few = batch((15, {"not_json": 5}))
+    assert find_dead_letter_alarm(SETTINGS, "a-batch", few, {0}, lambda _: earlier) is None
+
+
 def test_batch_of_only_dead_letters_lists_reasons():
     assert found(batch((0, {"not_json": 200}), (0, {"not_json": 40, "empty_value": 60}))) == DeadLetterAlarm(
         "300 of 300 messages of batch a-batch became dead letters (100%), FRAUD_DEAD_LETTER_SHARE=0.2 or more: "

@@ -327,6 +327,14 @@ def test_what_shells_and_compose_read_differently_is_refused_by_line_and_name(tm
     assert HIDDEN not in str(error.value)
 
 
+def test_a_line_within_another_value_or_a_here_document_is_no_assignment(tmp_path: Path):
+    text = "NOTE='\nS3_BUCKET=of-the-note\n'\nSASL_USERNAME=a\n"
+    assert read(tmp_path, ".env", text.encode()) == {"SASL_USERNAME": "a"}
+    document = "cat <<END >x\nS3_BUCKET=of-the-document\nEND\n"
+    with pytest.raises(SettingError, match=r"line 2: S3_BUCKET is set in a way .* a shell script"):
+        read(tmp_path, "secrets.sh", document.encode())
+
+
 def test_another_login_is_not_guessed_at(tmp_path: Path):
     text = PROPERTIES.replace("PLAIN", "SCRAM-SHA-512")
     with pytest.raises(

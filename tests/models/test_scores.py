@@ -184,6 +184,27 @@ def test_labels_and_probabilities_are_compared_from_call_to_call() -> None:
         reader.read(pd.DataFrame({"prediction": [1], "probability": [0.55]}), 1)
 
 
+@pytest.mark.parametrize("later", [[0, 0], [1, 0], pd.DataFrame({"fraud": [0, 1]}), pd.DataFrame({"output": [0, 1]})])
+def test_whole_numbers_of_a_model_that_gave_fractions_are_probabilities(later: Any) -> None:
+    reader = OutputReader(0.3)
+    assert reader.read(pd.DataFrame({"fraud": [0.0, 0.25]}), 2).probability is not None
+    assert reader.read(later, 2).probability is not None
+
+
+def test_a_column_fraud_of_zeros_and_ones_holds_labels() -> None:
+    for values in ([0.0, 1.0], [False, True], ["0", "1"]):
+        scores = OutputReader(None).read(pd.DataFrame({"fraud": values}), 2)
+        assert (scores.prediction.tolist(), scores.probability) == ([0, 1], None)
+
+
+def test_the_payments_own_is_fraud_is_not_the_models_label() -> None:
+    given = pd.Series([None, None], dtype=object)
+    passed_on = pd.DataFrame({"is_fraud": given, "fraud_probability": [0.2, 0.6]})
+    assert OutputReader(None, {"is_fraud"}).read(passed_on, 2, given).prediction.tolist() == [0, 1]
+    own = pd.DataFrame({"is_fraud": [1, 1], "fraud_probability": [0.2, 0.6]})
+    assert OutputReader(None, {"is_fraud"}).read(own, 2, given).prediction.tolist() == [1, 1]
+
+
 def test_null_alone_is_no_prediction_once_the_model_gave_probabilities() -> None:
     reader = OutputReader(None)
     assert reader.read([0.2, None], 2).probability is not None
