@@ -236,7 +236,7 @@ def test_a_shard_that_was_taken_over_leaves_the_report_of_a_shard_that_commits(s
     assert scored(here) == sent
     here.drain()
     here.drain()
-    assert sorted([place[1] for place in report.facts.ranges] for report in here.outbox.owed()) == [[first], [second]]
+    assert sorted([place[1] for place in report.facts.ranges] for report in here.outbox.owed()) == [[0], [1]]
     assert here.outbox.open_entries() == []
 
 
