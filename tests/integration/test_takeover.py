@@ -220,7 +220,7 @@ def test_a_shard_that_was_taken_over_leaves_the_report_of_a_shard_that_commits(s
     here = scoring(2)
     sent = fill(here, 2, 3)
     batch = drained_and_scored(here, 2)
-    (first,), (second,) = batch.shards
+    (first,), _ = batch.shards
 
     def frozen(point: str) -> None:
         if point == "before transaction":
