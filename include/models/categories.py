@@ -75,30 +75,26 @@ def _lightgbm(model: Any, columns: Sequence[Column]) -> dict[int, pd.Categorical
     found = {place: pd.CategoricalDtype(categories) for place, categories in zip(places, lists, strict=True)}
     # LightGBM stores which columns are categorical, and the categories of those of pandas' dtype `category`: the same
     # columns unless `categorical_feature` was given.
-    ranges = _ranges(booster)
-    numbers = {place for place, dtype in found.items() if not _holds_text(dtype, columns[place])}
-    for place, dtype in found.items():
-        if not ranges[place] <= set(range(-1, len(dtype.categories))) or _is_fraction(dtype):
-            return None
-    suspects = {f"[0:{len(found[place].categories) - 1}]" for place in numbers}
     infos = _infos(booster)
-    if any(infos[place] in suspects for place in range(len(infos)) if place not in found):
+    for place, dtype in found.items():
+        if not _codes(infos[place]) <= set(range(-1, len(dtype.categories))) or _is_fraction(dtype):
+            return None
+    numbers = {place for place, dtype in found.items() if not _holds_text(dtype, columns[place])}
+    suspects = {f"[0:{len(found[place].categories) - 1}]" for place in numbers}
+    if any(info in suspects for place, info in enumerate(infos) if place not in found):
         return None
     return found
 
 
 def _infos(booster: Any) -> list[str]:
-    """Return of each column the range of its values, `[0:3]`, or the numbers of its categories, `0:2:1`."""
+    """Return of each column the range of its values, `[0:3]`, or the codes of its categories, `0:2:1`."""
     header = booster.model_to_string(num_iteration=1)
     (line,) = (line for line in header.split("\n") if line.startswith("feature_infos="))
     return str(line.partition("=")[2]).split(" ")
 
 
-def _ranges(booster: Any) -> list[set[int]]:
-    return [
-        set() if info.startswith("[") or info == "none" else {int(number) for number in info.split(":")}
-        for info in _infos(booster)
-    ]
+def _codes(info: str) -> set[int]:
+    return set() if info.startswith("[") or info == "none" else {int(code) for code in info.split(":")}
 
 
 def _holds_text(dtype: pd.CategoricalDtype, column: Column) -> bool:

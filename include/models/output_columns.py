@@ -55,7 +55,7 @@ def column_meanings(frame: pd.DataFrame) -> list[Meaning]:
     if sum(one in (Meaning.FRAUD, Meaning.PROBABILITY) for one in found) > 1:
         for place, name in enumerate(frame):
             # `fraud` beside `fraud_probability`.
-            if found[place] is Meaning.FRAUD and are_labels(column_values(frame.iloc[:, place]), name):
+            if found[place] is Meaning.FRAUD and _are_labels(column_values(frame.iloc[:, place]), name):
                 found[place] = Meaning.LABEL
     return found
 
@@ -69,7 +69,7 @@ def only_column(frame: pd.DataFrame, meanings: list[Meaning], *wanted: Meaning) 
     return found[0] if found else None
 
 
-def are_labels(values: npt.NDArray[Any], name: object) -> bool:
+def _are_labels(values: npt.NDArray[Any], name: object) -> bool:
     """Return whether a column such as `fraud`, whose name may mean either, holds labels."""
     return values.dtype.kind in "biu" and not mentions_probability(name)
 

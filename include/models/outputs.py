@@ -154,7 +154,7 @@ class OutputReader:
         is_named = meanings[fraud] is Meaning.FRAUD
         genuine = only_column(frame, meanings, Meaning.GENUINE)
         if label is None and genuine is None and not mentions_probability(frame.columns[fraud]):
-            return self._named(self._of_array(values), is_named=is_named)
+            return self._of_class(values, is_named=is_named)
         probability = probabilities(values)
         if genuine is not None:
             _check_sum(probabilities(column_values(frame.iloc[:, genuine])), probability)
@@ -191,11 +191,11 @@ class OutputReader:
         is_named = meaning is Meaning.FRAUD
         if meaning in (Meaning.FRAUD, Meaning.PROBABILITY) and mentions_probability(name):
             return replace(from_probability(values, self._threshold), is_named=is_named)
-        # A column `fraud` may hold either.
-        return self._named(self._of_array(values), is_named=is_named)
+        return self._of_class(values, is_named=is_named)
 
-    @staticmethod
-    def _named(scores: Scores, *, is_named: bool) -> Scores:
+    def _of_class(self, values: npt.NDArray[Any], *, is_named: bool) -> Scores:
+        """Read a column such as `fraud`, which may hold labels or probabilities."""
+        scores = self._of_array(values)
         return scores if scores.probability is None else replace(scores, is_named=is_named)
 
     def _of_label(self, frame: pd.DataFrame, label: int) -> Scores:
