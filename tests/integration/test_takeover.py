@@ -183,7 +183,6 @@ def test_a_partition_that_cannot_be_fenced_holds_up_no_other(scoring: Make, monk
     with monkeypatch.context() as patch:
         named = transaction.transactional_id
         patch.setattr(transaction, "transactional_id", lambda *at: "" if at[-1] == 1 else named(*at))
-        patch.setattr(transaction, "_INIT_SECONDS", 3.0)
         for number in range(runs):
             send(here, *payments(number), partition=0)
             with pytest.raises(KafkaError, match=r"/1 cannot be taken over"):
