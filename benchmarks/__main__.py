@@ -118,9 +118,9 @@ def _shards(bench: Bench, given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _ledger(bench: Bench, given: argparse.Namespace) -> dict[str, Any]:
-    from benchmarks import ledger
+    from benchmarks import ledger_bench
 
-    return ledger.measure(bench, count=given.payments, sittings=given.sittings)
+    return ledger_bench.measure(bench, count=given.payments, sittings=given.sittings)
 
 
 def _peers(bench: Bench, given: argparse.Namespace) -> dict[str, Any]:

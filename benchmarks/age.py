@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from benchmarks import topics
-from benchmarks.airflow import DAG, pipeline, rest
+from benchmarks import bench_topics
+from benchmarks.airflow_runs import DAG, pipeline, rest
 from benchmarks.bench import INPUT, OUTPUT, Bench
 from benchmarks.payments import messages
-from include.kafka.config import common_settings, producer_settings
+from include.kafka.client_config import common_settings, producer_settings
 from include.payments.columns import COLUMNS
 
 _STAMP = re.compile(rb'"unix_time": ?(\d+)')
@@ -45,7 +45,7 @@ def measure(bench: Bench, *, rates: tuple[float, ...], minutes: float, shards: i
 def _at(bench: Bench, rate: float, minutes: float) -> dict[str, Any]:
     ages: list[float] = []
     stop = threading.Event()
-    reader = threading.Thread(target=_read, args=(bench, topics.ends(bench.kafka, OUTPUT), ages, stop))
+    reader = threading.Thread(target=_read, args=(bench, bench_topics.ends(bench.kafka, OUTPUT), ages, stop))
     reader.start()
     try:
         sent = _send(bench, rate, minutes * 60)

@@ -9,12 +9,12 @@ from typing import Any
 import psutil
 from confluent_kafka import Consumer, TopicPartition
 
-from benchmarks import payments, topics
-from benchmarks.airflow import DAG, ended, instances, pipeline, rest, started
+from benchmarks import bench_topics, payments
+from benchmarks.airflow_runs import DAG, ended, instances, pipeline, rest, started
 from benchmarks.bench import INPUT, Bench, BenchmarkError
 from dev.airflow_api import AirflowApi
 from dev.stack import processes
-from include.kafka.config import consumer_settings
+from include.kafka.client_config import consumer_settings
 from include.settings import Settings
 
 # How Airflow titles the process that runs a task's code; the task instance's id follows.
@@ -26,10 +26,10 @@ _MIB = 1024**2
 def measure(bench: Bench, *, count: int, shards: int) -> dict[str, Any]:
     bench.need_disk(6 + count * 4e-6)
     with pipeline(bench, shards) as api:
-        before = sum(topics.ends(bench.kafka, INPUT).values())
-        took = payments.produce(bench.kafka, INPUT, count, topics.PARTITIONS)
+        before = sum(bench_topics.ends(bench.kafka, INPUT).values())
+        took = payments.produce(bench.kafka, INPUT, count, bench_topics.PARTITIONS)
         bench.say(f"{count:,} payments wait ({count / took:,.0f} /s produced)")
-        end = sum(topics.ends(bench.kafka, INPUT).values())
+        end = sum(bench_topics.ends(bench.kafka, INPUT).values())
         if end - before != count:
             raise BenchmarkError(f"{end - before:,} messages were added to {INPUT}, not {count:,}")
         memory = _Memory(bench)
@@ -65,7 +65,7 @@ def measure(bench: Bench, *, count: int, shards: int) -> dict[str, Any]:
 def _follow(bench: Bench, start: int, count: int, began: float) -> list[tuple[float, int]]:
     """Seconds and payments committed so far, each time that more were."""
     consumer = Consumer(consumer_settings(bench.kafka, Settings.group))
-    places = [TopicPartition(INPUT, number) for number in range(topics.PARTITIONS)]
+    places = [TopicPartition(INPUT, number) for number in range(bench_topics.PARTITIONS)]
     points: list[tuple[float, int]] = [(0.0, 0)]
     moved = said = time.monotonic()
     try:

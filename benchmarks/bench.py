@@ -15,7 +15,7 @@ from typing import Any
 
 from dev.stack import Options, Stack
 from dev.stack.part import ROOT
-from include.kafka.config import client_settings
+from include.kafka.client_config import client_settings
 
 EXPERIMENT = "benchmark"
 INPUT, OUTPUT, DEAD_LETTERS = "benchmark_payments", "benchmark_scored", "benchmark_dead_letters"

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from benchmarks import payments, topics
+from benchmarks import bench_topics, payments
 from benchmarks.bench import Bench
-from benchmarks.contender import Rates, Step, run_step
+from benchmarks.contender import ContenderTimes, Rates, run_step
 from benchmarks.forest import Forest, forest
 from benchmarks.worker import Task
 
@@ -24,13 +24,13 @@ def measure(bench: Bench, *, count: int, sittings: int, shards: tuple[int, ...])
     bench.need_disk(3 + count * (2 * len(shards) + 2) * sittings * 1e-6)
     with bench.running():
         used = forest(bench)
-        topics.create(bench.kafka, [_INPUT])
-        seconds = payments.produce(bench.kafka, _INPUT, count, topics.PARTITIONS)
+        bench_topics.create(bench.kafka, [_INPUT])
+        seconds = payments.produce(bench.kafka, _INPUT, count, bench_topics.PARTITIONS)
         bench.say(f"{count:,} payments of {payments.mean_bytes():.0f} bytes wait ({count / seconds:,.0f} /s produced)")
         found: dict[str, list[dict[str, Any]]] = {}
         # The first sitting warms disks and page caches; it does not count.
         for sitting in range(sittings + 1):
-            topics.create(bench.kafka, [_OUTPUT])
+            bench_topics.create(bench.kafka, [_OUTPUT])
             for number, who in itertools.product(shards, ("product", "bare")):
                 task = _task(bench, used, _INPUT, _OUTPUT, count, number)
                 steps = dict(_product(bench, task) if who == "product" else _bare(bench, task))
@@ -40,7 +40,7 @@ def measure(bench: Bench, *, count: int, sittings: int, shards: tuple[int, ...])
                     raise RuntimeError(f"not all of {count} payments: {steps}")
                 if sitting:
                     found.setdefault(f"{who} {number}", []).append(_told(steps))
-        topics.remove(bench.kafka, [_INPUT, _OUTPUT])
+        bench_topics.remove(bench.kafka, [_INPUT, _OUTPUT])
     return {
         "payments": count,
         "message_bytes": payments.mean_bytes(),
@@ -51,7 +51,7 @@ def measure(bench: Bench, *, count: int, sittings: int, shards: tuple[int, ...])
 
 def product_rate(bench: Bench, used: Forest, topic: str, output: str, *, count: int, shards: int) -> float:
     """Of the whole chain, once: the first `count` payments of a topic that may hold more."""
-    steps = dict(_product(bench, _task(bench, used, topic, output, count // topics.PARTITIONS, shards)))
+    steps = dict(_product(bench, _task(bench, used, topic, output, count // bench_topics.PARTITIONS, shards)))
     return steps["publish"].payments / sum(step.seconds for step in steps.values())
 
 
@@ -66,13 +66,13 @@ def _task(bench: Bench, used: Forest, topic: str, output: str, most: int, shards
         cache=str(bench.home / "models"),
         run=used.run,
         forest=used.file,
-        partitions=tuple(range(topics.PARTITIONS)),
+        partitions=tuple(range(bench_topics.PARTITIONS)),
         most=most,
         shards=shards,
     )
 
 
-def _product(bench: Bench, task: Task) -> Iterator[tuple[str, Step]]:
+def _product(bench: Bench, task: Task) -> Iterator[tuple[str, ContenderTimes]]:
     shutil.rmtree(task.staging, ignore_errors=True)
     try:
         planned = run_step(bench, "plan", [task])
@@ -84,14 +84,14 @@ def _product(bench: Bench, task: Task) -> Iterator[tuple[str, Step]]:
         shutil.rmtree(task.staging, ignore_errors=True)
 
 
-def _bare(bench: Bench, task: Task) -> Iterator[tuple[str, Step]]:
+def _bare(bench: Bench, task: Task) -> Iterator[tuple[str, ContenderTimes]]:
     halves = [task.partitions[shard :: task.shards] for shard in range(task.shards)]
     tasks = [replace(task, partitions=half, shard=shard) for shard, half in enumerate(halves)]
     for name in (*STEPS, "chain"):
         yield name, run_step(bench, f"bare_{name}", tasks)
 
 
-def _told(steps: dict[str, Step]) -> dict[str, Any]:
+def _told(steps: dict[str, ContenderTimes]) -> dict[str, Any]:
     """The product's chain is its steps one after the other, as a run's tasks are."""
     seconds = {name: step.seconds for name, step in steps.items()}
     seconds.setdefault("chain", sum(seconds.values()))

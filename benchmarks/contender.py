@@ -18,7 +18,7 @@ from dev.stack.part import ROOT
 _PATIENCE = 1800
 
 
-class Step(NamedTuple):
+class ContenderTimes(NamedTuple):
     """`seconds` on the clock from the word to the last one's end; the rest by process."""
 
     seconds: float
@@ -33,7 +33,7 @@ class Step(NamedTuple):
         return max(float(report["peak_mb"]) for report in self.reports)
 
 
-def run_step(bench: Bench, name: str, tasks: Sequence[Task]) -> Step:
+def run_step(bench: Bench, name: str, tasks: Sequence[Task]) -> ContenderTimes:
     """One fresh process a task; all are warm before any may begin."""
     started: list[subprocess.Popen[str]] = []
     try:
@@ -56,7 +56,7 @@ def run_step(bench: Bench, name: str, tasks: Sequence[Task]) -> Step:
         seconds = time.monotonic() - began
         for process in started:
             process.wait(60)
-        return Step(seconds, reports)
+        return ContenderTimes(seconds, reports)
     finally:
         for process in started:
             if process.poll() is None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.airflow import DAG, active, pipeline, rest
+from benchmarks.airflow_runs import DAG, active, pipeline, rest
 from benchmarks.bench import Bench
 from dev.stack import processes
 

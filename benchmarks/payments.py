@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from confluent_kafka import KafkaError, Message, Producer
 
-from include.kafka.config import Settings, producer_settings
+from include.kafka.client_config import ClientConfig, producer_settings
 from include.payments.columns import COLUMNS
 from include.producer.message import CARD, PAYMENT_COLUMNS, split_value
 from include.producer.simulator import Row, Simulator
@@ -43,7 +43,7 @@ def mean_bytes(count: int = 1_000) -> float:
     return sum(len(message["value"]) for message in messages(count)) / count
 
 
-def produce(kafka: Settings, topic: str, count: int, partitions: int) -> float:
+def produce(kafka: ClientConfig, topic: str, count: int, partitions: int) -> float:
     """Spreads them evenly over the partitions, as fast as it can; the seconds it took. Raises where one fails."""
     failed: list[KafkaError] = []
 

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from benchmarks import payments, topics
-from benchmarks.airflow import DAG, EMPTY, Run, measured_run, pipeline, runs_between, settle
+from benchmarks import bench_topics, payments
+from benchmarks.airflow_runs import DAG, EMPTY, RunTimes, measured_run, pipeline, runs_between, settle
 from benchmarks.bench import INPUT, Bench, BenchmarkError
 
 # Far enough from the next scheduled run, which would take payments that wait for this one: seconds by payments.
@@ -23,7 +23,7 @@ def measure(bench: Bench, *, counts: tuple[int, ...], sittings: int, shards: int
             api.pause(dag, False)
         bench.say("warming up: a run of each")
         settle(api, 30)
-        payments.produce(bench.kafka, INPUT, 1_000, topics.PARTITIONS)
+        payments.produce(bench.kafka, INPUT, 1_000, bench_topics.PARTITIONS)
         measured_run(api, DAG)
         measured_run(api, EMPTY)
         for count in counts:
@@ -34,13 +34,13 @@ def measure(bench: Bench, *, counts: tuple[int, ...], sittings: int, shards: int
     return {"shards": shards, "sittings": sittings, "by_payments": rows}
 
 
-def _pair(bench: Bench, api: Any, count: int) -> tuple[Run, Run]:
+def _pair(bench: Bench, api: Any, count: int) -> tuple[RunTimes, RunTimes]:
     """A run and, right after it, an empty one that passes by the same tasks."""
     for _ in range(5):
         settle(api, next(room for most, room in _ROOM if count <= most))
         began = time.time()
         if count:
-            payments.produce(bench.kafka, INPUT, count, topics.PARTITIONS)
+            payments.produce(bench.kafka, INPUT, count, bench_topics.PARTITIONS)
         real = measured_run(api, DAG)
         if not runs_between(api, began, real.began):
             settle(api, 15)
@@ -49,7 +49,7 @@ def _pair(bench: Bench, api: Any, count: int) -> tuple[Run, Run]:
     raise BenchmarkError(f"five times a scheduled run took payments that a measured run of {count:,} was to take")
 
 
-def _sum_up(pairs: list[tuple[Run, Run]]) -> dict[str, Any]:
+def _sum_up(pairs: list[tuple[RunTimes, RunTimes]]) -> dict[str, Any]:
     real, empty = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     return {
         "seconds": median(run.seconds for run in real),

@@ -49,8 +49,8 @@ def measure(bench: Bench, *, seeds: int) -> dict[str, Any]:
 def _parts(seed: int) -> Any:
     from include.payments.columns import MEASURED
     from include.producer.simulator import Simulator
-    from include.training.data import check, split
     from include.training.payment_features import COLUMNS
+    from include.training.training_data import check, split
 
     return split(check(Simulator(seed=seed, per_day=PAYMENTS / DAYS).frame(days=DAYS), COLUMNS, MEASURED))
 
@@ -70,7 +70,7 @@ def _calibrated_trainer(method: str, payments: Any, seed: int) -> Callable[[], A
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.frozen import FrozenEstimator
 
-    from include.training.data import split
+    from include.training.training_data import split
 
     def train() -> Any:
         parts = split(payments)
@@ -85,7 +85,7 @@ def _calibrated_trainer(method: str, payments: Any, seed: int) -> Callable[[], A
 def _evaluate(train: Callable[[], Any], held_out: Any) -> dict[str, float]:
     import numpy as np
 
-    from include.training.judge import decide, figures
+    from include.training.evaluation import decide, figures
 
     began = time.perf_counter()
     model = train()

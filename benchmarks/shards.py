@@ -8,8 +8,8 @@ from typing import Any
 
 import psutil
 
-from benchmarks import payments, topics
-from benchmarks.airflow import DAG, measured_run, pipeline
+from benchmarks import bench_topics, payments
+from benchmarks.airflow_runs import DAG, measured_run, pipeline
 from benchmarks.bench import INPUT, Bench
 from dev.airflow_api import AirflowApi
 from dev.stack import processes
@@ -78,7 +78,7 @@ def _restart(bench: Bench, *, shards: int, settings: str | None = None) -> None:
 
 
 def _run(bench: Bench, api: AirflowApi, count: int) -> _Seen:
-    payments.produce(bench.kafka, INPUT, count, topics.PARTITIONS)
+    payments.produce(bench.kafka, INPUT, count, bench_topics.PARTITIONS)
     before = _cpu(bench)
     run = measured_run(api, DAG)
     return _Seen(run.seconds, _cpu(bench) - before, {name: run.tasks[name] for name in _STEPS if name in run.tasks})

@@ -79,7 +79,7 @@ def _product(task: Task) -> tuple[Any, Any]:
 
 
 def plan(task: Task) -> Work:
-    from include.batch.plan import plan
+    from include.batch.planner import plan
 
     settings, storage = _product(task)
 
@@ -109,8 +109,8 @@ def predict(task: Task) -> Work:
     import include.models.load as loading
     from include.batch.manifest import Manifest
     from include.batch.predict import predict
-    from include.models import score
-    from include.models.cache import ModelCache
+    from include.models import scoring
+    from include.models.model_cache import ModelCache
     from include.models.model_run import ModelRun
 
     settings, storage = _product(task)
@@ -120,7 +120,7 @@ def predict(task: Task) -> Work:
     loaded = time.monotonic() - began
     loading.load = lambda run, folder, *, allow_pickles=True: model
     manifest = Manifest.load(storage, task.batch)
-    del score  # imported ahead, as the scheduler's preload does
+    del scoring  # imported ahead, as the scheduler's preload does
 
     def work() -> dict[str, Any]:
         scored = predict(settings, storage, manifest, run, task.shard)

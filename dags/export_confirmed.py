@@ -26,8 +26,8 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import CronTriggerTimetable, dag
 
-from fraud_scoring.incidents import IncidentNotifier, incident_over
-from fraud_scoring.operators import export as step
+from fraud_scoring.incidents import IncidentNotifier, close_incident
+from fraud_scoring.operators import export_operator as step
 from fraud_scoring.run_types import ALL_BUT_BACKFILL
 
 TELL = IncidentNotifier(
@@ -41,7 +41,7 @@ DEFAULT_ARGS = {
     "retry_delay": timedelta(minutes=5),
     "execution_timeout": timedelta(hours=1),
     "on_failure_callback": TELL,
-    "on_success_callback": incident_over,
+    "on_success_callback": close_incident,
 }
 
 

@@ -28,8 +28,8 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import CronTriggerTimetable, dag
 
-from fraud_scoring.incidents import IncidentNotifier, incident_over
-from fraud_scoring.operators import housekeeping as step
+from fraud_scoring.incidents import IncidentNotifier, close_incident
+from fraud_scoring.operators import trim_operators as step
 from fraud_scoring.run_types import ALL_BUT_BACKFILL
 
 TELL = IncidentNotifier(
@@ -43,7 +43,7 @@ DEFAULT_ARGS = {
     "retry_delay": timedelta(minutes=5),
     "execution_timeout": timedelta(hours=1),
     "on_failure_callback": TELL,
-    "on_success_callback": incident_over,
+    "on_success_callback": close_incident,
 }
 
 

@@ -28,10 +28,10 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, dag
 
-from fraud_scoring.alarms import mail_published_alarms
+from fraud_scoring.alarm_mails import mail_published_alarms
 from fraud_scoring.assets import SCORED_PAYMENTS
-from fraud_scoring.incidents import IncidentNotifier, incident_over
-from fraud_scoring.operators import record as step
+from fraud_scoring.incidents import IncidentNotifier, close_incident
+from fraud_scoring.operators import record_operators as step
 from fraud_scoring.run_types import ALL_BUT_BACKFILL
 
 TELL = IncidentNotifier(
@@ -48,7 +48,7 @@ DEFAULT_ARGS = {
     # A backlog is written in many transactions: what is done stays done if this ends it.
     "execution_timeout": timedelta(hours=1),
     "on_failure_callback": TELL,
-    "on_success_callback": incident_over,
+    "on_success_callback": close_incident,
 }
 
 
@@ -70,7 +70,7 @@ def record_predictions() -> None:
     # Neither waits for the other: a topic that cannot be read keeps no batch from its record.
     step.RecordPredictionsOperator(
         task_id="record_predictions",
-        on_success_callback=[incident_over, mail_published_alarms],
+        on_success_callback=[close_incident, mail_published_alarms],
         # What a try sent to the dead letters before it failed, no later try finds.
         on_failure_callback=[TELL, mail_published_alarms],
         on_retry_callback=mail_published_alarms,

@@ -37,12 +37,12 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import CronTriggerTimetable, Param, XComArg, dag
 
 from fraud_scoring import operators as step
-from fraud_scoring.alarms import mail_alarms, mail_published_alarms
+from fraud_scoring.alarm_mails import mail_alarms, mail_published_alarms
 from fraud_scoring.assets import SCORED_PAYMENTS
-from fraud_scoring.email import FraudReportOperator
-from fraud_scoring.incidents import IncidentNotifier, incident_over, late_run_alert
+from fraud_scoring.incidents import IncidentNotifier, close_incident, late_run_alert
+from fraud_scoring.report_operator import FraudReportOperator
 from fraud_scoring.run_types import ALL_BUT_BACKFILL
-from include.models.choice import MODEL_PATTERN
+from include.models.selection import MODEL_PATTERN
 from include.settings import late_after
 
 DEFAULT_ARGS = {
@@ -53,7 +53,7 @@ DEFAULT_ARGS = {
     "max_retry_delay": timedelta(minutes=1),
     "execution_timeout": timedelta(minutes=10),
     "on_failure_callback": IncidentNotifier(),
-    "on_success_callback": incident_over,
+    "on_success_callback": close_incident,
 }
 
 # Shorter than the kafka transaction's own time-out, after which the broker would end it.
@@ -98,7 +98,7 @@ PARAMS = {
 )
 def score_payments() -> None:
     # It also knows what operators must hear of though nothing has failed.
-    first = step.DrainOperator(task_id=step.DRAIN, on_success_callback=[incident_over, mail_alarms])
+    first = step.DrainOperator(task_id=step.DRAIN, on_success_callback=[close_incident, mail_alarms])
     # A run that was given a configuration resolves its model even if there is nothing to drain.
     resolve_model = step.ResolveModelOperator(task_id=step.RESOLVE_MODEL, trigger_rule="none_failed")
     predict = step.PredictOperator(task_id=step.PREDICT)
@@ -112,7 +112,7 @@ def score_payments() -> None:
     # Reports are owed for what was committed, whatever became of the rest; an empty leaf keeps a failed run red.
     # It knows what became of the batch, all shards together.
     reports = step.OwedReportsOperator(
-        task_id=step.REPORTS, trigger_rule="all_done", on_success_callback=[incident_over, mail_published_alarms]
+        task_id=step.REPORTS, trigger_rule="all_done", on_success_callback=[close_incident, mail_published_alarms]
     )
     # What is owed, the next run sends: a mail server that hangs must not keep that one from scoring.
     email = FraudReportOperator(

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 
 from dev.airflow_api import AirflowApi
 from dev.browser import find_chromium, open_page, open_trigger_form, sign_in
-from dev.demo.batches import DAG
+from dev.demo.demo_runs import DAG
 from dev.stack import Stack
 from dev.stack.part import ROOT
 

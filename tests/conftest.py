@@ -24,7 +24,7 @@ os.environ |= {
 
 
 from dev.stack import Stack  # noqa: E402
-from include.ledger.address import Address  # noqa: E402
+from include.ledger.connection import LedgerConnection  # noqa: E402
 from include.settings import Settings  # noqa: E402
 from tests.support import kafka_log  # noqa: E402
 from tests.support.breakpoint import install_breakpoints  # noqa: E402
@@ -100,7 +100,7 @@ def topics(services: LiveStack) -> Iterator[Callable[..., str]]:
 
 
 @pytest.fixture
-def ledger(services: LiveStack) -> Iterator[Address]:
+def ledger(services: LiveStack) -> Iterator[LedgerConnection]:
     """A ledger of the test's own, empty."""
     with services.own_ledger() as address:
         yield address

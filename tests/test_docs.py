@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from include.ledger import prediction
+from include.ledger import prediction_row
 from include.models.refusals import UNEXPLAINED
 
 ROOT = Path(__file__).parents[1]
@@ -26,8 +26,8 @@ def test_every_code_of_a_dead_letter_is_documented():
     codes = {code for text in sources for code in re.findall(r'Refusal\(\s*"(\w+)"', text)}
     codes.add(UNEXPLAINED)
     # Of the headers that say how a payment was scored, two may be missing.
-    codes |= {f"bad_{name}" for name in prediction._SCORING}
-    codes |= {f"no_{name}" for name in prediction._SCORING if name not in ("model_name", "model_version")}
+    codes |= {f"bad_{name}" for name in prediction_row._SCORING}
+    codes |= {f"no_{name}" for name in prediction_row._SCORING if name not in ("model_name", "model_version")}
     assert {"not_json", "model_refused", "bad_source", "no_scored_at"} < codes
     rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", (ROOT / "docs" / "messages.md").read_text(), re.MULTILINE)
     documented = {code for row in rows for code in re.findall(r"\w+", row)}

@@ -41,7 +41,9 @@ def test_airflow_does_not_load_the_plugin_package_by_bare_names():
     assert [path.name for path in (ROOT / "plugins").glob("*.py")] == ["fraud_plugin.py"]
 
 
-@pytest.mark.parametrize("module", ["include.settings", "include.models.choice", "include.errors", "include.cli.main"])
+@pytest.mark.parametrize(
+    "module", ["include.settings", "include.models.selection", "include.errors", "include.cli.main"]
+)
 def test_light_modules_stay_light(module: str):
     heavy = ("pandas", "numpy", "mlflow", "sklearn", "boto3", "pyarrow")
     code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"

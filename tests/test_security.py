@@ -24,7 +24,7 @@ from fraud_scoring.export import Bucket
 from include.batch.storage import Storage
 from include.errors import ExportAccessError, ModelStoreError, StagingError
 from include.housekeeping.remote_logs import trim_remote_logs
-from include.models.cache import ModelCache
+from include.models.model_cache import ModelCache
 from include.models.resolve import DEFAULT, resolve
 from include.settings import Settings
 from tests.models.conftest import Lab

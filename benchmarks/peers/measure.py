@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-from benchmarks import chain, payments, topics
+from benchmarks import bench_topics, chain, payments
 from benchmarks.bench import Bench
 from benchmarks.forest import forest
 from benchmarks.peers.airflow_kafka import run as airflow_kafka
@@ -25,18 +25,18 @@ def measure(bench: Bench, *, count: int, sittings: int, shards: tuple[int, ...])
         python_of(bench, peer)
     with bench.running():
         used = forest(bench)
-        topics.create(bench.kafka, [_INPUT])
-        took = payments.produce(bench.kafka, _INPUT, _MICRO_BATCHES * count, topics.PARTITIONS)
+        bench_topics.create(bench.kafka, [_INPUT])
+        took = payments.produce(bench.kafka, _INPUT, _MICRO_BATCHES * count, bench_topics.PARTITIONS)
         bench.say(f"{_MICRO_BATCHES * count:,} payments wait, {_MICRO_BATCHES * count / took:,.0f} /s produced")
         product: dict[int, list[float]] = {number: [] for number in shards}
         sparks: list[dict[str, Any]] = []
         for sitting in range(1, sittings + 1):
-            topics.create(bench.kafka, [_OUTPUT])
+            bench_topics.create(bench.kafka, [_OUTPUT])
             for number in shards:
                 rate = chain.product_rate(bench, used, _INPUT, _OUTPUT, count=count, shards=number)
                 bench.say(f"sitting {sitting}, product, shards {number}: {rate:,.0f} /s")
                 product[number].append(rate)
-            topics.create(bench.kafka, [_OUTPUT])
+            bench_topics.create(bench.kafka, [_OUTPUT])
             sparks.append(spark.measure(bench, used, _INPUT, _OUTPUT, at_once=count))
             bench.say(f"sitting {sitting}, Spark, warm: {sparks[-1]['per_second']:,.0f} /s")
         operators = {
@@ -45,7 +45,7 @@ def measure(bench: Bench, *, count: int, sittings: int, shards: tuple[int, ...])
         }
         for form, row in operators.items():
             bench.say(f"Airflow's Kafka operators, {form}: {row['per_second']:,.0f} /s")
-        topics.remove(bench.kafka, [_INPUT, _OUTPUT])
+        bench_topics.remove(bench.kafka, [_INPUT, _OUTPUT])
     best = max((median(rates) for rates in product.values()), default=0.0)
     warm = median(one["per_second"] for one in sparks)
     return {

@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from dev.airflow_api import FINISHED, AirflowApi
-from dev.demo.batches import DAG, Batch, batch, problems
-from dev.demo.ledger import RECORD_SECONDS, Ledger
+from dev.demo.demo_ledger import RECORD_SECONDS, DemoLedger
+from dev.demo.demo_runs import DAG, Batch, batch, problems
 from dev.stack import Stack, StackError
 from include.errors import FraudError, LedgerError
 
@@ -77,7 +77,7 @@ def _demo(undo: ExitStack, *, once: bool) -> int:
     shown = {run["dag_run_id"] for run in api.runs(DAG)}
     for dag_id in (DAG, RECORDER, "export_confirmed", "housekeeping"):
         _unpause(undo, api, dag_id)
-    ledger = Ledger.of(environment)
+    ledger = DemoLedger.of(environment)
     say(f"[bold]4. The DAG {DAG}[/bold], every minute; each batch wakes {RECORDER}")
     say(f"   Airflow  {environment['AIRFLOW_URL']}  user admin, password {environment['AIRFLOW_PASSWORD']}")
     say(f"   MLflow   {environment['MLFLOW_TRACKING_URI']}")
@@ -170,7 +170,7 @@ def _finished_runs(api: AirflowApi, shown: set[str], until: float | None) -> Ite
         time.sleep(1)
 
 
-def _in_the_ledger(finished: Batch, ledger: Ledger) -> str:
+def _in_the_ledger(finished: Batch, ledger: DemoLedger) -> str:
     """Once the batch is there."""
     try:
         ledger.batch(finished.drained["batch"], finished.published.get("published", 0))
@@ -179,7 +179,7 @@ def _in_the_ledger(finished: Batch, ledger: Ledger) -> str:
         return f"{error}; scoring goes on"
 
 
-def _summary(finished: Batch, environment: dict[str, str], api: AirflowApi, ledger: Ledger, seconds: float) -> int:
+def _summary(finished: Batch, environment: dict[str, str], api: AirflowApi, ledger: DemoLedger, seconds: float) -> int:
     off = [f"the run is {finished.state}"] if finished.state != "success" else problems(finished, environment)
     # The batch woke the recorder before its report was mailed: a second run gets to know whom.
     try:

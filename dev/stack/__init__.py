@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dev.stack.control import PartStatus, Stack
-from dev.stack.errors import StackError
 from dev.stack.home import Options
+from dev.stack.stack_errors import StackError
 
 __all__ = ["Options", "PartStatus", "Stack", "StackError"]

@@ -8,9 +8,9 @@ import sys
 from dataclasses import asdict
 
 from dev.stack.control import Stack
-from dev.stack.errors import StackError
 from dev.stack.home import Options
 from dev.stack.parts import PARTS, select
+from dev.stack.stack_errors import StackError
 from dev.stack.supervisor import Supervisor
 
 OPTIONS = {

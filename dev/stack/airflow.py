@@ -17,11 +17,11 @@ from dev.stack import mail, postgres, s3, valkey
 from dev.stack.certificates import certificates
 from dev.stack.home import LOOPBACK, Home, write_private
 from dev.stack.kafka import Kafka
-from dev.stack.mail import Mail
+from dev.stack.mail import MailCatcher
 from dev.stack.mlflow import Mlflow
 from dev.stack.part import ROOT, Part, Say
-from dev.stack.postgres import Ledger
-from dev.stack.settings import product_settings
+from dev.stack.postgres import LedgerDatabase
+from dev.stack.stack_settings import product_settings
 
 USER = "admin"
 PRELOAD = """\
@@ -119,7 +119,7 @@ def environment(home: Home) -> dict[str, str]:
     """What Airflow, and every shell that reads stack.env, runs with."""
     api = f"http://{home.address('airflow')}"
     folder = airflow_home(home)
-    others = (s3.S3(), Kafka(), Mlflow(), Mail(), Ledger())
+    others = (s3.S3(), Kafka(), Mlflow(), MailCatcher(), LedgerDatabase())
     options = {
         "CORE__DAGS_FOLDER": ROOT / "dags",
         "CORE__PLUGINS_FOLDER": ROOT / "plugins",

@@ -17,10 +17,10 @@ from typing import IO
 import psutil
 
 from dev.stack import processes
-from dev.stack.errors import StackError
 from dev.stack.home import Home, Options, write_private
 from dev.stack.part import ROOT
 from dev.stack.parts import airflow_of, select
+from dev.stack.stack_errors import StackError
 
 
 @dataclass(frozen=True)

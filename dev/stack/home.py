@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
-from dev.stack.errors import StackError
+from dev.stack.stack_errors import StackError
 from include.deployment.secret import fernet_key, secret
 
 LOOPBACK = "127.0.0.1"

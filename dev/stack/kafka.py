@@ -18,11 +18,11 @@ from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 from jgo.config import GlobalSettings
 
 from dev.stack.certificates import certificates
-from dev.stack.errors import StackError
 from dev.stack.home import Home, try_lock, write_private
 from dev.stack.part import Part, Say
-from dev.stack.settings import product_settings
-from include.kafka.config import Settings as KafkaSettings
+from dev.stack.stack_errors import StackError
+from dev.stack.stack_settings import product_settings
+from include.kafka.client_config import ClientConfig
 from include.kafka.topics import Topics
 from include.settings import Settings
 
@@ -149,7 +149,7 @@ class Kafka(Part):
 
     def settle(self, home: Home) -> None:
         settings = Settings.from_environment(product_settings())
-        client: KafkaSettings = {**self.client(home, ADMIN)}
+        client: ClientConfig = {**self.client(home, ADMIN)}
         if home.options.secure:
             allow(admin(self.client(home, ADMIN)), USER, settings)
         list(Topics(client, settings).settled())

@@ -12,7 +12,7 @@ from dev.stack.part import ROOT, Part, http_status
 USER = "fraud"
 
 
-class Mail(Part):
+class MailCatcher(Part):
     name = "mail"
     ports = ("smtp", "mail_page")
 

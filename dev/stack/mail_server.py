@@ -24,7 +24,7 @@ STYLE = """body{font:15px system-ui;margin:2em auto;max-width:60em;padding:0 1em
 td{padding:.3em 1em .3em 0}iframe{width:100%;height:70vh;border:1px solid #ccc}"""
 
 
-class Keep:
+class MailStore:
     """aiosmtpd's handler."""
 
     def __init__(self, maildir: Path) -> None:
@@ -131,7 +131,7 @@ def _access() -> dict[str, Any]:
 
 
 async def serve(host: str, smtp_port: int, page_port: int, maildir: Path) -> None:
-    keep, access = Keep(maildir), _access()
+    keep, access = MailStore(maildir), _access()
     server = await asyncio.get_running_loop().create_server(
         lambda: SMTP(keep, hostname="localhost", **access), host, smtp_port
     )

@@ -11,9 +11,9 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from dev.stack.errors import StackError
 from dev.stack.home import LOOPBACK, Home
 from dev.stack.processes import mark
+from dev.stack.stack_errors import StackError
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 
 from dev.stack.airflow import ApiServer, DagProcessor, Scheduler, Triggerer
-from dev.stack.errors import StackError
 from dev.stack.history import History
 from dev.stack.home import Options
 from dev.stack.kafka import Kafka
-from dev.stack.mail import Mail
+from dev.stack.mail import MailCatcher
 from dev.stack.mlflow import Mlflow
 from dev.stack.part import Part
-from dev.stack.postgres import Ledger, Postgres
+from dev.stack.postgres import LedgerDatabase, Postgres
 from dev.stack.s3 import S3
+from dev.stack.stack_errors import StackError
 from dev.stack.valkey import Valkey
 from dev.stack.worker import WORKERS
 
 PARTS: dict[str, Part] = {
     part.name: part
     for part in (
-        Postgres(), Ledger(), S3(), Valkey(), Kafka(), Mail(), Mlflow(),
+        Postgres(), LedgerDatabase(), S3(), Valkey(), Kafka(), MailCatcher(), Mlflow(),
         ApiServer(), Scheduler(), DagProcessor(), Triggerer(), *WORKERS, History(),
     )
 }  # fmt: skip

@@ -15,11 +15,11 @@ from types import MappingProxyType
 
 import psycopg2
 
-from dev.stack.errors import StackError
 from dev.stack.home import LOOPBACK, Home, write_private
 from dev.stack.part import Part, Say
+from dev.stack.stack_errors import StackError
 from include.ledger import schema
-from include.ledger.address import VARIABLE, Address
+from include.ledger.connection import VARIABLE, LedgerConnection
 
 USER = "postgres"
 LEDGER = "ledger"
@@ -100,7 +100,7 @@ class Postgres(Part):
         ]  # fmt: skip
 
 
-class Ledger(Postgres):
+class LedgerDatabase(Postgres):
     """Its tables belong to a user of their own, as they should elsewhere."""
 
     name, ports, databases = LEDGER, (LEDGER,), ()
@@ -116,7 +116,7 @@ class Ledger(Postgres):
                     cursor.execute(f"DROP ROLE IF EXISTS {LEDGER}")
                     cursor.execute(f"CREATE ROLE {LEDGER} LOGIN PASSWORD %s", (home.secret("ledger_user"),))
                     cursor.execute(f"CREATE DATABASE {LEDGER} OWNER {LEDGER}")
-        schema.migrate(Address(LOOPBACK, LEDGER, home.port(LEDGER), LEDGER, home.secret("ledger_user")))
+        schema.migrate(LedgerConnection(LOOPBACK, LEDGER, home.port(LEDGER), LEDGER, home.secret("ledger_user")))
 
     def exports(self, home: Home) -> Mapping[str, str]:
         connection = {

@@ -8,9 +8,9 @@ from pathlib import Path
 import boto3
 from botocore.config import Config
 
-from dev.stack.errors import StackError
 from dev.stack.home import LOOPBACK, Home
 from dev.stack.part import BIN, Part, Say
+from dev.stack.stack_errors import StackError
 
 ACCESS_KEY = "fraud-scoring"
 REGION = "us-east-1"

@@ -8,9 +8,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from dev.stack.errors import StackError
 from dev.stack.home import Home
 from dev.stack.part import Part
+from dev.stack.stack_errors import StackError
 
 TICK = 0.2
 

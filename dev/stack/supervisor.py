@@ -12,11 +12,11 @@ from types import FrameType
 from typing import IO, Any
 
 from dev.stack import processes
-from dev.stack.errors import StackError
 from dev.stack.home import Home, is_free
 from dev.stack.part import without_proxy
 from dev.stack.parts import PARTS, parts_of
 from dev.stack.service import TICK, Service
+from dev.stack.stack_errors import StackError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from dev.stack.errors import StackError
 from dev.stack.home import LOOPBACK, Home, write_private
 from dev.stack.part import Part, Say
+from dev.stack.stack_errors import StackError
 
 # What was sent survives a restart. With a title of its own it would write over the environment by which it is found.
 CONFIGURATION = """\

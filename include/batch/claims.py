@@ -23,7 +23,7 @@ from include.batch.manifest import Manifest, folder_of
 from include.batch.outbox import Outbox
 from include.batch.storage import Storage
 from include.errors import StagingError
-from include.kafka.offsets import Committed
+from include.kafka.committed_offsets import Committed
 
 log = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime, timedelta
 
+from include.batch.batch_record import FOLDER
 from include.batch.claims import FOLDER as CLAIMS
 from include.batch.manifest import hour_of
 from include.batch.outbox import COMMITTED
-from include.batch.record import FOLDER
 from include.batch.storage import Storage
 
 log = logging.getLogger(__name__)

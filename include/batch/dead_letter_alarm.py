@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from include.batch.advice import DEAD_LETTERS, OUTPUT_DEAD_LETTERS
+from include.batch.alarm_texts import DEAD_LETTERS, OUTPUT_DEAD_LETTERS
 from include.batch.dead_letter_counts import CountedBatches, DeadLetterCounts
-from include.batch.scored import ScoredBatch
+from include.batch.scored_batch import ScoredBatch
 from include.settings import Settings
 
 _LISTED = 8

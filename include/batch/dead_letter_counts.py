@@ -16,7 +16,7 @@ from include.batch.storage import Storage
 from include.errors import StagedFileDamagedError
 
 if TYPE_CHECKING:
-    from include.batch.scored import PartitionScores
+    from include.batch.scored_batch import PartitionScores
 
 # Their counts stay apart, for a batch whose task is tried again counts once. Those before are summed up.
 _BATCHES_APART = 20

@@ -14,12 +14,12 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, Message
 
 from include.batch import chunks
 from include.batch.manifest import Drained, Manifest, PartitionBatch
-from include.batch.plan import plan
+from include.batch.planner import plan
 from include.batch.storage import Storage
-from include.kafka.config import Settings as KafkaSettings
-from include.kafka.config import consumer_settings
+from include.kafka.client_config import ClientConfig
+from include.kafka.client_config import consumer_settings
 from include.kafka.headers import headers_of
-from include.kafka.reader import read_ranges
+from include.kafka.range_reader import read_ranges
 from include.payments.decode import Decoder, Record
 from include.settings import Settings
 
@@ -33,7 +33,7 @@ _ROW_BYTES = 200
 _OFFSET, _KEY, _VALUE = methodcaller("offset"), methodcaller("key"), methodcaller("value")
 
 
-def drain(kafka: KafkaSettings, settings: Settings, storage: Storage, *, run_id: str, run_url: str) -> Manifest:
+def drain(kafka: ClientConfig, settings: Settings, storage: Storage, *, run_id: str, run_url: str) -> Manifest:
     """Plans the batch that waits now, and stages it unless it has several shards, which are for `drain_shard`.
 
     The manifest has no partitions where nothing waits.
@@ -44,7 +44,7 @@ def drain(kafka: KafkaSettings, settings: Settings, storage: Storage, *, run_id:
     return manifest.with_drained([drain_shard(kafka, settings, storage, manifest, 0)])
 
 
-def drain_shard(kafka: KafkaSettings, settings: Settings, storage: Storage, manifest: Manifest, shard: int) -> Drained:
+def drain_shard(kafka: ClientConfig, settings: Settings, storage: Storage, manifest: Manifest, shard: int) -> Drained:
     """Reads and stages one shard's partitions of a planned batch; may be repeated."""
     began, parts = time.monotonic(), manifest.of_shard(shard)
     consumer = Consumer(consumer_settings(kafka, settings.group))
@@ -125,7 +125,7 @@ class _Slot:
 
 def _stage(
     consumer: Consumer,
-    kafka: KafkaSettings,
+    kafka: ClientConfig,
     settings: Settings,
     storage: Storage,
     manifest: Manifest,

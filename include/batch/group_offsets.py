@@ -10,17 +10,17 @@ from datetime import UTC, datetime
 
 from confluent_kafka import Consumer
 
+from include.batch.checkpoint import Checkpoint
 from include.batch.outbox import Outbox
-from include.batch.progress import Progress
 from include.batch.storage import Storage
 from include.errors import HangingTransactionError, OffsetsChangedError, StagingError
-from include.kafka import offsets
-from include.kafka.access import Admin
-from include.kafka.config import Settings as KafkaSettings
-from include.kafka.config import consumer_settings
-from include.kafka.ends import first_offsets, last_stable_offsets, offsets_meant
-from include.kafka.offsets import Committed, Topic, committed_offsets
-from include.kafka.standing import Moved, move
+from include.kafka import committed_offsets
+from include.kafka.admin import Admin
+from include.kafka.client_config import ClientConfig
+from include.kafka.client_config import consumer_settings
+from include.kafka.committed_offsets import Committed, Topic, committed_offsets
+from include.kafka.group_admin import OffsetMove, move
+from include.kafka.topic_offsets import first_offsets, last_stable_offsets, offsets_meant
 from include.settings import Settings
 from include.user import user_name
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Standing:
+class PartitionOffsets:
     """`end` is the last stable offset; `committed` is None where the group has none, or a kafka transaction is open."""
 
     partition: int
@@ -50,7 +50,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class GroupOffsets:
-    kafka: KafkaSettings
+    kafka: ClientConfig
     settings: Settings
     admin: Admin
     consumer: Consumer
@@ -58,9 +58,9 @@ class GroupOffsets:
 
     @classmethod
     @contextmanager
-    def opened(cls, kafka: KafkaSettings, settings: Settings) -> Iterator[GroupOffsets]:
+    def opened(cls, kafka: ClientConfig, settings: Settings) -> Iterator[GroupOffsets]:
         admin = Admin(kafka)
-        topic = offsets.describe_topic(admin, kafka, settings.input_topic)
+        topic = committed_offsets.describe_topic(admin, kafka, settings.input_topic)
         consumer = Consumer(consumer_settings(kafka, settings.group))
         try:
             yield cls(kafka, settings, admin, consumer, topic)
@@ -68,11 +68,11 @@ class GroupOffsets:
             consumer.close()
 
     def require_unused(self) -> None:
-        offsets.require_unused_group(self.admin, self.kafka, self.settings.group)
+        committed_offsets.require_unused_group(self.admin, self.kafka, self.settings.group)
 
-    def standings(self) -> list[Standing]:
+    def standings(self) -> list[PartitionOffsets]:
         name, numbers = self.topic.name, self.topic.partitions
-        offsets.describe_group(self.admin, self.kafka, self.settings.group)
+        committed_offsets.describe_group(self.admin, self.kafka, self.settings.group)
         committed = self._committed()
         first = first_offsets(self.admin, self.kafka, name, numbers)
         end = last_stable_offsets(self.admin, self.kafka, name, numbers)
@@ -80,7 +80,7 @@ class GroupOffsets:
         for number in numbers:
             now = committed[number] or Committed(None)
             found.append(
-                Standing(
+                PartitionOffsets(
                     partition=number,
                     first=first[number],
                     committed=now.offset,
@@ -106,16 +106,18 @@ class GroupOffsets:
         except HangingTransactionError:
             return None
 
-    def targets(self, to: str, partitions: Iterable[int], rows: list[Standing]) -> dict[int, int]:
+    def targets(self, to: str, partitions: Iterable[int], rows: list[PartitionOffsets]) -> dict[int, int]:
         """`to` is earliest, latest, an offset or a time; raises SettingError where it cannot be meant."""
         bounds = {row.partition: (row.first, row.end) for row in rows}
         return offsets_meant(self.admin, self.kafka, self.topic.name, to, partitions, bounds)
 
-    def move(self, targets: Mapping[int, int], agreed: Mapping[int, Standing] | None = None) -> list[Moved]:
+    def move(
+        self, targets: Mapping[int, int], agreed: Mapping[int, PartitionOffsets] | None = None
+    ) -> list[OffsetMove]:
         """`agreed`: where the partitions stood when somebody agreed to it; one that has moved since is left alone."""
         group = self.settings.group
         storage = Storage.open(self.settings.staging_url)
-        outbox, progress = Outbox(storage, group, self.topic.name), Progress(storage, group)
+        outbox, progress = Outbox(storage, group, self.topic.name), Checkpoint(storage, group)
 
         def seen(partition: int, found: Committed) -> None:
             shown = agreed[partition] if agreed else None

@@ -18,7 +18,7 @@ import msgspec
 from include.batch.storage import Storage
 
 if TYPE_CHECKING:
-    from include.kafka.offsets import Committed
+    from include.kafka.committed_offsets import Committed
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class PartitionBatch:
 
 
 @dataclass(frozen=True)
-class HeldUp:
+class BlockedPartition:
     """A partition of which nothing can be read though there is something: the offsets `[stable, high)` wait for the end
     of a kafka transaction that some producer has open. `low` as above."""
 
@@ -97,7 +97,7 @@ class Manifest:
     shards: tuple[tuple[int, ...], ...] = ()
     columns: tuple[str, ...] = field(default=())
     lag: int = 0
-    held_up: tuple[HeldUp, ...] = ()
+    held_up: tuple[BlockedPartition, ...] = ()
     seconds: float | None = None
     has_claim: bool = False
 

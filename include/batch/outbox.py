@@ -20,19 +20,19 @@ from urllib.parse import quote
 import msgspec
 from confluent_kafka import Consumer
 
+from include.batch.batch_record import StepTimes, write_record
 from include.batch.manifest import Manifest, PartitionBatch, folder_of
-from include.batch.record import Timed, write_record
 from include.batch.report_marks import ReportMarks, partitions_of, write_mark
-from include.batch.scored import PartitionScores, ScoredBatch
+from include.batch.scored_batch import PartitionScores, ScoredBatch
 from include.batch.staged_frauds import StagedFrauds
 from include.batch.storage import Storage
 from include.errors import KafkaError, StagedFileGoneError, StagingError
-from include.kafka import offsets
-from include.kafka.access import Admin
-from include.kafka.config import Settings as KafkaSettings
-from include.kafka.config import consumer_settings
-from include.kafka.offsets import Committed
-from include.report.report import Delivery, OwedReport, ReportFacts
+from include.kafka import committed_offsets
+from include.kafka.admin import Admin
+from include.kafka.client_config import ClientConfig
+from include.kafka.client_config import consumer_settings
+from include.kafka.committed_offsets import Committed
+from include.report.report import OwedReport, ReportDelivery, ReportFacts
 from include.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Outbox:
 
     def note_commit(self, manifest: Manifest, partition: int, seconds: float | None = None) -> None:
         """`seconds`: what it took, where its publisher is alive to say so."""
-        self._storage.write(f"{manifest.folder}/committed-{partition}", msgspec.json.encode(Timed(seconds)))
+        self._storage.write(f"{manifest.folder}/committed-{partition}", msgspec.json.encode(StepTimes(seconds)))
 
     def committed(self, manifest: Manifest) -> set[int]:
         return _partitions(self._storage.list(manifest.folder), "committed-")
@@ -154,7 +154,7 @@ class Outbox:
         write_mark(self._storage, batch.manifest.folder, partitions, datetime.now(UTC))
         return True
 
-    def record_delivery(self, report: OwedReport, delivery: Delivery) -> None:
+    def record_delivery(self, report: OwedReport, delivery: ReportDelivery) -> None:
         """Record that a server has accepted the report. Call it first after acceptance: without the record the report
         is mailed again."""
         folder = folder_of(report.key)
@@ -258,12 +258,12 @@ def _partitions(names: list[str], prefix: str) -> set[int]:
     return {int(name.removeprefix(prefix)) for name in names if name.startswith(prefix)}
 
 
-def note_what_is_committed(kafka: KafkaSettings, settings: Settings, outbox: Outbox) -> None:
+def note_what_is_committed(kafka: ClientConfig, settings: Settings, outbox: Outbox) -> None:
     """Asks the broker which batches got through. A broker that does not answer leaves what is known already."""
     consumer = Consumer(consumer_settings(kafka, settings.group))
     try:
-        topic = offsets.describe_topic(Admin(kafka), kafka, settings.input_topic)
-        outbox.note_commits(lambda: offsets.committed_offsets(consumer, kafka, topic.name, topic.partitions))
+        topic = committed_offsets.describe_topic(Admin(kafka), kafka, settings.input_topic)
+        outbox.note_commits(lambda: committed_offsets.committed_offsets(consumer, kafka, topic.name, topic.partitions))
     except KafkaError as error:
         log.warning("going on with the commits that are known: %s", error)
     finally:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.batch import chunks
 from include.batch.manifest import Manifest, PartitionBatch
-from include.batch.scored import PartitionScores, ScoredBatch
+from include.batch.scored_batch import PartitionScores, ScoredBatch
 from include.batch.storage import Storage
 from include.errors import StagedFileGoneError
 from include.models.model_run import ModelRun
@@ -51,7 +51,7 @@ def predict(settings: Settings, storage: Storage, manifest: Manifest, run: Model
     parts = manifest.of_shard(shard) if manifest.shards else manifest.partitions
     model = _load(settings, run) if any(part.payments for part in parts) else None
     with chunks.paused_collector():
-        scoring = _Scoring(storage, manifest, parts, model, time.monotonic() + settings.max_seconds)
+        scoring = _Prediction(storage, manifest, parts, model, time.monotonic() + settings.max_seconds)
         counts = scoring.run()
     left = sum(part.end for part in parts) - sum(counted.part.end for counted in counts)
     if left:
@@ -66,14 +66,14 @@ def predict(settings: Settings, storage: Storage, manifest: Manifest, run: Model
 
 def _load(settings: Settings, run: ModelRun) -> LoadedModel:
     # MLflow, pandas and scikit-learn take seconds to import: only where there is something to score.
-    from include.models.cache import ModelCache
     from include.models.load import load
+    from include.models.model_cache import ModelCache
 
     return load(run, ModelCache.of(settings).fetch(run), allow_pickles=settings.allow_pickles)
 
 
 @dataclass(frozen=True)
-class _Chunk:
+class _PredictedChunk:
     """`reason` by row; `places` are the rows without one, which the model is asked for."""
 
     part: PartitionBatch
@@ -91,7 +91,7 @@ class _Answers:
     chances: list[float | None] = field(default_factory=list)
     refusals: dict[int, str] = field(default_factory=dict)
 
-    def rows(self, chunk: _Chunk, begin: int, count: int) -> tuple[list[int | None], list[float | None]]:
+    def rows(self, chunk: _PredictedChunk, begin: int, count: int) -> tuple[list[int | None], list[float | None]]:
         """Those of the chunk's first `count` payments as its rows have them; its `reason` gets the refusals."""
         labels, chances = self.labels[begin : begin + count], self.chances[begin : begin + count]
         refused = [index for index in self.refusals if begin <= index < begin + count]
@@ -105,7 +105,7 @@ class _Answers:
         return by_row
 
 
-class _Scoring:
+class _Prediction:
     def __init__(
         self,
         storage: Storage,
@@ -154,12 +154,12 @@ class _Scoring:
             return part.start
         return int(self._read(part, number, ("offset",))["offset"][0])
 
-    def _groups(self) -> Iterator[list[_Chunk]]:
+    def _groups(self) -> Iterator[list[_PredictedChunk]]:
         """Chunks that are scored together. Each partition in turn, first those that have waited longest: none is left
         behind for good where the time never reaches for all."""
         in_turn = sorted(self._parts, key=lambda part: (part.oldest or 0, part.partition))
         most = max((part.chunks for part in self._parts), default=0)
-        group: list[_Chunk] = []
+        group: list[_PredictedChunk] = []
         held = rows = 0
         for number in range(most):
             for part in in_turn:
@@ -174,23 +174,23 @@ class _Scoring:
         if group:
             yield group
 
-    def _chunk(self, part: PartitionBatch, number: int) -> _Chunk:
+    def _chunk(self, part: PartitionBatch, number: int) -> _PredictedChunk:
         staged = self._read(part, number, ("head", "tail", "reason"))
         heads, tails, reason = staged["head"], staged["tail"], staged["reason"]
         places = [place for place, text in enumerate(reason) if text is None]
         payments = [unscored_object(heads[place], tails[place]) for place in places]
-        return _Chunk(part, number, payments, places, reason)
+        return _PredictedChunk(part, number, payments, places, reason)
 
     def _read(self, part: PartitionBatch, number: int, names: Sequence[str]) -> dict[str, list[Any]]:
         return chunks.read_payments(self._storage, part.staged, part.partition, number, names)
 
-    def _ask(self, group: Sequence[_Chunk]) -> _Answers:
+    def _ask(self, group: Sequence[_PredictedChunk]) -> _Answers:
         """Of the group's payments one after the other: all, or as many as the time is enough for."""
         answers = _Answers()
         payments = [payment for chunk in group for payment in chunk.payments]
         if self._model is None or not payments:
             return answers
-        from include.models.score import score
+        from include.models.scoring import score
 
         done = 0
         while done < len(payments) and not self._is_enough(group, done):
@@ -207,7 +207,7 @@ class _Scoring:
             self._at_once = max(_FEWEST, min(2 * _AT_ONCE, int(speed * _ASKED_SECONDS)))
         return answers
 
-    def _is_enough(self, group: Sequence[_Chunk], done: int) -> bool:
+    def _is_enough(self, group: Sequence[_PredictedChunk], done: int) -> bool:
         """Out of time, with something done: each run gets on by one message at least, however many rows it has."""
         if not done or time.monotonic() < self._until:
             return False
@@ -219,7 +219,9 @@ class _Scoring:
         offset = self._read(first.part, first.number, ("offset",))["offset"]
         return bool(offset[first.places[done]] != offset[0])
 
-    def _stage(self, chunk: _Chunk, count: int, prediction: list[int | None], probability: list[float | None]) -> None:
+    def _stage(
+        self, chunk: _PredictedChunk, count: int, prediction: list[int | None], probability: list[float | None]
+    ) -> None:
         """Writes a chunk's predictions: all rows, or those before the first message that was not scored to its end."""
         part = chunk.part
         if part.partition in self._ends:

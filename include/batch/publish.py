@@ -12,12 +12,12 @@ from enum import Enum
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from include.batch import chunks
+from include.batch.checkpoint import Checkpoint
 from include.batch.claims import is_claimed
 from include.batch.manifest import Manifest, PartitionBatch, is_batch_id
+from include.batch.messages import OutgoingMessages
 from include.batch.outbox import Outbox
-from include.batch.outgoing import OutgoingMessages
-from include.batch.progress import Progress
-from include.batch.scored import ScoredBatch
+from include.batch.scored_batch import ScoredBatch
 from include.batch.storage import Storage
 from include.errors import (
     BatchSupersededError,
@@ -26,11 +26,11 @@ from include.errors import (
     OffsetsChangedError,
     TopicChangedError,
 )
-from include.kafka import offsets
-from include.kafka.access import Admin
-from include.kafka.config import Settings as KafkaSettings
-from include.kafka.config import consumer_settings
-from include.kafka.offsets import CommitNote, Committed, Topic
+from include.kafka import committed_offsets
+from include.kafka.admin import Admin
+from include.kafka.client_config import ClientConfig
+from include.kafka.client_config import consumer_settings
+from include.kafka.committed_offsets import CommitNote, Committed, Topic
 from include.kafka.transaction import Outgoing, Transaction, fence_in_slices
 from include.settings import Settings
 
@@ -54,7 +54,7 @@ class Published:
 
 
 def publish(
-    kafka: KafkaSettings,
+    kafka: ClientConfig,
     settings: Settings,
     storage: Storage,
     manifest: Manifest,
@@ -63,7 +63,7 @@ def publish(
 ) -> Published:
     """Safe to repeat at any time. `reached` hears each point of the protocol as it is passed."""
     began = time.monotonic()
-    topic = offsets.describe_topic(Admin(kafka), kafka, manifest.topic)
+    topic = committed_offsets.describe_topic(Admin(kafka), kafka, manifest.topic)
     if topic.topic_id != manifest.topic_id:
         raise TopicChangedError(
             f"{manifest.topic} was deleted and made again (id {manifest.topic_id}, now {topic.topic_id}) after this "
@@ -75,7 +75,7 @@ def publish(
     reached("before fence")
     due = {scores.part.partition: scores for scores in scored.due}
     consumer = Consumer(consumer_settings(kafka, manifest.group))
-    progress = Progress(storage, manifest.group)
+    progress = Checkpoint(storage, manifest.group)
     outcomes: dict[int, Outcome] = {}
     errors: list[FraudError] = []
     try:
@@ -131,12 +131,12 @@ class _Publishing:
     """`done` are the partitions that this batch is known to have committed, `may_publish` is false where a newer run
     has ended its claim, both read after the fence; `began` is of time.monotonic()."""
 
-    kafka: KafkaSettings
+    kafka: ClientConfig
     manifest: Manifest
     topic: Topic
     consumer: Consumer
     outbox: Outbox
-    progress: Progress
+    progress: Checkpoint
     done: set[int]
     may_publish: bool
     began: float
@@ -154,7 +154,9 @@ class _Publishing:
 
     def _committed(self, part: PartitionBatch) -> Committed:
         numbers = [part.partition]
-        return offsets.committed_offsets(self.consumer, self.kafka, self.manifest.topic, numbers)[part.partition]
+        return committed_offsets.committed_offsets(self.consumer, self.kafka, self.manifest.topic, numbers)[
+            part.partition
+        ]
 
     def _note(self, part: PartitionBatch, outcome: Outcome) -> None:
         if outcome is Outcome.PUBLISHED:
@@ -174,7 +176,7 @@ class _Publishing:
             )
         # At once: another program that commits now overwrites the note, and nobody would know of the report.
         self._note(part, Outcome.PUBLISHED)
-        seen = offsets.await_committed(self.consumer, self.kafka, place, note, now)
+        seen = committed_offsets.await_committed(self.consumer, self.kafka, place, note, now)
         if seen.note != note:
             log.warning("%s/%s: %s has committed %s over it", place.topic, place.partition, _who(seen), seen.offset)
 

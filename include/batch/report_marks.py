@@ -16,9 +16,9 @@ from datetime import datetime
 
 import msgspec
 
-from include.batch.record import read_known
+from include.batch.batch_record import read_known
 from include.batch.storage import Storage
-from include.report.report import Delivery, OwedReport
+from include.report.report import OwedReport, ReportDelivery
 
 _PREFIX, _SUFFIX = "report-", ".json"
 _EARLIER = "reported-"
@@ -29,7 +29,7 @@ class ReportMark(msgspec.Struct, frozen=True):
 
     partitions: tuple[int, ...]
     begun_at: datetime
-    delivery: Delivery | None = None
+    delivery: ReportDelivery | None = None
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class ReportMarks:
     """`deliveries` by reported partition, None where the mark does not say; `begun`: the partitions of each report that
     an attempt began to mail, and that no server is known to have accepted."""
 
-    deliveries: Mapping[int, Delivery | None]
+    deliveries: Mapping[int, ReportDelivery | None]
     begun: tuple[frozenset[int], ...]
 
     @classmethod
@@ -46,7 +46,8 @@ class ReportMarks:
         because then it is unknown what was mailed."""
         earlier = [name for name in names if name.startswith(_EARLIER)]
         deliveries = {
-            int(name.removeprefix(_EARLIER)): read_known(storage, f"{folder}/{name}", Delivery) for name in earlier
+            int(name.removeprefix(_EARLIER)): read_known(storage, f"{folder}/{name}", ReportDelivery)
+            for name in earlier
         }
         marks = [
             storage.need_json(f"{folder}/{name}", ReportMark)
@@ -72,7 +73,7 @@ def partitions_of(report: OwedReport) -> frozenset[int]:
 
 
 def write_mark(
-    storage: Storage, folder: str, partitions: Iterable[int], at: datetime, delivery: Delivery | None = None
+    storage: Storage, folder: str, partitions: Iterable[int], at: datetime, delivery: ReportDelivery | None = None
 ) -> None:
     """Write the mark, replacing that of an earlier attempt. Raise StagingError if it cannot be written."""
     numbers = tuple(sorted(partitions))

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from include.batch import chunks
-from include.batch.scored import PartitionScores
+from include.batch.scored_batch import PartitionScores
 from include.batch.storage import Storage
 from include.payments.encode import scored_object
-from include.report.record import Fraud
+from include.report.fraud import Fraud
 
 
 @dataclass(frozen=True)

@@ -6,25 +6,25 @@ import sys
 
 import typer
 
-from include.cli import clean, ledger, offsets, produce
-from include.cli.check import HELP as CHECK_HELP
-from include.cli.check import check
-from include.cli.confirm import HELP as CONFIRM_HELP
-from include.cli.confirm import confirm
-from include.cli.env import env
-from include.cli.export import HELP as EXPORT_HELP
-from include.cli.export import export_confirmed
-from include.cli.reconcile import HELP as RECONCILE
-from include.cli.reconcile import reconcile
-from include.cli.run import HELP as RUN
-from include.cli.run import SETTINGS as RUN_SETTINGS
-from include.cli.run import run
-from include.cli.topics import HELP as TOPICS
-from include.cli.topics import topics
-from include.cli.trace import HELP as TRACE
-from include.cli.trace import trace
-from include.cli.train import train
-from include.cli.verify import HELP, verify
+from include.cli import clean_commands, ledger_commands, offsets_commands, produce_command
+from include.cli.check_command import HELP as CHECK_HELP
+from include.cli.check_command import check
+from include.cli.confirm_command import HELP as CONFIRM_HELP
+from include.cli.confirm_command import confirm
+from include.cli.env_command import env
+from include.cli.export_command import HELP as EXPORT_HELP
+from include.cli.export_command import export_confirmed
+from include.cli.reconcile_command import HELP as RECONCILE
+from include.cli.reconcile_command import reconcile
+from include.cli.run_command import HELP as RUN
+from include.cli.run_command import SETTINGS as RUN_SETTINGS
+from include.cli.run_command import run
+from include.cli.topics_command import HELP as TOPICS
+from include.cli.topics_command import topics
+from include.cli.trace_command import HELP as TRACE
+from include.cli.trace_command import trace
+from include.cli.train_command import train
+from include.cli.verify_command import HELP, verify
 from include.errors import FraudError
 
 app = typer.Typer(
@@ -42,14 +42,14 @@ app.command(help=TRACE)(trace)
 app.command(help=CONFIRM_HELP)(confirm)
 app.command(help=EXPORT_HELP)(export_confirmed)
 app.command(help=RECONCILE)(reconcile)
-app.command(help=clean.HISTORY)(clean.clean_history)
-app.command(help=clean.DISK)(clean.clean_disk)
+app.command(help=clean_commands.HISTORY)(clean_commands.clean_history)
+app.command(help=clean_commands.DISK)(clean_commands.clean_disk)
 app.command(help=TOPICS)(topics)
 app.command()(env)
 app.command(help=RUN, context_settings=RUN_SETTINGS)(run)
-app.add_typer(produce.app)
-app.add_typer(offsets.app)
-app.add_typer(ledger.app)
+app.add_typer(produce_command.app)
+app.add_typer(offsets_commands.app)
+app.add_typer(ledger_commands.app)
 
 
 @app.callback()

@@ -13,8 +13,8 @@ from confluent_kafka import KafkaError as Reason
 from confluent_kafka.admin._config import ConfigEntry, ConfigResource
 
 from include.errors import KafkaAccessError
-from include.kafka.access import Admin
-from include.kafka.config import Settings, explanation
+from include.kafka.admin import Admin
+from include.kafka.client_config import ClientConfig, explanation
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Retention:
     bytes: int | None = None
 
 
-def read_retention(admin: Admin, client: Settings, topic: str) -> Retention | None:
+def read_retention(admin: Admin, client: ClientConfig, topic: str) -> Retention | None:
     """None where it cannot be known: the right DescribeConfigs is optional, and without it a run goes on."""
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
     try:

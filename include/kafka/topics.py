@@ -13,9 +13,9 @@ from confluent_kafka.admin._config import ConfigEntry, ConfigResource
 from confluent_kafka.admin._metadata import TopicMetadata
 from confluent_kafka.cimpl import NewTopic
 
-from include.kafka.access import Admin
-from include.kafka.config import Settings as KafkaSettings
-from include.kafka.config import explained
+from include.kafka.admin import Admin
+from include.kafka.client_config import ClientConfig
+from include.kafka.client_config import explained
 from include.settings import Settings
 
 _SECONDS = 30.0
@@ -26,7 +26,7 @@ _BROKERS_DEFAULT = -1
 
 
 @dataclass(frozen=True)
-class Settled:
+class TopicStatus:
     """`differences` from the settings, of a topic that was there; None where its own settings cannot be read."""
 
     topic: str
@@ -35,12 +35,12 @@ class Settled:
 
 
 class Topics:
-    def __init__(self, client: KafkaSettings, settings: Settings) -> None:
+    def __init__(self, client: ClientConfig, settings: Settings) -> None:
         self._client = client
         self._settings = settings
         self._admin = Admin(client)
 
-    def settled(self) -> Iterator[Settled]:
+    def settled(self) -> Iterator[TopicStatus]:
         """One after the other. Raises KafkaError where one is missing and cannot be made, or no broker answers."""
         settings = self._settings
         with explained("topics cannot be listed", self._client), self._admin.listening():
@@ -103,11 +103,13 @@ class Topics:
                 return None
         return {key: str(entry.value) for key, entry in read.items()}
 
-    def _judge(self, known: TopicMetadata, read: dict[str, str] | None, *, created: bool, least_bytes: int) -> Settled:
+    def _judge(
+        self, known: TopicMetadata, read: dict[str, str] | None, *, created: bool, least_bytes: int
+    ) -> TopicStatus:
         if created:
-            return Settled(str(known.topic), created=True)
+            return TopicStatus(str(known.topic), created=True)
         if read is None:
-            return Settled(str(known.topic), created=False, differences=None)
+            return TopicStatus(str(known.topic), created=False, differences=None)
         settings = self._settings
         partitions = len(known.partitions)
         replicas = min(len(partition.replicas) for partition in known.partitions.values())
@@ -123,4 +125,4 @@ class Topics:
             differences.append(f"cleanup.policy {read['cleanup.policy']} instead of delete: a key's payments get lost")
         if (limit := int(read["max.message.bytes"])) < least_bytes:
             differences.append(f"max.message.bytes {limit}, not above the input topic's: headers are added")
-        return Settled(str(known.topic), created=False, differences=tuple(differences))
+        return TopicStatus(str(known.topic), created=False, differences=tuple(differences))

@@ -17,9 +17,9 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka import KafkaError as Reason
 
 from include.errors import KafkaError
-from include.kafka.access import Heard
-from include.kafka.config import Settings, explained, explanation, transaction_settings
-from include.kafka.offsets import CommitNote
+from include.kafka.admin import ClientErrors
+from include.kafka.client_config import ClientConfig, explained, explanation, transaction_settings
+from include.kafka.committed_offsets import CommitNote
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +41,12 @@ def transactional_id(group: str, topic: str, partition: int) -> str:
     return f"{group}/{topic}/{partition}"
 
 
-def _ready(client: Settings, settings: Settings, topic: str, until: float) -> Producer:
+def _ready(client: ClientConfig, settings: ClientConfig, topic: str, until: float) -> Producer:
     def left() -> float:
         # Never below nothing, which librdkafka takes for no limit at all.
         return max(1.0, until - time.monotonic())
 
-    heard = Heard(client)
+    heard = ClientErrors(client)
     producer = Producer(settings | {"error_cb": heard})
     # The first answer ends the connection it came by; asked for its coordinator before it has another, librdkafka waits
     # for half a second (2.16). About a topic that this user may ask about.
@@ -57,7 +57,7 @@ def _ready(client: Settings, settings: Settings, topic: str, until: float) -> Pr
     return producer
 
 
-def _is_deaf(error: KafkaError) -> bool:
+def _lost_all_brokers(error: KafkaError) -> bool:
     """A client whose cluster told it once that it has no broker, as one does that was away for a moment and is not back
     in its own books, forgets where to ask and never asks again (librdkafka 2.16, whatever its recovery strategy)."""
     cause = error.__cause__
@@ -84,7 +84,7 @@ class Producers:
         return found
 
 
-def fence(client: Settings, group: str, topic: str, partitions: Iterable[int]) -> Producers:
+def fence(client: ClientConfig, group: str, topic: str, partitions: Iterable[int]) -> Producers:
     """Every earlier producer of these partitions is now shut out by the broker, and a kafka transaction that it left
     open is aborted. In parallel: in sequence each takes its time at the broker.
     """
@@ -97,7 +97,7 @@ def fence(client: Settings, group: str, topic: str, partitions: Iterable[int]) -
                 with explained(f"kafka transactions of {topic}/{partition} cannot be taken over", client):
                     return partition, _ready(client, settings, topic, min(time.monotonic() + _CLIENT_SECONDS, until))
             except KafkaError as error:
-                if not _is_deaf(error) or time.monotonic() >= until:
+                if not _lost_all_brokers(error) or time.monotonic() >= until:
                     return partition, error
                 log.info("kafka transactions of %s/%s: again with a new client: %s", topic, partition, error)
 
@@ -105,7 +105,7 @@ def fence(client: Settings, group: str, topic: str, partitions: Iterable[int]) -
         return Producers(dict(threads.map(ready, partitions)))
 
 
-def fence_in_slices(client: Settings, group: str, topic: str, partitions: Iterable[int]) -> Iterator[Producers]:
+def fence_in_slices(client: ClientConfig, group: str, topic: str, partitions: Iterable[int]) -> Iterator[Producers]:
     """Yield the fenced producers in slices of at most 24 partitions; a partition is fenced when its slice is yielded.
 
     Each slice is closed when the next one is asked for, so that threads and memory do not grow with the partitions.
@@ -141,7 +141,7 @@ class Transaction:
     """Steps: 1. begin, 2. publish, 3. check and add the offset, 4. commit. Any error before the commit aborts, or where
     librdkafka is still at work, the next fence does."""
 
-    def __init__(self, producer: Producer, client: Settings, consumer: Consumer, source: TopicPartition) -> None:
+    def __init__(self, producer: Producer, client: ClientConfig, consumer: Consumer, source: TopicPartition) -> None:
         self._producer = producer
         self._client = client
         self._consumer = consumer

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from include.errors import ConfirmationError
-from include.ledger.address import Address
+from include.ledger.connection import LedgerConnection
 from include.ledger.known_payments import (
     KnownPayment,
     confirmed_payments,
@@ -16,8 +16,8 @@ from include.ledger.known_payments import (
     payments_by_source,
     payments_by_trans_num,
 )
+from include.ledger.payment_source import PaymentSource
 from include.ledger.schema import open_ledger
-from include.ledger.source import PaymentSource
 from include.ledger.verdicts import BadLine, Verdict, VerdictFile
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _Verdicts = dict[tuple[Any, ...], tuple[KnownPayment, bool]]
 
 
 @dataclass(frozen=True)
-class Confirmed:
+class VerdictCounts:
     """`applied`: payments that had no verdict. `unchanged`: that had this one, though perhaps by somebody else, which
     is kept. `passed_over`: lines without a verdict."""
 
@@ -65,11 +65,11 @@ class Confirmations:
 
     @classmethod
     @contextmanager
-    def opened(cls, address: Address) -> Iterator[Confirmations]:
+    def opened(cls, address: LedgerConnection) -> Iterator[Confirmations]:
         with open_ledger(address, "fraud confirm") as connection:
             yield cls(connection)
 
-    def confirm(self, trans_num: str, *, fraud: bool, by: str, source: PaymentSource | None = None) -> Confirmed:
+    def confirm(self, trans_num: str, *, fraud: bool, by: str, source: PaymentSource | None = None) -> VerdictCounts:
         """Raises ConfirmationError where the ledger has no such payment, or several."""
         with self._writing() as cursor:
             if source is None:
@@ -85,14 +85,14 @@ class Confirmations:
                 raise ConfirmationError(_several(trans_num, found))
             return _apply(cursor, {found[0].key: (found[0], fraud)}, by, "fraud confirm")
 
-    def confirm_all(self, file: VerdictFile, *, by: str, origin: str, all_or_nothing: bool = False) -> Confirmed:
+    def confirm_all(self, file: VerdictFile, *, by: str, origin: str, all_or_nothing: bool = False) -> VerdictCounts:
         """All lines that are good, in one transaction; or none, if so wanted, where one is bad."""
         with self._writing() as cursor:
             found, unusable = _found(cursor, file.verdicts)
             agreed, contradicting = _agreed(found)
             bad = sorted([*file.bad, *unusable, *contradicting], key=lambda one: one.line)
-            done = Confirmed() if bad and all_or_nothing else _apply(cursor, agreed, by, origin)
-        return Confirmed(done.applied, done.changed, done.unchanged, file.passed_over, tuple(bad))
+            done = VerdictCounts() if bad and all_or_nothing else _apply(cursor, agreed, by, origin)
+        return VerdictCounts(done.applied, done.changed, done.unchanged, file.passed_over, tuple(bad))
 
     @contextmanager
     def _writing(self) -> Iterator[Cursor]:
@@ -162,7 +162,7 @@ def _agreed(found: Iterable[tuple[Verdict, KnownPayment]]) -> tuple[_Verdicts, l
     return agreed, bad
 
 
-def _apply(cursor: Cursor, verdicts: _Verdicts, by: str, origin: str) -> Confirmed:
+def _apply(cursor: Cursor, verdicts: _Verdicts, by: str, origin: str) -> VerdictCounts:
     """Store the verdicts. A payment that already has a verdict under another source keeps that source, so it has only
     one."""
     before = confirmed_payments(cursor, (payment.trans_num for payment, _ in verdicts.values()))
@@ -176,4 +176,4 @@ def _apply(cursor: Cursor, verdicts: _Verdicts, by: str, origin: str) -> Confirm
     )
     cursor.execute(_CONFIRM, (by, origin, *columns))
     earlier = [before[key][1] == fraud for key, (_, fraud) in verdicts.items() if key in before]
-    return Confirmed(len(given) - len(earlier), earlier.count(False), earlier.count(True))
+    return VerdictCounts(len(given) - len(earlier), earlier.count(False), earlier.count(True))

@@ -16,7 +16,7 @@ from include.models.coerce import coerce
 from include.models.column import CURRENT_TIME, Column
 from include.models.frame import DERIVATIONS
 from include.payments.columns import COLUMNS, MEASURED, PREDICTION
-from include.report.record import Number
+from include.report.fraud import Number
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from include.ledger.address import Address
 from include.ledger.confirmations import LOCK
 from include.ledger.confirmed import ConfirmedFile, ConfirmedPayment
+from include.ledger.connection import LedgerConnection
+from include.ledger.payment_source import SOURCE_COLUMNS
 from include.ledger.schema import open_ledger
-from include.ledger.source import SOURCE_COLUMNS
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -57,7 +57,7 @@ UPDATE ledger.exports SET (payments, finished_at) = ROW (%s, now()) WHERE export
 """
 
 
-class Store(Protocol):
+class ExportStore(Protocol):
     def put(self, key: str, data: bytes) -> None:
         """All of it or nothing, in place of what is there."""
 
@@ -70,7 +70,7 @@ class Exported:
     payments: int
 
 
-def export(address: Address, store: Store) -> list[Exported]:
+def export(address: LedgerConnection, store: ExportStore) -> list[Exported]:
     """The files that were stored; may be repeated, and killed, at any time."""
     done = []
     with open_ledger(address, "fraud export-confirmed") as connection:
@@ -95,7 +95,7 @@ def _begin(connection: Connection) -> tuple[int, str] | None:
         return export_id, file
 
 
-def _finish(connection: Connection, store: Store, export_id: int, name: str) -> Exported:
+def _finish(connection: Connection, store: ExportStore, export_id: int, name: str) -> Exported:
     file = ConfirmedFile()
     with connection, connection.cursor("confirmed") as cursor:
         cursor.execute(_PAYMENTS, (export_id,))

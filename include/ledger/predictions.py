@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from include.errors import LedgerTakenError
-from include.kafka.offsets import Topic
-from include.ledger.prediction import COLUMNS, KEY
+from include.kafka.committed_offsets import Topic
+from include.ledger.prediction_row import COLUMNS, KEY
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -128,7 +128,7 @@ class RecordedOffset:
 
 
 @dataclass(frozen=True, order=True)
-class Lost:
+class LostOffsets:
     """Offsets `[start, end)` of one partition that were gone before they could be recorded; `end` is None where nobody
     knows it: of an earlier topic of that name."""
 
@@ -168,7 +168,7 @@ class Predictions:
     def is_at(self, partition: int, offset: int) -> bool:
         return self.recorded.get(partition) == RecordedOffset(self._topic.topic_id, offset)
 
-    def note_lost(self, lost: Iterable[Lost]) -> bool:
+    def note_lost(self, lost: Iterable[LostOffsets]) -> bool:
         """Whether there is something to tell. Before anything else is recorded: whoever dies then leaves it to the next
         run."""
         with self._connection, self._connection.cursor() as cursor:
@@ -179,11 +179,11 @@ class Predictions:
             cursor.execute("SELECT FROM ledger.lost_offsets WHERE topic = %s AND told_at IS NULL", (self._topic.name,))
             return cursor.rowcount > 0
 
-    def tell_lost(self) -> list[Lost]:
+    def tell_lost(self) -> list[LostOffsets]:
         """What no run has told of yet; the caller does."""
         with self._connection, self._connection.cursor() as cursor:
             cursor.execute(_TELL_LOST, (self._topic.name,))
-            return sorted((Lost(*row) for row in cursor.fetchall()), key=lambda one: (one.partition, one.start))
+            return sorted((LostOffsets(*row) for row in cursor.fetchall()), key=lambda one: (one.partition, one.start))
 
     def cancel(self) -> None:
         """What another thread has the database do."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.errors import LedgerSchemaError
-from include.ledger.address import Address
+from include.ledger.connection import LedgerConnection
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -47,14 +47,14 @@ def require_version(connection: Connection) -> None:
 
 
 @contextmanager
-def open_ledger(address: Address, name: str) -> Iterator[Connection]:
+def open_ledger(address: LedgerConnection, name: str) -> Iterator[Connection]:
     """The connection to tables of the version that is needed; else as `require_version`, or as `Address.opened`."""
     with address.opened(name) as connection:
         require_version(connection)
         yield connection
 
 
-def migrate(address: Address) -> tuple[str | None, str]:
+def migrate(address: LedgerConnection) -> tuple[str | None, str]:
     """The version before and after. Waits where another migrates at the same time."""
     from alembic import command
     from sqlalchemy import create_engine

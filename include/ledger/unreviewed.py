@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.errors import ConfirmationError
-from include.ledger.source import CONTENT_COLUMNS, SOURCE_COLUMNS
+from include.ledger.payment_source import CONTENT_COLUMNS, SOURCE_COLUMNS
 from include.ledger.verdicts import TRANS_NUM, VERDICT
 from include.payments.masking import mask_card
 from include.report.csv_attachment import BOM, cell

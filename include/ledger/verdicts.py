@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 from include.errors import ConfirmationError
-from include.ledger.source import PaymentSource
+from include.ledger.payment_source import PaymentSource
 from include.report.csv_attachment import cell
 
 TRANS_NUM = "trans_num"

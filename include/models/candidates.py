@@ -19,8 +19,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from include.errors import ModelStoreError, UntrustedModelError
+from include.models.mlflow_client import MODEL_NAME, ModelStore
 from include.models.mlflow_errors import is_missing_bucket
-from include.models.store import MODEL_NAME, Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
@@ -52,7 +52,7 @@ class Candidates:
     """Find an experiment's candidates, the newest (by start time) first. `skipped` counts the runs of the newest page
     whose artifacts were not listed; older runs without a sign of a model are not counted."""
 
-    store: Store
+    store: ModelStore
     skipped: int = 0
     _listed: set[str] = field(default_factory=set)
 
@@ -141,7 +141,7 @@ class Candidates:
             ) from error
 
 
-def names_of(store: Store, run: Run) -> list[str]:
+def names_of(store: ModelStore, run: Run) -> list[str]:
     """Return the names of all models of a run, sorted."""
     logged = store.logged_models.search(run.info.experiment_id, f"source_run_id = '{run.info.run_id}'")
     names = {str(model.name) for model in logged} | _history(run)
@@ -153,7 +153,7 @@ def names_of(store: Store, run: Run) -> list[str]:
     return sorted(names)
 
 
-def other_names(store: Store, experiment: Experiment) -> dict[str, str]:
+def other_names(store: ModelStore, experiment: Experiment) -> dict[str, str]:
     """Return the names of models in an experiment, other than `model`, each with the newest run that has one."""
     names: dict[str, str] = {}
     for runs, _ in store.finished_runs(experiment.experiment_id):

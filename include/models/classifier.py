@@ -10,7 +10,7 @@ from include.errors import ModelError, ModelOutputError
 from include.models.agreement import Agreement
 from include.models.estimator import gives_probabilities, is_bare_catboost
 from include.models.model_run import ModelRun
-from include.models.scores import Scores, check_count, from_labels, from_probability, labels, probabilities_by_class
+from include.models.outputs import Scores, check_count, from_labels, from_probability, labels, probabilities_by_class
 
 if TYPE_CHECKING:
     import numpy as np

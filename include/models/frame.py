@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Group:
+class PaymentGroup:
     """Payments (by their place) of one pattern.
 
     `classes` says of each taken column what it holds in this frame. `untyped_nulls` are columns of nulls whose type
@@ -46,7 +46,7 @@ class Group:
     def missing(self) -> list[str]:
         return [name for name, kind in self.classes.items() if kind == MISSING]
 
-    def with_nulls_as_numbers(self) -> Group:
+    def with_nulls_as_numbers(self) -> PaymentGroup:
         """Return the group with the nulls of untyped columns as numbers, as in a CSV file's empty column."""
         return replace(self, frame=self.frame.astype(dict.fromkeys(self.untyped_nulls, "float64")), untyped_nulls=())
 
@@ -55,7 +55,7 @@ class Group:
 class Frames:
     """Largest group first; those that lack a column last. `refused` by place."""
 
-    groups: list[Group]
+    groups: list[PaymentGroup]
     refused: dict[int, Refusal]
 
 
@@ -74,7 +74,7 @@ class FrameBuilder:
         self._derived = [(names.index(name), DERIVATIONS[name]) for name in derives]
         if derives and CURRENT_TIME not in names:
             names.append(CURRENT_TIME)
-        self._reader = _Reader(names)
+        self._reader = _RowReader(names)
         self._names = names
 
     def build(self, payments: Sequence[bytes]) -> Frames:
@@ -111,7 +111,7 @@ class FrameBuilder:
 
     def _groups(
         self, columns: list[list[Any]], classified: list[Classified], refused: dict[int, Refusal]
-    ) -> Iterator[Group]:
+    ) -> Iterator[PaymentGroup]:
         import numpy as np
 
         count = len(columns[0]) if columns else 0
@@ -139,11 +139,11 @@ class FrameBuilder:
                 picked = values if pick is None else list(pick(values)[: len(rows)])
                 data[column.name] = series(picked, kind, column)
             untyped = [each.name for each in self._takes if each.kind == "any" and classes[each.name] == NULL]
-            groups.append(Group(rows, _frame(data, len(rows)), classes, tuple(untyped)))
+            groups.append(PaymentGroup(rows, _frame(data, len(rows)), classes, tuple(untyped)))
         yield from sorted(groups, key=lambda group: (bool(group.missing), -len(group.rows)))
 
 
-class _Reader:
+class _RowReader:
     """Only the fields that are needed become Python objects; msgspec passes over the rest."""
 
     def __init__(self, names: Sequence[str]) -> None:

@@ -20,9 +20,9 @@ from include.models.column import Column, column_of_payment
 from include.models.description import Description
 from include.models.estimator import is_boosted, is_booster, require_classifier
 from include.models.model_run import ModelRun
-from include.models.outputs import OutputReader
-from include.models.ready import built
-from include.models.scores import Scores
+from include.models.output_reader import OutputReader
+from include.models.outputs import Scores
+from include.models.pickle_cache import built
 
 if TYPE_CHECKING:
     import pandas as pd

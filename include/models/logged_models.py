@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from include.errors import ModelNotFoundError
 from include.models.mlflow_errors import NOT_THERE, translate_errors
-from include.models.server import Server
+from include.models.mlflow_server import Server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from include.errors import ModelStoreAccessError, ModelStoreError, SettingError
-from include.models.places import cleaned
-from include.models.server import Server
+from include.models.artifact_uri import cleaned
+from include.models.mlflow_server import Server
 from include.models.tracking_uri import TRACKING, without_credentials
 
 # MLflow's error codes for what it does not have.

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from include.models.choice import names_logged_model
+from include.models.selection import names_logged_model
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.errors import ModelOutputError
 from include.models.output_names import Meaning, meanings_of, mentions_probability
-from include.models.scores import form
+from include.models.outputs import form
 
 if TYPE_CHECKING:
     import numpy.typing as npt

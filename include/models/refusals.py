@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from include.models.column import Column
-from include.models.frame import Group
+from include.models.frame import PaymentGroup
 from include.models.series import BIG, BOOLEAN, FRACTION, HUGE, NULL, TEXT, UNSIGNED, WHOLE, WORDS
 from include.payments.refusal import Refusal
 
@@ -17,7 +17,7 @@ UNEXPLAINED = "model_refused"
 
 
 def refusal_of(
-    group: Group, place: int, takes: Iterable[Column], specimen: pd.DataFrame | None, error: Exception | None
+    group: PaymentGroup, place: int, takes: Iterable[Column], specimen: pd.DataFrame | None, error: Exception | None
 ) -> Refusal:
     """Return why the payment at `place` of the group was refused.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.errors import ModelNotFoundError
 from include.models.candidates import Candidate, names_of
-from include.models.store import MODEL_NAME, Store
+from include.models.mlflow_client import MODEL_NAME, ModelStore
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MOST_NAMED = 20
 
 
-def candidate_of_run(store: Store, run_id: str, name: str = MODEL_NAME) -> Candidate:
+def candidate_of_run(store: ModelStore, run_id: str, name: str = MODEL_NAME) -> Candidate:
     run = store.run(run_id)
     if run is None:
         raise ModelNotFoundError(f"MLflow at {store.shown_uri} has no run {run_id}")
@@ -38,7 +38,7 @@ def candidate_of_run(store: Store, run_id: str, name: str = MODEL_NAME) -> Candi
     raise ModelNotFoundError(nothing)
 
 
-def candidate_of_logged_model(store: Store, asked: str) -> Candidate:
+def candidate_of_logged_model(store: ModelStore, asked: str) -> Candidate:
     """A logged model that somebody names counts whatever its run's end was, as a registered version does."""
     model = store.logged_models.get(asked.removeprefix("models:/"))
     if str(model.status) != "READY":
@@ -46,7 +46,7 @@ def candidate_of_logged_model(store: Store, asked: str) -> Candidate:
     return Candidate(_run_of(store, model.source_run_id, f"logged model {model.model_id}"), asked)
 
 
-def _run_of(store: Store, run_id: str | None, what: str) -> Run:
+def _run_of(store: ModelStore, run_id: str | None, what: str) -> Run:
     run = store.run(run_id) if run_id else None
     if run is None:
         raise ModelNotFoundError(f"{what} comes from no MLflow run that still exists")
@@ -54,7 +54,7 @@ def _run_of(store: Store, run_id: str | None, what: str) -> Run:
     return run
 
 
-def _check_not_deleted(store: Store, run: Run) -> None:
+def _check_not_deleted(store: ModelStore, run: Run) -> None:
     if run.info.lifecycle_stage != "active":
         raise ModelNotFoundError(f"run {run.info.run_id} is deleted: restore it in MLflow or choose another")
     experiment = store.experiment_of(run)
@@ -64,7 +64,7 @@ def _check_not_deleted(store: Store, run: Run) -> None:
         )
 
 
-def candidate_of_version(store: Store, asked: str) -> Candidate:
+def candidate_of_version(store: ModelStore, asked: str) -> Candidate:
     """A version that somebody registered counts whatever its run's end was."""
     name, _, alias = asked.removeprefix("models:/").partition("@")
     version = _by_alias(store, name, alias) if alias else _by_number(store, *name.split("/"))
@@ -79,7 +79,7 @@ def candidate_of_version(store: Store, asked: str) -> Candidate:
     return Candidate(run, source if logged else f"models:/{version.name}/{version.version}", version)
 
 
-def _by_alias(store: Store, name: str, alias: str) -> ModelVersion:
+def _by_alias(store: ModelStore, name: str, alias: str) -> ModelVersion:
     version = store.version_by_alias(name, alias)
     if version is None:
         aliases = sorted(_model(store, name).aliases)
@@ -89,7 +89,7 @@ def _by_alias(store: Store, name: str, alias: str) -> ModelVersion:
     return version
 
 
-def _by_number(store: Store, name: str, number: str) -> ModelVersion:
+def _by_number(store: ModelStore, name: str, number: str) -> ModelVersion:
     version = store.version(name, number)
     if version is None:
         newest = max((int(each.version) for each in _model(store, name).latest_versions), default=0)
@@ -100,7 +100,7 @@ def _by_number(store: Store, name: str, number: str) -> ModelVersion:
     return version
 
 
-def _model(store: Store, name: str) -> Any:
+def _model(store: ModelStore, name: str) -> Any:
     model = store.registered(name)
     if model is None:
         raise ModelNotFoundError(f"MLflow at {store.shown_uri} has no registered model {name!r}")

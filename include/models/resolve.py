@@ -21,10 +21,10 @@ from include.errors import (
     SettingError,
 )
 from include.models import requirements, trust
-from include.models.cache import ModelCache
 from include.models.candidates import MOST_LISTED, Candidate, Candidates, other_names
-from include.models.choice import ALLOWED, END_OF_HOLD, HOLD_VARIABLE, is_allowed, names_logged_model
 from include.models.description import Description, parse_threshold
+from include.models.mlflow_client import MODEL_NAME, ModelStore
+from include.models.model_cache import ModelCache
 from include.models.model_run import ModelRun
 from include.models.requested_model import (
     MOST_NAMED,
@@ -33,7 +33,7 @@ from include.models.requested_model import (
     candidate_of_version,
     join_names,
 )
-from include.models.store import MODEL_NAME, Store
+from include.models.selection import ALLOWED, END_OF_HOLD, HOLD_VARIABLE, is_allowed, names_logged_model
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
@@ -84,7 +84,7 @@ def _resolve(
     *,
     allow_pickles: bool,
 ) -> ModelRun:
-    store = Store()
+    store = ModelStore()
     if asked in ("latest", "previous"):
         found = _newest(store, asked, experiment)
     elif names_logged_model(asked):
@@ -123,7 +123,7 @@ def _not_allowed(asked: str, chosen_by: str) -> FraudError:
     return SettingError(f"{where}: {asked!r} is no model; allowed: {ALLOWED}")
 
 
-def _newest(store: Store, asked: str, experiment: str | None) -> Candidate:
+def _newest(store: ModelStore, asked: str, experiment: str | None) -> Candidate:
     looked_at: list[Experiment] = []
     candidates = Candidates(store)
     skip = 0 if asked == "latest" else 1
@@ -150,7 +150,7 @@ def _newest(store: Store, asked: str, experiment: str | None) -> Candidate:
     )
 
 
-def _other_models(store: Store, looked_at: list[Experiment]) -> str:
+def _other_models(store: ModelStore, looked_at: list[Experiment]) -> str:
     """Return what is there that does not count, for an error; nothing where there is nothing."""
     names = {name: run_id for each in looked_at[:MOST_NAMED] for name, run_id in other_names(store, each).items()}
     notes = []
@@ -168,7 +168,7 @@ def _other_models(store: Store, looked_at: list[Experiment]) -> str:
 def newest_run(experiment: str) -> str | None:
     """The run that is latest there, for whoever only asks whether there is one."""
     try:
-        found = next(_candidates(Candidates(Store()), experiment, []), None)
+        found = next(_candidates(Candidates(ModelStore()), experiment, []), None)
     except ModelNotFoundError:
         return None
     return found.run.info.run_id if found else None
@@ -182,7 +182,7 @@ def _candidates(candidates: Candidates, experiment: str | None, looked_at: list[
         yield from candidates.of(each)
 
 
-def _experiment(store: Store, name: str) -> Experiment:
+def _experiment(store: ModelStore, name: str) -> Experiment:
     found = store.experiment(name)
     if found is None or found.lifecycle_stage != "active":
         known = [each.name for each in islice(store.experiments(), 20)]
@@ -194,7 +194,7 @@ def _experiment(store: Store, name: str) -> Experiment:
     return found
 
 
-def _version_of(store: Store, found: Candidate) -> ModelVersion | None:
+def _version_of(store: ModelStore, found: Candidate) -> ModelVersion | None:
     """The newest registered version of this very model, if any."""
     run_id = found.run.info.run_id
     same = {found.model_uri, f"runs:/{run_id}/model"}
@@ -202,7 +202,7 @@ def _version_of(store: Store, found: Candidate) -> ModelVersion | None:
     return max(versions, key=lambda version: int(version.version), default=None)
 
 
-def _describe(store: Store, found: Candidate) -> Description:
+def _describe(store: ModelStore, found: Candidate) -> Description:
     text = store.text(found.model_uri, "MLmodel")
     if text is None:
         raise ModelNotFoundError(
@@ -211,7 +211,7 @@ def _describe(store: Store, found: Candidate) -> Description:
     return Description.parse(text)
 
 
-def _requirements(store: Store, found: Candidate) -> list[str]:
+def _requirements(store: ModelStore, found: Candidate) -> list[str]:
     text = store.text(found.model_uri, "requirements.txt")
     if text is not None:
         return text.splitlines()

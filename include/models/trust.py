@@ -14,7 +14,7 @@ from typing import Any
 
 from include.errors import UntrustedModelError
 from include.models.description import Description
-from include.models.ready import kept
+from include.models.pickle_cache import kept
 
 # What forests, histogram boosting and SMOTE pipelines are made of beyond what skops trusts. To trust another type, look
 # at its __setstate__ and __reduce__, and add it here.

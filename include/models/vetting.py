@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from include.models.load import LoadedModel
-    from include.models.scores import Scores
+    from include.models.outputs import Scores
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ def _varied(name: str, values: npt.NDArray[Any], number: npt.NDArray[np.intp]) -
 
 
 def _rows(scores: Scores, places: npt.NDArray[np.intp]) -> Scores:
-    from include.models.scores import Scores
+    from include.models.outputs import Scores
 
     probability = None if scores.probability is None else scores.probability[places]
     return Scores(scores.prediction[places], probability)

@@ -19,8 +19,8 @@ class Layout:
     """How the values of a row join into a record, for one order of columns; `learnt` once a payment came in it."""
 
     names: tuple[str, ...]
-    head: Half
-    tail: Half
+    head: RowTemplate
+    tail: RowTemplate
     learnt: bool = False
 
     @classmethod
@@ -32,10 +32,10 @@ class Layout:
         labels = [b"," + msgspec.json.encode(names[place]) + b":" for place in [*head, *tail]]
         before_head = [*labels[: len(head)], b"," + msgspec.json.encode(PREDICTION) + b":"]
         before_head[0] = b"{" + before_head[0][1:]
-        return cls(names, Half(head, before_head), Half(tail, [*labels[len(head) :], _END]))
+        return cls(names, RowTemplate(head, before_head), RowTemplate(tail, [*labels[len(head) :], _END]))
 
 
-class Half:
+class RowTemplate:
     """Some of a row's values in turns with fixed text, of which there is one more."""
 
     __slots__ = ("_pick", "_places", "_text")

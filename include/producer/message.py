@@ -24,7 +24,7 @@ class Message(NamedTuple):
     value: bytes
 
 
-class Source(Protocol):
+class PaymentStream(Protocol):
     def batches(self, stop: threading.Event) -> Iterator[list[Message]]:
         """Until the source or `stop` ends it. At least once a second a list, an empty one where nothing is due."""
 

@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Iterable
 
-from include.report.record import Fraud, Number, Value, columns
+from include.report.fraud import Fraud, Number, Value, columns
 
 # Excel takes a CSV file without this mark for its local code page and garbles names; other readers skip it.
 BOM = b"\xef\xbb\xbf"

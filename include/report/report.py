@@ -13,7 +13,7 @@ from typing import Protocol
 
 from include.errors import ReportError
 from include.report import csv_attachment, render
-from include.report.record import Fraud, Value, amount, columns
+from include.report.fraud import Fraud, Value, amount, columns
 
 SUBJECT = "Security alert - Fraud detected"
 ATTACHMENT = "fraud_detection_report.csv"
@@ -47,7 +47,7 @@ class ReportFacts:
 
 
 @dataclass(frozen=True)
-class Mail:
+class ReportMail:
     subject: str
     html: str
     csv: bytes
@@ -65,7 +65,7 @@ class OwedReport:
 
 
 @dataclass(frozen=True)
-class Delivery:
+class ReportDelivery:
     """That a mail server has accepted a report for these recipients, and what it took to build and send it."""
 
     message_id: str
@@ -74,7 +74,7 @@ class Delivery:
     seconds: float
 
 
-class Outbox(Protocol):
+class PendingReports(Protocol):
     """Where reports wait until a mail server has accepted them."""
 
     def owed(self) -> Iterable[OwedReport]: ...
@@ -83,7 +83,7 @@ class Outbox(Protocol):
 
     def begin_report(self, report: OwedReport) -> bool: ...
 
-    def record_delivery(self, report: OwedReport, delivery: Delivery) -> None: ...
+    def record_delivery(self, report: OwedReport, delivery: ReportDelivery) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class _Sums:
 
 def build(
     facts: ReportFacts, frauds: Iterable[Fraud], *, mask: bool, max_attachment_bytes: int = MAX_ATTACHMENT_BYTES
-) -> Mail:
+) -> ReportMail:
     """One pass over `frauds`, whatever their number: only what can fit into the attachment is held."""
     sums, held = _survey(facts, frauds, max_attachment_bytes)
     if sums.count != facts.frauds:
@@ -115,7 +115,7 @@ def build(
     )
     payments = "payment" if facts.frauds == 1 else "payments"
     subject = f"{SUBJECT}: {facts.frauds} {payments}, batch {facts.batch_id}"
-    return Mail(subject, html, csv, message_id(facts), left_out)
+    return ReportMail(subject, html, csv, message_id(facts), left_out)
 
 
 def message_id(facts: ReportFacts) -> str:

@@ -13,8 +13,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from include.models.candidates import HISTORY_TAG
-from include.models.server import Server
-from include.models.store import MODEL_NAME
+from include.models.mlflow_client import MODEL_NAME
+from include.models.mlflow_server import Server
 
 
 def log_model(pipeline: Any, registered_name: str, **options: Any) -> str:

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from include.errors import TrainingError
 from include.payments.columns import MEASURED, PREDICTION
 from include.training import payment_features, travelling_features
-from include.training.data import SMOTE_NEIGHBOURS
+from include.training.training_data import SMOTE_NEIGHBOURS
 
 # Features whose values SMOTENC must copy, not interpolate.
 _CATEGORICAL = ("night", "weekday", "category_", "gender_")

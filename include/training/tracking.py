@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mlflow.exceptions import MlflowException
 
 from include.errors import ModelStoreError, SettingError
-from include.models.server import Server
+from include.models.mlflow_server import Server
 from include.models.tracking_uri import TRACKING, registry_uri, tracking_uri, without_credentials
 
 QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}

@@ -15,12 +15,12 @@ from mlflow.data.pandas_dataset import from_pandas
 
 from include.errors import TrainingError
 from include.payments.columns import MEASURED, PREDICTION
-from include.training.confirmed import Confirmed
-from include.training.data import TIME, Source, Split, check, digest, split
-from include.training.judge import decide, figures, pictures
+from include.training.confirmed_data import ConfirmedPayments
+from include.training.evaluation import decide, figures, pictures
 from include.training.logged_model import log_model
 from include.training.pipeline import SAMPLINGS, Recipe, recipe
 from include.training.tracking import pages, tracking
+from include.training.training_data import TIME, DataSource, DataSplit, check, digest, split
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +59,8 @@ def train(
     threshold: float = 0.5,
     seed: int = 42,
     sampling: str = SAMPLINGS[0],
-    source: Source | None = None,
-    confirmed: Confirmed | None = None,
+    source: DataSource | None = None,
+    confirmed: ConfirmedPayments | None = None,
 ) -> TrainedRun:
     """Trains on the earlier payments, judges on the later ones, logs to MLflow and registers the model as `name`.
 
@@ -69,7 +69,7 @@ def train(
     if not 0 < threshold < 1:
         raise TrainingError(f"threshold {threshold}: give a number between 0 and 1")
     chosen = recipe(features, trees, seed, sampling)
-    source = source or Source("payments", digest(payments))
+    source = source or DataSource("payments", digest(payments))
     if confirmed is not None:
         confirmed = confirmed.usable(complete=chosen.columns if features == "numeric" else ())
         payments = confirmed.join(payments)
@@ -123,7 +123,7 @@ def train(
 
 
 def _fit_and_log(
-    chosen: Recipe, parts: Split, threshold: float, name: str, folder: Path
+    chosen: Recipe, parts: DataSplit, threshold: float, name: str, folder: Path
 ) -> tuple[dict[str, float], str]:
     """Return the metrics and the registered version. Registering comes last, so a run that failed has none."""
     pipeline, code = chosen.fit(parts.train, folder)

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from include.errors import KafkaError
-from include.kafka.access import Admin
-from include.kafka.config import Settings, explained
-from include.kafka.ends import high_watermarks, last_stable_offsets
-from include.kafka.offsets import REQUEST_SECONDS
+from include.kafka.admin import Admin
+from include.kafka.client_config import ClientConfig, explained
+from include.kafka.committed_offsets import REQUEST_SECONDS
+from include.kafka.topic_offsets import high_watermarks, last_stable_offsets
 
 Windows = Mapping[int, tuple[int, int]]
 
@@ -24,7 +24,7 @@ _OFFSET_GONE = (-140, 1)  # of the client (no reset is allowed), and of the brok
 
 
 def read(
-    consumer: Consumer, kafka: Settings, topic: str, windows: Windows, say: Callable[[str], None]
+    consumer: Consumer, kafka: ClientConfig, topic: str, windows: Windows, say: Callable[[str], None]
 ) -> Iterator[Message]:
     """Raises KafkaError, which says why, where an end is not reached: a broker that is silent, or a kafka transaction
     that stays open."""
@@ -66,7 +66,7 @@ def read(
             say(f"{topic}: {done:,} messages of {whole:,} offsets read")
 
 
-def _why_quiet(kafka: Settings, topic: str, ends: Mapping[int, int]) -> str:
+def _why_quiet(kafka: ClientConfig, topic: str, ends: Mapping[int, int]) -> str:
     """Raises KafkaError where the broker does not answer."""
     admin = Admin(kafka)
     stable = last_stable_offsets(admin, kafka, topic, ends)
@@ -81,7 +81,7 @@ def _why_quiet(kafka: Settings, topic: str, ends: Mapping[int, int]) -> str:
     )
 
 
-def _require_end_of_partition(message: Message, kafka: Settings, topic: str) -> None:
+def _require_end_of_partition(message: Message, kafka: ClientConfig, topic: str) -> None:
     error = message.error()
     if error is None or error.code() == _PARTITION_EOF:
         return

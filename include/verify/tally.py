@@ -6,7 +6,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
-from include.verify.message import Pairs, digest
+from include.verify.expected_message import Pairs, digest
 
 _MOST = 255
 

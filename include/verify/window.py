@@ -10,10 +10,10 @@ from datetime import datetime
 from confluent_kafka import Consumer
 
 from include.errors import SettingError
-from include.kafka.access import Admin
-from include.kafka.config import Settings
-from include.kafka.ends import first_offsets, last_stable_offsets, offsets_since, time_of
-from include.kafka.offsets import committed_offsets, describe_group, describe_topic
+from include.kafka.admin import Admin
+from include.kafka.client_config import ClientConfig
+from include.kafka.committed_offsets import committed_offsets, describe_group, describe_topic
+from include.kafka.topic_offsets import first_offsets, last_stable_offsets, offsets_since, time_of
 
 Place = int | datetime
 # A time begins with a year, and so with a digit as well, but no colon follows.
@@ -57,7 +57,7 @@ class Bounds:
 
 
 def windows(
-    admin: Admin, consumer: Consumer, kafka: Settings, topic: str, group: str, start: Bounds, end: Bounds
+    admin: Admin, consumer: Consumer, kafka: ClientConfig, topic: str, group: str, start: Bounds, end: Bounds
 ) -> tuple[dict[int, tuple[int, int]], list[str]]:
     """`[start, end)` by partition, and what to tell of partitions that are not checked."""
     partitions = describe_topic(admin, kafka, topic).partitions

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fraud_scoring.connections import AWS, ledger
+from fraud_scoring.airflow_connections import AWS, ledger
 from include.errors import ExportAccessError, ExportError, FraudError, SettingError
 from include.settings import Settings
 

@@ -9,9 +9,9 @@ from airflow.sdk import Context, Variable
 from airflow.sdk.bases.xcom import BaseXCom
 
 from include.errors import RunConfigurationError
-from include.models.choice import HOLD_VARIABLE, Hold, ModelChoice
 from include.models.hold_change import HOLD_CHANGE_VARIABLE, HoldChange
 from include.models.model_run import ModelRun
+from include.models.selection import HOLD_VARIABLE, Hold, ModelChoice
 
 log = logging.getLogger(__name__)
 

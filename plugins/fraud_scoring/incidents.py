@@ -20,8 +20,8 @@ from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
 from fraud_scoring.kept_incidents import KeptIncidents, installation
-from fraud_scoring.mail_server import MailServer, listed
-from include.batch.advice import Advice
+from fraud_scoring.smtp_hook import MailServer, listed
+from include.batch.alarm_texts import Advice
 from include.errors import SettingError
 from include.report import render
 from include.report.incident import Failure, Incident, describe, message_id
@@ -185,7 +185,7 @@ def _is_told_by_the_task(kept: KeptIncidents, failure: Failure) -> bool:
         time.sleep(0.5)
 
 
-def incident_over(context: Context) -> None:
+def close_incident(context: Context) -> None:
     """For `on_success_callback` of a task: its next failure is a new incident."""
     ti = context["ti"]
     if KeptIncidents(Settings.usable(), ti.dag_id).over(ti.task_id, map_index(ti)):

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from airflow.sdk.configuration import conf
 
-from fraud_scoring.connections import staging
+from fraud_scoring.airflow_connections import staging
 from include.batch.dead_letter_counts import CountedBatches, DeadLetterCounts
 from include.batch.storage import Storage
 from include.errors import FraudError

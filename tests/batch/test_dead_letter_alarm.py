@@ -8,7 +8,7 @@ import pytest
 from include.batch.dead_letter_alarm import DeadLetterAlarm, find_dead_letter_alarm
 from include.batch.dead_letter_counts import CountedBatches, DeadLetterCounts, DeadLetterFile
 from include.batch.manifest import PartitionBatch
-from include.batch.scored import PartitionScores, ScoredBatch
+from include.batch.scored_batch import PartitionScores, ScoredBatch
 from include.batch.storage import Storage
 from include.settings import Settings
 from tests.support.scoring import MODEL

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from include.batch.manifest import Manifest, PartitionBatch, hour_of, new_batch_id
-from include.batch.scored import PartitionScores, ScoredBatch
+from include.batch.scored_batch import PartitionScores, ScoredBatch
 from include.batch.storage import Storage
 from include.errors import StagingError
 from tests.support.scoring import MODEL

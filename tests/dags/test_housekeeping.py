@@ -43,10 +43,10 @@ def test_no_task_waits_for_another(dag: Any):
 
 
 def test_operators_are_told_of_what_fails_and_incidents_end(dag: Any):
-    from fraud_scoring.incidents import IncidentNotifier, incident_over
+    from fraud_scoring.incidents import IncidentNotifier, close_incident
 
     assert isinstance(dag.on_failure_callback, IncidentNotifier)
     for task in dag.tasks:
         assert isinstance(task.on_failure_callback[0], IncidentNotifier)
-        assert task.on_success_callback == [incident_over]
+        assert task.on_success_callback == [close_incident]
         assert (task.retries, task.execution_timeout, task.owner) == (2, timedelta(hours=1), "fraud")

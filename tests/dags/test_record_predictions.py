@@ -41,14 +41,14 @@ def test_neither_task_waits_for_the_other(dag: Any):
 
 
 def test_operators_are_told_of_what_fails_and_incidents_end(dag: Any):
-    from fraud_scoring.alarms import mail_published_alarms
-    from fraud_scoring.incidents import IncidentNotifier, incident_over
+    from fraud_scoring.alarm_mails import mail_published_alarms
+    from fraud_scoring.incidents import IncidentNotifier, close_incident
 
     assert isinstance(dag.on_failure_callback, IncidentNotifier)
     for task in dag.tasks:
         assert isinstance(task.on_failure_callback[0], IncidentNotifier)
         assert "the next run records it" in task.on_failure_callback[0].task_next
-        assert task.on_success_callback[0] is incident_over
+        assert task.on_success_callback[0] is close_incident
         assert (task.retries, task.retry_delay, task.owner) == (2, timedelta(seconds=10), "fraud")
         # A backlog is written in many transactions.
         assert task.execution_timeout == timedelta(hours=1)

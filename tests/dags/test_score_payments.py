@@ -88,7 +88,7 @@ def test_retries_back_off_and_end(dag: Any, task_id: str):
 
 
 def test_publish_ends_before_the_broker_would_end_its_kafka_transaction(dag: Any):
-    from include.kafka.config import TRANSACTION_TIMEOUT_MS
+    from include.kafka.client_config import TRANSACTION_TIMEOUT_MS
 
     for task_id in ("publish", "publish_shards"):
         assert dag.get_task(task_id).execution_timeout < timedelta(milliseconds=TRANSACTION_TIMEOUT_MS)

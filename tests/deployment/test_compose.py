@@ -23,10 +23,10 @@ import yaml
 
 from dev.stack import kafka
 from include.deployment import initial
-from include.deployment.connections import with_connections
+from include.deployment.connection_variables import with_connections
 from include.errors import SettingError
-from include.ledger import address
-from include.ledger.address import Address
+from include.ledger import connection
+from include.ledger.connection import LedgerConnection
 from tests.support import compose, compose_rules, image
 from tests.support.compose import ROOT, interpolated, project
 from tests.support.containers import BASE_ENVIRONMENT
@@ -113,7 +113,7 @@ def known_names() -> set[str]:
 def test_every_name_is_one_that_somebody_reads():
     # By PostgreSQL's client library, Celery's command, dumb-init, and our own: prepare_airflow.py, `fraud run`.
     others = {"PGPASSWORD", "CELERY_BROKER_URL", "DUMB_INIT_SETSID", "AIRFLOW_ADMIN_PASSWORD", "VALKEY_PASSWORD"}
-    assert {address.VARIABLE, address.PLAIN_VARIABLE, "LEDGER_DB_PASSWORD"} == compose_rules.LEDGER
+    assert {connection.VARIABLE, connection.PLAIN_VARIABLE, "LEDGER_DB_PASSWORD"} == compose_rules.LEDGER
     # The scheduler reads it, and its list of options does not say so.
     unlisted = "num_stuck_in_queued_retries"
     assert f'"{unlisted}"' in (installed("airflow") / "jobs" / "scheduler_job_runner.py").read_text()
@@ -216,7 +216,7 @@ ANOTHER = "postgresql+psycopg2://me:p%40ss@db.example.com:6432/fraud?sslmode=req
 def test_where_the_ledger_is(service: str, given: dict[str, str], where: str):
     """The compose file's own, unless `.env` names another."""
     variables = LOCAL | {"LEDGER_DB_PASSWORD": "LEDGER_DB_PASSWORD"} | given
-    found = Address.from_environment(started_with(service, variables))
+    found = LedgerConnection.from_environment(started_with(service, variables))
     assert f"{found} as {found.user} with {found.password}" == where
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from benchmarks.bench_topics import grow
 from benchmarks.payments import produce
-from benchmarks.topics import grow
 from tests.support.celery_stack import CeleryStack, celery_stack
 from tests.support.mailed import check_mailed
 from tests.support.pipeline import DAG, Pipeline

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 from confluent_kafka import Producer
 
-from include.batch.advice import BEHIND_AGE, CLOSE, HELD_UP, TIMESTAMP
+from include.batch.alarm_texts import BEHIND_AGE, CLOSE, HELD_UP, TIMESTAMP
 from include.batch.manifest import Manifest
-from include.batch.plan import alarms
+from include.batch.planner import alarms
 from tests.integration.test_protocol import payments, scored, send, servers
 from tests.support import kafka_log
 from tests.support.scoring import Scoring

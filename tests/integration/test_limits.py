@@ -13,9 +13,9 @@ import pytest
 from include.batch import chunks
 from include.batch import predict as step
 from include.batch.manifest import Manifest
-from include.batch.plan import alarms
-from include.batch.scored import ScoredBatch
-from include.models import score as scores
+from include.batch.planner import alarms
+from include.batch.scored_batch import ScoredBatch
+from include.models import scoring as scores
 from include.models.load import LoadedModel, load
 from tests.integration.test_protocol import dead, payments, scored, send, stands_at
 from tests.models.zoo import payment, run_of, save_seed_model
@@ -128,7 +128,7 @@ def test_a_model_is_asked_for_as_much_as_memory_holds(
     scoring: Make, predict: Callable[..., ScoredBatch], monkeypatch: pytest.MonkeyPatch
 ):
     """However large each payment is."""
-    for limit in ("include.batch.drain._HELD_PAYMENTS", "include.kafka.reader._AT_ONCE"):
+    for limit in ("include.batch.drain._HELD_PAYMENTS", "include.kafka.range_reader._AT_ONCE"):
         monkeypatch.setattr(limit, 10)
     monkeypatch.setattr(step, "_HELD_BYTES", 30 * len(message(1.0)))
     sizes: list[int] = []

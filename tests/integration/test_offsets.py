@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 from include.batch.group_offsets import GroupOffsets
 from include.cli.main import app
-from include.cli.offsets import _tell
+from include.cli.offsets_commands import _tell
 from include.errors import (
     FraudError,
     KafkaError,
@@ -28,8 +28,8 @@ from include.errors import (
     StagingError,
     TopicChangedError,
 )
-from include.kafka.access import Admin
-from include.kafka.standing import Moved, move
+from include.kafka.admin import Admin
+from include.kafka.group_admin import OffsetMove, move
 from tests.support import kafka_log
 from tests.support.scoring import Scoring
 
@@ -90,7 +90,7 @@ def test_a_batch_that_commits_while_it_is_about_to_be_moved_keeps_its_report(
     send(here, 3)
     batch = here.drain_and_predict()
 
-    def late(*words: Any) -> list[Moved]:
+    def late(*words: Any) -> list[OffsetMove]:
         here.publish(batch)
         here.storage.delete(f"{batch.folder}/committed-0")
         return move(*words)
@@ -327,7 +327,7 @@ def test_it_asks(scoring: Make, answer: bytes, code: int, offset: int | None):
 
 def test_a_partition_that_could_not_be_set_is_told_with_its_error(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(Exit) as end:
-        _tell([Moved(0, 5, 2), Moved(1, 5, 2, KafkaError("it is fenced"))])
+        _tell([OffsetMove(0, 5, 2), OffsetMove(1, 5, 2, KafkaError("it is fenced"))])
     assert end.value.exit_code == 1
     said = capsys.readouterr()
     assert "partition 0: set from 5 to 2\npartition 1: NOT set to 2: it is fenced\n" in said.out

@@ -19,13 +19,13 @@ import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from include.batch.advice import MOVED
+from include.batch.alarm_texts import MOVED
 from include.batch.manifest import Manifest
 from include.batch.outbox import note_what_is_committed
-from include.batch.plan import alarms
+from include.batch.planner import alarms
 from include.batch.predict import predict
 from include.batch.publish import Outcome
-from include.batch.scored import ScoredBatch
+from include.batch.scored_batch import ScoredBatch
 from include.errors import (
     BrokerUnresponsiveError,
     GroupInUseError,
@@ -35,11 +35,11 @@ from include.errors import (
     StagingError,
     TopicChangedError,
 )
-from include.kafka import offsets, transaction
-from include.kafka.access import Admin
-from include.kafka.config import consumer_settings
-from include.kafka.offsets import CommitNote, Committed
-from include.kafka.standing import move
+from include.kafka import committed_offsets, transaction
+from include.kafka.admin import Admin
+from include.kafka.client_config import consumer_settings
+from include.kafka.committed_offsets import CommitNote, Committed
+from include.kafka.group_admin import move
 from include.models.model_run import ModelRun
 from include.settings import Settings
 from tests.support import kafka_log
@@ -89,8 +89,8 @@ def admin(scoring: Scoring) -> AdminClient:
 def stands_at(scoring: Scoring) -> dict[int, int | None]:
     consumer = Consumer(consumer_settings(scoring.kafka, scoring.settings.group))
     try:
-        topic = offsets.describe_topic(admin(scoring), scoring.kafka, scoring.settings.input_topic)
-        found = offsets.committed_offsets(consumer, scoring.kafka, topic.name, topic.partitions)
+        topic = committed_offsets.describe_topic(admin(scoring), scoring.kafka, scoring.settings.input_topic)
+        found = committed_offsets.committed_offsets(consumer, scoring.kafka, topic.name, topic.partitions)
         return {partition: committed.offset for partition, committed in found.items()}
     finally:
         consumer.close()
@@ -294,8 +294,8 @@ def test_a_missing_topic_is_named(scoring: Make):
 
 
 def test_a_broker_that_is_not_there_is_named_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    assert offsets.REQUEST_SECONDS <= 15
-    monkeypatch.setattr(offsets, "REQUEST_SECONDS", 2.0)
+    assert committed_offsets.REQUEST_SECONDS <= 15
+    monkeypatch.setattr(committed_offsets, "REQUEST_SECONDS", 2.0)
     away = Scoring({"bootstrap.servers": "127.0.0.1:1", "log_level": 0}, Settings(staging_url=str(tmp_path)))
     began = time.monotonic()
     with pytest.raises(KafkaError, match=r"at 127\.0\.0\.1:1: is the broker up and the address right\?$") as caught:
@@ -318,7 +318,7 @@ def test_a_topic_made_again_is_not_taken_for_the_old_one(scoring: Make):
     with pytest.raises(TopicChangedError, match=f"made again \\(id {drained.topic_id}, now .*after offset 2"):
         here.drain()
     # Somebody restores the offset, as it was.
-    note = offsets.CommitNote("b", drained.topic_id, "now").encode()
+    note = committed_offsets.CommitNote("b", drained.topic_id, "now").encode()
     place = TopicPartition(here.settings.input_topic, 0, 2, metadata=note)
     consumer = Consumer({"bootstrap.servers": servers(here), "group.id": here.settings.group})
     consumer.commit(offsets=[place], asynchronous=False)
@@ -460,7 +460,7 @@ def test_a_partition_that_was_taken_over_is_no_partition_that_was_moved(scoring:
     for partition in range(2):
         send(other, *payments(1, 2), partition=partition)
         set_offset(other, 1, partition)
-    topic = offsets.describe_topic(admin(other), other.kafka, other.settings.input_topic)
+    topic = committed_offsets.describe_topic(admin(other), other.kafka, other.settings.input_topic)
     move(other.kafka, other.settings.group, topic, {0: 0}, "set by operator x", datetime.now(UTC))
     assert [part.moved_from for part in other.drain().partitions] == [None, None]
     # One that nothing has come to is kept alive, and is this group's from then on.
@@ -795,29 +795,29 @@ def test_a_frozen_publisher_does_not_stop_the_next_run(scoring: Make):
 def test_a_silent_broker_is_not_called_an_open_kafka_transaction(
     scoring: Make, services: LiveStack, monkeypatch: pytest.MonkeyPatch, connected: bool
 ):
-    monkeypatch.setattr("include.kafka.offsets._COMMITTED_SECONDS", 2.0)
-    monkeypatch.setattr("include.kafka.offsets._VISIBLE_SECONDS", 1.0)
+    monkeypatch.setattr("include.kafka.committed_offsets._COMMITTED_SECONDS", 2.0)
+    monkeypatch.setattr("include.kafka.committed_offsets._VISIBLE_SECONDS", 1.0)
     here = scoring()
     name = here.settings.input_topic
     consumer = Consumer(consumer_settings(here.kafka, here.settings.group))
     if connected:
-        offsets.committed_offsets(consumer, here.kafka, name, [0])
+        committed_offsets.committed_offsets(consumer, here.kafka, name, [0])
     words = f"committed offsets of {name} cannot be read: .*the broker did not answer in time: is it up"
     with services.frozen("kafka"):
         with pytest.raises(BrokerUnresponsiveError, match=words):
-            offsets.committed_offsets(consumer, here.kafka, name, [0])
+            committed_offsets.committed_offsets(consumer, here.kafka, name, [0])
         # Nor where a commit does not show.
         place, note = TopicPartition(name, 0, 1), CommitNote("b", "t", "now")
         with pytest.raises(BrokerUnresponsiveError, match=words):
-            offsets.await_committed(consumer, here.kafka, place, note, Committed(None))
-    assert offsets.committed_offsets(consumer, here.kafka, name, [0]) == {0: Committed(None)}
+            committed_offsets.await_committed(consumer, here.kafka, place, note, Committed(None))
+    assert committed_offsets.committed_offsets(consumer, here.kafka, name, [0]) == {0: Committed(None)}
     consumer.close()
 
 
 def is_back(here: Scoring) -> bool:
     """In its own books, too: until then it has no answer of its controller's."""
     try:
-        offsets.describe_topic(Admin(here.kafka), here.kafka, here.settings.input_topic)
+        committed_offsets.describe_topic(Admin(here.kafka), here.kafka, here.settings.input_topic)
     except KafkaError:
         return False
     return bool(AdminClient(dict(here.kafka)).list_topics(timeout=10).brokers)

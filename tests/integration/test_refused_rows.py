@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from confluent_kafka import Message, TopicPartition
 
-from include.kafka.access import Admin
-from include.verify.verdict import Verdict
-from include.verify.verify import verify
+from include.kafka.admin import Admin
+from include.verify.findings import VerifyReport
+from include.verify.verification import verify
 from tests.integration.test_protocol import scored
 from tests.support import kafka_log
 from tests.support.scoring import Scoring
@@ -31,7 +31,7 @@ def read_dead(here: Scoring) -> list[Message]:
     return kafka_log.read_all(str(here.kafka["bootstrap.servers"]), here.settings.dead_letter_topic)
 
 
-def verdict(here: Scoring) -> Verdict:
+def verdict(here: Scoring) -> VerifyReport:
     return verify(here.kafka, here.settings)
 
 

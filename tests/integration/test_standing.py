@@ -16,11 +16,11 @@ from include.errors import (
     OffsetsChangedError,
     TopicChangedError,
 )
-from include.kafka import offsets
-from include.kafka.access import Admin
-from include.kafka.config import consumer_settings
-from include.kafka.offsets import CommitNote, Committed, Topic
-from include.kafka.standing import Moved, keep_alive, move
+from include.kafka import committed_offsets
+from include.kafka.admin import Admin
+from include.kafka.client_config import consumer_settings
+from include.kafka.committed_offsets import CommitNote, Committed, Topic
+from include.kafka.group_admin import OffsetMove, keep_alive, move
 from include.kafka.transaction import Transaction, fence
 from tests.support import kafka_log
 from tests.support.scoring import Scoring
@@ -47,7 +47,7 @@ def scored(here: Scoring) -> list[str]:
 
 
 def topic_of(here: Scoring) -> Topic:
-    return offsets.describe_topic(Admin(here.kafka), here.kafka, here.settings.input_topic)
+    return committed_offsets.describe_topic(Admin(here.kafka), here.kafka, here.settings.input_topic)
 
 
 @contextmanager
@@ -62,7 +62,7 @@ def consumer_of(here: Scoring) -> Iterator[Consumer]:
 def standing(here: Scoring) -> dict[int, Committed]:
     with consumer_of(here) as consumer:
         topic = topic_of(here)
-        return offsets.committed_offsets(consumer, here.kafka, topic.name, topic.partitions)
+        return committed_offsets.committed_offsets(consumer, here.kafka, topic.name, topic.partitions)
 
 
 def keep(here: Scoring, read: dict[int, Committed], now: datetime) -> list[int]:
@@ -78,7 +78,7 @@ def commit_as_another_program(here: Scoring, offset: int, partition: int = 0) ->
     assert answer.result(30).topic_partitions[0].error is None
 
 
-def move_to(here: Scoring, to: dict[int, int]) -> list[Moved]:
+def move_to(here: Scoring, to: dict[int, int]) -> list[OffsetMove]:
     return move(here.kafka, here.settings.group, topic_of(here), to, "set by operator x", datetime.now(UTC))
 
 
@@ -191,7 +191,7 @@ def test_a_batch_in_flight_is_told_and_publishes_nothing(scoring: Make, to: int)
     here.run()
     send(here, 3)
     batch = here.drain_and_predict()
-    assert move_to(here, {0: to}) == [Moved(0, 2, to)]
+    assert move_to(here, {0: to}) == [OffsetMove(0, 2, to)]
     # Also where it would have ended itself: nobody has published what lies between.
     message = rf"stands at {to} on .*/0, but batch {batch.batch_id} .*, and 'set by operator x' committed the offset"
     with pytest.raises(OffsetsChangedError, match=message):
@@ -219,7 +219,7 @@ def test_a_batch_in_its_kafka_transaction_is_shut_out(scoring: Make, at: str, me
 
     with pytest.raises(KafkaError, match=message):
         here.publish(batch, reached)
-    assert during == [Moved(0, None, 1)]
+    assert during == [OffsetMove(0, None, 1)]
     assert scored(here) == []
     here.run()
     assert scored(here) == ["0/1"]
@@ -237,7 +237,7 @@ def test_an_open_kafka_transaction_on_the_offsets_is_ended(scoring: Make):
             if point == "offsets sent":
                 with pytest.raises(HangingTransactionError):
                     standing(here)
-                assert move_to(here, {0: 1}) == [Moved(0, None, 1)]
+                assert move_to(here, {0: 1}) == [OffsetMove(0, None, 1)]
 
         with pytest.raises(KafkaError, match="fenced"):
             step.run((), 2, CommitNote("b", topic.topic_id, "now"), reached)
@@ -245,7 +245,7 @@ def test_an_open_kafka_transaction_on_the_offsets_is_ended(scoring: Make):
 
 
 def test_each_partition_has_an_outcome_of_its_own(scoring: Make, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("include.kafka.offsets._VISIBLE_SECONDS", 1.0)
+    monkeypatch.setattr("include.kafka.committed_offsets._VISIBLE_SECONDS", 1.0)
     here = scoring(2)
     for partition in range(2):
         send(here, 2, partition)
@@ -254,7 +254,7 @@ def test_each_partition_has_an_outcome_of_its_own(scoring: Make, monkeypatch: py
     first, second = move_to(here, {0: -7, 1: 1})
     assert (first.partition, first.before, first.to) == (0, 2, -7)
     assert "the commit of offset -7 was acknowledged but does not show (2)" in str(first.error)
-    assert second == Moved(1, 2, 1)
+    assert second == OffsetMove(1, 2, 1)
     assert [at.offset for at in standing(here).values()] == [2, 1]
 
 

@@ -10,7 +10,7 @@ import pytest
 from include.batch.claims import is_claimed
 from include.batch.drain import drain
 from include.batch.manifest import Manifest
-from include.batch.scored import ScoredBatch
+from include.batch.scored_batch import ScoredBatch
 from include.errors import BatchSupersededError, FraudError, KafkaError, StagedFileGoneError, StagingError
 from include.kafka import transaction
 from tests.integration.test_protocol import payments, scored, send

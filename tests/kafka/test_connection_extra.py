@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from fraud_scoring.connections import kafka_settings
+from fraud_scoring.airflow_connections import kafka_settings
 from include.errors import SettingError
-from include.kafka.access import Admin
-from include.kafka.config import client_settings
+from include.kafka.admin import Admin
+from include.kafka.client_config import client_settings
 from include.kafka.connection_extra import to_client_config
-from include.producer.deliver import KafkaDelivery
+from include.producer.delivery import KafkaDelivery
 
 HOST = {"bootstrap.servers": "127.0.0.1:1"}
 

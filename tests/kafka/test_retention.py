@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from confluent_kafka import Consumer, Producer
 
-from include.kafka.access import Admin
-from include.kafka.config import consumer_settings
+from include.kafka.admin import Admin
+from include.kafka.client_config import consumer_settings
 from include.kafka.retention import Retention, oldest_times, read_retention, written_at
 from tests.support.live_stack import LiveStack
 

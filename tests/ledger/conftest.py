@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import BufferReader, Table
 
-from include.ledger.address import Address
+from include.ledger.connection import LedgerConnection
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ class Place:
 
 
 @pytest.fixture
-def ledger_connection(ledger: Address, service_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Address:
+def ledger_connection(
+    ledger: LedgerConnection, service_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> LedgerConnection:
     """The test's own ledger, as commands and tasks find it."""
     connection = {
         "conn_type": "postgres", "host": ledger.host, "port": ledger.port, "schema": ledger.database,

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 from include.cli.main import app
 from include.errors import ConfirmationError
-from include.ledger.address import Address
 from include.ledger.confirmations import Confirmations
+from include.ledger.connection import LedgerConnection
 from include.ledger.known_payments import AT_SOURCES, CONFIRMED, KNOWN, OF_NAMES
 from include.ledger.unreviewed import _FRAUDS, _IS_OLD, Unreviewed, unreviewed, write_csv
 from include.ledger.verdicts import Verdict, VerdictFile
@@ -31,7 +31,7 @@ CARD = 4_111_111_111_111_111_111
 
 
 @pytest.fixture
-def fraud(ledger_connection: Address, monkeypatch: pytest.MonkeyPatch) -> Fraud:
+def fraud(ledger_connection: LedgerConnection, monkeypatch: pytest.MonkeyPatch) -> Fraud:
     """`fraud confirm …`."""
     monkeypatch.setenv("LOGNAME", "ann")
 
@@ -41,15 +41,15 @@ def fraud(ledger_connection: Address, monkeypatch: pytest.MonkeyPatch) -> Fraud:
     return invoke
 
 
-def known(ledger: Address, *names: str, **more: Any) -> None:
+def known(ledger: LedgerConnection, *names: str, **more: Any) -> None:
     add_predictions(ledger, *(payment(950.75, trans_num=name, cc_num=CARD) for name in names), **more)
 
 
-def standing(ledger: Address) -> list[tuple[Any, ...]]:
+def standing(ledger: LedgerConnection) -> list[tuple[Any, ...]]:
     return query(ledger, "SELECT trans_num, fraud, confirmed_by FROM ledger.confirmations ORDER BY 1")
 
 
-def history(ledger: Address) -> list[tuple[Any, ...]]:
+def history(ledger: LedgerConnection) -> list[tuple[Any, ...]]:
     sql = "SELECT trans_num, fraud, confirmed_by, origin FROM ledger.confirmation_changes ORDER BY change_id"
     return query(ledger, sql)
 
@@ -60,7 +60,7 @@ def verdicts(tmp_path: Path, *lines: str) -> Path:
     return file
 
 
-def test_one_by_one(ledger: Address, fraud: Fraud) -> None:
+def test_one_by_one(ledger: LedgerConnection, fraud: Fraud) -> None:
     known(ledger, "a", "b")
     assert fraud("a", "fraud").stdout == "a: fraud (applied)\n"
     assert fraud("a", "Genuine", "--by", "bob").stdout == "a: genuine (changed)\n"
@@ -75,14 +75,14 @@ def test_one_by_one(ledger: Address, fraud: Fraud) -> None:
     ]
 
 
-def test_a_payment_that_nobody_knows(ledger: Address, fraud: Fraud) -> None:
+def test_a_payment_that_nobody_knows(ledger: LedgerConnection, fraud: Fraud) -> None:
     done = fraud("nowhere", "fraud")
     assert done.exit_code == 1
     assert "the ledger has no payment whose trans_num is nowhere" in done.stderr
     assert not standing(ledger)
 
 
-def test_payments_of_a_topic_that_was_made_again(ledger: Address, fraud: Fraud, tmp_path: Path) -> None:
+def test_payments_of_a_topic_that_was_made_again(ledger: LedgerConnection, fraud: Fraud, tmp_path: Path) -> None:
     known(ledger, "a", "b")
     known(ledger, "c", hour=7)
     make_topic_again(ledger)
@@ -98,7 +98,7 @@ def test_payments_of_a_topic_that_was_made_again(ledger: Address, fraud: Fraud, 
     assert query(ledger, "SELECT prediction FROM ledger.payments WHERE trans_num = 'c'") == [(False,)]
 
 
-def test_what_a_hand_wrote_is_gone_where_the_row_was_restored(ledger: Address, fraud: Fraud) -> None:
+def test_what_a_hand_wrote_is_gone_where_the_row_was_restored(ledger: LedgerConnection, fraud: Fraud) -> None:
     known(ledger, "a", prediction=False)
     for forged, amount in ((True, 1), (False, 950.75)):
         query(ledger, "UPDATE ledger.predictions SET (prediction, amt) = ROW (%s, %s)", forged, amount)
@@ -126,7 +126,7 @@ def test_nobody_is_no_name(fraud: Fraud) -> None:
     assert "give a name" in done.stderr
 
 
-def test_a_file(ledger: Address, fraud: Fraud, tmp_path: Path) -> None:
+def test_a_file(ledger: LedgerConnection, fraud: Fraud, tmp_path: Path) -> None:
     known(ledger, "a", "b", "c", "=d")
     fraud("c", "fraud")
     file = verdicts(tmp_path, "a,fraud", "b,", "c,genuine", "'=d,no", "a,yes")
@@ -140,7 +140,7 @@ def test_a_file(ledger: Address, fraud: Fraud, tmp_path: Path) -> None:
     ]
 
 
-def test_bad_lines_are_told_and_the_others_applied(ledger: Address, fraud: Fraud, tmp_path: Path) -> None:
+def test_bad_lines_are_told_and_the_others_applied(ledger: LedgerConnection, fraud: Fraud, tmp_path: Path) -> None:
     known(ledger, "a", "b", "c")
     lines = "a,fraud", "nowhere,fraud", "b,fraud", "c,perhaps", "b,genuine", "b,fraud"
     file = verdicts(tmp_path, *lines)
@@ -157,7 +157,7 @@ def test_bad_lines_are_told_and_the_others_applied(ledger: Address, fraud: Fraud
     assert standing(ledger) == [("a", True, "ann")]
 
 
-def test_all_or_nothing(ledger: Address, fraud: Fraud, tmp_path: Path) -> None:
+def test_all_or_nothing(ledger: LedgerConnection, fraud: Fraud, tmp_path: Path) -> None:
     known(ledger, "a", "b")
     done = fraud("--csv", verdicts(tmp_path, "a,fraud", "nowhere,fraud"), "--all-or-nothing")
     assert done.exit_code == 1
@@ -168,7 +168,7 @@ def test_all_or_nothing(ledger: Address, fraud: Fraud, tmp_path: Path) -> None:
 
 
 def test_a_file_or_a_database_that_cannot_be_used(
-    ledger: Address, fraud: Fraud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ledger: LedgerConnection, fraud: Fraud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = fraud("--csv", tmp_path / "nowhere.csv")
     assert (done.exit_code, done.stderr) == (2, f"fraud confirm: {tmp_path}/nowhere.csv: No such file or directory\n")
@@ -181,7 +181,7 @@ def test_a_file_or_a_database_that_cannot_be_used(
         assert "secret" not in done.stderr
 
 
-def many(ledger: Address, count: int) -> None:
+def many(ledger: LedgerConnection, count: int) -> None:
     query(
         ledger,
         "INSERT INTO ledger.predictions SELECT 'topic_1', number %% 3, number, 0, 'payment ' || number, '4111', 1, "
@@ -192,7 +192,7 @@ def many(ledger: Address, count: int) -> None:
     query(ledger, "ANALYZE ledger.predictions")
 
 
-def test_thousands_of_lines_take_a_few_statements(ledger: Address) -> None:
+def test_thousands_of_lines_take_a_few_statements(ledger: LedgerConnection) -> None:
     many(ledger, 60_000)
     file = VerdictFile([Verdict(at + 1, (f"payment {at}",), at % 2 == 0) for at in range(1, 50_001)])
     with Confirmations.opened(ledger) as confirmations:
@@ -202,7 +202,7 @@ def test_thousands_of_lines_take_a_few_statements(ledger: Address) -> None:
     assert (done.applied, len(done.bad)) == (50_000, 0)
 
 
-def test_two_files_at_once_do_not_lock_each_other_out(ledger: Address) -> None:
+def test_two_files_at_once_do_not_lock_each_other_out(ledger: LedgerConnection) -> None:
     names = [f"p{number}" for number in range(300)]
     known(ledger, *names)
 
@@ -221,7 +221,7 @@ def test_two_files_at_once_do_not_lock_each_other_out(ledger: Address) -> None:
     assert query(ledger, "SELECT count(*) FROM ledger.confirmation_changes WHERE confirmed_by = '1'")[0][0] % 300 == 0
 
 
-def test_what_waits_for_a_review_is_listed(ledger: Address, fraud: Fraud) -> None:
+def test_what_waits_for_a_review_is_listed(ledger: LedgerConnection, fraud: Fraud) -> None:
     assert fraud("--list").stdout == "No fraud waits for a review: each that the ledger knows has its verdict.\n"
     known(ledger, "old", hour=7)
     known(ledger, "new", "reviewed")
@@ -246,7 +246,7 @@ def test_what_waits_for_a_review_is_listed(ledger: Address, fraud: Fraud) -> Non
     assert fraud("--list", "--limit", 2).stdout.endswith("\nMore wait than these 2, the newest: see --limit.\n")
 
 
-def test_of_payments_with_one_trans_num_none_hides_a_fraud(ledger: Address, fraud: Fraud) -> None:
+def test_of_payments_with_one_trans_num_none_hides_a_fraud(ledger: LedgerConnection, fraud: Fraud) -> None:
     known(ledger, "N/A", hour=6)
     add_predictions(ledger, payment(1.5, trans_num="N/A"), prediction=False, hour=7)
     assert listed(fraud) == ["N/A"]
@@ -254,7 +254,7 @@ def test_of_payments_with_one_trans_num_none_hides_a_fraud(ledger: Address, frau
     assert listed(fraud) == ["N/A", "N/A"]
 
 
-def test_what_a_hand_wrote_is_no_payment_once_its_row_was_restored(ledger: Address, fraud: Fraud) -> None:
+def test_what_a_hand_wrote_is_no_payment_once_its_row_was_restored(ledger: LedgerConnection, fraud: Fraud) -> None:
     known(ledger, "a")
     for name in ("forged", "a"):
         query(ledger, "UPDATE ledger.predictions SET trans_num = %s", name)
@@ -263,7 +263,7 @@ def test_what_a_hand_wrote_is_no_payment_once_its_row_was_restored(ledger: Addre
     assert query(ledger, "SELECT trans_num FROM ledger.payments") == [("a",)]
 
 
-def test_the_list_is_a_file_that_can_be_given_back(ledger: Address, fraud: Fraud, tmp_path: Path) -> None:
+def test_the_list_is_a_file_that_can_be_given_back(ledger: LedgerConnection, fraud: Fraud, tmp_path: Path) -> None:
     known(ledger, "a", "=b", "c")
     file = tmp_path / "review.csv"
     done = fraud("--list", "--output", file)
@@ -316,7 +316,7 @@ def test_a_list_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
         write_csv(tmp_path / "none" / "review.csv", [one])
 
 
-def replaced(ledger: Address, count: int) -> None:
+def replaced(ledger: LedgerConnection, count: int) -> None:
     """As `many`, of a topic that was made again."""
     query(
         ledger,
@@ -330,7 +330,7 @@ def replaced(ledger: Address, count: int) -> None:
 
 
 @pytest.mark.parametrize("older", [0, 60_000])
-def test_what_is_asked_again_and_again_reads_indexes_only(ledger: Address, older: int) -> None:
+def test_what_is_asked_again_and_again_reads_indexes_only(ledger: LedgerConnection, older: int) -> None:
     many(ledger, 60_000)
     replaced(ledger, older)
     # An empty table is read as it is.
@@ -362,7 +362,7 @@ def test_what_is_asked_again_and_again_reads_indexes_only(ledger: Address, older
         assert [one.trans_num for one in unreviewed(confirmations.connection, 2)] == ["payment 20", "payment 40"]
 
 
-def test_a_constant_for_a_trans_num_is_found_in_one_look(ledger: Address) -> None:
+def test_a_constant_for_a_trans_num_is_found_in_one_look(ledger: LedgerConnection) -> None:
     many(ledger, 60_000)
     query(ledger, "UPDATE ledger.predictions SET trans_num = 'N/A' WHERE prediction")
     with Confirmations.opened(ledger) as confirmations:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from include.ledger.address import Address
+from include.ledger.connection import LedgerConnection
 from tests.support.ledger import add_predictions, query
 from tests.support.pages import block
 from tests.support.payments import payment
@@ -16,7 +16,7 @@ TABLES = ("predictions", "replaced_predictions", "confirmations", "confirmation_
 
 
 @pytest.fixture
-def known(ledger: Address) -> Address:
+def known(ledger: LedgerConnection) -> LedgerConnection:
     """A payment of each card as it stands, and one of each whose place another payment has taken; all are confirmed."""
     for trans_num, card in (("before", CARD), ("other's before", OTHER)):
         add_predictions(ledger, payment(1.5, trans_num=trans_num, cc_num=card))
@@ -36,14 +36,14 @@ def known(ledger: Address) -> Address:
     return ledger
 
 
-def rows_of(ledger: Address) -> dict[str, list[str]]:
+def rows_of(ledger: LedgerConnection) -> dict[str, list[str]]:
     return {
         table: sorted(text for (text,) in query(ledger, f"SELECT to_json(one)::text FROM ledger.{table} AS one"))
         for table in TABLES
     }
 
 
-def test_one_cardholder_is_forgotten_and_nobody_else(known: Address):
+def test_one_cardholder_is_forgotten_and_nobody_else(known: LedgerConnection):
     before = rows_of(known)
     query(known, block("security.md", "BEGIN;"))
     left = rows_of(known)
@@ -54,7 +54,7 @@ def test_one_cardholder_is_forgotten_and_nobody_else(known: Address):
         assert left[table] == [row for row in before[table] if json.loads(row)["trans_num"] not in ("before", "now")]
 
 
-def test_what_is_old_is_deleted_alone(known: Address):
+def test_what_is_old_is_deleted_alone(known: LedgerConnection):
     query(known, "UPDATE ledger.predictions SET scored_at = now() - interval '3 years' WHERE trans_num <> 'now'")
     query(known, "UPDATE ledger.replaced_predictions SET scored_at = now() - interval '3 years'")
     query(known, block("operations.md", "DELETE FROM ledger.replaced_predictions WHERE"))

@@ -17,11 +17,11 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from dev.stack.part import BIN, ROOT
 from fraud_scoring.export import Bucket, export_confirmed, main
-from fraud_scoring.operators.export import ExportConfirmedOperator
+from fraud_scoring.operators.export_operator import ExportConfirmedOperator
 from include.errors import ExportAccessError, ExportError, LedgerSchemaError, SettingError
 from include.ledger import export as exporting
-from include.ledger.address import Address
 from include.ledger.confirmations import Confirmations
+from include.ledger.connection import LedgerConnection
 from include.payments.columns import COLUMNS
 from include.settings import Settings
 from tests.ledger.conftest import Place
@@ -46,15 +46,15 @@ export.main()
 
 
 @pytest.fixture(autouse=True)
-def used(ledger_connection: Address, place: Place) -> None:
+def used(ledger_connection: LedgerConnection, place: Place) -> None:
     """Both, in each test."""
 
 
-def known(ledger: Address, *names: str, **values: Any) -> None:
+def known(ledger: LedgerConnection, *names: str, **values: Any) -> None:
     add_predictions(ledger, *(payment(950.75, trans_num=name, **values) for name in names))
 
 
-def confirm(ledger: Address, *names: str, fraud: bool = True, by: str = "ann") -> None:
+def confirm(ledger: LedgerConnection, *names: str, fraud: bool = True, by: str = "ann") -> None:
     with Confirmations.opened(ledger) as confirmations:
         for name in names:
             confirmations.confirm(name, fraud=fraud, by=by)
@@ -66,11 +66,11 @@ def elsewhere() -> str:
     return json.dumps(given | {"extra": given["extra"] | {"endpoint_url": "http://127.0.0.1:9"}})
 
 
-def exports(ledger: Address) -> list[tuple[Any, ...]]:
+def exports(ledger: LedgerConnection) -> list[tuple[Any, ...]]:
     return query(ledger, "SELECT payments, finished_at IS NOT NULL FROM ledger.exports ORDER BY export_id")
 
 
-def test_a_file_has_the_columns_of_training_data_and_the_truth(ledger: Address, place: Place) -> None:
+def test_a_file_has_the_columns_of_training_data_and_the_truth(ledger: LedgerConnection, place: Place) -> None:
     card = 4_999_999_999_999_999_999
     add_predictions(ledger, payment(0.1, trans_num="a", cc_num=card, zip="06441", city_pop=5438), prediction=True)
     confirm(ledger, "a", fraud=False)
@@ -92,7 +92,7 @@ def test_a_file_has_the_columns_of_training_data_and_the_truth(ledger: Address, 
     assert {table.schema.field(text).type for text in ("cc_num", "zip", "trans_num")} == {pa.string()}
 
 
-def test_what_payments_may_hold_is_no_reason_to_fail(ledger: Address, place: Place) -> None:
+def test_what_payments_may_hold_is_no_reason_to_fail(ledger: LedgerConnection, place: Place) -> None:
     values = {
         "trans_num": "odd", "merchant": "\ud800 x", "amt": "sixteen", "lat": True, "long": "1.5", "merch_lat": 1e999,
         "city_pop": None, "unix_time": 1.5, "zip": 6441.0, "job": ["a"], "cc_num": 10**30,
@@ -114,7 +114,7 @@ def test_what_payments_may_hold_is_no_reason_to_fail(ledger: Address, place: Pla
     assert (second["trans_date_trans_time"], second["unix_time"]) == ("2026-03-04 15:56:25", 1772639785001)
 
 
-def test_the_newest_prediction_of_a_payment_gives_the_values(ledger: Address, place: Place) -> None:
+def test_the_newest_prediction_of_a_payment_gives_the_values(ledger: LedgerConnection, place: Place) -> None:
     add_predictions(ledger, payment(2.0, trans_num="a", cc_num=CARD, job="older"), hour=8)
     add_predictions(ledger, payment(2.0, trans_num="a", cc_num=CARD, job="newer"), hour=9)
     confirm(ledger, "a")
@@ -126,7 +126,7 @@ def test_the_newest_prediction_of_a_payment_gives_the_values(ledger: Address, pl
     assert place.table(place.names()[0]).column("job").to_pylist() == ["scored again"]
 
 
-def test_payments_of_a_topic_that_was_made_again_are_exported(ledger: Address, place: Place) -> None:
+def test_payments_of_a_topic_that_was_made_again_are_exported(ledger: LedgerConnection, place: Place) -> None:
     known(ledger, "a")
     confirm(ledger, "a")
     make_topic_again(ledger)
@@ -135,7 +135,7 @@ def test_payments_of_a_topic_that_was_made_again_are_exported(ledger: Address, p
     assert export_confirmed()[1] == []
 
 
-def test_each_verdict_is_exported_once_and_again_where_it_changes(ledger: Address, place: Place) -> None:
+def test_each_verdict_is_exported_once_and_again_where_it_changes(ledger: LedgerConnection, place: Place) -> None:
     known(ledger, "a", "b", "c")
     assert export_confirmed()[1] == []
     assert place.names() == []
@@ -152,7 +152,7 @@ def test_each_verdict_is_exported_once_and_again_where_it_changes(ledger: Addres
     assert exports(ledger) == [(2, True), (2, True)]
 
 
-def test_names_sort_by_time_though_the_clock_went_back(ledger: Address, place: Place) -> None:
+def test_names_sort_by_time_though_the_clock_went_back(ledger: LedgerConnection, place: Place) -> None:
     known(ledger, "a")
     confirm(ledger, "a")
     export_confirmed()
@@ -164,7 +164,7 @@ def test_names_sort_by_time_though_the_clock_went_back(ledger: Address, place: P
 
 
 @pytest.mark.parametrize("where", ["before", "behind"])
-def test_one_that_is_killed_is_resumed(ledger: Address, place: Place, where: str) -> None:
+def test_one_that_is_killed_is_resumed(ledger: LedgerConnection, place: Place, where: str) -> None:
     known(ledger, "a", "b", "c", "d")
     confirm(ledger, "a", "b", "c")
     path = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'plugins'}"}
@@ -184,7 +184,7 @@ def test_one_that_is_killed_is_resumed(ledger: Address, place: Place, where: str
     assert export_confirmed()[1] == []
 
 
-def test_one_of_which_nothing_is_left_leaves_no_file(ledger: Address, place: Place, monkeypatch: Any) -> None:
+def test_one_of_which_nothing_is_left_leaves_no_file(ledger: LedgerConnection, place: Place, monkeypatch: Any) -> None:
     known(ledger, "a")
     confirm(ledger, "a")
     with monkeypatch.context() as patch:
@@ -197,7 +197,7 @@ def test_one_of_which_nothing_is_left_leaves_no_file(ledger: Address, place: Pla
     assert place.newest() == {"a": 0}
 
 
-def test_two_at_once_export_each_verdict_once(ledger: Address, place: Place) -> None:
+def test_two_at_once_export_each_verdict_once(ledger: LedgerConnection, place: Place) -> None:
     names = [f"p{number:03}" for number in range(200)]
     known(ledger, *names)
     confirm(ledger, *names)
@@ -211,7 +211,9 @@ def test_two_at_once_export_each_verdict_once(ledger: Address, place: Place) -> 
     assert exports(ledger) == [(200, True)]
 
 
-def test_a_large_export_is_several_files(ledger: Address, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_export_is_several_files(
+    ledger: LedgerConnection, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(exporting, "MOST_TRANS_NUMS", 3)
     monkeypatch.setattr(exporting, "_AT_ONCE", 2)
     names = list("abcdefgh")
@@ -221,7 +223,7 @@ def test_a_large_export_is_several_files(ledger: Address, place: Place, monkeypa
     assert sorted(place.newest()) == names
 
 
-def test_a_payment_that_the_ledger_lost_waits(ledger: Address, place: Place) -> None:
+def test_a_payment_that_the_ledger_lost_waits(ledger: LedgerConnection, place: Place) -> None:
     known(ledger, "a", "b")
     confirm(ledger, "a", "b")
     query(ledger, "DELETE FROM ledger.predictions WHERE trans_num = 'a'")
@@ -231,7 +233,7 @@ def test_a_payment_that_the_ledger_lost_waits(ledger: Address, place: Place) -> 
     assert [file.payments for file in export_confirmed()[1]] == [1]
 
 
-def test_wrong_keys_are_named_and_not_shown(ledger: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_keys_are_named_and_not_shown(ledger: LedgerConnection, monkeypatch: pytest.MonkeyPatch) -> None:
     known(ledger, "a")
     confirm(ledger, "a")
     given = json.loads(os.environ["AIRFLOW_CONN_AWS_DEFAULT"])
@@ -263,7 +265,7 @@ def test_prefixes_with_and_without_slashes() -> None:
         assert Bucket.of(Settings(confirmed_url=url)) == Bucket("b", prefix)
 
 
-def test_a_ledger_without_tables_is_told(ledger: Address, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_ledger_without_tables_is_told(ledger: LedgerConnection, capsys: pytest.CaptureFixture[str]) -> None:
     query(ledger, "DROP SCHEMA ledger CASCADE")
     with pytest.raises(LedgerSchemaError):
         export_confirmed()
@@ -271,7 +273,7 @@ def test_a_ledger_without_tables_is_told(ledger: Address, capsys: pytest.Capture
     assert capsys.readouterr().err.startswith("fraud: the ledger has no tables yet")
 
 
-def test_the_command(ledger: Address, place: Place) -> None:
+def test_the_command(ledger: LedgerConnection, place: Place) -> None:
     known(ledger, "a", "b")
     confirm(ledger, "a", "b")
 
@@ -285,7 +287,7 @@ def test_the_command(ledger: Address, place: Place) -> None:
     assert run().stdout == "nothing to export: no verdict is new\n"
 
 
-def test_the_task_tells_what_it_did(ledger: Address, place: Place) -> None:
+def test_the_task_tells_what_it_did(ledger: LedgerConnection, place: Place) -> None:
     known(ledger, "a")
     confirm(ledger, "a")
     told: list[Any] = []

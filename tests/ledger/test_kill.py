@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from include.errors import LedgerError
-from include.ledger.address import Address
-from include.ledger.record import record
+from include.ledger.connection import LedgerConnection
+from include.ledger.recorder import record
 from tests.ledger.test_record import by_source, letters, output, produce, scored
 from tests.support.ledger import query, sources
 from tests.support.live_stack import LiveStack
@@ -35,11 +35,11 @@ def here(scoring: Make) -> Scoring:
     return made
 
 
-def start(here: Scoring, ledger: Address, point: str) -> Halted:
+def start(here: Scoring, ledger: LedgerConnection, point: str) -> Halted:
     return recorder(point, environment(here, ledger))
 
 
-def check(here: Scoring, ledger: Address) -> None:
+def check(here: Scoring, ledger: LedgerConnection) -> None:
     """Each published payment is a row, with its own prediction; what is none is one dead letter."""
     assert sources(ledger) == sorted(set(by_source(output(here))))
     assert [one.value for one in letters(here)] == [b"no prediction"]
@@ -49,7 +49,7 @@ def check(here: Scoring, ledger: Address) -> None:
 
 
 @pytest.mark.parametrize("point", ANYWHERE)
-def test_a_recorder_killed_anywhere_leaves_each_message_once(here: Scoring, ledger: Address, point: str):
+def test_a_recorder_killed_anywhere_leaves_each_message_once(here: Scoring, ledger: LedgerConnection, point: str):
     start(here, ledger, point).kill()
     assert len(sources(ledger)) < COUNT or point == "recorded 1"
     assert letters(here) == []
@@ -59,7 +59,7 @@ def test_a_recorder_killed_anywhere_leaves_each_message_once(here: Scoring, ledg
 
 @pytest.mark.parametrize("point", ANYWHERE)
 def test_a_frozen_recorder_holds_up_nobody_and_changes_nothing_when_it_wakes_up(
-    here: Scoring, ledger: Address, point: str
+    here: Scoring, ledger: LedgerConnection, point: str
 ):
     zombie = start(here, ledger, point)
     zombie.freeze()
@@ -80,7 +80,7 @@ def test_a_frozen_recorder_holds_up_nobody_and_changes_nothing_when_it_wakes_up(
 @pytest.mark.parametrize("point", ["ledger transaction 2", "rows written 2"])
 @pytest.mark.parametrize("ending", ["stop", "kill"])
 def test_a_database_that_is_restarted_in_mid_run(
-    here: Scoring, ledger: Address, services: LiveStack, point: str, ending: str
+    here: Scoring, ledger: LedgerConnection, services: LiveStack, point: str, ending: str
 ):
     halted = start(here, ledger, point)
     getattr(services, ending)("ledger")

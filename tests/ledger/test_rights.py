@@ -12,21 +12,21 @@ import pytest
 
 from dev.stack import postgres
 from include.batch.outbox import note_what_is_committed
-from include.check.check import run
-from include.check.ledger import _DONE as TABLES
-from include.check.ledger import check_ledger
+from include.check.check_result import run
+from include.check.ledger_check import _DONE as TABLES
+from include.check.ledger_check import check_ledger
 from include.errors import LedgerAccessError, LedgerGapError
-from include.ledger.address import Address
-from include.ledger.batches import record_batches
 from include.ledger.confirmations import Confirmations
+from include.ledger.connection import LedgerConnection
 from include.ledger.export import export
-from include.ledger.record import record
+from include.ledger.payment_trace import trace
+from include.ledger.recorded_batches import record_batches
+from include.ledger.recorded_offsets import LedgerOffsets
+from include.ledger.recorder import record
 from include.ledger.schema import migrate
-from include.ledger.standing import LedgerOffsets
-from include.ledger.trace import trace
 from include.ledger.unreviewed import unreviewed
-from include.verify.ledger import LedgerCheck
-from include.verify.verify import verify
+from include.verify.ledger_comparison import LedgerCheck
+from include.verify.verification import verify
 from tests.ledger.test_batches import leave
 from tests.ledger.test_batches import record as batch_record
 from tests.support import kafka_log
@@ -41,8 +41,8 @@ from tests.support.scoring import Scoring
 class Roles:
     """The page's two roles, by names of the test's own, and their database."""
 
-    owner: Address
-    worker: Address
+    owner: LedgerConnection
+    worker: LedgerConnection
     grants: list[tuple[str, str]]
     """Rights, and the tables that they are on."""
 
@@ -88,11 +88,11 @@ class Work:
     """All that the product does in the ledger, again and again."""
 
     here: Scoring
-    owner: Address
+    owner: LedgerConnection
     trans_num: str
 
     @classmethod
-    def of(cls, here: Scoring, owner: Address) -> Work:
+    def of(cls, here: Scoring, owner: LedgerConnection) -> Work:
         made = payment(950.75)
         kafka_log.send(str(here.kafka["bootstrap.servers"]), here.settings.input_topic, [made.message])
         here.run()
@@ -101,7 +101,7 @@ class Work:
         record_batches(here.storage, owner)
         return cls(here, owner, str(made.values["trans_num"]))
 
-    def done_by(self, worker: Address) -> None:
+    def done_by(self, worker: LedgerConnection) -> None:
         """Raises LedgerAccessError where a right is missing."""
         kafka, settings = self.here.kafka, self.here.settings
         # A row that was altered, which recording mends and keeps; and a batch's record that comes once more.

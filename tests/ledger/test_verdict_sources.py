@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from fraud_scoring.export import export_confirmed
 from include.cli.main import app
-from include.ledger.address import Address
+from include.ledger.connection import LedgerConnection
 from include.ledger.schema import _config
 from tests.ledger.conftest import Place
 from tests.support.ledger import add_predictions, make_topic_again, query
@@ -29,14 +29,14 @@ GROCERIES = payment(12.5, trans_num="T")
 
 
 @pytest.fixture
-def fraud(ledger_connection: Address, monkeypatch: pytest.MonkeyPatch) -> Fraud:
+def fraud(ledger_connection: LedgerConnection, monkeypatch: pytest.MonkeyPatch) -> Fraud:
     """`fraud …`."""
     monkeypatch.setenv("LOGNAME", "ann")
     return lambda *words: CliRunner().invoke(app, [*map(str, words)])
 
 
 @pytest.fixture
-def shared(ledger: Address) -> Address:
+def shared(ledger: LedgerConnection) -> LedgerConnection:
     """Two payments with one trans_num, at topic_1/0/0 and topic_1/0/1; the later one is genuine."""
     add_predictions(ledger, STOLEN, hour=7)
     add_predictions(ledger, GROCERIES, prediction=False, hour=8)
@@ -57,14 +57,16 @@ def verdicts(tmp_path: Path, *lines: str) -> Path:
 
 
 def test_a_verdict_on_one_payment_does_not_export_the_other(
-    shared: Address, fraud: Fraud, place: Place, tmp_path: Path
+    shared: LedgerConnection, fraud: Fraud, place: Place, tmp_path: Path
 ) -> None:
     """The line of a mailed report names the source; the other payment is newer."""
     assert fraud("confirm", "--csv", verdicts(tmp_path, "topic_1/0/0,0,T,fraud")).exit_code == 0
     assert exported(place) == {950.75: 1}
 
 
-def test_an_ambiguous_trans_num_is_refused_with_the_places_to_choose_from(shared: Address, fraud: Fraud) -> None:
+def test_an_ambiguous_trans_num_is_refused_with_the_places_to_choose_from(
+    shared: LedgerConnection, fraud: Fraud
+) -> None:
     done = fraud("confirm", "T", "fraud")
     assert done.exit_code == 1
     assert done.stderr == (
@@ -74,7 +76,7 @@ def test_an_ambiguous_trans_num_is_refused_with_the_places_to_choose_from(shared
     assert query(shared, "SELECT count(*) FROM ledger.confirmations") == [(0,)]
 
 
-def test_each_payment_has_its_own_verdict(shared: Address, fraud: Fraud, place: Place) -> None:
+def test_each_payment_has_its_own_verdict(shared: LedgerConnection, fraud: Fraud, place: Place) -> None:
     done = fraud("confirm", "T", "fraud", "--source", "topic_1/0/0", "--row", 0)
     assert done.stdout == "T: fraud (applied)\n"
     assert fraud("confirm", "T", "genuine", "--source", "topic_1/0/1").stdout == "T: genuine (applied)\n"
@@ -98,14 +100,14 @@ def test_each_payment_has_its_own_verdict(shared: Address, fraud: Fraud, place: 
     ],
 )
 def test_a_source_that_names_no_payment(
-    shared: Address, fraud: Fraud, words: tuple[Any, ...], code: int, message: str
+    shared: LedgerConnection, fraud: Fraud, words: tuple[Any, ...], code: int, message: str
 ) -> None:
     done = fraud("confirm", "T", "fraud", *words)
     assert done.exit_code == code
     assert message in re.sub(r"[\s│]+", " ", done.stderr)
 
 
-def test_lines_that_do_not_say_which_payment_are_bad(shared: Address, fraud: Fraud, tmp_path: Path) -> None:
+def test_lines_that_do_not_say_which_payment_are_bad(shared: LedgerConnection, fraud: Fraud, tmp_path: Path) -> None:
     add_predictions(shared, payment(1.5, trans_num="alone"))
     lines = ",,T,fraud", "topic_1/0/9,0,T,fraud", "topic_1/0/1,0,T,no", "the bank,x,alone,fraud", "topic_1/0/1,0,T,yes"
     file = verdicts(tmp_path, *lines)
@@ -120,7 +122,7 @@ def test_lines_that_do_not_say_which_payment_are_bad(shared: Address, fraud: Fra
     assert done.stdout == "applied 1, changed 0, unchanged 0, passed over 0, bad 4\n"
 
 
-def test_a_payment_that_was_sent_again_is_one_payment(ledger: Address, fraud: Fraud, place: Place) -> None:
+def test_a_payment_that_was_sent_again_is_one_payment(ledger: LedgerConnection, fraud: Fraud, place: Place) -> None:
     add_predictions(ledger, STOLEN, hour=7)
     assert fraud("confirm", "T", "fraud").exit_code == 0
     add_predictions(ledger, STOLEN, hour=9)
@@ -132,7 +134,7 @@ def test_a_payment_that_was_sent_again_is_one_payment(ledger: Address, fraud: Fr
     assert exported(place) == {950.75: 0}
 
 
-def test_several_payments_of_one_message_are_told_apart_by_their_row(ledger: Address, fraud: Fraud) -> None:
+def test_several_payments_of_one_message_are_told_apart_by_their_row(ledger: LedgerConnection, fraud: Fraud) -> None:
     add_predictions(ledger, STOLEN, GROCERIES)
     query(ledger, "UPDATE ledger.predictions SET (source_offset, source_row) = ROW (0, source_offset)")
     query(ledger, "TRUNCATE ledger.replaced_predictions")
@@ -142,7 +144,9 @@ def test_several_payments_of_one_message_are_told_apart_by_their_row(ledger: Add
     assert query(ledger, "SELECT source_row FROM ledger.confirmations") == [(1,)]
 
 
-def test_payment_is_exported_after_another_one_replaced_its_source(ledger: Address, fraud: Fraud, place: Place) -> None:
+def test_payment_is_exported_after_another_one_replaced_its_source(
+    ledger: LedgerConnection, fraud: Fraud, place: Place
+) -> None:
     add_predictions(ledger, STOLEN)
     assert fraud("confirm", "T", "fraud").exit_code == 0
     make_topic_again(ledger)
@@ -151,7 +155,7 @@ def test_payment_is_exported_after_another_one_replaced_its_source(ledger: Addre
 
 
 def test_list_names_each_payment_with_a_shared_trans_num(
-    ledger: Address, fraud: Fraud, place: Place, tmp_path: Path
+    ledger: LedgerConnection, fraud: Fraud, place: Place, tmp_path: Path
 ) -> None:
     add_predictions(ledger, STOLEN, GROCERIES)
     file = tmp_path / "review.csv"
@@ -167,7 +171,7 @@ def test_list_names_each_payment_with_a_shared_trans_num(
     assert fraud("confirm", "--list").stdout.startswith("No fraud waits")
 
 
-def test_the_newest_file_has_all_verdicts_on_a_trans_num(shared: Address, fraud: Fraud, place: Place) -> None:
+def test_the_newest_file_has_all_verdicts_on_a_trans_num(shared: LedgerConnection, fraud: Fraud, place: Place) -> None:
     """So a file from before verdicts had sources, which may hold the wrong payment, is replaced as a whole."""
     for offset, verdict in ((0, "fraud"), (1, "fraud"), (1, "genuine")):
         fraud("confirm", "T", verdict, "--source", f"topic_1/0/{offset}")
@@ -179,7 +183,9 @@ def test_the_newest_file_has_all_verdicts_on_a_trans_num(shared: Address, fraud:
     assert export_confirmed()[1] == []
 
 
-def test_verdicts_of_an_older_ledger_keep_what_they_were_given_for(ledger: Address, fraud: Fraud, place: Place) -> None:
+def test_verdicts_of_an_older_ledger_keep_what_they_were_given_for(
+    ledger: LedgerConnection, fraud: Fraud, place: Place
+) -> None:
     """Of a trans_num with one payment, that is known; of one with several it is not, and none of them is exported."""
     query(ledger, "DROP SCHEMA ledger CASCADE")
     upgrade(ledger, "0001")
@@ -199,7 +205,7 @@ def test_verdicts_of_an_older_ledger_keep_what_they_were_given_for(ledger: Addre
     assert exported(place) == {3.5: 1, 4.5: 1, 950.75: 1}
 
 
-def upgrade(ledger: Address, version: str) -> None:
+def upgrade(ledger: LedgerConnection, version: str) -> None:
     with ledger.opened("test") as connection:
         engine = create_engine("postgresql+psycopg2://", creator=lambda: connection, poolclass=NullPool)
         with engine.connect() as migrating:

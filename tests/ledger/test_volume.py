@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from include.ledger.address import Address
-from include.ledger.record import record
+from include.ledger.connection import LedgerConnection
+from include.ledger.recorder import record
 from tests.support import kafka_log
 from tests.support.ledger import query
 from tests.support.payments import payment
@@ -37,7 +37,7 @@ def here(scoring: Callable[..., Scoring]) -> Scoring:
     return made
 
 
-def test_300_000_payments_are_recorded_once_each(here: Scoring, ledger: Address):
+def test_300_000_payments_are_recorded_once_each(here: Scoring, ledger: LedgerConnection):
     recorded = record(here.kafka, here.settings, ledger)
     assert (recorded.messages, recorded.rows) == (COUNT, COUNT)
     reader = Reader(str(here.kafka["bootstrap.servers"]), here.settings.output_topic)

@@ -21,7 +21,7 @@ from sklearn.svm import LinearSVC
 
 from include.errors import ModelError, ModelInputError, ModelRequirementsError
 from include.models.load import load
-from include.models.score import score
+from include.models.scoring import score
 from tests.models.model_cases import model_cases
 from tests.models.zoo import (
     NUMERIC,

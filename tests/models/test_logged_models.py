@@ -10,8 +10,8 @@ import pytest
 from mlflow.entities import LoggedModelStatus
 
 from include.errors import ModelNotFoundError, ModelStoreError
+from include.models.mlflow_client import ModelStore
 from include.models.resolve import DEFAULT, resolve
-from include.models.store import Store
 from tests.models.conftest import Lab
 from tests.support.http_proxy import Proxy, proxy
 from tests.support.live_stack import LiveStack
@@ -188,7 +188,7 @@ def test_a_search_that_fails_for_another_reason_does_not_let_children_fill_the_p
     experiment_id = lab.client.get_experiment_by_name(name).experiment_id
     parent = lab.run(name, model=None)
     insert_runs(services, experiment_id, count=60, start=1_800_000_000_000, parent=parent)
-    store = Store()
+    store = ModelStore()
     with pytest.raises(ModelStoreError, match="Invalid attribute key"):
         next(store.finished_runs(experiment_id, " AND nonsense = 'x'"))
     runs, is_last = next(store.finished_runs(experiment_id))

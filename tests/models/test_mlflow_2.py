@@ -14,14 +14,14 @@ import pytest
 from mlflow import MlflowClient
 
 from dev.stack.part import BIN
-from include.check.check import Found, run
-from include.check.models import check_models
+from include.check.check_result import CheckResult, run
+from include.check.models_check import check_models
 from include.errors import ModelNotFoundError, SettingError
-from include.models.cache import ModelCache
 from include.models.load import load
+from include.models.model_cache import ModelCache
 from include.models.model_run import ModelRun
 from include.models.resolve import DEFAULT, resolve
-from include.models.score import score
+from include.models.scoring import score
 from include.settings import Settings
 from tests.support import mlflow_2
 from tests.support.http_proxy import proxy
@@ -67,7 +67,7 @@ def ask(asked: str) -> ModelRun:
     return resolve(asked, experiment="cards", chosen_by=DEFAULT)
 
 
-def check(tmp_path: Path) -> dict[str, Found]:
+def check(tmp_path: Path) -> dict[str, CheckResult]:
     settings = Settings(model_cache=tmp_path / "models", experiment="cards")
     return {one.name: one for one in run([("tried", lambda: check_models(settings, "latest", DEFAULT))])}
 
@@ -123,7 +123,7 @@ def test_a_hosted_server_that_refuses_logged_models_is_asked_for_artifacts(
             mlflow_2_server.first,
             mlflow_2_server.first,
         ]
-        assert check(tmp_path)["MLflow"] == Found("MLflow", f"answers at {front.address}")
+        assert check(tmp_path)["MLflow"] == CheckResult("MLflow", f"answers at {front.address}")
         with pytest.raises(ModelNotFoundError, match=f"answers {answer[0]} for the logged models"):
             resolve("latest", experiment="no models", chosen_by=DEFAULT)
         with pytest.raises(ModelNotFoundError, match=f"answers {answer[0]} for the logged models .* runs:/<run id>/"):

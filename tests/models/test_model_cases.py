@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from include.errors import ModelError
 from include.models.load import LoadedModel, load
-from include.models.score import Scored, score
+from include.models.scoring import Scored, score
 from tests.models.model_cases import ModelCase, frame_of_training, model_cases, silently
 from tests.models.zoo import history, payment, run_of
 

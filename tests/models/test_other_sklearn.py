@@ -12,7 +12,7 @@ import yaml
 from include.errors import ModelError
 from include.models.load import load
 from include.models.model_run import ModelRun
-from include.models.score import score
+from include.models.scoring import score
 
 PICKLES = sorted((Path(__file__).parent / "pickles").glob("*.pickle"))
 

@@ -32,9 +32,9 @@ from include.errors import (
     SettingError,
     UntrustedModelError,
 )
+from include.models.mlflow_client import ModelStore
 from include.models.model_run import ModelRun
 from include.models.resolve import DEFAULT, HOLD, RUN_CONFIGURATION, newest_run, resolve
-from include.models.store import Store
 from tests.models.conftest import Lab
 from tests.support.http_proxy import proxy
 from tests.support.live_stack import LiveStack
@@ -458,7 +458,7 @@ def test_places_from_which_models_are_taken(
     monkeypatch: pytest.MonkeyPatch, server: str, place: str, taken: bool
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
-    store = Store()
+    store = ModelStore()
     if taken:
         store._places.check("it", place)
         return
@@ -482,7 +482,7 @@ def test_a_copied_version_leads_to_the_place_of_the_first(lab: Lab, registered: 
     copied = lab.client.copy_model_version(f"models:/{name}/1", f"{name} copied")
     try:
         assert ask(f"models:/{copied.name}/{copied.version}").run_id == run_id
-        assert Store()._places.of(f"models:/{copied.name}/1").startswith("s3://mlflow/")
+        assert ModelStore()._places.of(f"models:/{copied.name}/1").startswith("s3://mlflow/")
     finally:
         lab.client.delete_registered_model(copied.name)
 

@@ -6,8 +6,8 @@ import pytest
 from mlflow.entities import Run, RunData, RunInfo
 
 from include.errors import SettingError
-from include.models.places import cleaned
-from include.models.store import Store
+from include.models.artifact_uri import cleaned
+from include.models.mlflow_client import ModelStore
 from include.models.tracking_uri import registry_uri, tracking_uri, without_credentials
 from include.training.tracking import pages, tracking
 
@@ -51,7 +51,7 @@ def test_invalid_address_error_names_the_mistake(monkeypatch: pytest.MonkeyPatch
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         monkeypatch.setenv(name, uri)
-        for use in (Store, lambda: tracking().__enter__()):
+        for use in (ModelStore, lambda: tracking().__enter__()):
             with pytest.raises(SettingError, match=f"{name}{says}") as caught:
                 use()  # type: ignore[operator]
             assert "secret" not in str(caught.value)
@@ -98,7 +98,7 @@ def test_a_link_to_a_page_of_mlflow_has_one_slash(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:secret@mlflow:5000/")
     run = Run(RunInfo("a" * 32, "1", "ann", "FINISHED", 0, 1, "active"), RunData())
     page = f"http://mlflow:5000/#/experiments/1/runs/{'a' * 32}"
-    assert Store().run_page(run) == page
+    assert ModelStore().run_page(run) == page
     assert pages("http://ann:secret@mlflow:5000/", "1", "a" * 32, "fraud", "2")[0] == page
 
 

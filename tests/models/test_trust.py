@@ -23,13 +23,13 @@ from sklearn.preprocessing import FunctionTransformer
 from fraud_scoring.operators import ResolveModelOperator
 from include.batch.manifest import Manifest
 from include.errors import ModelError, UntrustedModelError
-from include.models import cache as cache_module
-from include.models import ready, trust
-from include.models.cache import ModelCache
-from include.models.choice import Hold
+from include.models import model_cache as cache_module
+from include.models import pickle_cache, trust
 from include.models.load import load
+from include.models.model_cache import ModelCache
 from include.models.model_run import ModelRun
 from include.models.resolve import DEFAULT, resolve
+from include.models.selection import Hold
 from include.producer.simulator import Simulator
 from include.settings import Settings
 from include.training.pipeline import recipe
@@ -181,7 +181,7 @@ def test_a_file_that_is_named_like_our_own_is_not_unpickled(
     files = save_skops(tmp_path, seed_pipeline())
     types = (*trust.TYPES, f"{module_name()}.PaymentFeatures")
     for trusted in ((), types):
-        name = f".built-{ready._versions(trusted)}.pickle"
+        name = f".built-{pickle_cache._versions(trusted)}.pickle"
         (files / name).write_bytes(hashlib.sha256(evil).digest() + evil)
     folder = accepted(logged(files), cache)
     for allow in (False, True):

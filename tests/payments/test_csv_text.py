@@ -21,7 +21,7 @@ import pytest
 from include.errors import FraudError, ProducerError, TrainingError
 from include.payments.columns import COLUMNS, NUMBERS
 from include.producer.csv_file import CsvPayments
-from include.training.data import check, read_csv
+from include.training.training_data import check, read_csv
 
 TEXTS = [name for name in COLUMNS if name not in NUMBERS]
 EMPTY_WORDS = ["NA", "N/A", "None", "null", "NULL", "nan", "NaN", "n/a", "#N/A", "-nan", "<NA>", "inf", "true", "0001"]

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.ledger.prediction import PredictionReader, Row
+from include.ledger.prediction_row import PredictionReader, Row
 from include.payments.columns import COLUMNS
 from include.payments.decode import Decoder, Record, RefusedRow
 from include.payments.encode import scored_object, scored_value, unscored_object
-from include.verify.message import payments, scored_payment
+from include.verify.expected_message import payments, scored_payment
 
 PAYMENT = [
     "2024-10-31 15:56:25",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from include.ledger.prediction import COLUMNS, PredictionReader, Row
+from include.ledger.prediction_row import COLUMNS, PredictionReader, Row
 from include.models.column import Column
 from include.models.frame import FrameBuilder
 from include.payments.timestamps import date_time_text, moment_of, unix_time

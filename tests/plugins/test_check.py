@@ -16,10 +16,10 @@ import boto3
 import pytest
 
 from dev.stack.part import BIN
-from fraud_scoring.check import _check_confirmed, _check_mail_server
-from fraud_scoring.connections import ledger
-from include.check.check import Found, run
-from include.check.ledger import check_ledger
+from fraud_scoring.airflow_check import _check_confirmed, _check_mail_server
+from fraud_scoring.airflow_connections import ledger
+from include.check.check_result import CheckResult, run
+from include.check.ledger_check import check_ledger
 from include.errors import FraudError
 from include.settings import Settings
 from tests.support.live_stack import LiveStack
@@ -77,7 +77,7 @@ def test_without_a_ledger_it_is_said_what_to_set(monkeypatch: pytest.MonkeyPatch
     )
 
 
-def exports(url: str) -> Found:
+def exports(url: str) -> CheckResult:
     (found,) = run([("tried", lambda: _check_confirmed(Settings(confirmed_url=url)))])
     return found
 
@@ -89,7 +89,7 @@ def test_exports(services: LiveStack, service_environment: dict[str, str], monke
     s3 = boto3.client("s3")
     assert "Contents" not in s3.list_objects_v2(Bucket="staging", Prefix=folder)
     assert "Uploads" not in s3.list_multipart_uploads(Bucket="staging", Prefix=folder)
-    assert exports("") == Found(
+    assert exports("") == CheckResult(
         "FRAUD_CONFIRMED_URL", "not set: exports are off, and a run of the DAG export_confirmed would fail"
     )
     for url, words in (

@@ -8,9 +8,9 @@ from unittest import mock
 import pytest
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-from fraud_scoring.connections import aws_access, kafka_settings, ledger, staging, use_aws_connection
+from fraud_scoring.airflow_connections import aws_access, kafka_settings, ledger, staging, use_aws_connection
 from include.errors import SettingError
-from include.ledger.address import Address
+from include.ledger.connection import LedgerConnection
 from include.settings import Settings
 
 
@@ -109,16 +109,16 @@ def test_the_ledger_is_where_its_connection_says(monkeypatch: pytest.MonkeyPatch
     connection = {"conn_type": "postgres", "host": "db", "schema": "ledger", "login": "fraud", "password": "p@ss"}
     monkeypatch.setenv("LOGGER_SQL_URI", "postgresql://elsewhere/other")
     monkeypatch.setenv("AIRFLOW_CONN_LEDGER_DB", json.dumps(connection | {"extra": {"sslmode": "require"}}))
-    assert ledger() == Address("db", "ledger", 5432, "fraud", "p@ss", {"sslmode": "require"})
+    assert ledger() == LedgerConnection("db", "ledger", 5432, "fraud", "p@ss", {"sslmode": "require"})
     monkeypatch.setenv("AIRFLOW_CONN_LEDGER_DB", "postgres://fraud:p%40ss@db:6543/ledger?sslmode=require")
-    assert ledger() == Address("db", "ledger", 6543, "fraud", "p@ss", {"sslmode": "require"})
+    assert ledger() == LedgerConnection("db", "ledger", 6543, "fraud", "p@ss", {"sslmode": "require"})
 
 
 def test_without_that_connection_it_is_where_the_plain_variable_says(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(SettingError, match=r"ledger_db does not exist: .*_LEDGER_DB, or set LOGGER_SQL_URI"):
         ledger()
     monkeypatch.setenv("LOGGER_SQL_URI", "postgresql://fraud:secret@db/ledger")
-    assert ledger() == Address("db", "ledger", 5432, "fraud", "secret")
+    assert ledger() == LedgerConnection("db", "ledger", 5432, "fraud", "secret")
 
 
 def test_a_ledger_connection_without_a_database_is_named(monkeypatch: pytest.MonkeyPatch):
@@ -130,7 +130,11 @@ def test_a_ledger_connection_without_a_database_is_named(monkeypatch: pytest.Mon
 def test_a_ledger_behind_a_socket_is_found(monkeypatch: pytest.MonkeyPatch):
     uri = "postgresql://fraud:secret@/ledger?host=/run/postgresql"
     monkeypatch.setenv("AIRFLOW_CONN_LEDGER_DB", uri)
-    assert ledger() == Address("/run/postgresql", "ledger", 5432, "fraud", "secret") == Address.of_uri(uri, "it")
+    assert (
+        ledger()
+        == LedgerConnection("/run/postgresql", "ledger", 5432, "fraud", "secret")
+        == LedgerConnection.of_uri(uri, "it")
+    )
 
 
 def test_a_ledger_connection_says_nothing_twice(monkeypatch: pytest.MonkeyPatch):
@@ -145,7 +149,7 @@ def test_every_option_of_airflows_own_is_known(monkeypatch: pytest.MonkeyPatch):
         extra = {"conn_type": "postgres", "host": "db", "schema": "ledger", "extra": {name: "given"}}
         monkeypatch.setenv("AIRFLOW_CONN_LEDGER_DB", json.dumps(extra))
         try:
-            assert ledger() == Address("db", "ledger")
+            assert ledger() == LedgerConnection("db", "ledger")
         except SettingError as error:
             assert f"asks for {name}: not supported" in str(error)  # noqa: PT017
 

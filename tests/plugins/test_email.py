@@ -17,11 +17,11 @@ import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 
-from fraud_scoring.email import FraudReportOperator
+from fraud_scoring.report_operator import FraudReportOperator
 from include.errors import RecipientsRefusedError, ReportError, StagingError
+from include.report.fraud import Fraud
 from include.report.incident import describe
-from include.report.record import Fraud
-from include.report.report import Delivery, OwedReport
+from include.report.report import OwedReport, ReportDelivery
 from tests.plugins.conftest import Inbox, StartServer
 from tests.report.test_report import facts, fraud
 
@@ -33,7 +33,7 @@ class Outbox:
         self.waiting = {report.key: report for report in reports}
         self.unread: dict[str, str] = {}
         self.inbox: Inbox | None = None
-        self.deliveries: list[Delivery] = []
+        self.deliveries: list[ReportDelivery] = []
         self.begun: list[str] = []
 
     def owed(self) -> Iterable[OwedReport]:
@@ -46,7 +46,7 @@ class Outbox:
         self.begun.append(report.key)
         return True
 
-    def record_delivery(self, report: OwedReport, delivery: Delivery) -> None:
+    def record_delivery(self, report: OwedReport, delivery: ReportDelivery) -> None:
         self.deliveries.append(delivery)
         if self.inbox is not None:
             assert len(self.inbox.messages) > 0
@@ -215,7 +215,7 @@ class OutageAfterFirst(Outbox):
         super().__init__(*(report(f"batch{number}") for number in (1, 2, 3)))
         self.outage = outage
 
-    def record_delivery(self, report: OwedReport, delivery: Delivery) -> None:
+    def record_delivery(self, report: OwedReport, delivery: ReportDelivery) -> None:
         super().record_delivery(report, delivery)
         if len(self.deliveries) == 1:
             self.outage()
@@ -335,7 +335,7 @@ def test_what_is_too_large_for_the_server_is_sent_smaller(
     mail_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inbox = mail_server(data_size_limit=60_000)
-    monkeypatch.setattr("fraud_scoring.email.ATTACHMENT_BYTES", (100_000, 10_000, 0))
+    monkeypatch.setattr("fraud_scoring.report_operator.ATTACHMENT_BYTES", (100_000, 10_000, 0))
     frauds = [fraud(number, number / 1000) for number in range(1000)]
     assert send(Outbox(report("batch1", frauds, 1000)))["left_out"] == 1000 - len(attached(inbox))
     assert attached(inbox)[0]["source"] == "topic_1/0/999"
@@ -384,7 +384,7 @@ def test_a_server_that_closes_politely_has_hung_up_too(mail_server: StartServer)
 def test_what_the_server_hangs_up_on_is_sent_smaller(mail_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
     inbox = mail_server()
     hang_up(inbox, "batch1", above=60_000)
-    monkeypatch.setattr("fraud_scoring.email.ATTACHMENT_BYTES", (100_000, 10_000, 0))
+    monkeypatch.setattr("fraud_scoring.report_operator.ATTACHMENT_BYTES", (100_000, 10_000, 0))
     frauds = [fraud(number, number / 1000) for number in range(1000)]
     assert 0 < send(Outbox(report("batch1", frauds, 1000)))["left_out"] == 1000 - len(attached(inbox))
 

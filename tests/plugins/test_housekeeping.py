@@ -12,7 +12,7 @@ import boto3
 import pytest
 from airflow.providers.amazon.aws.log.s3_task_handler import S3RemoteLogIO
 
-from fraud_scoring.operators.housekeeping import TrimLogsOperator
+from fraud_scoring.operators.trim_operators import TrimLogsOperator
 from include.errors import HousekeepingError
 from include.settings import Settings
 from tests.housekeeping.test_logs import aged, log

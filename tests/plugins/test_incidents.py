@@ -20,12 +20,12 @@ import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 
-from fraud_scoring import alarms as alarm_mails
+from fraud_scoring import alarm_mails as alarm_mails
 from fraud_scoring import incidents, kept_incidents
-from fraud_scoring.alarms import mail_alarms, mail_published_alarms
-from fraud_scoring.connections import staging
-from fraud_scoring.incidents import IncidentNotifier, incident_over, late_run, late_run_alert
-from include.batch import advice
+from fraud_scoring.airflow_connections import staging
+from fraud_scoring.alarm_mails import mail_alarms, mail_published_alarms
+from fraud_scoring.incidents import IncidentNotifier, close_incident, late_run, late_run_alert
+from include.batch import alarm_texts
 from include.batch.storage import Storage
 from include.errors import HousekeepingError, KafkaError, LedgerGapError, ModelNotFoundError, SettingError, StagingError
 from include.settings import Settings
@@ -82,7 +82,7 @@ def fail(error: BaseException | None, *, minutes: float = 1, **task: Any) -> Non
 
 
 def succeed(**task: Any) -> None:
-    incident_over({"ti": TaskInstance(**task)})  # type: ignore[typeddict-item]
+    close_incident({"ti": TaskInstance(**task)})  # type: ignore[typeddict-item]
 
 
 def body(message: EmailMessage) -> str:
@@ -587,7 +587,7 @@ def end_batch(*kinds: str, minutes: float = 1, sentence: str = LOST, **task: Any
 
 def test_an_alarm_says_what_it_means_and_what_to_do(mail_server: StartServer) -> None:
     inbox = mail_server()
-    end_batch(advice.EXPIRED)
+    end_batch(alarm_texts.EXPIRED)
     (message,) = inbox.messages
     assert inbox.recipients == [["ops@bank.test", "night@bank.test"]]
     assert message["Subject"] == f"score_payments: Payments expired unread: {LOST}"
@@ -600,18 +600,18 @@ def test_an_alarm_says_what_it_means_and_what_to_do(mail_server: StartServer) ->
 def test_an_alarm_is_told_once_while_it_lasts_and_again_after_a_batch_without_it(mail_server: StartServer) -> None:
     inbox = mail_server()
     for number in range(3):
-        end_batch(advice.BEHIND_PAYMENTS, sentence=f"{number} offsets are left for later runs.")
+        end_batch(alarm_texts.BEHIND_PAYMENTS, sentence=f"{number} offsets are left for later runs.")
     assert len(inbox.messages) == 1
     end_batch()
-    end_batch(advice.BEHIND_PAYMENTS)
+    end_batch(alarm_texts.BEHIND_PAYMENTS)
     assert [message["Subject"].startswith("Reminder") for message in inbox.messages] == [False, False]
 
 
 def test_alarms_of_several_kinds_come_and_go_alone(mail_server: StartServer) -> None:
     inbox = mail_server()
-    end_batch(advice.BEHIND_PAYMENTS, advice.BEHIND_AGE)
-    end_batch(advice.BEHIND_AGE)
-    end_batch(advice.BEHIND_PAYMENTS, advice.BEHIND_AGE)
+    end_batch(alarm_texts.BEHIND_PAYMENTS, alarm_texts.BEHIND_AGE)
+    end_batch(alarm_texts.BEHIND_AGE)
+    end_batch(alarm_texts.BEHIND_PAYMENTS, alarm_texts.BEHIND_AGE)
     assert [message["Subject"].split(": ")[1] for message in inbox.messages] == [
         "More payments wait than runs take",
         "Payments waited too long",
@@ -621,8 +621,8 @@ def test_alarms_of_several_kinds_come_and_go_alone(mail_server: StartServer) -> 
 
 def test_an_alarm_that_lasts_is_reminded_of(mail_server: StartServer) -> None:
     inbox = mail_server()
-    end_batch(advice.CLOSE)
-    end_batch(advice.CLOSE, minutes=361)
+    end_batch(alarm_texts.CLOSE)
+    end_batch(alarm_texts.CLOSE, minutes=361)
     assert inbox.messages[1]["Subject"].startswith("Reminder: score_payments: Payments are about to expire unread")
     assert "Still so since 2026-11-24 08:01:00 UTC, 2 times so far" in body(inbox.messages[1])
 
@@ -634,7 +634,7 @@ FEW = "0 of 300 messages of batch a-batch became dead letters (0%)."
 def end_published_batch(sentence: str = FEW, cause: str = "", *, minutes: float = 1, known: bool = True) -> None:
     """What follows on the task `reports` of a batch."""
     Clock.moment += timedelta(minutes=minutes)
-    found = [{"kind": advice.DEAD_LETTERS, "sentence": sentence, "cause": cause}] if known else []
+    found = [{"kind": alarm_texts.DEAD_LETTERS, "sentence": sentence, "cause": cause}] if known else []
     mail_published_alarms({"ti": TaskInstance(task_id="reports", try_number=1, alarms=found)})  # type: ignore[typeddict-item]
 
 
@@ -656,7 +656,7 @@ def test_dead_letters_of_the_output_topic_are_told_beside_the_failure_of_their_t
     inbox = mail_server()
     sentence = "12 of 14 messages of topic_2 became dead letters (86%): no_headers 12."
     for cause in ("no_headers", "no_headers", "", ""):
-        found = [{"kind": advice.OUTPUT_DEAD_LETTERS, "sentence": sentence if cause else FEW, "cause": cause}]
+        found = [{"kind": alarm_texts.OUTPUT_DEAD_LETTERS, "sentence": sentence if cause else FEW, "cause": cause}]
         ti = TaskInstance(task_id="record_predictions", dag_id="record_predictions", alarms=found)
         if cause:
             fail(LedgerGapError("gone before it could be recorded"), task_id=ti.task_id, dag_id=ti.dag_id)
@@ -714,7 +714,7 @@ def test_an_implausible_timestamp_is_told_once(mail_server: StartServer) -> None
     inbox = mail_server()
     for _ in range(30):
         end_batch(
-            advice.TIMESTAMP, sentence="The Kafka timestamp is implausible: topic_1/0 from offset 5 (1970-01-21)."
+            alarm_texts.TIMESTAMP, sentence="The Kafka timestamp is implausible: topic_1/0 from offset 5 (1970-01-21)."
         )
     assert subjects(inbox) == [
         "score_payments: Timestamps are implausible: The Kafka timestamp is implausible: topic_1/0 from offset 5 "
@@ -725,11 +725,11 @@ def test_an_implausible_timestamp_is_told_once(mail_server: StartServer) -> None
 
 def test_neither_a_failed_drain_nor_one_without_an_answer_ends_an_alarm(mail_server: StartServer) -> None:
     inbox = mail_server()
-    end_batch(advice.EXPIRED)
+    end_batch(alarm_texts.EXPIRED)
     fail(BROKER_DOWN, task_id="drain")
     succeed(task_id="drain")
     mail_alarms({"ti": TaskInstance(task_id="drain", alarms=None)})  # type: ignore[typeddict-item]
-    end_batch(advice.EXPIRED)
+    end_batch(alarm_texts.EXPIRED)
     assert [message["Subject"].split(": ")[1] for message in inbox.messages] == [
         "Payments expired unread",
         "drain failed",
@@ -741,11 +741,11 @@ def test_an_alarm_that_no_server_took_is_told_by_the_next_run(
 ) -> None:
     inbox = mail_server(extra={"retry_limit": 0})
     inbox.refusals = ["451 later", "451 later"]
-    end_batch(advice.CLOSE, advice.BEHIND_AGE)
+    end_batch(alarm_texts.CLOSE, alarm_texts.BEHIND_AGE)
     assert inbox.messages == []
     assert "operators could not be told of close to retention, the next run tries again: SMTPDataError" in caplog.text
-    end_batch(advice.CLOSE, advice.BEHIND_AGE)
-    end_batch(advice.CLOSE, advice.BEHIND_AGE)
+    end_batch(alarm_texts.CLOSE, alarm_texts.BEHIND_AGE)
+    end_batch(alarm_texts.CLOSE, alarm_texts.BEHIND_AGE)
     assert len(inbox.messages) == 2
 
 
@@ -753,7 +753,7 @@ def expired(number: int) -> str:
     return f"{number} offsets expired before they were read."
 
 
-@pytest.mark.parametrize("kind", [advice.EXPIRED, advice.MOVED])
+@pytest.mark.parametrize("kind", [alarm_texts.EXPIRED, alarm_texts.MOVED])
 def test_what_stands_in_one_batch_only_is_told_though_no_server_took_it_then(
     mail_server: StartServer, kind: str
 ) -> None:
@@ -780,7 +780,7 @@ def test_a_mail_server_that_hangs_keeps_no_alarm_from_being_noted(
 
     with monkeypatch.context() as patched:
         patched.setattr(IncidentNotifier, "send", hangs)
-        end_batch(advice.EXPIRED, advice.MOVED)
+        end_batch(alarm_texts.EXPIRED, alarm_texts.MOVED)
     inbox = mail_server()
     end_batch()
     assert [message["Subject"].split(": ")[1] for message in inbox.messages] == [
@@ -795,7 +795,7 @@ def test_an_alarm_that_nobody_is_to_be_told_is_over_with_its_batch(
     inbox = mail_server()
     with monkeypatch.context() as patched:
         patched.setenv("FRAUD_OPERATORS_EMAIL", "")
-        end_batch(advice.EXPIRED)
+        end_batch(alarm_texts.EXPIRED)
         end_batch()
     end_batch()
     assert inbox.messages == []
@@ -806,7 +806,7 @@ def test_a_staging_area_that_is_full_gets_no_mail_every_minute(
 ) -> None:
     inbox = mail_server(extra={"retry_limit": 0})
     inbox.refusals = ["451 later"]
-    end_batch(advice.EXPIRED)
+    end_batch(alarm_texts.EXPIRED)
     fill_disk(monkeypatch, "/staging")
     for _ in range(3):
         end_batch()
@@ -816,7 +816,7 @@ def test_a_staging_area_that_is_full_gets_no_mail_every_minute(
 def test_what_expired_after_the_first_mail_is_told_at_the_end(mail_server: StartServer) -> None:
     inbox = mail_server()
     for number in (7, 9, 9, 11):  # the second of these batches was drained again
-        end_batch(advice.EXPIRED, sentence=expired(number))
+        end_batch(alarm_texts.EXPIRED, sentence=expired(number))
     assert len(inbox.messages) == 1
     end_batch()
     end_batch()
@@ -829,7 +829,7 @@ def test_what_expired_after_the_first_mail_is_told_at_the_end(mail_server: Start
 
 def test_a_batch_that_is_drained_again_tells_nothing_twice(mail_server: StartServer) -> None:
     inbox = mail_server()
-    for kinds in ((advice.EXPIRED,), (advice.EXPIRED,), (), ()):
+    for kinds in ((alarm_texts.EXPIRED,), (alarm_texts.EXPIRED,), (), ()):
         end_batch(*kinds)
     assert len(inbox.messages) == 1
 
@@ -846,18 +846,18 @@ def test_a_mail_server_that_hangs_is_given_up(
         extra = {"from_email": "f@bank.test", "disable_tls": True, "disable_ssl": True, "timeout": 30}
         monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection | {"extra": extra}))
         begun = time.monotonic()
-        end_batch(advice.EXPIRED)
+        end_batch(alarm_texts.EXPIRED)
         assert time.monotonic() - begun < 10
     assert "alarms were not told within 1 s" in caplog.text
     caplog.clear()  # its record holds the error, and that the socket
     gc.collect()
     inbox = mail_server()
-    end_batch(advice.EXPIRED)
+    end_batch(alarm_texts.EXPIRED)
     assert len(inbox.messages) == 1
 
 
 def test_alarms_are_told_where_nothing_can_be_noted(mail_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
     inbox = mail_server()
     fill_disk(monkeypatch, "/staging", "/fraud_incidents_")
-    end_batch(advice.EXPIRED)
+    end_batch(alarm_texts.EXPIRED)
     assert len(inbox.messages) == 1

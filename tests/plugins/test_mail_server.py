@@ -14,8 +14,8 @@ import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 from airflow.sdk.exceptions import AirflowException
 
-from fraud_scoring.check import _check_mail_server
-from fraud_scoring.mail_server import MailServer, mail_failure, smtp_connection
+from fraud_scoring.airflow_check import _check_mail_server
+from fraud_scoring.smtp_hook import MailServer, mail_failure, smtp_connection
 from include.errors import FraudError, MailAccessError, SettingError
 from tests.plugins.conftest import StartServer
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from fraud_scoring.operators.record import RecordBatchesOperator
+from fraud_scoring.operators.record_operators import RecordBatchesOperator
 from include.batch.storage import Storage
 from include.errors import LedgerError
-from include.ledger.address import Address
+from include.ledger.connection import LedgerConnection
 from tests.ledger.test_batches import leave, record
 from tests.support.ledger import query
 
@@ -26,7 +26,7 @@ class TaskInstance:
 
 
 @pytest.fixture
-def staging(ledger: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
+def staging(ledger: LedgerConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
     connection = {
         "conn_type": "postgres", "host": ledger.host, "port": ledger.port, "schema": ledger.database,
         "login": ledger.user, "password": ledger.password,
@@ -42,7 +42,7 @@ def run() -> dict[str, Any]:
     return ti.pushed
 
 
-def test_it_takes_over_what_was_left_and_tells_how_much(staging: Storage, ledger: Address):
+def test_it_takes_over_what_was_left_and_tells_how_much(staging: Storage, ledger: LedgerConnection):
     leave(staging, record())
     assert run() == {"counts": {"batches": 1, "files": 1}}
     assert query(ledger, "SELECT count(*) FROM ledger.batches") == [(1,)]
@@ -55,7 +55,7 @@ def test_a_damaged_record_fails_it_and_may_be_tried_again(staging: Storage):
         run()
 
 
-def test_tables_of_another_version_fail_it_for_good(staging: Storage, ledger: Address):
+def test_tables_of_another_version_fail_it_for_good(staging: Storage, ledger: LedgerConnection):
     query(ledger, "UPDATE ledger.alembic_version SET version_num = '9999'")
     with pytest.raises(AirflowFailException, match="LedgerSchemaError"):
         run()

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from fraud_scoring.operators.record import RecordPredictionsOperator
+from fraud_scoring.operators.record_operators import RecordPredictionsOperator
 from include.errors import LedgerError
-from include.ledger.address import Address
+from include.ledger.connection import LedgerConnection
 from tests.plugins.test_record_batches import TaskInstance
 from tests.support import kafka_log
 from tests.support.group import Group
@@ -22,7 +22,9 @@ from tests.support.scoring import Scoring
 
 
 @pytest.fixture
-def here(scoring: Callable[..., Scoring], ledger: Address, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Scoring:
+def here(
+    scoring: Callable[..., Scoring], ledger: LedgerConnection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Scoring:
     made = scoring()
     monkeypatch.setenv("FRAUD_STAGING_URL", str(tmp_path / "staging"))
     monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", json.dumps({"conn_type": "kafka", "extra": made.kafka}))
@@ -64,7 +66,7 @@ def score(here: Scoring, count: int) -> None:
     here.run()
 
 
-def test_it_records_once_and_tells_how_much(here: Scoring, ledger: Address):
+def test_it_records_once_and_tells_how_much(here: Scoring, ledger: LedgerConnection):
     first = run()["counts"]
     assert (first["rows"], first["dead_letters"]) == (2, 1)
     assert run() == {"alarms": [], "counts": {"messages": 0, "rows": 0, "dead_letters": 0}}
@@ -72,7 +74,7 @@ def test_it_records_once_and_tells_how_much(here: Scoring, ledger: Address):
 
 
 def test_a_wrong_password_fails_it_for_good_and_is_not_shown(
-    here: Scoring, ledger: Address, monkeypatch: pytest.MonkeyPatch
+    here: Scoring, ledger: LedgerConnection, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("AIRFLOW_CONN_LEDGER_DB", f"postgres://{ledger.user}:wr0ng@{ledger}")
     with pytest.raises(AirflowFailException, match=r"LedgerAccessError.*the connection ledger_db") as told:
@@ -145,7 +147,7 @@ def test_dead_letters_that_an_earlier_try_left_are_counted_with_the_messages_bes
 
     ti = Try()
     with monkeypatch.context() as patch:
-        patch.setattr("include.ledger.letters.Letters.send", die)
+        patch.setattr("include.ledger.output_dead_letters.Letters.send", die)
         with pytest.raises(LedgerError):
             run(ti)
     assert ti.pushed["alarms"] == []

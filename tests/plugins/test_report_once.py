@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fraud_scoring.email import FraudReportOperator
+from fraud_scoring.report_operator import FraudReportOperator
+from include.batch.batch_record import BatchRecord
 from include.batch.manifest import Manifest
 from include.batch.outbox import Outbox
-from include.batch.record import BatchRecord
 from include.batch.storage import Storage
 from include.errors import FraudError
 from tests.batch.conftest import staged

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from include.report import csv_attachment
-from include.report.record import Fraud
+from include.report.fraud import Fraud
 
 FORMULA_STARTS = "=+-@\uff1d\uff0b\uff0d\uff20\ufe62\ufe63\ufe66\ufe6b"
 BOUNDLESS = 10**9

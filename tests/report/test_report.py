@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from include.errors import ReportError
-from include.report.record import Fraud
+from include.report.fraud import Fraud
 from include.report.report import ReportFacts, build
 
 PAYMENT = {

@@ -17,14 +17,14 @@ from confluent_kafka.cimpl import NewTopic
 
 from dev.stack.part import BIN, ROOT
 from include.batch.storage import Storage
-from include.check.check import Found, run
-from include.check.kafka import check_kafka
+from include.check.check_result import CheckResult, run
+from include.check.kafka_check import check_kafka
 from include.errors import FraudError
-from include.kafka.access import Admin
+from include.kafka.admin import Admin
 from include.kafka.retention import read_retention
-from include.ledger.address import Address
-from include.ledger.batches import record_batches
-from include.ledger.record import Recorded, record
+from include.ledger.connection import LedgerConnection
+from include.ledger.recorded_batches import record_batches
+from include.ledger.recorder import Recorded, record
 from include.settings import Settings
 from tests.support import kafka_log
 from tests.support.payments import FRAUD_FOR_LATEST, GENUINE, payments
@@ -117,10 +117,10 @@ class Place:
     def score(self, kafka: dict[str, Any]) -> None:
         Scoring(kafka, self.settings).run()
 
-    def record(self, kafka: dict[str, Any], ledger: Address) -> Recorded:
+    def record(self, kafka: dict[str, Any], ledger: LedgerConnection) -> Recorded:
         return record(kafka, self.settings, ledger)
 
-    def command(self, kafka: dict[str, Any], *words: str, ledger: Address | None = None) -> str:
+    def command(self, kafka: dict[str, Any], *words: str, ledger: LedgerConnection | None = None) -> str:
         settings = {
             "INPUT_TOPIC": self.settings.input_topic,
             "OUTPUT_TOPIC": self.settings.output_topic,
@@ -284,7 +284,7 @@ def test_none_of_them_is_too_many(place: Place, who: str, column: str, operation
         ACTS[who](place, kafka)
 
 
-def names_what_lacks(found: dict[str, Found], settings: Settings, lacking: Right) -> None:
+def names_what_lacks(found: dict[str, CheckResult], settings: Settings, lacking: Right) -> None:
     if lacking.operation == AclOperation.DESCRIBE_CONFIGS:
         # A run does without.
         assert wrong(found) == []
@@ -308,12 +308,12 @@ def test_a_whole_run_needs_no_more(secure: SecureStack) -> None:
     assert secure.verify().is_whole
 
 
-def check(kafka: dict[str, Any], settings: Settings, **changes: Any) -> dict[str, Found]:
+def check(kafka: dict[str, Any], settings: Settings, **changes: Any) -> dict[str, CheckResult]:
     given = {name: value for name, value in (kafka | changes).items() if value is not None}
     return {one.name: one for one in run([("tried", lambda: check_kafka(given, settings))])}
 
 
-def wrong(found: dict[str, Found]) -> list[str]:
+def wrong(found: dict[str, CheckResult]) -> list[str]:
     return [name for name, one in found.items() if not one.ok]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from include.verify.verdict import KINDS
+from include.verify.findings import KINDS
 from tests.support.ledger_scene import LedgerScene
 from tests.support.mailed import Place, check_mailed
 from tests.support.scene import Scene, doubled

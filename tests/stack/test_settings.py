@@ -6,22 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from dev.stack import settings
-from dev.stack.errors import StackError
+from dev.stack import stack_settings
+from dev.stack.stack_errors import StackError
 
 
 def test_a_real_staging_area_is_not_taken_from_a_shell_or_env_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / ".env").write_text("FRAUD_STAGING_URL=s3://real/written\nFRAUD_SHARDS=2\nFRAUD_GROUP=written\n")
-    monkeypatch.setattr(settings, "ROOT", tmp_path)
+    monkeypatch.setattr(stack_settings, "ROOT", tmp_path)
     monkeypatch.delenv("FRAUD_STACK_ENV_FILE")
     monkeypatch.setenv("FRAUD_STAGING_URL", "s3://real/exported")
     monkeypatch.setenv("FRAUD_GROUP", "exported")
-    ours = settings.product_settings()
-    assert ours == settings.DEFAULTS | {"FRAUD_SHARDS": "2", "FRAUD_GROUP": "exported"}
+    ours = stack_settings.product_settings()
+    assert ours == stack_settings.DEFAULTS | {"FRAUD_SHARDS": "2", "FRAUD_GROUP": "exported"}
     monkeypatch.setenv("FRAUD_STACK_ENV_FILE", str(tmp_path / ".env"))
-    assert settings.product_settings()["FRAUD_STAGING_URL"] == "s3://real/written"
+    assert stack_settings.product_settings()["FRAUD_STAGING_URL"] == "s3://real/written"
 
 
 def test_a_file_of_windows_is_read_as_docker_compose_reads_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_a_file_of_windows_is_read_as_docker_compose_reads_it(monkeypatch: pytes
     for encoding in ("utf-8-sig", "utf-16"):
         (tmp_path / "mine.env").write_bytes(text.encode(encoding))
         monkeypatch.setenv("FRAUD_STACK_ENV_FILE", str(tmp_path / "mine.env"))
-        found = settings.product_settings()
+        found = stack_settings.product_settings()
         wanted = {"FRAUD_SHARDS": "2", "FRAUD_GROUP": "own", "FRAUD_MODEL": "latest"}
         assert found.items() >= wanted.items()
 
@@ -38,4 +38,4 @@ def test_a_file_that_cannot_be_read_with_certainty_is_named(monkeypatch: pytest.
     (tmp_path / "mine.env").write_text('FRAUD_GROUP="own\nFRAUD_SHARDS=2\n')
     monkeypatch.setenv("FRAUD_STACK_ENV_FILE", str(tmp_path / "mine.env"))
     with pytest.raises(StackError, match=r"settings: .*mine.env, line 1: FRAUD_GROUP: the quotation mark"):
-        settings.product_settings()
+        stack_settings.product_settings()

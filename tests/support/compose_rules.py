@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from include.deployment import connections, initial
+from include.deployment import connection_variables, initial
 from include.settings import Settings
 from tests.support.compose import ROOT, ours, variables_of
 
@@ -48,7 +48,7 @@ def _read_by_connections() -> set[str]:
         "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s",
     }  # fmt: skip
     asked = _Asked(full)
-    connections.kafka(asked), connections.smtp(asked), connections.aws(asked)
+    connection_variables.kafka(asked), connection_variables.smtp(asked), connection_variables.aws(asked)
     return asked.names
 
 

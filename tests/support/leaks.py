@@ -18,7 +18,7 @@ from psycopg2 import sql
 from pyarrow.fs import FileSelector, S3FileSystem
 
 from dev.stack.home import SECRETS
-from include.ledger.address import Address
+from include.ledger.connection import LedgerConnection
 from tests.support import kafka_log
 from tests.support.live_stack import LiveStack
 
@@ -135,7 +135,7 @@ class Leaks:
 
     @property
     def _ledger(self) -> str:
-        found = Address.from_environment(self._env)
+        found = LedgerConnection.from_environment(self._env)
         return f"postgresql://{found.user}:{found.password}@{found}"
 
 

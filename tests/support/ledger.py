@@ -8,11 +8,11 @@ from typing import Any
 
 import psycopg2
 
-from include.ledger.address import Address
+from include.ledger.connection import LedgerConnection
 from tests.support.payments import Payment
 
 
-def query(address: Address, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+def query(address: LedgerConnection, sql: str, *values: Any) -> list[tuple[Any, ...]]:
     """Its own transaction; nothing where the statement gives no rows."""
     with (
         closing(
@@ -32,7 +32,7 @@ def query(address: Address, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
-def sources(address: Address) -> list[tuple[str, bool]]:
+def sources(address: LedgerConnection) -> list[tuple[str, bool]]:
     """Of each recorded payment: its place, as headers write it with its row behind, and its prediction."""
     rows = query(
         address,
@@ -42,7 +42,7 @@ def sources(address: Address) -> list[tuple[str, bool]]:
     return sorted((str(source), bool(prediction)) for source, prediction in rows)
 
 
-def add_predictions(address: Address, *payments: Payment, prediction: bool = True, hour: int = 8) -> None:
+def add_predictions(address: LedgerConnection, *payments: Payment, prediction: bool = True, hour: int = 8) -> None:
     """As if they had been scored and recorded, one batch an hour."""
     for payment in payments:
         record = payment.scored(int(prediction))
@@ -61,7 +61,7 @@ def add_predictions(address: Address, *payments: Payment, prediction: bool = Tru
         )  # fmt: skip
 
 
-def make_topic_again(address: Address) -> None:
+def make_topic_again(address: LedgerConnection) -> None:
     """As if other payments had taken the places of all that are known: these are in replaced_predictions alone."""
     query(
         address,

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from include.settings import Settings
-from include.verify.ledger import LedgerCheck
-from include.verify.verdict import LEDGER_KINDS, LedgerVerdict
-from include.verify.verify import verify
+from include.verify.findings import LEDGER_KINDS, LedgerVerdict
+from include.verify.ledger_comparison import LedgerCheck
+from include.verify.verification import verify
 from include.verify.window import Bounds
 from tests.support.breakpoint import Breakpoint
 from tests.support.ledger import query

@@ -14,8 +14,8 @@ from psycopg2.extensions import connection
 from dev.airflow_api import AirflowApi
 from dev.stack import Stack, postgres, processes
 from dev.stack.home import Home
-from include.kafka.config import Settings, client_settings
-from include.ledger.address import Address
+from include.kafka.client_config import ClientConfig, client_settings
+from include.ledger.connection import LedgerConnection
 from include.ledger.schema import migrate
 
 
@@ -30,7 +30,7 @@ class LiveStack:
         return self.env["KAFKA_BOOTSTRAP_SERVERS"]
 
     @property
-    def kafka(self) -> Settings:
+    def kafka(self) -> ClientConfig:
         """librdkafka's settings for one who connects."""
         return client_settings(self.env)
 
@@ -53,11 +53,11 @@ class LiveStack:
         return closing(postgres.connect(home, name, server))
 
     @property
-    def ledger(self) -> Address:
-        return Address.from_environment(self.env)
+    def ledger(self) -> LedgerConnection:
+        return LedgerConnection.from_environment(self.env)
 
     @contextmanager
-    def own_ledger(self, copy_of: Address | None = None) -> Iterator[Address]:
+    def own_ledger(self, copy_of: LedgerConnection | None = None) -> Iterator[LedgerConnection]:
         """A database of a test's own on the ledger's server, with its tables; or with all that another one holds."""
         name = f"test_{uuid4().hex[:8]}"
         with self.database("postgres", postgres.LEDGER) as server:

@@ -73,7 +73,7 @@ def main() -> None:
     from include.batch.manifest import Manifest
     from include.batch.publish import publish
     from include.batch.storage import Storage
-    from include.kafka.config import client_settings
+    from include.kafka.client_config import client_settings
     from include.settings import Settings
 
     batch_id, stop_at = sys.argv[1:]

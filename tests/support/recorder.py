@@ -23,10 +23,10 @@ def recorder(stop_at: str, environment: dict[str, str]) -> Halted:
 
 
 def main() -> None:
-    from include.kafka.config import client_settings
-    from include.ledger import record
-    from include.ledger.address import Address
-    from include.ledger.letters import Letters
+    from include.kafka.client_config import client_settings
+    from include.ledger import recorder
+    from include.ledger.connection import LedgerConnection
+    from include.ledger.output_dead_letters import OutputDeadLetters
     from include.ledger.predictions import Predictions
     from include.settings import Settings
 
@@ -41,10 +41,14 @@ def main() -> None:
 
         return passing
 
-    record._HELD_ROWS = ROWS
-    for point, owner, name in zip(POINTS, (Predictions, Predictions, Letters), ("write", "_move", "send"), strict=True):
+    recorder._HELD_ROWS = ROWS
+    for point, owner, name in zip(
+        POINTS, (Predictions, Predictions, OutputDeadLetters), ("write", "_move", "send"), strict=True
+    ):
         setattr(owner, name, announced(point, getattr(owner, name)))
-    done = record.record(client_settings(os.environ), Settings.from_environment(), Address.from_environment(os.environ))
+    done = recorder.record(
+        client_settings(os.environ), Settings.from_environment(), LedgerConnection.from_environment(os.environ)
+    )
     sys.stdout.write(f"{done.messages} messages\n")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from include.batch.record import FOLDER, BatchRecord
+from include.batch.batch_record import FOLDER, BatchRecord
 from include.batch.storage import Storage
 
 

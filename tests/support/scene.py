@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 
 from include.settings import Settings
-from include.verify.verdict import KINDS, Verdict
-from include.verify.verify import verify
+from include.verify.findings import KINDS, VerifyReport
+from include.verify.verification import verify
 from include.verify.window import Bounds
 from tests.support import kafka_log
 from tests.support.fault_stack import FaultStack
@@ -211,7 +211,7 @@ class Scene:
         assert verdict.count("due") > 0
         assert verdict.is_whole, [str(one) for kind in KINDS for one in verdict.found(kind)]
 
-    def verify(self, window: Window) -> Verdict:
+    def verify(self, window: Window) -> VerifyReport:
         bounds = [{number: pair[side] for number, pair in window.items()} for side in (0, 1)]
         kafka = {"bootstrap.servers": self.stack.bootstrap_servers}
         # A partition that is not named has an empty window.

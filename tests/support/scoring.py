@@ -12,12 +12,12 @@ from include.batch import chunks
 from include.batch.drain import drain, drain_shard
 from include.batch.manifest import Drained, Manifest
 from include.batch.outbox import Outbox
-from include.batch.plan import plan
+from include.batch.planner import plan
 from include.batch.publish import Published, publish
-from include.batch.scored import PartitionScores, ScoredBatch
+from include.batch.scored_batch import PartitionScores, ScoredBatch
 from include.batch.storage import Storage
-from include.kafka.access import Admin
-from include.report.report import Delivery
+from include.kafka.admin import Admin
+from include.report.report import ReportDelivery
 from include.settings import Settings
 
 MODEL = {
@@ -25,7 +25,7 @@ MODEL = {
     "asked": "latest", "chosen_by": "default", "reason": None, "url": "", "threshold": None,
 }  # fmt: skip
 
-DELIVERY = Delivery("<a-report@test>", ("analyst@bank.test",), datetime(2026, 1, 1, 0, 5, tzinfo=UTC), 0.25)
+DELIVERY = ReportDelivery("<a-report@test>", ("analyst@bank.test",), datetime(2026, 1, 1, 0, 5, tzinfo=UTC), 0.25)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,10 +28,10 @@ from confluent_kafka.admin import (
 
 from dev.stack.home import Home
 from dev.stack.kafka import ADMIN, Kafka
-from include.kafka.access import Admin
+from include.kafka.admin import Admin
 from include.settings import Settings
-from include.verify.verdict import Verdict
-from include.verify.verify import verify
+from include.verify.findings import VerifyReport
+from include.verify.verification import verify
 from include.verify.window import Bounds
 from tests.support.live_stack import LiveStack
 from tests.support.pipeline import Pipeline
@@ -129,6 +129,6 @@ class SecureStack(Pipeline):
         finally:
             self.api.set_connection(name, right)
 
-    def verify(self) -> Verdict:
+    def verify(self) -> VerifyReport:
         whole = Bounds.parse("--from", [])
         return verify(self.kafka, self.settings, start=whole, end=whole, show=5, say=lambda line: None)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from include.batch.storage import Storage
-from include.ledger.address import Address
-from include.ledger.batches import record_batches
+from include.ledger.connection import LedgerConnection
+from include.ledger.recorded_batches import record_batches
 from include.settings import Settings
 from tests.support.ledger import query
 from tests.support.mail import Inbox
@@ -46,7 +46,7 @@ def test_a_batch_is_recorded_with_who_chose_its_model_who_was_told_and_what_each
 
 def recorded(pipeline: Pipeline, run_id: str) -> list[Any]:
     """Also where the DAG record_predictions is taking it over just now."""
-    address = Address.from_environment(pipeline.stack.env)
+    address = LedgerConnection.from_environment(pipeline.stack.env)
     storage = Storage.open(Settings.from_environment(pipeline.stack.env).staging_url)
     record_batches(storage, address)
     batch = pipeline.counts(run_id, "drain")["batch"]

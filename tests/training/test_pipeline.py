@@ -17,9 +17,9 @@ from include.models.trust import TYPES
 from include.payments.columns import MEASURED
 from include.producer.simulator import Simulator
 from include.training import payment_features
-from include.training.data import check, split
-from include.training.judge import figures
+from include.training.evaluation import figures
 from include.training.pipeline import SAMPLINGS, recipe
+from include.training.training_data import check, split
 from include.training.travelling_features import register
 
 

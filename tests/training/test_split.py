@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from include.training.confirmed import Confirmed, read_confirmed
-from include.training.data import TIME, Source, Split, dates, split
+from include.training.confirmed_data import ConfirmedPayments, read_confirmed
+from include.training.training_data import TIME, DataSource, DataSplit, dates, split
 from tests.support.payments import payment
 from tests.training.test_confirmed import exported_payments
 
@@ -28,11 +28,11 @@ def some(minutes: Sequence[int], *, fraud_every: int = 10, name: str = "r") -> p
     )
 
 
-def parts_of(reference: pd.DataFrame, confirmed: pd.DataFrame) -> Split:
+def parts_of(reference: pd.DataFrame, confirmed: pd.DataFrame) -> DataSplit:
     return split(pd.concat([reference, confirmed], ignore_index=True), apart=len(confirmed))
 
 
-def trained_too_late(parts: Split) -> int:
+def trained_too_late(parts: DataSplit) -> int:
     return int((dates(parts.train[TIME]) >= dates(parts.held_out[TIME]).min()).sum())
 
 
@@ -86,7 +86,7 @@ def test_a_late_verdict_on_an_early_payment_is_learnt_from() -> None:
     """The payment's own time counts. Its row in the reference data, which still says genuine, is in neither part."""
     reference = some(range(0, 20 * DAY, 2))
     chargebacks = reference.iloc[[1, 2_003, 8_001]].assign(is_fraud=1)
-    parts = split(Confirmed(chargebacks, Source("x", "0")).join(reference), apart=len(chargebacks))
+    parts = split(ConfirmedPayments(chargebacks, DataSource("x", "0")).join(reference), apart=len(chargebacks))
     both = pd.concat([parts.train, parts.held_out])
     assert both["trans_num"].is_unique
     assert parts.train.set_index("trans_num").loc[chargebacks["trans_num"], "is_fraud"].tolist() == [1, 1, 1]
@@ -98,7 +98,7 @@ def test_confirmed_payment_with_shared_trans_num_replaces_only_one() -> None:
     reference = some(range(0, 20 * DAY, 2)).assign(trans_num="N/A")
     reference.loc[7, "trans_num"] = None
     confirmed = pd.concat([reference.iloc[[100]].assign(is_fraud=1), some([0], name="nan").assign(trans_num="nan")])
-    joined = Confirmed(confirmed, Source("x", "0")).join(reference)
+    joined = ConfirmedPayments(confirmed, DataSource("x", "0")).join(reference)
     assert len(joined) == len(reference) + 1
     assert joined.loc[joined[TIME] == reference.loc[100, TIME], "is_fraud"].tolist() == [1]
 

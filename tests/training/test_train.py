@@ -28,8 +28,8 @@ from include.cli.main import app
 from include.errors import ModelStoreError, SettingError, TrainingError
 from include.ledger.confirmed import ConfirmedFile, ConfirmedPayment
 from include.training import payment_features
-from include.training.data import Source, split
 from include.training.train import TrainedRun, train
+from include.training.training_data import DataSource, split
 
 pytestmark = pytest.mark.stack
 
@@ -77,7 +77,7 @@ def _leaves_nothing(tracking_server: dict[str, str]) -> Iterator[None]:
 def by_payment(
     tracking_server: dict[str, str], payments: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory
 ) -> Trained:
-    source = Source("two days", "0" * 64)
+    source = DataSource("two days", "0" * 64)
     return trained(payments, tmp_path_factory.mktemp("payment"), threshold=0.3, source=source)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from include.kafka.offsets import Topic
-from include.ledger.address import Address
+from include.kafka.committed_offsets import Topic
+from include.ledger.connection import LedgerConnection
 from include.verify import ledger_queries as queries
-from include.verify.ledger import LedgerCheck
-from include.verify.verdict import LedgerVerdict
+from include.verify.findings import LedgerVerdict
+from include.verify.ledger_comparison import LedgerCheck
 from tests.support.ledger import query
 
 PARTITIONS, BATCH = 3, 30_000
@@ -38,7 +38,7 @@ FROM generate_series(0, %s - 1) AS number, generate_series(0, 2) AS part
 EXPECT = queries.EXPECT.replace("FROM incoming", "FROM ledger.predictions AS incoming")
 
 
-def judged(ledger: Address, batches: int, seconds: int, *changes: str) -> LedgerVerdict:
+def judged(ledger: LedgerConnection, batches: int, seconds: int, *changes: str) -> LedgerVerdict:
     """So many batches, recorded and expected, but for the changes made to what is expected."""
     count = batches * BATCH
     query(ledger, PAYMENTS, count)
@@ -56,7 +56,7 @@ def judged(ledger: Address, batches: int, seconds: int, *changes: str) -> Ledger
         return check.judge(source, window, output, dict.fromkeys(output.partitions, 0), 20, all_letters=True)
 
 
-def test_120_000_payments_are_compared_in_seconds(ledger: Address):
+def test_120_000_payments_are_compared_in_seconds(ledger: LedgerConnection):
     """Of which some came out twice, once more with the next second, and once with other content."""
     found = judged(
         ledger,
@@ -74,7 +74,7 @@ def test_120_000_payments_are_compared_in_seconds(ledger: Address):
 
 @pytest.mark.fault
 @pytest.mark.timeout(600)
-def test_a_million_payments_are_compared_in_minutes(ledger: Address):
+def test_a_million_payments_are_compared_in_minutes(ledger: LedgerConnection):
     found = judged(ledger, 34, 180)
     assert found.is_whole
     assert sum(part.rows for part in found.partitions) == 34 * BATCH

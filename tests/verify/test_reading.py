@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka import Consumer
 
 from include.errors import KafkaError
-from include.kafka.config import consumer_settings
+from include.kafka.client_config import consumer_settings
 from include.verify import reading
 from tests.support import kafka_log
 from tests.support.live_stack import LiveStack
@@ -49,7 +49,7 @@ def test_verify_names_why_reading_stops(
     messages = reading.read(consumer, kafka, topic, {0: (0, 9)}, lambda line: None)
     assert next(messages).value() == b"1"
     monkeypatch.setattr(reading, "_QUIET_SECONDS", 1.0)
-    monkeypatch.setattr("include.kafka.ends.REQUEST_SECONDS", 3.0)
+    monkeypatch.setattr("include.kafka.topic_offsets.REQUEST_SECONDS", 3.0)
     with services.frozen("kafka"), pytest.raises(KafkaError) as silent:
         list(messages)
     assert re.search(f"offsets of {topic} cannot be listed: .*: (is the broker|.* is it) up", str(silent.value))

@@ -5,10 +5,7 @@ Each logs one line of counts and ids and pushes the same as its XCom `counts`. N
 
 from __future__ import annotations
 
-from fraud_scoring.operators.drain import DrainOperator, DrainShardOperator
-from fraud_scoring.operators.reports import CatchUpOperator, OwedReportsOperator, outbox
-from fraud_scoring.operators.score import PredictOperator, PublishOperator, ResolveModelOperator
-from fraud_scoring.operators.step import (
+from fraud_scoring.operators.batch_operator import (
     CATCH_UP,
     DRAIN,
     DRAIN_SHARDS,
@@ -20,6 +17,9 @@ from fraud_scoring.operators.step import (
     REPORTS,
     RESOLVE_MODEL,
 )
+from fraud_scoring.operators.drain_operators import DrainOperator, DrainShardOperator
+from fraud_scoring.operators.report_operators import CatchUpOperator, OwedReportsOperator, outbox
+from fraud_scoring.operators.score_operators import PredictOperator, PublishOperator, ResolveModelOperator
 
 __all__ = [
     "CATCH_UP",

@@ -46,7 +46,7 @@ def dag_policy(dag: Any) -> None:
 
 # Passed on entry. The steps import these when they run, so what stands here before the fork is what they get.
 POINTS = {
-    "plan": "include.batch.plan:plan",
+    "plan": "include.batch.planner:plan",
     "drain": "include.batch.drain:drain_shard",
     "drained": "include.batch.manifest:Manifest.save_drained",
     "resolve": "include.models.resolve:resolve",
@@ -54,16 +54,16 @@ POINTS = {
     "chunk staged": "include.batch.chunks:write_payments",
     "predict": "include.batch.predict:predict",
     "chunk scored": "include.batch.chunks:write_predictions",
-    "predicted": "include.batch.scored:ScoredBatch.save",
+    "predicted": "include.batch.scored_batch:ScoredBatch.save",
     "publish": "include.batch.publish:publish",
-    "chunk published": "include.batch.outgoing:OutgoingMessages._chunk",
+    "chunk published": "include.batch.messages:OutgoingMessages._chunk",
     "mail": "include.batch.outbox:Outbox.owed",
     "mail accepted": "include.batch.outbox:Outbox.record_delivery",
     # Of the ledger: before its transaction, inside of it with the rows written, and after it.
-    "record": "include.ledger.record:record",
+    "record": "include.ledger.recorder:record",
     "ledger transaction": "include.ledger.predictions:Predictions.write",
     "rows written": "include.ledger.predictions:Predictions._move",
-    "recorded": "include.ledger.letters:Letters.send",
+    "recorded": "include.ledger.output_dead_letters:Letters.send",
 }
 
 # A worker that gives no sign of life; tasks of a scheduler that gives none, which only another scheduler takes up.
@@ -105,8 +105,8 @@ if {"scheduler", "worker"} & set(sys.argv):
         import include.ledger.record
 
         size = int((HOME / "chunk").read_text())
-        include.batch.drain._HELD_PAYMENTS = include.batch.predict._AT_ONCE = include.kafka.reader._AT_ONCE = size
-        include.ledger.record._HELD_ROWS = size
+        include.batch.drain._HELD_PAYMENTS = include.batch.predict._AT_ONCE = include.kafka.range_reader._AT_ONCE = size
+        include.ledger.recorder._HELD_ROWS = size
     if (HOME / "watchful").exists():
         for _name, _seconds in WATCHFUL.items():
             os.environ[f"AIRFLOW__SCHEDULER__{_name}"] = _seconds

@@ -1,0 +1,69 @@
+"""Topics made for a measurement, and removed after it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions, NewTopic
+
+from include.kafka.client_config import ClientConfig, common_settings
+
+PARTITIONS = 6
+
+
+def create(kafka: ClientConfig, names: Iterable[str], partitions: int = PARTITIONS) -> None:
+    """Empty, whatever was there before."""
+    admin = AdminClient(common_settings(kafka))
+    names = list(names)
+    remove(kafka, names)
+    wanted = [NewTopic(name, partitions, 1, config={"max.message.bytes": "2097152"}) for name in names]
+    until = time.monotonic() + 60
+    for name, future in admin.create_topics(wanted, operation_timeout=30).items():
+        while True:
+            try:
+                future.result(timeout=30)
+                break
+            except KafkaException:
+                # A topic that was deleted a moment ago is in the way for another one.
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.5)
+                again = next(topic for topic in wanted if topic.topic == name)
+                future = admin.create_topics([again], operation_timeout=30)[name]
+
+
+def remove(kafka: ClientConfig, names: Iterable[str]) -> None:
+    admin = AdminClient(common_settings(kafka))
+    there = set(admin.list_topics(timeout=15).topics)
+    gone = [name for name in names if name in there]
+    if gone:
+        for future in admin.delete_topics(gone, operation_timeout=30).values():
+            future.result(timeout=60)
+
+
+def ends(kafka: ClientConfig, topic: str) -> dict[int, int]:
+    """Offsets after the last message that a reader of committed ones can see, by partition."""
+    consumer = Consumer(
+        common_settings(kafka) | {"group.id": "benchmarks", "isolation.level": "read_committed", "log_level": 0}
+    )
+    try:
+        partitions = consumer.list_topics(topic, timeout=15).topics[topic].partitions
+        return {
+            number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=15)[1]
+            for number in partitions
+        }
+    finally:
+        consumer.close()
+
+
+def grow(kafka: ClientConfig, names: Iterable[str], partitions: int = PARTITIONS) -> None:
+    """To so many partitions, where they have fewer."""
+    admin = AdminClient(common_settings(kafka))
+    there = admin.list_topics(timeout=15).topics
+    wanted = [NewPartitions(name, partitions) for name in names if len(there[name].partitions) < partitions]
+    if wanted:
+        for future in admin.create_partitions(wanted).values():
+            future.result(timeout=60)

@@ -1,0 +1,80 @@
+"""The ledger: its database, the version of its tables, and the rights to what tasks and commands do there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from include.check.check_result import CheckResult
+from include.errors import LedgerSchemaError
+from include.ledger.connection import LedgerConnection
+from include.ledger.schema import VERSION, require_version
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+_TABLES = "ledger's tables"
+# Of each table any column, and what is done there: docs/security.md grants the same.
+_DONE = {
+    "predictions": ("trans_num", "SELECT INSERT UPDATE"),
+    "replaced_predictions": ("trans_num", "INSERT"),
+    "all_predictions": ("trans_num", "SELECT"),
+    "published_predictions": ("trans_num", "SELECT"),
+    "lost_offsets": ("topic_id", "SELECT INSERT UPDATE"),
+    "recorded_offsets": ("topic_id", "SELECT INSERT UPDATE"),
+    "batches": ("reason", "SELECT INSERT UPDATE"),
+    "batch_partitions": ("message_id", "SELECT INSERT DELETE"),
+    "exports": ("payments", "SELECT INSERT UPDATE"),
+    "confirmations": ("origin", "SELECT INSERT UPDATE"),
+    "confirmation_changes": ("origin", "SELECT INSERT"),
+}
+# Without a row: PostgreSQL asks for the right, and whether it may write at all, before it looks at any.
+_TRIED = {
+    "SELECT": "SELECT {column} FROM ledger.{table} LIMIT 0",
+    "INSERT": "INSERT INTO ledger.{table} ({column}) SELECT NULL WHERE false",
+    "UPDATE": "UPDATE ledger.{table} SET {column} = NULL WHERE false",
+    "DELETE": "DELETE FROM ledger.{table} WHERE false",
+}
+# What migrates, or a person's transaction, may hold a table.
+_LOCK_TIMEOUT = "5s"
+
+
+def check_ledger(address: LedgerConnection) -> Iterator[CheckResult]:
+    with address.opened("fraud check") as connection:
+        user, encrypted = connection.info.user, connection.info.ssl_in_use
+        yield CheckResult("ledger_db", f"{address}, {'TLS' if encrypted else 'not encrypted'}, as {user}")
+        try:
+            require_version(connection)
+        except LedgerSchemaError as error:
+            yield CheckResult(_TABLES, str(error), ok=False)
+            return
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+            lacking = list(_lacking(cursor))
+        connection.rollback()
+    if lacking:
+        wrong = f"the user {user} lacks {', '.join(lacking)}: docs/security.md has the GRANTs"
+        yield CheckResult(_TABLES, wrong, ok=False)
+        return
+    yield CheckResult(_TABLES, f"version {VERSION}, rights to read and to write")
+
+
+def _lacking(cursor: Cursor) -> Iterator[str]:
+    for table, (column, operations) in _DONE.items():
+        for operation in operations.split():
+            if not _may(cursor, _TRIED[operation].format(table=table, column=column)):
+                yield f"{operation} on {table}"
+    if not _may(cursor, "CREATE TEMPORARY TABLE tried ()"):
+        yield "TEMPORARY on the database"
+
+
+def _may(cursor: Cursor, statement: str) -> bool:
+    from psycopg2.errors import InsufficientPrivilege
+
+    cursor.execute("SAVEPOINT before")
+    try:
+        cursor.execute(statement)
+    except InsufficientPrivilege:
+        cursor.execute("ROLLBACK TO before")
+        return False
+    return True

@@ -1,0 +1,125 @@
+"""Airflow's connections from plain variables: compose cannot quote a password into JSON or into a URL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from include.errors import SettingError
+from include.kafka.client_config import plain_settings
+from include.settings import login
+
+_TLS_FROM_THE_FIRST_BYTE = 465
+# The local mail catcher's. Reports hold payments: without this word they do not go unencrypted.
+_NO_ENCRYPTION = "none"
+# Which variable has the password of which addresses.
+_PASSWORDS_OF = {
+    "VALKEY_PASSWORD": ("AIRFLOW__CELERY__BROKER_URL", "AIRFLOW__CELERY__RESULT_BACKEND", "CELERY_BROKER_URL"),
+    "LEDGER_DB_PASSWORD": ("LOGGER_SQL_URI",),
+}
+
+
+def with_connections(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment with what the plain variables amount to. A connection that is there stays as it is.
+
+    Raises SettingError, which names a variable and never its value, where one is missing that another needs.
+    """
+    given = {name: value for name, value in environment.items() if value.strip() or not name.startswith(_OURS)}
+    makers = {
+        "AIRFLOW_CONN_KAFKA_DEFAULT": kafka,
+        "AIRFLOW_CONN_SMTP_DEFAULT": smtp,
+        "AIRFLOW_CONN_AWS_DEFAULT": aws,
+    }
+    made = {name: make(given) for name, make in makers.items() if name not in given}
+    connections = {name: json.dumps(one) for name, one in made.items() if one}
+    urls = {
+        name: _with_password(given[name], password)
+        for variable, names in _PASSWORDS_OF.items()
+        if (password := given.get(variable))
+        for name in names
+        if name in given
+    }
+    return given | connections | urls
+
+
+# An empty one counts as unset; boto3 would take an empty endpoint for an address.
+_OURS = ("AIRFLOW_CONN_", "AWS_", "KAFKA_", "LEDGER_", "LOGGER_", "SASL_", "SMTP_", "VALKEY_")
+
+
+def kafka(given: Mapping[str, str]) -> dict[str, object] | None:
+    extra = plain_settings(given)
+    if not extra:
+        return None
+    profiles, user = _profiles(given), extra.get("sasl.username")
+    if "accounts" in profiles and not user:
+        raise SettingError(_no_login("SASL_USERNAME", "SASL_PASSWORD", "AIRFLOW_CONN_KAFKA_DEFAULT"))
+    if "local" in profiles and user:
+        # The local profile makes payments up.
+        raise SettingError(
+            "SASL_USERNAME is set, but COMPOSE_PROFILES=local is for the local Kafka, which has no login: made-up "
+            "payments would go to your account. `python3 -m include.deployment --accounts` makes .env one for accounts"
+        )
+    return {"conn_type": "kafka", "extra": extra}
+
+
+def smtp(given: Mapping[str, str]) -> dict[str, object] | None:
+    server = given.get("SMTP_SERVER")
+    if not server:
+        return None
+    user, password = login(given, "SMTP_USER", "SMTP_PASSWORD")
+    if "accounts" in _profiles(given) and not user:
+        raise SettingError(_no_login("SMTP_USER", "SMTP_PASSWORD", "AIRFLOW_CONN_SMTP_DEFAULT"))
+    sender = given.get("SMTP_FROM") or (user if user and "@" in user else None)
+    if not sender:
+        raise SettingError("SMTP_FROM is missing: the address that mail comes from, where SMTP_USER is none")
+    port = given.get("SMTP_PORT", "587")
+    if not port.isdecimal():
+        raise SettingError(f"SMTP_PORT={port!r}: give a number")
+    encryption = given.get("SMTP_ENCRYPTION", "").strip()
+    if encryption not in ("", _NO_ENCRYPTION) or (encryption and user):
+        raise SettingError(
+            f"SMTP_ENCRYPTION={encryption!r}: take it out, and mail goes by STARTTLS or, on port "
+            f"{_TLS_FROM_THE_FIRST_BYTE}, by TLS. It may be {_NO_ENCRYPTION} where there is no SMTP_USER"
+        )
+    # Airflow's words: without both it is TLS from the first byte and then STARTTLS.
+    disabled = {"disable_tls": True} if int(port) == _TLS_FROM_THE_FIRST_BYTE else {"disable_ssl": True}
+    if encryption:
+        disabled = {"disable_tls": True, "disable_ssl": True}
+    extra = {"from_email": sender, "timeout": 10, "retry_limit": 1, **disabled}
+    known = {"login": user, "password": password} if user else {}
+    return {"conn_type": "smtp", "host": server, "port": int(port), **known, "extra": extra}
+
+
+def aws(given: Mapping[str, str]) -> dict[str, object] | None:
+    key, secret = login(given, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    if not key:
+        return None
+    extra: dict[str, object] = {"region_name": given["AWS_REGION"]} if "AWS_REGION" in given else {}
+    if endpoint := given.get("AWS_ENDPOINT_URL_S3"):
+        extra["service_config"] = {"s3": {"endpoint_url": endpoint}}
+    return {"conn_type": "aws", "login": key, "password": secret, "extra": extra}
+
+
+def _profiles(given: Mapping[str, str]) -> list[str]:
+    """Of docker compose; elsewhere there are none."""
+    return given.get("COMPOSE_PROFILES", "").split(",")
+
+
+def _no_login(user: str, password: str, connection: str) -> str:
+    return (
+        f"{user} and {password} are missing, which COMPOSE_PROFILES=accounts needs: write them into .env, or a whole "
+        f"{connection} (docs/configuration.md)"
+    )
+
+
+def _with_password(url: str, password: str) -> str:
+    """One that has a password stays as it is; so does what is no address, which its reader tells."""
+    try:
+        parts = urlsplit(url)
+        login, _, host = parts.netloc.rpartition("@")
+        if parts.password is not None:
+            return url
+    except ValueError:
+        return url
+    return urlunsplit(parts._replace(netloc=f"{login}:{quote(password, safe='')}@{host}"))

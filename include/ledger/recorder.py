@@ -1,0 +1,181 @@
+"""Records the output topic: each committed prediction once, from where the database says that recording stands."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from confluent_kafka import Consumer, Message
+
+from include.batch.chunks import HELD_BYTES, paused_collector
+from include.batch.dead_letter_counts import DeadLetterCounts
+from include.errors import LedgerGapError
+from include.kafka import committed_offsets
+from include.kafka.admin import Admin
+from include.kafka.client_config import ClientConfig
+from include.kafka.client_config import consumer_settings
+from include.kafka.committed_offsets import Topic
+from include.kafka.group_admin import settled_offsets
+from include.kafka.headers import headers_of
+from include.kafka.range_reader import read_ranges
+from include.kafka.topic_offsets import first_offsets, last_stable_offsets
+from include.ledger.connection import LedgerConnection
+from include.ledger.output_dead_letters import OutputDeadLetters
+from include.ledger.prediction_row import PredictionReader
+from include.ledger.predictions import LostOffsets, Predictions, RecordedOffset
+from include.ledger.schema import open_ledger
+from include.payments.refusal import Refusal
+from include.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# Of one transaction.
+_HELD_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """`rows` are new or other than before; `ranges` are the offsets `[start, end)` of the output topic."""
+
+    ranges: Mapping[int, tuple[int, int]]
+    messages: int
+    rows: int
+    dead_letters: int
+
+
+def record(
+    kafka: ClientConfig,
+    settings: Settings,
+    address: LedgerConnection,
+    count: Callable[[DeadLetterCounts], object] = lambda counts: None,
+) -> Recorded:
+    """All that is committed now, in transactions of a bounded size; may be repeated, and killed, at any time.
+
+    `count` is called with the messages that are done, once their dead letters are sent: also those of a run that
+    fails later, because no other run sends them again.
+
+    Raises LedgerGapError, once all else is recorded, where messages were gone before they could be.
+    """
+    admin = Admin(kafka)
+    committed_offsets.require_unused_group(admin, kafka, settings.ledger_group, "FRAUD_LEDGER_GROUP")
+    topic = committed_offsets.describe_topic(admin, kafka, settings.output_topic)
+    consumer = Consumer(consumer_settings(kafka, settings.ledger_group))
+    try:
+        with open_ledger(address, f"fraud record {topic.name}") as connection:
+            table = Predictions(connection, topic)
+            # After the take-over: what an older recorder has still written must not look as if it lay ahead of the end.
+            first = first_offsets(admin, kafka, topic.name, topic.partitions)
+            end = last_stable_offsets(admin, kafka, topic.name, topic.partitions)
+            start, lost = _starts(topic, table.recorded, first, end)
+            has_lost = table.note_lost(lost)
+            committed = settled_offsets(kafka, consumer, settings.ledger_group, topic)
+            letters = OutputDeadLetters(kafka, settings, topic, consumer, first, committed, start, count)
+            letters.begin()
+            ranges = {at: (start[at], end[at]) for at in topic.partitions if start[at] < end[at]}
+            # Control records and aborted messages take offsets as well, and so does what expired.
+            reached = {at: max(start[at], end[at]) for at in topic.partitions}
+            with paused_collector(), _Writer(table) as writer:
+                for partition, messages in read_ranges(consumer, kafka, topic.name, ranges):
+                    writer.add(partition, messages, letters)
+                writer.reach(reached)
+            sent = letters.send(reached)
+            if has_lost and (lost := table.tell_lost()):
+                raise LedgerGapError(
+                    f"{topic.name}: gone before it could be recorded, and missing in the ledger: "
+                    f"{', '.join(map(str, lost))}. All {writer.messages} messages that are there are recorded. While "
+                    "the input topic holds their payments, `fraud reconcile` names them; this topic must be kept for "
+                    "longer than the ledger can be away"
+                )
+    finally:
+        consumer.close()
+    return Recorded(ranges, writer.messages, writer.rows, sent)
+
+
+def _starts(
+    topic: Topic, recorded: Mapping[int, RecordedOffset], first: Mapping[int, int], end: Mapping[int, int]
+) -> tuple[dict[int, int], list[LostOffsets]]:
+    """Where to go on, and what is gone. To read too much is never wrong: what is known stays as it is."""
+    # The topic that was made again may have fewer partitions.
+    earlier = {partition: known for partition, known in recorded.items() if known.topic_id != topic.topic_id}
+    lost = [LostOffsets(known.topic_id, partition, known.next_offset, None) for partition, known in earlier.items()]
+    starts = {}
+    for partition in topic.partitions:
+        known = recorded.get(partition)
+        starts[partition] = low = first[partition]
+        if known is None or partition in earlier:
+            continue
+        if known.next_offset > end[partition]:
+            log.warning("%s/%s was truncated: it is recorded from its start", topic.name, partition)
+        elif known.next_offset < low:
+            lost.append(LostOffsets(known.topic_id, partition, known.next_offset, low))
+        else:
+            starts[partition] = known.next_offset
+    return starts, lost
+
+
+@dataclass
+class _RecordedChunk:
+    lines: dict[tuple[bytes, ...], bytes] = field(default_factory=dict)
+    ends: dict[int, int] = field(default_factory=dict)
+    bytes: int = 0
+
+
+class _Writer:
+    """Writes one chunk in a thread of its own, while the next messages are decoded."""
+
+    def __init__(self, table: Predictions) -> None:
+        self.messages = self.rows = 0
+        self._table = table
+        self._chunk = _RecordedChunk()
+        self._reader = PredictionReader()
+        self._thread = ThreadPoolExecutor(1)
+        self._last: Future[int] | None = None
+
+    def add(self, partition: int, messages: list[Message], letters: OutputDeadLetters) -> None:
+        read, chunk = self._reader.read, self._chunk
+        letters.read(partition, messages)
+        for message in messages:
+            row, offset = read(message, headers_of(message)), message.offset() or 0
+            if isinstance(row, Refusal):
+                letters.saw(partition, offset)
+                continue
+            # One transaction cannot write a row twice: a payment that comes again is of the next.
+            if row.key in chunk.lines or len(chunk.lines) >= _HELD_ROWS or chunk.bytes >= HELD_BYTES:
+                chunk.ends[partition] = offset
+                chunk = self._next()
+            chunk.lines[row.key] = row.line
+            chunk.bytes += len(row.line)
+        chunk.ends[partition] = (messages[-1].offset() or 0) + 1
+        self.messages += len(messages)
+
+    def reach(self, ends: Mapping[int, int]) -> None:
+        """All that is left, and the partitions' ends where they are not known yet."""
+        self._wait()
+        new = {at: end for at, end in ends.items() if not self._table.is_at(at, end)}
+        if new or self._chunk.lines:
+            self._chunk.ends |= new
+            self._next()
+
+    def _next(self) -> _RecordedChunk:
+        self._wait()
+        self._last = self._thread.submit(self._table.write, list(self._chunk.lines.values()), self._chunk.ends)
+        self._chunk = _RecordedChunk()
+        return self._chunk
+
+    def _wait(self) -> None:
+        if self._last is not None:
+            self.rows += self._last.result()
+            self._last = None
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._thread:
+            if kind is None:
+                self._wait()
+            else:
+                # The task's time may be up, while the database waits for somebody's lock.
+                self._table.cancel()

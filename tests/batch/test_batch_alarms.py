@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from include.batch.alarm_texts import ADVICE, BEHIND_AGE, BEHIND_PAYMENTS, CLOSE, EXPIRED, HELD_UP, MOVED, TIMESTAMP
+from include.batch.batch_alarms import PartitionLag, find_alarms
+from include.batch.planner import _time
+from include.kafka.retention import Retention
+from include.settings import Settings
+
+NOW = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
+SETTINGS = Settings(alarm_lag=1000, alarm_age_minutes=15)
+DAY = Retention(timedelta(days=1))
+
+
+def waiting(
+    partition: int = 0, *, committed: int | None = 100, low: int = 0, stable: int = 600, left: int = 0, **age: float
+):
+    oldest = NOW - timedelta(**age) if age else None
+    return PartitionLag(partition, committed, low, stable, left, oldest)
+
+
+def alarms(*items: PartitionLag, retention: Retention | None = DAY) -> dict[str, str]:
+    found = find_alarms("topic_1", items, retention, SETTINGS, NOW)
+    assert [alarm.kind for alarm in found] == [kind for kind in ADVICE if kind in {alarm.kind for alarm in found}]
+    return {alarm.kind: alarm.sentence for alarm in found}
+
+
+def test_a_usual_minute_is_no_alarm():
+    assert alarms(waiting(seconds=61), waiting(1, stable=100), waiting(2, committed=None, stable=0)) == {}
+
+
+def test_what_expired_is_counted_and_named_by_partition_and_offsets():
+    found = alarms(waiting(low=1304, stable=1304), waiting(1, low=100), waiting(2, low=109, committed=100))
+    assert found == {
+        EXPIRED: "1,213 offsets expired before they were read: topic_1/0 [100, 1304), topic_1/2 [100, 109)."
+    }
+
+
+def test_where_another_program_put_the_group_is_told_by_partition():
+    items = [
+        replace(waiting(number, committed=100), moved_from=before) for number, before in enumerate((None, 70, 112))
+    ]
+    assert alarms(*items) == {
+        MOVED: "Another program has moved the group's offsets: topic_1/1 from 70 to 100 (30 passed over), "
+        "topic_1/2 from 112 to 100 (12 to be scored again)."
+    }
+
+
+def test_a_group_that_never_committed_has_lost_nothing():
+    assert alarms(waiting(committed=None, low=50)) == {}
+
+
+@pytest.mark.parametrize(("hours", "close"), [(11.9, False), (12.1, True), (30, True)])
+def test_half_of_the_retention_is_close_to_it(hours: float, close: bool):
+    assert (CLOSE in alarms(waiting(hours=hours))) is close
+
+
+def test_the_time_left_is_told_with_the_oldest_partition_first():
+    found = alarms(waiting(hours=13), waiting(1, hours=1), waiting(2, hours=20, minutes=30, seconds=9))
+    assert found[CLOSE] == (
+        "The oldest unread payment is 20 h 30 min old, and topic_1 keeps payments for 1 d (retention.ms): "
+        "3 h 29 min are left. Partitions: 2 (20 h 30 min, from offset 100), 0 (13 h, from offset 100)."
+    )
+    assert "it can expire at any moment" in alarms(waiting(days=2))[CLOSE]
+
+
+@pytest.mark.parametrize("retention", [None, Retention()])
+def test_nothing_is_close_to_a_retention_that_is_unknown_or_unlimited(retention: Retention | None):
+    assert CLOSE not in alarms(waiting(days=300), retention=retention)
+
+
+def test_nothing_read_is_no_reason_to_speak_of_age():
+    assert alarms(waiting(stable=100, days=3)) == {}
+
+
+@pytest.mark.parametrize(
+    ("low", "committed", "close"),
+    [
+        (0, 0, False),  # nothing was deleted yet: the size is not reached
+        (1000, 1000, True),
+        (1000, 1500, True),
+        (1000, 1501, False),
+        (1000, 2000, False),
+    ],
+)
+def test_where_a_size_bounds_the_topic_the_unread_part_of_it_tells(low: int, committed: int, close: bool):
+    item = waiting(committed=committed, low=low, stable=2000, minutes=1)
+    found = alarms(item, retention=Retention(None, 10_000_000))
+    assert (CLOSE in found) is close
+    if close:
+        assert f"unread from offset {committed}, kept from 1000" in found[CLOSE]
+        assert "retention.bytes=10000000" in found[CLOSE]
+    assert CLOSE not in alarms(item)
+
+
+def test_both_bounds_are_one_alarm():
+    found = alarms(waiting(low=100, hours=20), retention=replace(DAY, bytes=1000))
+    assert "4 h are left" in found[CLOSE]
+    assert "retention.bytes=1000" in found[CLOSE]
+
+
+def test_lag_counts_over_all_partitions():
+    assert alarms(waiting(left=600), waiting(1, left=400)) == {}
+    found = alarms(waiting(left=600), waiting(1, left=0), waiting(2, left=900))
+    assert found == {
+        BEHIND_PAYMENTS: "1,500 offsets of topic_1 are left for later runs, more than FRAUD_ALARM_LAG=1000. "
+        "Partitions: 2 (900), 0 (600)."
+    }
+
+
+def test_age_is_that_of_the_oldest():
+    assert BEHIND_AGE not in alarms(waiting(minutes=15))
+    found = alarms(waiting(minutes=16), waiting(1, minutes=2))
+    assert found == {
+        BEHIND_AGE: "The oldest unread payment of topic_1 had waited 16 min, longer than FRAUD_ALARM_AGE_MINUTES=15. "
+        "Partitions: 0 (16 min, 500 offsets unread)."
+    }
+
+
+def stamped(at: datetime, partition: int = 0) -> PartitionLag:
+    return replace(waiting(partition), oldest_at=at)
+
+
+@pytest.mark.parametrize(
+    ("at", "shown"),
+    [
+        (datetime.fromtimestamp(NOW.timestamp() / 1000, UTC), "1970-01-21"),  # seconds for milliseconds
+        (datetime(1999, 12, 31, tzinfo=UTC), "1999-12-31"),
+        (datetime(2026, 11, 26, tzinfo=UTC), "2026-11-26"),
+        (datetime.max.replace(tzinfo=UTC), "9999-12-31"),
+    ],
+)
+def test_implausible_timestamp_raises_its_own_alarm_and_no_age_alarm(at: datetime, shown: str):
+    assert alarms(stamped(at), waiting(1, minutes=2)) == {
+        TIMESTAMP: f"The Kafka timestamp is implausible: topic_1/0 from offset 100 ({shown})."
+    }
+
+
+def test_timestamp_in_microseconds_becomes_the_latest_date():
+    """Kafka 3 takes them; a broker of version 4 refuses what lies more than an hour ahead."""
+    at = _time(int(NOW.timestamp()) * 1_000_000)
+    assert at is not None
+    assert "topic_1/0 from offset 100 (9999-12-31)" in alarms(stamped(at))[TIMESTAMP]
+
+
+def test_an_implausible_timestamp_hides_no_other_partition_that_waits():
+    found = alarms(stamped(datetime(1970, 1, 21, tzinfo=UTC)), waiting(1, minutes=16))
+    assert set(found) == {BEHIND_AGE, TIMESTAMP}
+    assert "had waited 16 min" in found[BEHIND_AGE]
+    assert "Partitions: 1 (16 min, 500 offsets unread)." in found[BEHIND_AGE]
+
+
+@pytest.mark.parametrize("at", [datetime(2000, 1, 1, tzinfo=UTC), NOW + timedelta(hours=23)])
+def test_an_old_payment_and_a_clock_that_is_ahead_are_plausible(at: datetime):
+    assert TIMESTAMP not in alarms(stamped(at))
+
+
+def test_what_a_producer_holds_up_is_told_as_its_doing():
+    """Nothing of it can be read, so it is neither lag nor slow runs; but it expires like everything else."""
+    held = replace(waiting(stable=100, minutes=16), held_up=40)
+    assert alarms(replace(held, oldest_at=NOW - timedelta(minutes=15))) == {}
+    assert alarms(held, waiting(1, minutes=2)) == {
+        HELD_UP: "A kafka transaction that is open for longer than FRAUD_ALARM_AGE_MINUTES=15 holds up payments: "
+        "topic_1/0 at offset 100 (40 offsets, since 16 min)."
+    }
+    found = alarms(held, retention=Retention(timedelta(minutes=30), None))
+    assert "The oldest unread payment is 16 min old" in found[CLOSE]
+    found = alarms(replace(held, low=70), retention=Retention(None, 1000))
+    assert "0 (57%: unread from offset 100, kept from 70)" in found[CLOSE]
+
+
+@pytest.mark.parametrize("at", [datetime(1970, 1, 21, tzinfo=UTC), datetime.max.replace(tzinfo=UTC), None])
+def test_what_is_held_up_is_told_also_where_its_age_is_unknown(at: datetime | None):
+    ageless = replace(waiting(stable=100), held_up=40, oldest_at=at)
+    sentence = (
+        "A kafka transaction holds up payments, for how long their timestamps do not say: topic_1/0 at offset 100 "
+        "(40 offsets)."
+    )
+    assert alarms(ageless)[HELD_UP] == sentence
+    old = replace(waiting(1, stable=100, minutes=16), held_up=2)
+    assert alarms(old, ageless)[HELD_UP] == (
+        "A kafka transaction that is open for longer than FRAUD_ALARM_AGE_MINUTES=15 holds up payments: "
+        f"topic_1/1 at offset 100 (2 offsets, since 16 min). {sentence}"
+    )
+    assert CLOSE not in alarms(ageless)
+
+
+def test_hundreds_of_partitions_are_not_all_listed():
+    found = alarms(*(waiting(partition, left=100) for partition in range(300)))
+    assert found[BEHIND_PAYMENTS].endswith("7 (100) and 292 more.")
+
+
+def test_an_alarm_is_plain_for_an_xcom():
+    (alarm,) = find_alarms("topic_1", [waiting(low=300)], None, SETTINGS, NOW)
+    assert alarm.to_dict() == {"kind": EXPIRED, "sentence": alarm.sentence}

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.dummy import DummyClassifier
+
+from include.training.evaluation import calibration_error, decide, figures, pictures
+
+TRUTH = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+PROBABILITIES = np.array([0.1, 0.2, 0.3, 0.7, 0.4, 0.6, 0.8, 0.9])
+
+
+def test_figures_by_hand() -> None:
+    measured = figures(TRUTH, (PROBABILITIES > 0.5).astype(int), PROBABILITIES)
+
+    assert measured == pytest.approx(
+        {
+            "precision": 3 / 4,
+            "recall": 3 / 4,
+            "f1": 3 / 4,
+            "roc_auc": 14 / 16,
+            "average_precision": (1 + 1 + 3 / 4 + 4 / 5) / 4,
+            "brier_score": (0.1**2 + 0.2**2 + 0.3**2 + 0.7**2 + 0.6**2 + 0.4**2 + 0.2**2 + 0.1**2) / 8,
+            "calibration_error": (0.1 + 0.2 + 0.3 + 0.7 + 0.6 + 0.4 + 0.2 + 0.1) / 8,
+            "true_negatives": 3,
+            "false_positives": 1,
+            "false_negatives": 1,
+            "true_positives": 3,
+        }
+    )
+
+
+def test_probabilities_that_are_the_shares_of_frauds_have_no_calibration_error() -> None:
+    truth = np.array([1, 0, 0, 0, 1, 1, 1, 0, 1])
+    probabilities = np.array([0.25] * 4 + [0.75] * 4 + [1.0])
+
+    assert calibration_error(truth, probabilities) == pytest.approx(0)
+    assert calibration_error(truth, probabilities * 0.8) == pytest.approx((0.05 * 4 + 0.15 * 4 + 0.2) / 9)
+
+
+def test_a_model_that_finds_nothing_has_no_precision_and_no_warning() -> None:
+    measured = figures(TRUTH, np.zeros(8, dtype=int), PROBABILITIES)
+
+    assert measured["precision"] == measured["recall"] == measured["f1"] == 0
+
+
+def test_the_threshold_decides() -> None:
+    model = DummyClassifier(strategy="prior").fit(np.zeros((10, 1)), [0] * 7 + [1] * 3)
+    payments = np.zeros((2, 1))
+
+    assert decide(model, payments, 0.5)[0].tolist() == [0, 0]
+    assert decide(model, payments, 0.3)[0].tolist() == [1, 1]
+    assert decide(model, payments, 0.31)[0].tolist() == [0, 0]
+    assert decide(model, payments, 0.3)[1].tolist() == [0.3, 0.3]
+
+
+def test_pictures_show_what_was_counted() -> None:
+    drawn = pictures(TRUTH, (PROBABILITIES > 0.5).astype(int), PROBABILITIES)
+
+    assert list(drawn) == ["confusion_matrix.png", "roc_curve.png", "precision_recall_curve.png"]
+    confusion, roc, curve = (figure.axes[0] for figure in drawn.values())
+    assert [text.get_text() for text in confusion.texts] == ["3", "1", "1", "3"]
+    assert "AUC = 0.88" in str(roc.get_legend().get_texts()[0].get_text())
+    assert "AP = 0.89" in str(curve.get_legend().get_texts()[0].get_text())

@@ -1,0 +1,472 @@
+"""What the ledger is held against: each damage is made on purpose, on the real broker and the real database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from include.cli.main import app
+from include.errors import LedgerGapError
+from include.ledger.connection import LedgerConnection
+from include.ledger.recorded_batches import record_batches
+from include.ledger.recorder import record
+from include.settings import Settings
+from tests.support import kafka_log
+from tests.support.group import Group
+from tests.support.ledger import query
+from tests.support.live_stack import LiveStack
+from tests.support.payments import payment
+from tests.support.scoring import Scoring
+from tests.support.topics import Arrived, Reader
+
+Make = Callable[..., Scoring]
+
+
+def environment(here: Scoring, ledger: LedgerConnection) -> dict[str, str]:
+    settings = here.settings
+    user = f"{ledger.user}:{ledger.password}@{ledger.host}:{ledger.port}"
+    return {
+        "KAFKA_BOOTSTRAP_SERVERS": str(here.kafka["bootstrap.servers"]),
+        "FRAUD_INPUT_TOPIC": settings.input_topic,
+        "FRAUD_OUTPUT_TOPIC": settings.output_topic,
+        "FRAUD_DEAD_LETTER_TOPIC": settings.dead_letter_topic,
+        "FRAUD_OUTPUT_DEAD_LETTER_TOPIC": settings.output_dead_letter_topic,
+        "FRAUD_GROUP": settings.group,
+        "FRAUD_LEDGER_GROUP": settings.ledger_group,
+        "LOGGER_SQL_URI": f"postgresql://{user}/{ledger.database}",
+    }
+
+
+def fraud(here: Scoring, ledger: LedgerConnection, *words: str) -> Result:
+    return CliRunner().invoke(app, list(words), env=environment(here, ledger))
+
+
+def reconcile(here: Scoring, ledger: LedgerConnection, *words: str) -> Result:
+    return fraud(here, ledger, "reconcile", *words)
+
+
+def score(here: Scoring, *counts: int) -> None:
+    """So many payments to each partition, as one batch."""
+    servers = str(here.kafka["bootstrap.servers"])
+    for partition, count in enumerate(counts):
+        messages = [payment(number + 0.25).message for number in range(count)]
+        kafka_log.send(servers, here.settings.input_topic, messages, partition=partition)
+    here.run()
+
+
+def recorded(here: Scoring, ledger: LedgerConnection) -> None:
+    from include.batch.outbox import note_what_is_committed
+
+    note_what_is_committed(here.kafka, here.settings, here.outbox)
+    record(here.kafka, here.settings, ledger)
+    record_batches(here.storage, ledger)
+
+
+Scene = tuple[Scoring, LedgerConnection]
+
+
+def two_batches(made: Scoring, ledger: LedgerConnection) -> Scoring:
+    """On two partitions, with a dead letter, all of it recorded."""
+    score(made, 5, 3)
+    kafka_log.send(str(made.kafka["bootstrap.servers"]), made.settings.input_topic, [b"no JSON"], partition=1)
+    score(made, 2, 0)
+    recorded(made, ledger)
+    return made
+
+
+@pytest.fixture(scope="module")
+def once(services: LiveStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """For all tests that leave the topics as they are."""
+    servers = services.bootstrap_servers
+    names = [kafka_log.make_topic(servers, count, prefix) for count, prefix in ((2, "in"), (2, "out"), (1, "dead"))]
+    names.append(kafka_log.make_topic(servers, 1, "refused"))
+    given = dict(
+        zip(("input_topic", "output_topic", "dead_letter_topic", "output_dead_letter_topic"), names, strict=True)
+    )
+    settings = Settings(
+        **given, group=f"group of {names[0]}", ledger_group=f"ledger of {names[0]}",
+        staging_url=str(tmp_path_factory.mktemp("staging")),
+    )  # fmt: skip
+    with services.own_ledger() as ledger:
+        yield two_batches(Scoring({"bootstrap.servers": servers}, settings), ledger), ledger
+    kafka_log.delete_topics(servers, names)
+
+
+@pytest.fixture
+def scene(once: Scene, services: LiveStack) -> Iterator[Scene]:
+    """With a copy of that ledger."""
+    with services.own_ledger(copy_of=once[1]) as ledger:
+        yield once[0], ledger
+
+
+@pytest.fixture
+def here(scoring: Make, ledger: LedgerConnection) -> Scoring:
+    """For a test that writes to the topics."""
+    return two_batches(scoring(2, outputs=2), ledger)
+
+
+def test_complete(scene: Scene):
+    here, ledger = scene
+    done = reconcile(here, ledger)
+    assert done.exit_code == 0, done.stdout + done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert ["all", "10", "0", "0", "0", "0", "0", "0"] in lines
+    topic = here.settings.input_topic
+    assert done.stdout.splitlines()[-3:] == [
+        f"{topic}/0: complete",
+        f"{topic}/1: complete",
+        "complete: 11 due, each came out once, and 10 rows",
+    ]
+
+
+def test_a_row_that_was_deleted_is_named_and_comes_back(scene: Scene):
+    here, ledger = scene
+    query(ledger, "DELETE FROM ledger.predictions WHERE (source_partition, source_offset) = (0, 2)")
+    done = reconcile(here, ledger)
+    topic = here.settings.input_topic
+    assert done.exit_code == 1
+    assert "UNRECORDED: 1 published, and not in the ledger" in done.stdout
+    assert f"{topic}/0: NOT complete: 1 unrecorded" in done.stdout
+    assert f"{topic}/1: complete" in done.stdout
+    line = next(line for line in done.stdout.splitlines() if line.startswith(f"  {topic}/0/2 row 0: at "))
+    partition, offset = line.split("/")[-2:]
+    again = fraud(here, ledger, "ledger", "rewind", "--partition", partition, "--to", offset)
+    assert again.exit_code == 0, again.stderr
+    record(here.kafka, here.settings, ledger)
+    assert reconcile(here, ledger).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "amt = amt + 1",
+        "cc_num = '4000000000000002'",
+        "prediction = NOT prediction",
+        "fraud_probability = 0.1",
+        "model_run_id = 'another'",
+        "batch_id = 'another'",
+        "scored_at = scored_at + interval '1 second'",
+        "payment = '{}'",
+        "trans_num = NULL",
+        "paid_at = NULL",
+    ],
+)
+def test_a_value_that_was_altered_is_named_and_restored(scene: Scene, change: str):
+    here, ledger = scene
+    query(ledger, f"UPDATE ledger.predictions SET {change} WHERE (source_partition, source_offset) = (1, 2)")
+    done = reconcile(here, ledger)
+    assert done.exit_code == 1
+    assert "DIFFERING: 1 in the ledger otherwise than published" in done.stdout
+    assert f"{here.settings.input_topic}/1: NOT complete: 1 differing" in done.stdout
+    assert f"  {here.settings.input_topic}/1/2 row 0: at {here.settings.output_topic}/" in done.stdout
+    assert fraud(here, ledger, "ledger", "rewind", "--to", "earliest").exit_code == 0
+    record(here.kafka, here.settings, ledger)
+    assert reconcile(here, ledger).exit_code == 0
+
+
+def test_a_row_that_nobody_published_is_named(scene: Scene):
+    here, ledger = scene
+    query(
+        ledger,
+        "INSERT INTO ledger.predictions SELECT (jsonb_populate_record(known, '{\"source_row\": 7}')).* "
+        "FROM ledger.predictions known WHERE (source_partition, source_offset) = (0, 1)",
+    )
+    done = reconcile(here, ledger)
+    assert done.exit_code == 1
+    assert "UNFOUNDED: 1 in the ledger, and never published" in done.stdout
+    assert f"  {here.settings.input_topic}/0/1 row 7: at " in done.stdout
+
+
+def produce(here: Scoring, value: bytes, headers: dict[str, str]) -> None:
+    from confluent_kafka import Producer
+
+    producer = Producer(here.kafka)
+    given = [(name, text.encode()) for name, text in headers.items()]
+    producer.produce(here.settings.output_topic, value, b"a key", 1, headers=given)
+    assert producer.flush(30) == 0
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_a_message_produced_by_hand_is_named(here: Scoring, ledger: LedgerConnection, is_recorded: bool):
+    produce(here, b'[{"is_fraud":1}]', {})
+    if is_recorded:
+        record(here.kafka, here.settings, ledger)
+    done = reconcile(here, ledger)
+    assert done.exit_code == 1
+    assert "FOREIGN: 1 on the output topic, and no prediction" in done.stdout
+    place = next(line for line in done.stdout.splitlines() if "no_headers: " in line)
+    assert place.startswith(f"  {here.settings.output_topic}/1/")
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [("0/2", "DOUBLE: 1 came out"), ("0/700", "NOWHERE: 1 came out"), ("1/3", "NOWHERE: 1 came out")],
+)
+def test_a_forged_prediction_is_named(here: Scoring, ledger: LedgerConnection, source: str, kind: str):
+    copied = first_output(here)
+    produce(here, copied.value or b"", {**copied.headers, "source": f"{here.settings.input_topic}/{source}"})
+    for _ in range(2):
+        done = reconcile(here, ledger)
+        assert done.exit_code == 1
+        assert kind in done.stdout
+        record(here.kafka, here.settings, ledger)
+
+
+@pytest.mark.parametrize("source", ["another_topic/0/2", "{topic}/9/2"])
+def test_a_prediction_of_what_no_batch_scored_is_named(here: Scoring, ledger: LedgerConnection, source: str):
+    copied = first_output(here)
+    named = source.format(topic=here.settings.input_topic)
+    produce(here, copied.value or b"", {**copied.headers, "source": named})
+    done = reconcile(here, ledger)
+    assert done.exit_code == 1
+    assert f"its source is on {named.rpartition('/')[0]}, of which no batch was scored" in done.stdout
+
+
+def test_a_header_that_cannot_be_read_is_foreign(here: Scoring, ledger: LedgerConnection):
+    servers = str(here.kafka["bootstrap.servers"])
+    kafka_log.send_with_header(servers, here.settings.output_topic, b'[{"is_fraud":1}]', b"\xff")
+    record(here.kafka, here.settings, ledger)
+    assert "FOREIGN: 1 on the output topic" in reconcile(here, ledger).stdout
+
+
+def test_what_expired_on_the_output_topic_is_proven_by_its_row(here: Scoring, ledger: LedgerConnection):
+    output = Group(str(here.kafka["bootstrap.servers"]), here.settings.group, here.settings.output_topic)
+    output.expire(output.ends())
+    done = reconcile(here, ledger)
+    assert done.exit_code == 0, done.stdout
+    assert "note: 10 rows are passed over: their messages expired on the output topic" in done.stdout
+
+
+def test_rows_of_an_earlier_output_topic_are_not_called_unfounded(here: Scoring, ledger: LedgerConnection):
+    servers, topic = str(here.kafka["bootstrap.servers"]), here.settings.output_topic
+    kafka_log.delete_topics(servers, [topic])
+    kafka_log.make_topic(servers, 2, name=topic)
+    score(here, 1, 1)
+    with pytest.raises(LedgerGapError):
+        recorded(here, ledger)
+    recorded(here, ledger)
+    shown = fraud(here, ledger, "ledger", "show").stdout
+    assert shown.count("lost: what came from offset ") == 2
+    assert "in partition 1 of the topic that was deleted, gone before it could be recorded (found 20" in shown
+    done = reconcile(here, ledger)
+    assert done.exit_code == 0, done.stdout
+    assert "note: 10 rows are passed over" in done.stdout
+    assert "2 ranges of offsets were gone before they could be recorded" in done.stdout
+
+
+def test_rows_of_an_earlier_output_topic_that_had_more_partitions(here: Scoring, ledger: LedgerConnection):
+    """Also before the recorder has come to the new one."""
+    servers, topic = str(here.kafka["bootstrap.servers"]), here.settings.output_topic
+    kafka_log.delete_topics(servers, [topic])
+    kafka_log.make_topic(servers, 1, name=topic)
+    note = "note: 10 rows are passed over: their messages expired on the output topic"
+    assert note in reconcile(here, ledger).stdout
+    for _ in range(2):
+        with pytest.raises(LedgerGapError, match=r"in partition 1 of the topic that was deleted"):
+            recorded(here, ledger)
+        query(ledger, "UPDATE ledger.lost_offsets SET told_at = NULL")
+    query(ledger, "UPDATE ledger.lost_offsets SET told_at = now()")
+    recorded(here, ledger)
+    done = reconcile(here, ledger)
+    assert done.exit_code == 0, done.stdout
+    assert note in done.stdout
+
+
+def test_a_payment_that_was_scored_again_waits_for_the_recorder(here: Scoring, ledger: LedgerConnection):
+    copied = first_output(here)
+    produce(here, copied.value or b"", {**copied.headers, "scored_at": "2026-02-01T00:00:00+00:00"})
+    found = reconcile(here, ledger).stdout
+    assert "DOUBLE: 1 came out" in found
+    assert "note: 1 wait for the next run of record_predictions" in found
+    assert "DIFFERING" not in found
+    assert "MISCOUNTED" not in found
+    recorded(here, ledger)
+    assert "MISCOUNTED" not in reconcile(here, ledger).stdout
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE ledger.batch_partitions SET scored = scored + 1 WHERE start_offset = 0 AND partition = 0",
+        "UPDATE ledger.batch_partitions SET scored = scored - 1 WHERE start_offset = 0 AND partition = 0",
+        "UPDATE ledger.batch_partitions SET frauds = frauds + 1 WHERE start_offset = 0 AND partition = 0",
+        "UPDATE ledger.batch_partitions SET dead_letters = 1 WHERE start_offset = 0 AND partition = 0",
+    ],
+)
+def test_a_batch_that_counts_otherwise_is_named(scene: Scene, damage: str):
+    here, ledger = scene
+    query(ledger, damage)
+    query(
+        ledger,
+        "UPDATE ledger.batches SET (scored, frauds, dead_letters) = (SELECT sum(scored), sum(frauds), "
+        "sum(dead_letters) FROM ledger.batch_partitions AS parts WHERE parts.batch_id = batches.batch_id)",
+    )
+    done = reconcile(here, ledger)
+    assert done.exit_code == 1
+    assert "MISCOUNTED: 1 batches whose record counts other than the ledger" in done.stdout
+    assert f"{here.settings.input_topic}/0: NOT complete: 1 miscounted" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("column", "told"),
+    [
+        *((name, "its partitions do not add up") for name in ("scored", "frauds", "dead_letters", "lost_to_retention")),
+        ("model_run_id", "scored by another model"),
+    ],
+)
+def test_a_batch_that_does_not_agree_with_its_parts_is_named(scene: Scene, column: str, told: str):
+    here, ledger = scene
+    altered = "'another'" if column == "model_run_id" else f"{column} + 1"
+    batch = "(SELECT batch_id FROM ledger.batch_partitions WHERE start_offset = 0 AND partition = 0)"
+    query(ledger, f"UPDATE ledger.batches SET {column} = {altered} WHERE batch_id = {batch}")
+    done = reconcile(here, ledger)
+    assert done.exit_code == 1
+    assert f"{here.settings.input_topic}/0: NOT complete: 1 miscounted" in done.stdout
+    assert told in done.stdout
+
+
+def first_output(here: Scoring) -> Arrived:
+    reader = Reader(str(here.kafka["bootstrap.servers"]), here.settings.output_topic)
+    reader._starts = dict.fromkeys(reader._starts, 0)
+    return reader.arrived()[0]
+
+
+def test_a_gap_in_the_offsets_is_named(here: Scoring, ledger: LedgerConnection):
+    """Payments that the group passed over: an operator moved it."""
+    servers, topic = str(here.kafka["bootstrap.servers"]), here.settings.input_topic
+    kafka_log.send(servers, topic, [payment(1.5).message] * 4, partition=0)
+    Group(servers, here.settings.group, topic).set({0: 9})
+    score(here, 1, 1)
+    recorded(here, ledger)
+    done = reconcile(here, ledger)
+    assert done.exit_code == 1
+    assert "MISSING: 2 never came out" in done.stdout
+    assert f"  {topic}/0: offsets [7, 9)" in done.stdout
+    assert f"{topic}/0: NOT complete: 2 missing, 2 unbatched" in done.stdout
+    assert f"{topic}/1: complete" in done.stdout
+
+
+def test_a_batch_without_its_record_is_named(scene: Scene):
+    here, ledger = scene
+    query(ledger, "DELETE FROM ledger.batches WHERE batch_id = (SELECT min(batch_id) FROM ledger.batches)")
+    done = reconcile(here, ledger)
+    assert done.exit_code == 1
+    assert f"  {here.settings.input_topic}/0: offsets [0, 5)" in done.stdout
+
+
+def test_what_waits_for_the_recorder_is_no_damage(here: Scoring, ledger: LedgerConnection):
+    score(here, 3, 0)
+    done = reconcile(here, ledger)
+    assert done.exit_code == 0, done.stdout
+    assert "note: 3 wait for the next run of record_predictions" in done.stdout
+    assert f"{here.settings.input_topic}/0: no batch record yet of offsets [7, 10)" in done.stdout
+    recorded(here, ledger)
+    assert "wait" not in reconcile(here, ledger).stdout.partition("note")[2]
+
+
+def test_a_window_by_offsets_and_by_time(scene: Scene):
+    here, ledger = scene
+    query(ledger, "DELETE FROM ledger.predictions WHERE (source_partition, source_offset) = (0, 2)")
+    assert reconcile(here, ledger, "--from", "0:3").exit_code == 0
+    assert reconcile(here, ledger, "--from", "0:2").exit_code == 1
+    now = datetime.now(UTC)
+    hour = timedelta(hours=1)
+    assert reconcile(here, ledger, "--from", (now - hour).isoformat()).exit_code == 1
+    nothing = reconcile(here, ledger, "--from", (now + hour).isoformat())
+    assert nothing.exit_code == 2, nothing.stdout
+    assert "nothing was checked" in nothing.stdout
+    wrong = reconcile(here, ledger, "--from", "noon")
+    assert wrong.exit_code == 2
+    assert "--from noon: give OFFSET or PARTITION:OFFSET, or a time as 2026-01-31T08:00" in wrong.stderr
+
+
+def test_as_json(scene: Scene):
+    here, ledger = scene
+    query(ledger, "DELETE FROM ledger.predictions WHERE (source_partition, source_offset) = (0, 2)")
+    told = json.loads(reconcile(here, ledger, "--json").stdout)
+    assert told["whole"] is False
+    assert told["ledger"]["unrecorded"][0]["source"] == f"{here.settings.input_topic}/0/2"
+
+
+def test_a_ledger_that_cannot_be_asked(scene: Scene):
+    here, ledger = scene
+    away = LedgerConnection(ledger.host, ledger.database, 1, ledger.user, "secret")
+    done = reconcile(here, away)
+    assert done.exit_code == 2
+    assert "does not answer" in done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_how_far_it_is_recorded_and_what_cannot_be_passed_over(here: Scoring, ledger: LedgerConnection):
+    score(here, 2, 0)
+    shown = fraud(here, ledger, "ledger", "show")
+    assert shown.exit_code == 0
+    rows = [line.split() for line in shown.stdout.splitlines()[2:]]
+    assert sum(int(row[4]) for row in rows) >= 2
+    ahead = fraud(here, ledger, "ledger", "rewind", "--to", "9999")
+    assert "holds offsets from 0 to" in str(ahead.exception)
+
+
+def offsets(ledger: LedgerConnection) -> dict[int, int]:
+    return dict(query(ledger, "SELECT partition, next_offset FROM ledger.recorded_offsets"))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def filled(here: Scoring, ledger: LedgerConnection) -> Scoring:
+    """With something recorded of each partition of the output topic, wherever the cards went."""
+    for partition in (0, 1):
+        send(here, partition)
+    record(here.kafka, here.settings, ledger)
+    return here
+
+
+def send(here: Scoring, partition: int) -> None:
+    servers = str(here.kafka["bootstrap.servers"])
+    kafka_log.send(servers, here.settings.output_topic, [b"no prediction"] * 3, partition=partition)
+
+
+def expire(here: Scoring, before: dict[int, int]) -> None:
+    Group(str(here.kafka["bootstrap.servers"]), topic=here.settings.output_topic).expire(before)
+
+
+def test_one_partition_that_is_behind_does_not_keep_others_from_being_recorded_again(
+    filled: Scoring, ledger: LedgerConnection
+):
+    query(ledger, "UPDATE ledger.recorded_offsets SET next_offset = 1 WHERE partition = 1")
+    expire(filled, {0: 1, 1: 2})
+    done = fraud(filled, ledger, "ledger", "rewind", "--to", "earliest")
+    topic = filled.settings.output_topic
+    assert done.stdout == f"{topic}/0: recorded again from 1 on\n{topic}/1: recorded again from 1 on\n"
+    assert offsets(ledger) == {0: 1, 1: 1}
+
+
+def test_one_partition_that_is_not_recorded_yet_is_left_alone(filled: Scoring, ledger: LedgerConnection):
+    query(ledger, "DELETE FROM ledger.recorded_offsets WHERE partition = 1")
+    expire(filled, {1: 1})
+    done = fraud(filled, ledger, "ledger", "rewind", "--to", "earliest")
+    topic = filled.settings.output_topic
+    assert done.stdout == f"{topic}/0: recorded again from 0 on\n{topic}/1: nothing is recorded yet, left alone\n"
+    assert offsets(ledger) == {0: 0}
+
+
+def test_an_offset_that_lies_ahead_is_refused_with_what_can_be_given(filled: Scoring, ledger: LedgerConnection):
+    query(ledger, "UPDATE ledger.recorded_offsets SET next_offset = 1 WHERE partition = 1")
+    before = offsets(ledger)
+    done = fraud(filled, ledger, "ledger", "rewind", "--to", "2")
+    assert str(done.exception) == (
+        f"--to 2: {filled.settings.output_topic}/1 is recorded to 1 only, and nothing before 2 may be passed over: "
+        "give a lower offset, or --to earliest, or name with --partition those that are recorded so far"
+    )
+    assert offsets(ledger) == before
+
+
+def test_a_time_that_nothing_came_since_leaves_what_waits_to_be_recorded(filled: Scoring, ledger: LedgerConnection):
+    before = offsets(ledger)
+    send(filled, 1)
+    done = fraud(filled, ledger, "ledger", "rewind", "--to", (datetime.now(UTC) + timedelta(hours=1)).isoformat())
+    assert done.exit_code == 0, done.exception
+    assert offsets(ledger) == before
