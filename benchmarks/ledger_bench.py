@@ -18,8 +18,7 @@ from benchmarks.bench import OUTPUT, Bench, BenchmarkError
 from dev.stack import postgres
 from dev.stack.home import Home
 from include.batch.chunks import paused_collector
-from include.kafka.client_config import ClientConfig
-from include.kafka.client_config import consumer_settings, producer_settings
+from include.kafka.client_config import ClientConfig, consumer_settings, producer_settings
 from include.kafka.headers import headers_of
 from include.kafka.range_reader import read_ranges
 from include.ledger.connection import LedgerConnection

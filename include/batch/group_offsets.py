@@ -16,9 +16,8 @@ from include.batch.storage import Storage
 from include.errors import HangingTransactionError, OffsetsChangedError, StagingError
 from include.kafka import committed_offsets
 from include.kafka.admin import Admin
-from include.kafka.client_config import ClientConfig
-from include.kafka.client_config import consumer_settings
-from include.kafka.committed_offsets import Committed, Topic, committed_offsets
+from include.kafka.client_config import ClientConfig, consumer_settings
+from include.kafka.committed_offsets import Committed, Topic, read_committed_offsets
 from include.kafka.group_admin import OffsetMove, move
 from include.kafka.topic_offsets import first_offsets, last_stable_offsets, offsets_meant
 from include.settings import Settings
@@ -96,13 +95,13 @@ class GroupOffsets:
     def _committed(self) -> Mapping[int, Committed | None]:
         """None where a kafka transaction is open."""
         try:
-            return committed_offsets(self.consumer, self.kafka, self.topic.name, self.topic.partitions)
+            return read_committed_offsets(self.consumer, self.kafka, self.topic.name, self.topic.partitions)
         except HangingTransactionError:
             return {number: self._committed_of(number) for number in self.topic.partitions}
 
     def _committed_of(self, partition: int) -> Committed | None:
         try:
-            return committed_offsets(self.consumer, self.kafka, self.topic.name, [partition])[partition]
+            return read_committed_offsets(self.consumer, self.kafka, self.topic.name, [partition])[partition]
         except HangingTransactionError:
             return None
 
@@ -127,7 +126,7 @@ class GroupOffsets:
                     "and decide anew"
                 )
             # The note that is about to go may be the only trace of a batch whose report is still owed.
-            outbox.note_commits(lambda: committed_offsets(self.consumer, self.kafka, self.topic.name, [partition]))
+            outbox.note_commits(lambda: read_committed_offsets(self.consumer, self.kafka, self.topic.name, [partition]))
 
         moved = move(self.kafka, group, self.topic, targets, f"set by operator {user_name()}", datetime.now(UTC), seen)
         for one in moved:

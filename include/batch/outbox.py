@@ -29,8 +29,7 @@ from include.batch.storage import Storage
 from include.errors import KafkaError, StagedFileGoneError, StagingError
 from include.kafka import committed_offsets
 from include.kafka.admin import Admin
-from include.kafka.client_config import ClientConfig
-from include.kafka.client_config import consumer_settings
+from include.kafka.client_config import ClientConfig, consumer_settings
 from include.kafka.committed_offsets import Committed
 from include.report.report import OwedReport, ReportDelivery, ReportFacts
 from include.settings import Settings
@@ -263,7 +262,9 @@ def note_what_is_committed(kafka: ClientConfig, settings: Settings, outbox: Outb
     consumer = Consumer(consumer_settings(kafka, settings.group))
     try:
         topic = committed_offsets.describe_topic(Admin(kafka), kafka, settings.input_topic)
-        outbox.note_commits(lambda: committed_offsets.committed_offsets(consumer, kafka, topic.name, topic.partitions))
+        outbox.note_commits(
+            lambda: committed_offsets.read_committed_offsets(consumer, kafka, topic.name, topic.partitions)
+        )
     except KafkaError as error:
         log.warning("going on with the commits that are known: %s", error)
     finally:

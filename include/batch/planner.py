@@ -19,8 +19,7 @@ from include.batch.storage import Storage
 from include.errors import TopicChangedError
 from include.kafka import committed_offsets, topic_offsets
 from include.kafka.admin import Admin
-from include.kafka.client_config import ClientConfig
-from include.kafka.client_config import consumer_settings
+from include.kafka.client_config import ClientConfig, consumer_settings
 from include.kafka.committed_offsets import Committed, Topic
 from include.kafka.group_admin import fence_all, keep_alive, settled_offsets
 from include.kafka.retention import oldest_times, read_retention, written_at

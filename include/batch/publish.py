@@ -28,8 +28,7 @@ from include.errors import (
 )
 from include.kafka import committed_offsets
 from include.kafka.admin import Admin
-from include.kafka.client_config import ClientConfig
-from include.kafka.client_config import consumer_settings
+from include.kafka.client_config import ClientConfig, consumer_settings
 from include.kafka.committed_offsets import CommitNote, Committed, Topic
 from include.kafka.transaction import Outgoing, Transaction, fence_in_slices
 from include.settings import Settings
@@ -154,7 +153,7 @@ class _Publishing:
 
     def _committed(self, part: PartitionBatch) -> Committed:
         numbers = [part.partition]
-        return committed_offsets.committed_offsets(self.consumer, self.kafka, self.manifest.topic, numbers)[
+        return committed_offsets.read_committed_offsets(self.consumer, self.kafka, self.manifest.topic, numbers)[
             part.partition
         ]
 

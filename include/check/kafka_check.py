@@ -11,8 +11,7 @@ from confluent_kafka.admin._acl import AclOperation
 from include.check.check_result import CheckResult
 from include.errors import KafkaError
 from include.kafka.admin import Admin
-from include.kafka.client_config import ClientConfig
-from include.kafka.client_config import explained
+from include.kafka.client_config import ClientConfig, explained
 from include.kafka.committed_offsets import REQUEST_SECONDS, require_unused_group
 from include.kafka.transaction import fence
 from include.settings import Settings

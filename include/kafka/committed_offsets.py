@@ -118,7 +118,7 @@ def _committed(consumer: Consumer, asked: list[TopicPartition]) -> list[TopicPar
     return consumer.committed(asked, timeout=_COMMITTED_SECONDS)
 
 
-def committed_offsets(
+def read_committed_offsets(
     consumer: Consumer, client: ClientConfig, topic: str, partitions: Iterable[int]
 ) -> dict[int, Committed]:
     """By a read_committed consumer: raises HangingTransactionError while a kafka transaction is open on the offsets,
@@ -168,7 +168,7 @@ def await_committed(
     silence: BrokerUnresponsiveError | None = None
     while time.monotonic() < until:
         try:
-            seen = committed_offsets(consumer, client, place.topic, [place.partition])[place.partition]
+            seen = read_committed_offsets(consumer, client, place.topic, [place.partition])[place.partition]
         except HangingTransactionError:
             silence = None
             continue

@@ -21,7 +21,7 @@ from include.kafka.committed_offsets import (
     Committed,
     Topic,
     await_committed,
-    committed_offsets,
+    read_committed_offsets,
     require_unused_group,
 )
 from include.kafka.transaction import Transaction, fence_in_slices
@@ -42,12 +42,12 @@ class OffsetMove:
 def settled_offsets(client: ClientConfig, consumer: Consumer, group: str, topic: Topic) -> dict[int, Committed]:
     """The group's committed offsets; where a kafka transaction is open on them, after its producer was shut out."""
     try:
-        return committed_offsets(consumer, client, topic.name, topic.partitions)
+        return read_committed_offsets(consumer, client, topic.name, topic.partitions)
     except HangingTransactionError:
         # Most likely an attempt of ours that died between adding its offset and its commit: taking over its id ends it.
         log.warning("a kafka transaction is open on the offsets of group %s: taking over its producers", group)
         fence_all(client, group, topic.name, topic.partitions)
-        return committed_offsets(consumer, client, topic.name, topic.partitions)
+        return read_committed_offsets(consumer, client, topic.name, topic.partitions)
 
 
 def fence_all(client: ClientConfig, group: str, topic: str, partitions: Iterable[int]) -> set[int]:
@@ -87,7 +87,7 @@ def move(
                 before, offset = None, to[partition]
                 try:
                     producer = producers[partition]
-                    found = committed_offsets(consumer, client, topic.name, [partition])[partition]
+                    found = read_committed_offsets(consumer, client, topic.name, [partition])[partition]
                     before = found.offset
                     seen(partition, found)
                     _commit(producer, client, consumer, TopicPartition(topic.name, partition, offset), note, found)
@@ -122,7 +122,7 @@ def keep_alive(
             read = committed[partition]
             try:
                 producer = producers[partition]
-                found = committed_offsets(consumer, client, topic.name, [partition])[partition]
+                found = read_committed_offsets(consumer, client, topic.name, [partition])[partition]
                 if found.offset is None or _without_time(found) != _without_time(read):
                     log.info("%s/%s: the committed offset has moved, it is left alone", topic.name, partition)
                     continue

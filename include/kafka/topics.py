@@ -14,8 +14,7 @@ from confluent_kafka.admin._metadata import TopicMetadata
 from confluent_kafka.cimpl import NewTopic
 
 from include.kafka.admin import Admin
-from include.kafka.client_config import ClientConfig
-from include.kafka.client_config import explained
+from include.kafka.client_config import ClientConfig, explained
 from include.settings import Settings
 
 _SECONDS = 30.0

@@ -15,9 +15,8 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from include.batch.dead_letter_counts import DeadLetterCounts
 from include.errors import KafkaError
-from include.kafka.client_config import ClientConfig
-from include.kafka.client_config import consumer_settings
-from include.kafka.committed_offsets import CommitNote, Committed, Topic, await_committed, committed_offsets
+from include.kafka.client_config import ClientConfig, consumer_settings
+from include.kafka.committed_offsets import CommitNote, Committed, Topic, await_committed, read_committed_offsets
 from include.kafka.headers import headers_of
 from include.kafka.range_reader import read_ranges
 from include.kafka.transaction import Headers, Outgoing, Transaction, fence_in_slices
@@ -143,7 +142,7 @@ class OutputDeadLetters:
     def _is_done_by_another(self, partition: int, end: int) -> bool:
         """Read after the fence: nobody who was at work before can send anything any more."""
         numbers = [partition]
-        self.committed |= committed_offsets(self.consumer, self.kafka, self.topic.name, numbers)
+        self.committed |= read_committed_offsets(self.consumer, self.kafka, self.topic.name, numbers)
         sent_to = self._sent_to(partition)
         return sent_to is not None and sent_to >= end
 

@@ -14,8 +14,7 @@ from include.batch.dead_letter_counts import DeadLetterCounts
 from include.errors import LedgerGapError
 from include.kafka import committed_offsets
 from include.kafka.admin import Admin
-from include.kafka.client_config import ClientConfig
-from include.kafka.client_config import consumer_settings
+from include.kafka.client_config import ClientConfig, consumer_settings
 from include.kafka.committed_offsets import Topic
 from include.kafka.group_admin import settled_offsets
 from include.kafka.headers import headers_of

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from confluent_kafka import Consumer, Message
 
 from include.kafka.admin import Admin
-from include.kafka.client_config import ClientConfig
-from include.kafka.client_config import consumer_settings
+from include.kafka.client_config import ClientConfig, consumer_settings
 from include.kafka.committed_offsets import describe_topic
 from include.kafka.topic_offsets import first_offsets, high_watermarks, offsets_since
 from include.settings import Settings

@@ -12,7 +12,7 @@ from confluent_kafka import Consumer
 from include.errors import SettingError
 from include.kafka.admin import Admin
 from include.kafka.client_config import ClientConfig
-from include.kafka.committed_offsets import committed_offsets, describe_group, describe_topic
+from include.kafka.committed_offsets import describe_group, describe_topic, read_committed_offsets
 from include.kafka.topic_offsets import first_offsets, last_stable_offsets, offsets_since, time_of
 
 Place = int | datetime
@@ -64,7 +64,7 @@ def windows(
     for partition in sorted({*start.single, *end.single} - set(partitions)):
         raise SettingError(f"{topic} has no partition {partition}")
     describe_group(admin, kafka, group)
-    committed = committed_offsets(consumer, kafka, topic, partitions)
+    committed = read_committed_offsets(consumer, kafka, topic, partitions)
     low = first_offsets(admin, kafka, topic, partitions)
     stable = last_stable_offsets(admin, kafka, topic, partitions)
 

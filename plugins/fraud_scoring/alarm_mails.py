@@ -1,4 +1,7 @@
-"""Mails operators of what is wrong with the topic or the pace, once an incident: `include/batch/batch_alarms.py` finds it."""
+"""Mail operators once an incident about what is wrong with the topic or the pace.
+
+`include/batch/batch_alarms.py` finds what is wrong.
+"""
 
 from __future__ import annotations
 

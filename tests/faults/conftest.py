@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.fault_scenario import FaultScenario
 from tests.support.fault_stack import FaultStack, fault_stack
 from tests.support.pipeline import DAG, Pipeline
-from tests.support.scene import Scene
 from tests.support.two_models import TwoModels, two_models
 
 
@@ -52,10 +52,10 @@ def _pipeline(stricken: FaultStack, stricken_models: TwoModels) -> Pipeline:
 
 
 @pytest.fixture
-def scene(stricken: FaultStack, _pipeline: Pipeline) -> Iterator[Scene]:
+def scene(stricken: FaultStack, _pipeline: Pipeline) -> Iterator[FaultScenario]:
     """With everything up, and nothing waiting or owed."""
     _make_good(stricken, _pipeline)
-    yield Scene(stricken, _pipeline)
+    yield FaultScenario(stricken, _pipeline)
     _pipeline.breakpoint.clear()
 
 
@@ -65,7 +65,7 @@ def _make_good(stack: FaultStack, pipeline: Pipeline) -> None:
     pipeline.breakpoint.clear()
     for run in pipeline.active():
         pipeline.api.wait_for_run(DAG, run["dag_run_id"])
-    scene = Scene(stack, pipeline)
+    scene = FaultScenario(stack, pipeline)
     if not scene.is_at_rest():
         scene.run(None)
     if not scene.is_at_rest():

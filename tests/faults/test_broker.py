@@ -10,16 +10,16 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.support.fault_scenario import DEAD_LETTERS, OUTPUT, FaultScenario
 from tests.support.fault_stack import FaultStack
-from tests.support.scene import DEAD_LETTERS, OUTPUT, Scene
 
 
-def _killed(scene: Scene) -> None:
+def _killed(scene: FaultScenario) -> None:
     scene.group.await_no_open_transaction(OUTPUT, DEAD_LETTERS)
     scene.stack.kill("kafka")
 
 
-def _stopped(scene: Scene) -> None:
+def _stopped(scene: FaultScenario) -> None:
     scene.stack.stop("kafka")
 
 
@@ -36,7 +36,9 @@ def _stopped(scene: Scene) -> None:
         pytest.param(_killed, "committed", 3, id="killed after the last commit"),
     ],
 )
-def test_run_or_its_retries_go_on(scene: Scene, end_broker: Callable[[Scene], None], point: str, times: int) -> None:
+def test_run_or_its_retries_go_on(
+    scene: FaultScenario, end_broker: Callable[[FaultScenario], None], point: str, times: int
+) -> None:
     scene.send()
     run_id, _ = scene.stop_at(point, times)
     end_broker(scene)
@@ -48,7 +50,7 @@ def test_run_or_its_retries_go_on(scene: Scene, end_broker: Callable[[Scene], No
 
 @pytest.mark.parametrize(("point", "task"), [("drain", "drain"), ("before transaction", "publish")])
 def test_broker_that_stays_away_fails_the_run_and_the_next_one_goes_on(
-    scene: Scene, stricken: FaultStack, point: str, task: str
+    scene: FaultScenario, stricken: FaultStack, point: str, task: str
 ) -> None:
     scene.send()
     run_id, _ = scene.stop_at(point, 1)

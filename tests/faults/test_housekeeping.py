@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.fault_scenario import FaultScenario
 from tests.support.housekeeping import keep_house
-from tests.support.scene import Scene
 
 
 @pytest.mark.timeout(3_600)
-def test_a_whole_month_is_trimmed_and_nothing_needed_is_gone(scene: Scene) -> None:
+def test_a_whole_month_is_trimmed_and_nothing_needed_is_gone(scene: FaultScenario) -> None:
     took = keep_house(scene.pipeline, minutes_apart=1)
     # Once in a stack's life: every day after, it is a thirtieth of that.
     assert took["housekeeping"] < 900

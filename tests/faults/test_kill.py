@@ -11,7 +11,7 @@ import signal
 import psutil
 import pytest
 
-from tests.support.scene import Scene
+from tests.support.fault_scenario import FaultScenario
 
 # Task, point of it, which time it is passed.
 POINTS = [
@@ -34,7 +34,7 @@ POINTS = [
 
 
 @pytest.mark.parametrize(("task", "point", "times"), POINTS)
-def test_airflow_s_own_second_try_ends_what_was_killed(scene: Scene, task: str, point: str, times: int) -> None:
+def test_airflow_s_own_second_try_ends_what_was_killed(scene: FaultScenario, task: str, point: str, times: int) -> None:
     scene.send()
     run_id, process = scene.stop_at(point, times)
     os.kill(process, signal.SIGKILL)
@@ -44,7 +44,7 @@ def test_airflow_s_own_second_try_ends_what_was_killed(scene: Scene, task: str, 
 
 
 @pytest.mark.parametrize(("task", "point", "times"), POINTS)
-def test_next_run_ends_what_no_try_ended(scene: Scene, task: str, point: str, times: int) -> None:
+def test_next_run_ends_what_no_try_ended(scene: FaultScenario, task: str, point: str, times: int) -> None:
     scene.send()
     run_id, process = scene.stop_at(point, times)
     os.kill(process, signal.SIGKILL)
@@ -57,7 +57,7 @@ def test_next_run_ends_what_no_try_ended(scene: Scene, task: str, point: str, ti
 @pytest.mark.parametrize(
     ("point", "resent"), [pytest.param("mail", False, id="before the mail"), ("mail accepted", True)]
 )
-def test_next_run_mails_what_a_killed_email_did_not(scene: Scene, point: str, resent: bool) -> None:
+def test_next_run_mails_what_a_killed_email_did_not(scene: FaultScenario, point: str, resent: bool) -> None:
     """Killed between a server's yes and the note of it, the mail comes again: with the same Message-ID."""
     scene.send()
     run_id, process = scene.stop_at(point)
@@ -84,7 +84,7 @@ def test_next_run_mails_what_a_killed_email_did_not(scene: Scene, point: str, re
         ("publish", "offsets sent", 2),
     ],
 )
-def test_each_try_is_killed(scene: Scene, task: str, point: str, times: int) -> None:
+def test_each_try_is_killed(scene: FaultScenario, task: str, point: str, times: int) -> None:
     scene.send()
     run_id, process = scene.stop_at(point, times)
     for _ in range(2):
@@ -100,7 +100,7 @@ def test_each_try_is_killed(scene: Scene, task: str, point: str, times: int) -> 
 @pytest.mark.parametrize(
     ("point", "task"), [("drained", "drain"), ("offsets sent", "publish"), ("committed", "publish")]
 )
-def test_task_and_the_worker_that_watches_over_it_are_killed(scene: Scene, point: str, task: str) -> None:
+def test_task_and_the_worker_that_watches_over_it_are_killed(scene: FaultScenario, point: str, task: str) -> None:
     """As when a machine goes: nobody reports it, and Airflow finds out by the heartbeats that do not come."""
     scene.send()
     run_id, process = scene.stop_at(point)

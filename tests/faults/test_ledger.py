@@ -9,9 +9,9 @@ import psutil
 import pytest
 
 from tests.support.breakpoint import frozen
+from tests.support.fault_scenario import FaultScenario
 from tests.support.fault_stack import FaultStack
 from tests.support.ledger_scene import TASK, LedgerScene
-from tests.support.scene import Scene
 from tests.support.waiting import wait_until
 
 POINTS = [
@@ -24,7 +24,7 @@ POINTS = [
 
 
 @pytest.fixture
-def ledger(scene: Scene, stricken: FaultStack) -> LedgerScene:
+def ledger(scene: FaultScenario, stricken: FaultStack) -> LedgerScene:
     """With all of the past recorded, and a batch that waits."""
     made = LedgerScene(stricken, scene.breakpoint)
     made.work_off(state=None)
@@ -34,7 +34,9 @@ def ledger(scene: Scene, stricken: FaultStack) -> LedgerScene:
 
 
 @pytest.mark.parametrize(("point", "times"), POINTS)
-def test_killed_recorder_is_ended_by_its_second_try(scene: Scene, ledger: LedgerScene, point: str, times: int) -> None:
+def test_killed_recorder_is_ended_by_its_second_try(
+    scene: FaultScenario, ledger: LedgerScene, point: str, times: int
+) -> None:
     run_id, process = ledger.stop_at(point, times)
     os.kill(process, signal.SIGKILL)
     tasks = ledger.finish(run_id)
@@ -44,7 +46,7 @@ def test_killed_recorder_is_ended_by_its_second_try(scene: Scene, ledger: Ledger
 
 @pytest.mark.parametrize(("point", "times"), POINTS[1:])
 def test_frozen_recorder_is_shut_out_by_its_second_try(
-    scene: Scene, ledger: LedgerScene, point: str, times: int
+    scene: FaultScenario, ledger: LedgerScene, point: str, times: int
 ) -> None:
     run_id, pid = ledger.stop_at(point, times)
     with frozen(psutil.Process(pid)) as wake:
@@ -59,7 +61,7 @@ def test_frozen_recorder_is_shut_out_by_its_second_try(
 @pytest.mark.parametrize("ending", ["stop", "kill"])
 @pytest.mark.parametrize(("point", "times"), POINTS[1:3])
 def test_database_is_restarted_in_mid_run(
-    scene: Scene, ledger: LedgerScene, stricken: FaultStack, point: str, times: int, ending: str
+    scene: FaultScenario, ledger: LedgerScene, stricken: FaultStack, point: str, times: int, ending: str
 ) -> None:
     run_id, _ = ledger.stop_at(point, times)
     getattr(stricken, ending)("ledger")
@@ -71,7 +73,7 @@ def test_database_is_restarted_in_mid_run(
 
 
 def test_scoring_goes_on_and_mail_goes_out_while_the_ledger_is_away(
-    scene: Scene, ledger: LedgerScene, stricken: FaultStack
+    scene: FaultScenario, ledger: LedgerScene, stricken: FaultStack
 ) -> None:
     stricken.stop("ledger")
     try:

@@ -6,23 +6,23 @@ from collections import Counter
 
 import pytest
 
+from tests.support.fault_scenario import FENCED, FaultScenario, doubled
 from tests.support.fault_stack import FaultStack
 from tests.support.mailed import Window, check_mailed, is_fraud, is_in, place_of
 from tests.support.pipeline import alarms
-from tests.support.scene import FENCED, Scene, doubled
 from tests.support.waiting import wait_until
 
 MOVED = 7
 
 
-def test_offsets_moved_forward_between_runs_leave_out_what_they_passed(scene: Scene) -> None:
+def test_offsets_moved_forward_between_runs_leave_out_what_they_passed(scene: FaultScenario) -> None:
     scene.send()
     scene.group.set({number: start + MOVED for number, (start, _) in scene.window.items()})
     scene.check({number: (start + MOVED, end) for number, (start, end) in scene.window.items()})
     _none_of(scene, {number: (start, start + MOVED) for number, start in scene.start.items()})
 
 
-def test_offsets_moved_back_between_runs_score_those_payments_once_more(scene: Scene) -> None:
+def test_offsets_moved_back_between_runs_score_those_payments_once_more(scene: FaultScenario) -> None:
     """As it was asked for: those, and no other."""
     scene.send()
     scene.check()
@@ -46,12 +46,12 @@ def test_offsets_moved_back_between_runs_score_those_payments_once_more(scene: S
 
 @pytest.mark.parametrize("moved", [pytest.param(-MOVED, id="back"), pytest.param(MOVED, id="forward")])
 @pytest.mark.parametrize("point", ["predict", "before fence", "published"])
-def test_offsets_moved_during_a_run_stop_it_where_they_were_moved(scene: Scene, point: str, moved: int) -> None:
+def test_offsets_moved_during_a_run_stop_it_where_they_were_moved(scene: FaultScenario, point: str, moved: int) -> None:
     """The other partitions are published; the next run begins where the operator has put the group."""
     scene.send(frauds=1)
     scene.check()
     first = scene.window
-    scene = Scene(scene.stack, scene.pipeline)
+    scene = FaultScenario(scene.stack, scene.pipeline)
     scene.send()
     run_id, _ = scene.stop_at(point)
     start = scene.start[0]
@@ -80,7 +80,7 @@ def test_offsets_moved_during_a_run_stop_it_where_they_were_moved(scene: Scene, 
 
 @pytest.mark.parametrize("point", ["before transaction", "offsets sent"])
 def test_the_operator_s_command_shuts_out_a_publish_that_is_at_work(
-    scene: Scene, stricken: FaultStack, point: str
+    scene: FaultScenario, stricken: FaultStack, point: str
 ) -> None:
     scene.send()
     run_id, _ = scene.stop_at(point)
@@ -95,7 +95,7 @@ def test_the_operator_s_command_shuts_out_a_publish_that_is_at_work(
     _none_of(scene, {0: (start, start + MOVED)})
 
 
-def test_offsets_that_expired_are_no_first_start(scene: Scene, stricken: FaultStack) -> None:
+def test_offsets_that_expired_are_no_first_start(scene: FaultScenario, stricken: FaultStack) -> None:
     scene.send()
     stood = scene.group.committed()
     scene.group.forget()
@@ -108,7 +108,7 @@ def test_offsets_that_expired_are_no_first_start(scene: Scene, stricken: FaultSt
     scene.check()
 
 
-def test_offsets_that_expire_during_a_run_stop_it(scene: Scene) -> None:
+def test_offsets_that_expire_during_a_run_stop_it(scene: FaultScenario) -> None:
     scene.send()
     run_id, _ = scene.stop_at("predict")
     stood = scene.group.committed()
@@ -121,7 +121,7 @@ def test_offsets_that_expire_during_a_run_stop_it(scene: Scene) -> None:
     scene.check()
 
 
-def test_a_foreign_consumer_is_named_and_when_it_leaves_a_retry_goes_on(scene: Scene) -> None:
+def test_a_foreign_consumer_is_named_and_when_it_leaves_a_retry_goes_on(scene: FaultScenario) -> None:
     scene.send()
     with scene.group.joined_by_stranger():
         run_id = scene.trigger()
@@ -131,7 +131,7 @@ def test_a_foreign_consumer_is_named_and_when_it_leaves_a_retry_goes_on(scene: S
     scene.check()
 
 
-def test_a_foreign_consumer_that_joins_during_a_run_changes_nothing(scene: Scene) -> None:
+def test_a_foreign_consumer_that_joins_during_a_run_changes_nothing(scene: FaultScenario) -> None:
     scene.send()
     run_id, _ = scene.stop_at("predict")
     with scene.group.joined_by_stranger():
@@ -140,7 +140,7 @@ def test_a_foreign_consumer_that_joins_during_a_run_changes_nothing(scene: Scene
     scene.check()
 
 
-def test_a_foreign_consumer_that_commits_during_a_run_fails_it(scene: Scene, stricken: FaultStack) -> None:
+def test_a_foreign_consumer_that_commits_during_a_run_fails_it(scene: FaultScenario, stricken: FaultStack) -> None:
     """It has committed just what this run would have: nobody has scored that."""
     scene.send()
     run_id, _ = scene.stop_at("predict")
@@ -152,14 +152,14 @@ def test_a_foreign_consumer_that_commits_during_a_run_fails_it(scene: Scene, str
     _is_told_and_put_back(scene, stricken)
 
 
-def test_a_foreign_consumer_that_committed_between_runs_is_told_of(scene: Scene, stricken: FaultStack) -> None:
+def test_a_foreign_consumer_that_committed_between_runs_is_told_of(scene: FaultScenario, stricken: FaultStack) -> None:
     scene.send()
     with scene.group.joined_by_stranger(commits=True):
         pass
     _is_told_and_put_back(scene, stricken)
 
 
-def _is_told_and_put_back(scene: Scene, stricken: FaultStack) -> None:
+def _is_told_and_put_back(scene: FaultScenario, stricken: FaultStack) -> None:
     run_id = scene.run()
     assert scene.arrived() == 0
     first, end = scene.window[0]
@@ -170,14 +170,14 @@ def _is_told_and_put_back(scene: Scene, stricken: FaultStack) -> None:
     scene.check()
 
 
-def _moved_mails(scene: Scene) -> list[str]:
+def _moved_mails(scene: FaultScenario) -> list[str]:
     return [subject for subject in alarms(scene.inbox) if "The group's offsets were moved" in subject]
 
 
-def _times(scene: Scene, window: Window) -> Counter[tuple[str, str]]:
+def _times(scene: FaultScenario, window: Window) -> Counter[tuple[str, str]]:
     """How often each payment and dead letter of the window has come since the case began."""
     return Counter({place: times for place, times in scene.times().items() if is_in(window, place)})
 
 
-def _none_of(scene: Scene, window: Window) -> None:
+def _none_of(scene: FaultScenario, window: Window) -> None:
     assert not _times(scene, window)

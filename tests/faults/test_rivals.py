@@ -11,14 +11,14 @@ import pytest
 
 from tests.support.breakpoint import frozen
 from tests.support.commands import AirflowInTurn, second_airflow
+from tests.support.fault_scenario import FENCED, FaultScenario
 from tests.support.fault_stack import FaultStack
 from tests.support.pipeline import DAG
-from tests.support.scene import FENCED, Scene
 from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize(("point", "times"), [("before transaction", 2), ("published", 1), ("offsets sent", 2)])
-def test_a_publish_that_wakes_up_after_its_retry_changes_nothing(scene: Scene, point: str, times: int) -> None:
+def test_a_publish_that_wakes_up_after_its_retry_changes_nothing(scene: FaultScenario, point: str, times: int) -> None:
     scene.send()
     run_id, pid = scene.stop_at(point, times)
     with frozen(psutil.Process(pid)) as wake:
@@ -41,7 +41,7 @@ def hasty(stricken: FaultStack) -> Iterator[None]:
 
 @pytest.mark.usefixtures("hasty")
 def test_a_predict_that_wakes_up_after_its_batch_was_published_shortens_no_report(
-    scene: Scene, stricken: FaultStack
+    scene: FaultScenario, stricken: FaultStack
 ) -> None:
     scene.send()
     run_id, pid = scene.stop_at("chunk scored", 2)
@@ -74,7 +74,7 @@ def second_run(second: AirflowInTurn) -> Callable[[], str]:
 
 @pytest.mark.parametrize(("point", "times"), [("before transaction", 1), ("offsets sent", 2), ("published", 3)])
 def test_of_two_runs_that_publish_the_same_the_older_one_loses_and_says_why(
-    scene: Scene, second_run: Callable[[], str], point: str, times: int
+    scene: FaultScenario, second_run: Callable[[], str], point: str, times: int
 ) -> None:
     scene.send()
     run_id, process = scene.stop_at(point, times)
@@ -88,7 +88,9 @@ def test_of_two_runs_that_publish_the_same_the_older_one_loses_and_says_why(
     scene.check()
 
 
-def test_a_run_whose_payments_another_one_published_leaves_them(scene: Scene, second_run: Callable[[], str]) -> None:
+def test_a_run_whose_payments_another_one_published_leaves_them(
+    scene: FaultScenario, second_run: Callable[[], str]
+) -> None:
     scene.send()
     run_id, process = scene.stop_at("predict")
     second_run()
@@ -98,7 +100,9 @@ def test_a_run_whose_payments_another_one_published_leaves_them(scene: Scene, se
     scene.check()
 
 
-def test_a_run_that_another_one_has_overtaken_fails_and_says_why(scene: Scene, second_run: Callable[[], str]) -> None:
+def test_a_run_that_another_one_has_overtaken_fails_and_says_why(
+    scene: FaultScenario, second_run: Callable[[], str]
+) -> None:
     scene.send()
     run_id, process = scene.stop_at("predict")
     scene.send(rough=False)

@@ -7,8 +7,8 @@ import shutil
 import psutil
 import pytest
 
+from tests.support.fault_scenario import DEAD_LETTERS, OUTPUT, FaultScenario
 from tests.support.fault_stack import FaultStack
-from tests.support.scene import DEAD_LETTERS, OUTPUT, Scene
 from tests.support.waiting import wait_until
 
 
@@ -22,7 +22,7 @@ from tests.support.waiting import wait_until
     ],
 )
 def test_models_that_cannot_be_had_are_waited_for(
-    scene: Scene, stricken: FaultStack, part: str, point: str, task: str
+    scene: FaultScenario, stricken: FaultStack, part: str, point: str, task: str
 ) -> None:
     scene.send()
     run_id, _ = scene.stop_at(point)
@@ -41,7 +41,9 @@ def test_models_that_cannot_be_had_are_waited_for(
 
 
 @pytest.mark.parametrize("ending", ["stop", "kill"])
-def test_mail_server_that_is_away_delays_the_report_only(scene: Scene, stricken: FaultStack, ending: str) -> None:
+def test_mail_server_that_is_away_delays_the_report_only(
+    scene: FaultScenario, stricken: FaultStack, ending: str
+) -> None:
     scene.send()
     run_id, _ = scene.stop_at("mail")
     getattr(stricken, ending)("mail")
@@ -55,7 +57,7 @@ def test_mail_server_that_is_away_delays_the_report_only(scene: Scene, stricken:
     scene.check()
 
 
-def test_owed_report_is_mailed_although_drain_fails(scene: Scene, stricken: FaultStack) -> None:
+def test_owed_report_is_mailed_although_drain_fails(scene: FaultScenario, stricken: FaultStack) -> None:
     scene.send()
     run_id, _ = scene.stop_at("mail")
     stricken.stop("mail")
@@ -77,7 +79,7 @@ def test_owed_report_is_mailed_although_drain_fails(scene: Scene, stricken: Faul
 @pytest.mark.parametrize("ending", ["stop", "kill"])
 @pytest.mark.parametrize(("point", "times"), [("predict", 1), ("offsets sent", 2)])
 def test_airflow_s_database_is_away_for_a_moment(
-    scene: Scene, stricken: FaultStack, point: str, times: int, ending: str
+    scene: FaultScenario, stricken: FaultStack, point: str, times: int, ending: str
 ) -> None:
     scene.send()
     run_id, _ = scene.stop_at(point, times)
@@ -92,7 +94,7 @@ def test_airflow_s_database_is_away_for_a_moment(
 
 @pytest.mark.parametrize(("point", "times"), [("drained", 1), ("offsets sent", 2), ("committed", 3), ("mail", 1)])
 def test_scheduler_is_killed_with_its_tasks_and_started(
-    scene: Scene, stricken: FaultStack, point: str, times: int
+    scene: FaultScenario, stricken: FaultStack, point: str, times: int
 ) -> None:
     scene.send()
     run_id, _ = scene.stop_at(point, times)
@@ -105,7 +107,7 @@ def test_scheduler_is_killed_with_its_tasks_and_started(
 
 @pytest.mark.parametrize(("point", "task"), [("predict", "predict"), ("offsets sent", "publish"), ("mail", "email")])
 def test_a_task_that_outlives_its_scheduler_is_not_done_again(
-    scene: Scene, stricken: FaultStack, point: str, task: str
+    scene: FaultScenario, stricken: FaultStack, point: str, task: str
 ) -> None:
     scene.send()
     run_id, _ = scene.stop_at(point)
@@ -120,7 +122,7 @@ def test_a_task_that_outlives_its_scheduler_is_not_done_again(
 
 @pytest.mark.parametrize(("point", "times"), [("predict", 1), ("before transaction", 2), ("mail", 1)])
 def test_everything_is_killed_at_once_and_started_again(
-    scene: Scene, stricken: FaultStack, point: str, times: int
+    scene: FaultScenario, stricken: FaultStack, point: str, times: int
 ) -> None:
     scene.send()
     run_id, _ = scene.stop_at(point, times)

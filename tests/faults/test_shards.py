@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.soak.producer import SteadyProducer
+from tests.support.fault_scenario import FaultScenario
 from tests.support.fault_stack import FaultStack
 from tests.support.pipeline import DAG
-from tests.support.scene import Scene
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -21,13 +21,13 @@ def _one_shard_again(stricken: FaultStack) -> Iterator[None]:
     stricken.change()
 
 
-def _tries(scene: Scene, run_id: str, task: str) -> list[int]:
+def _tries(scene: FaultScenario, run_id: str, task: str) -> list[int]:
     """Of each mapped instance that ran."""
     found = scene.api.request("GET", f"dags/{DAG}/dagRuns/{run_id}/taskInstances")["task_instances"]
     return [one["try_number"] for one in found if one["task_id"] == task and one["state"] == "success"]
 
 
-def test_number_of_shards_changes_while_payments_come(scene: Scene, stricken: FaultStack) -> None:
+def test_number_of_shards_changes_while_payments_come(scene: FaultScenario, stricken: FaultStack) -> None:
     producer = SteadyProducer(stricken.bootstrap_servers, rate=50, seed=1)
     producer.start()
     try:
@@ -47,7 +47,7 @@ def test_number_of_shards_changes_while_payments_come(scene: Scene, stricken: Fa
     ("point", "task"),
     [("drained", "drain_shards"), ("predicted", "predict_shards"), ("offsets sent", "publish_shards")],
 )
-def test_one_shard_is_killed(scene: Scene, stricken: FaultStack, point: str, task: str) -> None:
+def test_one_shard_is_killed(scene: FaultScenario, stricken: FaultStack, point: str, task: str) -> None:
     stricken.change(FRAUD_SHARDS="2")
     scene.send()
     run_id, process = scene.stop_at(point)
@@ -57,7 +57,7 @@ def test_one_shard_is_killed(scene: Scene, stricken: FaultStack, point: str, tas
     scene.check()
 
 
-def test_number_of_shards_changes_while_a_publish_is_open(scene: Scene, stricken: FaultStack) -> None:
+def test_number_of_shards_changes_while_a_publish_is_open(scene: FaultScenario, stricken: FaultStack) -> None:
     """The scheduler takes its tasks along when it is started again with the new number."""
     stricken.change(FRAUD_SHARDS="3")
     scene.send()

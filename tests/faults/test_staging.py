@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.fault_scenario import FaultScenario
 from tests.support.fault_stack import FaultStack
 from tests.support.pipeline import alarms
-from tests.support.scene import Scene
 from tests.support.waiting import wait_until
 
 
@@ -50,7 +50,7 @@ def _staged(stricken: FaultStack, name: str) -> Path:
     ],
 )
 def test_staged_file_that_a_step_needs(
-    scene: Scene, stricken: FaultStack, point: str, task: str, name: str, harm: Callable[[Path], None]
+    scene: FaultScenario, stricken: FaultStack, point: str, task: str, name: str, harm: Callable[[Path], None]
 ) -> None:
     """Nothing wrong is published: the run fails and names the file, and the next one drains anew."""
     scene.send()
@@ -74,7 +74,7 @@ def test_staged_file_that_a_step_needs(
     ],
 )
 def test_staged_file_that_only_the_report_needs(
-    scene: Scene, stricken: FaultStack, name: str, harm: Callable[[Path], None]
+    scene: FaultScenario, stricken: FaultStack, name: str, harm: Callable[[Path], None]
 ) -> None:
     """The payments are safe on the output topic; that the report is not sent makes the run red, and operators hear."""
     scene.send()
@@ -98,7 +98,7 @@ def test_staged_file_that_only_the_report_needs(
 
 
 @pytest.mark.parametrize("harm", [_gone, _damaged, _cut])
-def test_model_artifact_in_the_cache(scene: Scene, stricken: FaultStack, harm: Callable[[Path], None]) -> None:
+def test_model_artifact_in_the_cache(scene: FaultScenario, stricken: FaultStack, harm: Callable[[Path], None]) -> None:
     shutil.rmtree(stricken.model_cache, ignore_errors=True)
     scene.send(rough=False)
     scene.run()
@@ -119,7 +119,7 @@ def test_model_artifact_in_the_cache(scene: Scene, stricken: FaultStack, harm: C
         pytest.param("committed", "publish", id="publish, after its first commit"),
     ],
 )
-def test_full_staging_disk(scene: Scene, stricken: FaultStack, point: str, task: str) -> None:
+def test_full_staging_disk(scene: FaultScenario, stricken: FaultStack, point: str, task: str) -> None:
     if not stricken.staging_is_small:
         pytest.skip("no small disk can be mounted here: that takes root")
     scene.send()
@@ -132,7 +132,7 @@ def test_full_staging_disk(scene: Scene, stricken: FaultStack, point: str, task:
     scene.check()
 
 
-def test_disk_that_old_batches_have_filled_is_made_room_on(scene: Scene, stricken: FaultStack) -> None:
+def test_disk_that_old_batches_have_filled_is_made_room_on(scene: FaultScenario, stricken: FaultStack) -> None:
     if not stricken.staging_is_small:
         pytest.skip("no small disk can be mounted here: that takes root")
     scene.send()
@@ -141,7 +141,7 @@ def test_disk_that_old_batches_have_filled_is_made_room_on(scene: Scene, stricke
     scene.check()
 
 
-def test_disk_that_is_full_when_a_mail_was_accepted(scene: Scene, stricken: FaultStack) -> None:
+def test_disk_that_is_full_when_a_mail_was_accepted(scene: FaultScenario, stricken: FaultStack) -> None:
     """It comes again, with the same Message-ID: nobody could note that it was accepted."""
     if not stricken.staging_is_small:
         pytest.skip("no small disk can be mounted here: that takes root")
@@ -154,7 +154,7 @@ def test_disk_that_is_full_when_a_mail_was_accepted(scene: Scene, stricken: Faul
     scene.check(resent=True)
 
 
-def test_model_cache_that_is_gone_is_filled_again(scene: Scene, stricken: FaultStack) -> None:
+def test_model_cache_that_is_gone_is_filled_again(scene: FaultScenario, stricken: FaultStack) -> None:
     scene.send()
     run_id, _ = scene.stop_at("predict")
     shutil.rmtree(stricken.model_cache)

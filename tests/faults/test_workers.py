@@ -16,9 +16,9 @@ import pytest
 from benchmarks.bench_topics import grow
 from benchmarks.payments import produce
 from tests.support.celery_stack import CeleryStack, celery_stack
+from tests.support.fault_scenario import FaultScenario, doubled
 from tests.support.mailed import check_mailed
 from tests.support.pipeline import DAG, Pipeline
-from tests.support.scene import Scene, doubled
 from tests.support.two_models import two_models
 
 PAYMENTS, PARTITIONS = 300_000, 6
@@ -45,22 +45,22 @@ def _pipeline(workers: CeleryStack) -> Iterator[Pipeline]:
 
 
 @pytest.fixture
-def scene(workers: CeleryStack, _pipeline: Pipeline) -> Scene:
+def scene(workers: CeleryStack, _pipeline: Pipeline) -> FaultScenario:
     """With both workers up and nothing waiting."""
     workers.recover()
     for run in _pipeline.active():
         _pipeline.api.wait_for_run(DAG, run["dag_run_id"])
-    Scene(workers, _pipeline).work_off()
-    return Scene(workers, _pipeline)
+    FaultScenario(workers, _pipeline).work_off()
+    return FaultScenario(workers, _pipeline)
 
 
-def _instances(scene: Scene, run_id: str, task: str) -> list[dict[str, object]]:
+def _instances(scene: FaultScenario, run_id: str, task: str) -> list[dict[str, object]]:
     """Of each shard."""
     found = scene.api.request("GET", f"dags/{DAG}/dagRuns/{run_id}/taskInstances")["task_instances"]
     return [one for one in found if one["task_id"] == task]
 
 
-def test_tasks_inherit_what_their_worker_has_imported(scene: Scene, workers: CeleryStack) -> None:
+def test_tasks_inherit_what_their_worker_has_imported(scene: FaultScenario, workers: CeleryStack) -> None:
     """At the beginning of drain, which imports no pandas itself."""
     with workers.stopping_at("plan") as breakpoints:
         run_id = scene.trigger()
@@ -78,7 +78,7 @@ def test_tasks_inherit_what_their_worker_has_imported(scene: Scene, workers: Cel
     [("drained", 1, "drain_shards"), ("predicted", 1, "predict_shards"), ("offsets sent", 2, "publish_shards")],
 )
 def test_a_worker_is_lost_and_the_other_one_completes_the_batch(
-    scene: Scene, workers: CeleryStack, point: str, times: int, task: str
+    scene: FaultScenario, workers: CeleryStack, point: str, times: int, task: str
 ) -> None:
     produce({"bootstrap.servers": workers.bootstrap_servers}, "topic_1", PAYMENTS, PARTITIONS)
     with workers.stopping_at(point, times) as breakpoints:

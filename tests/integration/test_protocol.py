@@ -90,7 +90,7 @@ def stands_at(scoring: Scoring) -> dict[int, int | None]:
     consumer = Consumer(consumer_settings(scoring.kafka, scoring.settings.group))
     try:
         topic = committed_offsets.describe_topic(admin(scoring), scoring.kafka, scoring.settings.input_topic)
-        found = committed_offsets.committed_offsets(consumer, scoring.kafka, topic.name, topic.partitions)
+        found = committed_offsets.read_committed_offsets(consumer, scoring.kafka, topic.name, topic.partitions)
         return {partition: committed.offset for partition, committed in found.items()}
     finally:
         consumer.close()
@@ -801,16 +801,16 @@ def test_a_silent_broker_is_not_called_an_open_kafka_transaction(
     name = here.settings.input_topic
     consumer = Consumer(consumer_settings(here.kafka, here.settings.group))
     if connected:
-        committed_offsets.committed_offsets(consumer, here.kafka, name, [0])
+        committed_offsets.read_committed_offsets(consumer, here.kafka, name, [0])
     words = f"committed offsets of {name} cannot be read: .*the broker did not answer in time: is it up"
     with services.frozen("kafka"):
         with pytest.raises(BrokerUnresponsiveError, match=words):
-            committed_offsets.committed_offsets(consumer, here.kafka, name, [0])
+            committed_offsets.read_committed_offsets(consumer, here.kafka, name, [0])
         # Nor where a commit does not show.
         place, note = TopicPartition(name, 0, 1), CommitNote("b", "t", "now")
         with pytest.raises(BrokerUnresponsiveError, match=words):
             committed_offsets.await_committed(consumer, here.kafka, place, note, Committed(None))
-    assert committed_offsets.committed_offsets(consumer, here.kafka, name, [0]) == {0: Committed(None)}
+    assert committed_offsets.read_committed_offsets(consumer, here.kafka, name, [0]) == {0: Committed(None)}
     consumer.close()
 
 

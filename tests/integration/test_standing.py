@@ -62,7 +62,7 @@ def consumer_of(here: Scoring) -> Iterator[Consumer]:
 def standing(here: Scoring) -> dict[int, Committed]:
     with consumer_of(here) as consumer:
         topic = topic_of(here)
-        return committed_offsets.committed_offsets(consumer, here.kafka, topic.name, topic.partitions)
+        return committed_offsets.read_committed_offsets(consumer, here.kafka, topic.name, topic.partitions)
 
 
 def keep(here: Scoring, read: dict[int, Committed], now: datetime) -> list[int]:

@@ -110,6 +110,7 @@ def test_a_hold_that_cannot_be_read_says_how_to_end_it(text: str) -> None:
 
 
 def test_choosing_imports_nothing_heavy() -> None:
-    code = "import sys, include.models.selection; print(sorted({'mlflow', 'pandas', 'numpy', 'sklearn'} & set(sys.modules)))"
+    heavy = {"mlflow", "pandas", "numpy", "sklearn"}
+    code = f"import sys, include.models.selection; print(sorted({heavy} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert ran.stdout.strip() == "[]"

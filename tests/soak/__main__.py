@@ -29,16 +29,16 @@ from confluent_kafka import KafkaException
 
 from dev.stack import StackError
 from include.errors import FraudError
-from tests.soak import mishaps, processes, recording  # noqa: F401 (they name the kinds)
-from tests.soak.field import Field, NoEffectError
-from tests.soak.kinds import FULL_DISK, KINDS, MAIL_AGAIN
+from tests.soak import data_faults, processes, recording  # noqa: F401 (they name the kinds)
+from tests.soak.context import Field, NoEffectError
 from tests.soak.producer import SteadyProducer
 from tests.soak.proof import Proof
+from tests.soak.registry import FULL_DISK, KINDS, MAIL_AGAIN
 from tests.soak.tally import Struck, Tally
 from tests.support.commands import AirflowInTurn, second_airflow
+from tests.support.fault_scenario import FaultScenario
 from tests.support.fault_stack import FaultStack, fault_stack
 from tests.support.pipeline import DAG, Pipeline
-from tests.support.scene import Scene
 from tests.support.two_models import two_models
 
 # A fault that ends so does not count; whether the pipeline has recovered is another question.
@@ -88,8 +88,8 @@ class Soak:
         self.pipeline.api.wait_for_dag(DAG)
         self.pipeline.api.pause(DAG, False)
         # A stack that was kept may have something to do still.
-        Scene(stack, self.pipeline).work_off(runs=60, state=None)
-        self.scene = Scene(stack, self.pipeline, seed)
+        FaultScenario(stack, self.pipeline).work_off(runs=60, state=None)
+        self.scene = FaultScenario(stack, self.pipeline, seed)
         self.producer = SteadyProducer(stack.bootstrap_servers, rate, seed)
         other = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="soak-second-")))
         second = held.enter_context(AirflowInTurn(second_airflow(stack.env, other)))

@@ -7,11 +7,11 @@ import time
 import psutil
 
 from dev.stack.processes import is_alive
-from tests.soak.field import Field, Held, NoEffectError
-from tests.soak.kinds import KINDS, MAIL_AGAIN, Strike, kind
+from tests.soak.context import Field, Held, NoEffectError
+from tests.soak.registry import KINDS, MAIL_AGAIN, Strike, kind
 from tests.support.breakpoint import frozen
+from tests.support.fault_scenario import FENCED
 from tests.support.pipeline import DAG
-from tests.support.scene import FENCED
 from tests.support.waiting import wait_until
 
 REFUSED = "Connection refused"

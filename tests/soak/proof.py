@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 
 from include.verify.findings import KINDS
+from tests.support.fault_scenario import FaultScenario, doubled
 from tests.support.ledger_scene import LedgerScene
 from tests.support.mailed import Place, check_mailed
-from tests.support.scene import Scene, doubled
 
 FIGURES = ("messages", "due", "scored", "dead_letters", *KINDS)
 
@@ -16,7 +16,7 @@ FIGURES = ("messages", "due", "scored", "dead_letters", *KINDS)
 class Proof:
     """`start`: by partition the offset from which on nothing is proven yet, 0 where none is named."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: FaultScenario) -> None:
         self._scene = scene
         self.start = dict(scene.start)
         self.figures: Counter[str] = Counter()

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 
 import psutil
 
-from tests.soak.field import Field, NoEffectError
-from tests.soak.kinds import kind
+from tests.soak.context import Field, NoEffectError
+from tests.soak.registry import kind
 from tests.support.breakpoint import frozen
+from tests.support.fault_scenario import patiently
 from tests.support.ledger_scene import TASK
-from tests.support.scene import patiently
 from tests.support.waiting import wait_until
 
 _POINTS = ("record", "ledger transaction", "rows written", "recorded")

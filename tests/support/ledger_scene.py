@@ -12,9 +12,9 @@ from include.verify.ledger_comparison import LedgerCheck
 from include.verify.verification import verify
 from include.verify.window import Bounds
 from tests.support.breakpoint import Breakpoint
+from tests.support.fault_scenario import OUTPUT, patiently
 from tests.support.ledger import query
 from tests.support.live_stack import LiveStack
-from tests.support.scene import OUTPUT, patiently
 from tests.support.topics import Reader
 from tests.support.waiting import wait_until
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.soak.field import Field
+from tests.soak.context import Field
 
 Strike = Callable[[Field], str]
 KINDS: dict[str, Strike] = {}

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from tests.soak.field import Field, NoEffectError
-from tests.soak.kinds import FULL_DISK, KINDS, Strike, kind
-from tests.support.scene import DEAD_LETTERS, OUTPUT
+from tests.soak.context import Field, NoEffectError
+from tests.soak.registry import FULL_DISK, KINDS, Strike, kind
+from tests.support.fault_scenario import DEAD_LETTERS, OUTPUT
 from tests.support.waiting import wait_until
 
 _EXPIRED = 20

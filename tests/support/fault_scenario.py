@@ -36,7 +36,7 @@ _LABELS = {GENUINE: "0", FRAUD_FOR_BOTH: "1"}
 FENCED = "timed out or fenced by a newer attempt"
 
 
-class Scene:
+class FaultScenario:
     def __init__(self, stack: FaultStack, pipeline: Pipeline, seed: int = 0) -> None:
         self.stack, self.pipeline, self.api = stack, pipeline, pipeline.api
         self.breakpoint = pipeline.breakpoint

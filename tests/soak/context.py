@@ -15,10 +15,10 @@ from dev.stack.processes import is_alive
 from tests.soak.producer import SteadyProducer
 from tests.soak.proof import Proof
 from tests.support.commands import AirflowInTurn
+from tests.support.fault_scenario import FaultScenario, patiently
 from tests.support.fault_stack import FaultStack
 from tests.support.ledger_scene import LedgerScene
 from tests.support.pipeline import DAG
-from tests.support.scene import Scene, patiently
 from tests.support.waiting import wait_until
 
 
@@ -41,7 +41,7 @@ class Held:
 
 class Field:
     def __init__(
-        self, scene: Scene, producer: SteadyProducer, proof: Proof, second: AirflowInTurn, rng: random.Random
+        self, scene: FaultScenario, producer: SteadyProducer, proof: Proof, second: AirflowInTurn, rng: random.Random
     ) -> None:
         self.scene, self.producer, self.proof, self.random = scene, producer, proof, rng
         self.stack: FaultStack = scene.stack
