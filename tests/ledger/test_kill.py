@@ -9,13 +9,13 @@ import pytest
 from include.errors import LedgerError
 from include.ledger.connection import LedgerConnection
 from include.ledger.recorder import record
-from tests.ledger.test_record import by_source, letters, output, produce, scored
+from tests.ledger.test_recorder import by_source, letters, output, produce, scored
 from tests.support.ledger import query, sources
 from tests.support.live_stack import LiveStack
 from tests.support.publisher import Halted
 from tests.support.recorder import ROWS, recorder
 from tests.support.scoring import Scoring
-from tests.verify.test_ledger import environment
+from tests.verify.test_ledger_comparison import environment
 
 Make = Callable[..., Scoring]
 # 25 rows make three transactions.

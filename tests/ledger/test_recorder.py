@@ -22,7 +22,7 @@ from include.ledger.prediction_row import PredictionReader
 from include.ledger.predictions import Predictions
 from include.ledger.recorder import Recorded, record
 from include.payments.refusal import Refusal
-from tests.ledger.test_prediction import HEADERS, PAYMENT
+from tests.ledger.test_prediction_row import HEADERS, PAYMENT
 from tests.support import kafka_log
 from tests.support.group import Group
 from tests.support.ledger import query, sources
@@ -233,7 +233,7 @@ def test_dead_letters_of_a_run_that_died_before_it_sent_them_are_sent(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("include.ledger.output_dead_letters.Letters.send", die)
+        patch.setattr("include.ledger.output_dead_letters.OutputDeadLetters.send", die)
         with pytest.raises(KeyboardInterrupt):
             recorded(made, ledger)
     produce(made, b"hello again", colour="red")
@@ -294,7 +294,7 @@ def test_a_gap_is_told_by_the_next_run_where_the_first_one_dies(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("include.ledger.output_dead_letters.Letters.send", die)
+        patch.setattr("include.ledger.output_dead_letters.OutputDeadLetters.send", die)
         with pytest.raises(KeyboardInterrupt):
             recorded(made, ledger)
     with pytest.raises(LedgerGapError, match=r"offsets \[4, 7\) of partition 0\."):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from include.ledger.connection import LedgerConnection
 from include.ledger.recorder import record
-from tests.ledger.test_record import by_source, output, scored
+from tests.ledger.test_recorder import by_source, output, scored
 from tests.support.ledger import query, sources
 from tests.support.pages import block
 from tests.support.scoring import Scoring

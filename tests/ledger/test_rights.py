@@ -27,8 +27,8 @@ from include.ledger.schema import migrate
 from include.ledger.unreviewed import unreviewed
 from include.verify.ledger_comparison import LedgerCheck
 from include.verify.verification import verify
-from tests.ledger.test_batches import leave
-from tests.ledger.test_batches import record as batch_record
+from tests.ledger.test_recorded_batches import leave
+from tests.ledger.test_recorded_batches import record as batch_record
 from tests.support import kafka_log
 from tests.support.ledger import query
 from tests.support.live_stack import LiveStack

@@ -19,7 +19,7 @@ from include.models.model_run import ModelRun
 from include.models.resolve import DEFAULT, resolve
 from include.models.scoring import score
 from tests.models.conftest import Lab
-from tests.models.test_score import encoded
+from tests.models.test_scoring import encoded
 from tests.models.zoo import payment, run_of
 
 GIGABYTE = 10**9

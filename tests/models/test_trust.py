@@ -35,7 +35,7 @@ from include.settings import Settings
 from include.training.pipeline import recipe
 from include.training.travelling_features import module_name
 from tests.models.conftest import Lab
-from tests.models.test_ready import kept, save_skops
+from tests.models.test_pickle_cache import kept, save_skops
 from tests.models.zoo import NUMERIC, history, run_of, save_pyfunc, save_seed_model, seed_pipeline, signature
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")

@@ -13,7 +13,7 @@ from fraud_scoring.operators.record_operators import RecordBatchesOperator
 from include.batch.storage import Storage
 from include.errors import LedgerError
 from include.ledger.connection import LedgerConnection
-from tests.ledger.test_batches import leave, record
+from tests.ledger.test_recorded_batches import leave, record
 from tests.support.ledger import query
 
 

@@ -147,7 +147,7 @@ def test_dead_letters_that_an_earlier_try_left_are_counted_with_the_messages_bes
 
     ti = Try()
     with monkeypatch.context() as patch:
-        patch.setattr("include.ledger.output_dead_letters.Letters.send", die)
+        patch.setattr("include.ledger.output_dead_letters.OutputDeadLetters.send", die)
         with pytest.raises(LedgerError):
             run(ti)
     assert ti.pushed["alarms"] == []

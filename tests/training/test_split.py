@@ -11,7 +11,7 @@ import pytest
 from include.training.confirmed_data import ConfirmedPayments, read_confirmed
 from include.training.training_data import TIME, DataSource, DataSplit, dates, split
 from tests.support.payments import payment
-from tests.training.test_confirmed import exported_payments
+from tests.training.test_confirmed_data import exported_payments
 
 DAY = 24 * 60
 

@@ -63,7 +63,7 @@ POINTS = {
     "record": "include.ledger.recorder:record",
     "ledger transaction": "include.ledger.predictions:Predictions.write",
     "rows written": "include.ledger.predictions:Predictions._move",
-    "recorded": "include.ledger.output_dead_letters:Letters.send",
+    "recorded": "include.ledger.output_dead_letters:OutputDeadLetters.send",
 }
 
 # A worker that gives no sign of life; tasks of a scheduler that gives none, which only another scheduler takes up.
