@@ -61,8 +61,8 @@ def _peak_mb() -> float:
 
 
 def _product(task: Task) -> tuple[Any, Any]:
-    from include.batch.storage import Storage
     from include.settings import Settings
+    from include.storage.staging import Storage
 
     settings = Settings(
         input_topic=task.topic,

@@ -20,13 +20,13 @@ from boto3.exceptions import Boto3Error
 from botocore.exceptions import ClientError
 from mlflow.store.artifact import s3_artifact_repo
 
-from fraud_scoring.export import Bucket
-from include.batch.storage import Storage
+from fraud_scoring.confirmed_bucket import Bucket
 from include.errors import ExportAccessError, ModelStoreError, StagingError
 from include.housekeeping.remote_logs import trim_remote_logs
 from include.models.model_cache import ModelCache
 from include.models.resolve import DEFAULT, resolve
 from include.settings import Settings
+from include.storage.staging import Storage
 from tests.models.conftest import Lab
 from tests.models.zoo import save_seed_model
 from tests.support.live_stack import LiveStack

@@ -18,10 +18,10 @@ import msgspec
 
 from include.batch.manifest import Manifest
 from include.batch.scored_batch import PartitionScores, ScoredBatch
-from include.batch.storage import Storage, decode
 from include.errors import StagedFileDamagedError
 from include.models.model_run import ModelRun
 from include.report.report import ReportDelivery
+from include.storage.staging import Storage, decode
 
 log = logging.getLogger(__name__)
 

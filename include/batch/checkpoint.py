@@ -6,9 +6,9 @@ from urllib.parse import quote
 
 import msgspec
 
-from include.batch.storage import Storage
 from include.errors import StagedFileDamagedError, StagedFileGoneError
 from include.kafka.committed_offsets import Topic
+from include.storage.staging import Storage
 
 
 class PartitionCheckpoint(msgspec.Struct):

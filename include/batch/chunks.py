@@ -19,8 +19,8 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from include.batch.storage import Storage
 from include.kafka.transaction import Headers
+from include.storage.staging import Storage
 
 _PAYMENTS = pa.schema(
     {

@@ -21,9 +21,9 @@ from urllib.parse import quote
 
 from include.batch.manifest import Manifest, folder_of
 from include.batch.outbox import Outbox
-from include.batch.storage import Storage
 from include.errors import StagingError
 from include.kafka.committed_offsets import Committed
+from include.storage.staging import Storage
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from include.batch.batch_record import FOLDER
 from include.batch.claims import FOLDER as CLAIMS
 from include.batch.manifest import hour_of
 from include.batch.outbox import COMMITTED
-from include.batch.storage import Storage
+from include.storage.staging import Storage
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from include.batch.storage import Storage
 from include.errors import StagedFileDamagedError
+from include.storage.staging import Storage
 
 if TYPE_CHECKING:
     from include.batch.scored_batch import PartitionScores

@@ -15,12 +15,12 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, Message
 from include.batch import chunks
 from include.batch.manifest import Drained, Manifest, PartitionBatch
 from include.batch.planner import plan
-from include.batch.storage import Storage
 from include.kafka.client_config import ClientConfig, consumer_settings
 from include.kafka.headers import headers_of
 from include.kafka.range_reader import read_ranges
 from include.payments.decode import Decoder, Record
 from include.settings import Settings
+from include.storage.staging import Storage
 
 log = logging.getLogger(__name__)
 

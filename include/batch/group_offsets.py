@@ -12,7 +12,6 @@ from confluent_kafka import Consumer
 
 from include.batch.checkpoint import Checkpoint
 from include.batch.outbox import Outbox
-from include.batch.storage import Storage
 from include.errors import HangingTransactionError, OffsetsChangedError, StagingError
 from include.kafka import committed_offsets
 from include.kafka.admin import Admin
@@ -21,6 +20,7 @@ from include.kafka.committed_offsets import Committed, Topic, read_committed_off
 from include.kafka.group_admin import OffsetMove, move
 from include.kafka.topic_offsets import first_offsets, last_stable_offsets, offsets_meant
 from include.settings import Settings
+from include.storage.staging import Storage
 from include.user import user_name
 
 log = logging.getLogger(__name__)

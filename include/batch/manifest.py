@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import msgspec
 
-from include.batch.storage import Storage
+from include.storage.staging import Storage
 
 if TYPE_CHECKING:
     from include.kafka.committed_offsets import Committed

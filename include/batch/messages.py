@@ -11,11 +11,11 @@ from include.batch import chunks
 from include.batch.dead_letters import DeadLetters
 from include.batch.manifest import Manifest
 from include.batch.scored_batch import PartitionScores, ScoredBatch
-from include.batch.storage import Storage
 from include.errors import StagingError
 from include.kafka.transaction import Headers, Outgoing
 from include.payments.encode import scored_value
 from include.settings import Settings
+from include.storage.staging import Storage
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ from include.batch.manifest import Manifest, PartitionBatch, folder_of
 from include.batch.report_marks import ReportMarks, partitions_of, write_mark
 from include.batch.scored_batch import PartitionScores, ScoredBatch
 from include.batch.staged_frauds import StagedFrauds
-from include.batch.storage import Storage
 from include.errors import KafkaError, StagedFileGoneError, StagingError
 from include.kafka import committed_offsets
 from include.kafka.admin import Admin
@@ -33,6 +32,7 @@ from include.kafka.client_config import ClientConfig, consumer_settings
 from include.kafka.committed_offsets import Committed
 from include.report.report import OwedReport, ReportDelivery, ReportFacts
 from include.settings import Settings
+from include.storage.staging import Storage
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ from include.batch.checkpoint import Checkpoint, PartitionCheckpoint
 from include.batch.claims import Claims
 from include.batch.manifest import BlockedPartition, Manifest, PartitionBatch, is_batch_id, new_batch_id
 from include.batch.outbox import Outbox
-from include.batch.storage import Storage
 from include.errors import TopicChangedError
 from include.kafka import committed_offsets, topic_offsets
 from include.kafka.admin import Admin
@@ -24,6 +23,7 @@ from include.kafka.committed_offsets import Committed, Topic
 from include.kafka.group_admin import fence_all, keep_alive, settled_offsets
 from include.kafka.retention import oldest_times, read_retention, written_at
 from include.settings import Settings
+from include.storage.staging import Storage
 
 log = logging.getLogger(__name__)
 

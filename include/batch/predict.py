@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 from include.batch import chunks
 from include.batch.manifest import Manifest, PartitionBatch
 from include.batch.scored_batch import PartitionScores, ScoredBatch
-from include.batch.storage import Storage
 from include.errors import StagedFileGoneError
 from include.models.model_run import ModelRun
 from include.payments.encode import unscored_object
 from include.settings import Settings
+from include.storage.staging import Storage
 
 if TYPE_CHECKING:
     from include.models.load import LoadedModel

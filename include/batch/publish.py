@@ -18,7 +18,6 @@ from include.batch.manifest import Manifest, PartitionBatch, is_batch_id
 from include.batch.messages import OutgoingMessages
 from include.batch.outbox import Outbox
 from include.batch.scored_batch import ScoredBatch
-from include.batch.storage import Storage
 from include.errors import (
     BatchSupersededError,
     FraudError,
@@ -32,6 +31,7 @@ from include.kafka.client_config import ClientConfig, consumer_settings
 from include.kafka.committed_offsets import CommitNote, Committed, Topic
 from include.kafka.transaction import Outgoing, Transaction, fence_in_slices
 from include.settings import Settings
+from include.storage.staging import Storage
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from datetime import datetime
 import msgspec
 
 from include.batch.batch_record import read_known
-from include.batch.storage import Storage
 from include.report.report import OwedReport, ReportDelivery
+from include.storage.staging import Storage
 
 _PREFIX, _SUFFIX = "report-", ".json"
 _EARLIER = "reported-"

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from include.batch.manifest import Manifest, PartitionBatch
-from include.batch.storage import Storage
 from include.errors import StagedFileGoneError
+from include.storage.staging import Storage
 
 _SCORED, _FIXED = "scored-", "published-"
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from include.batch import chunks
 from include.batch.scored_batch import PartitionScores
-from include.batch.storage import Storage
 from include.payments.encode import scored_object
 from include.report.fraud import Fraud
+from include.storage.staging import Storage
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from uuid import uuid4
 
-from include.batch.storage import Storage
 from include.check.check_result import CheckResult
 from include.errors import StagingError
+from include.storage.staging import Storage
 
 
 def check_staging(storage: Storage) -> Iterator[CheckResult]:

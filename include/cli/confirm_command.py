@@ -14,8 +14,8 @@ from include.cli.text import plain, shown
 from include.errors import ConfirmationError, FraudError, SettingError
 
 if TYPE_CHECKING:
-    from include.ledger.confirmations import VerdictCounts
-    from include.ledger.payment_source import PaymentSource
+    from include.reviews.payment_source import PaymentSource
+    from include.reviews.verdict_writer import VerdictCounts
 
 HELP = (
     "Say of payments whether they were fraud, by their trans_num; `fraud train --confirmed` learns from it.\n\n"
@@ -92,7 +92,7 @@ def confirm(
 
 
 def _source(text: str | None, row: int | None) -> PaymentSource | None:
-    from include.ledger.payment_source import PaymentSource
+    from include.reviews.payment_source import PaymentSource
 
     if text is None:
         return None
@@ -102,22 +102,22 @@ def _source(text: str | None, row: int | None) -> PaymentSource | None:
 
 
 def _confirm_one(trans_num: str, verdict: VerdictChoice, by: str, source: PaymentSource | None) -> None:
-    from include.ledger.confirmations import Confirmations
     from include.ledger.connection import LedgerConnection
+    from include.reviews.verdict_writer import VerdictWriter
 
-    with Confirmations.opened(LedgerConnection.from_environment(os.environ)) as ledger:
+    with VerdictWriter.opened(LedgerConnection.from_environment(os.environ)) as ledger:
         done = ledger.confirm(trans_num, fraud=verdict is VerdictChoice.fraud, by=by, source=source)
     how = "changed" if done.changed else "unchanged" if done.unchanged else "applied"
     typer.echo(f"{trans_num}: {verdict.value} ({how})")
 
 
 def _confirm_file(path: Path, by: str, all_or_nothing: bool) -> VerdictCounts:
-    from include.ledger.confirmations import Confirmations
     from include.ledger.connection import LedgerConnection
-    from include.ledger.verdicts import read
+    from include.reviews.verdict_file import read
+    from include.reviews.verdict_writer import VerdictWriter
 
     file = read(path)
-    with Confirmations.opened(LedgerConnection.from_environment(os.environ)) as ledger:
+    with VerdictWriter.opened(LedgerConnection.from_environment(os.environ)) as ledger:
         origin = f"fraud confirm --csv {plain(path.name)}"
         return ledger.confirm_all(file, by=by, origin=origin, all_or_nothing=all_or_nothing)
 
@@ -133,11 +133,11 @@ def _tell(path: Path, done: VerdictCounts, all_or_nothing: bool) -> None:
 
 
 def _list(limit: int, output: Path | None) -> None:
-    from include.ledger.confirmations import Confirmations
     from include.ledger.connection import LedgerConnection
-    from include.ledger.unreviewed import unreviewed, write_csv
+    from include.reviews.unreviewed import unreviewed, write_csv
+    from include.reviews.verdict_writer import VerdictWriter
 
-    with Confirmations.opened(LedgerConnection.from_environment(os.environ)) as ledger:
+    with VerdictWriter.opened(LedgerConnection.from_environment(os.environ)) as ledger:
         found = unreviewed(ledger.connection, limit + 1)
     frauds = found[:limit]
     if not frauds:

@@ -14,4 +14,4 @@ HELP = (
 
 def export_confirmed() -> None:
     """See HELP."""
-    exec_airflow_module("fraud_scoring.export")
+    exec_airflow_module("fraud_scoring.confirmed_bucket")

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from include.batch.batch_record import FOLDER, BatchRecord
-from include.batch.storage import Storage
 from include.errors import LedgerError, StagedFileGoneError, StagingError
 from include.ledger.connection import LedgerConnection
 from include.ledger.schema import open_ledger
+from include.storage.staging import Storage
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812

@@ -19,8 +19,8 @@ from urllib.parse import quote
 import msgspec
 
 from include.batch.dead_letter_counts import DeadLetterFile
-from include.batch.storage import Storage
 from include.errors import FraudError, StagedFileDamagedError
+from include.storage.staging import Storage
 
 FOLDER = "incidents"
 _LONGEST_DETAIL = 500

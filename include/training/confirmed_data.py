@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from include.errors import TrainingError
-from include.filesystem import WRONG_KEYS, aws_error, first_line, open_url, whole_url, without_login
 from include.payments.columns import COLUMNS, PREDICTION
+from include.storage.filesystem import WRONG_KEYS, aws_error, first_line, open_url, whole_url, without_login
 from include.training.training_data import TIME, DataSource, dates, digest
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from fraud_scoring.airflow_connections import (
     staging,
     use_aws_connection,
 )
-from fraud_scoring.export import Bucket
+from fraud_scoring.confirmed_bucket import Bucket
 from fraud_scoring.held_model import held_model
 from fraud_scoring.smtp_hook import NOT_ENCRYPTED, MailServer, address, encryption, mail_failure, smtp_connection
 from include.check.check_result import Check, CheckResult, run

@@ -9,13 +9,13 @@ from airflow.sdk import BaseHook, Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from include.errors import SettingError
-from include.filesystem import S3Access
 from include.kafka.connection_extra import to_client_config
 from include.ledger.connection import PLAIN_VARIABLE, LedgerConnection
 from include.settings import Settings
+from include.storage.filesystem import S3Access
 
 if TYPE_CHECKING:
-    from include.batch.storage import Storage
+    from include.storage.staging import Storage
 
 KAFKA = "kafka_default"
 AWS = "aws_default"
@@ -103,7 +103,7 @@ def require_connection(name: str) -> Connection:
 
 def staging(settings: Settings) -> Storage:
     # pyarrow loads numpy, and every parse of the DAG would wait for both.
-    from include.batch.storage import Storage
+    from include.storage.staging import Storage
 
     access = aws_access() if settings.staging_url.startswith("s3:") else None
     return Storage.open(settings.staging_url, access)

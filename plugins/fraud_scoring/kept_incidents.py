@@ -15,10 +15,10 @@ from airflow.sdk.configuration import conf
 
 from fraud_scoring.airflow_connections import staging
 from include.batch.dead_letter_counts import CountedBatches, DeadLetterCounts
-from include.batch.storage import Storage
 from include.errors import FraudError
 from include.report.incident import Failure, Incident, Incidents
 from include.settings import Settings
+from include.storage.staging import Storage
 
 log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")

@@ -10,7 +10,7 @@ import pytest
 from include.batch import chunks
 from include.batch.manifest import Manifest, PartitionBatch, hour_of
 from include.batch.scored_batch import PartitionScores, ScoredBatch
-from include.batch.storage import Storage
+from include.storage.staging import Storage
 from tests.support.scoring import MODEL
 
 

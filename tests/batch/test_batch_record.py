@@ -15,9 +15,9 @@ from include.batch.cleaning import remove_old_batches, remove_old_records
 from include.batch.manifest import Drained, Manifest
 from include.batch.outbox import Outbox
 from include.batch.scored_batch import ScoredBatch
-from include.batch.storage import Storage
 from include.errors import StagingError
 from include.kafka.committed_offsets import Committed
+from include.storage.staging import Storage
 from tests.batch.test_outbox import FIRST, SECOND, committed_by, publish
 from tests.support.records import paths, records
 from tests.support.scoring import DELIVERY, MODEL

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from include.batch.checkpoint import Checkpoint, PartitionCheckpoint
-from include.batch.storage import Storage
 from include.kafka.committed_offsets import Topic
+from include.storage.staging import Storage
 
 
 def test_a_group_is_new_until_it_has_committed(storage: Storage):

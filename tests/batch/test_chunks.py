@@ -5,9 +5,9 @@ import gc
 import pytest
 
 from include.batch import chunks
-from include.batch.storage import Storage
 from include.errors import StagingError
 from include.kafka.transaction import Headers
+from include.storage.staging import Storage
 
 NAMES = ("offset", "row", "key", "value", "headers", "head", "tail", "reason")
 

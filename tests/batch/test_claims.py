@@ -5,7 +5,7 @@ from collections.abc import Callable
 from include.batch.claims import Claims
 from include.batch.manifest import Manifest
 from include.batch.outbox import Outbox
-from include.batch.storage import Storage
+from include.storage.staging import Storage
 
 URL = "http://airflow/dags/score_payments/runs/1"
 

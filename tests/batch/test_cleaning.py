@@ -6,7 +6,7 @@ from include.batch.claims import Claims
 from include.batch.cleaning import remove_old_batches
 from include.batch.manifest import Manifest, hour_of, new_batch_id
 from include.batch.outbox import Outbox
-from include.batch.storage import Storage
+from include.storage.staging import Storage
 
 
 def stage(storage: Storage, hours_ago: float) -> Manifest:

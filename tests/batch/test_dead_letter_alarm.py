@@ -9,8 +9,8 @@ from include.batch.dead_letter_alarm import DeadLetterAlarm, find_dead_letter_al
 from include.batch.dead_letter_counts import CountedBatches, DeadLetterCounts, DeadLetterFile
 from include.batch.manifest import PartitionBatch
 from include.batch.scored_batch import PartitionScores, ScoredBatch
-from include.batch.storage import Storage
 from include.settings import Settings
+from include.storage.staging import Storage
 from tests.support.scoring import MODEL
 
 SETTINGS = Settings(dead_letter_share=0.2, dead_letter_least=10)

@@ -8,8 +8,8 @@ import pytest
 
 from include.batch.manifest import Manifest, PartitionBatch, hour_of, new_batch_id
 from include.batch.scored_batch import PartitionScores, ScoredBatch
-from include.batch.storage import Storage
 from include.errors import StagingError
+from include.storage.staging import Storage
 from tests.support.scoring import MODEL
 
 MANIFEST = Manifest(

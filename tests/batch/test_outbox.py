@@ -10,9 +10,9 @@ import pytest
 from include.batch.manifest import Manifest
 from include.batch.outbox import Outbox
 from include.batch.scored_batch import ScoredBatch
-from include.batch.storage import Storage
 from include.errors import StagingError
 from include.kafka.committed_offsets import CommitNote, Committed
+from include.storage.staging import Storage
 from tests.support.scoring import DELIVERY
 
 Stage = Callable[..., Manifest]

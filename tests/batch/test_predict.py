@@ -7,8 +7,8 @@ import pytest
 from include.batch import chunks
 from include.batch import predict as step
 from include.batch.manifest import Manifest, PartitionBatch
-from include.batch.storage import Storage
 from include.settings import Settings
+from include.storage.staging import Storage
 from tests.models.zoo import run_of
 
 ROWS, CHUNKS = 10, 12

@@ -10,8 +10,8 @@ import pytest
 
 from include.batch.manifest import Manifest
 from include.batch.outbox import Outbox
-from include.batch.storage import Storage
 from include.report.report import OwedReport, message_id
+from include.storage.staging import Storage
 from tests.support.scoring import DELIVERY
 
 Stage = Callable[..., Manifest]

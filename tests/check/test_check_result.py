@@ -10,7 +10,6 @@ import mlflow
 import pytest
 from confluent_kafka import Consumer
 
-from include.batch.storage import Storage
 from include.check.check_result import CheckResult, run
 from include.check.kafka_check import check_kafka
 from include.check.mail_check import check_addresses
@@ -18,6 +17,7 @@ from include.check.models_check import check_models
 from include.check.staging_check import check_staging
 from include.models.resolve import DEFAULT
 from include.settings import Settings
+from include.storage.staging import Storage
 from tests.support.scoring import Scoring
 from tests.support.waiting import wait_until
 

@@ -14,12 +14,12 @@ import pytest
 
 from include.batch.batch_record import FOLDER, BatchRecord, PartitionRecord
 from include.batch.outbox import note_what_is_committed
-from include.batch.storage import Storage
 from include.errors import LedgerError, LedgerSchemaError
 from include.ledger import recorded_batches as reading
 from include.ledger.connection import LedgerConnection
 from include.ledger.recorded_batches import RecordedBatches, record_batches
 from include.models.model_run import ModelRun
+from include.storage.staging import Storage
 from tests.integration.test_protocol import payments, send
 from tests.integration.test_shards import drained_and_scored, fill
 from tests.support.ledger import query

@@ -16,15 +16,15 @@ from include.check.check_result import run
 from include.check.ledger_check import _DONE as TABLES
 from include.check.ledger_check import check_ledger
 from include.errors import LedgerAccessError, LedgerGapError
-from include.ledger.confirmations import Confirmations
 from include.ledger.connection import LedgerConnection
-from include.ledger.export import export
 from include.ledger.payment_trace import trace
 from include.ledger.recorded_batches import record_batches
 from include.ledger.recorded_offsets import LedgerOffsets
 from include.ledger.recorder import record
 from include.ledger.schema import migrate
-from include.ledger.unreviewed import unreviewed
+from include.reviews.confirmed_export import export
+from include.reviews.unreviewed import unreviewed
+from include.reviews.verdict_writer import VerdictWriter
 from include.verify.ledger_comparison import LedgerCheck
 from include.verify.verification import verify
 from tests.ledger.test_recorded_batches import leave
@@ -113,7 +113,7 @@ class Work:
         with pytest.raises(LedgerGapError):
             record(kafka, settings, worker)
         record_batches(self.here.storage, worker)
-        with Confirmations.opened(worker) as verdicts:
+        with VerdictWriter.opened(worker) as verdicts:
             for fraud in (True, False):
                 verdicts.confirm(self.trans_num, fraud=fraud, by="ann")
         assert export(worker, Shelf())

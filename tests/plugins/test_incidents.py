@@ -26,9 +26,9 @@ from fraud_scoring.airflow_connections import staging
 from fraud_scoring.alarm_mails import mail_alarms, mail_published_alarms
 from fraud_scoring.incidents import IncidentNotifier, close_incident, late_run, late_run_alert
 from include.batch import alarm_texts
-from include.batch.storage import Storage
 from include.errors import HousekeepingError, KafkaError, LedgerGapError, ModelNotFoundError, SettingError, StagingError
 from include.settings import Settings
+from include.storage.staging import Storage
 from tests.plugins.conftest import Inbox, StartServer
 from tests.support.live_stack import LiveStack
 

@@ -10,9 +10,9 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from fraud_scoring.operators.record_operators import RecordBatchesOperator
-from include.batch.storage import Storage
 from include.errors import LedgerError
 from include.ledger.connection import LedgerConnection
+from include.storage.staging import Storage
 from tests.ledger.test_recorded_batches import leave, record
 from tests.support.ledger import query
 

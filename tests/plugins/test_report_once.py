@@ -11,8 +11,8 @@ from fraud_scoring.report_operator import FraudReportOperator
 from include.batch.batch_record import BatchRecord
 from include.batch.manifest import Manifest
 from include.batch.outbox import Outbox
-from include.batch.storage import Storage
 from include.errors import FraudError
+from include.storage.staging import Storage
 from tests.batch.conftest import staged
 from tests.plugins.conftest import Inbox, StartServer
 from tests.support.small_disk import SmallDisk, small_disk

@@ -16,7 +16,6 @@ from confluent_kafka.admin import AclOperation, ResourcePatternType, ResourceTyp
 from confluent_kafka.cimpl import NewTopic
 
 from dev.stack.part import BIN, ROOT
-from include.batch.storage import Storage
 from include.check.check_result import CheckResult, run
 from include.check.kafka_check import check_kafka
 from include.errors import FraudError
@@ -26,6 +25,7 @@ from include.ledger.connection import LedgerConnection
 from include.ledger.recorded_batches import record_batches
 from include.ledger.recorder import Recorded, record
 from include.settings import Settings
+from include.storage.staging import Storage
 from tests.support import kafka_log
 from tests.support.payments import FRAUD_FOR_LATEST, GENUINE, payments
 from tests.support.scoring import Scoring

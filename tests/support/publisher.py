@@ -72,9 +72,9 @@ def halting(stop_at: str) -> Callable[[str], None]:
 def main() -> None:
     from include.batch.manifest import Manifest
     from include.batch.publish import publish
-    from include.batch.storage import Storage
     from include.kafka.client_config import client_settings
     from include.settings import Settings
+    from include.storage.staging import Storage
 
     batch_id, stop_at = sys.argv[1:]
     settings = Settings.from_environment()

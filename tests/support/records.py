@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from include.batch.batch_record import FOLDER, BatchRecord
-from include.batch.storage import Storage
+from include.storage.staging import Storage
 
 
 def paths(storage: Storage) -> list[str]:

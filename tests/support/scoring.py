@@ -15,10 +15,10 @@ from include.batch.outbox import Outbox
 from include.batch.planner import plan
 from include.batch.publish import Published, publish
 from include.batch.scored_batch import PartitionScores, ScoredBatch
-from include.batch.storage import Storage
 from include.kafka.admin import Admin
 from include.report.report import ReportDelivery
 from include.settings import Settings
+from include.storage.staging import Storage
 
 MODEL = {
     "run_id": "f" * 32, "model_uri": "models:/m-0", "experiment": "e", "name": None, "version": None,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from include.batch.storage import Storage
 from include.ledger.connection import LedgerConnection
 from include.ledger.recorded_batches import record_batches
 from include.settings import Settings
+from include.storage.staging import Storage
 from tests.support.ledger import query
 from tests.support.mail import Inbox
 from tests.support.payments import FRAUD_FOR_BOTH, GENUINE, payments

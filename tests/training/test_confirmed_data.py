@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from include.cli.main import app
 from include.errors import SettingError, TrainingError
-from include.ledger.confirmed import ConfirmedFile, ConfirmedPayment
 from include.payments.columns import COLUMNS, MEASURED
 from include.producer.simulator import Simulator
+from include.reviews.confirmed_file import ConfirmedFile, ConfirmedPayment
 from include.training.confirmed_data import ConfirmedPayments, read_confirmed
 from include.training.payment_features import COLUMNS as TAKEN
 from include.training.training_data import check, read_csv, split

@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 
 from include.cli.main import app
 from include.errors import ModelStoreError, SettingError, TrainingError
-from include.ledger.confirmed import ConfirmedFile, ConfirmedPayment
+from include.reviews.confirmed_file import ConfirmedFile, ConfirmedPayment
 from include.training import payment_features
 from include.training.train import TrainedRun, train
 from include.training.training_data import DataSource, split

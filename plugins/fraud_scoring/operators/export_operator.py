@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow.sdk import BaseOperator, Context
 
-from fraud_scoring.export import export_confirmed
+from fraud_scoring.confirmed_bucket import export_confirmed
 from fraud_scoring.failures import plain_failures
 from fraud_scoring.operators.batch_operator import log_counts
 

@@ -22,7 +22,7 @@ from include.settings import Settings
 if TYPE_CHECKING:
     from include.batch.outbox import Outbox
     from include.batch.scored_batch import ScoredBatch
-    from include.batch.storage import Storage
+    from include.storage.staging import Storage
 
 
 class OwedReportsOperator(BaseBranchOperator):

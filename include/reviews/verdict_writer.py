@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from include.errors import ConfirmationError
 from include.ledger.connection import LedgerConnection
-from include.ledger.known_payments import (
+from include.ledger.schema import open_ledger
+from include.reviews.known_payments import (
     KnownPayment,
     confirmed_payments,
     known_trans_nums,
     payments_by_source,
     payments_by_trans_num,
 )
-from include.ledger.payment_source import PaymentSource
-from include.ledger.schema import open_ledger
-from include.ledger.verdicts import BadLine, Verdict, VerdictFile
+from include.reviews.payment_source import PaymentSource
+from include.reviews.verdict_file import BadLine, Verdict, VerdictFile
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -60,12 +60,12 @@ class VerdictCounts:
 
 
 @dataclass(frozen=True)
-class Confirmations:
+class VerdictWriter:
     connection: Connection
 
     @classmethod
     @contextmanager
-    def opened(cls, address: LedgerConnection) -> Iterator[Confirmations]:
+    def opened(cls, address: LedgerConnection) -> Iterator[VerdictWriter]:
         with open_ledger(address, "fraud confirm") as connection:
             yield cls(connection)
 

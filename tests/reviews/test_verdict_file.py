@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from include.errors import ConfirmationError
-from include.ledger.payment_source import PaymentSource
-from include.ledger.verdicts import Verdict, VerdictFile, read, trans_nums
 from include.report import csv_attachment
 from include.report.fraud import Fraud
+from include.reviews.payment_source import PaymentSource
+from include.reviews.verdict_file import Verdict, VerdictFile, read, trans_nums
 
 HEADER = "source,row,fraud_probability,cc_num,merchant,trans_num,verdict"
 LINES = (

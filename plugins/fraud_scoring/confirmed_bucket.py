@@ -14,7 +14,7 @@ from include.errors import ExportAccessError, ExportError, FraudError, SettingEr
 from include.settings import Settings
 
 if TYPE_CHECKING:
-    from include.ledger.export import Exported
+    from include.reviews.confirmed_export import Exported
 
 # A bucket's name has no colon and no @: with one, there are keys in the address, perhaps with slashes of their own.
 _URL = re.compile(r"s3://([\w.-]+)(?:/(\S*))?")
@@ -89,7 +89,7 @@ class Bucket:
 
 def export_confirmed() -> tuple[str, list[Exported]]:
     """The place, and the files that were stored there."""
-    from include.ledger.export import export
+    from include.reviews.confirmed_export import export
 
     settings = Settings.from_environment()
     bucket = Bucket.of(settings)

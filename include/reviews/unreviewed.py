@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.errors import ConfirmationError
-from include.ledger.payment_source import CONTENT_COLUMNS, SOURCE_COLUMNS
-from include.ledger.verdicts import TRANS_NUM, VERDICT
 from include.payments.masking import mask_card
 from include.report.csv_attachment import BOM, cell
+from include.reviews.payment_source import CONTENT_COLUMNS, SOURCE_COLUMNS
+from include.reviews.verdict_file import TRANS_NUM, VERDICT
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812

@@ -18,11 +18,11 @@ from typer.testing import CliRunner
 
 from include.cli.main import app
 from include.errors import ConfirmationError
-from include.ledger.confirmations import Confirmations
 from include.ledger.connection import LedgerConnection
-from include.ledger.known_payments import AT_SOURCES, CONFIRMED, KNOWN, OF_NAMES
-from include.ledger.unreviewed import _FRAUDS, _IS_OLD, Unreviewed, unreviewed, write_csv
-from include.ledger.verdicts import Verdict, VerdictFile
+from include.reviews.known_payments import AT_SOURCES, CONFIRMED, KNOWN, OF_NAMES
+from include.reviews.unreviewed import _FRAUDS, _IS_OLD, Unreviewed, unreviewed, write_csv
+from include.reviews.verdict_file import Verdict, VerdictFile
+from include.reviews.verdict_writer import VerdictWriter
 from tests.support.ledger import add_predictions, make_topic_again, query
 from tests.support.payments import payment
 
@@ -195,7 +195,7 @@ def many(ledger: LedgerConnection, count: int) -> None:
 def test_thousands_of_lines_take_a_few_statements(ledger: LedgerConnection) -> None:
     many(ledger, 60_000)
     file = VerdictFile([Verdict(at + 1, (f"payment {at}",), at % 2 == 0) for at in range(1, 50_001)])
-    with Confirmations.opened(ledger) as confirmations:
+    with VerdictWriter.opened(ledger) as confirmations:
         began = time.monotonic()
         done = confirmations.confirm_all(file, by="ann", origin="test")
         assert time.monotonic() - began < 20
@@ -208,7 +208,7 @@ def test_two_files_at_once_do_not_lock_each_other_out(ledger: LedgerConnection) 
 
     def confirm(by: str, order: int, fraud: bool) -> None:
         file = VerdictFile([Verdict(at, (name,), fraud) for at, name in enumerate(names[::order])])
-        with Confirmations.opened(ledger) as confirmations:
+        with VerdictWriter.opened(ledger) as confirmations:
             for _ in range(5):
                 confirmations.confirm_all(file, by=by, origin="test")
 
@@ -358,14 +358,14 @@ def test_what_is_asked_again_and_again_reads_indexes_only(ledger: LedgerConnecti
         read = [node for node in nodes(plan[0]["Plan"]) if node.get("Relation Name") in tables]
         assert read
         assert "Seq Scan" not in {node["Node Type"] for node in read}, sql
-    with Confirmations.opened(ledger) as confirmations:
+    with VerdictWriter.opened(ledger) as confirmations:
         assert [one.trans_num for one in unreviewed(confirmations.connection, 2)] == ["payment 20", "payment 40"]
 
 
 def test_a_constant_for_a_trans_num_is_found_in_one_look(ledger: LedgerConnection) -> None:
     many(ledger, 60_000)
     query(ledger, "UPDATE ledger.predictions SET trans_num = 'N/A' WHERE prediction")
-    with Confirmations.opened(ledger) as confirmations:
+    with VerdictWriter.opened(ledger) as confirmations:
         connection = confirmations.connection
         with connection, connection.cursor() as cursor:
             # Far more than it takes, and far less than to look for each among all others.

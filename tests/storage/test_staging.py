@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from dev.stack.part import ROOT
-from include.batch.storage import Storage
 from include.errors import SettingError, StagedFileDamagedError, StagingAccessError, StagingError
+from include.storage.staging import Storage
 
 
 def test_what_was_written_is_read_until_it_is_replaced(storage: Storage):

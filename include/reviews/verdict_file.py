@@ -15,8 +15,8 @@ from itertools import islice
 from pathlib import Path
 
 from include.errors import ConfirmationError
-from include.ledger.payment_source import PaymentSource
 from include.report.csv_attachment import cell
+from include.reviews.payment_source import PaymentSource
 
 TRANS_NUM = "trans_num"
 VERDICT = "verdict"

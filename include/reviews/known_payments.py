@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from include.ledger.payment_source import CONTENT_COLUMNS, SOURCE_COLUMNS, PaymentSource
+from include.reviews.payment_source import CONTENT_COLUMNS, SOURCE_COLUMNS, PaymentSource
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812

@@ -24,7 +24,7 @@ from include.errors import (
     StagingAccessError,
     StagingError,
 )
-from include.filesystem import WRONG_KEYS, S3Access, aws_error, first_line, open_url, whole_url
+from include.storage.filesystem import WRONG_KEYS, S3Access, aws_error, first_line, open_url, whole_url
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem

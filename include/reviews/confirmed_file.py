@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from include.ledger.verdicts import TRANS_NUM
 from include.models.coerce import coerce
 from include.models.column import CURRENT_TIME, Column
 from include.models.frame import DERIVATIONS
 from include.payments.columns import COLUMNS, MEASURED, PREDICTION
 from include.report.fraud import Number
+from include.reviews.verdict_file import TRANS_NUM
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -16,15 +16,15 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from dev.stack.part import BIN, ROOT
-from fraud_scoring.export import Bucket, export_confirmed, main
+from fraud_scoring.confirmed_bucket import Bucket, export_confirmed, main
 from fraud_scoring.operators.export_operator import ExportConfirmedOperator
 from include.errors import ExportAccessError, ExportError, LedgerSchemaError, SettingError
-from include.ledger import export as exporting
-from include.ledger.confirmations import Confirmations
 from include.ledger.connection import LedgerConnection
 from include.payments.columns import COLUMNS
+from include.reviews import confirmed_export as exporting
+from include.reviews.verdict_writer import VerdictWriter
 from include.settings import Settings
-from tests.ledger.conftest import Place
+from tests.reviews.conftest import Place
 from tests.support.ledger import add_predictions, make_topic_again, query
 from tests.support.payments import payment
 
@@ -55,7 +55,7 @@ def known(ledger: LedgerConnection, *names: str, **values: Any) -> None:
 
 
 def confirm(ledger: LedgerConnection, *names: str, fraud: bool = True, by: str = "ann") -> None:
-    with Confirmations.opened(ledger) as confirmations:
+    with VerdictWriter.opened(ledger) as confirmations:
         for name in names:
             confirmations.confirm(name, fraud=fraud, by=by)
 

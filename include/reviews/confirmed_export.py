@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from include.ledger.confirmations import LOCK
-from include.ledger.confirmed import ConfirmedFile, ConfirmedPayment
 from include.ledger.connection import LedgerConnection
-from include.ledger.payment_source import SOURCE_COLUMNS
 from include.ledger.schema import open_ledger
+from include.reviews.confirmed_file import ConfirmedFile, ConfirmedPayment
+from include.reviews.payment_source import SOURCE_COLUMNS
+from include.reviews.verdict_writer import LOCK
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812

@@ -15,11 +15,11 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 from typer.testing import CliRunner
 
-from fraud_scoring.export import export_confirmed
+from fraud_scoring.confirmed_bucket import export_confirmed
 from include.cli.main import app
 from include.ledger.connection import LedgerConnection
 from include.ledger.schema import _config
-from tests.ledger.conftest import Place
+from tests.reviews.conftest import Place
 from tests.support.ledger import add_predictions, make_topic_again, query
 from tests.support.payments import payment
 
