@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ os.environ |= {
 from dev.stack import Stack  # noqa: E402
 from include.ledger.connection import LedgerConnection  # noqa: E402
 from include.settings import Settings  # noqa: E402
+from include.storage.staging import Storage  # noqa: E402
 from tests.support import kafka_log  # noqa: E402
 from tests.support.breakpoint import install_breakpoints  # noqa: E402
 from tests.support.leaks import nothing_is_left  # noqa: E402
@@ -130,3 +132,20 @@ def scoring(services: LiveStack, topics: Callable[..., str], tmp_path: Path) -> 
         return Scoring({"bootstrap.servers": services.bootstrap_servers}, Settings(**own | settings))
 
     return make
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Storage:
+    return Storage.open(str(tmp_path / "staging"))
+
+
+@pytest.fixture
+def bucket(service_environment: dict[str, str]) -> Storage:
+    return Storage.open(f"s3://staging/{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def storage(request: pytest.FixtureRequest) -> Storage:
+    """Both kinds, with nothing in them."""
+    made: Storage = request.getfixturevalue(request.param)
+    return made

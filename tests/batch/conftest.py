@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,23 +10,6 @@ from include.batch.manifest import Manifest, PartitionBatch, hour_of
 from include.batch.scored_batch import PartitionScores, ScoredBatch
 from include.storage.staging import Storage
 from tests.support.scoring import MODEL
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Storage:
-    return Storage.open(str(tmp_path / "staging"))
-
-
-@pytest.fixture
-def bucket(service_environment: dict[str, str]) -> Storage:
-    return Storage.open(f"s3://staging/{uuid.uuid4().hex[:12]}")
-
-
-@pytest.fixture(params=["folder", "bucket"])
-def storage(request: pytest.FixtureRequest) -> Storage:
-    """Both kinds, with nothing in them."""
-    made: Storage = request.getfixturevalue(request.param)
-    return made
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ GIGABYTE = 10**9
 TASK = """
 import json, logging, sys
 from pathlib import Path
-from include.models.cache import ModelCache
+from include.models.model_cache import ModelCache
 from include.models.model_run import ModelRun
 logging.basicConfig(level="INFO", stream=sys.stdout)
 run = ModelRun.from_dict(json.loads(sys.argv[2]))
@@ -38,7 +38,7 @@ sys.stdin.read()
 DOWNLOADING = """
 import signal, sys
 from pathlib import Path
-from include.models.cache import ModelCache
+from include.models.model_cache import ModelCache
 cache = ModelCache(Path(sys.argv[1]), 10**9)
 cache._make_folders()
 with cache._locked(sys.argv[2], "download"):

@@ -32,7 +32,7 @@ CARD = 4_111_111_111_111_111_111
 # Kills itself where it stores its first file: before, or behind.
 KILLED = """
 import os, signal, sys
-from fraud_scoring import export
+from fraud_scoring import confirmed_bucket as export
 
 class Killed(export.Bucket):
     def put(self, key, data):

@@ -34,7 +34,7 @@ import sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import make_dataclass
 import msgspec
-from include.batch.storage import Storage
+from include.storage.staging import Storage
 
 storage = Storage.open(sys.argv[1])
 sys.setswitchinterval(1e-7)
