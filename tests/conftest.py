@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ os.environ |= {
 }
 
 
-from dev.stack import Stack  # noqa: E402
+from dev.stack import Stack, postgres  # noqa: E402
 from include.ledger.connection import LedgerConnection  # noqa: E402
 from include.settings import Settings  # noqa: E402
 from include.storage.staging import Storage  # noqa: E402
@@ -106,6 +107,17 @@ def ledger(services: LiveStack) -> Iterator[LedgerConnection]:
     """A ledger of the test's own, empty."""
     with services.own_ledger() as address:
         yield address
+
+
+@pytest.fixture
+def empty_database(services: LiveStack) -> Iterator[LedgerConnection]:
+    """Create a database without tables for a ledger, and drop it when the test ends."""
+    name = f"test_{uuid.uuid4().hex[:8]}"
+    with services.database("postgres", postgres.LEDGER) as server:
+        server.autocommit = True
+        server.cursor().execute(f"CREATE DATABASE {name} OWNER {postgres.LEDGER}")
+        yield replace(services.ledger, database=name)
+        server.cursor().execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

@@ -9,24 +9,17 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from typing import Any
-from uuid import uuid4
 
 import psycopg2
 import pytest
-from alembic import command
 from psycopg2.extensions import connection
-from sqlalchemy import create_engine
-from sqlalchemy.pool import NullPool
 
 from dev.stack import postgres
 from include.errors import LedgerError
-from include.ledger import schema
 from include.ledger.connection import LedgerConnection
 from include.ledger.schema import migrate
-from tests.support.ledger import query
-from tests.support.live_stack import LiveStack
+from tests.support.ledger import query, upgrade
 from tests.support.waiting import wait_until
 
 # Values of one column each, in all combinations; many rows are equal in most of them.
@@ -49,31 +42,11 @@ ORDER BY trans_num, scored_at DESC, coalesce(replaced_at, 'infinity') DESC,
 """
 
 
-def upgrade(address: LedgerConnection, version: str) -> None:
-    with closing(address.connect("a test")) as opened:
-        engine = create_engine("postgresql+psycopg2://", creator=lambda: opened, poolclass=NullPool)
-        with engine.connect() as migrating:
-            config = schema._config()
-            config.attributes["connection"] = migrating
-            command.upgrade(config, version)
-
-
 @pytest.fixture
-def empty(services: LiveStack) -> Iterator[LedgerConnection]:
-    """A database without tables."""
-    name = f"test_{uuid4().hex[:8]}"
-    with services.database("postgres", postgres.LEDGER) as server:
-        server.autocommit = True
-        server.cursor().execute(f"CREATE DATABASE {name} OWNER {postgres.LEDGER}")
-        yield replace(services.ledger, database=name)
-        server.cursor().execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@pytest.fixture
-def earlier(empty: LedgerConnection) -> LedgerConnection:
+def earlier(empty_database: LedgerConnection) -> LedgerConnection:
     """A ledger of version 0001."""
-    upgrade(empty, "0001")
-    return empty
+    upgrade(empty_database, "0001")
+    return empty_database
 
 
 def session(address: LedgerConnection) -> closing[connection]:
@@ -178,8 +151,8 @@ def test_recording_goes_on_while_indexes_are_built(earlier: LedgerConnection):
         assert migrated.result(60) == ("0001", "0003")
 
 
-def test_two_that_migrate_at_once_do_it_once(empty: LedgerConnection):
-    url = f"postgresql://{empty.user}:{empty.password}@{empty.host}:{empty.port}/{empty.database}"
+def test_two_that_migrate_at_once_do_it_once(empty_database: LedgerConnection):
+    url = f"postgresql://{empty_database.user}:{empty_database.password}@{empty_database.host}:{empty_database.port}/{empty_database.database}"
     program = [sys.executable, "-m", "include.cli.main", "ledger", "migrate"]
     both = [
         subprocess.Popen(program, env={**os.environ, "LOGGER_SQL_URI": url}, stdout=subprocess.PIPE, text=True)
@@ -191,17 +164,19 @@ def test_two_that_migrate_at_once_do_it_once(empty: LedgerConnection):
     # The other may look at any moment: before the first migration, between two, or after the last one.
     lines.remove(first)
     assert re.fullmatch(r"from version (nothing|0001|0002) to 0003\n|is up to date, version 0003\n", lines[0])
-    assert query(empty, "SELECT count(*) FROM ledger.payments") == [(0,)]
+    assert query(empty_database, "SELECT count(*) FROM ledger.payments") == [(0,)]
 
 
 @pytest.mark.parametrize("read", ["ledger.payments", "ledger.confirmations"])
-def test_a_reader_that_does_not_end_fails_the_migration_and_the_next_try_succeeds(empty: LedgerConnection, read: str):
-    upgrade(empty, "0001")
-    with session(empty) as reader:
+def test_a_reader_that_does_not_end_fails_the_migration_and_the_next_try_succeeds(
+    empty_database: LedgerConnection, read: str
+):
+    upgrade(empty_database, "0001")
+    with session(empty_database) as reader:
         reader.cursor().execute(f"SELECT count(*) FROM {read}")
         with pytest.raises(LedgerError, match=r"/test_\w+ failed: canceling statement due to lock timeout$"):
-            migrate(empty)
-    assert migrate(empty) == ("0002", "0003")
+            migrate(empty_database)
+    assert migrate(empty_database) == ("0002", "0003")
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,11 @@ from contextlib import closing
 from typing import Any
 
 import psycopg2
+from alembic import command
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
 
+from include.ledger import schema
 from include.ledger.connection import LedgerConnection
 from tests.support.payments import Payment
 
@@ -68,3 +72,13 @@ def make_topic_again(address: LedgerConnection) -> None:
         "UPDATE ledger.predictions SET (trans_num, prediction, scored_at, output_offset) = "
         "ROW ('later ' || source_offset, false, scored_at + interval '1 day', output_offset + 1000)",
     )
+
+
+def upgrade(address: LedgerConnection, version: str) -> None:
+    """Create or migrate the tables up to this version of the schema, which may be an earlier one."""
+    with closing(address.connect("a test")) as opened:
+        engine = create_engine("postgresql+psycopg2://", creator=lambda: opened, poolclass=NullPool)
+        with engine.connect() as migrating:
+            config = schema._config()
+            config.attributes["connection"] = migrating
+            command.upgrade(config, version)
