@@ -28,7 +28,7 @@ from include.errors import (
 from include.kafka.cluster import Cluster
 from include.kafka.committed_offsets import CommitNote, CommittedOffset
 from include.kafka.consumer_group import ConsumerGroup
-from include.kafka.transaction import Outgoing, Transaction
+from include.kafka.transaction import OutgoingMessage, Transaction
 from include.settings import Settings
 from include.storage.staging import Storage
 
@@ -133,7 +133,7 @@ class _Publishing:
     began: float
     reached: Callable[[str], None]
 
-    def publish(self, part: PartitionBatch, messages: Iterable[Outgoing], producer: Producer) -> Outcome:
+    def publish(self, part: PartitionBatch, messages: Iterable[OutgoingMessage], producer: Producer) -> Outcome:
         """`producer` has shut out every older attempt: none can move the offset any more."""
         now = self._committed(part)
         outcome = self._outcome_so_far(part, now)
@@ -154,7 +154,7 @@ class _Publishing:
         self.progress.advance(self.group.topic, part.partition, part.end)
 
     def _publish(
-        self, part: PartitionBatch, messages: Iterable[Outgoing], producer: Producer, now: CommittedOffset
+        self, part: PartitionBatch, messages: Iterable[OutgoingMessage], producer: Producer, now: CommittedOffset
     ) -> None:
         at = datetime.now(UTC).isoformat(timespec="seconds")
         note = CommitNote(batch=self.manifest.batch_id, topic_id=self.manifest.topic_id, at=at)

@@ -74,7 +74,7 @@ def read_client_config(environment: Mapping[str, str]) -> ClientConfig:
     """
     connection = environment.get("AIRFLOW_CONN_KAFKA_DEFAULT", "").strip()
     servers = environment.get("KAFKA_BOOTSTRAP_SERVERS", "").strip()
-    settings = to_client_config(_extra(connection) if connection else config_from_variables(environment))
+    settings = to_client_config(_parse_extra(connection) if connection else config_from_variables(environment))
     if servers and "bootstrap.servers" not in settings:
         settings |= to_client_config({"bootstrap.servers": servers})
     if not settings.get("bootstrap.servers"):
@@ -105,7 +105,7 @@ def config_from_variables(environment: Mapping[str, str]) -> ClientConfig:
     }
 
 
-def _extra(connection: str) -> ClientConfig:
+def _parse_extra(connection: str) -> ClientConfig:
     try:
         if connection.startswith("{"):
             extra = json.loads(connection).get("extra") or {}

@@ -17,14 +17,14 @@ _MAX_MESSAGES = 1_000
 _STALL_SECONDS = 60.0
 _PARTITION, _ERROR = methodcaller("partition"), methodcaller("error")
 
-# A partition, and consecutive messages of it.
-Run = tuple[int, list[Message]]
+# A partition, and messages of it in the order of their offsets.
+PartitionMessages = tuple[int, list[Message]]
 
 
 def read_ranges(
     cluster: Cluster, consumer: Consumer, topic: str, ranges: Mapping[int, tuple[int, int]]
-) -> Iterator[Run]:
-    """Yield the messages of the offset ranges `[start, end)` by partition, in order within each partition.
+) -> Iterator[PartitionMessages]:
+    """Yield partitions with messages of the offset ranges `[start, end)`, in order within each partition.
 
     Control records and aborted messages have offsets but are not delivered. So a partition is done when a message, an
     end-of-partition event or the consumer's position reaches `end`, not after a number of messages or an empty poll.
@@ -39,20 +39,20 @@ def read_ranges(
         # that has requested committed offsets knows only the group's coordinator.
         consumer.list_topics(topic, _STALL_SECONDS)
     consumer.assign([TopicPartition(topic, partition, ranges[partition][0]) for partition in ends])
-    received = time.monotonic()
+    last_received = time.monotonic()
     # Never request more messages than there are offsets, or the last `consume` would wait for its whole timeout.
     left = sum(ends.values()) - sum(ranges[partition][0] for partition in ends)
     while ends:
         with cluster.translate_errors(f"{topic} cannot be read"):
             polled = consumer.consume(max(1, min(left, _MAX_MESSAGES)), timeout=0.2)
-        runs, done = _split(polled, ends, cluster, topic)
-        for partition, messages in runs:
+        received, done = _split(polled, ends, cluster, topic)
+        for partition, messages in received:
             # Count only messages before an end. With those after it, `left` would fall to 1 early, and reading one
             # message a call is slow.
             left -= len(messages)
             yield partition, messages
         if polled:
-            received = time.monotonic()
+            last_received = time.monotonic()
         else:
             positions = consumer.position([TopicPartition(topic, partition) for partition in ends])
             done = {position.partition for position in positions if position.offset >= ends[position.partition]}
@@ -60,7 +60,7 @@ def read_ranges(
             del ends[partition]
         if done and ends:
             consumer.incremental_unassign([TopicPartition(topic, partition) for partition in done])
-        if ends and time.monotonic() - received > _STALL_SECONDS:
+        if ends and time.monotonic() - last_received > _STALL_SECONDS:
             raise ClusterError(
                 f"{topic} cannot be read: nothing arrived for {_STALL_SECONDS:g} s, and these partitions are not read "
                 f"to their ends: {', '.join(f'{partition} (to {end})' for partition, end in sorted(ends.items()))}. "
@@ -68,15 +68,17 @@ def read_ranges(
             )
 
 
-def _split(polled: list[Message], ends: Mapping[int, int], cluster: Cluster, topic: str) -> tuple[list[Run], set[int]]:
+def _split(
+    polled: list[Message], ends: Mapping[int, int], cluster: Cluster, topic: str
+) -> tuple[list[PartitionMessages], set[int]]:
     """Return the messages before their partition's end, and the partitions that have reached it."""
-    runs: list[Run] = []
+    before_end: list[PartitionMessages] = []
     done: set[int] = set()
-    for partition, group in groupby(polled, _PARTITION):
+    for partition, polled_here in groupby(polled, _PARTITION):
         end = ends.get(partition)
         if end is None:
             continue
-        messages = list(group)
+        messages = list(polled_here)
         last = messages[-1]
         # An end-of-partition event has the offset of the next message.
         position = (last.offset() or 0) + (last.error() is None)
@@ -89,8 +91,8 @@ def _split(polled: list[Message], ends: Mapping[int, int], cluster: Cluster, top
             if position > end:
                 messages = [message for message in messages if (message.offset() or 0) < end]
         if messages:
-            runs.append((partition, messages))
-    return runs, done
+            before_end.append((partition, messages))
+    return before_end, done
 
 
 def _raise_error(message: Message, cluster: Cluster, topic: str) -> None:

@@ -24,7 +24,7 @@ _GRACE_SECONDS = 5.0
 _ABORT_SECONDS = 30.0
 
 # topic, key, value, headers
-Outgoing = tuple[str, bytes | None, bytes | None, Headers]
+OutgoingMessage = tuple[str, bytes | None, bytes | None, Headers]
 
 
 class Transaction:
@@ -42,7 +42,7 @@ class Transaction:
 
     def run(
         self,
-        messages: Iterable[Outgoing],
+        messages: Iterable[OutgoingMessage],
         end: int,
         note: CommitNote,
         on_step: Callable[[str], None] = lambda step: None,

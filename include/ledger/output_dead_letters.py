@@ -19,7 +19,7 @@ from include.kafka.committed_offsets import CommitNote, CommittedOffset
 from include.kafka.consumer_group import ConsumerGroup
 from include.kafka.headers import Headers, headers_of
 from include.kafka.range_reader import read_ranges
-from include.kafka.transaction import Outgoing, Transaction
+from include.kafka.transaction import OutgoingMessage, Transaction
 from include.ledger.prediction_row import PredictionReader
 from include.payments.refusal import Refusal
 from include.settings import Settings
@@ -33,7 +33,7 @@ _LETTER_BYTES = 1_000
 class _Portion:
     """What one kafka transaction sends: the offset that it reaches, and the messages up to there, as they count."""
 
-    letters: list[Outgoing]
+    letters: list[OutgoingMessage]
     reached: int
     counts: DeadLetterCounts
 
@@ -116,7 +116,7 @@ class OutputDeadLetters:
         return sent
 
     def _portions(self, partition: int, end: int) -> Iterator[_Portion]:
-        letters: list[Outgoing] = []
+        letters: list[OutgoingMessage] = []
         reasons: Counter[str] = Counter()
         size = messages = earlier = 0
         for message, headers, reason in self._messages(partition, end):
@@ -162,7 +162,7 @@ class OutputDeadLetters:
                     read = reader.read(message, headers)
                     yield message, headers, read if isinstance(read, Refusal) else None
 
-    def _letter(self, message: Message, headers: Headers | None, reason: Refusal) -> Outgoing:
+    def _letter(self, message: Message, headers: Headers | None, reason: Refusal) -> OutgoingMessage:
         source = f"{self.group.topic.name}/{message.partition()}/{message.offset()}"
         own: Headers = [("reason", str(reason).encode()), ("source", source.encode())]
         return self.settings.output_dead_letter_topic, message.key(), message.value(), [*(headers or []), *own]
