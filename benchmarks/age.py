@@ -14,7 +14,7 @@ from benchmarks import bench_topics
 from benchmarks.airflow_runs import DAG, pipeline, rest
 from benchmarks.bench import INPUT, OUTPUT, Bench
 from benchmarks.payments import messages
-from include.kafka.client_config import common_settings, producer_settings
+from include.kafka.client_config import producer_config, shared_config
 from include.payments.columns import COLUMNS
 
 _STAMP = re.compile(rb'"unix_time": ?(\d+)')
@@ -69,7 +69,7 @@ def _at(bench: Bench, rate: float, minutes: float) -> dict[str, Any]:
 
 def _send(bench: Bench, rate: float, seconds: float) -> int:
     """Each payment carries the moment at which it is sent as its `unix_time`, in milliseconds."""
-    producer = Producer(producer_settings(bench.kafka) | {"linger.ms": 5})
+    producer = Producer(producer_config(bench.kafka) | {"linger.ms": 5})
     source = messages(int(rate * seconds))
     began, sent = time.monotonic(), 0
     for message in source:
@@ -90,7 +90,7 @@ def _send(bench: Bench, rate: float, seconds: float) -> int:
 def _read(bench: Bench, starts: dict[int, int], ages: list[float], stop: threading.Event) -> None:
     """What it sees, it sees committed; each is given the time at which it came."""
     consumer = Consumer(
-        common_settings(bench.kafka)
+        shared_config(bench.kafka)
         | {"group.id": "benchmarks", "enable.auto.commit": False, "isolation.level": "read_committed"}
     )
     consumer.assign([TopicPartition(OUTPUT, number, start) for number, start in starts.items()])

@@ -7,14 +7,14 @@ import time
 from typing import Any
 
 import psutil
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import TopicPartition
 
 from benchmarks import bench_topics, payments
 from benchmarks.airflow_runs import DAG, ended, instances, pipeline, rest, started
 from benchmarks.bench import INPUT, Bench, BenchmarkError
 from dev.airflow_api import AirflowApi
 from dev.stack import processes
-from include.kafka.client_config import consumer_settings
+from include.kafka.cluster import Cluster
 from include.settings import Settings
 
 # How Airflow titles the process that runs a task's code; the task instance's id follows.
@@ -64,11 +64,10 @@ def measure(bench: Bench, *, count: int, shards: int) -> dict[str, Any]:
 
 def _follow(bench: Bench, start: int, count: int, began: float) -> list[tuple[float, int]]:
     """Seconds and payments committed so far, each time that more were."""
-    consumer = Consumer(consumer_settings(bench.kafka, Settings.group))
     places = [TopicPartition(INPUT, number) for number in range(bench_topics.PARTITIONS)]
     points: list[tuple[float, int]] = [(0.0, 0)]
     moved = said = time.monotonic()
-    try:
+    with Cluster(bench.kafka).consumer(Settings.group) as consumer:
         while points[-1][1] < count:
             committed = sum(max(place.offset, 0) for place in consumer.committed(places, timeout=20))
             now = time.monotonic()
@@ -81,8 +80,6 @@ def _follow(bench: Bench, start: int, count: int, began: float) -> list[tuple[fl
             if now - moved > _STALLED:
                 raise BenchmarkError(f"{done:,} of {count:,} payments, and no more for {_STALLED:g} s")
             time.sleep(0.5)
-    finally:
-        consumer.close()
     return points
 
 

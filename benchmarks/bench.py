@@ -15,7 +15,7 @@ from typing import Any
 
 from dev.stack import Options, Stack
 from dev.stack.part import ROOT
-from include.kafka.client_config import client_settings
+from include.kafka.client_config import read_client_config
 
 EXPERIMENT = "benchmark"
 INPUT, OUTPUT, DEAD_LETTERS = "benchmark_payments", "benchmark_scored", "benchmark_dead_letters"
@@ -108,7 +108,7 @@ class Bench:
 
     @property
     def kafka(self) -> dict[str, Any]:
-        return client_settings({"KAFKA_BOOTSTRAP_SERVERS": self.stack.env["KAFKA_BOOTSTRAP_SERVERS"]})
+        return read_client_config({"KAFKA_BOOTSTRAP_SERVERS": self.stack.env["KAFKA_BOOTSTRAP_SERVERS"]})
 
 
 @contextmanager

@@ -9,14 +9,14 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
-from include.kafka.client_config import ClientConfig, common_settings
+from include.kafka.client_config import ClientConfig, shared_config
 
 PARTITIONS = 6
 
 
 def create(kafka: ClientConfig, names: Iterable[str], partitions: int = PARTITIONS) -> None:
     """Empty, whatever was there before."""
-    admin = AdminClient(common_settings(kafka))
+    admin = AdminClient(shared_config(kafka))
     names = list(names)
     remove(kafka, names)
     wanted = [NewTopic(name, partitions, 1, config={"max.message.bytes": "2097152"}) for name in names]
@@ -36,7 +36,7 @@ def create(kafka: ClientConfig, names: Iterable[str], partitions: int = PARTITIO
 
 
 def remove(kafka: ClientConfig, names: Iterable[str]) -> None:
-    admin = AdminClient(common_settings(kafka))
+    admin = AdminClient(shared_config(kafka))
     there = set(admin.list_topics(timeout=15).topics)
     gone = [name for name in names if name in there]
     if gone:
@@ -47,7 +47,7 @@ def remove(kafka: ClientConfig, names: Iterable[str]) -> None:
 def ends(kafka: ClientConfig, topic: str) -> dict[int, int]:
     """Offsets after the last message that a reader of committed ones can see, by partition."""
     consumer = Consumer(
-        common_settings(kafka) | {"group.id": "benchmarks", "isolation.level": "read_committed", "log_level": 0}
+        shared_config(kafka) | {"group.id": "benchmarks", "isolation.level": "read_committed", "log_level": 0}
     )
     try:
         partitions = consumer.list_topics(topic, timeout=15).topics[topic].partitions
@@ -61,7 +61,7 @@ def ends(kafka: ClientConfig, topic: str) -> dict[int, int]:
 
 def grow(kafka: ClientConfig, names: Iterable[str], partitions: int = PARTITIONS) -> None:
     """To so many partitions, where they have fewer."""
-    admin = AdminClient(common_settings(kafka))
+    admin = AdminClient(shared_config(kafka))
     there = admin.list_topics(timeout=15).topics
     wanted = [NewPartitions(name, partitions) for name in names if len(there[name].partitions) < partitions]
     if wanted:

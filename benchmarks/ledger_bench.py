@@ -11,14 +11,15 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Producer
 
 from benchmarks import bench_topics, payments
 from benchmarks.bench import OUTPUT, Bench, BenchmarkError
 from dev.stack import postgres
 from dev.stack.home import Home
 from include.batch.chunks import paused_collector
-from include.kafka.client_config import ClientConfig, consumer_settings, producer_settings
+from include.kafka.client_config import ClientConfig, producer_config
+from include.kafka.cluster import Cluster
 from include.kafka.headers import headers_of
 from include.kafka.range_reader import read_ranges
 from include.ledger.connection import LedgerConnection
@@ -71,7 +72,7 @@ def measure(bench: Bench, *, count: int, sittings: int) -> dict[str, Any]:
 
 def _publish(kafka: ClientConfig, count: int) -> float:
     """Predictions as the product publishes them; their mean size in bytes."""
-    producer = Producer(producer_settings(kafka) | {"queue.buffering.max.messages": 200_000})
+    producer = Producer(producer_config(kafka) | {"queue.buffering.max.messages": 200_000})
     encode, size = msgspec.json.encode, 0
     for number, message in enumerate(payments.messages(count)):
         (values,) = msgspec.json.decode(message["value"])["data"]
@@ -99,15 +100,12 @@ def _publish(kafka: ClientConfig, count: int) -> float:
 
 def _rows(kafka: ClientConfig) -> list[bytes]:
     """What the product would write, in the order in which it would."""
-    consumer, reader, lines = Consumer(consumer_settings(kafka, _GROUP)), PredictionReader(), []
-    try:
-        ranges = {number: (0, end) for number, end in bench_topics.ends(kafka, OUTPUT).items()}
-        with paused_collector():
-            for _, messages in read_ranges(consumer, kafka, OUTPUT, ranges):
-                rows = [reader.read(message, headers_of(message)) for message in messages]
-                lines += [row.line for row in rows if isinstance(row, Row)]
-    finally:
-        consumer.close()
+    cluster, reader, lines = Cluster(kafka), PredictionReader(), []
+    ranges = {number: (0, end) for number, end in bench_topics.ends(kafka, OUTPUT).items()}
+    with cluster.consumer(_GROUP) as consumer, paused_collector():
+        for _, messages in read_ranges(cluster, consumer, OUTPUT, ranges):
+            rows = [reader.read(message, headers_of(message)) for message in messages]
+            lines += [row.line for row in rows if isinstance(row, Row)]
     return lines
 
 
@@ -116,7 +114,7 @@ def _product(bench: Bench, kafka: ClientConfig, count: int) -> float:
     with _empty_ledger(bench) as address:
         gc.collect()
         began = time.perf_counter()
-        recorded = record(kafka, settings, address)
+        recorded = record(Cluster(kafka), settings, address)
         seconds = time.perf_counter() - began
         if recorded.rows != count:
             raise BenchmarkError(f"{recorded.rows} rows were recorded of {count} predictions")

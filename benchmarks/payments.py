@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from confluent_kafka import KafkaError, Message, Producer
 
-from include.kafka.client_config import ClientConfig, producer_settings
+from include.kafka.client_config import ClientConfig, producer_config
 from include.payments.columns import COLUMNS
 from include.producer.message import CARD, PAYMENT_COLUMNS, split_value
 from include.producer.simulator import Row, Simulator
@@ -51,7 +51,7 @@ def produce(kafka: ClientConfig, topic: str, count: int, partitions: int) -> flo
         if error is not None:
             failed.append(error)
 
-    settings = producer_settings(kafka) | {"queue.buffering.max.messages": 200_000, "linger.ms": 50}
+    settings = producer_config(kafka) | {"queue.buffering.max.messages": 200_000, "linger.ms": 50}
     producer = Producer(settings)
     began = time.monotonic()
     stream, partition = messages(count), 0

@@ -60,7 +60,8 @@ def _peak_mb() -> float:
     return int(line.split()[1]) * 1024 / 1e6
 
 
-def _product(task: Task) -> tuple[Any, Any]:
+def _product(task: Task) -> tuple[Any, Any, Any]:
+    from include.kafka.cluster import Cluster
     from include.settings import Settings
     from include.storage.staging import Storage
 
@@ -75,16 +76,16 @@ def _product(task: Task) -> tuple[Any, Any]:
         staging_url=task.staging,
         model_cache=Path(task.cache),
     )
-    return settings, Storage.open(task.staging)
+    return Cluster(task.kafka), settings, Storage.open(task.staging)
 
 
 def plan(task: Task) -> Work:
     from include.batch.planner import plan
 
-    settings, storage = _product(task)
+    cluster, settings, storage = _product(task)
 
     def work() -> dict[str, Any]:
-        manifest = plan(task.kafka, settings, storage, run_id="benchmark", run_url="", shards=task.shards)
+        manifest = plan(cluster, settings, storage, run_id="benchmark", run_url="", shards=task.shards)
         return {"batch": manifest.batch_id}
 
     return work
@@ -94,11 +95,11 @@ def drain(task: Task) -> Work:
     from include.batch.drain import drain_shard
     from include.batch.manifest import Manifest
 
-    settings, storage = _product(task)
+    cluster, settings, storage = _product(task)
     manifest = Manifest.load_plan(storage, task.batch)
 
     def work() -> dict[str, Any]:
-        drained = drain_shard(task.kafka, settings, storage, manifest, task.shard)
+        drained = drain_shard(cluster, settings, storage, manifest, task.shard)
         return {"payments": sum(part.payments for part in drained.partitions)}
 
     return work
@@ -113,7 +114,7 @@ def predict(task: Task) -> Work:
     from include.models.model_cache import ModelCache
     from include.models.model_run import ModelRun
 
-    settings, storage = _product(task)
+    _, settings, storage = _product(task)
     run = ModelRun.from_dict(task.run)
     began = time.monotonic()
     model = loading.load(run, ModelCache(settings.model_cache, int(1e10)).fetch(run))
@@ -133,11 +134,11 @@ def publish(task: Task) -> Work:
     from include.batch.manifest import Manifest
     from include.batch.publish import publish
 
-    settings, storage = _product(task)
+    cluster, settings, storage = _product(task)
     manifest = Manifest.load(storage, task.batch)
 
     def work() -> dict[str, Any]:
-        return {"payments": publish(task.kafka, settings, storage, manifest, shard=task.shard).predictions}
+        return {"payments": publish(cluster, settings, storage, manifest, shard=task.shard).predictions}
 
     return work
 

@@ -3,12 +3,12 @@
 FraudError
 ├── SettingError            a setting is missing or unusable                       (permanent)
 ├── RunConfigurationError   a DAG run was triggered with a wrong configuration     (permanent)
-├── KafkaError              the broker refused or did not answer
-│   ├── KafkaAccessError    a wrong password, or a certificate that is not trusted     (permanent)
+├── ClusterError            Kafka refused a request or did not answer
+│   ├── ClusterAccessError  a wrong password, or a certificate that is not trusted     (permanent)
 │   ├── GroupInUseError     a consumer is a member of our group
-│   ├── OffsetsChangedError the group's offsets are not where they were found      (permanent)
-│   ├── TopicChangedError   the topic was truncated or made again                  (permanent)
-│   ├── HangingTransactionError   a kafka transaction stays open on our offsets
+│   ├── OffsetsChangedError another program changed the group's offsets            (permanent)
+│   ├── TopicChangedError   the topic was truncated or recreated                   (permanent)
+│   ├── HangingTransactionError   a transaction stays open on our offsets
 │   └── BrokerUnresponsiveError   the group's coordinator does not answer
 ├── ModelError              no model can score this batch                          (permanent)
 │   ├── ModelNotFoundError  nothing matches what was asked for
@@ -57,31 +57,31 @@ class RunConfigurationError(FraudError):
     permanent = True
 
 
-class KafkaError(FraudError):
+class ClusterError(FraudError):
     pass
 
 
-class KafkaAccessError(KafkaError):
+class ClusterAccessError(ClusterError):
     permanent = True
 
 
-class GroupInUseError(KafkaError):
+class GroupInUseError(ClusterError):
     pass
 
 
-class OffsetsChangedError(KafkaError):
+class OffsetsChangedError(ClusterError):
     permanent = True
 
 
-class TopicChangedError(KafkaError):
+class TopicChangedError(ClusterError):
     permanent = True
 
 
-class HangingTransactionError(KafkaError):
+class HangingTransactionError(ClusterError):
     pass
 
 
-class BrokerUnresponsiveError(KafkaError):
+class BrokerUnresponsiveError(ClusterError):
     pass
 
 

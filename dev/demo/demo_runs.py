@@ -9,15 +9,10 @@ from email.parser import BytesHeaderParser
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer
-
 from dev.airflow_api import AirflowApi
 from dev.demo.demo_ledger import DemoLedger
-from include.kafka.admin import Admin
-from include.kafka.client_config import client_settings, consumer_settings
-from include.kafka.committed_offsets import describe_topic
+from include.kafka.cluster import Cluster
 from include.kafka.range_reader import read_ranges
-from include.kafka.topic_offsets import first_offsets, last_stable_offsets
 from include.settings import Settings
 
 DAG = "score_payments"
@@ -134,24 +129,19 @@ def subjects(maildir: Path) -> list[str]:
 
 def _messages(environment: Mapping[str, str], topic: str, batch_id: str) -> list[tuple[str, str]]:
     """Source with row, and the value of each committed message of a batch."""
-    client = client_settings(environment)
-    consumer = Consumer(consumer_settings(client, "fraud_demo"))
-    try:
-        admin = Admin(client)
-        partitions = describe_topic(admin, client, topic).partitions
-        firsts = first_offsets(admin, client, topic, partitions)
-        lasts = last_stable_offsets(admin, client, topic, partitions)
-        ranges = {partition: (firsts[partition], lasts[partition]) for partition in partitions}
-        found = []
-        for _, messages in read_ranges(consumer, client, topic, ranges):
+    cluster, found = Cluster.from_environment(environment), []
+    partitions = cluster.describe_topic(topic).partitions
+    firsts = cluster.first_offsets(topic, partitions)
+    lasts = cluster.last_stable_offsets(topic, partitions)
+    ranges = {partition: (firsts[partition], lasts[partition]) for partition in partitions}
+    with cluster.consumer("fraud_demo") as consumer:
+        for _, messages in read_ranges(cluster, consumer, topic, ranges):
             for message in messages:
                 headers = dict(message.headers() or [])
                 if headers.get("batch_id") == batch_id.encode():
                     place = f"{_text(headers['source'])}/{_text(headers.get('row'))}"
                     found.append((place, _text(message.value())))
-        return found
-    finally:
-        consumer.close()
+    return found
 
 
 def _text(value: str | bytes | None) -> str:

@@ -22,7 +22,7 @@ from dev.stack.home import Home, try_lock, write_private
 from dev.stack.part import Part, Say
 from dev.stack.stack_errors import StackError
 from dev.stack.stack_settings import product_settings
-from include.kafka.client_config import ClientConfig
+from include.kafka.cluster import Cluster
 from include.kafka.topics import Topics
 from include.settings import Settings
 
@@ -149,10 +149,9 @@ class Kafka(Part):
 
     def settle(self, home: Home) -> None:
         settings = Settings.from_environment(product_settings())
-        client: ClientConfig = {**self.client(home, ADMIN)}
         if home.options.secure:
             allow(admin(self.client(home, ADMIN)), USER, settings)
-        list(Topics(client, settings).settled())
+        list(Topics(Cluster({**self.client(home, ADMIN)}), settings).ensure())
 
 
 def admin(configuration: Mapping[str, str | int]) -> AdminClient:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import msgspec
 
 from include.errors import StagedFileDamagedError, StagedFileGoneError
-from include.kafka.committed_offsets import Topic
+from include.kafka.cluster import Topic
 from include.storage.staging import Storage
 
 

@@ -19,7 +19,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from include.kafka.transaction import Headers
+from include.kafka.headers import Headers
 from include.storage.staging import Storage
 
 _PAYMENTS = pa.schema(

@@ -22,7 +22,7 @@ from urllib.parse import quote
 from include.batch.manifest import Manifest, folder_of
 from include.batch.outbox import Outbox
 from include.errors import StagingError
-from include.kafka.committed_offsets import Committed
+from include.kafka.committed_offsets import CommittedOffset
 from include.storage.staging import Storage
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class Claims:
             )
         return [batch_id for batch_id in ended if batch_id not in waiting]
 
-    def remove(self, ended: Collection[str], outbox: Outbox, committed: Mapping[int, Committed]) -> None:
+    def remove(self, ended: Collection[str], outbox: Outbox, committed: Mapping[int, CommittedOffset]) -> None:
         """Remove the staged copies of partitions that these batches have not committed, and never will.
 
         `committed`: the offsets of all partitions, read after the fence.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from include.batch import chunks
-from include.kafka.transaction import Headers
+from include.kafka.headers import Headers
 
 # Each refused row gets a copy of its message while all copies of it together are at most this many bytes.
 _MAX_COPIED_BYTES = 1_000_000

@@ -15,7 +15,7 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, Message
 from include.batch import chunks
 from include.batch.manifest import Drained, Manifest, PartitionBatch
 from include.batch.planner import plan
-from include.kafka.client_config import ClientConfig, consumer_settings
+from include.kafka.cluster import Cluster
 from include.kafka.headers import headers_of
 from include.kafka.range_reader import read_ranges
 from include.payments.decode import Decoder, Record
@@ -32,25 +32,22 @@ _ROW_BYTES = 200
 _OFFSET, _KEY, _VALUE = methodcaller("offset"), methodcaller("key"), methodcaller("value")
 
 
-def drain(kafka: ClientConfig, settings: Settings, storage: Storage, *, run_id: str, run_url: str) -> Manifest:
+def drain(cluster: Cluster, settings: Settings, storage: Storage, *, run_id: str, run_url: str) -> Manifest:
     """Plans the batch that waits now, and stages it unless it has several shards, which are for `drain_shard`.
 
     The manifest has no partitions where nothing waits.
     """
-    manifest = plan(kafka, settings, storage, run_id=run_id, run_url=run_url, shards=settings.shards)
+    manifest = plan(cluster, settings, storage, run_id=run_id, run_url=run_url, shards=settings.shards)
     if len(manifest.shards) != 1:
         return manifest
-    return manifest.with_drained([drain_shard(kafka, settings, storage, manifest, 0)])
+    return manifest.with_drained([drain_shard(cluster, settings, storage, manifest, 0)])
 
 
-def drain_shard(kafka: ClientConfig, settings: Settings, storage: Storage, manifest: Manifest, shard: int) -> Drained:
+def drain_shard(cluster: Cluster, settings: Settings, storage: Storage, manifest: Manifest, shard: int) -> Drained:
     """Reads and stages one shard's partitions of a planned batch; may be repeated."""
     began, parts = time.monotonic(), manifest.of_shard(shard)
-    consumer = Consumer(consumer_settings(kafka, settings.group))
-    try:
-        drained = _stage(consumer, kafka, settings, storage, manifest, parts)
-    finally:
-        consumer.close()
+    with cluster.consumer(settings.group) as consumer:
+        drained = _stage(cluster, consumer, settings, storage, manifest, parts)
     drained = replace(drained, seconds=round(time.monotonic() - began, 3))
     manifest.save_drained(storage, shard, drained)
     return drained
@@ -123,8 +120,8 @@ class _Slot:
 
 
 def _stage(
+    cluster: Cluster,
     consumer: Consumer,
-    kafka: ClientConfig,
     settings: Settings,
     storage: Storage,
     manifest: Manifest,
@@ -139,7 +136,7 @@ def _stage(
     # Parquet is written by native code: the next messages are decoded meanwhile.
     staged = manifest.new_attempt()
     with chunks.paused_collector(), chunks.Writer(storage, staged) as writer:
-        for partition, messages in read_ranges(consumer, kafka, manifest.topic, ranges):
+        for partition, messages in read_ranges(cluster, consumer, manifest.topic, ranges):
             slot = slots[partition]
             held, held_bytes = held - slot.held, held_bytes - slot.held_bytes
             for _ in slot.add(messages, decoder):

@@ -8,17 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from confluent_kafka import Consumer
-
 from include.batch.checkpoint import Checkpoint
 from include.batch.outbox import Outbox
 from include.errors import HangingTransactionError, OffsetsChangedError, StagingError
-from include.kafka import committed_offsets
-from include.kafka.admin import Admin
-from include.kafka.client_config import ClientConfig, consumer_settings
-from include.kafka.committed_offsets import Committed, Topic, read_committed_offsets
-from include.kafka.group_admin import OffsetMove, move
-from include.kafka.topic_offsets import first_offsets, last_stable_offsets, offsets_meant
+from include.kafka.cluster import Cluster, Topic
+from include.kafka.committed_offsets import CommittedOffset
+from include.kafka.consumer_group import ConsumerGroup
+from include.kafka.group_admin import OffsetChange, set_offsets
+from include.kafka.offset_targets import resolve_targets
 from include.settings import Settings
 from include.storage.staging import Storage
 from include.user import user_name
@@ -49,35 +46,33 @@ class PartitionOffsets:
 
 @dataclass(frozen=True)
 class GroupOffsets:
-    kafka: ClientConfig
     settings: Settings
-    admin: Admin
-    consumer: Consumer
-    topic: Topic
+    group: ConsumerGroup
+
+    @property
+    def topic(self) -> Topic:
+        """Return the input topic."""
+        return self.group.topic
 
     @classmethod
     @contextmanager
-    def opened(cls, kafka: ClientConfig, settings: Settings) -> Iterator[GroupOffsets]:
-        admin = Admin(kafka)
-        topic = committed_offsets.describe_topic(admin, kafka, settings.input_topic)
-        consumer = Consumer(consumer_settings(kafka, settings.group))
-        try:
-            yield cls(kafka, settings, admin, consumer, topic)
-        finally:
-            consumer.close()
+    def opened(cls, cluster: Cluster, settings: Settings) -> Iterator[GroupOffsets]:
+        topic = cluster.describe_topic(settings.input_topic)
+        with ConsumerGroup.open(cluster, settings.group, topic) as group:
+            yield cls(settings, group)
 
     def require_unused(self) -> None:
-        committed_offsets.require_unused_group(self.admin, self.kafka, self.settings.group)
+        self.group.cluster.require_unused_group(self.group.name)
 
     def standings(self) -> list[PartitionOffsets]:
-        name, numbers = self.topic.name, self.topic.partitions
-        committed_offsets.describe_group(self.admin, self.kafka, self.settings.group)
+        cluster, name, numbers = self.group.cluster, self.topic.name, self.topic.partitions
+        cluster.describe_group(self.group.name)
         committed = self._committed()
-        first = first_offsets(self.admin, self.kafka, name, numbers)
-        end = last_stable_offsets(self.admin, self.kafka, name, numbers)
+        first = cluster.first_offsets(name, numbers)
+        end = cluster.last_stable_offsets(name, numbers)
         found = []
         for number in numbers:
-            now = committed[number] or Committed(None)
+            now = committed[number] or CommittedOffset(None)
             found.append(
                 PartitionOffsets(
                     partition=number,
@@ -92,33 +87,32 @@ class GroupOffsets:
             )
         return found
 
-    def _committed(self) -> Mapping[int, Committed | None]:
+    def _committed(self) -> Mapping[int, CommittedOffset | None]:
         """None where a kafka transaction is open."""
         try:
-            return read_committed_offsets(self.consumer, self.kafka, self.topic.name, self.topic.partitions)
+            return self.group.committed_offsets()
         except HangingTransactionError:
             return {number: self._committed_of(number) for number in self.topic.partitions}
 
-    def _committed_of(self, partition: int) -> Committed | None:
+    def _committed_of(self, partition: int) -> CommittedOffset | None:
         try:
-            return read_committed_offsets(self.consumer, self.kafka, self.topic.name, [partition])[partition]
+            return self.group.committed_offsets([partition])[partition]
         except HangingTransactionError:
             return None
 
     def targets(self, to: str, partitions: Iterable[int], rows: list[PartitionOffsets]) -> dict[int, int]:
         """`to` is earliest, latest, an offset or a time; raises SettingError where it cannot be meant."""
         bounds = {row.partition: (row.first, row.end) for row in rows}
-        return offsets_meant(self.admin, self.kafka, self.topic.name, to, partitions, bounds)
+        return resolve_targets(self.group.cluster, self.topic.name, to, partitions, bounds)
 
     def move(
         self, targets: Mapping[int, int], agreed: Mapping[int, PartitionOffsets] | None = None
-    ) -> list[OffsetMove]:
+    ) -> list[OffsetChange]:
         """`agreed`: where the partitions stood when somebody agreed to it; one that has moved since is left alone."""
-        group = self.settings.group
         storage = Storage.open(self.settings.staging_url)
-        outbox, progress = Outbox(storage, group, self.topic.name), Checkpoint(storage, group)
+        outbox, progress = Outbox(storage, self.group.name, self.topic.name), Checkpoint(storage, self.group.name)
 
-        def seen(partition: int, found: Committed) -> None:
+        def seen(partition: int, found: CommittedOffset) -> None:
             shown = agreed[partition] if agreed else None
             if shown is not None and not shown.unsettled and shown.committed != found.offset:
                 raise OffsetsChangedError(
@@ -126,13 +120,13 @@ class GroupOffsets:
                     "and decide anew"
                 )
             # The note that is about to go may be the only trace of a batch whose report is still owed.
-            outbox.note_commits(lambda: read_committed_offsets(self.consumer, self.kafka, self.topic.name, [partition]))
+            outbox.note_commits(lambda: self.group.committed_offsets([partition]))
 
-        moved = move(self.kafka, group, self.topic, targets, f"set by operator {user_name()}", datetime.now(UTC), seen)
+        moved = set_offsets(self.group, targets, f"set by operator {user_name()}", datetime.now(UTC), seen)
         for one in moved:
             if one.error is None:
                 try:
-                    progress.note(self.topic, one.partition, one.to)
+                    progress.note(self.topic, one.partition, one.target)
                 except StagingError as error:
                     log.warning("partition %s is set, but that cannot be noted: %s", one.partition, error)
         return moved

@@ -18,7 +18,7 @@ import msgspec
 from include.storage.staging import Storage
 
 if TYPE_CHECKING:
-    from include.kafka.committed_offsets import Committed
+    from include.kafka.committed_offsets import CommittedOffset
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class PartitionBatch:
     batch_before: str | None = None
     staged: str = ""
 
-    def is_untouched(self, now: Committed) -> bool:
+    def is_untouched(self, now: CommittedOffset) -> bool:
         """The group still stands where the batch was drained from, and nobody has committed since."""
         return now.offset == self.committed_before and now.batch == self.batch_before
 

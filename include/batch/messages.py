@@ -12,7 +12,8 @@ from include.batch.dead_letters import DeadLetters
 from include.batch.manifest import Manifest
 from include.batch.scored_batch import PartitionScores, ScoredBatch
 from include.errors import StagingError
-from include.kafka.transaction import Headers, Outgoing
+from include.kafka.headers import Headers
+from include.kafka.transaction import OutgoingMessage
 from include.payments.encode import scored_value
 from include.settings import Settings
 from include.storage.staging import Storage
@@ -28,7 +29,7 @@ class OutgoingMessages:
     scored: ScoredBatch
     scores: PartitionScores
 
-    def __iter__(self) -> Iterator[Outgoing]:
+    def __iter__(self) -> Iterator[OutgoingMessage]:
         model = self.scored.model
         common: Headers = [("model_run_id", model["run_id"].encode())]
         if model.get("name"):

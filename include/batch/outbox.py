@@ -18,18 +18,16 @@ from datetime import UTC, datetime
 from urllib.parse import quote
 
 import msgspec
-from confluent_kafka import Consumer
 
 from include.batch.batch_record import StepTimes, write_record
 from include.batch.manifest import Manifest, PartitionBatch, folder_of
 from include.batch.report_marks import ReportMarks, partitions_of, write_mark
 from include.batch.scored_batch import PartitionScores, ScoredBatch
 from include.batch.staged_frauds import StagedFrauds
-from include.errors import KafkaError, StagedFileGoneError, StagingError
-from include.kafka import committed_offsets
-from include.kafka.admin import Admin
-from include.kafka.client_config import ClientConfig, consumer_settings
-from include.kafka.committed_offsets import Committed
+from include.errors import ClusterError, StagedFileGoneError, StagingError
+from include.kafka.cluster import Cluster
+from include.kafka.committed_offsets import CommittedOffset
+from include.kafka.consumer_group import ConsumerGroup
 from include.report.report import OwedReport, ReportDelivery, ReportFacts
 from include.settings import Settings
 from include.storage.staging import Storage
@@ -81,8 +79,8 @@ class Outbox:
         return _partitions(self._storage.list(manifest.folder), "committed-")
 
     def note_commits(
-        self, read: Callable[[], Mapping[int, Committed]], ended: Collection[str] = ()
-    ) -> Mapping[int, Committed]:
+        self, read: Callable[[], Mapping[int, CommittedOffset]], ended: Collection[str] = ()
+    ) -> Mapping[int, CommittedOffset]:
         """Marks what the group's offsets prove, and closes the entries of which nothing can be owed any more.
 
         `ended`: batches whose claim has ended, so that no more of them can be published.
@@ -244,7 +242,7 @@ class _Batch:
         rest = [one for one in self.scored.due if one.part.partition in waiting]
         return [*filter(None, begun), *([rest] if any(scores.frauds for scores in rest) else [])]
 
-    def is_settled(self, committed: Mapping[int, Committed]) -> bool:
+    def is_settled(self, committed: Mapping[int, CommittedOffset]) -> bool:
         """No partition can be published by this batch any more: each was, or the group has moved on without it."""
         return all(
             part.partition in self.committed
@@ -257,15 +255,11 @@ def _partitions(names: list[str], prefix: str) -> set[int]:
     return {int(name.removeprefix(prefix)) for name in names if name.startswith(prefix)}
 
 
-def note_what_is_committed(kafka: ClientConfig, settings: Settings, outbox: Outbox) -> None:
+def note_what_is_committed(cluster: Cluster, settings: Settings, outbox: Outbox) -> None:
     """Asks the broker which batches got through. A broker that does not answer leaves what is known already."""
-    consumer = Consumer(consumer_settings(kafka, settings.group))
     try:
-        topic = committed_offsets.describe_topic(Admin(kafka), kafka, settings.input_topic)
-        outbox.note_commits(
-            lambda: committed_offsets.read_committed_offsets(consumer, kafka, topic.name, topic.partitions)
-        )
-    except KafkaError as error:
+        topic = cluster.describe_topic(settings.input_topic)
+        with ConsumerGroup.open(cluster, settings.group, topic) as group:
+            outbox.note_commits(group.committed_offsets)
+    except ClusterError as error:
         log.warning("going on with the commits that are known: %s", error)
-    finally:
-        consumer.close()

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from shlex import quote
 
-from confluent_kafka import TIMESTAMP_CREATE_TIME, Consumer
+from confluent_kafka import TIMESTAMP_CREATE_TIME
 
 from include.batch.batch_alarms import Alarm, PartitionLag, find_alarms
 from include.batch.checkpoint import Checkpoint, PartitionCheckpoint
@@ -16,12 +16,11 @@ from include.batch.claims import Claims
 from include.batch.manifest import BlockedPartition, Manifest, PartitionBatch, is_batch_id, new_batch_id
 from include.batch.outbox import Outbox
 from include.errors import TopicChangedError
-from include.kafka import committed_offsets, topic_offsets
-from include.kafka.admin import Admin
-from include.kafka.client_config import ClientConfig, consumer_settings
-from include.kafka.committed_offsets import Committed, Topic
-from include.kafka.group_admin import fence_all, keep_alive, settled_offsets
-from include.kafka.retention import oldest_times, read_retention, written_at
+from include.kafka.cluster import Cluster, Topic
+from include.kafka.committed_offsets import CommittedOffset
+from include.kafka.consumer_group import ConsumerGroup
+from include.kafka.group_admin import fence_producers, recover_offsets, refresh_offsets
+from include.kafka.retention import read_oldest_times, read_retention, to_datetime
 from include.settings import Settings
 from include.storage.staging import Storage
 
@@ -31,30 +30,24 @@ log = logging.getLogger(__name__)
 _KEPT_ALIVE = timedelta(days=1)
 
 
-def plan(
-    kafka: ClientConfig, settings: Settings, storage: Storage, *, run_id: str, run_url: str, shards: int
-) -> Manifest:
+def plan(cluster: Cluster, settings: Settings, storage: Storage, *, run_id: str, run_url: str, shards: int) -> Manifest:
     """The offset ranges of the batch that waits now, shared out to at most so many shards. Nothing is read yet."""
     now, began = datetime.now(UTC), time.monotonic()
-    admin = Admin(kafka)
-    committed_offsets.require_unused_group(admin, kafka, settings.group)
-    topic = committed_offsets.describe_topic(admin, kafka, settings.input_topic)
-    consumer = Consumer(consumer_settings(kafka, settings.group))
-    try:
+    cluster.require_unused_group(settings.group)
+    topic = cluster.describe_topic(settings.input_topic)
+    with ConsumerGroup.open(cluster, settings.group, topic) as group:
         outbox = Outbox(storage, settings.group, topic.name)
         claims = Claims(storage, settings.group, topic.name, run_url, settings.installation)
         # Free space before staging: otherwise a full disk stays full.
-        ended = claims.end_older(outbox, lambda numbers: fence_all(kafka, settings.group, topic.name, numbers))
+        ended = claims.end_older(outbox, lambda numbers: fence_producers(group, numbers))
         # Before a newer batch overwrites it: the note beside an offset may be the only trace of an earlier one.
-        committed = outbox.note_commits(lambda: settled_offsets(kafka, consumer, settings.group, topic), ended)
+        committed = outbox.note_commits(lambda: recover_offsets(group), ended)
         claims.remove(ended, outbox, committed)
         progress = Checkpoint(storage, settings.group)
-        parts, lag, held_up = _fix_ranges(admin, kafka, settings, topic, committed, progress)
+        parts, lag, held_up = _fix_ranges(cluster, settings, topic, committed, progress)
         idle = {at: committed[at] for at in set(topic.partitions) - {part.partition for part in parts}}
-        for partition, offset in keep_alive(kafka, consumer, settings.group, topic, idle, _KEPT_ALIVE, now).items():
+        for partition, offset in refresh_offsets(group, idle, _KEPT_ALIVE, now).items():
             progress.note(topic, partition, offset)
-    finally:
-        consumer.close()
     manifest = Manifest(
         batch_id=new_batch_id(now),
         run_id=run_id,
@@ -75,7 +68,7 @@ def plan(
     return manifest
 
 
-def alarms(kafka: ClientConfig, settings: Settings, storage: Storage, manifest: Manifest) -> list[Alarm]:
+def alarms(cluster: Cluster, settings: Settings, storage: Storage, manifest: Manifest) -> list[Alarm]:
     """What operators must hear of the batch, planned or drained. Asks the broker only where something waits."""
     if not manifest.partitions and not manifest.lag and not manifest.held_up:
         return []
@@ -87,9 +80,10 @@ def alarms(kafka: ClientConfig, settings: Settings, storage: Storage, manifest: 
     }
     oldest = {part.partition: at for part in manifest.partitions if (at := _time(part.oldest)) is not None}
     unread = {part.partition: part.start for part in planned if part.partition not in oldest}
-    oldest |= _oldest(kafka, manifest, unread)
+    oldest |= read_oldest_times(cluster, manifest.group, manifest.topic, unread)
     # What is held up only a reader sees that does not ask for committed messages.
-    oldest |= _oldest(kafka, manifest, {one.partition: one.stable for one in manifest.held_up}, "read_uncommitted")
+    blocked = {one.partition: one.stable for one in manifest.held_up}
+    oldest |= read_oldest_times(cluster, manifest.group, manifest.topic, blocked, "read_uncommitted")
     waiting = [
         PartitionLag(
             part.partition,
@@ -114,27 +108,15 @@ def alarms(kafka: ClientConfig, settings: Settings, storage: Storage, manifest: 
         )
         for one in manifest.held_up
     ]
-    retention = read_retention(Admin(kafka), kafka, manifest.topic)
+    retention = read_retention(cluster, manifest.topic)
     return find_alarms(manifest.topic, waiting, retention, settings, datetime.now(UTC))
-
-
-def _oldest(
-    kafka: ClientConfig, manifest: Manifest, starts: Mapping[int, int], isolation: str = "read_committed"
-) -> dict[int, datetime]:
-    if not starts:
-        return {}
-    consumer = Consumer(consumer_settings(kafka, manifest.group) | {"isolation.level": isolation})
-    try:
-        return oldest_times(consumer, manifest.topic, starts)
-    finally:
-        consumer.close()
 
 
 def _time(milliseconds: int | None) -> datetime | None:
     if milliseconds is None:
         return None
     # A timestamp in microseconds, read as milliseconds, is past datetime.max.
-    return written_at((TIMESTAMP_CREATE_TIME, milliseconds)) or datetime.max.replace(tzinfo=UTC)
+    return to_datetime((TIMESTAMP_CREATE_TIME, milliseconds)) or datetime.max.replace(tzinfo=UTC)
 
 
 def _share_out(parts: Sequence[PartitionBatch], shards: int) -> tuple[tuple[int, ...], ...]:
@@ -147,19 +129,18 @@ def _share_out(parts: Sequence[PartitionBatch], shards: int) -> tuple[tuple[int,
 
 
 def _fix_ranges(
-    admin: Admin,
-    kafka: ClientConfig,
+    cluster: Cluster,
     settings: Settings,
     topic: Topic,
-    committed: Mapping[int, Committed],
+    committed: Mapping[int, CommittedOffset],
     progress: Checkpoint,
 ) -> tuple[list[PartitionBatch], int, list[BlockedPartition]]:
     """The partitions with something to commit, how many offsets are left for later runs, and what is held up."""
     parts, lag, held_up = [], 0, []
-    lows = topic_offsets.first_offsets(admin, kafka, topic.name, topic.partitions)
+    lows = cluster.first_offsets(topic.name, topic.partitions)
     # In this order: what comes in between must not look as if it were held up.
-    highs = topic_offsets.high_watermarks(admin, kafka, topic.name, topic.partitions)
-    stables = topic_offsets.last_stable_offsets(admin, kafka, topic.name, topic.partitions)
+    highs = cluster.high_watermarks(topic.name, topic.partitions)
+    stables = cluster.last_stable_offsets(topic.name, topic.partitions)
     for partition in topic.partitions:
         low, stable, now = lows[partition], stables[partition], committed[partition]
         _require_same_topic(settings.group, topic, partition, now, stable, progress)
@@ -193,7 +174,7 @@ def _fix_ranges(
 
 
 def _moved_from(
-    topic: Topic, partition: int, committed: Mapping[int, Committed], low: int, progress: Checkpoint
+    topic: Topic, partition: int, committed: Mapping[int, CommittedOffset], low: int, progress: Checkpoint
 ) -> int | None:
     """How far this group had come by itself, where another program has committed another offset since."""
     now = committed[partition]
@@ -212,13 +193,13 @@ def _moved_from(
     return reached if reached != now.offset else None
 
 
-def _is_of_a_batch(committed: Committed, topic: Topic) -> bool:
+def _is_of_a_batch(committed: CommittedOffset, topic: Topic) -> bool:
     note = committed.note
     return note is not None and note.topic_id == topic.topic_id and is_batch_id(note.batch)
 
 
 def _require_same_topic(
-    group: str, topic: Topic, partition: int, now: Committed, stable: int, progress: Checkpoint
+    group: str, topic: Topic, partition: int, now: CommittedOffset, stable: int, progress: Checkpoint
 ) -> None:
     place = f"{topic.name}/{partition}"
     mend = (

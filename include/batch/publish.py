@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 
 from include.batch import chunks
 from include.batch.checkpoint import Checkpoint
@@ -20,16 +20,15 @@ from include.batch.outbox import Outbox
 from include.batch.scored_batch import ScoredBatch
 from include.errors import (
     BatchSupersededError,
+    ClusterError,
     FraudError,
-    KafkaError,
     OffsetsChangedError,
     TopicChangedError,
 )
-from include.kafka import committed_offsets
-from include.kafka.admin import Admin
-from include.kafka.client_config import ClientConfig, consumer_settings
-from include.kafka.committed_offsets import CommitNote, Committed, Topic
-from include.kafka.transaction import Outgoing, Transaction, fence_in_slices
+from include.kafka.cluster import Cluster
+from include.kafka.committed_offsets import CommitNote, CommittedOffset
+from include.kafka.consumer_group import ConsumerGroup
+from include.kafka.transaction import OutgoingMessage, Transaction
 from include.settings import Settings
 from include.storage.staging import Storage
 
@@ -53,7 +52,7 @@ class Published:
 
 
 def publish(
-    kafka: ClientConfig,
+    cluster: Cluster,
     settings: Settings,
     storage: Storage,
     manifest: Manifest,
@@ -62,7 +61,7 @@ def publish(
 ) -> Published:
     """Safe to repeat at any time. `reached` hears each point of the protocol as it is passed."""
     began = time.monotonic()
-    topic = committed_offsets.describe_topic(Admin(kafka), kafka, manifest.topic)
+    topic = cluster.describe_topic(manifest.topic)
     if topic.topic_id != manifest.topic_id:
         raise TopicChangedError(
             f"{manifest.topic} was deleted and made again (id {manifest.topic_id}, now {topic.topic_id}) after this "
@@ -73,18 +72,15 @@ def publish(
     outbox.open_entry(manifest)
     reached("before fence")
     due = {scores.part.partition: scores for scores in scored.due}
-    consumer = Consumer(consumer_settings(kafka, manifest.group))
     progress = Checkpoint(storage, manifest.group)
     outcomes: dict[int, Outcome] = {}
     errors: list[FraudError] = []
-    try:
-        for producers in fence_in_slices(kafka, manifest.group, manifest.topic, due):
+    with ConsumerGroup.open(cluster, manifest.group, topic) as group:
+        for producers in group.fence(due):
             # Read after the fence: no older attempt can add to it any more.
             done = outbox.committed(manifest)
             may_publish = is_claimed(storage, manifest)
-            publishing = _Publishing(
-                kafka, manifest, topic, consumer, outbox, progress, done, may_publish, began, reached
-            )
+            publishing = _Publishing(group, manifest, outbox, progress, done, may_publish, began, reached)
             for partition in producers:
                 part = due[partition].part
                 try:
@@ -97,8 +93,6 @@ def publish(
                     continue
                 outcomes[partition] = outcome
                 log.info("%s/%s [%s, %s): %s", manifest.topic, partition, part.start, part.end, outcome.value)
-    finally:
-        consumer.close()
     is_superseded = bool(errors) and all(isinstance(error, BatchSupersededError) for error in errors)
     if is_superseded and not outcomes and not manifest.is_sharded and not outbox.committed(manifest):
         # This entry was opened after the newer run had listed the outbox, so no other run closes it. With shards,
@@ -130,10 +124,8 @@ class _Publishing:
     """`done` are the partitions that this batch is known to have committed, `may_publish` is false where a newer run
     has ended its claim, both read after the fence; `began` is of time.monotonic()."""
 
-    kafka: ClientConfig
+    group: ConsumerGroup
     manifest: Manifest
-    topic: Topic
-    consumer: Consumer
     outbox: Outbox
     progress: Checkpoint
     done: set[int]
@@ -141,7 +133,7 @@ class _Publishing:
     began: float
     reached: Callable[[str], None]
 
-    def publish(self, part: PartitionBatch, messages: Iterable[Outgoing], producer: Producer) -> Outcome:
+    def publish(self, part: PartitionBatch, messages: Iterable[OutgoingMessage], producer: Producer) -> Outcome:
         """`producer` has shut out every older attempt: none can move the offset any more."""
         now = self._committed(part)
         outcome = self._outcome_so_far(part, now)
@@ -151,35 +143,34 @@ class _Publishing:
         self._note(part, outcome)
         return outcome
 
-    def _committed(self, part: PartitionBatch) -> Committed:
-        numbers = [part.partition]
-        return committed_offsets.read_committed_offsets(self.consumer, self.kafka, self.manifest.topic, numbers)[
-            part.partition
-        ]
+    def _committed(self, part: PartitionBatch) -> CommittedOffset:
+        return self.group.committed_offsets([part.partition])[part.partition]
 
     def _note(self, part: PartitionBatch, outcome: Outcome) -> None:
         if outcome is Outcome.PUBLISHED:
             self.outbox.note_commit(self.manifest, part.partition, round(time.monotonic() - self.began, 3))
         elif outcome is Outcome.ALREADY_PUBLISHED and part.partition not in self.done:
             self.outbox.note_commit(self.manifest, part.partition)
-        self.progress.advance(self.topic, part.partition, part.end)
+        self.progress.advance(self.group.topic, part.partition, part.end)
 
-    def _publish(self, part: PartitionBatch, messages: Iterable[Outgoing], producer: Producer, now: Committed) -> None:
-        place = TopicPartition(self.manifest.topic, part.partition, part.end)
+    def _publish(
+        self, part: PartitionBatch, messages: Iterable[OutgoingMessage], producer: Producer, now: CommittedOffset
+    ) -> None:
         at = datetime.now(UTC).isoformat(timespec="seconds")
         note = CommitNote(batch=self.manifest.batch_id, topic_id=self.manifest.topic_id, at=at)
         self.reached("before transaction")
         with chunks.paused_collector():
-            Transaction(producer, self.kafka, self.consumer, place).run(
+            Transaction(producer, self.group, part.partition).run(
                 messages, part.end, note, self.reached, lambda: self._require_untouched(part)
             )
         # At once: another program that commits now overwrites the note, and nobody would know of the report.
         self._note(part, Outcome.PUBLISHED)
-        seen = committed_offsets.await_committed(self.consumer, self.kafka, place, note, now)
+        seen = self.group.await_commit(part.partition, part.end, note, now)
         if seen.note != note:
-            log.warning("%s/%s: %s has committed %s over it", place.topic, place.partition, _who(seen), seen.offset)
+            topic = self.manifest.topic
+            log.warning("%s/%s: %s has committed %s over it", topic, part.partition, _who(seen), seen.offset)
 
-    def _outcome_so_far(self, part: PartitionBatch, now: Committed) -> Outcome | None:
+    def _outcome_so_far(self, part: PartitionBatch, now: CommittedOffset) -> Outcome | None:
         """None where this batch is to be published now."""
         batch_id = self.manifest.batch_id
         if now.batch == batch_id or part.partition in self.done:
@@ -206,13 +197,13 @@ class _Publishing:
         """Kafka fences producers, but no plain commit: this offset would overwrite what was set meanwhile, unseen."""
         try:
             now = self._committed(part)
-        except KafkaError:
+        except ClusterError:
             # Not readable now, and no reason to give up: if the broker is away, adding the offset waits for it.
             return
         self._outcome_so_far(part, now)
 
 
-def _who(committed: Committed) -> str:
+def _who(committed: CommittedOffset) -> str:
     """By the note beside the offset; one that was only kept alive has an empty name."""
     if not committed.batch:
         return "another program"

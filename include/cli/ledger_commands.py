@@ -82,10 +82,10 @@ def rewind(
 
 
 def _opened() -> AbstractContextManager[LedgerOffsets]:
-    from include.kafka.client_config import client_settings
+    from include.kafka.cluster import Cluster
     from include.ledger.connection import LedgerConnection
     from include.ledger.recorded_offsets import LedgerOffsets
     from include.settings import Settings
 
     topic = Settings.from_environment().output_topic
-    return LedgerOffsets.opened(client_settings(os.environ), LedgerConnection.from_environment(os.environ), topic)
+    return LedgerOffsets.opened(Cluster.from_environment(), LedgerConnection.from_environment(os.environ), topic)

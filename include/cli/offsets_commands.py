@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +12,7 @@ from include.cli.table import table
 
 if TYPE_CHECKING:
     from include.batch.group_offsets import GroupOffsets, PartitionOffsets
-    from include.kafka.group_admin import OffsetMove
+    from include.kafka.group_admin import OffsetChange
 
 app = typer.Typer(
     name="offsets", help="Show or set where the scoring goes on in the input topic.", no_args_is_help=True
@@ -110,18 +109,18 @@ def _ask() -> None:
         raise typer.Exit(1)
 
 
-def _tell(moved: list[OffsetMove]) -> None:
+def _tell(moved: list[OffsetChange]) -> None:
     for one in moved:
         before = "nothing" if one.before is None else str(one.before)
-        done = f"set from {before} to {one.to}" if one.error is None else f"NOT set to {one.to}: {one.error}"
+        done = f"set from {before} to {one.target}" if one.error is None else f"NOT set to {one.target}: {one.error}"
         typer.echo(f"partition {one.partition}: {done}")
     done_ones = [one for one in moved if one.error is None]
-    if any(one.before is None or one.before > one.to for one in done_ones):
+    if any(one.before is None or one.before > one.target for one in done_ones):
         typer.echo(
             "Payments from the new place on that were published before are scored and published again, on purpose: "
             "they are on the output topic twice then."
         )
-    if any(one.before is not None and one.before < one.to for one in done_ones):
+    if any(one.before is not None and one.before < one.target for one in done_ones):
         typer.echo("What lies before the new place and was not scored yet is passed over.")
     if len(done_ones) < len(moved):
         typer.echo(f"{len(moved) - len(done_ones)} of {len(moved)} partitions could not be set.", err=True)
@@ -132,12 +131,12 @@ def _opened(topic: str | None, group: str | None) -> AbstractContextManager[Grou
     from dataclasses import replace
 
     from include.batch.group_offsets import GroupOffsets
-    from include.kafka.client_config import client_settings
+    from include.kafka.cluster import Cluster
     from include.settings import Settings
 
     settings = Settings.from_environment()
     settings = replace(settings, input_topic=topic or settings.input_topic, group=group or settings.group)
-    return GroupOffsets.opened(client_settings(os.environ), settings)
+    return GroupOffsets.opened(Cluster.from_environment(), settings)
 
 
 def _place(row: PartitionOffsets) -> str:

@@ -116,12 +116,13 @@ def _produce(source: PaymentStream, topic: str | None, servers: str | None, prin
 
     delivery: MessageSink = Printed()
     if not printed:
-        from include.kafka.client_config import client_settings
+        from include.kafka.client_config import read_client_config
+        from include.kafka.cluster import Cluster
         from include.kafka.connection_extra import to_client_config
 
         environment = dict(os.environ) | ({"KAFKA_BOOTSTRAP_SERVERS": servers} if servers else {})
-        client = client_settings(environment) | (to_client_config({"bootstrap.servers": servers}) if servers else {})
-        delivery = KafkaDelivery(client, topic or Settings.from_environment().input_topic)
+        config = read_client_config(environment) | (to_client_config({"bootstrap.servers": servers}) if servers else {})
+        delivery = KafkaDelivery(Cluster(config), topic or Settings.from_environment().input_topic)
     typer.echo(produce(source, delivery), err=printed)
 
 

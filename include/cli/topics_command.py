@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import typer
@@ -20,11 +19,11 @@ HELP = (
 
 def topics() -> None:
     """See HELP."""
-    from include.kafka.client_config import client_settings
+    from include.kafka.cluster import Cluster
     from include.kafka.topics import Topics
     from include.settings import Settings
 
-    for one in Topics(client_settings(os.environ), Settings.from_environment()).settled():
+    for one in Topics(Cluster.from_environment(), Settings.from_environment()).ensure():
         typer.echo(f"{one.topic}: {_state(one)}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -105,12 +104,12 @@ def settings_of(topic: str | None, output: str | None, dead_letters: str | None,
 def judge(
     settings: Settings, start: list[str] | None, end: list[str] | None, show: int, ledger: LedgerCheck | None = None
 ) -> VerifyReport:
-    from include.kafka.client_config import client_settings
+    from include.kafka.cluster import Cluster
     from include.verify.verification import verify as verify_topics
     from include.verify.window import Bounds
 
     return verify_topics(
-        client_settings(os.environ),
+        Cluster.from_environment(),
         settings,
         start=Bounds.parse("--from", start or []),
         end=Bounds.parse("--to", end or []),

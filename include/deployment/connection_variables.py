@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from include.errors import SettingError
-from include.kafka.client_config import plain_settings
+from include.kafka.client_config import config_from_variables
 from include.settings import login
 
 _TLS_FROM_THE_FIRST_BYTE = 465
@@ -48,7 +48,7 @@ _OURS = ("AIRFLOW_CONN_", "AWS_", "KAFKA_", "LEDGER_", "LOGGER_", "SASL_", "SMTP
 
 
 def kafka(given: Mapping[str, str]) -> dict[str, object] | None:
-    extra = plain_settings(given)
+    extra = config_from_variables(given)
     if not extra:
         return None
     profiles, user = _profiles(given), extra.get("sasl.username")

@@ -1,16 +1,12 @@
-"""librdkafka settings: the connection's own, with what the protocol needs laid over them, and errors in plain words."""
+"""The configuration of Kafka clients: librdkafka's settings from the connection, and those that exactly-once needs."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from confluent_kafka import KafkaError as Reason
-from confluent_kafka import KafkaException
-
-from include.errors import KafkaError, SettingError
+from include.errors import SettingError
 from include.kafka.connection_extra import to_client_config
 from include.settings import login
 
@@ -18,8 +14,9 @@ ClientConfig = dict[str, str | int | float | bool]
 
 TRANSACTION_TIMEOUT_MS = 300_000
 
-# Settings of the consuming or producing side that a shared connection may hold and another side would warn about or,
-# worse, obey: with auto-commit librdkafka commits on close, and any offset reset jumps over payments.
+# The connection kafka_default may have these, because other programs use it too. They are removed: a producer warns
+# about a consumer's settings and the reverse, and some lose payments: enable.auto.commit commits on close, and
+# auto.offset.reset skips offsets.
 _ONLY_CONSUMER = (
     "group.id",
     "group.instance.id",
@@ -58,35 +55,41 @@ _ONLY_PRODUCER = (
     "queue.buffering.max.messages",
     "queue.buffering.max.kbytes",
 )
-_PROMPT: ClientConfig = {
-    # At first, that is: both grow with each try in vain. librdkafka waits before the first connection to a broker that
-    # it has just heard of, and asks again after a tenth of a second for offsets whose commit is still being marked.
+_RETRY_CONFIG: ClientConfig = {
+    # The first waits; both grow with each failed try. librdkafka also waits before its first connection to a broker,
+    # and before it requests offsets again whose commit markers are being written: by default 100 ms each time.
     "reconnect.backoff.ms": 20,
     "retry.backoff.ms": 20,
     "reconnect.backoff.max.ms": 1_000,
-    # While no broker answers, librdkafka 2.16 by default makes its connections anew, and forgets each time how long it
-    # has waited: fifty tries and lines of log a second. A client of ours lives for a task and needs no new addresses.
+    # By default librdkafka 2.16 bootstraps again while no broker answers, which resets its backoff: fifty tries and log
+    # lines a second. Our clients live for one task, so they need no new addresses.
     "metadata.recovery.strategy": "none",
 }
 
 
-def client_settings(environment: Mapping[str, str]) -> ClientConfig:
-    """The connection `kafka_default` from `AIRFLOW_CONN_KAFKA_DEFAULT`, else what the plain variables say."""
+def read_client_config(environment: Mapping[str, str]) -> ClientConfig:
+    """Return the configuration from `AIRFLOW_CONN_KAFKA_DEFAULT`, or from `KAFKA_BOOTSTRAP_SERVERS` if that is not set.
+
+    Raise SettingError if neither names a broker, or a setting is invalid.
+    """
     connection = environment.get("AIRFLOW_CONN_KAFKA_DEFAULT", "").strip()
     servers = environment.get("KAFKA_BOOTSTRAP_SERVERS", "").strip()
-    settings = to_client_config(_extra(connection) if connection else plain_settings(environment))
+    settings = to_client_config(_parse_extra(connection) if connection else config_from_variables(environment))
     if servers and "bootstrap.servers" not in settings:
         settings |= to_client_config({"bootstrap.servers": servers})
     if not settings.get("bootstrap.servers"):
         raise SettingError(
-            "no Kafka broker is known: set KAFKA_BOOTSTRAP_SERVERS=host:port, or AIRFLOW_CONN_KAFKA_DEFAULT with "
+            "no Kafka broker is configured: set KAFKA_BOOTSTRAP_SERVERS=host:port, or AIRFLOW_CONN_KAFKA_DEFAULT with "
             '"bootstrap.servers" in its "extra"'
         )
     return settings
 
 
-def plain_settings(environment: Mapping[str, str]) -> ClientConfig:
-    """`KAFKA_BOOTSTRAP_SERVERS`, with SASL_USERNAME and SASL_PASSWORD as Confluent Cloud takes them. Maybe nothing."""
+def config_from_variables(environment: Mapping[str, str]) -> ClientConfig:
+    """Return the configuration that `KAFKA_BOOTSTRAP_SERVERS` names; empty if it is not set.
+
+    With `SASL_USERNAME` and `SASL_PASSWORD` it uses SASL_SSL and PLAIN, as Confluent Cloud requires.
+    """
     servers = environment.get("KAFKA_BOOTSTRAP_SERVERS", "").strip()
     user, password = login(environment, "SASL_USERNAME", "SASL_PASSWORD")
     if not servers:
@@ -102,7 +105,7 @@ def plain_settings(environment: Mapping[str, str]) -> ClientConfig:
     }
 
 
-def _extra(connection: str) -> ClientConfig:
+def _parse_extra(connection: str) -> ClientConfig:
     try:
         if connection.startswith("{"):
             extra = json.loads(connection).get("extra") or {}
@@ -114,32 +117,42 @@ def _extra(connection: str) -> ClientConfig:
         return dict(settings)
     except (ValueError, TypeError, AttributeError) as error:
         raise SettingError(
-            'AIRFLOW_CONN_KAFKA_DEFAULT cannot be read: give {"conn_type": "kafka", "extra": {"bootstrap.servers": …}}'
+            "AIRFLOW_CONN_KAFKA_DEFAULT is not a valid connection: give "
+            '{"conn_type": "kafka", "extra": {"bootstrap.servers": …}}'
         ) from error
 
 
-def common_settings(client: ClientConfig) -> ClientConfig:
-    return _PROMPT | {name: value for name, value in client.items() if name not in _ONLY_CONSUMER + _ONLY_PRODUCER}
+def shared_config(config: ClientConfig) -> ClientConfig:
+    """Return the settings that consumers, producers and admin clients share."""
+    return _RETRY_CONFIG | {
+        name: value for name, value in config.items() if name not in _ONLY_CONSUMER + _ONLY_PRODUCER
+    }
 
 
-def consumer_settings(client: ClientConfig, group: str) -> ClientConfig:
-    """For reading given offsets and asking for committed ones; it never joins the group and never commits."""
-    return common_settings(client) | {
+def consumer_config(config: ClientConfig, group: str) -> ClientConfig:
+    """Return the settings of a consumer that reads assigned offset ranges and the group's committed offsets.
+
+    It must neither subscribe, which would join the group, nor commit.
+    """
+    return shared_config(config) | {
         "group.id": group,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": "error",
         "isolation.level": "read_committed",
         "enable.partition.eof": True,
-        # A batch is read at once and then the consumer is closed: fetch at full speed, hold little.
+        # A consumer reads one batch and is closed: fetch without waiting, and buffer little.
         "fetch.wait.max.ms": 50,
         "queued.max.messages.kbytes": 65_536,
     }
 
 
-def producer_settings(client: ClientConfig) -> ClientConfig:
-    """For every producer of this product. murmur2, so that one card stays on one partition whoever produces."""
-    return common_settings(client) | {
+def producer_config(config: ClientConfig) -> ClientConfig:
+    """Return the settings of every producer of this product.
+
+    The partitioner is Java's, murmur2, so that the payments of one card are on one partition whoever produces them.
+    """
+    return shared_config(config) | {
         "enable.idempotence": True,
         "acks": "all",
         "compression.type": "lz4",
@@ -148,50 +161,13 @@ def producer_settings(client: ClientConfig) -> ClientConfig:
     }
 
 
-def transaction_settings(client: ClientConfig, transactional_id: str) -> ClientConfig:
-    return producer_settings(client) | {
+def transactional_config(config: ClientConfig, transactional_id: str) -> ClientConfig:
+    """Return the settings of a transactional producer."""
+    return producer_config(config) | {
         "transactional.id": transactional_id,
         "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
-        # The broker's limit decides, not librdkafka's lower one.
+        # Let the broker limit the size of a message: librdkafka's own limit is lower.
         "message.max.bytes": 100_000_000,
-        # What waits to be sent, or to be acknowledged; more than one message may be.
+        # For messages that are not acknowledged yet. It must hold more than one message of the largest size.
         "queue.buffering.max.kbytes": 131_072,
     }
-
-
-@contextmanager
-def explained(doing: str, client: ClientConfig) -> Iterator[None]:
-    """Turns librdkafka's exceptions into one line that says what failed, against which brokers, and what mends it."""
-    try:
-        yield
-    except KafkaException as error:
-        reason = error.args[0]
-        raise KafkaError(f"{doing}: {explanation(reason, client)}") from error
-
-
-def is_untrusted(reason: Reason) -> bool:
-    """A certificate; librdkafka says it as an error of SSL or, now and then, of the transport (2.16)."""
-    return "certificate verify failed" in reason.str()
-
-
-_HINTS = {
-    Reason._TRANSPORT: "is the broker up and the address right?",
-    Reason._ALL_BROKERS_DOWN: "is the broker up and the address right?",
-    Reason._RESOLVE: "is the address right?",
-    Reason._TIMED_OUT: "the broker did not answer in time: is it up, and are address and security.protocol right?",
-    Reason._AUTHENTICATION: "check the user name and password in the connection kafka_default",
-    Reason._SSL: "check the certificates named in the connection kafka_default",
-    Reason.TOPIC_AUTHORIZATION_FAILED: "the user lacks a right on this topic",
-    Reason.GROUP_AUTHORIZATION_FAILED: "the user lacks the right Read on this group",
-    Reason.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "the user lacks the right Write on this transactional id",
-    Reason.CLUSTER_AUTHORIZATION_FAILED: "the user lacks a right on the cluster",
-    Reason.UNKNOWN_TOPIC_OR_PART: "the topic does not exist; create it",
-    Reason._UNKNOWN_TOPIC: "the topic does not exist; create it",
-    Reason.MSG_SIZE_TOO_LARGE: "raise that topic's max.message.bytes above the input topic's: headers were added",
-    Reason._UNKNOWN_PARTITION: "the topic does not exist or lost a partition",
-}
-
-
-def explanation(reason: Reason, client: ClientConfig) -> str:
-    hint = _HINTS.get(Reason._SSL if is_untrusted(reason) else reason.code())
-    return f"{reason.str()} [{reason.name()}] at {client.get('bootstrap.servers')}" + (f": {hint}" if hint else "")

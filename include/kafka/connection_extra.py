@@ -1,6 +1,6 @@
-"""Convert a connection's `extra` to a librdkafka configuration, or reject a setting by name.
+"""Converts a connection's `extra` to a librdkafka configuration, or rejects a setting by name.
 
-librdkafka would read a list of brokers as one address in brackets and try to connect to it until it times out.
+Without this a JSON list of brokers would become one address in brackets, and librdkafka would only time out.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from include.errors import SettingError
 
 _BROKERS = "bootstrap.servers"
 _BROKERS_ALIAS = "metadata.broker.list"
-# What librdkafka 2.16 reads as a list with commas (CONFIGURATION.md). plugin.library.paths is separated by semicolons,
-# ssl.curves.list and ssl.sigalgs.list by colons.
-_LISTS = {
+# The settings that librdkafka 2.16 reads as a list with commas (its CONFIGURATION.md). The separator is a semicolon in
+# plugin.library.paths, and a colon in ssl.curves.list and ssl.sigalgs.list.
+_COMMA_LISTS = {
     _BROKERS,
     _BROKERS_ALIAS,
     "builtin.features",
@@ -26,10 +26,11 @@ _LISTS = {
     "ssl.providers",
     "topic.blacklist",
 }
-# What confluent-kafka takes from a program only. A dotted name would be code that the connection brings in.
-_FUNCTIONS = re.compile(r".*_cb|on_commit|on_delivery|on_assign|on_revoke|on_lost|logger")
-# The beginning of a password, where another setting was pasted into an address.
-_PASTED = re.compile(r"(=).*|((?:pass|pwd|token|secret|key)\w*[\"']?\s*:).*", re.IGNORECASE | re.DOTALL)
+# The settings that confluent-kafka takes a Python function for. It would also import a dotted name, and so run code
+# that the connection brings in.
+_CALLBACKS = re.compile(r".*_cb|on_commit|on_delivery|on_assign|on_revoke|on_lost|logger")
+# Where a password may begin, if another setting was pasted into an address.
+_PASTED_SECRET = re.compile(r"(=).*|((?:pass|pwd|token|secret|key)\w*[\"']?\s*:).*", re.IGNORECASE | re.DOTALL)
 _ADDRESS = re.compile(
     r"(?:(?:PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)://)?[\w.\-]*(?:\[[\da-f:.%]+\])?(?::(?P<port>[0-9]{1,20}))?", re.I
 )
@@ -37,14 +38,15 @@ _PORTS = range(1, 65_536)
 
 
 def to_client_config(extra: Mapping[str, object]) -> dict[str, str | int | float | bool]:
-    """Return the settings, lists joined by commas and without what is null; brokers as bootstrap.servers.
+    """Return the settings without nulls, with lists joined by commas and the brokers as bootstrap.servers.
 
-    Raises SettingError, which names the setting and shows no value but an address.
+    Raise SettingError for a setting that librdkafka does not take. It names the setting, and shows no values but
+    addresses.
     """
     settings = {name: _value(name, value) for name, value in extra.items() if value is not None}
     for name in (_BROKERS, _BROKERS_ALIAS):
         _check_addresses(name, str(settings.get(name, "")))
-    # librdkafka takes the one that comes last.
+    # librdkafka would use the last of the two.
     if alias := settings.pop(_BROKERS_ALIAS, ""):
         if (settings.get(_BROKERS) or alias) != alias:
             raise SettingError(
@@ -56,11 +58,11 @@ def to_client_config(extra: Mapping[str, object]) -> dict[str, str | int | float
 
 
 def _check_addresses(name: str, value: str) -> None:
-    # A password may hold commas: only what follows the last @ of the whole value holds none of it.
+    # A password may contain commas, so only the text after the last @ of the whole value is safe to show.
     _, login, rest = value.rpartition("@")
     if login:
         raise SettingError(
-            f"kafka_default: {name} contains a login before {_shown(rest)!r}: give host:port only, and the login as "
+            f"kafka_default: {name} contains a login before {_masked(rest)!r}: give host:port only, and the login as "
             "sasl.username and sasl.password"
         )
     if value and not value.replace(",", "").strip():
@@ -69,28 +71,29 @@ def _check_addresses(name: str, value: str) -> None:
         found = _ADDRESS.fullmatch(address.strip())
         if not found:
             raise SettingError(
-                f"kafka_default: {name} contains {_shown(address)!r}, which is not a broker address: give host:port, "
+                f"kafka_default: {name} contains {_masked(address)!r}, which is not a broker address: give host:port, "
                 "several separated by commas, without quotes"
             )
         if found["port"] and int(found["port"]) not in _PORTS:
             raise SettingError(
-                f"kafka_default: {name} contains {_shown(address)!r}, whose port is not 1 to {_PORTS[-1]}: give "
+                f"kafka_default: {name} contains {_masked(address)!r}, whose port is not 1 to {_PORTS[-1]}: give "
                 "host:port, as the broker listens"
             )
 
 
-def _shown(address: str) -> str:
-    return _PASTED.sub(lambda found: f"{found[1] or found[2]}…", address.strip())
+def _masked(address: str) -> str:
+    """Return the address up to where a password may begin."""
+    return _PASTED_SECRET.sub(lambda found: f"{found[1] or found[2]}…", address.strip())
 
 
 def _value(name: str, value: object) -> str | int | float | bool:
-    if _FUNCTIONS.fullmatch(name):
+    if _CALLBACKS.fullmatch(name):
         instead = ". To get tokens, set sasl.oauthbearer.method=oidc" if name == "oauth_cb" else ""
         raise SettingError(
             f"kafka_default: {name} takes a Python function, which a connection cannot hold: remove it{instead}"
         )
     if isinstance(value, list | tuple):
-        if name not in _LISTS:
+        if name not in _COMMA_LISTS:
             raise SettingError(
                 f"kafka_default: {name} is a list, which librdkafka does not take there: give one string"
             )
@@ -101,7 +104,7 @@ def _value(name: str, value: object) -> str | int | float | bool:
         return ",".join(str(one).strip() for one in value)
     if not isinstance(value, str | int | float):
         raise SettingError(
-            f"kafka_default: {name} is a group of settings, which librdkafka does not take: write each of them at the "
-            "top level of extra"
+            f"kafka_default: {name} is a JSON object, which librdkafka does not take: write each of its settings "
+            "at the top level of extra"
         )
     return value

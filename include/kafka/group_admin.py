@@ -1,7 +1,7 @@
-"""Where the group stands, and commits of it without publishing: for an operator who moves it, and to keep it known.
+"""Changes to a group's offsets without a batch: after a crash, for an operator, and to keep Kafka from expiring them.
 
-Each partition's offset goes through a kafka transaction of its own under the same id as a batch's. So a batch in flight
-is either through before, and seen, or shut out by the broker and told that the offsets have changed.
+Each partition's offset is committed in a transaction with the same transactional id as a batch's. So a batch in flight
+has committed before and is seen, or the broker fences it and it fails because the offset has changed.
 """
 
 from __future__ import annotations
@@ -11,170 +11,145 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 
-from include.errors import FraudError, HangingTransactionError, KafkaError, OffsetsChangedError
-from include.kafka.admin import Admin
-from include.kafka.client_config import ClientConfig, consumer_settings
-from include.kafka.committed_offsets import (
-    CommitNote,
-    Committed,
-    Topic,
-    await_committed,
-    read_committed_offsets,
-    require_unused_group,
-)
-from include.kafka.transaction import Transaction, fence_in_slices
+from include.errors import ClusterError, FraudError, HangingTransactionError, OffsetsChangedError
+from include.kafka.cluster import Topic
+from include.kafka.committed_offsets import CommitNote, CommittedOffset
+from include.kafka.consumer_group import ConsumerGroup
+from include.kafka.transaction import Transaction
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class OffsetMove:
-    """`before` is where the group stood when its older producers were shut out; `error` is why it stays there."""
+class OffsetChange:
+    """`before` is the committed offset after the fencing, `target` the requested one, `error` why it was not set."""
 
     partition: int
     before: int | None
-    to: int
+    target: int
     error: FraudError | None = None
 
 
-def settled_offsets(client: ClientConfig, consumer: Consumer, group: str, topic: Topic) -> dict[int, Committed]:
-    """The group's committed offsets; where a kafka transaction is open on them, after its producer was shut out."""
+def recover_offsets(group: ConsumerGroup) -> dict[int, CommittedOffset]:
+    """Return the group's committed offsets; first abort the transactions that are open on them, if there are any."""
     try:
-        return read_committed_offsets(consumer, client, topic.name, topic.partitions)
+        return group.committed_offsets()
     except HangingTransactionError:
-        # Most likely an attempt of ours that died between adding its offset and its commit: taking over its id ends it.
-        log.warning("a kafka transaction is open on the offsets of group %s: taking over its producers", group)
-        fence_all(client, group, topic.name, topic.partitions)
-        return read_committed_offsets(consumer, client, topic.name, topic.partitions)
+        # Most likely an attempt of ours died between adding its offset and its commit. Fencing aborts its transaction.
+        log.warning("group %s: a transaction is open on its offsets, so its producers are fenced", group.name)
+        fence_producers(group, group.topic.partitions)
+        return group.committed_offsets()
 
 
-def fence_all(client: ClientConfig, group: str, topic: str, partitions: Iterable[int]) -> set[int]:
+def fence_producers(group: ConsumerGroup, partitions: Iterable[int]) -> set[int]:
     """Fence every producer of these partitions, and return the partitions whose producers could not be fenced."""
     unfenced = set()
-    for producers in fence_in_slices(client, group, topic, sorted(partitions)):
+    for producers in group.fence(sorted(partitions)):
         for partition in producers:
             try:
                 producers[partition]
-            except KafkaError as error:
-                log.warning("%s/%s: its producers could not be fenced: %s", topic, partition, error)
+            except ClusterError as error:
+                log.warning("%s", error)
                 unfenced.add(partition)
     return unfenced
 
 
-def move(
-    client: ClientConfig,
-    group: str,
-    topic: Topic,
-    to: Mapping[int, int],
+def set_offsets(
+    group: ConsumerGroup,
+    targets: Mapping[int, int],
     batch: str,
     now: datetime,
-    seen: Callable[[int, Committed], None] = lambda partition, committed: None,
-) -> list[OffsetMove]:
-    """Sets the group's offsets; what fails with one partition does not hold up the others.
+    check: Callable[[int, CommittedOffset], None] = lambda partition, committed: None,
+) -> list[OffsetChange]:
+    """Commit the target offset of each partition, and return the outcomes: a failed partition does not stop the others.
 
-    Raises GroupInUseError while the group has members. `batch` stands in the note beside the offset. `seen` hears what
-    stood there last, once nobody else can commit any more and before it is overwritten.
+    `batch` becomes the note's batch. `check` gets the partition and its committed offset after the fencing, when no
+    batch can change it any more, and raises FraudError to leave that partition alone. Raise GroupInUseError if the
+    group has members.
     """
-    require_unused_group(Admin(client), client, group)
-    note = CommitNote(batch, topic.topic_id, _text(now))
-    consumer = Consumer(consumer_settings(client, group))
-    moved = []
-    try:
-        for producers in fence_in_slices(client, group, topic.name, sorted(to)):
-            for partition in producers:
-                before, offset = None, to[partition]
-                try:
-                    producer = producers[partition]
-                    found = read_committed_offsets(consumer, client, topic.name, [partition])[partition]
-                    before = found.offset
-                    seen(partition, found)
-                    _commit(producer, client, consumer, TopicPartition(topic.name, partition, offset), note, found)
-                    moved.append(OffsetMove(partition, before, offset))
-                except FraudError as error:
-                    moved.append(OffsetMove(partition, before, offset, error))
-    finally:
-        consumer.close()
-    return moved
-
-
-def keep_alive(
-    client: ClientConfig,
-    consumer: Consumer,
-    group: str,
-    topic: Topic,
-    committed: Mapping[int, Committed],
-    older_than: timedelta,
-    now: datetime,
-) -> dict[int, int]:
-    """Commits the same offsets again where that was long ago, or nobody knows when; returns those, by partition.
-
-    Kafka forgets each partition's offset some days after its own last commit, however busy the others are. An offset
-    that moved since it was read, or belongs to an earlier topic of that name, is left alone; so is one that fails.
-    """
-    due = [partition for partition, at in committed.items() if _is_due(at, topic, older_than, now)]
-    if not due:
-        return {}
-    kept = {}
-    for producers in fence_in_slices(client, group, topic.name, due):
+    group.cluster.require_unused_group(group.name)
+    note = CommitNote(batch, group.topic.topic_id, _to_text(now))
+    changes = []
+    for producers in group.fence(sorted(targets)):
         for partition in producers:
-            read = committed[partition]
+            before, target = None, targets[partition]
             try:
                 producer = producers[partition]
-                found = read_committed_offsets(consumer, client, topic.name, [partition])[partition]
-                if found.offset is None or _without_time(found) != _without_time(read):
-                    log.info("%s/%s: the committed offset has moved, it is left alone", topic.name, partition)
-                    continue
-                note = CommitNote(found.note.batch if found.note else "", topic.topic_id, _text(now))
-                _commit(producer, client, consumer, TopicPartition(topic.name, partition, found.offset), note, found)
+                current = group.committed_offsets([partition])[partition]
+                before = current.offset
+                check(partition, current)
+                _commit(producer, group, partition, target, note, current)
+                changes.append(OffsetChange(partition, before, target))
             except FraudError as error:
-                log.warning("%s/%s: the committed offset could not be kept alive: %s", topic.name, partition, error)
+                changes.append(OffsetChange(partition, before, target, error))
+    return changes
+
+
+def refresh_offsets(
+    group: ConsumerGroup, committed: Mapping[int, CommittedOffset], older_than: timedelta, now: datetime
+) -> dict[int, int]:
+    """Commit the same offsets again if they were committed longer ago than that, and return them by partition.
+
+    The broker expires a partition's offset some days after its last commit (offsets.retention.minutes), even if the
+    group commits other partitions. An offset that changed since it was read, or belongs to an earlier topic of that
+    name, is left alone, and so is one that fails.
+    """
+    due = [partition for partition, offset in committed.items() if _is_due(offset, group.topic, older_than, now)]
+    refreshed = {}
+    for producers in group.fence(due):
+        for partition in producers:
+            try:
+                producer = producers[partition]
+                current = group.committed_offsets([partition])[partition]
+                if current.offset is None or _without_time(current) != _without_time(committed[partition]):
+                    log.info(
+                        "%s/%s: the committed offset has changed, so it is left alone", group.topic.name, partition
+                    )
+                    continue
+                note = CommitNote(current.batch or "", group.topic.topic_id, _to_text(now))
+                _commit(producer, group, partition, current.offset, note, current)
+            except FraudError as error:
+                log.warning("%s/%s: the committed offset was not refreshed: %s", group.topic.name, partition, error)
                 continue
-            kept[partition] = found.offset
-    log.info("%s: committed offsets kept alive of partitions %s", topic.name, sorted(kept))
-    return kept
+            refreshed[partition] = current.offset
+    if due:
+        log.info("%s: committed offsets refreshed of partitions %s", group.topic.name, sorted(refreshed))
+    return refreshed
 
 
-def _is_due(at: Committed, topic: Topic, older_than: timedelta, now: datetime) -> bool:
-    if at.offset is None:
+def _is_due(committed: CommittedOffset, topic: Topic, older_than: timedelta, now: datetime) -> bool:
+    if committed.offset is None:
         return False
-    if at.note is None:
+    if committed.note is None:
         return True
-    if at.note.topic_id != topic.topic_id:
+    if committed.note.topic_id != topic.topic_id:
         return False
     try:
-        committed_at = datetime.fromisoformat(at.note.at)
+        at = datetime.fromisoformat(committed.note.at)
     except ValueError:
         return True
-    # A time without a zone cannot be compared.
-    return now - (committed_at if committed_at.tzinfo else committed_at.replace(tzinfo=UTC)) > older_than
+    # A time without a zone cannot be compared with one that has a zone.
+    return now - (at if at.tzinfo else at.replace(tzinfo=UTC)) > older_than
 
 
-def _without_time(committed: Committed) -> Committed:
-    return (
-        committed
-        if committed.note is None
-        else replace(committed, note=CommitNote(committed.note.batch, committed.note.topic_id, ""))
-    )
+def _without_time(committed: CommittedOffset) -> CommittedOffset:
+    note = committed.note
+    return committed if note is None else replace(committed, note=CommitNote(note.batch, note.topic_id, ""))
 
 
 def _commit(
-    producer: Producer,
-    client: ClientConfig,
-    consumer: Consumer,
-    place: TopicPartition,
-    note: CommitNote,
-    found: Committed,
+    producer: Producer, group: ConsumerGroup, partition: int, offset: int, note: CommitNote, before: CommittedOffset
 ) -> None:
-    Transaction(producer, client, consumer, place).run((), place.offset, note)
-    seen = await_committed(consumer, client, place, note, found)
-    if seen.note != note:
+    Transaction(producer, group, partition).run((), offset, note)
+    current = group.await_commit(partition, offset, note, before)
+    if current.note != note:
         raise OffsetsChangedError(
-            f"{place.topic}/{place.partition}: offset {place.offset} was committed, and another program committed "
-            f"{seen.offset} at the same time"
+            f"{group.topic.name}/{partition}: offset {offset} was committed, and another program committed "
+            f"{current.offset} after it. Stop that program, then run the command again"
         )
 
 
-def _text(now: datetime) -> str:
+def _to_text(now: datetime) -> str:
     return now.astimezone(UTC).isoformat(timespec="seconds")

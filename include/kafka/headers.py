@@ -1,4 +1,4 @@
-"""A message's headers, as far as the client can read them."""
+"""The headers of a message, as far as confluent-kafka can read them."""
 
 from __future__ import annotations
 
@@ -7,25 +7,28 @@ from operator import methodcaller
 
 from confluent_kafka import Message
 
-from include.kafka.transaction import Headers
-
 log = logging.getLogger(__name__)
 
-# Where the client fails to read a header's name it sets an error and returns a broken list all the same. Calls from C
-# notice; a method that is called often enough from Python does not, and the broken list ends the process.
+# Name and value.
+Headers = list[tuple[str, str | bytes | None]]
+
+# confluent-kafka sets an error and still returns an incomplete list if a header's name is not UTF-8. A call from C, as
+# methodcaller makes it, raises that error. A method call that Python has specialized does not, and the list ends the
+# process.
 _READ_HEADERS = methodcaller("headers")
 
 
 def headers_of(message: Message) -> Headers | None:
-    """None also where a header's name is not UTF-8, which this client cannot read: that must not stop all messages.
+    """Return the headers, None if there are none or a name is not UTF-8: one such message must not stop the others.
 
-    To be asked once: asked again, a message gives the list that it failed to fill.
+    Call it once per message: a second call returns the incomplete list.
     """
     try:
-        found: Headers | None = _READ_HEADERS(message)
-        return found
+        headers: Headers | None = _READ_HEADERS(message)
+        return headers
     except (SystemError, UnicodeError):
         log.warning(
-            "%s/%s/%s: headers left out, a name is not UTF-8", message.topic(), message.partition(), message.offset()
+            "%s/%s/%s: its headers are left out, because a name is not UTF-8",
+            *(message.topic(), message.partition(), message.offset()),
         )
         return None

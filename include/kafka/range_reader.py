@@ -1,4 +1,4 @@
-"""Reads exactly the given offset ranges, committed messages only, without joining the group."""
+"""Reads exactly the given offset ranges of a topic: committed messages only, without joining the group."""
 
 from __future__ import annotations
 
@@ -7,100 +7,103 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 from operator import methodcaller
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
-from confluent_kafka import KafkaError as Reason
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from include.errors import KafkaError
-from include.kafka.client_config import ClientConfig, explained
+from include.errors import ClusterError
+from include.kafka.cluster import Cluster
 
-# Not many: whoever works beside the reader, as the ledger's writer does, has the next lot soon.
-_AT_ONCE = 1_000
+# Per call of `consume`. Few, so that a caller with a thread of its own, as the ledger's writer, is soon supplied.
+_MAX_MESSAGES = 1_000
 _STALL_SECONDS = 60.0
 _PARTITION, _ERROR = methodcaller("partition"), methodcaller("error")
 
-Run = tuple[int, list[Message]]
+# A partition, and messages of it in the order of their offsets.
+PartitionMessages = tuple[int, list[Message]]
 
 
 def read_ranges(
-    consumer: Consumer, client: ClientConfig, topic: str, ranges: Mapping[int, tuple[int, int]]
-) -> Iterator[Run]:
-    """Runs of messages of one partition each, in order within it; `ranges` are `[start, end)` by partition.
+    cluster: Cluster, consumer: Consumer, topic: str, ranges: Mapping[int, tuple[int, int]]
+) -> Iterator[PartitionMessages]:
+    """Yield partitions with messages of the offset ranges `[start, end)`, in order within each partition.
 
-    Control records and aborted messages take offsets but yield nothing, so neither a count nor a quiet poll is an end:
-    a partition is done when a message, the partition's end or the consumer's position reaches `end`.
-    Raises KafkaError where that does not happen.
+    Control records and aborted messages have offsets but are not delivered. So a partition is done when a message, an
+    end-of-partition event or the consumer's position reaches `end`, not after a number of messages or an empty poll.
+
+    Raise ClusterError if an offset has expired, the broker reports an error, or nothing arrives for 60 seconds.
     """
     ends = {partition: end for partition, (start, end) in ranges.items() if start < end}
     if not ends:
         return
-    with explained(f"reading {topic}", client):
-        # So that the partitions' leaders are known: a consumer that was asked for offsets before knows the coordinator
-        # alone, and librdkafka looks for the others once a second.
+    with cluster.translate_errors(f"{topic} cannot be read"):
+        # Fetch the partitions' leaders first: librdkafka looks for unknown leaders only once a second, and a consumer
+        # that has requested committed offsets knows only the group's coordinator.
         consumer.list_topics(topic, _STALL_SECONDS)
     consumer.assign([TopicPartition(topic, partition, ranges[partition][0]) for partition in ends])
-    heard = time.monotonic()
-    # No more messages than offsets: asked for more, the last call would wait in vain for its whole timeout.
+    last_received = time.monotonic()
+    # Never request more messages than there are offsets, or the last `consume` would wait for its whole timeout.
     left = sum(ends.values()) - sum(ranges[partition][0] for partition in ends)
     while ends:
-        with explained(f"reading {topic}", client):
-            polled = consumer.consume(max(1, min(left, _AT_ONCE)), timeout=0.2)
-        runs, done = _sort(polled, ends, client, topic)
-        for partition, messages in runs:
-            # Messages past an end do not count: they would leave too few to ask for, and one by one is slow.
+        with cluster.translate_errors(f"{topic} cannot be read"):
+            polled = consumer.consume(max(1, min(left, _MAX_MESSAGES)), timeout=0.2)
+        received, done = _split(polled, ends, cluster, topic)
+        for partition, messages in received:
+            # Count only messages before an end. With those after it, `left` would fall to 1 early, and reading one
+            # message a call is slow.
             left -= len(messages)
             yield partition, messages
         if polled:
-            heard = time.monotonic()
+            last_received = time.monotonic()
         else:
-            places = consumer.position([TopicPartition(topic, partition) for partition in ends])
-            done = {place.partition for place in places if place.offset >= ends[place.partition]}
+            positions = consumer.position([TopicPartition(topic, partition) for partition in ends])
+            done = {position.partition for position in positions if position.offset >= ends[position.partition]}
         for partition in done:
             del ends[partition]
         if done and ends:
             consumer.incremental_unassign([TopicPartition(topic, partition) for partition in done])
-        if ends and time.monotonic() - heard > _STALL_SECONDS:
-            raise KafkaError(
-                f"reading {topic}: nothing came for {_STALL_SECONDS:g} s, but these partitions are not read to their "
-                f"ends: {', '.join(f'{partition} (to {end})' for partition, end in sorted(ends.items()))}"
+        if ends and time.monotonic() - last_received > _STALL_SECONDS:
+            raise ClusterError(
+                f"{topic} cannot be read: nothing arrived for {_STALL_SECONDS:g} s, and these partitions are not read "
+                f"to their ends: {', '.join(f'{partition} (to {end})' for partition, end in sorted(ends.items()))}. "
+                "Check the brokers"
             )
 
 
-def _sort(
-    polled: list[Message], ends: Mapping[int, int], client: ClientConfig, topic: str
-) -> tuple[list[Run], set[int]]:
-    """The messages before their partition's end, and the partitions that are done."""
-    runs: list[Run] = []
+def _split(
+    polled: list[Message], ends: Mapping[int, int], cluster: Cluster, topic: str
+) -> tuple[list[PartitionMessages], set[int]]:
+    """Return the messages before their partition's end, and the partitions that have reached it."""
+    before_end: list[PartitionMessages] = []
     done: set[int] = set()
-    for partition, group in groupby(polled, _PARTITION):
+    for partition, polled_here in groupby(polled, _PARTITION):
         end = ends.get(partition)
         if end is None:
             continue
-        messages = list(group)
-        # The next offset is where the consumer stands now.
+        messages = list(polled_here)
         last = messages[-1]
-        reached = (last.offset() or 0) + (last.error() is None)
+        # An end-of-partition event has the offset of the next message.
+        position = (last.offset() or 0) + (last.error() is None)
         if any(map(_ERROR, messages)):
             for message in messages:
-                _require_partition_end(message, client, topic)
+                _raise_error(message, cluster, topic)
             messages = [message for message in messages if message.error() is None]
-        if reached >= end:
+        if position >= end:
             done.add(partition)
-            if reached > end:
+            if position > end:
                 messages = [message for message in messages if (message.offset() or 0) < end]
         if messages:
-            runs.append((partition, messages))
-    return runs, done
+            before_end.append((partition, messages))
+    return before_end, done
 
 
-def _require_partition_end(message: Message, client: ClientConfig, topic: str) -> None:
-    """The partition's end comes as an event; any other event is an error."""
+def _raise_error(message: Message, cluster: Cluster, topic: str) -> None:
+    """Raise ClusterError if the message is an error. An end-of-partition event is none."""
     error = message.error()
-    if error is None or error.code() == Reason._PARTITION_EOF:
+    if error is None or error.code() == KafkaError._PARTITION_EOF:
         return
-    if error.code() == Reason._AUTO_OFFSET_RESET:
-        raise KafkaError(
-            f"reading {topic}/{message.partition()}: these offsets are not retained any more; the next run begins "
-            "where the topic begins"
+    if error.code() == KafkaError._AUTO_OFFSET_RESET:
+        raise ClusterError(
+            f"{topic}/{message.partition()} cannot be read: offsets of the range have expired; the next run starts at "
+            "the first offset that is retained"
         )
-    with explained(f"reading {topic}/{message.partition()}", client):
+    with cluster.translate_errors(f"{topic}/{message.partition()} cannot be read"):
         raise KafkaException(error)

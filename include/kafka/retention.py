@@ -1,4 +1,4 @@
-"""How long the topic keeps payments, and since when the ones that wait have waited: what alarms are told from."""
+"""A topic's retention, and the age of its oldest unread messages: what the alarms need."""
 
 from __future__ import annotations
 
@@ -8,85 +8,88 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaException, TopicPartition
-from confluent_kafka import KafkaError as Reason
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin._config import ConfigEntry, ConfigResource
 
-from include.errors import KafkaAccessError
-from include.kafka.admin import Admin
-from include.kafka.client_config import ClientConfig, explanation
+from include.errors import ClusterAccessError
+from include.kafka.cluster import Cluster
 
 log = logging.getLogger(__name__)
 
-# Nobody waits long for what only an alarm needs.
+# Short, because only alarms depend on it.
 _SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Retention:
-    """`retention.ms` and `retention.bytes`; None where the topic knows no such bound."""
+    """`retention.ms` and `retention.bytes` of a topic, None where it has no limit. `bytes` holds per partition."""
 
     age: timedelta | None = None
     bytes: int | None = None
 
 
-def read_retention(admin: Admin, client: ClientConfig, topic: str) -> Retention | None:
-    """None where it cannot be known: the right DescribeConfigs is optional, and without it a run goes on."""
+def read_retention(cluster: Cluster, topic: str) -> Retention | None:
+    """Return the topic's retention; log why and return None if it cannot be read.
+
+    That needs the right DescribeConfigs, which is optional: a run goes on without alarms of expiring payments.
+    """
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
     try:
-        entries: dict[str, ConfigEntry] = admin.answer(
-            admin.describe_configs([resource], request_timeout=_SECONDS)[resource]
-        )
+        futures = cluster.admin.describe_configs([resource], request_timeout=_SECONDS)
+        entries: dict[str, ConfigEntry] = cluster.admin.wait_for(futures[resource])
     except KafkaException as error:
-        reason: Reason = error.args[0]
-        if reason.code() == Reason.TOPIC_AUTHORIZATION_FAILED:
+        reason: KafkaError = error.args[0]
+        if reason.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
             log.info(
-                "%s: no right DescribeConfigs, so nobody can be told in time that payments are about to expire", topic
+                "%s: the user lacks the right DescribeConfigs, so no alarm is raised before payments expire", topic
             )
         else:
-            log.warning("%s: its retention cannot be read: %s", topic, explanation(reason, client))
+            log.warning("%s: the retention cannot be read: %s", topic, cluster.describe_error(reason))
         return None
-    except KafkaAccessError as error:
-        log.warning("%s: its retention cannot be read: %s", topic, error)
+    except ClusterAccessError as error:
+        log.warning("%s: the retention cannot be read: %s", topic, error)
         return None
     if "delete" not in (entries["cleanup.policy"].value or ""):
         return Retention()
-    milliseconds, size = _bound(entries["retention.ms"]), _bound(entries["retention.bytes"])
-    # As good as for ever, and more than a timedelta can hold.
-    unlimited = milliseconds is None or milliseconds >= timedelta.max // timedelta(milliseconds=1)
-    return Retention(None if unlimited else timedelta(milliseconds=milliseconds or 0), size)
+    milliseconds, size = _limit(entries["retention.ms"]), _limit(entries["retention.bytes"])
+    # A limit of 290 million years does not fit into a timedelta, and means unlimited.
+    is_unlimited = milliseconds is None or milliseconds >= timedelta.max // timedelta(milliseconds=1)
+    return Retention(None if is_unlimited else timedelta(milliseconds=milliseconds or 0), size)
 
 
-def oldest_times(consumer: Consumer, topic: str, starts: Mapping[int, int]) -> dict[int, datetime]:
-    """When the first message at or after `starts` was written, by partition; for whoever does not read them all.
+def read_oldest_times(
+    cluster: Cluster, group: str, topic: str, starts: Mapping[int, int], isolation_level: str = "read_committed"
+) -> dict[int, datetime]:
+    """Return by partition when the first message at or after its start offset was written.
 
-    Reads one message of each, and leaves out a partition that gives none, or none in time. The consumer keeps nothing
-    assigned.
+    Read one message of each partition, for five seconds in all. Partitions without a message, and those that did not
+    answer in time, are left out.
     """
-    found: dict[int, datetime] = {}
+    if not starts:
+        return {}
+    times: dict[int, datetime] = {}
     waiting = set(starts)
-    consumer.assign([TopicPartition(topic, partition, start) for partition, start in starts.items()])
-    deadline = time.monotonic() + _SECONDS
-    try:
-        while waiting and time.monotonic() < deadline:
-            message = consumer.poll(0.2)
-            partition = message.partition() if message is not None else None
-            if message is None or partition not in waiting:
-                continue
-            waiting.discard(partition)
-            consumer.incremental_unassign([TopicPartition(topic, partition)])
-            at = written_at(message.timestamp()) if message.error() is None else None
-            if at is not None:
-                found[partition] = at
-    except KafkaException as error:
-        log.warning("%s: the age of what waits cannot be read: %s", topic, error.args[0].str())
-    finally:
-        consumer.unassign()
-    return found
+    with cluster.consumer(group, isolation_level) as consumer:
+        consumer.assign([TopicPartition(topic, partition, start) for partition, start in starts.items()])
+        deadline = time.monotonic() + _SECONDS
+        try:
+            while waiting and time.monotonic() < deadline:
+                message = consumer.poll(0.2)
+                partition = message.partition() if message is not None else None
+                if message is None or partition not in waiting:
+                    continue
+                waiting.discard(partition)
+                consumer.incremental_unassign([TopicPartition(topic, partition)])
+                at = to_datetime(message.timestamp()) if message.error() is None else None
+                if at is not None:
+                    times[partition] = at
+        except KafkaException as error:
+            log.warning("%s: the age of unread payments cannot be read: %s", topic, error.args[0].str())
+    return times
 
 
-def written_at(timestamp: tuple[int, int]) -> datetime | None:
-    """A message's `timestamp()`. None where it has none, or one that is no date."""
+def to_datetime(timestamp: tuple[int, int]) -> datetime | None:
+    """Return the time of a message's `timestamp()`, None if it has none or its milliseconds are no valid date."""
     kind, milliseconds = timestamp
     try:
         return None if kind == TIMESTAMP_NOT_AVAILABLE else datetime.fromtimestamp(milliseconds / 1000, UTC)
@@ -94,7 +97,7 @@ def written_at(timestamp: tuple[int, int]) -> datetime | None:
         return None
 
 
-def _bound(entry: ConfigEntry) -> int | None:
-    """-1 is Kafka's word for no bound."""
+def _limit(entry: ConfigEntry) -> int | None:
+    """Return the value of a retention setting, None for -1, which means no limit."""
     value = int(entry.value or -1)
     return value if value >= 0 else None

@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Message, Producer
 
 from include.batch.dead_letter_counts import DeadLetterCounts
-from include.errors import KafkaError
-from include.kafka.client_config import ClientConfig, consumer_settings
-from include.kafka.committed_offsets import CommitNote, Committed, Topic, await_committed, read_committed_offsets
-from include.kafka.headers import headers_of
+from include.errors import ClusterError
+from include.kafka.committed_offsets import CommitNote, CommittedOffset
+from include.kafka.consumer_group import ConsumerGroup
+from include.kafka.headers import Headers, headers_of
 from include.kafka.range_reader import read_ranges
-from include.kafka.transaction import Headers, Outgoing, Transaction, fence_in_slices
+from include.kafka.transaction import OutgoingMessage, Transaction
 from include.ledger.prediction_row import PredictionReader
 from include.payments.refusal import Refusal
 from include.settings import Settings
@@ -33,7 +33,7 @@ _LETTER_BYTES = 1_000
 class _Portion:
     """What one kafka transaction sends: the offset that it reaches, and the messages up to there, as they count."""
 
-    letters: list[Outgoing]
+    letters: list[OutgoingMessage]
     reached: int
     counts: DeadLetterCounts
 
@@ -44,12 +44,10 @@ class OutputDeadLetters:
     on this run looks at all messages. `count` is called with each portion that was sent; over all runs, each message
     is counted once."""
 
-    kafka: ClientConfig
+    group: ConsumerGroup
     settings: Settings
-    topic: Topic
-    consumer: Consumer
     first: Mapping[int, int]
-    committed: dict[int, Committed]
+    committed: dict[int, CommittedOffset]
     judged: Mapping[int, int]
     count: Callable[[DeadLetterCounts], object]
     foreign: dict[int, list[int]] = field(default_factory=dict)
@@ -83,20 +81,20 @@ class OutputDeadLetters:
 
     def _sent_to(self, partition: int) -> int | None:
         now = self.committed[partition]
-        is_ours = now.note is not None and now.note.topic_id == self.topic.topic_id
+        is_ours = now.note is not None and now.note.topic_id == self.group.topic.topic_id
         return now.offset if is_ours else None
 
     def _commit(self, ends: Mapping[int, int]) -> int:
         if not ends:
             return 0
         sent, failed = 0, []
-        for producers in fence_in_slices(self.kafka, self.settings.ledger_group, self.topic.name, sorted(ends)):
+        for producers in self.group.fence(sorted(ends)):
             for partition in producers:
                 end = ends[partition]
                 try:
                     if not self._is_done_by_another(partition, end):
                         sent += self._send(producers[partition], partition, end)
-                except KafkaError as error:
+                except ClusterError as error:
                     # The others go on: the next run does this one again.
                     failed.append(error)
         if failed:
@@ -108,18 +106,17 @@ class OutputDeadLetters:
         sent = 0
         for portion in self._portions(partition, end):
             reached = portion.reached
-            place = TopicPartition(self.topic.name, partition, reached)
             at = datetime.now(UTC).isoformat(timespec="seconds")
-            note = CommitNote(f"recorded to {reached}", self.topic.topic_id, at)
-            Transaction(producer, self.kafka, self.consumer, place).run(portion.letters, reached, note)
+            note = CommitNote(f"recorded to {reached}", self.group.topic.topic_id, at)
+            Transaction(producer, self.group, partition).run(portion.letters, reached, note)
             before = self.committed[partition]
-            self.committed[partition] = await_committed(self.consumer, self.kafka, place, note, before)
+            self.committed[partition] = self.group.await_commit(partition, reached, note, before)
             self.count(portion.counts)
             sent += len(portion.letters)
         return sent
 
     def _portions(self, partition: int, end: int) -> Iterator[_Portion]:
-        letters: list[Outgoing] = []
+        letters: list[OutgoingMessage] = []
         reasons: Counter[str] = Counter()
         size = messages = earlier = 0
         for message, headers, reason in self._messages(partition, end):
@@ -141,8 +138,7 @@ class OutputDeadLetters:
 
     def _is_done_by_another(self, partition: int, end: int) -> bool:
         """Read after the fence: nobody who was at work before can send anything any more."""
-        numbers = [partition]
-        self.committed |= read_committed_offsets(self.consumer, self.kafka, self.topic.name, numbers)
+        self.committed |= self.group.committed_offsets([partition])
         sent_to = self._sent_to(partition)
         return sent_to is not None and sent_to >= end
 
@@ -158,18 +154,15 @@ class OutputDeadLetters:
             if not places:
                 return
             since, end = places[0], places[-1] + 1
-        reader = PredictionReader()
-        consumer = Consumer(consumer_settings(self.kafka, self.settings.ledger_group))
-        try:
-            for _, messages in read_ranges(consumer, self.kafka, self.topic.name, {partition: (since, end)}):
+        reader, cluster, topic = PredictionReader(), self.group.cluster, self.group.topic.name
+        with cluster.consumer(self.group.name) as consumer:
+            for _, messages in read_ranges(cluster, consumer, topic, {partition: (since, end)}):
                 for message in messages:
                     headers = headers_of(message)
                     read = reader.read(message, headers)
                     yield message, headers, read if isinstance(read, Refusal) else None
-        finally:
-            consumer.close()
 
-    def _letter(self, message: Message, headers: Headers | None, reason: Refusal) -> Outgoing:
-        source = f"{self.topic.name}/{message.partition()}/{message.offset()}"
+    def _letter(self, message: Message, headers: Headers | None, reason: Refusal) -> OutgoingMessage:
+        source = f"{self.group.topic.name}/{message.partition()}/{message.offset()}"
         own: Headers = [("reason", str(reason).encode()), ("source", source.encode())]
         return self.settings.output_dead_letter_topic, message.key(), message.value(), [*(headers or []), *own]

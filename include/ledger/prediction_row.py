@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 from confluent_kafka import Message
 
-from include.kafka.transaction import Headers
+from include.kafka.headers import Headers
 from include.ledger.copy_format import (
     NULL,
     amount_cell,

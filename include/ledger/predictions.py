@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from include.errors import LedgerTakenError
-from include.kafka.committed_offsets import Topic
+from include.kafka.cluster import Topic
 from include.ledger.prediction_row import COLUMNS, KEY
 
 if TYPE_CHECKING:

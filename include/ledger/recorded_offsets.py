@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from include.errors import SettingError
-from include.kafka.admin import Admin
-from include.kafka.client_config import ClientConfig
-from include.kafka.committed_offsets import Topic, describe_topic
-from include.kafka.topic_offsets import first_offsets, last_stable_offsets, offsets_meant
+from include.kafka.cluster import Cluster, Topic
+from include.kafka.offset_targets import resolve_targets
 from include.ledger.connection import LedgerConnection
 from include.ledger.predictions import LostOffsets
 from include.ledger.schema import open_ledger
@@ -37,22 +35,20 @@ class RecordedPartition:
 
 @dataclass(frozen=True)
 class LedgerOffsets:
-    kafka: ClientConfig
-    admin: Admin
+    cluster: Cluster
     connection: Connection
     topic: Topic
 
     @classmethod
     @contextmanager
-    def opened(cls, kafka: ClientConfig, address: LedgerConnection, topic: str) -> Iterator[LedgerOffsets]:
-        admin = Admin(kafka)
+    def opened(cls, cluster: Cluster, address: LedgerConnection, topic: str) -> Iterator[LedgerOffsets]:
         with open_ledger(address, "fraud ledger") as connection:
-            yield cls(kafka, admin, connection, describe_topic(admin, kafka, topic))
+            yield cls(cluster, connection, cluster.describe_topic(topic))
 
     def standings(self) -> list[RecordedPartition]:
         name, partitions = self.topic.name, self.topic.partitions
-        first = first_offsets(self.admin, self.kafka, name, partitions)
-        end = last_stable_offsets(self.admin, self.kafka, name, partitions)
+        first = self.cluster.first_offsets(name, partitions)
+        end = self.cluster.last_stable_offsets(name, partitions)
         with self.connection, self.connection.cursor() as cursor:
             cursor.execute(
                 "SELECT partition, next_offset, to_char(recorded_at, 'YYYY-MM-DD HH24:MI:SS') "
@@ -85,7 +81,7 @@ class LedgerOffsets:
         """
         rows = {row.partition: row for row in self.standings()}
         bounds = {row.partition: (row.first, row.end) for row in rows.values()}
-        meant = offsets_meant(self.admin, self.kafka, self.topic.name, to, partitions, bounds)
+        meant = resolve_targets(self.cluster, self.topic.name, to, partitions, bounds)
         targets: dict[int, int | None] = {}
         for partition, target in meant.items():
             recorded = rows[partition].recorded

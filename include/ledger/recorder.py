@@ -7,19 +7,16 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from confluent_kafka import Consumer, Message
+from confluent_kafka import Message
 
 from include.batch.chunks import HELD_BYTES, paused_collector
 from include.batch.dead_letter_counts import DeadLetterCounts
 from include.errors import LedgerGapError
-from include.kafka import committed_offsets
-from include.kafka.admin import Admin
-from include.kafka.client_config import ClientConfig, consumer_settings
-from include.kafka.committed_offsets import Topic
-from include.kafka.group_admin import settled_offsets
+from include.kafka.cluster import Cluster, Topic
+from include.kafka.consumer_group import ConsumerGroup
+from include.kafka.group_admin import recover_offsets
 from include.kafka.headers import headers_of
 from include.kafka.range_reader import read_ranges
-from include.kafka.topic_offsets import first_offsets, last_stable_offsets
 from include.ledger.connection import LedgerConnection
 from include.ledger.output_dead_letters import OutputDeadLetters
 from include.ledger.prediction_row import PredictionReader
@@ -45,7 +42,7 @@ class Recorded:
 
 
 def record(
-    kafka: ClientConfig,
+    cluster: Cluster,
     settings: Settings,
     address: LedgerConnection,
     count: Callable[[DeadLetterCounts], object] = lambda counts: None,
@@ -57,38 +54,36 @@ def record(
 
     Raises LedgerGapError, once all else is recorded, where messages were gone before they could be.
     """
-    admin = Admin(kafka)
-    committed_offsets.require_unused_group(admin, kafka, settings.ledger_group, "FRAUD_LEDGER_GROUP")
-    topic = committed_offsets.describe_topic(admin, kafka, settings.output_topic)
-    consumer = Consumer(consumer_settings(kafka, settings.ledger_group))
-    try:
-        with open_ledger(address, f"fraud record {topic.name}") as connection:
-            table = Predictions(connection, topic)
-            # After the take-over: what an older recorder has still written must not look as if it lay ahead of the end.
-            first = first_offsets(admin, kafka, topic.name, topic.partitions)
-            end = last_stable_offsets(admin, kafka, topic.name, topic.partitions)
-            start, lost = _starts(topic, table.recorded, first, end)
-            has_lost = table.note_lost(lost)
-            committed = settled_offsets(kafka, consumer, settings.ledger_group, topic)
-            letters = OutputDeadLetters(kafka, settings, topic, consumer, first, committed, start, count)
-            letters.begin()
-            ranges = {at: (start[at], end[at]) for at in topic.partitions if start[at] < end[at]}
-            # Control records and aborted messages take offsets as well, and so does what expired.
-            reached = {at: max(start[at], end[at]) for at in topic.partitions}
-            with paused_collector(), _Writer(table) as writer:
-                for partition, messages in read_ranges(consumer, kafka, topic.name, ranges):
-                    writer.add(partition, messages, letters)
-                writer.reach(reached)
-            sent = letters.send(reached)
-            if has_lost and (lost := table.tell_lost()):
-                raise LedgerGapError(
-                    f"{topic.name}: gone before it could be recorded, and missing in the ledger: "
-                    f"{', '.join(map(str, lost))}. All {writer.messages} messages that are there are recorded. While "
-                    "the input topic holds their payments, `fraud reconcile` names them; this topic must be kept for "
-                    "longer than the ledger can be away"
-                )
-    finally:
-        consumer.close()
+    cluster.require_unused_group(settings.ledger_group, "FRAUD_LEDGER_GROUP")
+    topic = cluster.describe_topic(settings.output_topic)
+    with (
+        ConsumerGroup.open(cluster, settings.ledger_group, topic) as group,
+        open_ledger(address, f"fraud record {topic.name}") as connection,
+    ):
+        table = Predictions(connection, topic)
+        # After the take-over: what an older recorder has still written must not look as if it lay ahead of the end.
+        first = cluster.first_offsets(topic.name, topic.partitions)
+        end = cluster.last_stable_offsets(topic.name, topic.partitions)
+        start, lost = _starts(topic, table.recorded, first, end)
+        has_lost = table.note_lost(lost)
+        committed = recover_offsets(group)
+        letters = OutputDeadLetters(group, settings, first, committed, start, count)
+        letters.begin()
+        ranges = {at: (start[at], end[at]) for at in topic.partitions if start[at] < end[at]}
+        # Control records and aborted messages take offsets as well, and so does what expired.
+        reached = {at: max(start[at], end[at]) for at in topic.partitions}
+        with paused_collector(), _Writer(table) as writer:
+            for partition, messages in read_ranges(cluster, group.consumer, topic.name, ranges):
+                writer.add(partition, messages, letters)
+            writer.reach(reached)
+        sent = letters.send(reached)
+        if has_lost and (lost := table.tell_lost()):
+            raise LedgerGapError(
+                f"{topic.name}: gone before it could be recorded, and missing in the ledger: "
+                f"{', '.join(map(str, lost))}. All {writer.messages} messages that are there are recorded. While "
+                "the input topic holds their payments, `fraud reconcile` names them; this topic must be kept for "
+                "longer than the ledger can be away"
+            )
     return Recorded(ranges, writer.messages, writer.rows, sent)
 
 

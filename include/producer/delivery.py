@@ -8,13 +8,13 @@ import threading
 import time
 from typing import Protocol
 
-from confluent_kafka import KafkaError as Reason
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Delivered
 
 from include.errors import ProducerError, SettingError
-from include.kafka.admin import ClientErrors
-from include.kafka.client_config import ClientConfig, explanation, producer_settings
+from include.kafka.client_config import producer_config
+from include.kafka.client_errors import ClientErrors
+from include.kafka.cluster import Cluster
 from include.producer.message import Message
 
 _log = logging.getLogger(__name__)
@@ -65,9 +65,9 @@ class KafkaDelivery:
     librdkafka refuses a setting."""
 
     def __init__(
-        self, client: ClientConfig, topic: str, *, flush_seconds: float = _FLUSH_SECONDS, queue: int = _QUEUE
+        self, cluster: Cluster, topic: str, *, flush_seconds: float = _FLUSH_SECONDS, queue: int = _QUEUE
     ) -> None:
-        self._client = client
+        self._cluster = cluster
         self._topic = topic
         self._flush_seconds = flush_seconds
         self._produced = 0
@@ -76,8 +76,8 @@ class KafkaDelivery:
         self._reason = ""
         self._connected = False
         self._said_at = -_SAY_SECONDS
-        self._heard = ClientErrors(client)
-        settings = producer_settings(client) | {
+        self._errors = ClientErrors(cluster.config)
+        settings = producer_config(cluster.config) | {
             "delivery.timeout.ms": 120_000,
             "queue.buffering.max.messages": queue,
             "delivery.report.only.error": True,
@@ -123,7 +123,7 @@ class KafkaDelivery:
         while len(self._producer) and time.monotonic() < deadline:
             self._producer.flush(0.5)
         if len(self._producer):
-            last = f" ({explanation(self._heard.last, self._client)})" if self._heard.last else ""
+            last = f" ({self._cluster.describe_error(self._errors.last)})" if self._errors.last else ""
             self._reason = self._reason or f"the broker did not answer within {self._flush_seconds:g} s{last}"
             # Each purged one reports itself as failed.
             self._producer.purge()
@@ -150,27 +150,27 @@ class KafkaDelivery:
             topics = self._producer.list_topics(timeout=_START_SECONDS).topics
         except KafkaException as error:
             self._producer.poll(0)
-            reason = self._heard.precise(error.args[0])
-            raise ProducerError(f"Kafka does not answer: {explanation(reason, self._client)}") from error
+            reason = self._errors.cause_of(error.args[0])
+            raise ProducerError(f"Kafka does not answer: {self._cluster.describe_error(reason)}") from error
         if self._topic not in topics:
             raise ProducerError(
-                f"topic {self._topic!r} does not exist at {self._client['bootstrap.servers']}: create it, or name "
-                "another with --topic or FRAUD_INPUT_TOPIC"
+                f"topic {self._topic!r} does not exist at {self._cluster.config['bootstrap.servers']}: create it, or "
+                "name another with --topic or FRAUD_INPUT_TOPIC"
             )
         self._connected = True
 
-    def _on_failure(self, error: Reason | None, _: Delivered) -> None:
+    def _on_failure(self, error: KafkaError | None, _: Delivered) -> None:
         if error is not None:
             self._fail(error)
 
-    def _fail(self, error: Reason) -> None:
+    def _fail(self, error: KafkaError) -> None:
         self._failed += 1
         self._reason = self._reason or f"{error.str()} [{error.name()}]"
 
-    def _on_error(self, error: Reason) -> None:
-        self._heard(error)
+    def _on_error(self, error: KafkaError) -> None:
+        self._errors(error)
         now = time.monotonic()
         # librdkafka says it anew at every attempt to connect, some twenty times a second.
         if self._connected and now - self._said_at > _SAY_SECONDS:
             self._said_at = now
-            _log.warning("Kafka: %s", explanation(error, self._client))
+            _log.warning("Kafka: %s", self._cluster.describe_error(error))

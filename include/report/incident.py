@@ -30,6 +30,8 @@ _DETAILS_KEPT = 200
 _CAUSES_KEPT = 20
 # Those beyond, counted together.
 _OTHER_CAUSES = "other causes"
+# Names of errors that an earlier version stored, and what they are now.
+_RENAMED_CAUSES = {"KafkaError": "ClusterError", "KafkaAccessError": "ClusterAccessError"}
 _MOST_MAILS = 2
 _MAILS_WITHIN = timedelta(hours=1)
 
@@ -222,7 +224,7 @@ class Incidents:
         try:
             # An earlier version kept them by task alone.
             data = self._storage.read(self._path(what)) or self._storage.read(f"{FOLDER}/{_file(what)}")
-            return msgspec.json.decode(data, type=Incident) if data else None
+            return _with_present_names(msgspec.json.decode(data, type=Incident)) if data else None
         except (StagedFileDamagedError, msgspec.MsgspecError):
             # Rather one mail too many than none.
             return None
@@ -232,6 +234,16 @@ class Incidents:
 
     def _path(self, what: str) -> str:
         return f"{self._folder}/{_file(what)}"
+
+
+def _with_present_names(incident: Incident) -> Incident:
+    """Return the incident with the present names of its causes."""
+
+    def renamed(causes: Mapping[str, Cause]) -> dict[str, Cause]:
+        return {_RENAMED_CAUSES.get(name, name): cause for name, cause in causes.items()}
+
+    cause = _RENAMED_CAUSES.get(incident.cause, incident.cause)
+    return replace(incident, cause=cause, causes=renamed(incident.causes), held_back=renamed(incident.held_back))
 
 
 def describe(error: BaseException | str | None) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import Message
 
-from include.kafka.committed_offsets import Topic
+from include.kafka.cluster import Topic
 from include.ledger.prediction_row import PredictionReader
 from include.ledger.predictions import COPY, INCOMING
 from include.payments.refusal import Refusal

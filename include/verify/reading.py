@@ -7,11 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from include.errors import KafkaError
-from include.kafka.admin import Admin
-from include.kafka.client_config import ClientConfig, explained
-from include.kafka.committed_offsets import REQUEST_SECONDS
-from include.kafka.topic_offsets import high_watermarks, last_stable_offsets
+from include.errors import ClusterError
+from include.kafka.cluster import REQUEST_SECONDS, Cluster
 
 Windows = Mapping[int, tuple[int, int]]
 
@@ -24,20 +21,20 @@ _OFFSET_GONE = (-140, 1)  # of the client (no reset is allowed), and of the brok
 
 
 def read(
-    consumer: Consumer, kafka: ClientConfig, topic: str, windows: Windows, say: Callable[[str], None]
+    cluster: Cluster, consumer: Consumer, topic: str, windows: Windows, say: Callable[[str], None]
 ) -> Iterator[Message]:
-    """Raises KafkaError, which says why, where an end is not reached: a broker that is silent, or a kafka transaction
+    """Raises ClusterError, which says why, where an end is not reached: a broker that is silent, or a kafka transaction
     that stays open."""
     ends = {partition: end for partition, (start, end) in windows.items() if start < end}
     done = 0
     whole = sum(end - windows[partition][0] for partition, end in ends.items())
-    with explained(f"topic {topic} cannot be read", kafka):
+    with cluster.translate_errors(f"{topic} cannot be read"):
         # Else the client finds the partitions' leaders a second later.
         consumer.list_topics(topic, timeout=REQUEST_SECONDS)
     consumer.assign([TopicPartition(topic, partition, windows[partition][0]) for partition in ends])
     heard = said = time.monotonic()
     while ends:
-        with explained(f"reading {topic}", kafka):
+        with cluster.translate_errors(f"{topic} cannot be read"):
             polled = consumer.consume(_AT_ONCE, timeout=0.2)
         for message in polled:
             partition, offset = message.partition() or 0, message.offset()
@@ -50,7 +47,7 @@ def read(
                     yield message
                 offset += 1
             else:
-                _require_end_of_partition(message, kafka, topic)
+                _require_end_of_partition(message, cluster, topic)
             if offset >= end:
                 del ends[partition]
                 consumer.incremental_unassign([TopicPartition(topic, partition)])
@@ -58,19 +55,18 @@ def read(
         if any(message.error() is None for message in polled):
             heard = now
         elif now - heard > _QUIET_SECONDS:
-            raise KafkaError(
-                f"reading {topic}: nothing more came for {_QUIET_SECONDS:g} s, but {_why_quiet(kafka, topic, ends)}"
+            raise ClusterError(
+                f"reading {topic}: nothing more came for {_QUIET_SECONDS:g} s, but {_why_quiet(cluster, topic, ends)}"
             )
         if now - said > _PROGRESS_SECONDS:
             said = now
             say(f"{topic}: {done:,} messages of {whole:,} offsets read")
 
 
-def _why_quiet(kafka: ClientConfig, topic: str, ends: Mapping[int, int]) -> str:
-    """Raises KafkaError where the broker does not answer."""
-    admin = Admin(kafka)
-    stable = last_stable_offsets(admin, kafka, topic, ends)
-    high = high_watermarks(admin, kafka, topic, ends)
+def _why_quiet(cluster: Cluster, topic: str, ends: Mapping[int, int]) -> str:
+    """Raises ClusterError where the broker does not answer."""
+    stable = cluster.last_stable_offsets(topic, ends)
+    high = cluster.high_watermarks(topic, ends)
     held = [f"{at} (to {end}, stable to {stable[at]})" for at, end in sorted(ends.items()) if stable[at] < high[at]]
     if held:
         return f"a kafka transaction is open on these partitions: {', '.join(held)}; try again when it has ended"
@@ -81,13 +77,13 @@ def _why_quiet(kafka: ClientConfig, topic: str, ends: Mapping[int, int]) -> str:
     )
 
 
-def _require_end_of_partition(message: Message, kafka: ClientConfig, topic: str) -> None:
+def _require_end_of_partition(message: Message, cluster: Cluster, topic: str) -> None:
     error = message.error()
     if error is None or error.code() == _PARTITION_EOF:
         return
     if error.code() in _OFFSET_GONE:
-        raise KafkaError(
+        raise ClusterError(
             f"reading {topic}/{message.partition()}: offsets of the window expired while it was read; begin later"
         )
-    with explained(f"reading {topic}/{message.partition()}", kafka):
+    with cluster.translate_errors(f"{topic}/{message.partition()} cannot be read"):
         raise KafkaException(error)

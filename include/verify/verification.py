@@ -8,15 +8,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from confluent_kafka import Consumer, Message
+from confluent_kafka import Message
 
-from include.kafka.admin import Admin
-from include.kafka.client_config import ClientConfig, consumer_settings
-from include.kafka.committed_offsets import describe_topic
-from include.kafka.topic_offsets import first_offsets, high_watermarks, offsets_since
+from include.kafka.cluster import Cluster
+from include.kafka.consumer_group import ConsumerGroup
 from include.settings import Settings
 from include.verify import expected_message as form
 from include.verify.expected_message import MessageSource
@@ -36,7 +34,7 @@ _LATER_KEPT = 100_000
 
 
 def verify(
-    kafka: ClientConfig,
+    cluster: Cluster,
     settings: Settings,
     *,
     start: Bounds = Bounds(),  # noqa: B008
@@ -45,28 +43,23 @@ def verify(
     say: Callable[[str], None] = lambda line: None,
     ledger: LedgerCheck | None = None,
 ) -> VerifyReport:
-    """By default from the first offset retained to the group's committed one. Raises KafkaError or SettingError where
+    """By default from the first offset retained to the group's committed one. Raises ClusterError or SettingError where
     that cannot be checked. With `ledger` that is held against the output topic, too.
     """
-    admin = Admin(kafka)
-    consumer = Consumer(consumer_settings(kafka, settings.group))
-    try:
-        window, notes = windows(admin, consumer, kafka, settings.input_topic, settings.group, start, end)
-        check = _Check(admin, consumer, kafka, settings, window, show, say, notes, ledger)
+    topic = cluster.describe_topic(settings.input_topic)
+    with ConsumerGroup.open(cluster, settings.group, topic) as group:
+        window, notes = windows(group, start, end)
+        check = _Check(group, settings, window, show, say, notes, ledger)
         check.read_input()
         check.read_outputs()
         check.judge_later_sources()
         check.check_original_rows()
         return check.verdict()
-    finally:
-        consumer.close()
 
 
 @dataclass
 class _Check:
-    admin: Admin
-    consumer: Consumer
-    kafka: ClientConfig
+    group: ConsumerGroup
     settings: Settings
     window: Windows
     show: int
@@ -81,9 +74,12 @@ class _Check:
     later: list[tuple[MessageSource, str]] = field(default_factory=list)
     original_rows: OriginalRows = field(default_factory=OriginalRows)
 
+    def _read(self, topic: str, ranges: Windows) -> Iterator[Message]:
+        return read(self.group.cluster, self.group.consumer, topic, ranges, self.say)
+
     def read_input(self) -> None:
         self.tallies = {partition: Tally() for partition in self.window}
-        for message in read(self.consumer, self.kafka, self.settings.input_topic, self.window, self.say):
+        for message in self._read(self.settings.input_topic, self.window):
             value, key = message.value(), message.key()
             original = form.digest(key, value, form.headers_of(message) or [])
             tally = self.tallies[message.partition() or 0]
@@ -116,16 +112,17 @@ class _Check:
         The end is asked for after the committed offsets, and with what is still open: a commit's marker may come a
         moment later than the offset that it commits.
         """
-        partitions = describe_topic(self.admin, self.kafka, topic).partitions
-        low = first_offsets(self.admin, self.kafka, topic, partitions)
-        end = high_watermarks(self.admin, self.kafka, topic, partitions)
-        since = offsets_since(self.admin, self.kafka, topic, partitions, (self.earliest_ms or 0) - _CLOCKS_APART_MS)
+        cluster = self.group.cluster
+        partitions = cluster.describe_topic(topic).partitions
+        low = cluster.first_offsets(topic, partitions)
+        end = cluster.high_watermarks(topic, partitions)
+        since = cluster.offsets_at(topic, partitions, (self.earliest_ms or 0) - _CLOCKS_APART_MS)
         return low, {number: end[number] if at is None else min(at, end[number]) for number, at in since.items()}, end
 
     def _read_output(self, topic: str, since: dict[int, int], until: dict[int, int]) -> None:
         dead = topic == self.settings.dead_letter_topic
         ranges = {partition: (since[partition], until[partition]) for partition in until}
-        for message in read(self.consumer, self.kafka, topic, ranges, self.say):
+        for message in self._read(topic, ranges):
             self._count(message, dead=dead)
 
     def _count(self, message: Message, *, dead: bool) -> None:
@@ -168,7 +165,7 @@ class _Check:
         """Sources behind the window are another check's, unless the input topic does not reach so far even now."""
         if not self.later:
             return
-        ends = high_watermarks(self.admin, self.kafka, self.settings.input_topic, self.window)
+        ends = self.group.cluster.high_watermarks(self.settings.input_topic, self.window)
         for place, at in self.later:
             if place.offset >= ends[place.partition]:
                 self.tallies[place.partition].nowhere += 1
@@ -234,12 +231,11 @@ class _Check:
     def _ledger_verdict(self) -> LedgerVerdict | None:
         if self.ledger is None:
             return None
-        admin, kafka, settings = self.admin, self.kafka, self.settings
-        source = describe_topic(admin, kafka, settings.input_topic)
-        output = describe_topic(admin, kafka, settings.output_topic)
-        low = first_offsets(admin, kafka, output.name, output.partitions)
-        letters = describe_topic(admin, kafka, settings.dead_letter_topic)
-        letters_low = first_offsets(admin, kafka, letters.name, letters.partitions)
+        cluster, source = self.group.cluster, self.group.topic
+        output = cluster.describe_topic(self.settings.output_topic)
+        low = cluster.first_offsets(output.name, output.partitions)
+        letters = cluster.describe_topic(self.settings.dead_letter_topic)
+        letters_low = cluster.first_offsets(letters.name, letters.partitions)
         all_letters = not any(letters_low.values())
         found = self.ledger.judge(source, self.window, output, low, self.show, all_letters=all_letters)
         self.notes += self.ledger.notes
@@ -286,7 +282,7 @@ class _Check:
     def _what_differs(self, place: MessageSource, message: Message) -> str:
         """Reads the original again."""
         window = {place.partition: (place.offset, place.offset + 1)}
-        for original in read(self.consumer, self.kafka, place.topic, window, self.say):
+        for original in self._read(place.topic, window):
             if message.topic() == self.settings.dead_letter_topic:
                 return form.why_dead_letter_differs(original, message, place)
             return form.why_scored_differs(original, place.row or 0, message)

@@ -7,13 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from confluent_kafka import Consumer
-
 from include.errors import SettingError
-from include.kafka.admin import Admin
-from include.kafka.client_config import ClientConfig
-from include.kafka.committed_offsets import describe_group, describe_topic, read_committed_offsets
-from include.kafka.topic_offsets import first_offsets, last_stable_offsets, offsets_since, time_of
+from include.kafka.consumer_group import ConsumerGroup
+from include.kafka.offset_targets import parse_time
 
 Place = int | datetime
 # A time begins with a year, and so with a digit as well, but no colon follows.
@@ -38,7 +34,7 @@ class Bounds:
             found = _BOUND.fullmatch(text)
             partition, place = found.groups() if found else (None, text)
             is_offset = place.isdecimal() and place.isascii()
-            bound = int(place) if is_offset else time_of(option, place, "OFFSET or PARTITION:OFFSET, or")
+            bound = int(place) if is_offset else parse_time(option, place, "OFFSET or PARTITION:OFFSET, or")
             if partition is None:
                 everywhere = bound
             else:
@@ -56,20 +52,18 @@ class Bounds:
         return found
 
 
-def windows(
-    admin: Admin, consumer: Consumer, kafka: ClientConfig, topic: str, group: str, start: Bounds, end: Bounds
-) -> tuple[dict[int, tuple[int, int]], list[str]]:
+def windows(group: ConsumerGroup, start: Bounds, end: Bounds) -> tuple[dict[int, tuple[int, int]], list[str]]:
     """`[start, end)` by partition, and what to tell of partitions that are not checked."""
-    partitions = describe_topic(admin, kafka, topic).partitions
+    cluster, topic, partitions = group.cluster, group.topic.name, group.topic.partitions
     for partition in sorted({*start.single, *end.single} - set(partitions)):
         raise SettingError(f"{topic} has no partition {partition}")
-    describe_group(admin, kafka, group)
-    committed = read_committed_offsets(consumer, kafka, topic, partitions)
-    low = first_offsets(admin, kafka, topic, partitions)
-    stable = last_stable_offsets(admin, kafka, topic, partitions)
+    cluster.describe_group(group.name)
+    committed = group.committed_offsets()
+    low = cluster.first_offsets(topic, partitions)
+    stable = cluster.last_stable_offsets(topic, partitions)
 
     def since(time: datetime) -> dict[int, int]:
-        at = offsets_since(admin, kafka, topic, partitions, int(time.timestamp() * 1000))
+        at = cluster.offsets_at(topic, partitions, int(time.timestamp() * 1000))
         return {number: stable[number] if place is None else min(place, stable[number]) for number, place in at.items()}
 
     starts, ends = start.offsets(since, partitions), end.offsets(since, partitions)
@@ -86,11 +80,11 @@ def windows(
                 f"{topic}/{partition}", starts.get(partition), until, low[partition], stable[partition]
             )
         elif low[partition] < stable[partition]:
-            notes.append(f"{topic}/{partition}: not checked, for group {group} has committed no offset there")
+            notes.append(f"{topic}/{partition}: not checked, for group {group.name} has committed no offset there")
     if not found:
         raise SettingError(
-            f"nothing to check: group {group} has committed no offset of {topic}. Name the group with --group, or the "
-            "end of the window with --to"
+            f"nothing to check: group {group.name} has committed no offset of {topic}. Name the group with --group, or "
+            "the end of the window with --to"
         )
     return found, notes
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fraud_scoring.airflow_connections import (
     SMTP,
-    kafka_settings,
+    kafka_config,
     ledger,
     staging,
     use_aws_connection,
@@ -30,6 +30,7 @@ from include.check.mail_check import check_addresses
 from include.check.models_check import check_models
 from include.check.staging_check import check_staging
 from include.errors import SettingError
+from include.kafka.cluster import Cluster
 from include.models.resolve import DEFAULT, HOLD
 from include.settings import Settings
 
@@ -75,7 +76,7 @@ def _aws() -> Iterator[CheckResult]:
 
 def _checks(settings: Settings) -> list[tuple[str, Check]]:
     return [
-        ("kafka_default", lambda: check_kafka(kafka_settings() | {"log_level": 0}, settings)),
+        ("kafka_default", lambda: check_kafka(Cluster(kafka_config() | {"log_level": 0}), settings)),
         ("MLflow and model", lambda: check_models(settings, *_asked(settings))),
         ("staging", lambda: check_staging(staging(settings))),
         ("ledger_db", lambda: check_ledger(ledger())),

@@ -15,6 +15,7 @@ from include.settings import Settings
 from include.storage.filesystem import S3Access
 
 if TYPE_CHECKING:
+    from include.kafka.cluster import Cluster
     from include.storage.staging import Storage
 
 KAFKA = "kafka_default"
@@ -23,8 +24,16 @@ SMTP = "smtp_default"
 LEDGER = "ledger_db"
 
 
-def kafka_settings() -> dict[str, Any]:
-    """librdkafka's settings from the connection's extra. Raises SettingError where they name no broker or are wrong."""
+def kafka_cluster() -> Cluster:
+    """Return the cluster of the connection kafka_default. Raise SettingError if it names no broker or is invalid."""
+    # The DAG file imports this module, and must not wait for confluent_kafka.
+    from include.kafka.cluster import Cluster
+
+    return Cluster(kafka_config())
+
+
+def kafka_config() -> dict[str, Any]:
+    """Return librdkafka's configuration from the extra of kafka_default. Raise SettingError as `kafka_cluster` does."""
     connection = _connection(KAFKA)
     settings: dict[str, Any] = to_client_config(connection.extra_dejson) if connection else {}
     if not settings.get("bootstrap.servers"):

@@ -16,7 +16,7 @@ from include.batch.manifest import Drained, Manifest
 from include.batch.outbox import Outbox
 from include.batch.scored_batch import ScoredBatch
 from include.errors import StagingError
-from include.kafka.committed_offsets import Committed
+from include.kafka.committed_offsets import CommittedOffset
 from include.storage.staging import Storage
 from tests.batch.test_outbox import FIRST, SECOND, committed_by, publish
 from tests.support.records import paths, records
@@ -94,7 +94,7 @@ def test_only_what_was_committed_counts(outbox: Outbox, staged: Stage, folder: S
     ]
     replace(scored, partitions=tuple(parts)).save(folder, manifest.folder)
     publish(outbox, manifest, 1)
-    outbox.note_commits(lambda: {0: Committed(10), 1: committed_by(FIRST)})
+    outbox.note_commits(lambda: {0: CommittedOffset(10), 1: committed_by(FIRST)})
     assert paths(folder) == []
     mail(outbox)
     (early,) = records(folder)

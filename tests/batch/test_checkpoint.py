@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from include.batch.checkpoint import Checkpoint, PartitionCheckpoint
-from include.kafka.committed_offsets import Topic
+from include.kafka.cluster import Topic
 from include.storage.staging import Storage
 
 

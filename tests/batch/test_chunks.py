@@ -6,7 +6,7 @@ import pytest
 
 from include.batch import chunks
 from include.errors import StagingError
-from include.kafka.transaction import Headers
+from include.kafka.headers import Headers
 from include.storage.staging import Storage
 
 NAMES = ("offset", "row", "key", "value", "headers", "head", "tail", "reason")

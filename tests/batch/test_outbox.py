@@ -11,7 +11,7 @@ from include.batch.manifest import Manifest
 from include.batch.outbox import Outbox
 from include.batch.scored_batch import ScoredBatch
 from include.errors import StagingError
-from include.kafka.committed_offsets import CommitNote, Committed
+from include.kafka.committed_offsets import CommitNote, CommittedOffset
 from include.storage.staging import Storage
 from tests.support.scoring import DELIVERY
 
@@ -24,8 +24,8 @@ def outbox(folder: Storage) -> Outbox:
     return Outbox(folder, "a/group", "topic", "scored")
 
 
-def committed_by(batch_id: str | None, offset: int = 13) -> Committed:
-    return Committed(offset, CommitNote(batch_id, "id", "now") if batch_id else None)
+def committed_by(batch_id: str | None, offset: int = 13) -> CommittedOffset:
+    return CommittedOffset(offset, CommitNote(batch_id, "id", "now") if batch_id else None)
 
 
 def owed(outbox: Outbox) -> dict[str, list[tuple[str, int]]]:
@@ -87,14 +87,14 @@ def test_frauds_wait_for_nobody_and_oldest_come_first(outbox: Outbox, staged: St
 
 def test_a_publisher_that_died_is_spoken_for_by_the_committed_offset(outbox: Outbox, staged: Stage):
     publish(outbox, staged(FIRST, {0: 1, 1: 1}))
-    outbox.note_commits(lambda: {0: committed_by(FIRST), 1: Committed(10)})
+    outbox.note_commits(lambda: {0: committed_by(FIRST), 1: CommittedOffset(10)})
     assert owed(outbox) == {FIRST: [("topic/0/10", 0)]}
 
 
 @pytest.mark.parametrize(
-    "now", [committed_by(SECOND), committed_by(None), Committed(9), Committed(None), committed_by(None, 20)]
+    "now", [committed_by(SECOND), committed_by(None), CommittedOffset(9), CommittedOffset(None), committed_by(None, 20)]
 )
-def test_a_batch_that_was_overtaken_is_closed(outbox: Outbox, staged: Stage, now: Committed):
+def test_a_batch_that_was_overtaken_is_closed(outbox: Outbox, staged: Stage, now: CommittedOffset):
     publish(outbox, staged(FIRST, {0: 1}))
     outbox.note_commits(lambda: {0: now})
     assert owed(outbox) == {}
@@ -103,7 +103,7 @@ def test_a_batch_that_was_overtaken_is_closed(outbox: Outbox, staged: Stage, now
 
 def test_a_batch_that_may_still_be_published_stays_open(outbox: Outbox, staged: Stage):
     publish(outbox, staged(FIRST, {0: 1, 1: 0}), 1)
-    outbox.note_commits(lambda: {0: Committed(10), 1: committed_by(FIRST)})
+    outbox.note_commits(lambda: {0: CommittedOffset(10), 1: committed_by(FIRST)})
     assert outbox.entries() == [FIRST]
 
 
@@ -111,7 +111,7 @@ def test_a_batch_that_is_planned_while_the_offsets_are_read_stays_open(outbox: O
     publish(outbox, staged(FIRST, {0: 1}))
     second = staged(SECOND, {0: 1})
 
-    def read() -> dict[int, Committed]:
+    def read() -> dict[int, CommittedOffset]:
         publish(outbox, second)
         return {0: committed_by(None, 5)}
 

@@ -15,6 +15,7 @@ from include.check.kafka_check import check_kafka
 from include.check.mail_check import check_addresses
 from include.check.models_check import check_models
 from include.check.staging_check import check_staging
+from include.kafka.cluster import Cluster
 from include.models.resolve import DEFAULT
 from include.settings import Settings
 from include.storage.staging import Storage
@@ -29,7 +30,7 @@ def found(check: Callable[[], Iterator[CheckResult]]) -> dict[str, CheckResult]:
 
 
 def kafka(here: Scoring) -> dict[str, CheckResult]:
-    return found(lambda: check_kafka(here.kafka, here.settings))
+    return found(lambda: check_kafka(here.cluster, here.settings))
 
 
 def test_kafka_that_is_well(scoring: Make) -> None:
@@ -43,9 +44,9 @@ def test_kafka_that_is_well(scoring: Make) -> None:
 
 def test_no_broker(scoring: Make, nobody: str) -> None:
     here = scoring()
-    results = found(lambda: check_kafka({"bootstrap.servers": nobody, "log_level": 0}, here.settings))
+    results = found(lambda: check_kafka(Cluster({"bootstrap.servers": nobody, "log_level": 0}), here.settings))
     assert list(results) == ["tried"]
-    assert f"at {nobody}: is the broker up and the address right?" in results["tried"].text
+    assert f"at {nobody}: check that the broker is running" in results["tried"].text
 
 
 @pytest.mark.parametrize("which", ["output_topic", "output_dead_letter_topic"])

@@ -11,7 +11,7 @@ import pytest
 
 from include.deployment.connection_variables import with_connections
 from include.errors import SettingError
-from include.kafka.client_config import client_settings
+from include.kafka.client_config import read_client_config
 from include.ledger.connection import LedgerConnection
 
 ANY = "p'a\"s$s%41@:/\\`{}# w"
@@ -60,7 +60,7 @@ def test_accounts_need_no_plain_login_beside_a_whole_connection():
 
 
 def test_our_own_commands_know_the_same_kafka():
-    assert client_settings(ACCOUNTS) == json.loads(with_connections(ACCOUNTS)["AIRFLOW_CONN_KAFKA_DEFAULT"])["extra"]
+    assert read_client_config(ACCOUNTS) == json.loads(with_connections(ACCOUNTS)["AIRFLOW_CONN_KAFKA_DEFAULT"])["extra"]
 
 
 def test_a_connection_that_is_there_stays():

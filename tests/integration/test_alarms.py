@@ -27,7 +27,7 @@ def here(scoring: Callable[..., Scoring]) -> Scoring:
 
 
 def found(here: Scoring, manifest: Manifest) -> dict[str, str]:
-    return {alarm.kind: alarm.sentence for alarm in alarms(here.kafka, here.settings, here.storage, manifest)}
+    return {alarm.kind: alarm.sentence for alarm in alarms(here.cluster, here.settings, here.storage, manifest)}
 
 
 def produce_old(client: Producer, here: Scoring, minutes: int) -> None:

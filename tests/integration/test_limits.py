@@ -57,7 +57,7 @@ def test_reading_ends_in_time_and_the_next_run_goes_on_there(scoring: Make):
     assert manifest.lag == 24_000 - manifest.payments
     # Also of a partition that was not reached at all.
     settings = here.change(alarm_lag=1_000).settings
-    (alarm,) = alarms(here.kafka, settings, here.storage, manifest)
+    (alarm,) = alarms(here.cluster, settings, here.storage, manifest)
     assert alarm.sentence.startswith(f"{manifest.lag:,} offsets of {here.settings.input_topic} are left")
     runs = 0
     while manifest.partitions:
@@ -128,7 +128,7 @@ def test_a_model_is_asked_for_as_much_as_memory_holds(
     scoring: Make, predict: Callable[..., ScoredBatch], monkeypatch: pytest.MonkeyPatch
 ):
     """However large each payment is."""
-    for limit in ("include.batch.drain._HELD_PAYMENTS", "include.kafka.range_reader._AT_ONCE"):
+    for limit in ("include.batch.drain._HELD_PAYMENTS", "include.kafka.range_reader._MAX_MESSAGES"):
         monkeypatch.setattr(limit, 10)
     monkeypatch.setattr(step, "_HELD_BYTES", 30 * len(message(1.0)))
     sizes: list[int] = []

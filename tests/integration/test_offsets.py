@@ -21,15 +21,15 @@ from include.batch.group_offsets import GroupOffsets
 from include.cli.main import app
 from include.cli.offsets_commands import _tell
 from include.errors import (
+    ClusterError,
     FraudError,
-    KafkaError,
     OffsetsChangedError,
     SettingError,
     StagingError,
     TopicChangedError,
 )
 from include.kafka.admin import Admin
-from include.kafka.group_admin import OffsetMove, move
+from include.kafka.group_admin import OffsetChange, set_offsets
 from tests.support import kafka_log
 from tests.support.scoring import Scoring
 
@@ -90,12 +90,12 @@ def test_a_batch_that_commits_while_it_is_about_to_be_moved_keeps_its_report(
     send(here, 3)
     batch = here.drain_and_predict()
 
-    def late(*words: Any) -> list[OffsetMove]:
+    def late(*words: Any) -> list[OffsetChange]:
         here.publish(batch)
         here.storage.delete(f"{batch.folder}/committed-0")
-        return move(*words)
+        return set_offsets(*words)
 
-    monkeypatch.setattr("include.batch.group_offsets.move", late)
+    monkeypatch.setattr("include.batch.group_offsets.set_offsets", late)
     fraud(here, "set", "--to", "earliest", "--yes")
     (report,) = here.outbox.owed()
     assert report.key == batch.batch_id
@@ -105,7 +105,7 @@ def test_a_partition_that_moved_since_somebody_agreed_is_left_alone(scoring: Mak
     here = scoring(2)
     send(here, 3)
     send(here, 3, partition=1)
-    with GroupOffsets.opened(here.kafka, here.settings) as group:
+    with GroupOffsets.opened(here.cluster, here.settings) as group:
         agreed = {row.partition: row for row in group.standings()}
         manifest = here.drain_and_predict()
         here.storage.delete(f"{manifest.partitions[1].staged}/payments-1-0.parquet")
@@ -327,7 +327,7 @@ def test_it_asks(scoring: Make, answer: bytes, code: int, offset: int | None):
 
 def test_a_partition_that_could_not_be_set_is_told_with_its_error(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(Exit) as end:
-        _tell([OffsetMove(0, 5, 2), OffsetMove(1, 5, 2, KafkaError("it is fenced"))])
+        _tell([OffsetChange(0, 5, 2), OffsetChange(1, 5, 2, ClusterError("it is fenced"))])
     assert end.value.exit_code == 1
     said = capsys.readouterr()
     assert "partition 0: set from 5 to 2\npartition 1: NOT set to 2: it is fenced\n" in said.out

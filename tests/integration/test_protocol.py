@@ -28,18 +28,17 @@ from include.batch.publish import Outcome
 from include.batch.scored_batch import ScoredBatch
 from include.errors import (
     BrokerUnresponsiveError,
+    ClusterError,
     GroupInUseError,
     HangingTransactionError,
-    KafkaError,
     OffsetsChangedError,
     StagingError,
     TopicChangedError,
 )
-from include.kafka import committed_offsets, transaction
+from include.kafka import cluster, fenced_producers, transaction
 from include.kafka.admin import Admin
-from include.kafka.client_config import consumer_settings
-from include.kafka.committed_offsets import CommitNote, Committed
-from include.kafka.group_admin import move
+from include.kafka.committed_offsets import CommitNote, CommittedOffset
+from include.kafka.group_admin import set_offsets
 from include.models.model_run import ModelRun
 from include.settings import Settings
 from tests.support import kafka_log
@@ -87,13 +86,8 @@ def admin(scoring: Scoring) -> AdminClient:
 
 
 def stands_at(scoring: Scoring) -> dict[int, int | None]:
-    consumer = Consumer(consumer_settings(scoring.kafka, scoring.settings.group))
-    try:
-        topic = committed_offsets.describe_topic(admin(scoring), scoring.kafka, scoring.settings.input_topic)
-        found = committed_offsets.read_committed_offsets(consumer, scoring.kafka, topic.name, topic.partitions)
-        return {partition: committed.offset for partition, committed in found.items()}
-    finally:
-        consumer.close()
+    with scoring.group() as group:
+        return {partition: committed.offset for partition, committed in group.committed_offsets().items()}
 
 
 def set_offset(scoring: Scoring, offset: int, partition: int = 0) -> None:
@@ -237,7 +231,7 @@ def test_payments_that_expire_while_a_run_is_about_to_read_them_are_told_by_the_
     client = admin(here)
     for answer in client.delete_records([TopicPartition(here.settings.input_topic, 0, 2)]).values():
         answer.result(30)
-    with pytest.raises(KafkaError, match="/0: these offsets are not retained any more; the next run"):
+    with pytest.raises(ClusterError, match="/0: cannot be read: offsets of the range have expired; the next run"):
         here.drain_shard(manifest, 0)
     following = here.drain_and_predict()
     assert following.lost == 1
@@ -289,16 +283,20 @@ def member_of(scoring: Scoring) -> Iterator[None]:
 
 def test_a_missing_topic_is_named(scoring: Make):
     here = scoring().change(input_topic="nobody_made_this")
-    with pytest.raises(KafkaError, match=r"^topic nobody_made_this cannot be described: .*does not exist; create it$"):
+    with pytest.raises(
+        ClusterError, match=r"^topic nobody_made_this cannot be described: .*does not exist; create it$"
+    ):
         here.drain()
 
 
 def test_a_broker_that_is_not_there_is_named_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    assert committed_offsets.REQUEST_SECONDS <= 15
-    monkeypatch.setattr(committed_offsets, "REQUEST_SECONDS", 2.0)
+    assert cluster.REQUEST_SECONDS <= 15
+    monkeypatch.setattr(cluster, "REQUEST_SECONDS", 2.0)
     away = Scoring({"bootstrap.servers": "127.0.0.1:1", "log_level": 0}, Settings(staging_url=str(tmp_path)))
     began = time.monotonic()
-    with pytest.raises(KafkaError, match=r"at 127\.0\.0\.1:1: is the broker up and the address right\?$") as caught:
+    with pytest.raises(
+        ClusterError, match=r"at 127\.0\.0\.1:1: check that the broker is running and .* correct$"
+    ) as caught:
         away.drain()
     assert time.monotonic() - began < 5
     assert "\n" not in str(caught.value)
@@ -318,7 +316,7 @@ def test_a_topic_made_again_is_not_taken_for_the_old_one(scoring: Make):
     with pytest.raises(TopicChangedError, match=f"made again \\(id {drained.topic_id}, now .*after offset 2"):
         here.drain()
     # Somebody restores the offset, as it was.
-    note = committed_offsets.CommitNote("b", drained.topic_id, "now").encode()
+    note = CommitNote("b", drained.topic_id, "now").encode()
     place = TopicPartition(here.settings.input_topic, 0, 2, metadata=note)
     consumer = Consumer({"bootstrap.servers": servers(here), "group.id": here.settings.group})
     consumer.commit(offsets=[place], asynchronous=False)
@@ -407,7 +405,7 @@ def test_offsets_that_somebody_moved_stop_a_batch_in_flight(scoring: Make, offse
     assert scored(here) == ["0/0", "0/1"]
     # The next run begins where the group stands now, and nothing is owed of the other.
     following = here.drain_and_predict()
-    (alarm,) = [one for one in alarms(here.kafka, here.settings, here.storage, following) if one.kind == MOVED]
+    (alarm,) = [one for one in alarms(here.cluster, here.settings, here.storage, following) if one.kind == MOVED]
     way = "2 to be scored again", "1 to be scored again", "", "", "2 passed over", "3 passed over"
     assert alarm.sentence.endswith(f"/0 from 2 to {offset} ({way[offset]}).")
     here.publish(following)
@@ -424,7 +422,7 @@ def test_a_group_taken_over_from_another_program_is_no_group_that_was_moved(scor
     set_offset(here, 1)
     manifest = here.drain_and_predict()
     assert [(part.start, part.moved_from) for part in manifest.partitions] == [(1, None)]
-    assert alarms(here.kafka, here.settings, here.storage, manifest) == []
+    assert alarms(here.cluster, here.settings, here.storage, manifest) == []
     here.publish(manifest)
     assert scored(here) == ["0/1", "0/2"]
 
@@ -436,7 +434,7 @@ def test_a_commit_of_another_program_on_a_partition_that_was_never_published_is_
     send(here, *payments(1, 2, 3))
     set_offset(here, 2)
     following = here.drain_and_predict()
-    (alarm,) = alarms(here.kafka, here.settings, here.storage, following)
+    (alarm,) = alarms(here.cluster, here.settings, here.storage, following)
     assert alarm.sentence.endswith("/0 from 0 to 2 (2 passed over).")
     here.publish(following)
     assert scored(here) == ["0/2", "1/0"]
@@ -460,8 +458,8 @@ def test_a_partition_that_was_taken_over_is_no_partition_that_was_moved(scoring:
     for partition in range(2):
         send(other, *payments(1, 2), partition=partition)
         set_offset(other, 1, partition)
-    topic = committed_offsets.describe_topic(admin(other), other.kafka, other.settings.input_topic)
-    move(other.kafka, other.settings.group, topic, {0: 0}, "set by operator x", datetime.now(UTC))
+    with other.group() as group:
+        set_offsets(group, {0: 0}, "set by operator x", datetime.now(UTC))
     assert [part.moved_from for part in other.drain().partitions] == [None, None]
     # One that nothing has come to is kept alive, and is this group's from then on.
     send(here, *payments(1, 2), partition=2)
@@ -499,7 +497,7 @@ def test_offsets_that_are_moved_while_a_batch_commits_cost_no_report(scoring: Ma
         here.publish(manifest, lambda passed: set_offset(here, offset) if passed == point else None)
     assert here.publish(manifest).outcomes == {0: Outcome.ALREADY_PUBLISHED}
     following = here.drain_and_predict()
-    told = [one.sentence for one in alarms(here.kafka, here.settings, here.storage, following)]
+    told = [one.sentence for one in alarms(here.cluster, here.settings, here.storage, following)]
     (stands,) = {place or 0 for place in stands_at(here).values()}
     assert stands in (offset, 6)
     assert [sentence.rpartition("/0 from ")[2] for sentence in told] == (
@@ -717,7 +715,7 @@ def test_a_message_that_grew_too_large_is_named_with_its_mend(scoring: Make, top
     # No compressor makes this smaller, and a dead letter's headers make it larger than the topic allows.
     send(here, os.urandom(1_048_588 - 100))
     manifest = here.drain_and_predict()
-    with pytest.raises(KafkaError, match=r"MSG_SIZE_TOO_LARGE.*max\.message\.bytes"):
+    with pytest.raises(ClusterError, match=r"MSG_SIZE_TOO_LARGE.*max\.message\.bytes"):
         here.publish(manifest)
     kafka_log.set_topic(servers(here), here.settings.dead_letter_topic, "max.message.bytes", "2000000")
     assert here.publish(manifest).outcomes == {0: Outcome.PUBLISHED}
@@ -749,7 +747,7 @@ def test_a_publisher_killed_anywhere_leaves_each_payment_once(scoring: Make, poi
         here.publish(last)
         assert scored(here) == ["0/0", "0/1", "0/3"]
     assert dead(here) == ["0/2"]
-    note_what_is_committed(here.kafka, here.settings, here.outbox)
+    note_what_is_committed(here.cluster, here.settings, here.outbox)
     assert owed(here) == sorted({last.batch_id} if died_before else {manifest.batch_id, last.batch_id})
 
 
@@ -795,30 +793,27 @@ def test_a_frozen_publisher_does_not_stop_the_next_run(scoring: Make):
 def test_a_silent_broker_is_not_called_an_open_kafka_transaction(
     scoring: Make, services: LiveStack, monkeypatch: pytest.MonkeyPatch, connected: bool
 ):
-    monkeypatch.setattr("include.kafka.committed_offsets._COMMITTED_SECONDS", 2.0)
-    monkeypatch.setattr("include.kafka.committed_offsets._VISIBLE_SECONDS", 1.0)
+    monkeypatch.setattr("include.kafka.consumer_group._COMMITTED_SECONDS", 2.0)
+    monkeypatch.setattr("include.kafka.consumer_group._VISIBLE_SECONDS", 1.0)
     here = scoring()
-    name = here.settings.input_topic
-    consumer = Consumer(consumer_settings(here.kafka, here.settings.group))
-    if connected:
-        committed_offsets.read_committed_offsets(consumer, here.kafka, name, [0])
-    words = f"committed offsets of {name} cannot be read: .*the broker did not answer in time: is it up"
-    with services.frozen("kafka"):
-        with pytest.raises(BrokerUnresponsiveError, match=words):
-            committed_offsets.read_committed_offsets(consumer, here.kafka, name, [0])
-        # Nor where a commit does not show.
-        place, note = TopicPartition(name, 0, 1), CommitNote("b", "t", "now")
-        with pytest.raises(BrokerUnresponsiveError, match=words):
-            committed_offsets.await_committed(consumer, here.kafka, place, note, Committed(None))
-    assert committed_offsets.read_committed_offsets(consumer, here.kafka, name, [0]) == {0: Committed(None)}
-    consumer.close()
+    words = f"committed offsets of {here.settings.input_topic} cannot be read: .*the broker did not answer in time"
+    with here.group() as group:
+        if connected:
+            group.committed_offsets()
+        with services.frozen("kafka"):
+            with pytest.raises(BrokerUnresponsiveError, match=words):
+                group.committed_offsets()
+            # Nor where a commit does not show.
+            with pytest.raises(BrokerUnresponsiveError, match=words):
+                group.await_commit(0, 1, CommitNote("b", "t", "now"), CommittedOffset(None))
+        assert group.committed_offsets() == {0: CommittedOffset(None)}
 
 
 def is_back(here: Scoring) -> bool:
     """In its own books, too: until then it has no answer of its controller's."""
     try:
-        committed_offsets.describe_topic(Admin(here.kafka), here.kafka, here.settings.input_topic)
-    except KafkaError:
+        here.cluster.describe_topic(here.settings.input_topic)
+    except ClusterError:
         return False
     return bool(AdminClient(dict(here.kafka)).list_topics(timeout=10).brokers)
 
@@ -839,8 +834,8 @@ def test_a_broker_that_does_not_answer_is_not_waited_for_without_end(
         with monkeypatch.context() as patched:
             patched.setattr(transaction, "_COMMIT_SECONDS", 3.0)
             patched.setattr(transaction, "_GRACE_SECONDS", 1.0)
-            words = r"could not add the offset within 3 s: a coordinator is away at 127\."
-            with pytest.raises(KafkaError, match=words):
+            words = r"could not add the offset within 3 s: a coordinator does not answer at 127\."
+            with pytest.raises(ClusterError, match=words):
                 here.publish(drained, reached=lambda point: broker.suspend() if point == "published" else None)
         assert time.monotonic() - began < 20
     finally:
@@ -867,8 +862,8 @@ def test_a_client_that_hears_nothing_any_more_is_replaced(scoring: Make, monkeyp
             clients.append(settings)
             return Producer(settings | (deaf if len(clients) < 3 else {}))
 
-        monkeypatch.setattr(transaction, "Producer", producer)
-        monkeypatch.setattr(transaction, "_CLIENT_SECONDS", 1.0)
+        monkeypatch.setattr(fenced_producers, "Producer", producer)
+        monkeypatch.setattr(fenced_producers, "_CLIENT_SECONDS", 1.0)
         here.publish(drained)
     # More than three where a busy broker lets the third one wait, too.
     assert len(clients) >= 3

@@ -32,7 +32,7 @@ def read_dead(here: Scoring) -> list[Message]:
 
 
 def verdict(here: Scoring) -> VerifyReport:
-    return verify(here.kafka, here.settings)
+    return verify(here.cluster, here.settings)
 
 
 def header(message: Message, name: str) -> bytes | None:

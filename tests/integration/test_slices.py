@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from include.batch.publish import Outcome
-from include.kafka import transaction
-from include.kafka.transaction import fence_in_slices
+from include.kafka import fenced_producers
 from tests.integration.test_protocol import payments, scored, send, stands_at
 from tests.support.scoring import Scoring
 
@@ -24,7 +23,7 @@ def threads() -> int:
 
 
 def test_threads_do_not_grow_with_the_partitions(scoring: Callable[..., Scoring], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(transaction, "_SLICE", SLICE)
+    monkeypatch.setattr(fenced_producers, "_SLICE", SLICE)
     here = scoring(PARTITIONS)
     for partition in range(PARTITIONS):
         send(here, *payments(1, 2), partition=partition)
@@ -47,8 +46,8 @@ def test_threads_do_not_grow_with_the_partitions(scoring: Callable[..., Scoring]
 def test_each_partition_comes_in_one_slice(scoring: Callable[..., Scoring]):
     here = scoring(3)
     numbers, partitions = [2, 0, 1], []
-    settings = here.settings
-    for producers in fence_in_slices(here.kafka, settings.group, settings.input_topic, numbers):
-        partitions += [partition for partition in producers if producers[partition]]
-    assert partitions == numbers
-    assert list(fence_in_slices(here.kafka, settings.group, settings.input_topic, [])) == []
+    with here.group() as group:
+        for producers in group.fence(numbers):
+            partitions += [partition for partition in producers if producers[partition]]
+        assert partitions == numbers
+        assert list(group.fence([])) == []

@@ -1,27 +1,27 @@
-"""Offsets committed without a batch: kept alive as they were, and moved by an operator, past batches in flight."""
+"""Offsets committed without a batch: refreshed as they were, and set by an operator, past batches in flight."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
 
 from include.errors import (
+    ClusterError,
     GroupInUseError,
     HangingTransactionError,
-    KafkaError,
     OffsetsChangedError,
     TopicChangedError,
 )
-from include.kafka import committed_offsets
 from include.kafka.admin import Admin
-from include.kafka.client_config import consumer_settings
-from include.kafka.committed_offsets import CommitNote, Committed, Topic
-from include.kafka.group_admin import OffsetMove, keep_alive, move
-from include.kafka.transaction import Transaction, fence
+from include.kafka.cluster import Cluster, Topic
+from include.kafka.committed_offsets import CommitNote, CommittedOffset
+from include.kafka.fenced_producers import fence
+from include.kafka.group_admin import OffsetChange, refresh_offsets, set_offsets
+from include.kafka.transaction import Transaction
 from tests.support import kafka_log
 from tests.support.scoring import Scoring
 
@@ -47,27 +47,17 @@ def scored(here: Scoring) -> list[str]:
 
 
 def topic_of(here: Scoring) -> Topic:
-    return committed_offsets.describe_topic(Admin(here.kafka), here.kafka, here.settings.input_topic)
+    return here.cluster.describe_topic(here.settings.input_topic)
 
 
-@contextmanager
-def consumer_of(here: Scoring) -> Iterator[Consumer]:
-    consumer = Consumer(consumer_settings(here.kafka, here.settings.group))
-    try:
-        yield consumer
-    finally:
-        consumer.close()
+def standing(here: Scoring) -> dict[int, CommittedOffset]:
+    with here.group() as group:
+        return group.committed_offsets()
 
 
-def standing(here: Scoring) -> dict[int, Committed]:
-    with consumer_of(here) as consumer:
-        topic = topic_of(here)
-        return committed_offsets.read_committed_offsets(consumer, here.kafka, topic.name, topic.partitions)
-
-
-def keep(here: Scoring, read: dict[int, Committed], now: datetime) -> list[int]:
-    with consumer_of(here) as consumer:
-        return sorted(keep_alive(here.kafka, consumer, here.settings.group, topic_of(here), read, DAY, now))
+def keep(here: Scoring, read: dict[int, CommittedOffset], now: datetime) -> list[int]:
+    with here.group() as group:
+        return sorted(refresh_offsets(group, read, DAY, now))
 
 
 def commit_as_another_program(here: Scoring, offset: int, partition: int = 0) -> None:
@@ -78,11 +68,12 @@ def commit_as_another_program(here: Scoring, offset: int, partition: int = 0) ->
     assert answer.result(30).topic_partitions[0].error is None
 
 
-def move_to(here: Scoring, to: dict[int, int]) -> list[OffsetMove]:
-    return move(here.kafka, here.settings.group, topic_of(here), to, "set by operator x", datetime.now(UTC))
+def move_to(here: Scoring, to: dict[int, int]) -> list[OffsetChange]:
+    with here.group() as group:
+        return set_offsets(group, to, "set by operator x", datetime.now(UTC))
 
 
-# Kept alive.
+# Refreshed.
 
 
 def test_an_old_offset_is_committed_again_with_its_batch(scoring: Make):
@@ -98,7 +89,7 @@ def test_an_old_offset_is_committed_again_with_its_batch(scoring: Make):
     assert keep(here, before, TOMORROW) == [0, 2]
     at = TOMORROW.isoformat(timespec="seconds")
     note = CommitNote(batch.batch_id, topic_of(here).topic_id, at)
-    assert standing(here) == {0: Committed(2, note), 1: Committed(None), 2: Committed(1, note)}
+    assert standing(here) == {0: CommittedOffset(2, note), 1: CommittedOffset(None), 2: CommittedOffset(1, note)}
     assert keep(here, standing(here), TOMORROW) == []
     send(here, 1)
     here.run()
@@ -122,10 +113,12 @@ def test_another_programs_commit_is_kept_alive_from_now_on(scoring: Make):
     here = scoring()
     send(here, 3)
     commit_as_another_program(here, 2)
-    assert standing(here) == {0: Committed(2)}
+    assert standing(here) == {0: CommittedOffset(2)}
     now = datetime.now(UTC)
     assert keep(here, standing(here), now) == [0]
-    assert standing(here)[0] == Committed(2, CommitNote("", topic_of(here).topic_id, now.isoformat(timespec="seconds")))
+    assert standing(here)[0] == CommittedOffset(
+        2, CommitNote("", topic_of(here).topic_id, now.isoformat(timespec="seconds"))
+    )
     assert keep(here, standing(here), now) == []
     here.run()
     assert scored(here) == ["0/2"]
@@ -139,7 +132,7 @@ def test_a_run_keeps_alive_what_it_has_nothing_to_read_of(scoring: Make):
     here.run()
     note = standing(here)[0].note
     assert note is not None
-    assert (note.batch, standing(here)[2]) == ("", Committed(None))
+    assert (note.batch, standing(here)[2]) == ("", CommittedOffset(None))
     # And knows that it did.
     here.forget_group()
     with pytest.raises(TopicChangedError, match="/0: the group's committed offset is gone; it had reached 0"):
@@ -164,9 +157,9 @@ def test_an_offset_that_moved_since_it_was_read_is_left_alone(scoring: Make):
 def test_the_offset_of_an_earlier_topic_is_left_alone(scoring: Make):
     here = scoring()
     send(here, 1)
-    old = Committed(1, CommitNote("b", "another id", "2020-01-01T00:00:00+00:00"))
+    old = CommittedOffset(1, CommitNote("b", "another id", "2020-01-01T00:00:00+00:00"))
     assert keep(here, {0: old}, TOMORROW) == []
-    assert standing(here) == {0: Committed(None)}
+    assert standing(here) == {0: CommittedOffset(None)}
 
 
 def test_a_partition_that_cannot_be_kept_alive_stops_nothing(scoring: Make, caplog: pytest.LogCaptureFixture):
@@ -174,14 +167,14 @@ def test_a_partition_that_cannot_be_kept_alive_stops_nothing(scoring: Make, capl
     send(here, 1)
     here.run()
     read = standing(here)
-    away = {"bootstrap.servers": servers(here), "security.protocol": "no such"}
-    with consumer_of(here) as consumer:
-        assert keep_alive(away, consumer, here.settings.group, topic_of(here), read, DAY, TOMORROW) == {}
-    assert "could not be kept alive" in caplog.text
+    away = Cluster({"bootstrap.servers": servers(here), "security.protocol": "no such"})
+    with here.group() as group:
+        assert refresh_offsets(replace(group, cluster=away), read, DAY, TOMORROW) == {}
+    assert "/0: the committed offset was not refreshed: " in caplog.text
     assert standing(here) == read
 
 
-# Moved.
+# Set.
 
 
 @pytest.mark.parametrize("to", [0, 1, 2, 3, 5])
@@ -191,7 +184,7 @@ def test_a_batch_in_flight_is_told_and_publishes_nothing(scoring: Make, to: int)
     here.run()
     send(here, 3)
     batch = here.drain_and_predict()
-    assert move_to(here, {0: to}) == [OffsetMove(0, 2, to)]
+    assert move_to(here, {0: to}) == [OffsetChange(0, 2, to)]
     # Also where it would have ended itself: nobody has published what lies between.
     message = rf"stands at {to} on .*/0, but batch {batch.batch_id} .*, and 'set by operator x' committed the offset"
     with pytest.raises(OffsetsChangedError, match=message):
@@ -217,9 +210,9 @@ def test_a_batch_in_its_kafka_transaction_is_shut_out(scoring: Make, at: str, me
         if point == at:
             during.extend(move_to(here, {0: 1}))
 
-    with pytest.raises(KafkaError, match=message):
+    with pytest.raises(ClusterError, match=message):
         here.publish(batch, reached)
-    assert during == [OffsetMove(0, None, 1)]
+    assert during == [OffsetChange(0, None, 1)]
     assert scored(here) == []
     here.run()
     assert scored(here) == ["0/1"]
@@ -228,33 +221,31 @@ def test_a_batch_in_its_kafka_transaction_is_shut_out(scoring: Make, at: str, me
 def test_an_open_kafka_transaction_on_the_offsets_is_ended(scoring: Make):
     here = scoring()
     send(here, 2)
-    topic = topic_of(here)
-    producer = fence(here.kafka, here.settings.group, topic.name, [0])[0]
-    with consumer_of(here) as consumer:
-        step = Transaction(producer, here.kafka, consumer, TopicPartition(topic.name, 0))
+    with here.group() as group:
+        step = Transaction(fence(group.cluster, group.name, group.topic.name, [0])[0], group, 0)
 
         def reached(point: str) -> None:
             if point == "offsets sent":
                 with pytest.raises(HangingTransactionError):
                     standing(here)
-                assert move_to(here, {0: 1}) == [OffsetMove(0, None, 1)]
+                assert move_to(here, {0: 1}) == [OffsetChange(0, None, 1)]
 
-        with pytest.raises(KafkaError, match="fenced"):
-            step.run((), 2, CommitNote("b", topic.topic_id, "now"), reached)
+        with pytest.raises(ClusterError, match="fenced"):
+            step.run((), 2, CommitNote("b", group.topic.topic_id, "now"), reached)
     assert standing(here)[0].offset == 1
 
 
 def test_each_partition_has_an_outcome_of_its_own(scoring: Make, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("include.kafka.committed_offsets._VISIBLE_SECONDS", 1.0)
+    monkeypatch.setattr("include.kafka.consumer_group._VISIBLE_SECONDS", 1.0)
     here = scoring(2)
     for partition in range(2):
         send(here, 2, partition)
     here.run()
     # No such offset can be committed, and the client passes over it in silence.
     first, second = move_to(here, {0: -7, 1: 1})
-    assert (first.partition, first.before, first.to) == (0, 2, -7)
-    assert "the commit of offset -7 was acknowledged but does not show (2)" in str(first.error)
-    assert second == OffsetMove(1, 2, 1)
+    assert (first.partition, first.before, first.target) == (0, 2, -7)
+    assert "acknowledged the commit of offset -7, but after 1 s the committed offset is 2: " in str(first.error)
+    assert second == OffsetChange(1, 2, 1)
     assert [at.offset for at in standing(here).values()] == [2, 1]
 
 

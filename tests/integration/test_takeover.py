@@ -11,8 +11,8 @@ from include.batch.claims import is_claimed
 from include.batch.drain import drain
 from include.batch.manifest import Manifest
 from include.batch.scored_batch import ScoredBatch
-from include.errors import BatchSupersededError, FraudError, KafkaError, StagedFileGoneError, StagingError
-from include.kafka import transaction
+from include.errors import BatchSupersededError, ClusterError, FraudError, StagedFileGoneError, StagingError
+from include.kafka import fenced_producers
 from tests.integration.test_protocol import payments, scored, send
 from tests.integration.test_shards import drained_and_scored, fill
 from tests.support.scoring import Scoring
@@ -91,7 +91,7 @@ def test_a_batch_of_another_airflow_is_left_alone(scoring: Make):
 
     def run_of(airflow: str, number: int) -> Manifest:
         url = f"http://{airflow}/dags/score_payments/runs/{number}"
-        return drain(here.kafka, here.settings, here.storage, run_id=f"run {number}", run_url=url)
+        return drain(here.cluster, here.settings, here.storage, run_id=f"run {number}", run_url=url)
 
     other = run_of("other", 0)
     for number in range(RUNS):
@@ -112,7 +112,7 @@ def test_a_frozen_publisher_that_was_taken_over_publishes_nothing_and_says_so(sc
             take_over(here, batch)
 
     errors = {"before fence": BatchSupersededError, "before transaction": FraudError}
-    with pytest.raises(errors.get(point, KafkaError), match=r"taken over|fenced"):
+    with pytest.raises(errors.get(point, ClusterError), match=r"taken over|fenced"):
         here.publish(batch, frozen)
     assert scored(here) == []
     assert batch.batch_id not in staged(here) or ScoredBatch.has_begun(here.storage, batch.folder)
@@ -181,11 +181,11 @@ def test_a_partition_that_cannot_be_fenced_holds_up_no_other(scoring: Make, monk
     here, runs = scoring(2), 4
     send(here, *payments(*range(COUNT)), partition=1)
     with monkeypatch.context() as patch:
-        named = transaction.transactional_id
-        patch.setattr(transaction, "transactional_id", lambda *at: "" if at[-1] == 1 else named(*at))
+        named = fenced_producers.transactional_id
+        patch.setattr(fenced_producers, "transactional_id", lambda *at: "" if at[-1] == 1 else named(*at))
         for number in range(runs):
             send(here, *payments(number), partition=0)
-            with pytest.raises(KafkaError, match=r"/1 cannot be taken over"):
+            with pytest.raises(ClusterError, match="/1: earlier producers cannot be fenced"):
                 here.run()
             assert scored(here) == [f"0/{offset}" for offset in range(number + 1)]
     here.run()

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from fraud_scoring.airflow_connections import kafka_settings
+from fraud_scoring.airflow_connections import kafka_config
 from include.errors import SettingError
 from include.kafka.admin import Admin
-from include.kafka.client_config import client_settings
+from include.kafka.client_config import read_client_config
+from include.kafka.cluster import Cluster
 from include.kafka.connection_extra import to_client_config
 from include.producer.delivery import KafkaDelivery
 
@@ -47,8 +48,8 @@ REFUSED = [
     ({"oauth_cb": "my.module.stats"}, r"oauth_cb takes a Python function.*sasl\.oauthbearer\.method=oidc"),
     ({"on_commit": "my.module.stats"}, "on_commit takes a Python function"),
     ({"logger": "my.module.stats"}, "logger takes a Python function"),
-    ({"default.topic.config": {"acks": 1}}, r"default\.topic\.config is a group of settings"),
-    ({"sasl.password": {"hunter2": 1}}, r"sasl\.password is a group of settings"),
+    ({"default.topic.config": {"acks": 1}}, r"default\.topic\.config is a JSON object"),
+    ({"sasl.password": {"hunter2": 1}}, r"sasl\.password is a JSON object"),
     ({"sasl.mechanisms": [["hunter2"]]}, r"sasl\.mechanisms is a list"),
     ({"sasl.password": ["hunter2", "hunter2"]}, r"sasl\.password is a list, .* give one string"),
     ({"sasl.password": ["hunter2"]}, r"sasl\.password is a list"),
@@ -93,7 +94,7 @@ def test_what_no_connection_can_hold_is_refused_at_once(
     connection = json.dumps({"conn_type": "kafka", "extra": HOST | extra})
     monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", connection)
     began = time.monotonic()
-    for settings in (kafka_settings, lambda: client_settings({"AIRFLOW_CONN_KAFKA_DEFAULT": connection})):
+    for settings in (kafka_config, lambda: read_client_config({"AIRFLOW_CONN_KAFKA_DEFAULT": connection})):
         with pytest.raises(SettingError, match=f"^kafka_default: .*{why}") as error:
             settings()
         assert "hunter2" not in str(error.value)
@@ -103,7 +104,7 @@ def test_what_no_connection_can_hold_is_refused_at_once(
 def test_a_list_of_brokers_reaches_librdkafka_as_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     connection = json.dumps({"conn_type": "kafka", "extra": {"bootstrap.servers": ["a:1", "b:2"]}})
     monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", connection)
-    assert kafka_settings() == client_settings(os.environ) == {"bootstrap.servers": "a:1,b:2"}
+    assert kafka_config() == read_client_config(os.environ) == {"bootstrap.servers": "a:1,b:2"}
 
 
 @pytest.mark.parametrize(
@@ -121,12 +122,12 @@ def test_metadata_broker_list_names_the_brokers_as_bootstrap_servers_does(
     connection = json.dumps({"conn_type": "kafka", "extra": extra})
     monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", connection)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "other:1")
-    assert kafka_settings() == client_settings(os.environ) == {"bootstrap.servers": "a:1"}
+    assert kafka_config() == read_client_config(os.environ) == {"bootstrap.servers": "a:1"}
 
 
 def test_a_port_of_the_plain_variable_is_checked_too() -> None:
     with pytest.raises(SettingError, match="'a:70000', whose port is not 1 to 65535"):
-        client_settings({"KAFKA_BOOTSTRAP_SERVERS": "a:70000"})
+        read_client_config({"KAFKA_BOOTSTRAP_SERVERS": "a:70000"})
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ def test_a_port_of_the_plain_variable_is_checked_too() -> None:
     ],
 )
 def test_what_librdkafka_refuses_is_a_setting_and_no_broker_that_is_away(extra: dict[str, Any], why: str) -> None:
-    for client in (Admin, lambda settings: KafkaDelivery(settings, "topic")):
+    for client in (Admin, lambda config: KafkaDelivery(Cluster(config), "topic")):
         with pytest.raises(SettingError, match=f"the connection kafka_default cannot be used: {why}"):
             client(HOST | extra)
 

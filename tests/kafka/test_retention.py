@@ -6,19 +6,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Producer
 
-from include.kafka.admin import Admin
-from include.kafka.client_config import consumer_settings
-from include.kafka.retention import Retention, oldest_times, read_retention, written_at
+from include.kafka.cluster import Cluster
+from include.kafka.retention import Retention, read_oldest_times, read_retention, to_datetime
 from tests.support.live_stack import LiveStack
 
 Topics = Callable[..., str]
-
-
-@pytest.fixture
-def client(services: LiveStack) -> dict[str, str | int | float | bool]:
-    return {"bootstrap.servers": services.bootstrap_servers}
 
 
 @pytest.mark.parametrize(
@@ -32,32 +26,27 @@ def client(services: LiveStack) -> dict[str, str | int | float | bool]:
         ({"retention.ms": "60000", "cleanup.policy": "compact,delete"}, Retention(timedelta(minutes=1))),
     ],
 )
-def test_what_the_topic_says(client, topics: Topics, configuration: dict[str, str], expected: Retention):
+def test_what_the_topic_says(services: LiveStack, topics: Topics, configuration: dict[str, str], expected: Retention):
     topic = topics(**configuration)
-    assert read_retention(Admin(client), client, topic) == expected
+    assert read_retention(services.cluster, topic) == expected
 
 
-def test_where_it_cannot_be_read_a_run_goes_on(client, services: LiveStack, caplog: pytest.LogCaptureFixture):
-    assert read_retention(Admin(client), client, "no_such_topic") is None
-    assert "no_such_topic: its retention cannot be read: " in caplog.text
+def test_where_it_cannot_be_read_a_run_goes_on(services: LiveStack, caplog: pytest.LogCaptureFixture):
+    assert read_retention(services.cluster, "no_such_topic") is None
+    assert "no_such_topic: the retention cannot be read: " in caplog.text
 
 
-def test_when_the_first_unread_of_each_partition_was_written(client, topics: Topics):
+def test_when_the_first_unread_of_each_partition_was_written(services: LiveStack, topics: Topics):
     topic = topics(3)
     first = int(datetime(2026, 11, 24, 8, tzinfo=UTC).timestamp() * 1000)
-    producer = Producer(client)
+    producer = Producer(services.kafka)
     for partition in (0, 1):
         for offset in range(5):
             producer.produce(topic, b"x", partition=partition, timestamp=first + 1000 * (10 * partition + offset))
     assert producer.flush(30) == 0
-    consumer = Consumer(consumer_settings(client, "test_oldest"))
-    try:
-        started = time.monotonic()
-        found = oldest_times(consumer, topic, {0: 0, 1: 3, 2: 0})
-        assert time.monotonic() - started < 4  # the empty one's end is told, not waited for
-        assert consumer.assignment() == []
-    finally:
-        consumer.close()
+    started = time.monotonic()
+    found = read_oldest_times(services.cluster, "test_oldest", topic, {0: 0, 1: 3, 2: 0})
+    assert time.monotonic() - started < 4  # the empty one's end is told, not waited for
     begin = datetime(2026, 11, 24, 8, tzinfo=UTC)
     assert found == {0: begin, 1: begin + timedelta(seconds=13)}
 
@@ -65,15 +54,11 @@ def test_when_the_first_unread_of_each_partition_was_written(client, topics: Top
 def test_without_a_broker_the_age_stays_unknown(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("include.kafka.retention._SECONDS", 0.5)
     caplog.set_level(logging.INFO)
-    nowhere: dict[str, str | int | float | bool] = {"bootstrap.servers": "127.0.0.1:1", "log_level": 0}
-    consumer = Consumer(consumer_settings(nowhere, "test_oldest"))
-    try:
-        assert oldest_times(consumer, "topic_1", {0: 0}) == {}
-        assert read_retention(Admin(nowhere), nowhere, "topic_1") is None
-    finally:
-        consumer.close()
+    nowhere = Cluster({"bootstrap.servers": "127.0.0.1:1", "log_level": 0})
+    assert read_oldest_times(nowhere, "test_oldest", "topic_1", {0: 0}) == {}
+    assert read_retention(nowhere, "topic_1") is None
 
 
 @pytest.mark.parametrize("timestamp", [(0, -1), (1, 2**62), (1, -(2**62))])
 def test_no_date_is_no_error(timestamp: tuple[int, int]):
-    assert written_at(timestamp) is None
+    assert to_datetime(timestamp) is None

@@ -43,7 +43,7 @@ def check(here: Scoring, ledger: LedgerConnection) -> None:
     """Each published payment is a row, with its own prediction; what is none is one dead letter."""
     assert sources(ledger) == sorted(set(by_source(output(here))))
     assert [one.value for one in letters(here)] == [b"no prediction"]
-    assert record(here.kafka, here.settings, ledger).messages == 0
+    assert record(here.cluster, here.settings, ledger).messages == 0
     # Nothing was written a second time.
     assert query(ledger, "SELECT count(*) FROM ledger.replaced_predictions") == [(0,)]
 
@@ -53,7 +53,7 @@ def test_a_recorder_killed_anywhere_leaves_each_message_once(here: Scoring, ledg
     start(here, ledger, point).kill()
     assert len(sources(ledger)) < COUNT or point == "recorded 1"
     assert letters(here) == []
-    record(here.kafka, here.settings, ledger)
+    record(here.cluster, here.settings, ledger)
     check(here, ledger)
 
 
@@ -63,7 +63,7 @@ def test_a_frozen_recorder_holds_up_nobody_and_changes_nothing_when_it_wakes_up(
 ):
     zombie = start(here, ledger, point)
     zombie.freeze()
-    record(here.kafka, here.settings, ledger)
+    record(here.cluster, here.settings, ledger)
     check(here, ledger)
     before = query(ledger, "SELECT known::text FROM ledger.predictions known ORDER BY 1")
     code, words = zombie.go_on()
@@ -85,11 +85,11 @@ def test_a_database_that_is_restarted_in_mid_run(
     halted = start(here, ledger, point)
     getattr(services, ending)("ledger")
     with pytest.raises(LedgerError, match="does not answer"):
-        record(here.kafka, here.settings, ledger)
+        record(here.cluster, here.settings, ledger)
     services.start("ledger")
     code, words = halted.go_on()
     assert code == 1
     assert "LedgerError" in words
     assert 0 < len(sources(ledger)) < COUNT
-    record(here.kafka, here.settings, ledger)
+    record(here.cluster, here.settings, ledger)
     check(here, ledger)

@@ -66,8 +66,8 @@ def score(here: Scoring, ledger: LedgerConnection, *, fraud: bool) -> None:
     manifest = here.drain()
     here.predict_without_model(manifest, frauds=lambda offset: fraud)
     here.publish(manifest)
-    note_what_is_committed(here.kafka, here.settings, here.outbox)
-    record(here.kafka, here.settings, ledger)
+    note_what_is_committed(here.cluster, here.settings, here.outbox)
+    record(here.cluster, here.settings, ledger)
 
 
 def batches(here: Scoring) -> list[str]:
@@ -174,7 +174,7 @@ def test_what_a_hand_altered_is_no_prediction_that_was_published(
     told = fraud("trace", TRANS_NUM).stdout
     assert titles(told) == ["newest prediction", f"altered {LAST}", "replaced on … by ledger, for it was scored again"]
     query(ledger, "UPDATE ledger.recorded_offsets SET next_offset = (SELECT output_offset FROM ledger.predictions)")
-    record(scored_twice.kafka, scored_twice.settings, ledger)
+    record(scored_twice.cluster, scored_twice.settings, ledger)
     told = fraud("trace", TRANS_NUM).stdout
     again = "replaced on … by ledger, for it was scored again"
     assert titles(told) == ["newest prediction", f"altered {LAST}", f"altered {LAST}", again]

@@ -57,7 +57,7 @@ def leave(storage: Storage, record: BatchRecord, name: str = "00000000", day: st
 
 
 def settle(scoring: Scoring) -> None:
-    note_what_is_committed(scoring.kafka, scoring.settings, scoring.outbox)
+    note_what_is_committed(scoring.cluster, scoring.settings, scoring.outbox)
 
 
 def mail(scoring: Scoring) -> None:

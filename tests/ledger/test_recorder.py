@@ -44,7 +44,7 @@ def some(count: int) -> list[Any]:
 
 
 def recorded(scoring: Scoring, ledger: LedgerConnection) -> Recorded:
-    return record(scoring.kafka, scoring.settings, ledger)
+    return record(scoring.cluster, scoring.settings, ledger)
 
 
 def recorded_again(scoring: Scoring, ledger: LedgerConnection) -> Recorded:
@@ -337,7 +337,7 @@ def test_over_all_runs_each_message_is_counted_once_for_the_alarm(
         scored(made, 2)
         # A ledger that is set back reads again what an earlier run was done with.
         query(ledger, "UPDATE ledger.recorded_offsets SET next_offset = 0")
-        record(made.kafka, made.settings, ledger, counted.append)
+        record(made.cluster, made.settings, ledger, counted.append)
         total = reduce(DeadLetterCounts.plus, counted)
         assert (total.messages, total.dead) == (len(output(made)), len(letters(made)))
         assert total.reasons == {"bad_source": total.dead}
@@ -450,7 +450,7 @@ def test_postgresql_takes_every_payment_that_is_read(own: Predictions, payment: 
 
 @pytest.fixture
 def own(scoring: Make, ledger: LedgerConnection) -> Any:
-    from include.kafka.committed_offsets import Topic
+    from include.kafka.cluster import Topic
 
     with ledger.opened("a test") as connection:
         yield Predictions(connection, Topic("topic", "id", (0,)))

@@ -35,14 +35,14 @@ def test_what_came_after_the_backup_is_recorded_again(
     dump, restore = block("operations.md", "pg_dump").strip().splitlines()
     made = scoring()
     scored(made, 5)
-    record(made.kafka, made.settings, ledger)
+    record(made.cluster, made.settings, ledger)
     run(dump, ledger, tmp_path)
     scored(made, 3)
-    record(made.kafka, made.settings, ledger)
+    record(made.cluster, made.settings, ledger)
     query(ledger, "UPDATE ledger.predictions SET amt = 0")
     run(restore.strip().replace("--dbname ledger", f"--dbname {ledger.database}"), ledger, tmp_path)
     assert len(sources(ledger)) == 5
-    assert record(made.kafka, made.settings, ledger).rows == 3
+    assert record(made.cluster, made.settings, ledger).rows == 3
     assert sources(ledger) == by_source(output(made))
     assert query(ledger, "SELECT count(*) FROM ledger.predictions WHERE amt = 0") == [(0,)]
     assert query(ledger, "SELECT count(*) FROM ledger.replaced_predictions") == [(0,)]

@@ -96,14 +96,14 @@ class Work:
         made = payment(950.75)
         kafka_log.send(str(here.kafka["bootstrap.servers"]), here.settings.input_topic, [made.message])
         here.run()
-        note_what_is_committed(here.kafka, here.settings, here.outbox)
-        record(here.kafka, here.settings, owner)
+        note_what_is_committed(here.cluster, here.settings, here.outbox)
+        record(here.cluster, here.settings, owner)
         record_batches(here.storage, owner)
         return cls(here, owner, str(made.values["trans_num"]))
 
     def done_by(self, worker: LedgerConnection) -> None:
         """Raises LedgerAccessError where a right is missing."""
-        kafka, settings = self.here.kafka, self.here.settings
+        cluster, settings = self.here.cluster, self.here.settings
         # A row that was altered, which recording mends and keeps; and a batch's record that comes once more.
         # Before, this topic was another one.
         query(self.owner, "UPDATE ledger.recorded_offsets SET (topic_id, next_offset) = ('an earlier one', 0)")
@@ -111,7 +111,7 @@ class Work:
         query(self.owner, "UPDATE ledger.predictions SET amt = amt + 1")
         leave(self.here.storage, batch_record())
         with pytest.raises(LedgerGapError):
-            record(kafka, settings, worker)
+            record(cluster, settings, worker)
         record_batches(self.here.storage, worker)
         with VerdictWriter.opened(worker) as verdicts:
             for fraud in (True, False):
@@ -121,8 +121,8 @@ class Work:
         with worker.opened("fraud confirm") as connection:
             unreviewed(connection, 5)
         with worker.opened("fraud reconcile") as connection:
-            assert verify(kafka, settings, ledger=LedgerCheck(connection, str(worker), settings.group)).is_whole
-        with LedgerOffsets.opened(kafka, worker, settings.output_topic) as offsets:
+            assert verify(cluster, settings, ledger=LedgerCheck(connection, str(worker), settings.group)).is_whole
+        with LedgerOffsets.opened(cluster, worker, settings.output_topic) as offsets:
             assert offsets.rewind("earliest", []) == {0: 0}
 
 

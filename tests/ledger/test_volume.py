@@ -38,7 +38,7 @@ def here(scoring: Callable[..., Scoring]) -> Scoring:
 
 
 def test_300_000_payments_are_recorded_once_each(here: Scoring, ledger: LedgerConnection):
-    recorded = record(here.kafka, here.settings, ledger)
+    recorded = record(here.cluster, here.settings, ledger)
     assert (recorded.messages, recorded.rows) == (COUNT, COUNT)
     reader = Reader(str(here.kafka["bootstrap.servers"]), here.settings.output_topic)
     reader._starts = dict.fromkeys(reader._starts, 0)
@@ -60,10 +60,10 @@ def test_300_000_payments_are_recorded_once_each(here: Scoring, ledger: LedgerCo
         "FROM ledger.predictions) AS recorded"
     )
     assert query(ledger, checksum) == [(published,)]
-    again = record(here.kafka, here.settings, ledger)
+    again = record(here.cluster, here.settings, ledger)
     assert (again.messages, again.rows) == (0, 0)
     query(ledger, "UPDATE ledger.recorded_offsets SET next_offset = 0")
-    whole = record(here.kafka, here.settings, ledger)
+    whole = record(here.cluster, here.settings, ledger)
     assert (whole.messages, whole.rows) == (COUNT, 0)
     assert query(ledger, "SELECT count(*) FROM ledger.replaced_predictions") == [(0,)]
     assert query(ledger, checksum) == [(published,)]

@@ -8,7 +8,7 @@ from unittest import mock
 import pytest
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-from fraud_scoring.airflow_connections import aws_access, kafka_settings, ledger, staging, use_aws_connection
+from fraud_scoring.airflow_connections import aws_access, kafka_config, ledger, staging, use_aws_connection
 from include.errors import SettingError
 from include.ledger.connection import LedgerConnection
 from include.settings import Settings
@@ -20,21 +20,21 @@ def environment() -> Iterator[None]:
         yield
 
 
-def test_kafka_connection_gives_librdkafka_settings(monkeypatch: pytest.MonkeyPatch):
+def test_kafka_connection_gives_librdkafka_config(monkeypatch: pytest.MonkeyPatch):
     extra = {"bootstrap.servers": "broker:9092", "sasl.username": "key"}
     monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", json.dumps({"conn_type": "kafka", "extra": extra}))
-    assert kafka_settings() == extra
+    assert kafka_config() == extra
 
 
 def test_missing_kafka_connection_is_named():
     with pytest.raises(SettingError, match=r"kafka_default does not exist.*AIRFLOW_CONN_KAFKA_DEFAULT"):
-        kafka_settings()
+        kafka_config()
 
 
 def test_kafka_connection_without_broker_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", json.dumps({"conn_type": "kafka", "extra": {}}))
     with pytest.raises(SettingError, match=r"kafka_default names no broker.*bootstrap\.servers"):
-        kafka_settings()
+        kafka_config()
 
 
 def test_aws_connection_reaches_boto3_and_mlflow(monkeypatch: pytest.MonkeyPatch):

@@ -26,7 +26,14 @@ from fraud_scoring.airflow_connections import staging
 from fraud_scoring.alarm_mails import mail_alarms, mail_published_alarms
 from fraud_scoring.incidents import IncidentNotifier, close_incident, late_run, late_run_alert
 from include.batch import alarm_texts
-from include.errors import HousekeepingError, KafkaError, LedgerGapError, ModelNotFoundError, SettingError, StagingError
+from include.errors import (
+    ClusterError,
+    HousekeepingError,
+    LedgerGapError,
+    ModelNotFoundError,
+    SettingError,
+    StagingError,
+)
 from include.settings import Settings
 from include.storage.staging import Storage
 from tests.plugins.conftest import Inbox, StartServer
@@ -91,7 +98,7 @@ def body(message: EmailMessage) -> str:
     return str(part.get_content())
 
 
-BROKER_DOWN = KafkaError("no broker answers at kafka:9092")
+BROKER_DOWN = ClusterError("no broker answers at kafka:9092")
 
 
 def test_the_mail_names_dag_task_cause_run_try_and_link(mail_server: StartServer) -> None:
@@ -99,7 +106,7 @@ def test_the_mail_names_dag_task_cause_run_try_and_link(mail_server: StartServer
     fail(BROKER_DOWN)
     (message,) = inbox.messages
     assert inbox.recipients == [["ops@bank.test", "night@bank.test"]]
-    assert message["Subject"] == "score_payments: publish failed: KafkaError, no broker answers at kafka:9092"
+    assert message["Subject"] == "score_payments: publish failed: ClusterError, no broker answers at kafka:9092"
     html = body(message)
     assert "scheduled__2026-11-24T08:00:00+00:00" in html
     assert 'href="https://airflow.test/dags/score_payments/runs/1/tasks/publish?try_number=3"' in html
@@ -142,7 +149,7 @@ def test_another_cause_is_told(mail_server: StartServer) -> None:
     fail(ModelNotFoundError("no run has a model"))
     fail(ModelNotFoundError("no run has a model"))
     assert [message["Subject"][:60] for message in inbox.messages] == [
-        "score_payments: publish failed: KafkaError, no broker answer",
+        "score_payments: publish failed: ClusterError, no broker answ",
         "score_payments: publish failed: ModelNotFoundError, no run h",
     ]
 
@@ -185,7 +192,7 @@ def test_causes_that_alternate_are_told_once_each(mail_server: StartServer) -> N
         fail(ModelNotFoundError("no run has a model"))
     assert len(inbox.messages) == 2
     fail(BROKER_DOWN, minutes=300)
-    assert subjects(inbox)[2].startswith("Reminder: score_payments: publish failed: KafkaError")
+    assert subjects(inbox)[2].startswith("Reminder: score_payments: publish failed: ClusterError")
     assert "Still failing since 2026-11-24 08:01:00 UTC, 61 times so far" in body(inbox.messages[2])
 
 
@@ -193,7 +200,7 @@ def test_of_one_task_there_are_two_mails_an_hour_at_most(mail_server: StartServe
     """A new cause every minute, or one that comes and goes."""
     inbox = mail_server()
     for number in range(120):
-        fail(type(f"Error{number}", (KafkaError,), {})("no broker answers"))
+        fail(type(f"Error{number}", (ClusterError,), {})("no broker answers"))
     assert len(inbox.messages) == 4
     for _ in range(30):
         succeed(task_id="drain")
@@ -210,7 +217,7 @@ def test_suppressed_failures_are_mailed_after_the_hour(mail_server: StartServer)
     assert subjects(inbox)[2].startswith("score_payments: publish failed: ModelNotFoundError")
 
 
-class UnseenError(KafkaError):
+class UnseenError(ClusterError):
     pass
 
 
@@ -222,7 +229,7 @@ def test_what_the_floor_held_back_is_told_though_the_task_worked_since(mail_serv
     fail(ModelNotFoundError("no run has a model"), minutes=86)
     fail(ModelNotFoundError("no run has a model"))
     assert [subject.split(": ")[2].split(",")[0] for subject in subjects(inbox)] == [
-        "KafkaError",
+        "ClusterError",
         "StagingError",
         "ModelNotFoundError",
     ]
@@ -248,7 +255,7 @@ def test_a_cause_that_the_floor_held_back_is_told_with_the_next_failure_of_anoth
 def test_hundreds_of_causes_that_were_held_back_are_all_counted_in_one_mail(mail_server: StartServer) -> None:
     inbox = mail_server()
     for number in range(58):
-        fail(type(f"Error{number}", (KafkaError,), {})("no broker answers"))
+        fail(type(f"Error{number}", (ClusterError,), {})("no broker answers"))
         if number % 2:
             succeed()
     fail(BROKER_DOWN, minutes=60)
@@ -311,7 +318,7 @@ def test_refused_operator_address_is_mailed_to_the_others(
     fail(StagingError("the disk is full"))
     assert subjects(inbox)[1] == "score_payments: An operator's address is refused: night@bank.test (550 5.1.1 unknown)"
     assert inbox.recipients == [["ops@bank.test"]] * 3
-    assert "operators told of publish: KafkaError, 1 recipients" in caplog.text
+    assert "operators told of publish: ClusterError, 1 recipients" in caplog.text
 
 
 def test_a_mail_that_no_server_took_is_tried_again(mail_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -346,7 +353,7 @@ def test_the_products_error_behind_airflows_is_the_cause(mail_server: StartServe
 
 def test_what_an_error_says_is_no_template_and_no_markup(mail_server: StartServer) -> None:
     inbox = mail_server()
-    fail(KafkaError("topic {{ 7 * 7 }} <script>"))
+    fail(ClusterError("topic {{ 7 * 7 }} <script>"))
     assert "{{ 7 * 7 }} <script>" in inbox.messages[0]["Subject"]
     assert "{{ 7 * 7 }} &lt;script&gt;" in body(inbox.messages[0])
 
@@ -410,7 +417,7 @@ def test_a_task_that_speaks_after_its_run_has_ended_is_waited_for(
         fail(BROKER_DOWN)
         run.result(30)
     (message,) = inbox.messages
-    assert "KafkaError" in message["Subject"]
+    assert "ClusterError" in message["Subject"]
 
 
 @pytest.mark.usefixtures("impatient")

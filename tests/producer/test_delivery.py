@@ -21,6 +21,7 @@ from confluent_kafka import Consumer, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from include.errors import ProducerError
+from include.kafka.cluster import Cluster
 from include.producer.delivery import KafkaDelivery
 from include.producer.message import Message as Payment
 from include.producer.produce import produce
@@ -152,7 +153,7 @@ def test_what_was_taken_from_the_source_is_sent_though_a_stop_finds_the_queue_fu
     servers: str, topics: Topics
 ) -> None:
     topic = topics(PARTITIONS)
-    delivery = KafkaDelivery({"bootstrap.servers": servers}, topic, queue=20)
+    delivery = KafkaDelivery(Cluster({"bootstrap.servers": servers}), topic, queue=20)
     stop = threading.Event()
     stop.set()
     delivery.send(many(100), stop)
@@ -162,7 +163,7 @@ def test_what_was_taken_from_the_source_is_sent_though_a_stop_finds_the_queue_fu
 
 
 def test_what_a_slow_broker_does_not_take_after_a_stop_is_counted(servers: str, topics: Topics) -> None:
-    delivery = KafkaDelivery({"bootstrap.servers": servers}, topics(PARTITIONS), queue=10, flush_seconds=0.3)
+    delivery = KafkaDelivery(Cluster({"bootstrap.servers": servers}), topics(PARTITIONS), queue=10, flush_seconds=0.3)
 
     class Stopped:
         def batches(self, stop: threading.Event) -> Iterator[list[Payment]]:

@@ -19,7 +19,7 @@ from dev.stack.part import BIN, ROOT
 from include.check.check_result import CheckResult, run
 from include.check.kafka_check import check_kafka
 from include.errors import FraudError
-from include.kafka.admin import Admin
+from include.kafka.cluster import Cluster
 from include.kafka.retention import read_retention
 from include.ledger.connection import LedgerConnection
 from include.ledger.recorded_batches import record_batches
@@ -118,7 +118,7 @@ class Place:
         Scoring(kafka, self.settings).run()
 
     def record(self, kafka: dict[str, Any], ledger: LedgerConnection) -> Recorded:
-        return record(kafka, self.settings, ledger)
+        return record(Cluster(kafka), self.settings, ledger)
 
     def command(self, kafka: dict[str, Any], *words: str, ledger: LedgerConnection | None = None) -> str:
         settings = {
@@ -163,7 +163,7 @@ def score(place: Place, kafka: dict[str, Any]) -> None:
     place.score(kafka)
     for topic in (place.settings.output_topic, place.settings.dead_letter_topic):
         assert len(kafka_log.read_all(place.secure.superuser, topic)) == 1
-    if read_retention(Admin(kafka), kafka, place.settings.input_topic) is None:
+    if read_retention(Cluster(kafka), place.settings.input_topic) is None:
         raise LackingError("nobody knows how long payments are kept")
 
 
@@ -310,7 +310,7 @@ def test_a_whole_run_needs_no_more(secure: SecureStack) -> None:
 
 def check(kafka: dict[str, Any], settings: Settings, **changes: Any) -> dict[str, CheckResult]:
     given = {name: value for name, value in (kafka | changes).items() if value is not None}
-    return {one.name: one for one in run([("tried", lambda: check_kafka(given, settings))])}
+    return {one.name: one for one in run([("tried", lambda: check_kafka(Cluster(given), settings))])}
 
 
 def wrong(found: dict[str, CheckResult]) -> list[str]:
@@ -319,13 +319,14 @@ def wrong(found: dict[str, CheckResult]) -> list[str]:
 
 REFUSED: dict[str, tuple[dict[str, Any], Sequence[str]]] = {
     "a wrong password": (
-        {"sasl.password": "wr0ng"}, ("kafka_default is refused as fraud", "check the user name and password"),
+        {"sasl.password": "wr0ng"}, ("kafka_default cannot connect as fraud", "check the user name and password"),
     ),
     "a certificate that is not trusted": (
-        {"ssl.ca.location": None}, ("kafka_default is refused", "certificate verify failed", "check the certificates"),
+        {"ssl.ca.location": None},
+        ("kafka_default cannot connect", "certificate verify failed", "check the certificates"),
     ),
     "no encryption": (
-        {"security.protocol": "PLAINTEXT"}, ("are address and security.protocol right?",),
+        {"security.protocol": "PLAINTEXT"}, ("address and security.protocol are correct",),
     ),
     "a setting that does not exist": ({"ssl.ca.lcation": "x"}, ('No such configuration property: "ssl.ca.lcation"',)),
 }  # fmt: skip

@@ -34,7 +34,7 @@ class Case:
 
 CASES = {
     "Kafka, password": Case(
-        "kafka_default", "drain", "kafka_default is refused as fraud:", {"extra": {"sasl.password": WRONG}}
+        "kafka_default", "drain", "kafka_default cannot connect as fraud:", {"extra": {"sasl.password": WRONG}}
     ),
     "Kafka, certificate": Case(
         "kafka_default", "drain", "check the certificates named in the connection kafka_default",

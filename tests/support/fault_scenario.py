@@ -213,11 +213,10 @@ class FaultScenario:
 
     def verify(self, window: Window) -> VerifyReport:
         bounds = [{number: pair[side] for number, pair in window.items()} for side in (0, 1)]
-        kafka = {"bootstrap.servers": self.stack.bootstrap_servers}
         # A partition that is not named has an empty window.
         lows = self.group.lows()
         start, end = Bounds(single=lows | bounds[0]), Bounds(single=lows | bounds[1])
-        return verify(kafka, Settings(), start=start, end=end)
+        return verify(self.stack.cluster, Settings(), start=start, end=end)
 
     def frauds(self, window: Window) -> dict[Place, str]:
         """Batch by source and row."""

@@ -92,7 +92,7 @@ class LedgerScene:
         with self.stack.ledger.opened("a test") as connection:
             check = LedgerCheck(connection, str(self.stack.ledger), settings.group)
             found = verify(
-                self.stack.kafka, settings, start=Bounds(single=bounds[0]), end=Bounds(single=bounds[1]), ledger=check
+                self.stack.cluster, settings, start=Bounds(single=bounds[0]), end=Bounds(single=bounds[1]), ledger=check
             )
         assert found.ledger is not None
         return found.ledger

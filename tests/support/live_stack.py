@@ -14,7 +14,8 @@ from psycopg2.extensions import connection
 from dev.airflow_api import AirflowApi
 from dev.stack import Stack, postgres, processes
 from dev.stack.home import Home
-from include.kafka.client_config import ClientConfig, client_settings
+from include.kafka.client_config import ClientConfig, read_client_config
+from include.kafka.cluster import Cluster
 from include.ledger.connection import LedgerConnection
 from include.ledger.schema import migrate
 
@@ -32,7 +33,11 @@ class LiveStack:
     @property
     def kafka(self) -> ClientConfig:
         """librdkafka's settings for one who connects."""
-        return client_settings(self.env)
+        return read_client_config(self.env)
+
+    @property
+    def cluster(self) -> Cluster:
+        return Cluster(self.kafka)
 
     @property
     def mlflow_uri(self) -> str:

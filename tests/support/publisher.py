@@ -72,7 +72,7 @@ def halting(stop_at: str) -> Callable[[str], None]:
 def main() -> None:
     from include.batch.manifest import Manifest
     from include.batch.publish import publish
-    from include.kafka.client_config import client_settings
+    from include.kafka.cluster import Cluster
     from include.settings import Settings
     from include.storage.staging import Storage
 
@@ -80,7 +80,7 @@ def main() -> None:
     settings = Settings.from_environment()
     storage = Storage.open(settings.staging_url)
     manifest = Manifest.load(storage, batch_id)
-    published = publish(client_settings(os.environ), settings, storage, manifest, halting(stop_at))
+    published = publish(Cluster.from_environment(), settings, storage, manifest, halting(stop_at))
     sys.stdout.write(f"{sorted(outcome.value for outcome in published.outcomes.values())}\n")
 
 

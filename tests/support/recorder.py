@@ -23,7 +23,7 @@ def recorder(stop_at: str, environment: dict[str, str]) -> Halted:
 
 
 def main() -> None:
-    from include.kafka.client_config import client_settings
+    from include.kafka.cluster import Cluster
     from include.ledger import recorder
     from include.ledger.connection import LedgerConnection
     from include.ledger.output_dead_letters import OutputDeadLetters
@@ -47,7 +47,7 @@ def main() -> None:
     ):
         setattr(owner, name, announced(point, getattr(owner, name)))
     done = recorder.record(
-        client_settings(os.environ), Settings.from_environment(), LedgerConnection.from_environment(os.environ)
+        Cluster.from_environment(), Settings.from_environment(), LedgerConnection.from_environment(os.environ)
     )
     sys.stdout.write(f"{done.messages} messages\n")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +17,8 @@ from include.batch.planner import plan
 from include.batch.publish import Published, publish
 from include.batch.scored_batch import PartitionScores, ScoredBatch
 from include.kafka.admin import Admin
+from include.kafka.cluster import Cluster
+from include.kafka.consumer_group import ConsumerGroup
 from include.report.report import ReportDelivery
 from include.settings import Settings
 from include.storage.staging import Storage
@@ -34,6 +37,18 @@ class Scoring:
     settings: Settings
 
     @property
+    def cluster(self) -> Cluster:
+        """A new one each time, because a broker may have restarted since."""
+        return Cluster(self.kafka)
+
+    @contextmanager
+    def group(self) -> Iterator[ConsumerGroup]:
+        cluster = self.cluster
+        topic = cluster.describe_topic(self.settings.input_topic)
+        with ConsumerGroup.open(cluster, self.settings.group, topic) as group:
+            yield group
+
+    @property
     def storage(self) -> Storage:
         return Storage.open(self.settings.staging_url)
 
@@ -45,15 +60,15 @@ class Scoring:
         return dataclasses.replace(self, settings=dataclasses.replace(self.settings, **settings))
 
     def drain(self) -> Manifest:
-        return drain(self.kafka, self.settings, self.storage, run_id="a run", run_url="http://airflow/run")
+        return drain(self.cluster, self.settings, self.storage, run_id="a run", run_url="http://airflow/run")
 
     def plan(self, shards: int) -> Manifest:
         return plan(
-            self.kafka, self.settings, self.storage, run_id="a run", run_url="http://airflow/run", shards=shards
+            self.cluster, self.settings, self.storage, run_id="a run", run_url="http://airflow/run", shards=shards
         )
 
     def drain_shard(self, manifest: Manifest, shard: int) -> Drained:
-        return drain_shard(self.kafka, self.settings, self.storage, manifest, shard)
+        return drain_shard(self.cluster, self.settings, self.storage, manifest, shard)
 
     def predict_without_model(
         self, manifest: Manifest, frauds: Callable[[int], bool] = lambda offset: True, shard: int = 0
@@ -91,7 +106,7 @@ class Scoring:
     ) -> Published:
         if not manifest.partitions:
             return Published({}, 0, 0)
-        return publish(self.kafka, self.settings, self.storage, manifest, reached, shard)
+        return publish(self.cluster, self.settings, self.storage, manifest, reached, shard)
 
     def forget_group(self) -> None:
         """As Kafka does after its offsets' retention."""

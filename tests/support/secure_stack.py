@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from confluent_kafka import KafkaError as Reason
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (
     AclBinding,
     AclBindingFilter,
@@ -29,6 +28,7 @@ from confluent_kafka.admin import (
 from dev.stack.home import Home
 from dev.stack.kafka import ADMIN, Kafka
 from include.kafka.admin import Admin
+from include.kafka.cluster import Cluster
 from include.settings import Settings
 from include.verify.findings import VerifyReport
 from include.verify.verification import verify
@@ -94,7 +94,7 @@ class SecureStack(Pipeline):
                 seen = Admin(client).list_topics(name, timeout=5).topics[name].error
             except KafkaException:
                 return False
-            return seen is not None and seen.code() == Reason.UNKNOWN_TOPIC_OR_PART
+            return seen is not None and seen.code() == KafkaError.UNKNOWN_TOPIC_OR_PART
 
         try:
             wait_until(is_known, f"the broker does not know {name}", 30)
@@ -131,4 +131,4 @@ class SecureStack(Pipeline):
 
     def verify(self) -> VerifyReport:
         whole = Bounds.parse("--from", [])
-        return verify(self.kafka, self.settings, start=whole, end=whole, show=5, say=lambda line: None)
+        return verify(Cluster(self.kafka), self.settings, start=whole, end=whole, show=5, say=lambda line: None)

@@ -61,8 +61,8 @@ def score(here: Scoring, *counts: int) -> None:
 def recorded(here: Scoring, ledger: LedgerConnection) -> None:
     from include.batch.outbox import note_what_is_committed
 
-    note_what_is_committed(here.kafka, here.settings, here.outbox)
-    record(here.kafka, here.settings, ledger)
+    note_what_is_committed(here.cluster, here.settings, here.outbox)
+    record(here.cluster, here.settings, ledger)
     record_batches(here.storage, ledger)
 
 
@@ -136,7 +136,7 @@ def test_a_row_that_was_deleted_is_named_and_comes_back(scene: Scene):
     partition, offset = line.split("/")[-2:]
     again = fraud(here, ledger, "ledger", "rewind", "--partition", partition, "--to", offset)
     assert again.exit_code == 0, again.stderr
-    record(here.kafka, here.settings, ledger)
+    record(here.cluster, here.settings, ledger)
     assert reconcile(here, ledger).exit_code == 0
 
 
@@ -164,7 +164,7 @@ def test_a_value_that_was_altered_is_named_and_restored(scene: Scene, change: st
     assert f"{here.settings.input_topic}/1: NOT complete: 1 differing" in done.stdout
     assert f"  {here.settings.input_topic}/1/2 row 0: at {here.settings.output_topic}/" in done.stdout
     assert fraud(here, ledger, "ledger", "rewind", "--to", "earliest").exit_code == 0
-    record(here.kafka, here.settings, ledger)
+    record(here.cluster, here.settings, ledger)
     assert reconcile(here, ledger).exit_code == 0
 
 
@@ -194,7 +194,7 @@ def produce(here: Scoring, value: bytes, headers: dict[str, str]) -> None:
 def test_a_message_produced_by_hand_is_named(here: Scoring, ledger: LedgerConnection, is_recorded: bool):
     produce(here, b'[{"is_fraud":1}]', {})
     if is_recorded:
-        record(here.kafka, here.settings, ledger)
+        record(here.cluster, here.settings, ledger)
     done = reconcile(here, ledger)
     assert done.exit_code == 1
     assert "FOREIGN: 1 on the output topic, and no prediction" in done.stdout
@@ -213,7 +213,7 @@ def test_a_forged_prediction_is_named(here: Scoring, ledger: LedgerConnection, s
         done = reconcile(here, ledger)
         assert done.exit_code == 1
         assert kind in done.stdout
-        record(here.kafka, here.settings, ledger)
+        record(here.cluster, here.settings, ledger)
 
 
 @pytest.mark.parametrize("source", ["another_topic/0/2", "{topic}/9/2"])
@@ -229,7 +229,7 @@ def test_a_prediction_of_what_no_batch_scored_is_named(here: Scoring, ledger: Le
 def test_a_header_that_cannot_be_read_is_foreign(here: Scoring, ledger: LedgerConnection):
     servers = str(here.kafka["bootstrap.servers"])
     kafka_log.send_with_header(servers, here.settings.output_topic, b'[{"is_fraud":1}]', b"\xff")
-    record(here.kafka, here.settings, ledger)
+    record(here.cluster, here.settings, ledger)
     assert "FOREIGN: 1 on the output topic" in reconcile(here, ledger).stdout
 
 
@@ -420,7 +420,7 @@ def filled(here: Scoring, ledger: LedgerConnection) -> Scoring:
     """With something recorded of each partition of the output topic, wherever the cards went."""
     for partition in (0, 1):
         send(here, partition)
-    record(here.kafka, here.settings, ledger)
+    record(here.cluster, here.settings, ledger)
     return here
 
 

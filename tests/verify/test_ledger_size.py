@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from include.kafka.committed_offsets import Topic
+from include.kafka.cluster import Topic
 from include.ledger.connection import LedgerConnection
 from include.verify import ledger_queries as queries
 from include.verify.findings import LedgerVerdict

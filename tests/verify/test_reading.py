@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from confluent_kafka import Consumer
 
-from include.errors import KafkaError
-from include.kafka.client_config import consumer_settings
+from include.errors import ClusterError
 from include.verify import reading
 from tests.support import kafka_log
 from tests.support.live_stack import LiveStack
@@ -15,9 +14,8 @@ from tests.support.live_stack import LiveStack
 
 @pytest.fixture
 def consumer(services: LiveStack) -> Iterator[Consumer]:
-    made = Consumer(consumer_settings({"bootstrap.servers": services.bootstrap_servers}, "a reader"))
-    yield made
-    made.close()
+    with services.cluster.consumer("a reader") as made:
+        yield made
 
 
 def test_verify_names_why_reading_stops(
@@ -25,7 +23,7 @@ def test_verify_names_why_reading_stops(
 ):
     """An open kafka transaction, an end that no message reaches, and a broker that is silent."""
     monkeypatch.setattr(reading, "_QUIET_SECONDS", 1.0)
-    topic, kafka = topics(), {"bootstrap.servers": services.bootstrap_servers}
+    topic, cluster = topics(), services.cluster
     kafka_log.send(services.bootstrap_servers, topic, [b"1"], 0)
     opened = kafka_log.producer(services.bootstrap_servers, f"open-{topic}")
     opened.begin_transaction()
@@ -33,8 +31,8 @@ def test_verify_names_why_reading_stops(
     opened.flush()
 
     def read_on(end: int) -> str:
-        with pytest.raises(KafkaError) as error:
-            list(reading.read(consumer, kafka, topic, {0: (0, end)}, lambda line: None))
+        with pytest.raises(ClusterError) as error:
+            list(reading.read(cluster, consumer, topic, {0: (0, end)}, lambda line: None))
         return str(error.value)
 
     assert "a kafka transaction is open on these partitions: 0 (to 2, stable to 1)" in read_on(2)
@@ -46,13 +44,16 @@ def test_verify_names_why_reading_stops(
 
     # A busy broker that is up must have its time to answer; only the silent one is waited for briefly.
     monkeypatch.setattr(reading, "_QUIET_SECONDS", 30.0)
-    messages = reading.read(consumer, kafka, topic, {0: (0, 9)}, lambda line: None)
+    messages = reading.read(cluster, consumer, topic, {0: (0, 9)}, lambda line: None)
     assert next(messages).value() == b"1"
     monkeypatch.setattr(reading, "_QUIET_SECONDS", 1.0)
-    monkeypatch.setattr("include.kafka.topic_offsets.REQUEST_SECONDS", 3.0)
-    with services.frozen("kafka"), pytest.raises(KafkaError) as silent:
+    monkeypatch.setattr("include.kafka.cluster.REQUEST_SECONDS", 3.0)
+    with services.frozen("kafka"), pytest.raises(ClusterError) as silent:
         list(messages)
-    assert re.search(f"offsets of {topic} cannot be listed: .*: (is the broker|.* is it) up", str(silent.value))
+    assert re.search(
+        f"offsets of {topic} cannot be listed: .*: (check that the broker is running|the broker did not answer)",
+        str(silent.value),
+    )
     assert "kafka transaction" not in str(silent.value)
     # It is itself again, for whoever comes next.
     kafka_log.send(services.bootstrap_servers, topic, [b"3"], 0)

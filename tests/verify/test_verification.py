@@ -63,7 +63,7 @@ def send(here: Scoring, *values: bytes | None, headers: Headers | None = None) -
 
 
 def check(here: Scoring, **options: Any) -> VerifyReport:
-    return verify(here.kafka, here.settings, **options)
+    return verify(here.cluster, here.settings, **options)
 
 
 def found(verdict: VerifyReport) -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ from typing import Any
 from airflow.providers.standard.operators.branch import BranchMixIn
 from airflow.sdk import BaseOperator, Context
 
-from fraud_scoring.airflow_connections import kafka_settings, staging
+from fraud_scoring.airflow_connections import kafka_cluster, staging
 from fraud_scoring.alarm_mails import ALARMS
 from fraud_scoring.failures import plain_failures
 from fraud_scoring.operators.batch_operator import (
@@ -49,14 +49,14 @@ class DrainOperator(BaseOperator, BranchMixIn):
         settings = Settings.from_environment()
         # A run configuration that cannot be meant fails here, before any work.
         choice = ModelChoice.parse(context["dag_run"].conf or {})
-        kafka, storage = kafka_settings(), staging(settings)
+        cluster, storage = kafka_cluster(), staging(settings)
         # Before a byte is staged: a disk that is full would keep itself full.
         remove_old_batches(storage, settings.staging_hours)
         remove_old_records(storage, settings.record_hours)
         run_id = context["dag_run"].run_id
-        manifest = drain(kafka, settings, storage, run_id=run_id, run_url=run_url(context))
+        manifest = drain(cluster, settings, storage, run_id=run_id, run_url=run_url(context))
         context["ti"].xcom_push(key="manifest", value=manifest.to_dict())
-        raised = alarms(kafka, settings, storage, manifest)
+        raised = alarms(cluster, settings, storage, manifest)
         for alarm in raised:
             self.log.error("%s: %s", alarm.kind, alarm.sentence)
         context["ti"].xcom_push(key=ALARMS, value=[alarm.to_dict() for alarm in raised])
@@ -87,7 +87,7 @@ class DrainShardOperator(BatchOperator):
     def step(self, context: Context, settings: Settings, manifest: Manifest) -> None:
         from include.batch.drain import drain_shard
 
-        drained = drain_shard(kafka_settings(), settings, staging(settings), manifest, self.shard)
+        drained = drain_shard(kafka_cluster(), settings, staging(settings), manifest, self.shard)
         self.tell(
             context,
             f"batch {manifest.batch_id}: shard {self.shard}",

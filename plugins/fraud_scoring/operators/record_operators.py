@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow.sdk import BaseOperator, Context
 
-from fraud_scoring.airflow_connections import kafka_settings, ledger, staging
+from fraud_scoring.airflow_connections import kafka_cluster, ledger, staging
 from fraud_scoring.alarm_mails import ALARMS
 from fraud_scoring.failures import plain_failures
 from fraud_scoring.kept_incidents import KeptIncidents
@@ -27,7 +27,7 @@ class RecordPredictionsOperator(BaseOperator):
             settings = Settings.from_environment()
             counted: list[DeadLetterCounts] = []
             try:
-                recorded = record(kafka_settings(), settings, ledger(), counted.append)
+                recorded = record(kafka_cluster(), settings, ledger(), counted.append)
             finally:
                 context["ti"].xcom_push(key=ALARMS, value=self._alarms(context, settings, counted))
         ranges = ", ".join(f"{at}:[{start}, {end})" for at, (start, end) in recorded.ranges.items()) or "nothing new"

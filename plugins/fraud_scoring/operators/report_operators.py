@@ -10,7 +10,7 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowSkipException
 
-from fraud_scoring.airflow_connections import kafka_settings, staging
+from fraud_scoring.airflow_connections import kafka_cluster, staging
 from fraud_scoring.alarm_mails import ALARMS
 from fraud_scoring.failures import plain_failures
 from fraud_scoring.kept_incidents import KeptIncidents
@@ -40,7 +40,7 @@ class OwedReportsOperator(BaseBranchOperator):
             storage = staging(settings)
             outbox = Outbox(storage, settings.group, settings.input_topic)
             if outbox.entries():
-                note_what_is_committed(kafka_settings(), settings, outbox)
+                note_what_is_committed(kafka_cluster(), settings, outbox)
             owed = outbox.owed_batches()
             manifest, scored = _scored(context, storage)
             left = scored.left_of(manifest) if scored and manifest else 0

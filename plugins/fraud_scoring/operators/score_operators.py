@@ -10,7 +10,7 @@ from airflow.sdk import Context
 from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.exceptions import AirflowSkipException
 
-from fraud_scoring.airflow_connections import kafka_settings, staging, use_aws_connection
+from fraud_scoring.airflow_connections import kafka_cluster, staging, use_aws_connection
 from fraud_scoring.held_model import change_hold, held_model, note_earlier_change, triggered_by
 from fraud_scoring.links import ModelRunLink
 from fraud_scoring.operators.batch_operator import PREDICT, PREDICT_SHARDS, RESOLVE_MODEL, BatchOperator, age_seconds
@@ -114,7 +114,7 @@ class PublishOperator(BatchOperator):
             raise AirflowSkipException("nothing waits")
         from include.batch.publish import publish
 
-        published = publish(kafka_settings(), settings, staging(settings), manifest, shard=self.shard)
+        published = publish(kafka_cluster(), settings, staging(settings), manifest, shard=self.shard)
         self.tell(
             context,
             f"batch {manifest.batch_id}: to {settings.output_topic}",

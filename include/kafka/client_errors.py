@@ -1,0 +1,102 @@
+"""The errors that librdkafka reports for a client through `error_cb`, and their text for an operator."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from confluent_kafka import KafkaError, KafkaException
+
+from include.errors import ClusterAccessError
+from include.kafka.client_config import ClientConfig
+
+# These say that a call got no answer, not why.
+_UNSPECIFIC = (KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._TRANSPORT)
+_UNREACHABLE = "check that the broker is running and that the address is correct"
+_HINTS = {
+    KafkaError._TRANSPORT: _UNREACHABLE,
+    KafkaError._ALL_BROKERS_DOWN: _UNREACHABLE,
+    KafkaError._RESOLVE: "check the broker's host name",
+    KafkaError._TIMED_OUT: (
+        "the broker did not answer in time: check that it is running and that address and security.protocol are correct"
+    ),
+    KafkaError._AUTHENTICATION: "check the user name and password in the connection kafka_default",
+    KafkaError._SSL: "check the certificates named in the connection kafka_default",
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "the user lacks a right on this topic: grant it",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "the user lacks the right Read on this group: grant it",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: (
+        "the user lacks the right Write on this transactional id: grant it"
+    ),
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "the user lacks a right on the cluster: grant it",
+    KafkaError.UNKNOWN_TOPIC_OR_PART: "the topic does not exist; create it",
+    KafkaError._UNKNOWN_TOPIC: "the topic does not exist; create it",
+    KafkaError.MSG_SIZE_TOO_LARGE: (
+        "raise that topic's max.message.bytes above the input topic's, because headers are added"
+    ),
+    KafkaError._UNKNOWN_PARTITION: "the topic does not exist or has lost a partition",
+}
+
+
+class _Pollable(Protocol):
+    def poll(self, timeout: float) -> object: ...
+
+
+class ClientErrors:
+    """The last ten errors that librdkafka reported for one client. Pass an instance as the client's `error_cb`.
+
+    A call that fails only says that it timed out or lost its connection; these errors say why.
+    """
+
+    def __init__(self, config: ClientConfig) -> None:
+        self._config = config
+        self._errors: deque[KafkaError] = deque(maxlen=10)
+
+    def __call__(self, error: KafkaError) -> None:
+        """Record an error. librdkafka calls this while the client is polled."""
+        self._errors.append(error)
+
+    @property
+    def last(self) -> KafkaError | None:
+        """Return the newest error, None if there is none."""
+        return self._errors[-1] if self._errors else None
+
+    def raise_if_permanent(self) -> None:
+        """Raise ClusterAccessError after a wrong password or an untrusted certificate: waiting does not help then."""
+        for error in self._errors:
+            if error.code() == KafkaError._AUTHENTICATION or _is_untrusted(error):
+                user = self._config.get("sasl.username")
+                as_user = f" as {user}" if user and error.code() == KafkaError._AUTHENTICATION else ""
+                raise ClusterAccessError(
+                    f"kafka_default cannot connect{as_user}: {describe_error(error, self._config)}"
+                )
+
+    def cause_of(self, error: KafkaError) -> KafkaError:
+        """Return the recorded error that says why a call failed with `error`; `error` itself if none says more."""
+        if error.code() not in _UNSPECIFIC:
+            return error
+        recorded = [one for one in self._errors if one.code() != KafkaError._ALL_BROKERS_DOWN]
+        return next((one for one in recorded if one.code() not in _UNSPECIFIC), recorded[0] if recorded else error)
+
+    @contextmanager
+    def raise_cause(self, client: _Pollable) -> Iterator[None]:
+        """Raise why a blocking call of `client` failed: ClusterAccessError, or KafkaException with the cause."""
+        try:
+            yield
+        except KafkaException as error:
+            # librdkafka delivers the errors that it has queued only when the client is polled.
+            client.poll(0)
+            self.raise_if_permanent()
+            raise KafkaException(self.cause_of(error.args[0])) from error
+
+
+def describe_error(error: KafkaError, config: ClientConfig) -> str:
+    """Return one line: the error's text and name, the bootstrap servers, and what the operator can do."""
+    hint = _HINTS.get(KafkaError._SSL if _is_untrusted(error) else error.code())
+    return f"{error.str()} [{error.name()}] at {config.get('bootstrap.servers')}" + (f": {hint}" if hint else "")
+
+
+def _is_untrusted(error: KafkaError) -> bool:
+    """Return whether a certificate was rejected: librdkafka 2.16 reports _SSL then, and sometimes _TRANSPORT."""
+    return "certificate verify failed" in error.str()
