@@ -1,4 +1,4 @@
-"""Fixes what a batch is: each partition's offset range, from where the group stands. Reads none, moves none."""
+"""Step 1: fixes what a batch is: each partition's offset range, from where the group stands. Reads none, moves none."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from shlex import quote
 
-from confluent_kafka import TIMESTAMP_CREATE_TIME, Consumer
+from confluent_kafka import Consumer
 
-from include.batch.batch_alarms import Alarm, PartitionLag, find_alarms
+from include.batch.batch_alarms import Alarm, PartitionLag, find_alarms, find_lag_alarm
 from include.batch.checkpoint import Checkpoint, PartitionCheckpoint
 from include.batch.claims import Claims
 from include.batch.manifest import BlockedPartition, Manifest, PartitionBatch, is_batch_id, new_batch_id
@@ -21,7 +21,7 @@ from include.kafka.admin import Admin
 from include.kafka.client_config import ClientConfig, consumer_settings
 from include.kafka.committed_offsets import Committed, Topic
 from include.kafka.group_admin import fence_all, keep_alive, settled_offsets
-from include.kafka.retention import oldest_times, read_retention, written_at
+from include.kafka.retention import oldest_times, read_retention
 from include.settings import Settings
 from include.storage.staging import Storage
 
@@ -31,10 +31,12 @@ log = logging.getLogger(__name__)
 _KEPT_ALIVE = timedelta(days=1)
 
 
-def plan(
-    kafka: ClientConfig, settings: Settings, storage: Storage, *, run_id: str, run_url: str, shards: int
-) -> Manifest:
-    """The offset ranges of the batch that waits now, shared out to at most so many shards. Nothing is read yet."""
+def plan(kafka: ClientConfig, settings: Settings, storage: Storage, *, run_id: str, run_url: str) -> Manifest:
+    """Return the offset ranges of the batch that waits now, shared out to at most FRAUD_SHARDS shards.
+
+    No payment is read yet. The manifest has neither partitions nor shards where nothing waits; else it is saved, with
+    its claim.
+    """
     now, began = datetime.now(UTC), time.monotonic()
     admin = Admin(kafka)
     committed_offsets.require_unused_group(admin, kafka, settings.group)
@@ -65,7 +67,7 @@ def plan(
         drained_at=now.isoformat(timespec="seconds"),
         partitions=tuple(parts),
         has_claim=True,
-        shards=_share_out(parts, shards),
+        shards=_share_out(parts, settings.shards),
         lag=lag,
         held_up=tuple(held_up),
         seconds=round(time.monotonic() - began, 3),
@@ -75,32 +77,20 @@ def plan(
     return manifest
 
 
-def alarms(kafka: ClientConfig, settings: Settings, storage: Storage, manifest: Manifest) -> list[Alarm]:
-    """What operators must hear of the batch, planned or drained. Asks the broker only where something waits."""
-    if not manifest.partitions and not manifest.lag and not manifest.held_up:
-        return []
-    # The partitions that reading had no time for are in the plan alone, and are the likeliest to expire.
-    is_planned = manifest.partitions or manifest.lag
-    planned = Manifest.load_plan(storage, manifest.batch_id).partitions if is_planned else ()
-    ends_at = {part.partition: part.start for part in planned} | {
-        part.partition: part.end for part in manifest.partitions
-    }
-    oldest = {part.partition: at for part in manifest.partitions if (at := _time(part.oldest)) is not None}
-    unread = {part.partition: part.start for part in planned if part.partition not in oldest}
-    oldest |= _oldest(kafka, manifest, unread)
-    # What is held up only a reader sees that does not ask for committed messages.
+def alarms(kafka: ClientConfig, settings: Settings, manifest: Manifest) -> list[Alarm]:
+    """Return the alarms of a planned batch: each kind, with an empty cause where the batch does not have it.
+
+    Only a batch without partitions knows here that no offsets are left for later runs. Ask the broker only where
+    something waits.
+    """
+    oldest = _oldest(kafka, manifest, {part.partition: part.start for part in manifest.partitions})
+    # Only a reader that does not ask for committed messages sees what is blocked.
     oldest |= _oldest(kafka, manifest, {one.partition: one.stable for one in manifest.held_up}, "read_uncommitted")
     waiting = [
         PartitionLag(
-            part.partition,
-            part.committed_before,
-            part.low,
-            part.stable,
-            part.stable - ends_at[part.partition],
-            oldest.get(part.partition),
-            part.moved_from,
+            part.partition, part.committed_before, part.low, part.stable, oldest.get(part.partition), part.moved_from
         )
-        for part in planned
+        for part in manifest.partitions
     ]
     waiting += [
         PartitionLag(
@@ -108,14 +98,14 @@ def alarms(kafka: ClientConfig, settings: Settings, storage: Storage, manifest: 
             one.committed,
             one.low,
             one.stable,
-            0,
             oldest.get(one.partition),
             held_up=one.high - one.stable,
         )
         for one in manifest.held_up
     ]
-    retention = read_retention(Admin(kafka), kafka, manifest.topic)
-    return find_alarms(manifest.topic, waiting, retention, settings, datetime.now(UTC))
+    retention = read_retention(Admin(kafka), kafka, manifest.topic) if waiting else None
+    found = find_alarms(manifest.topic, waiting, retention, settings, datetime.now(UTC))
+    return found if manifest.partitions else [*found, find_lag_alarm(manifest, {}, settings)]
 
 
 def _oldest(
@@ -128,13 +118,6 @@ def _oldest(
         return oldest_times(consumer, manifest.topic, starts)
     finally:
         consumer.close()
-
-
-def _time(milliseconds: int | None) -> datetime | None:
-    if milliseconds is None:
-        return None
-    # A timestamp in microseconds, read as milliseconds, is past datetime.max.
-    return written_at((TIMESTAMP_CREATE_TIME, milliseconds)) or datetime.max.replace(tzinfo=UTC)
 
 
 def _share_out(parts: Sequence[PartitionBatch], shards: int) -> tuple[tuple[int, ...], ...]:

@@ -86,12 +86,15 @@ def oldest_times(consumer: Consumer, topic: str, starts: Mapping[int, int]) -> d
 
 
 def written_at(timestamp: tuple[int, int]) -> datetime | None:
-    """A message's `timestamp()`. None where it has none, or one that is no date."""
+    """Return a message's `timestamp()` as a time: the latest possible one where it is no date, such as one in
+    microseconds; None where the message has no timestamp."""
     kind, milliseconds = timestamp
-    try:
-        return None if kind == TIMESTAMP_NOT_AVAILABLE else datetime.fromtimestamp(milliseconds / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
+    if kind == TIMESTAMP_NOT_AVAILABLE:
         return None
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def _bound(entry: ConfigEntry) -> int | None:

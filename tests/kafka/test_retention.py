@@ -74,6 +74,10 @@ def test_without_a_broker_the_age_stays_unknown(caplog: pytest.LogCaptureFixture
         consumer.close()
 
 
-@pytest.mark.parametrize("timestamp", [(0, -1), (1, 2**62), (1, -(2**62))])
-def test_no_date_is_no_error(timestamp: tuple[int, int]):
-    assert written_at(timestamp) is None
+@pytest.mark.parametrize("milliseconds", [2**62, -(2**62)])
+def test_timestamp_that_is_no_date_becomes_the_latest_one(milliseconds: int):
+    assert written_at((1, milliseconds)) == datetime.max.replace(tzinfo=UTC)
+
+
+def test_message_without_timestamp_has_no_date():
+    assert written_at((0, -1)) is None

@@ -47,7 +47,7 @@ def dag_policy(dag: Any) -> None:
 # Passed on entry. The steps import these when they run, so what stands here before the fork is what they get.
 POINTS = {
     "plan": "include.batch.planner:plan",
-    "drain": "include.batch.drain:drain_shard",
+    "drain": "include.batch.drain:drain",
     "drained": "include.batch.manifest:Manifest.save_drained",
     "resolve": "include.models.resolve:resolve",
     "hold set": "include.models.hold_change:HoldChange.to_json",
@@ -101,8 +101,8 @@ if {"scheduler", "worker"} & set(sys.argv):
     if (HOME / "chunk").exists():
         import include.batch.drain
         import include.batch.predict
-        import include.kafka.reader
-        import include.ledger.record
+        import include.kafka.range_reader
+        import include.ledger.recorder
 
         size = int((HOME / "chunk").read_text())
         include.batch.drain._HELD_PAYMENTS = include.batch.predict._AT_ONCE = include.kafka.range_reader._AT_ONCE = size
