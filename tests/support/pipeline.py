@@ -115,6 +115,7 @@ class Pipeline:
         self.settle()
         sent = self.send(payments)
         run_id = self.finish(self.api.trigger(DAG, conf), state)
+        # None where plan has failed.
         drained = self.counts(run_id, "drain")
         assert drained is None or drained["payments"] + drained["dead_letters"] == len(sent)
         return run_id, sent

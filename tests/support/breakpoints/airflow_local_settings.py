@@ -47,6 +47,7 @@ def dag_policy(dag: Any) -> None:
 # Passed on entry. The steps import these when they run, so what stands here before the fork is what they get.
 POINTS = {
     "plan": "include.batch.planner:plan",
+    "planned": "include.batch.planner:alarms",
     "drain": "include.batch.drain:drain",
     "drained": "include.batch.manifest:Manifest.save_drained",
     "resolve": "include.models.resolve:resolve",
