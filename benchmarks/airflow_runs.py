@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
 
 from benchmarks import bench_topics
 from benchmarks.bench import DEAD_LETTERS, INPUT, OUTPUT, Bench, BenchmarkError
@@ -52,7 +51,7 @@ def measured_run(api: AirflowApi, dag: str, conf: Mapping[str, Any] | None = Non
     if run["state"] != "success":
         states = {name: task["state"] for name, task in api.tasks(dag, run_id).items()}
         raise BenchmarkError(f"run {run_id} of {dag} is {run['state']}: {states}")
-    tasks = instances(api, dag, run_id)
+    tasks = api.instances(dag, run_id)
     done = [task for task in tasks if task["state"] == "success"]
     durations: dict[str, float] = {}
     for task in done:
@@ -65,14 +64,6 @@ def measured_run(api: AirflowApi, dag: str, conf: Mapping[str, Any] | None = Non
         tasks=durations,
         skipped=sorted({task["task_id"] for task in tasks if task["state"] == "skipped"} - set(durations)),
     )
-
-
-def instances(api: AirflowApi, dag: str, run_id: str) -> list[dict[str, Any]]:
-    """Every task instance; of a mapped task, one for each shard."""
-    found: list[dict[str, Any]] = api.request(
-        "GET", f"dags/{dag}/dagRuns/{quote(run_id, safe='')}/taskInstances", params={"limit": 100}
-    )["task_instances"]
-    return found
 
 
 def settle(api: AirflowApi, seconds: float) -> None:

@@ -10,7 +10,7 @@ import psutil
 from confluent_kafka import TopicPartition
 
 from benchmarks import bench_topics, payments
-from benchmarks.airflow_runs import DAG, ended, instances, pipeline, rest, started
+from benchmarks.airflow_runs import DAG, ended, pipeline, rest, started
 from benchmarks.bench import INPUT, Bench, BenchmarkError
 from dev.airflow_api import AirflowApi
 from dev.stack import processes
@@ -136,7 +136,7 @@ class _Memory:
     def by_task(self, api: AirflowApi, runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
         found: dict[str, dict[str, float]] = {}
         for run in runs:
-            for task in instances(api, DAG, run["dag_run_id"]):
+            for task in api.instances(DAG, run["dag_run_id"]):
                 if peak := self.peaks.get(task["id"]):
                     most = found.setdefault(task["task_id"], peak)
                     found[task["task_id"]] = {kind: max(peak[kind], most[kind]) for kind in peak}

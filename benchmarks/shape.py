@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from airflow.providers.standard.operators.branch import BranchMixIn
-from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
 
 FILE = "benchmark_shape.json"
@@ -33,9 +32,8 @@ def shape(dag: DAG) -> list[dict[str, Any]]:
 
 
 def _kind(task: Any) -> str:
-    """Airflow runs no process for an empty task, so one may stand only for another empty one."""
     kind = task.operator_class if task.is_mapped else type(task)
-    return "branch" if issubclass(kind, BranchMixIn) else "empty" if issubclass(kind, EmptyOperator) else "task"
+    return "branch" if issubclass(kind, BranchMixIn) else "task"
 
 
 def load(file: Path, name: str) -> DAG:

@@ -16,7 +16,7 @@ from dev.stack import processes
 from dev.stack.airflow import PRELOAD
 from dev.stack.worker import WORKERS
 
-_STEPS = ("drain", "drain_shards", "resolve_model", "predict", "predict_shards", "publish", "publish_shards")
+_STEPS = ("plan", "drain", "resolve_model", "predict", "publish")
 _FEW = 30_000
 # No run but ours, whatever the minute.
 _BY_HAND = """\

@@ -11,7 +11,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,21 +85,21 @@ def plan(task: Task) -> Work:
     cluster, settings, storage = _product(task)
 
     def work() -> dict[str, Any]:
-        manifest = plan(cluster, settings, storage, run_id="benchmark", run_url="", shards=task.shards)
+        manifest = plan(cluster, replace(settings, shards=task.shards), storage, run_id="benchmark", run_url="")
         return {"batch": manifest.batch_id}
 
     return work
 
 
 def drain(task: Task) -> Work:
-    from include.batch.drain import drain_shard
+    from include.batch.drain import drain
     from include.batch.manifest import Manifest
 
     cluster, settings, storage = _product(task)
     manifest = Manifest.load_plan(storage, task.batch)
 
     def work() -> dict[str, Any]:
-        drained = drain_shard(cluster, settings, storage, manifest, task.shard)
+        drained = drain(cluster, settings, storage, manifest, task.shard)
         return {"payments": sum(part.payments for part in drained.partitions)}
 
     return work

@@ -22,41 +22,26 @@ name. A day without new verdicts leaves no file.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from airflow.sdk import CronTriggerTimetable, dag
 
-from fraud_scoring.incidents import IncidentNotifier, close_incident
+from fraud_scoring.dag_defaults import dag_defaults
+from fraud_scoring.incidents import IncidentNotifier
 from fraud_scoring.operators import export_operator as step
-from fraud_scoring.run_types import ALL_BUT_BACKFILL
 
 TELL = IncidentNotifier(
     task_next="Scoring goes on, and verdicts stay in the ledger until this works again. The next run is tomorrow's, "
     "unless you trigger one."
 )
 
-DEFAULT_ARGS = {
-    "owner": "fraud",
-    "retries": 2,
-    "retry_delay": timedelta(minutes=5),
-    "execution_timeout": timedelta(hours=1),
-    "on_failure_callback": TELL,
-    "on_success_callback": close_incident,
-}
-
 
 @dag(
     # Before people train in the morning.
     schedule=CronTriggerTimetable("47 2 * * *", timezone="UTC"),
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    catchup=False,
-    max_active_runs=1,
-    allowed_run_types=ALL_BUT_BACKFILL,
-    default_args=DEFAULT_ARGS,
     doc_md=__doc__,
     tags=["fraud", "ledger"],
-    # The task's own callback names the cause; this one hears of what kills it.
-    on_failure_callback=TELL,
+    **dag_defaults(TELL, retry_delay=timedelta(minutes=5), execution_timeout=timedelta(hours=1)),
 )
 def export_confirmed() -> None:
     step.ExportConfirmedOperator(task_id="export_confirmed")

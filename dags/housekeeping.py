@@ -24,41 +24,26 @@ the DAG if the disk cannot wait for that.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from airflow.sdk import CronTriggerTimetable, dag
 
-from fraud_scoring.incidents import IncidentNotifier, close_incident
+from fraud_scoring.dag_defaults import dag_defaults
+from fraud_scoring.incidents import IncidentNotifier
 from fraud_scoring.operators import trim_operators as step
-from fraud_scoring.run_types import ALL_BUT_BACKFILL
 
 TELL = IncidentNotifier(
     task_next="Scoring goes on, and what is old stays until this works again: disks fill up meanwhile. The next run is "
     "tomorrow's, unless you trigger one."
 )
 
-DEFAULT_ARGS = {
-    "owner": "fraud",
-    "retries": 2,
-    "retry_delay": timedelta(minutes=5),
-    "execution_timeout": timedelta(hours=1),
-    "on_failure_callback": TELL,
-    "on_success_callback": close_incident,
-}
-
 
 @dag(
     # At night in Europe, and not at a full hour, when everything else begins.
     schedule=CronTriggerTimetable("17 3 * * *", timezone="UTC"),
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    catchup=False,
-    max_active_runs=1,
-    allowed_run_types=ALL_BUT_BACKFILL,
-    default_args=DEFAULT_ARGS,
     doc_md=__doc__,
     tags=["fraud", "housekeeping"],
-    # The tasks' own callback names the cause; this one hears of what kills a task.
-    on_failure_callback=TELL,
+    **dag_defaults(TELL, retry_delay=timedelta(minutes=5), execution_timeout=timedelta(hours=1)),
 )
 def housekeeping() -> None:
     step.TrimStagingOperator(task_id="trim_staging")

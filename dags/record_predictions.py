@@ -24,56 +24,45 @@ the ledger's database is away, payments are scored, published and mailed all the
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, dag
 
-from fraud_scoring.alarm_mails import mail_published_alarms
+from fraud_scoring.alarm_mails import mail_alarms
 from fraud_scoring.assets import SCORED_PAYMENTS
+from fraud_scoring.dag_defaults import dag_defaults
 from fraud_scoring.incidents import IncidentNotifier, close_incident
 from fraud_scoring.operators import record_operators as step
-from fraud_scoring.run_types import ALL_BUT_BACKFILL
 
 TELL = IncidentNotifier(
     task_next="Scoring goes on and reports are mailed. What is not recorded stays on the output topic until its "
     "retention deletes it; the next run records it."
 )
 
-DEFAULT_ARGS = {
-    "owner": "fraud",
-    "retries": 2,
-    "retry_delay": timedelta(seconds=10),
-    "retry_exponential_backoff": True,
-    "max_retry_delay": timedelta(minutes=1),
-    # A backlog is written in many transactions: what is done stays done if this ends it.
-    "execution_timeout": timedelta(hours=1),
-    "on_failure_callback": TELL,
-    "on_success_callback": close_incident,
-}
-
 
 @dag(
     schedule=AssetOrTimeSchedule(
         timetable=CronTriggerTimetable("*/10 * * * *", timezone="UTC"), assets=[SCORED_PAYMENTS]
     ),
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    catchup=False,
-    max_active_runs=1,
-    allowed_run_types=ALL_BUT_BACKFILL,
-    default_args=DEFAULT_ARGS,
     doc_md=__doc__,
     tags=["fraud", "kafka", "ledger"],
-    # The tasks' own callback names the cause; this one hears of what kills a task.
-    on_failure_callback=TELL,
+    **dag_defaults(
+        TELL,
+        retry_delay=timedelta(seconds=10),
+        retry_exponential_backoff=True,
+        max_retry_delay=timedelta(minutes=1),
+        # A backlog is written in many transactions: what is done stays done if this ends it.
+        execution_timeout=timedelta(hours=1),
+    ),
 )
 def record_predictions() -> None:
     # Neither waits for the other: a topic that cannot be read keeps no batch from its record.
     step.RecordPredictionsOperator(
         task_id="record_predictions",
-        on_success_callback=[close_incident, mail_published_alarms],
+        on_success_callback=[close_incident, mail_alarms],
         # What a try sent to the dead letters before it failed, no later try finds.
-        on_failure_callback=[TELL, mail_published_alarms],
-        on_retry_callback=mail_published_alarms,
+        on_failure_callback=[TELL, mail_alarms],
+        on_retry_callback=mail_alarms,
     )
     step.RecordBatchesOperator(task_id="record_batches")
 

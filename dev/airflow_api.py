@@ -93,9 +93,14 @@ class AirflowApi:
             time.sleep(0.3)
 
     def tasks(self, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
-        """Task instances by task id."""
-        found = self.request("GET", f"dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances")
-        return {task["task_id"]: task for task in found["task_instances"]}
+        """Task instances by task id: of a mapped task, one of them."""
+        return {task["task_id"]: task for task in self.instances(dag_id, run_id)}
+
+    def instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Every task instance: of a mapped task, one for each shard."""
+        path = f"dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances"
+        found: list[dict[str, Any]] = self.request("GET", path, params={"limit": 1000})["task_instances"]
+        return found
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "counts", map_index: int = -1) -> Any:
         """None where the task, or this instance of a mapped one, has pushed nothing under this key."""

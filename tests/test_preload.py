@@ -81,7 +81,7 @@ def test_forked_tasks_can_use_what_they_inherit(services: LiveStack, topics, tmp
         (["dag-processor"], False),
         (["triggerer"], False),
         (["celery", "flower"], False),
-        (["tasks", "test", "score_payments", "drain"], False),
+        (["tasks", "test", "score_payments", "plan"], False),
         (["dags", "trigger", "scheduler"], False),
         ([], False),
     ],

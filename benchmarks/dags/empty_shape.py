@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from airflow.providers.standard.operators.branch import BranchMixIn
-from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import BaseOperator, Context, XComArg, dag
 
 # Written when the benchmarks' stack starts, from the DAG as it is then.
@@ -22,7 +21,7 @@ SHAPE = json.loads((Path(os.environ["AIRFLOW_HOME"]) / "benchmark_shape.json").r
 
 
 class Nothing(BaseOperator):
-    def __init__(self, shard: int = 0, **arguments: Any) -> None:
+    def __init__(self, *, shard: int = 0, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.shard = shard
 
@@ -35,11 +34,10 @@ class Branch(BaseOperator, BranchMixIn):
         skipped = (context["dag_run"].conf or {}).get("skipped", [])
         self.do_branch(context, [name for name in self.downstream_task_ids if name not in skipped])
         # Of the first branch: what mapped tasks are mapped over.
-        shards = int(os.environ.get("FRAUD_SHARDS") or 1)
-        return list(range(shards)) if shards > 1 else []
+        return list(range(int(os.environ.get("FRAUD_SHARDS") or 1)))
 
 
-KINDS = {"branch": Branch, "empty": EmptyOperator, "task": Nothing}
+KINDS = {"branch": Branch, "task": Nothing}
 
 
 @dag(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from email.parser import BytesHeaderParser
 from pathlib import Path
@@ -58,26 +58,26 @@ class Batch:
 
 def batch(api: AirflowApi, run: Mapping[str, Any]) -> Batch:
     run_id = run["dag_run_id"]
-    drained = api.xcom(DAG, run_id, "drain") or {}
-    shards = drained.get("shards", 0)
+    planned = api.xcom(DAG, run_id, "plan") or {}
+    shards = range(planned.get("shards", 0))
     model = api.xcom(DAG, run_id, "resolve_model", "return_value") or {}
     mailed = api.xcom(DAG, run_id, "email", "return_value") or {}
     return Batch(
         run_id=run_id,
         state=run["state"],
         seconds=run["duration"] or 0.0,
-        drained=drained | _of_shards(api, run_id, "drain_shards", shards),
-        predicted=api.xcom(DAG, run_id, "predict") or _of_shards(api, run_id, "predict_shards", shards),
-        published=api.xcom(DAG, run_id, "publish") or _of_shards(api, run_id, "publish_shards", shards),
+        drained=planned | _counted(api, run_id, "drain", shards),
+        predicted=_counted(api, run_id, "predict", shards),
+        published=_counted(api, run_id, "publish", shards),
         mails=mailed.get("reports", 0),
         model=f"{model['name']} version {model['version']}" if model.get("name") else model.get("run_id", "-")[:8],
     )
 
 
-def _of_shards(api: AirflowApi, run_id: str, task_id: str, shards: int) -> dict[str, int]:
-    """What the instances of a mapped task have counted, in sum."""
+def _counted(api: AirflowApi, run_id: str, task_id: str, shards: Iterable[int]) -> dict[str, int]:
+    """Return what the instances of a mapped task have counted, in sum."""
     total: Counter[str] = Counter()
-    for shard in range(shards):
+    for shard in shards:
         counts = api.xcom(DAG, run_id, task_id, map_index=shard) or {}
         total.update({name: count for name, count in counts.items() if isinstance(count, int)})
     return dict(total)

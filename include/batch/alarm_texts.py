@@ -33,13 +33,13 @@ class Advice:
     end: Advice | None = None
 
 
-# Alarms that `drain` raises.
 ADVICE = {
+    # Alarms of the batch that `plan` fixes.
     EXPIRED: Advice(
         "Payments expired unread",
         "Kafka deleted these payments before a run read them. They were not scored and cannot be any more; the run "
         "went on with the first payment that is left.",
-        "Find them at their source (the offsets are named above, all of them in drain's log) and produce them again. "
+        "Find them at their source (the offsets are named above, all of them in plan's log) and produce them again. "
         "Then see in the DAG's earlier runs why they did not keep up, and raise the topic's retention.ms well above "
         "the longest outage to survive.",
         is_event=True,
@@ -68,13 +68,6 @@ ADVICE = {
         "First gain time: raise retention.ms (and retention.bytes) of the topic now, it counts at once. Then see why "
         "runs do not keep up: failed runs, FRAUD_MAX_PAYMENTS, FRAUD_SHARDS.",
     ),
-    BEHIND_PAYMENTS: Advice(
-        "More payments wait than runs take",
-        "This run read all that its limits allow and left more behind than FRAUD_ALARM_LAG. Nothing is lost; the runs "
-        "that follow go on with it, at once.",
-        "If the number does not fall from run to run, more comes in than is scored: raise FRAUD_MAX_PAYMENTS or "
-        "FRAUD_SHARDS, or give the workers more cores.",
-    ),
     BEHIND_AGE: Advice(
         "Payments waited too long",
         "The oldest payment that this run found had waited longer than FRAUD_ALARM_AGE_MINUTES: runs were missing, "
@@ -90,10 +83,14 @@ ADVICE = {
         "Kafka counts milliseconds: correct the producer (seconds become January 1970), or set the topic's "
         "message.timestamp.type to LogAppendTime.",
     ),
-}
-
-# Alarms that `reports` raises after the batch is published, and `record_predictions` after it has recorded.
-PUBLISHED_ADVICE = {
+    # Alarms that `reports` raises of the batch as it came out.
+    BEHIND_PAYMENTS: Advice(
+        "More payments wait than runs take",
+        "This run read all that its limits allow and left more behind than FRAUD_ALARM_LAG. Nothing is lost; the runs "
+        "that follow go on with it, at once.",
+        "If the number does not fall from run to run, more comes in than is scored: raise FRAUD_MAX_PAYMENTS or "
+        "FRAUD_SHARDS, or give the workers more cores.",
+    ),
     DEAD_LETTERS: Advice(
         "Many messages became dead letters",
         "They were not scored: each is on the dead-letter topic with its original bytes and the reason in its header. "
@@ -106,6 +103,7 @@ PUBLISHED_ADVICE = {
             "Correct the dead letters of this period and produce them again from the dead-letter topic.",
         ),
     ),
+    # The alarm that `record_predictions` raises.
     OUTPUT_DEAD_LETTERS: Advice(
         "Many messages of the output topic became dead letters",
         "They are no predictions, so the ledger has no rows for them: each is on the output topic's dead-letter topic "

@@ -5,11 +5,12 @@ Sentences hold counts, offsets and times, never payment data.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 
 from include.batch.alarm_texts import BEHIND_AGE, BEHIND_PAYMENTS, CLOSE, EXPIRED, HELD_UP, MOVED, TIMESTAMP
+from include.batch.manifest import Manifest
 from include.kafka.retention import Retention
 from include.settings import Settings
 
@@ -25,16 +26,15 @@ _CLOCK_AHEAD = timedelta(days=1)
 class PartitionLag:
     """What waits on one partition: offsets `[committed, stable)`; those before `low` are gone.
 
-    `left`: how many offsets this run leaves for later ones. `oldest_at`: when the first one that is left to read was
-    written. `moved_from`: how far the group had come by itself, where another program has committed `committed`.
-    `held_up`: how many offsets from `stable` on wait for the end of a kafka transaction, and none before them waits.
+    `oldest_at`: when the first one that is left to read was written. `moved_from`: how far the group had come by
+    itself, where another program has committed `committed`. `held_up`: how many offsets from `stable` on wait for the
+    end of a kafka transaction, and none before them waits.
     """
 
     partition: int
     committed: int | None
     low: int
     stable: int
-    left: int
     oldest_at: datetime | None = None
     moved_from: int | None = None
     held_up: int = 0
@@ -58,8 +58,12 @@ class PartitionLag:
 
 @dataclass(frozen=True)
 class Alarm:
+    """`cause`: empty where the batch does not have this kind of alarm, which ends it; else a new cause is mailed anew,
+    also while the alarm lasts."""
+
     kind: str
-    sentence: str
+    sentence: str = ""
+    cause: str = ""
 
     def to_dict(self) -> dict[str, str]:
         """For the XCom `alarms`."""
@@ -69,7 +73,8 @@ class Alarm:
 def find_alarms(
     topic: str, waiting: Sequence[PartitionLag], retention: Retention | None, settings: Settings, now: datetime
 ) -> list[Alarm]:
-    """At most one of each kind, over all partitions. Without `retention` none can be close to it."""
+    """Return one alarm of each kind that a planned batch shows, over all partitions. Without `retention` none can be
+    close to it."""
     sentences = {
         EXPIRED: _expired(topic, waiting),
         MOVED: _moved(topic, waiting),
@@ -77,11 +82,25 @@ def find_alarms(
         CLOSE: " ".join(
             filter(None, (_close_by_age(topic, waiting, retention, now), _close_by_size(waiting, retention)))
         ),
-        BEHIND_PAYMENTS: _many(topic, waiting, settings),
         BEHIND_AGE: _old(topic, waiting, settings, now),
         TIMESTAMP: _implausible(topic, waiting, now),
     }
-    return [Alarm(kind, sentence) for kind, sentence in sentences.items() if sentence]
+    return [Alarm(kind, sentence, kind if sentence else "") for kind, sentence in sentences.items()]
+
+
+def find_lag_alarm(planned: Manifest, ends: Mapping[int, int], settings: Settings) -> Alarm:
+    """Return the alarm of the offsets that a run leaves for later ones. `ends`: how far it came, by partition; one that
+    is missing was not read at all."""
+    left = {part.partition: part.stable - ends.get(part.partition, part.start) for part in planned.partitions}
+    if sum(left.values()) <= settings.alarm_lag:
+        return Alarm(BEHIND_PAYMENTS)
+    most = sorted(((partition, offsets) for partition, offsets in left.items() if offsets), key=lambda one: -one[1])
+    places = _list(f"{partition} ({offsets:,})" for partition, offsets in most)
+    sentence = (
+        f"{sum(left.values()):,} offsets of {planned.topic} are left for later runs, more than "
+        f"FRAUD_ALARM_LAG={settings.alarm_lag}. Partitions: {places}."
+    )
+    return Alarm(BEHIND_PAYMENTS, sentence, BEHIND_PAYMENTS)
 
 
 def _expired(topic: str, waiting: Sequence[PartitionLag]) -> str:
@@ -132,18 +151,6 @@ def _close_by_size(waiting: Sequence[PartitionLag], retention: Retention | None)
         for item in close
     )
     return f"Unread is half or more of what retention.bytes={retention.bytes} keeps of these partitions: {places}."
-
-
-def _many(topic: str, waiting: Sequence[PartitionLag], settings: Settings) -> str:
-    left = sum(item.left for item in waiting)
-    if left <= settings.alarm_lag:
-        return ""
-    most = sorted((item for item in waiting if item.left), key=lambda item: -item.left)
-    places = _list(f"{item.partition} ({item.left:,})" for item in most)
-    return (
-        f"{left:,} offsets of {topic} are left for later runs, more than FRAUD_ALARM_LAG={settings.alarm_lag}. "
-        f"Partitions: {places}."
-    )
 
 
 def _old(topic: str, waiting: Sequence[PartitionLag], settings: Settings, now: datetime) -> str:

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
 
 from include.batch.alarm_texts import DEAD_LETTERS, OUTPUT_DEAD_LETTERS
+from include.batch.batch_alarms import Alarm
 from include.batch.dead_letter_counts import CountedBatches, DeadLetterCounts
 from include.batch.scored_batch import ScoredBatch
 from include.settings import Settings
 
 _LISTED = 8
 _Count = Callable[[DeadLetterCounts | None], CountedBatches | None]
-
-
-@dataclass(frozen=True)
-class DeadLetterAlarm:
-    """`cause`: the most frequent reason's code; empty where the share is below the bound, which ends the alarm."""
-
-    sentence: str
-    cause: str = ""
-    kind: str = DEAD_LETTERS
-
-    def to_dict(self) -> dict[str, Any]:
-        """For the XCom `alarms`."""
-        return {"kind": self.kind, "sentence": self.sentence, "cause": self.cause}
 
 
 @dataclass(frozen=True)
@@ -44,16 +31,14 @@ def find_dead_letter_alarm(
     scored: ScoredBatch,
     committed: Collection[int],
     count: _Count,
-) -> DeadLetterAlarm | None:
+) -> Alarm | None:
     """Return what `_judge` does for the partitions that were published."""
     batch = DeadLetterCounts.of(one for one in scored.due if one.part.partition in committed)
     one, several = f"of batch {batch_id}", f"of the last {{:,}} batches, to {batch_id},"
     return _judge(settings, batch, _Words(DEAD_LETTERS, one, several, settings.dead_letter_topic), count)
 
 
-def find_output_dead_letter_alarm(
-    settings: Settings, recorded: DeadLetterCounts, count: _Count
-) -> DeadLetterAlarm | None:
+def find_output_dead_letter_alarm(settings: Settings, recorded: DeadLetterCounts, count: _Count) -> Alarm | None:
     """Return what `_judge` does for the messages of the output topic that a run has read, dead letters included."""
     one = f"of {settings.output_topic}"
     several = f"{one}, in the last {{:,}} runs with such messages,"
@@ -61,8 +46,9 @@ def find_output_dead_letter_alarm(
     return _judge(settings, recorded, words, count)
 
 
-def _judge(settings: Settings, batch: DeadLetterCounts, words: _Words, count: _Count) -> DeadLetterAlarm | None:
-    """Return an alarm, with an empty `cause` if the share is below FRAUD_DEAD_LETTER_SHARE. Return None, which neither
+def _judge(settings: Settings, batch: DeadLetterCounts, words: _Words, count: _Count) -> Alarm | None:
+    """Return an alarm: its cause is the most frequent reason's code, and empty if the share is below
+    FRAUD_DEAD_LETTER_SHARE, which ends the alarm. Return None, which neither
     raises nor ends an alarm, if there are no messages, or if the share is reached by fewer than
     FRAUD_DEAD_LETTER_LEAST dead letters, those of earlier such batches included. The sentence holds counts and reason
     codes only.
@@ -74,10 +60,10 @@ def _judge(settings: Settings, batch: DeadLetterCounts, words: _Words, count: _C
         return None
     if batch.share < settings.dead_letter_share:
         count(None)
-        return DeadLetterAlarm(
+        return Alarm(
+            words.kind,
             f"{_counted(batch)} {words.one} became dead letters ({batch.share:.0%}), less than "
             f"FRAUD_DEAD_LETTER_SHARE={settings.dead_letter_share:g}.",
-            kind=words.kind,
         )
     batches = count(batch)
     judged, which = batch, words.one
@@ -90,11 +76,11 @@ def _judge(settings: Settings, batch: DeadLetterCounts, words: _Words, count: _C
     reasons = sorted(judged.reasons.items(), key=lambda reason: -reason[1])
     listed = ", ".join(f"{code} {count:,}" for code, count in reasons[:_LISTED])
     more = f" and {len(reasons) - _LISTED} more reasons" if len(reasons) > _LISTED else ""
-    return DeadLetterAlarm(
+    return Alarm(
+        words.kind,
         f"{counted}, FRAUD_DEAD_LETTER_SHARE={settings.dead_letter_share:g} or more: {listed}{more}. They are on "
         f"{words.dead_letter_topic}.",
         reasons[0][0] if reasons else "unknown",
-        words.kind,
     )
 
 

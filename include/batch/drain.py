@@ -1,4 +1,4 @@
-"""Step 1: reads exactly the planned offset ranges and stages payments and dead letters. Commits nothing."""
+"""Step 2: reads exactly the planned offset ranges and stages payments and dead letters. Commits nothing."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from typing import Any
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, Message
 
 from include.batch import chunks
+from include.batch.claims import is_claimed
 from include.batch.manifest import Drained, Manifest, PartitionBatch
-from include.batch.planner import plan
+from include.batch.scored_batch import ScoredBatch
+from include.errors import BatchSupersededError
 from include.kafka.cluster import Cluster
 from include.kafka.headers import headers_of
 from include.kafka.range_reader import read_ranges
@@ -32,19 +34,16 @@ _ROW_BYTES = 200
 _OFFSET, _KEY, _VALUE = methodcaller("offset"), methodcaller("key"), methodcaller("value")
 
 
-def drain(cluster: Cluster, settings: Settings, storage: Storage, *, run_id: str, run_url: str) -> Manifest:
-    """Plans the batch that waits now, and stages it unless it has several shards, which are for `drain_shard`.
-
-    The manifest has no partitions where nothing waits.
-    """
-    manifest = plan(cluster, settings, storage, run_id=run_id, run_url=run_url, shards=settings.shards)
-    if len(manifest.shards) != 1:
-        return manifest
-    return manifest.with_drained([drain_shard(cluster, settings, storage, manifest, 0)])
-
-
-def drain_shard(cluster: Cluster, settings: Settings, storage: Storage, manifest: Manifest, shard: int) -> Drained:
-    """Reads and stages one shard's partitions of a planned batch; may be repeated."""
+def drain(cluster: Cluster, settings: Settings, storage: Storage, manifest: Manifest, shard: int = 0) -> Drained:
+    """Read and stage one shard's partitions of a planned batch. May be repeated: a batch whose publishing has begun is
+    left as it is. Raise BatchSupersededError where a newer run has taken over its payments."""
+    if ScoredBatch.has_begun(storage, manifest.folder):
+        return manifest.load_drained(storage, shard)
+    if not is_claimed(storage, manifest):
+        raise BatchSupersededError(
+            f"batch {manifest.batch_id} of {manifest.topic} is not drained: newer runs have taken over its payments. "
+            "Nothing needs to be done: the next run drains them"
+        )
     began, parts = time.monotonic(), manifest.of_shard(shard)
     with cluster.consumer(settings.group) as consumer:
         drained = _stage(cluster, consumer, settings, storage, manifest, parts)

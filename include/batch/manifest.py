@@ -110,11 +110,6 @@ class Manifest:
         return f"{self.folder}/{uuid4().hex[:8]}"
 
     @property
-    def is_sharded(self) -> bool:
-        """A batch of one shard needs no tasks of their own for it."""
-        return len(self.shards) > 1
-
-    @property
     def payments(self) -> int:
         return sum(part.payments for part in self.partitions)
 
@@ -153,18 +148,17 @@ class Manifest:
     def save_drained(self, storage: Storage, shard: int, drained: Drained) -> None:
         storage.write(f"{self.folder}/drained-{shard}.json", msgspec.json.encode(drained))
 
+    def load_drained(self, storage: Storage, shard: int) -> Drained:
+        """Raise StagedFileGoneError where the shard has not drained its partitions."""
+        return storage.need_json(f"{self.folder}/drained-{shard}.json", Drained)
+
     @classmethod
     def load(cls, storage: Storage, batch_id: str) -> Manifest:
         """Raises StagedFileGoneError where a shard has not drained its partitions."""
         manifest = cls.load_plan(storage, batch_id)
         if not manifest.shards:
             return manifest
-        return manifest.with_drained(
-            [
-                storage.need_json(f"{manifest.folder}/drained-{shard}.json", Drained)
-                for shard in range(len(manifest.shards))
-            ]
-        )
+        return manifest.with_drained([manifest.load_drained(storage, shard) for shard in range(len(manifest.shards))])
 
     @classmethod
     def load_plan(cls, storage: Storage, batch_id: str) -> Manifest:

@@ -1,4 +1,4 @@
-"""Fixes what a batch is: each partition's offset range, from where the group stands. Reads none, moves none."""
+"""Step 1: fixes what a batch is: each partition's offset range, from where the group stands. Reads none, moves none."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from shlex import quote
 
-from confluent_kafka import TIMESTAMP_CREATE_TIME
-
-from include.batch.batch_alarms import Alarm, PartitionLag, find_alarms
+from include.batch.batch_alarms import Alarm, PartitionLag, find_alarms, find_lag_alarm
 from include.batch.checkpoint import Checkpoint, PartitionCheckpoint
 from include.batch.claims import Claims
 from include.batch.manifest import BlockedPartition, Manifest, PartitionBatch, is_batch_id, new_batch_id
@@ -20,7 +18,7 @@ from include.kafka.cluster import Cluster, Topic
 from include.kafka.committed_offsets import CommittedOffset
 from include.kafka.consumer_group import ConsumerGroup
 from include.kafka.group_admin import fence_producers, recover_offsets, refresh_offsets
-from include.kafka.retention import read_oldest_times, read_retention, to_datetime
+from include.kafka.retention import read_oldest_times, read_retention
 from include.settings import Settings
 from include.storage.staging import Storage
 
@@ -30,8 +28,12 @@ log = logging.getLogger(__name__)
 _KEPT_ALIVE = timedelta(days=1)
 
 
-def plan(cluster: Cluster, settings: Settings, storage: Storage, *, run_id: str, run_url: str, shards: int) -> Manifest:
-    """The offset ranges of the batch that waits now, shared out to at most so many shards. Nothing is read yet."""
+def plan(cluster: Cluster, settings: Settings, storage: Storage, *, run_id: str, run_url: str) -> Manifest:
+    """Return the offset ranges of the batch that waits now, shared out to at most FRAUD_SHARDS shards.
+
+    No payment is read yet. The manifest has neither partitions nor shards where nothing waits; else it is saved, with
+    its claim.
+    """
     now, began = datetime.now(UTC), time.monotonic()
     cluster.require_unused_group(settings.group)
     topic = cluster.describe_topic(settings.input_topic)
@@ -58,7 +60,7 @@ def plan(cluster: Cluster, settings: Settings, storage: Storage, *, run_id: str,
         drained_at=now.isoformat(timespec="seconds"),
         partitions=tuple(parts),
         has_claim=True,
-        shards=_share_out(parts, shards),
+        shards=_share_out(parts, settings.shards),
         lag=lag,
         held_up=tuple(held_up),
         seconds=round(time.monotonic() - began, 3),
@@ -68,33 +70,22 @@ def plan(cluster: Cluster, settings: Settings, storage: Storage, *, run_id: str,
     return manifest
 
 
-def alarms(cluster: Cluster, settings: Settings, storage: Storage, manifest: Manifest) -> list[Alarm]:
-    """What operators must hear of the batch, planned or drained. Asks the broker only where something waits."""
-    if not manifest.partitions and not manifest.lag and not manifest.held_up:
-        return []
-    # The partitions that reading had no time for are in the plan alone, and are the likeliest to expire.
-    is_planned = manifest.partitions or manifest.lag
-    planned = Manifest.load_plan(storage, manifest.batch_id).partitions if is_planned else ()
-    ends_at = {part.partition: part.start for part in planned} | {
-        part.partition: part.end for part in manifest.partitions
-    }
-    oldest = {part.partition: at for part in manifest.partitions if (at := _time(part.oldest)) is not None}
-    unread = {part.partition: part.start for part in planned if part.partition not in oldest}
-    oldest |= read_oldest_times(cluster, manifest.group, manifest.topic, unread)
-    # What is held up only a reader sees that does not ask for committed messages.
+def alarms(cluster: Cluster, settings: Settings, manifest: Manifest) -> list[Alarm]:
+    """Return the alarms of a planned batch: each kind, with an empty cause where the batch does not have it.
+
+    Only a batch without partitions knows here that no offsets are left for later runs. Ask the broker only where
+    something waits.
+    """
+    starts = {part.partition: part.start for part in manifest.partitions}
+    oldest = read_oldest_times(cluster, manifest.group, manifest.topic, starts)
+    # Only a reader that does not ask for committed messages sees what is blocked.
     blocked = {one.partition: one.stable for one in manifest.held_up}
     oldest |= read_oldest_times(cluster, manifest.group, manifest.topic, blocked, "read_uncommitted")
     waiting = [
         PartitionLag(
-            part.partition,
-            part.committed_before,
-            part.low,
-            part.stable,
-            part.stable - ends_at[part.partition],
-            oldest.get(part.partition),
-            part.moved_from,
+            part.partition, part.committed_before, part.low, part.stable, oldest.get(part.partition), part.moved_from
         )
-        for part in planned
+        for part in manifest.partitions
     ]
     waiting += [
         PartitionLag(
@@ -102,21 +93,14 @@ def alarms(cluster: Cluster, settings: Settings, storage: Storage, manifest: Man
             one.committed,
             one.low,
             one.stable,
-            0,
             oldest.get(one.partition),
             held_up=one.high - one.stable,
         )
         for one in manifest.held_up
     ]
-    retention = read_retention(cluster, manifest.topic)
-    return find_alarms(manifest.topic, waiting, retention, settings, datetime.now(UTC))
-
-
-def _time(milliseconds: int | None) -> datetime | None:
-    if milliseconds is None:
-        return None
-    # A timestamp in microseconds, read as milliseconds, is past datetime.max.
-    return to_datetime((TIMESTAMP_CREATE_TIME, milliseconds)) or datetime.max.replace(tzinfo=UTC)
+    retention = read_retention(cluster, manifest.topic) if waiting else None
+    found = find_alarms(manifest.topic, waiting, retention, settings, datetime.now(UTC))
+    return found if manifest.partitions else [*found, find_lag_alarm(manifest, {}, settings)]
 
 
 def _share_out(parts: Sequence[PartitionBatch], shards: int) -> tuple[tuple[int, ...], ...]:

@@ -19,6 +19,7 @@ from include.batch import chunks
 from include.batch.manifest import Manifest, PartitionBatch
 from include.batch.scored_batch import PartitionScores, ScoredBatch
 from include.errors import StagedFileGoneError
+from include.models.description import Description
 from include.models.model_run import ModelRun
 from include.payments.encode import unscored_object
 from include.settings import Settings
@@ -38,7 +39,10 @@ _ASKED_SECONDS = 5.0
 
 
 def predict(settings: Settings, storage: Storage, manifest: Manifest, run: ModelRun, shard: int = 0) -> ScoredBatch:
-    """A batch without a payment to score needs no model. One whose publishing has begun is not scored again: its
+    """Score one shard's payments and return what was found. Raise ModelInputError if the model requires columns that no
+    payment of the batch has, before any is scored.
+
+    A batch without a payment to score needs no model. One whose publishing has begun is not scored again: its
     report, and what is still to be published of it, must say what readers see already."""
     began = time.monotonic()
     manifest = Manifest.load(storage, manifest.batch_id)
@@ -50,6 +54,9 @@ def predict(settings: Settings, storage: Storage, manifest: Manifest, run: Model
             run = ModelRun.from_dict(ScoredBatch.load(storage, manifest).model)
     parts = manifest.of_shard(shard) if manifest.shards else manifest.partitions
     model = _load(settings, run) if any(part.payments for part in parts) else None
+    if model is not None:
+        # Before a payment is scored: none must become a dead letter for a column that all of them lack.
+        Description.of(model.folder).check_columns(manifest.columns)
     with chunks.paused_collector():
         scoring = _Prediction(storage, manifest, parts, model, time.monotonic() + settings.max_seconds)
         counts = scoring.run()

@@ -94,7 +94,7 @@ def publish(
                 outcomes[partition] = outcome
                 log.info("%s/%s [%s, %s): %s", manifest.topic, partition, part.start, part.end, outcome.value)
     is_superseded = bool(errors) and all(isinstance(error, BatchSupersededError) for error in errors)
-    if is_superseded and not outcomes and not manifest.is_sharded and not outbox.committed(manifest):
+    if is_superseded and not outcomes and len(manifest.shards) < 2 and not outbox.committed(manifest):
         # This entry was opened after the newer run had listed the outbox, so no other run closes it. With shards,
         # another one, which is not fenced here, may have committed and not recorded it yet: the next run's drain
         # closes such an entry.

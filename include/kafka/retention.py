@@ -89,12 +89,15 @@ def read_oldest_times(
 
 
 def to_datetime(timestamp: tuple[int, int]) -> datetime | None:
-    """Return the time of a message's `timestamp()`, None if it has none or its milliseconds are no valid date."""
+    """Return a message's `timestamp()` as a time: the latest possible one where it is no date, such as one in
+    microseconds; None where the message has no timestamp."""
     kind, milliseconds = timestamp
-    try:
-        return None if kind == TIMESTAMP_NOT_AVAILABLE else datetime.fromtimestamp(milliseconds / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
+    if kind == TIMESTAMP_NOT_AVAILABLE:
         return None
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def _limit(entry: ConfigEntry) -> int | None:

@@ -73,7 +73,7 @@ class Description:
         return cls(tuple(flavors), inputs, limit, trained_with, serialization, code, file)
 
     def check_columns(self, seen: Collection[str] | None) -> None:
-        """Raises ModelInputError for a required column that no payment can have.
+        """Raise ModelInputError for a required column that no payment can have.
 
         What a scikit-learn model takes is known only once it is loaded: its signature may name far more. Without
         `seen` nothing is known of the payments, which may have more than the usual columns.

@@ -33,7 +33,7 @@ from include.models.requested_model import (
     candidate_of_version,
     join_names,
 )
-from include.models.selection import ALLOWED, END_OF_HOLD, HOLD_VARIABLE, is_allowed, names_logged_model
+from include.models.selection import ALLOWED, HELD, HOLD_VARIABLE, is_allowed, names_logged_model
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
@@ -51,18 +51,17 @@ def resolve(
     experiment: str | None,
     chosen_by: str,
     reason: str | None = None,
-    columns: Collection[str] | None = None,
     without_pickles: ModelCache | None = None,
     unchecked: Collection[str] = (),
 ) -> ModelRun:
-    """`experiment` narrows latest and previous; `columns` are those seen in this batch, if all are known. Where pickles
-    are refused, `without_pickles` is the cache into which the model is fetched, to look into it. `unchecked` are the
-    runs whose model is taken although packages that it requires are missing."""
+    """Return the model run. `experiment` narrows latest and previous. Where pickles are refused, `without_pickles` is
+    the cache into which the model is fetched, to look into it. `unchecked` are the runs whose model is taken although
+    packages that it requires are missing."""
     if not is_allowed(asked):
         raise _not_allowed(asked, chosen_by)
     try:
         allow_pickles = without_pickles is None
-        run = _resolve(asked, experiment, chosen_by, reason, columns, unchecked, allow_pickles=allow_pickles)
+        run = _resolve(asked, experiment, chosen_by, reason, unchecked, allow_pickles=allow_pickles)
         if without_pickles is not None:
             from include.models.load import load
 
@@ -71,7 +70,7 @@ def resolve(
     except ModelError as error:
         if chosen_by != HOLD:
             raise
-        raise type(error)(f"{error}. It is held ({HOLD_VARIABLE}); to end the hold, {END_OF_HOLD}") from error
+        raise type(error)(f"{error}. {HELD}") from error
 
 
 def _resolve(
@@ -79,7 +78,6 @@ def _resolve(
     experiment: str | None,
     chosen_by: str,
     reason: str | None,
-    columns: Collection[str] | None,
     unchecked: Collection[str],
     *,
     allow_pickles: bool,
@@ -97,7 +95,6 @@ def _resolve(
     if not allow_pickles:
         # Before anything large is fetched, and before its requirements are asked for: those of a pickle do not matter.
         trust.check(found.run.info.run_id, description)
-    description.check_columns(columns)
     run_id = found.run.info.run_id
     for note in requirements.check(_requirements(store, found), run_id=run_id, required=run_id not in unchecked):
         log.info("model run %s: %s", run_id, note)

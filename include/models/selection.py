@@ -21,6 +21,7 @@ MODEL_PATTERN = (
 )
 HOLD_VARIABLE = "fraud_model_hold"
 END_OF_HOLD = 'trigger a run with {"model": "latest", "keep": true}'
+HELD = f"It is held ({HOLD_VARIABLE}); to end the hold, {END_OF_HOLD}"
 
 
 def is_allowed(model: str) -> bool:

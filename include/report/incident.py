@@ -212,9 +212,10 @@ class Incidents:
         return DeadLetterFile(self._storage, f"{self._folder}/dead_letter_counts.json")
 
     def over(self, what: str, map_index: int = -1) -> bool:
-        """Says whether something was broken. Success of another instance of a mapped task ends nothing."""
+        """Return whether something was broken. The success of another instance of a mapped task ends nothing, but any
+        ends the incident of a task that an earlier version did not map."""
         known = self._read(what)
-        if known is None or known.is_over or known.map_index != map_index:
+        if known is None or known.is_over or known.map_index not in (-1, map_index):
             return False
         # Not deleted: a run may ask later whether its failure was told.
         self._write(what, replace(known, is_over=True))

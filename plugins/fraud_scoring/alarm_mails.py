@@ -1,6 +1,6 @@
 """Mail operators once an incident about what is wrong with the topic or the pace.
 
-`include/batch/batch_alarms.py` finds what is wrong.
+`include/batch/batch_alarms.py` and `dead_letter_alarm.py` find what is wrong.
 """
 
 from __future__ import annotations
@@ -18,55 +18,36 @@ from airflow.sdk.execution_time.timeout import TimeoutPosix
 from fraud_scoring.incidents import IncidentNotifier
 from fraud_scoring.kept_incidents import KeptIncidents
 from fraud_scoring.smtp_hook import mail_error
-from include.batch.alarm_texts import ADVICE, PUBLISHED_ADVICE, Advice
+from include.batch.alarm_texts import ADVICE, Advice
 from include.errors import SettingError
 from include.report.incident import Failure, Incident
 from include.settings import Settings
 
 log = logging.getLogger(__name__)
 
-# The XCom of the task that fixes the batch: a list of {"kind", "sentence"}, empty where there is nothing to tell.
+# The XCom of the tasks that look for alarms: a list of {"kind", "sentence", "cause"}. An empty cause ends that kind; a
+# kind that is not listed is neither raised nor ended.
 ALARMS = "alarms"
 # Well below [core] task_success_overtime (20), at which Airflow kills a task's process that still runs callbacks.
 _ALARM_SECONDS = 10
 
 
 def mail_alarms(context: Context) -> None:
-    """For `on_success_callback` of the task that fixes the batch: mails what its XCom `alarms` holds.
+    """Mail what the task's XCom `alarms` holds: the `on_success_callback` of `plan` and `reports`, and what follows on
+    each try of `record_predictions`.
 
-    Each kind is an incident that ends with the first batch without it. Events, which no later batch finds again, are
-    mailed before. A task that fails never gets here, so its run ends none. Airflow 3.3.2 records a task's success
-    before it calls this (task_runner.run, then finalize): the tasks and runs that follow do not wait, and nothing that
-    happens here can fail the task.
+    Each kind is an incident that ends with the first batch without it. A `plan` that fails ends none. Airflow 3.3.2
+    records a task's success before it calls this (task_runner.run, then finalize): the tasks and runs that follow do
+    not wait, and nothing that happens here can fail the task.
     """
     ti = context["ti"]
     alarms = ti.xcom_pull(task_ids=ti.task_id, key=ALARMS)
     if alarms is None:
         log.warning("%s has left no XCom %s: nothing is known of alarms", ti.task_id, ALARMS)
         return
-    sentences = {alarm["kind"]: alarm["sentence"] for alarm in alarms}
     _tell_all(
         lambda settings: [
-            _note(ti, settings, kind, sentences[kind], advice)
-            if sentences.get(kind)
-            else _end(ti, settings, kind, "", advice)
-            for kind, advice in ADVICE.items()
-        ]
-    )
-
-
-def mail_published_alarms(context: Context) -> None:
-    """Mail the alarms of a published batch, or of what was recorded: the `on_success_callback` of `reports`, and what
-    follows on each try of `record_predictions`. In the task's XCom an alarm without a cause ends that kind; a kind that
-    is not listed is neither raised nor ended."""
-    ti = context["ti"]
-    alarms = ti.xcom_pull(task_ids=ti.task_id, key=ALARMS) or []
-    _tell_all(
-        lambda settings: [
-            _note(ti, settings, alarm["kind"], alarm["sentence"], PUBLISHED_ADVICE[alarm["kind"]], alarm["cause"])
-            if alarm["cause"]
-            else _end(ti, settings, alarm["kind"], alarm["sentence"], PUBLISHED_ADVICE[alarm["kind"]])
-            for alarm in alarms
+            _note(ti, settings, **alarm) if alarm["cause"] else _end(ti, settings, **alarm) for alarm in alarms
         ]
     )
 
@@ -96,17 +77,18 @@ def _alarm(ti: Any, kind: str, sentence: str, cause: str) -> Failure:
     return Failure(kind, cause, sentence, ti.dag_id, ti.run_id, ti.log_url, datetime.now(UTC), ti.try_number)
 
 
-def _note(ti: Any, settings: Settings, kind: str, sentence: str, advice: Advice, cause: str = "") -> _Noted:
-    alarm = _alarm(ti, kind, sentence, cause or kind)
+def _note(ti: Any, settings: Settings, kind: str, sentence: str, cause: str) -> _Noted:
+    advice = ADVICE[kind]
+    alarm = _alarm(ti, kind, sentence, cause)
     incident = KeptIncidents(settings, ti.dag_id).add(alarm)
     if advice.is_event:
         alarm = replace(alarm, detail=incident.untold or sentence)
     return _Noted(alarm, incident, advice)
 
 
-def _end(ti: Any, settings: Settings, kind: str, sentence: str, advice: Advice) -> _Noted | None:
+def _end(ti: Any, settings: Settings, kind: str, sentence: str, cause: str) -> _Noted | None:
     """Return what is still to be mailed of a kind that this batch does not have: unreported events, or its end."""
-    kept = KeptIncidents(settings, ti.dag_id)
+    advice, kept = ADVICE[kind], KeptIncidents(settings, ti.dag_id)
     speaks = (advice.is_event or advice.end) and _has_operators(settings)
     rest = kept.last(kind) if speaks else None
     if rest is not None and not rest.is_over:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from airflow.sdk import Context, Variable
 from airflow.sdk.bases.xcom import BaseXCom
 
-from include.errors import RunConfigurationError
+from include.errors import ModelError, RunConfigurationError
 from include.models.hold_change import HOLD_CHANGE_VARIABLE, HoldChange
 from include.models.model_run import ModelRun
-from include.models.selection import HOLD_VARIABLE, Hold, ModelChoice
+from include.models.selection import HELD, HOLD_VARIABLE, Hold, ModelChoice
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +22,18 @@ def held_model() -> Hold | None:
     """Return the hold in force. Raise SettingError where its Variable cannot be read."""
     held = Variable.get(HOLD_VARIABLE, default=None)
     return Hold.from_json(held) if held else None
+
+
+@contextmanager
+def name_the_hold(run: ModelRun) -> Iterator[None]:
+    """Add to a ModelError, where the model run is held, that it is, and how the hold is ended."""
+    try:
+        yield
+    except ModelError as error:
+        hold = held_model()
+        if hold is None or hold.run_id != run.run_id:
+            raise
+        raise type(error)(f"{error}. {HELD}") from error
 
 
 def note_earlier_change(context: Context) -> None:

@@ -11,15 +11,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from textwrap import shorten
 from typing import Any
-from urllib.parse import quote
 
 from airflow.providers.smtp.notifications.smtp import SmtpNotifier
 from airflow.sdk import Context
-from airflow.sdk.configuration import conf
 from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
 from fraud_scoring.kept_incidents import KeptIncidents, installation
+from fraud_scoring.run_url import run_url
 from fraud_scoring.smtp_hook import MailServer, listed
 from include.batch.alarm_texts import Advice
 from include.errors import SettingError
@@ -211,6 +210,10 @@ def late_run_alert(after: timedelta) -> DeadlineAlert | None:
 def _task_failure(context: Context) -> Failure:
     ti = context["ti"]
     cause, detail = describe(context.get("exception"))
+    return _failure(ti, cause, detail)
+
+
+def _failure(ti: Any, cause: str, detail: str) -> Failure:
     return Failure(
         ti.task_id, cause, detail, ti.dag_id, ti.run_id, ti.log_url, datetime.now(UTC), ti.try_number, map_index(ti)
     )
@@ -223,9 +226,9 @@ def _run_failure(context: Mapping[str, Any]) -> Failure:
         cause, detail = "RunTimedOut", "the run took longer than its dagrun_timeout and was ended"
     ti = context.get("ti")
     if ti is not None:
-        return Failure(ti.task_id, cause, detail, ti.dag_id, ti.run_id, ti.log_url, datetime.now(UTC), ti.try_number)
+        return _failure(ti, cause, detail)
     dag_id, run_id = context["dag"].dag_id, context["run_id"]
-    return Failure("run", cause, detail, dag_id, run_id, _run_url(dag_id, run_id), datetime.now(UTC))
+    return Failure("run", cause, detail, dag_id, run_id, run_url(dag_id, run_id), datetime.now(UTC))
 
 
 def _late_run(context: dict[str, Any], settings: Settings) -> Failure:
@@ -237,14 +240,9 @@ def _late_run(context: dict[str, Any], settings: Settings) -> Failure:
         f"not done {settings.late_minutes:g} minutes after it was queued",
         dag_id,
         run_id,
-        _run_url(dag_id, run_id),
+        run_url(dag_id, run_id),
         datetime.now(UTC),
     )
-
-
-def _run_url(dag_id: str, run_id: str) -> str:
-    base_url = conf.get("api", "base_url", fallback="http://localhost:8080/").rstrip("/")
-    return f"{base_url}/dags/{quote(dag_id)}/runs/{quote(run_id)}"
 
 
 def map_index(ti: Any) -> int:

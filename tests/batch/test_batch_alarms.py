@@ -4,11 +4,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from confluent_kafka import TIMESTAMP_CREATE_TIME
 
-from include.batch.alarm_texts import ADVICE, BEHIND_AGE, BEHIND_PAYMENTS, CLOSE, EXPIRED, HELD_UP, MOVED, TIMESTAMP
-from include.batch.batch_alarms import PartitionLag, find_alarms
-from include.batch.planner import _time
-from include.kafka.retention import Retention
+from include.batch.alarm_texts import BEHIND_AGE, BEHIND_PAYMENTS, CLOSE, EXPIRED, HELD_UP, MOVED, TIMESTAMP
+from include.batch.batch_alarms import Alarm, PartitionLag, find_alarms, find_lag_alarm
+from include.batch.manifest import Manifest, PartitionBatch
+from include.kafka.retention import Retention, written_at
 from include.settings import Settings
 
 NOW = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
@@ -16,17 +17,24 @@ SETTINGS = Settings(alarm_lag=1000, alarm_age_minutes=15)
 DAY = Retention(timedelta(days=1))
 
 
-def waiting(
-    partition: int = 0, *, committed: int | None = 100, low: int = 0, stable: int = 600, left: int = 0, **age: float
-):
+def waiting(partition: int = 0, *, committed: int | None = 100, low: int = 0, stable: int = 600, **age: float):
     oldest = NOW - timedelta(**age) if age else None
-    return PartitionLag(partition, committed, low, stable, left, oldest)
+    return PartitionLag(partition, committed, low, stable, oldest)
 
 
 def alarms(*items: PartitionLag, retention: Retention | None = DAY) -> dict[str, str]:
     found = find_alarms("topic_1", items, retention, SETTINGS, NOW)
-    assert [alarm.kind for alarm in found] == [kind for kind in ADVICE if kind in {alarm.kind for alarm in found}]
-    return {alarm.kind: alarm.sentence for alarm in found}
+    # The others end.
+    assert [alarm.kind for alarm in found] == [EXPIRED, MOVED, HELD_UP, CLOSE, BEHIND_AGE, TIMESTAMP]
+    assert all(alarm.cause == (alarm.sentence and alarm.kind) for alarm in found)
+    return {alarm.kind: alarm.sentence for alarm in found if alarm.cause}
+
+
+def lag_alarm(*left: int) -> Alarm:
+    """Of a partition each, from which a run has read 50 offsets."""
+    parts = [PartitionBatch(number, 100, 600, 100, stable=150 + one) for number, one in enumerate(left)]
+    planned = Manifest("a batch", "", "", "", "topic_1", "", "", tuple(parts))
+    return find_lag_alarm(planned, {part.partition: 150 for part in parts}, SETTINGS)
 
 
 def test_a_usual_minute_is_no_alarm():
@@ -104,12 +112,13 @@ def test_both_bounds_are_one_alarm():
 
 
 def test_lag_counts_over_all_partitions():
-    assert alarms(waiting(left=600), waiting(1, left=400)) == {}
-    found = alarms(waiting(left=600), waiting(1, left=0), waiting(2, left=900))
-    assert found == {
-        BEHIND_PAYMENTS: "1,500 offsets of topic_1 are left for later runs, more than FRAUD_ALARM_LAG=1000. "
-        "Partitions: 2 (900), 0 (600)."
-    }
+    assert lag_alarm(600, 400) == Alarm(BEHIND_PAYMENTS)
+    assert lag_alarm(600, 0, 900) == Alarm(
+        BEHIND_PAYMENTS,
+        "1,500 offsets of topic_1 are left for later runs, more than FRAUD_ALARM_LAG=1000. "
+        "Partitions: 2 (900), 0 (600).",
+        BEHIND_PAYMENTS,
+    )
 
 
 def test_age_is_that_of_the_oldest():
@@ -142,7 +151,7 @@ def test_implausible_timestamp_raises_its_own_alarm_and_no_age_alarm(at: datetim
 
 def test_timestamp_in_microseconds_becomes_the_latest_date():
     """Kafka 3 takes them; a broker of version 4 refuses what lies more than an hour ahead."""
-    at = _time(int(NOW.timestamp()) * 1_000_000)
+    at = written_at((TIMESTAMP_CREATE_TIME, int(NOW.timestamp()) * 1_000_000))
     assert at is not None
     assert "topic_1/0 from offset 100 (9999-12-31)" in alarms(stamped(at))[TIMESTAMP]
 
@@ -190,10 +199,9 @@ def test_what_is_held_up_is_told_also_where_its_age_is_unknown(at: datetime | No
 
 
 def test_hundreds_of_partitions_are_not_all_listed():
-    found = alarms(*(waiting(partition, left=100) for partition in range(300)))
-    assert found[BEHIND_PAYMENTS].endswith("7 (100) and 292 more.")
+    assert lag_alarm(*[100] * 300).sentence.endswith("7 (100) and 292 more.")
 
 
 def test_an_alarm_is_plain_for_an_xcom():
-    (alarm,) = find_alarms("topic_1", [waiting(low=300)], None, SETTINGS, NOW)
-    assert alarm.to_dict() == {"kind": EXPIRED, "sentence": alarm.sentence}
+    alarm = find_alarms("topic_1", [waiting(low=300)], None, SETTINGS, NOW)[0]
+    assert alarm.to_dict() == {"kind": EXPIRED, "sentence": alarm.sentence, "cause": EXPIRED}

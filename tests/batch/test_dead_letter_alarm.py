@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from include.batch.dead_letter_alarm import DeadLetterAlarm, find_dead_letter_alarm
+from include.batch.alarm_texts import DEAD_LETTERS
+from include.batch.batch_alarms import Alarm
+from include.batch.dead_letter_alarm import find_dead_letter_alarm
 from include.batch.dead_letter_counts import CountedBatches, DeadLetterCounts, DeadLetterFile
 from include.batch.manifest import PartitionBatch
 from include.batch.scored_batch import PartitionScores, ScoredBatch
@@ -38,7 +40,8 @@ def test_batches_that_were_counted_by_a_lower_share_raise_no_alarm_by_the_new_on
 
 
 def test_batch_of_only_dead_letters_lists_reasons():
-    assert found(batch((0, {"not_json": 200}), (0, {"not_json": 40, "empty_value": 60}))) == DeadLetterAlarm(
+    assert found(batch((0, {"not_json": 200}), (0, {"not_json": 40, "empty_value": 60}))) == Alarm(
+        DEAD_LETTERS,
         "300 of 300 messages of batch a-batch became dead letters (100%), FRAUD_DEAD_LETTER_SHARE=0.2 or more: "
         "not_json 240, empty_value 60. They are on topic_1_dead_letters.",
         "not_json",
@@ -46,8 +49,9 @@ def test_batch_of_only_dead_letters_lists_reasons():
 
 
 def test_a_share_below_the_bound_ends_the_alarm():
-    assert found(batch((81, {"not_json": 19}))) == DeadLetterAlarm(
-        "19 of 100 messages of batch a-batch became dead letters (19%), less than FRAUD_DEAD_LETTER_SHARE=0.2."
+    assert found(batch((81, {"not_json": 19}))) == Alarm(
+        DEAD_LETTERS,
+        "19 of 100 messages of batch a-batch became dead letters (19%), less than FRAUD_DEAD_LETTER_SHARE=0.2.",
     )
     assert found(batch((80, {"not_json": 20}))).cause == "not_json"
 
@@ -97,7 +101,8 @@ def test_few_dead_letters_a_batch_add_up_to_an_alarm(tmp_path: Path):
     topic = Topic(tmp_path)
     assert topic.batch(0, {"not_json": 9}) is None
     assert topic.batch(0, {}) is None
-    assert topic.batch(1, {"not_json": 1, "empty_value": 7}) == DeadLetterAlarm(
+    assert topic.batch(1, {"not_json": 1, "empty_value": 7}) == Alarm(
+        DEAD_LETTERS,
         "17 of 18 messages of the last 2 batches, to batch-3, became dead letters (94%), FRAUD_DEAD_LETTER_SHARE=0.2 "
         "or more: not_json 10, empty_value 7. They are on topic_1_dead_letters.",
         "not_json",

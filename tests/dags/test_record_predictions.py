@@ -41,7 +41,7 @@ def test_neither_task_waits_for_the_other(dag: Any):
 
 
 def test_operators_are_told_of_what_fails_and_incidents_end(dag: Any):
-    from fraud_scoring.alarm_mails import mail_published_alarms
+    from fraud_scoring.alarm_mails import mail_alarms
     from fraud_scoring.incidents import IncidentNotifier, close_incident
 
     assert isinstance(dag.on_failure_callback, IncidentNotifier)
@@ -54,5 +54,5 @@ def test_operators_are_told_of_what_fails_and_incidents_end(dag: Any):
         assert task.execution_timeout == timedelta(hours=1)
     # A try that fails may have sent dead letters, which no later one finds.
     for callbacks in ("on_success_callback", "on_failure_callback", "on_retry_callback"):
-        mailed = {task.task_id: mail_published_alarms in (getattr(task, callbacks) or []) for task in dag.tasks}
+        mailed = {task.task_id: mail_alarms in (getattr(task, callbacks) or []) for task in dag.tasks}
         assert mailed == {"record_predictions": True, "record_batches": False}

@@ -33,28 +33,21 @@ def test_schedule(dag: Any):
     assert dag.catchup is False
     assert dag.max_active_runs == 1
     assert dag.dagrun_timeout == timedelta(minutes=30)
-    assert "drain" in dag.doc_md
+    assert "plan" in dag.doc_md
 
 
 def test_recipe(dag: Any):
     assert edges(dag) == {
-        "drain": ["drain_shards", "predict_shards", "publish_shards", "reports", "resolve_model"],
-        "resolve_model": ["predict", "predict_shards"],
+        "plan": ["drain", "predict", "publish", "reports", "resolve_model"],
+        "drain": ["predict"],
+        "resolve_model": ["predict"],
         "predict": ["publish"],
-        "publish": ["catch_up", "published", "reports"],
-        "drain_shards": ["resolve_model"],
-        "predict_shards": ["publish_shards"],
-        "publish_shards": ["catch_up", "published", "reports"],
-        "published": [],
+        "publish": ["catch_up", "reports"],
         "reports": ["catch_up", "email"],
         "email": [],
         "catch_up": [],
     }
-    assert {task.task_id for task in dag.tasks if task.is_mapped} == {
-        "drain_shards",
-        "predict_shards",
-        "publish_shards",
-    }
+    assert {task.task_id for task in dag.tasks if task.is_mapped} == {"drain", "predict", "publish"}
 
 
 def test_the_ui_can_draw_it(dag: Any):
@@ -72,12 +65,16 @@ def test_tasks_do_not_depend_on_settings(dag: Any, monkeypatch: pytest.MonkeyPat
 def test_reports_are_looked_for_whatever_became_of_publish(dag: Any):
     assert dag.get_task("reports").trigger_rule == "all_done"
     # And the run still fails where publish does: this leaf fails with it.
-    assert dag.get_task("published").trigger_rule == "none_failed_min_one_success"
+    assert dag.get_task("catch_up").trigger_rule == "none_failed_min_one_success"
+
+
+def test_what_follows_waits_for_the_model_also_where_no_payments_wait(dag: Any):
+    assert dag.get_task("predict").trigger_rule == "none_failed"
 
 
 @pytest.mark.parametrize(
     "task_id",
-    ["drain", "resolve_model", "predict", "publish", "reports", "drain_shards", "predict_shards", "publish_shards"],
+    ["plan", "drain", "resolve_model", "predict", "publish", "reports"],
 )
 def test_retries_back_off_and_end(dag: Any, task_id: str):
     task = dag.get_task(task_id)
@@ -90,15 +87,14 @@ def test_retries_back_off_and_end(dag: Any, task_id: str):
 def test_publish_ends_before_the_broker_would_end_its_kafka_transaction(dag: Any):
     from include.kafka.client_config import TRANSACTION_TIMEOUT_MS
 
-    for task_id in ("publish", "publish_shards"):
-        assert dag.get_task(task_id).execution_timeout < timedelta(milliseconds=TRANSACTION_TIMEOUT_MS)
+    assert dag.get_task("publish").execution_timeout < timedelta(milliseconds=TRANSACTION_TIMEOUT_MS)
 
 
 def test_publish_wakes_the_ledger_and_nothing_else_does(dag: Any):
     from fraud_scoring.assets import SCORED_PAYMENTS
 
     outlets = {task.task_id: task.outlets for task in dag.tasks if task.outlets}
-    assert outlets == {"publish": [SCORED_PAYMENTS], "publish_shards": [SCORED_PAYMENTS]}
+    assert outlets == {"publish": [SCORED_PAYMENTS]}
 
 
 def test_nothing_of_a_mail_is_a_template_field(dag: Any):

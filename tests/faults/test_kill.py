@@ -15,8 +15,9 @@ from tests.support.fault_scenario import FaultScenario
 
 # Task, point of it, which time it is passed.
 POINTS = [
-    pytest.param("drain", "plan", 1, id="drain, at its start"),
-    pytest.param("drain", "drain", 1, id="drain, with its ranges fixed"),
+    pytest.param("plan", "plan", 1, id="plan, at its start"),
+    pytest.param("plan", "planned", 1, id="plan, with its ranges fixed"),
+    pytest.param("drain", "drain", 1, id="drain, at its start"),
     pytest.param("drain", "chunk staged", 3, id="drain, with some of its payments staged"),
     pytest.param("drain", "drained", 1, id="drain, with its payments staged"),
     pytest.param("resolve_model", "resolve", 1, id="resolve_model"),

@@ -101,8 +101,8 @@ def test_offsets_that_expired_are_no_first_start(scene: FaultScenario, stricken:
     scene.group.forget()
     run_id = scene.trigger()
     tasks = scene.finish(run_id, "failed")
-    assert (tasks["drain"]["state"], tasks["drain"]["try_number"]) == ("failed", 1)
-    assert "the group's committed offset is gone; it had reached" in scene.error(run_id, "drain")
+    assert (tasks["plan"]["state"], tasks["plan"]["try_number"]) == ("failed", 1)
+    assert "the group's committed offset is gone; it had reached" in scene.error(run_id, "plan")
     assert scene.arrived() == 0
     stricken.set_offsets(stood)
     scene.check()
@@ -125,9 +125,9 @@ def test_a_foreign_consumer_is_named_and_when_it_leaves_a_retry_goes_on(scene: F
     scene.send()
     with scene.group.joined_by_stranger():
         run_id = scene.trigger()
-        scene.await_task(run_id, "drain", ("up_for_retry",))
+        scene.await_task(run_id, "plan", ("up_for_retry",))
     scene.finish(run_id)
-    assert "is STABLE: it is in use by a-stranger on /127.0.0.1. Stop that" in scene.error(run_id, "drain", 1)
+    assert "is STABLE: it is in use by a-stranger on /127.0.0.1. Stop that" in scene.error(run_id, "plan", 1)
     scene.check()
 
 
@@ -164,7 +164,7 @@ def _is_told_and_put_back(scene: FaultScenario, stricken: FaultStack) -> None:
     assert scene.arrived() == 0
     first, end = scene.window[0]
     told = f"Another program has moved the group's offsets: topic_1/0 from {first} to {end} ({end - first} passed over)"
-    assert told in scene.error(run_id, "drain")
+    assert told in scene.error(run_id, "plan")
     wait_until(lambda: len(_moved_mails(scene)) == 1, "operators were not told once")
     stricken.set_offsets(scene.start)
     scene.check()

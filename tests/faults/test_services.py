@@ -57,7 +57,7 @@ def test_mail_server_that_is_away_delays_the_report_only(
     scene.check()
 
 
-def test_owed_report_is_mailed_although_drain_fails(scene: FaultScenario, stricken: FaultStack) -> None:
+def test_owed_report_is_mailed_although_plan_fails(scene: FaultScenario, stricken: FaultStack) -> None:
     scene.send()
     run_id, _ = scene.stop_at("mail")
     stricken.stop("mail")
@@ -67,8 +67,8 @@ def test_owed_report_is_mailed_although_drain_fails(scene: FaultScenario, strick
     stood = scene.group.committed()
     scene.group.forget()
     tasks = scene.tasks(scene.run("failed"))
-    assert {name: tasks[name]["state"] for name in ("drain", "reports", "email")} == {
-        "drain": "failed", "reports": "success", "email": "success",
+    assert {name: tasks[name]["state"] for name in ("plan", "reports", "email", "catch_up")} == {
+        "plan": "failed", "reports": "success", "email": "success", "catch_up": "upstream_failed",
     }  # fmt: skip
     assert tasks["reports"]["try_number"] == 1
     assert len(scene.mailed()) == 1

@@ -36,7 +36,7 @@ def test_number_of_shards_changes_while_payments_come(scene: FaultScenario, stri
             scene.send(rough=False)
             run_id = scene.run()
             for task in ("drain", "predict", "publish"):
-                assert len(_tries(scene, run_id, f"{task}_shards" if shards > 1 else task)) == shards, task
+                assert len(_tries(scene, run_id, task)) == shards, task
     finally:
         producer.end()
     assert (producer.sent > 0, producer.ended_by) == (True, "")
@@ -45,7 +45,7 @@ def test_number_of_shards_changes_while_payments_come(scene: FaultScenario, stri
 
 @pytest.mark.parametrize(
     ("point", "task"),
-    [("drained", "drain_shards"), ("predicted", "predict_shards"), ("offsets sent", "publish_shards")],
+    [("drained", "drain"), ("predicted", "predict"), ("offsets sent", "publish")],
 )
 def test_one_shard_is_killed(scene: FaultScenario, stricken: FaultStack, point: str, task: str) -> None:
     stricken.change(FRAUD_SHARDS="2")

@@ -20,11 +20,11 @@ def test_payments_that_expire_unread_are_counted_and_the_others_scored(scene: Fa
     scene.group.expire(first)
     run_id = scene.run()
     lost = EXPIRED * len(first)
-    assert scene.pipeline.counts(run_id, "drain")["lost_to_retention"] == lost
+    assert scene.pipeline.counts(run_id, "plan")["lost_to_retention"] == lost
     assert f"{EXPIRED} offsets from {first[0] - EXPIRED} to {first[0]} expired before they were read" in scene.error(
-        run_id, "drain"
+        run_id, "plan"
     )
-    (alarm,) = scene.api.xcom(DAG, run_id, "drain", "alarms")
+    (alarm,) = [one for one in scene.api.xcom(DAG, run_id, "plan", "alarms") if one["cause"]]
     assert alarm["kind"] == "expired unread"
     assert alarm["sentence"].startswith(
         f"{lost} offsets expired before they were read: topic_1/0 [{first[0] - EXPIRED},"
@@ -65,8 +65,8 @@ def test_topic_made_again_waits_for_a_decision(scene: FaultScenario, stricken: F
         assert "was deleted and made again" in scene.error(run_id, "publish")
     run_id = scene.run("failed")
     tasks = scene.tasks(run_id)
-    assert (tasks["drain"]["state"], tasks["drain"]["try_number"]) == ("failed", 1)
-    assert "TopicChangedError: topic_1/0: the topic was deleted and made again" in scene.error(run_id, "drain")
+    assert (tasks["plan"]["state"], tasks["plan"]["try_number"]) == ("failed", 1)
+    assert "TopicChangedError: topic_1/0: the topic was deleted and made again" in scene.error(run_id, "plan")
     assert scene.arrived() == 0
     # Places of the new topic are those of the old one: only an empty output can be judged.
     scene.group.empty("topic_2", "topic_1_dead_letters")

@@ -61,7 +61,7 @@ def _instances(scene: FaultScenario, run_id: str, task: str) -> list[dict[str, o
 
 
 def test_tasks_inherit_what_their_worker_has_imported(scene: FaultScenario, workers: CeleryStack) -> None:
-    """At the beginning of drain, which imports no pandas itself."""
+    """At the beginning of plan, which imports no pandas itself."""
     with workers.stopping_at("plan") as breakpoints:
         run_id = scene.trigger()
         name = breakpoints.wait()
@@ -69,13 +69,13 @@ def test_tasks_inherit_what_their_worker_has_imported(scene: FaultScenario, work
         assert workers.pid(name) in [parent.pid for parent in task.parents()]
         assert "/pandas/" in Path(f"/proc/{task.pid}/maps").read_text()
     scene.finish(run_id)
-    scene.await_words(run_id, "drain", "s3://logs/")
+    scene.await_words(run_id, "plan", "s3://logs/")
 
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     ("point", "times", "task"),
-    [("drained", 1, "drain_shards"), ("predicted", 1, "predict_shards"), ("offsets sent", 2, "publish_shards")],
+    [("drained", 1, "drain"), ("predicted", 1, "predict"), ("offsets sent", 2, "publish")],
 )
 def test_a_worker_is_lost_and_the_other_one_completes_the_batch(
     scene: FaultScenario, workers: CeleryStack, point: str, times: int, task: str
@@ -86,7 +86,7 @@ def test_a_worker_is_lost_and_the_other_one_completes_the_batch(
         lost = breakpoints.wait()
         workers.lose(lost)
     began = time.monotonic()
-    if task == "publish_shards":
+    if task == "publish":
         assert scene.group.committed_if_settled() is None, "no kafka transaction was open"
 
     def tries() -> list[int]:
@@ -99,7 +99,7 @@ def test_a_worker_is_lost_and_the_other_one_completes_the_batch(
     scene.finish(run_id)
     print(f"{lost} lost at {point!r}: next try after {noticed:.0f} s, run done after {time.monotonic() - began:.0f} s")  # noqa: T201
     assert workers.dead_parts() == [lost]
-    scene.await_words(run_id, "drain", "s3://logs/")
+    scene.await_words(run_id, "plan", "s3://logs/")
 
     verdict = scene.verify(scene.window)
     assert (verdict.is_whole, verdict.count("due"), verdict.count("scored")) == (True, PAYMENTS, PAYMENTS)

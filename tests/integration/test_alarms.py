@@ -10,7 +10,6 @@ from confluent_kafka import Producer
 
 from include.batch.alarm_texts import BEHIND_AGE, CLOSE, HELD_UP, TIMESTAMP
 from include.batch.manifest import Manifest
-from include.batch.planner import alarms
 from tests.integration.test_protocol import payments, scored, send, servers
 from tests.support import kafka_log
 from tests.support.scoring import Scoring
@@ -27,7 +26,7 @@ def here(scoring: Callable[..., Scoring]) -> Scoring:
 
 
 def found(here: Scoring, manifest: Manifest) -> dict[str, str]:
-    return {alarm.kind: alarm.sentence for alarm in alarms(here.cluster, here.settings, here.storage, manifest)}
+    return {alarm.kind: alarm.sentence for alarm in here.alarms(manifest)}
 
 
 def produce_old(client: Producer, here: Scoring, minutes: int) -> None:

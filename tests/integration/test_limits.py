@@ -12,8 +12,8 @@ import pytest
 
 from include.batch import chunks
 from include.batch import predict as step
+from include.batch.batch_alarms import find_lag_alarm
 from include.batch.manifest import Manifest
-from include.batch.planner import alarms
 from include.batch.scored_batch import ScoredBatch
 from include.models import scoring as scores
 from include.models.load import LoadedModel, load
@@ -57,7 +57,8 @@ def test_reading_ends_in_time_and_the_next_run_goes_on_there(scoring: Make):
     assert manifest.lag == 24_000 - manifest.payments
     # Also of a partition that was not reached at all.
     settings = here.change(alarm_lag=1_000).settings
-    (alarm,) = alarms(here.cluster, settings, here.storage, manifest)
+    ends = {part.partition: part.end for part in manifest.partitions}
+    alarm = find_lag_alarm(Manifest.load_plan(here.storage, manifest.batch_id), ends, settings)
     assert alarm.sentence.startswith(f"{manifest.lag:,} offsets of {here.settings.input_topic} are left")
     runs = 0
     while manifest.partitions:

@@ -22,7 +22,6 @@ from confluent_kafka.admin import AdminClient
 from include.batch.alarm_texts import MOVED
 from include.batch.manifest import Manifest
 from include.batch.outbox import note_what_is_committed
-from include.batch.planner import alarms
 from include.batch.predict import predict
 from include.batch.publish import Outcome
 from include.batch.scored_batch import ScoredBatch
@@ -405,7 +404,7 @@ def test_offsets_that_somebody_moved_stop_a_batch_in_flight(scoring: Make, offse
     assert scored(here) == ["0/0", "0/1"]
     # The next run begins where the group stands now, and nothing is owed of the other.
     following = here.drain_and_predict()
-    (alarm,) = [one for one in alarms(here.cluster, here.settings, here.storage, following) if one.kind == MOVED]
+    (alarm,) = [one for one in here.alarms(following) if one.kind == MOVED]
     way = "2 to be scored again", "1 to be scored again", "", "", "2 passed over", "3 passed over"
     assert alarm.sentence.endswith(f"/0 from 2 to {offset} ({way[offset]}).")
     here.publish(following)
@@ -422,7 +421,7 @@ def test_a_group_taken_over_from_another_program_is_no_group_that_was_moved(scor
     set_offset(here, 1)
     manifest = here.drain_and_predict()
     assert [(part.start, part.moved_from) for part in manifest.partitions] == [(1, None)]
-    assert alarms(here.cluster, here.settings, here.storage, manifest) == []
+    assert here.alarms(manifest) == []
     here.publish(manifest)
     assert scored(here) == ["0/1", "0/2"]
 
@@ -434,7 +433,7 @@ def test_a_commit_of_another_program_on_a_partition_that_was_never_published_is_
     send(here, *payments(1, 2, 3))
     set_offset(here, 2)
     following = here.drain_and_predict()
-    (alarm,) = alarms(here.cluster, here.settings, here.storage, following)
+    (alarm,) = here.alarms(following)
     assert alarm.sentence.endswith("/0 from 0 to 2 (2 passed over).")
     here.publish(following)
     assert scored(here) == ["0/2", "1/0"]
@@ -497,7 +496,7 @@ def test_offsets_that_are_moved_while_a_batch_commits_cost_no_report(scoring: Ma
         here.publish(manifest, lambda passed: set_offset(here, offset) if passed == point else None)
     assert here.publish(manifest).outcomes == {0: Outcome.ALREADY_PUBLISHED}
     following = here.drain_and_predict()
-    told = [one.sentence for one in alarms(here.cluster, here.settings, here.storage, following)]
+    told = [one.sentence for one in here.alarms(following)]
     (stands,) = {place or 0 for place in stands_at(here).values()}
     assert stands in (offset, 6)
     assert [sentence.rpartition("/0 from ")[2] for sentence in told] == (

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from include.batch.claims import is_claimed
-from include.batch.drain import drain
 from include.batch.manifest import Manifest
 from include.batch.scored_batch import ScoredBatch
 from include.errors import BatchSupersededError, ClusterError, FraudError, StagedFileGoneError, StagingError
@@ -91,7 +90,7 @@ def test_a_batch_of_another_airflow_is_left_alone(scoring: Make):
 
     def run_of(airflow: str, number: int) -> Manifest:
         url = f"http://{airflow}/dags/score_payments/runs/{number}"
-        return drain(here.cluster, here.settings, here.storage, run_id=f"run {number}", run_url=url)
+        return here.drain(f"run {number}", url)
 
     other = run_of("other", 0)
     for number in range(RUNS):

@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import Producer
 
 from include.kafka.cluster import Cluster
-from include.kafka.retention import Retention, read_oldest_times, read_retention, to_datetime
+from include.kafka.retention import Retention, read_oldest_times, read_retention
 from tests.support.live_stack import LiveStack
 
 Topics = Callable[..., str]
@@ -59,6 +59,10 @@ def test_without_a_broker_the_age_stays_unknown(caplog: pytest.LogCaptureFixture
     assert read_retention(nowhere, "topic_1") is None
 
 
-@pytest.mark.parametrize("timestamp", [(0, -1), (1, 2**62), (1, -(2**62))])
-def test_no_date_is_no_error(timestamp: tuple[int, int]):
-    assert to_datetime(timestamp) is None
+@pytest.mark.parametrize("milliseconds", [2**62, -(2**62)])
+def test_timestamp_that_is_no_date_becomes_the_latest_one(milliseconds: int):
+    assert to_datetime((1, milliseconds)) == datetime.max.replace(tzinfo=UTC)
+
+
+def test_message_without_timestamp_has_no_date():
+    assert to_datetime((0, -1)) is None

@@ -36,7 +36,7 @@ def experiment(lab: Lab, seed_folder: Path) -> str:
 
 def run(here: Scoring, experiment: str) -> Manifest:
     manifest = here.drain()
-    model = resolve("latest", experiment=experiment, chosen_by="default", columns=manifest.columns)
+    model = resolve("latest", experiment=experiment, chosen_by="default")
     silently(lambda: predict(here.settings, here.storage, manifest, model))
     here.publish(manifest)
     return manifest

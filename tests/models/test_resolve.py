@@ -23,7 +23,6 @@ from requests import RequestException
 
 from include.errors import (
     ModelError,
-    ModelInputError,
     ModelNotFoundError,
     ModelRequirementsError,
     ModelStoreAccessError,
@@ -335,19 +334,6 @@ def test_without_requirements_the_conda_file_is_read(lab: Lab, seed_folder: Path
     run_id = lab.run(lab.experiment(), files=files, model="artifacts")
     with pytest.raises(ModelRequirementsError, match="some-absent-package"):
         ask(run_id)
-
-
-def test_columns_that_no_payment_has_are_known_at_once(lab: Lab, seed_folder: Path, tmp_path: Path) -> None:
-    text = yaml.safe_load((seed_folder / "MLmodel").read_text())
-    del text["flavors"]["sklearn"]
-    text["signature"]["inputs"] = json.dumps([{"name": "device", "type": "double"}])
-    files = changed(seed_folder, tmp_path / "m")
-    (files / "MLmodel").write_text(yaml.safe_dump(text))
-    run_id = lab.run(lab.experiment(), files=files)
-    with pytest.raises(ModelInputError, match="do not have: device"):
-        resolve(run_id, experiment=None, chosen_by=DEFAULT, columns={"amt"})
-    assert resolve(run_id, experiment=None, chosen_by=DEFAULT, columns={"device"}).run_id == run_id
-    assert ask(run_id).run_id == run_id
 
 
 def test_a_threshold_travels_with_the_model_or_is_written_on_its_run(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
+import yaml
 
 from include.batch.predict import predict
-from include.errors import ModelError
+from include.errors import ModelError, ModelInputError
 from include.models.resolve import resolve
 from tests.integration.test_protocol import dead, scored, send, stands_at
 from tests.models.conftest import Lab
@@ -40,7 +42,7 @@ def run(here: Scoring, lab: Lab, folder: Path, threshold: str | None = None) -> 
     if threshold:
         lab.client.set_tag(run_id, "fraud_threshold", threshold)
     manifest = here.drain()
-    model = resolve("latest", experiment=experiment, chosen_by="default", columns=manifest.columns)
+    model = resolve("latest", experiment=experiment, chosen_by="default")
     silently(lambda: predict(here.settings, here.storage, manifest, model))
     here.publish(manifest)
 
@@ -81,3 +83,18 @@ def test_refused_model_publishes_nothing(here: Scoring, lab: Lab, tmp_path: Path
     assert (scored(here), dead(here)) == ([], [])
     assert stands_at(here) == {0: None}
     assert here.drain().payments == len(PAYMENTS)
+
+
+def test_columns_that_no_payment_has_are_found_before_any_payment_is_scored(
+    here: Scoring, lab: Lab, seed_folder: Path, tmp_path: Path
+) -> None:
+    """No payment becomes a dead letter for what its model lacks, and nothing is published."""
+    folder = copytree(seed_folder, tmp_path / "device")
+    text = yaml.safe_load((folder / "MLmodel").read_text())
+    del text["flavors"]["sklearn"]
+    text["signature"]["inputs"] = json.dumps([{"name": "device", "type": "double"}])
+    (folder / "MLmodel").write_text(yaml.safe_dump(text))
+    with pytest.raises(ModelInputError, match="wants columns that payments do not have: device; payments have: "):
+        run(here, lab, folder)
+    assert here.drain().payments == len(PAYMENTS)
+    assert (scored(here), dead(here)) == ([], [])

@@ -23,7 +23,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 from fraud_scoring import alarm_mails as alarm_mails
 from fraud_scoring import incidents, kept_incidents
 from fraud_scoring.airflow_connections import staging
-from fraud_scoring.alarm_mails import mail_alarms, mail_published_alarms
+from fraud_scoring.alarm_mails import mail_alarms
 from fraud_scoring.incidents import IncidentNotifier, close_incident, late_run, late_run_alert
 from include.batch import alarm_texts
 from include.errors import (
@@ -168,6 +168,15 @@ def test_after_a_success_it_is_news_again(mail_server: StartServer) -> None:
     fail(BROKER_DOWN)
     assert [message["Subject"].startswith("Reminder") for message in inbox.messages] == [False, False]
     assert inbox.messages[0]["Message-ID"].startswith("<fraud-incident.")
+
+
+def test_an_incident_of_a_task_that_was_not_mapped_ends_with_any_instance(mail_server: StartServer) -> None:
+    """An earlier version ran a batch of one shard in tasks that it did not map."""
+    inbox = mail_server()
+    fail(BROKER_DOWN)
+    succeed(map_index=0)
+    fail(BROKER_DOWN, map_index=0)
+    assert len(inbox.messages) == 2
 
 
 def test_a_success_of_another_part_of_a_mapped_task_ends_nothing(mail_server: StartServer) -> None:
@@ -536,7 +545,7 @@ def test_a_late_run_is_told_once_while_runs_stay_late(mail_server: StartServer) 
         be_late(minutes)
     (message,) = inbox.messages
     assert message["Subject"] == ("score_payments: A run is late: Late, not done 15 minutes after it was queued")
-    assert "/dags/score_payments/runs/scheduled__2026-11-24T08%3A00%3A00%2B00%3A00" in body(message)
+    assert "/dags/score_payments/runs/scheduled__2026-11-24T08:00:00+00:00" in body(message).replace("&#43;", "+")
 
 
 def test_a_late_run_is_told_over_starttls_with_a_login(
@@ -585,10 +594,14 @@ LOST = "1,204 offsets expired before they were read: topic_1/0 [96, 1300)."
 
 
 def end_batch(*kinds: str, minutes: float = 1, sentence: str = LOST, **task: Any) -> None:
-    """What follows on a drain that found these alarms."""
+    """What follows on a plan that found these alarms."""
     Clock.moment += timedelta(minutes=minutes)
-    found = [{"kind": kind, "sentence": sentence} for kind in kinds]
-    ti = TaskInstance(task_id="drain", try_number=1, alarms=found, **task)
+    every = [kind for kind in alarm_texts.ADVICE if "dead letters" not in kind]
+    found = [
+        {"kind": kind, "sentence": sentence if kind in kinds else "", "cause": kind if kind in kinds else ""}
+        for kind in every
+    ]
+    ti = TaskInstance(task_id="plan", try_number=1, alarms=found, **task)
     mail_alarms({"ti": ti})  # type: ignore[typeddict-item]
 
 
@@ -616,13 +629,13 @@ def test_an_alarm_is_told_once_while_it_lasts_and_again_after_a_batch_without_it
 
 def test_alarms_of_several_kinds_come_and_go_alone(mail_server: StartServer) -> None:
     inbox = mail_server()
-    end_batch(alarm_texts.BEHIND_PAYMENTS, alarm_texts.BEHIND_AGE)
+    end_batch(alarm_texts.HELD_UP, alarm_texts.BEHIND_AGE)
     end_batch(alarm_texts.BEHIND_AGE)
-    end_batch(alarm_texts.BEHIND_PAYMENTS, alarm_texts.BEHIND_AGE)
+    end_batch(alarm_texts.HELD_UP, alarm_texts.BEHIND_AGE)
     assert [message["Subject"].split(": ")[1] for message in inbox.messages] == [
-        "More payments wait than runs take",
+        "Payments are held up by a producer",
         "Payments waited too long",
-        "More payments wait than runs take",
+        "Payments are held up by a producer",
     ]
 
 
@@ -642,7 +655,7 @@ def end_published_batch(sentence: str = FEW, cause: str = "", *, minutes: float 
     """What follows on the task `reports` of a batch."""
     Clock.moment += timedelta(minutes=minutes)
     found = [{"kind": alarm_texts.DEAD_LETTERS, "sentence": sentence, "cause": cause}] if known else []
-    mail_published_alarms({"ti": TaskInstance(task_id="reports", try_number=1, alarms=found)})  # type: ignore[typeddict-item]
+    mail_alarms({"ti": TaskInstance(task_id="reports", try_number=1, alarms=found)})  # type: ignore[typeddict-item]
 
 
 def test_many_dead_letters_are_told_once_and_their_end_too(mail_server: StartServer) -> None:
@@ -667,7 +680,7 @@ def test_dead_letters_of_the_output_topic_are_told_beside_the_failure_of_their_t
         ti = TaskInstance(task_id="record_predictions", dag_id="record_predictions", alarms=found)
         if cause:
             fail(LedgerGapError("gone before it could be recorded"), task_id=ti.task_id, dag_id=ti.dag_id)
-        mail_published_alarms({"ti": ti})  # type: ignore[typeddict-item]
+        mail_alarms({"ti": ti})  # type: ignore[typeddict-item]
     assert subjects(inbox) == [
         "record_predictions: record_predictions failed: LedgerGapError, gone before it could be recorded",
         f"record_predictions: Many messages of the output topic became dead letters: {sentence}",
@@ -730,16 +743,16 @@ def test_an_implausible_timestamp_is_told_once(mail_server: StartServer) -> None
     assert "message.timestamp.type to LogAppendTime" in body(inbox.messages[0])
 
 
-def test_neither_a_failed_drain_nor_one_without_an_answer_ends_an_alarm(mail_server: StartServer) -> None:
+def test_neither_a_failed_plan_nor_one_without_an_answer_ends_an_alarm(mail_server: StartServer) -> None:
     inbox = mail_server()
     end_batch(alarm_texts.EXPIRED)
-    fail(BROKER_DOWN, task_id="drain")
-    succeed(task_id="drain")
-    mail_alarms({"ti": TaskInstance(task_id="drain", alarms=None)})  # type: ignore[typeddict-item]
+    fail(BROKER_DOWN, task_id="plan")
+    succeed(task_id="plan")
+    mail_alarms({"ti": TaskInstance(task_id="plan", alarms=None)})  # type: ignore[typeddict-item]
     end_batch(alarm_texts.EXPIRED)
     assert [message["Subject"].split(": ")[1] for message in inbox.messages] == [
         "Payments expired unread",
-        "drain failed",
+        "plan failed",
     ]
 
 

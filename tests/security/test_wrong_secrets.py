@@ -34,13 +34,13 @@ class Case:
 
 CASES = {
     "Kafka, password": Case(
-        "kafka_default", "drain", "kafka_default cannot connect as fraud:", {"extra": {"sasl.password": WRONG}}
+        "kafka_default", "plan", "kafka_default cannot connect as fraud:", {"extra": {"sasl.password": WRONG}}
     ),
     "Kafka, certificate": Case(
-        "kafka_default", "drain", "check the certificates named in the connection kafka_default",
+        "kafka_default", "plan", "check the certificates named in the connection kafka_default",
         {"extra": {"ssl.ca.location": None}},
     ),
-    "S3": Case("aws_default", "drain", "check the keys in the connection aws_default", {"password": WRONG}),
+    "S3": Case("aws_default", "plan", "check the keys in the connection aws_default", {"password": WRONG}),
     "mail, password": Case("smtp_default", "email", "check the login and password in", {"password": WRONG}),
     # The certificate is for the address, not for this name of it.
     "mail, certificate": Case("smtp_default", "email", "the certificate of smtp_default", {"host": "localhost"}),

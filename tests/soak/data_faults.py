@@ -47,7 +47,7 @@ def _stranger(field: Field) -> str:
     held = field.hold("plan")
     with field.scene.group.joined_by_stranger():
         field.go_on()
-        return f"{field.failed_try(held, 'drain')}; {field.says(held, 'drain', 'in use by a-stranger')}"
+        return f"{field.failed_try(held, 'plan')}; {field.says(held, 'plan', 'in use by a-stranger')}"
 
 
 @kind("partitions added")
@@ -67,7 +67,7 @@ def _partitions(field: Field) -> str:
 
 @kind("payments expired unread")
 def _expired(field: Field) -> str:
-    """Before drain has looked. What was published of that partition is proven now: soon the topic has it no more."""
+    """Before plan has looked. What was published of that partition is proven now: soon the topic has it no more."""
     held = field.hold("plan")
     group = field.scene.group
     committed = group.committed()
@@ -80,9 +80,9 @@ def _expired(field: Field) -> str:
     group.expire({partition: first})
     field.proof.start[partition] = first
     field.go_on()
-    field.scene.await_task(held.run_id, "drain", ("success",))
+    field.scene.await_task(held.run_id, "plan", ("success",))
     told = f"{_EXPIRED} offsets from {committed[partition]} to {first} expired before they were read"
-    return field.says(held, "drain", told)
+    return field.says(held, "plan", told)
 
 
 @kind("topic made again")

@@ -28,7 +28,8 @@ def _killed(task: str, *points: str) -> Strike:
 
 
 KINDS |= {
-    "kill: drain": _killed("drain", "plan", "drain", "chunk staged", "drained"),
+    "kill: plan": _killed("plan", "plan", "planned"),
+    "kill: drain": _killed("drain", "drain", "chunk staged", "drained"),
     "kill: resolve_model": _killed("resolve_model", "resolve"),
     "kill: predict": _killed("predict", "predict", "chunk scored", "predicted"),
     "kill: publish, before": _killed("publish", "before fence", "before transaction"),
@@ -107,7 +108,7 @@ def _away(field: Field, part: str, held: Held, ending: str) -> str:
 
 def _refused(field: Field, held: Held) -> str | None:
     """Which task's log says that it found no broker."""
-    for task in ("drain", "publish"):
+    for task in ("plan", "drain", "publish"):
         begun = field.scene.tasks(held.run_id)[task]["try_number"] >= held.attempt(task)
         if begun and REFUSED in field.scene.error(held.run_id, task, held.attempt(task)):
             return task

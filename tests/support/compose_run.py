@@ -64,8 +64,8 @@ def main(folder: Path, env: Path, compose_file: Path) -> None:
     api.wait_for_run(DAG, run)
     of_ledger = {"dbname": "ledger", "user": "ledger", "password": variables["LEDGER_DB_PASSWORD"], "host": "ledger"}
     recorded = wait_until(lambda: _recorded(of_ledger), "no batch and its payments in the ledger", 240)
-    tries = api.tasks(DAG, run)["drain"]["try_number"]
-    path = f"dags/{DAG}/dagRuns/{quote(run, safe='')}/taskInstances/drain/logs/{tries}"
+    tries = api.tasks(DAG, run)["plan"]["try_number"]
+    path = f"dags/{DAG}/dagRuns/{quote(run, safe='')}/taskInstances/plan/logs/{tries}"
     log = json.dumps(api.request("GET", path, params={"full_content": True})["content"])
     cli = compose.project(file, variables, named=["cli"])["cli"]
     check = project.run("cli", cli, ["fraud", "check"], 120)

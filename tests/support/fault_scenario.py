@@ -115,7 +115,7 @@ class FaultScenario:
     def give_up(self, run_id: str, task: str) -> None:
         """As if no retry were left. A try that waits for what is away takes until its time is up."""
         self.await_task(run_id, task, ("up_for_retry", "failed"), seconds=300)
-        path = f"dags/{DAG}/dagRuns/{run_id}/taskInstances/{task}"
+        path = f"dags/{DAG}/dagRuns/{run_id}/taskInstances/{task}/{self.tasks(run_id)[task]['map_index']}"
         if self.tasks(run_id)[task]["state"] != "failed":
             self.api.request("PATCH", path, json={"new_state": "failed"})
 

@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from include.batch import chunks
-from include.batch.drain import drain, drain_shard
+from include.batch.batch_alarms import Alarm
+from include.batch.drain import drain
 from include.batch.manifest import Drained, Manifest
 from include.batch.outbox import Outbox
-from include.batch.planner import plan
+from include.batch.planner import alarms, plan
 from include.batch.publish import Published, publish
 from include.batch.scored_batch import PartitionScores, ScoredBatch
 from include.kafka.admin import Admin
@@ -59,16 +60,21 @@ class Scoring:
     def change(self, **settings: Any) -> Scoring:
         return dataclasses.replace(self, settings=dataclasses.replace(self.settings, **settings))
 
-    def drain(self) -> Manifest:
-        return drain(self.cluster, self.settings, self.storage, run_id="a run", run_url="http://airflow/run")
-
-    def plan(self, shards: int) -> Manifest:
-        return plan(
-            self.cluster, self.settings, self.storage, run_id="a run", run_url="http://airflow/run", shards=shards
-        )
+    def plan(self, shards: int, run_id: str = "a run", run_url: str = "http://airflow/run") -> Manifest:
+        settings = dataclasses.replace(self.settings, shards=shards)
+        return plan(self.cluster, settings, self.storage, run_id=run_id, run_url=run_url)
 
     def drain_shard(self, manifest: Manifest, shard: int) -> Drained:
-        return drain_shard(self.cluster, self.settings, self.storage, manifest, shard)
+        return drain(self.cluster, self.settings, self.storage, manifest, shard)
+
+    def drain(self, run_id: str = "a run", run_url: str = "http://airflow/run") -> Manifest:
+        """Plan a batch of one shard and read it."""
+        manifest = self.plan(1, run_id, run_url)
+        return manifest.with_drained([self.drain_shard(manifest, shard) for shard in range(len(manifest.shards))])
+
+    def alarms(self, manifest: Manifest) -> list[Alarm]:
+        """Return those that a planned batch raises."""
+        return [alarm for alarm in alarms(self.cluster, self.settings, manifest) if alarm.cause]
 
     def predict_without_model(
         self, manifest: Manifest, frauds: Callable[[int], bool] = lambda offset: True, shard: int = 0

@@ -49,6 +49,6 @@ def recorded(pipeline: Pipeline, run_id: str) -> list[Any]:
     address = LedgerConnection.from_environment(pipeline.stack.env)
     storage = Storage.open(Settings.from_environment(pipeline.stack.env).staging_url)
     record_batches(storage, address)
-    batch = pipeline.counts(run_id, "drain")["batch"]
+    batch = pipeline.counts(run_id, "plan")["batch"]
     (row,) = wait_until(lambda: query(address, _SQL, batch), f"batch {batch} is not recorded")
     return [*row[:-1], dict(sorted(row[-1].items()))]

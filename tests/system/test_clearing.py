@@ -6,7 +6,7 @@ from tests.support.mail import Inbox
 from tests.support.payments import FRAUD_FOR_BOTH, GENUINE, payments
 from tests.support.pipeline import Outputs, Pipeline, reported, reports, trans_nums
 
-STEPS = ("resolve_model", "predict", "publish", "reports", "email")
+STEPS = ("drain", "resolve_model", "predict", "publish", "reports", "email")
 
 
 def test_nothing_is_published_or_mailed_twice(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:
@@ -30,8 +30,8 @@ def test_nothing_is_published_or_mailed_twice(pipeline: Pipeline, outputs: Outpu
     assert outputs.scored(sent) == staged
 
     # Nothing waits any more: the run's tasks have nothing left to work on, each alone or all together.
-    pipeline.clear(run_id, "drain")
-    for step in ("publish", "predict"):
+    pipeline.clear(run_id, "plan")
+    for step in ("publish", "predict", "drain"):
         pipeline.clear(run_id, step)
         assert pipeline.task(run_id, step)["state"] == "skipped"
     outputs.scored([*sent, *more])

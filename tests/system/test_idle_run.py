@@ -10,12 +10,12 @@ from dev.stack.part import ROOT
 from tests.support.live_stack import LiveStack
 
 HEAVY = ("imblearn", "mlflow", "pandas", "sklearn")
-RUN_DRAIN = f"""
+RUN_PLAN = f"""
 import sys
-sys.argv = ["airflow", "tasks", "test", "score_payments", "drain"]
+sys.argv = ["airflow", "tasks", "test", "score_payments", "plan"]
 from airflow.__main__ import main
 main()
-print("imported:", [name for name in {HEAVY} if name in sys.modules], "include.batch.drain" in sys.modules)
+print("imported:", [name for name in {HEAVY} if name in sys.modules], "include.batch.planner" in sys.modules)
 """
 
 
@@ -31,8 +31,8 @@ def test_a_run_that_finds_nothing_imports_nothing_heavy(stack: LiveStack, topics
         "FRAUD_STAGING_URL": str(tmp_path / "staging"),
     }
     done = subprocess.run(
-        [sys.executable, "-c", RUN_DRAIN], env=environment, capture_output=True, text=True, timeout=180
+        [sys.executable, "-c", RUN_PLAN], env=environment, capture_output=True, text=True, timeout=180
     )
     output = done.stdout + done.stderr
-    assert f"{topic} nothing: payments 0" in output
+    assert f"{topic} nothing: offsets 0" in output
     assert done.stdout.strip().splitlines()[-1] == "imported: [] True", output

@@ -150,7 +150,7 @@ def _score_simulated(pipeline: Pipeline, outputs: Outputs, count: int) -> tuple[
     run_id = pipeline.finish(pipeline.api.trigger("score_payments"))
     arrived = [one for one in outputs.all() if one.headers["source"] not in known]
     assert len(arrived) == count
-    batch: str = pipeline.counts(run_id, "drain")["batch"]
+    batch: str = pipeline.counts(run_id, "plan")["batch"]
     assert {one.headers["batch_id"] for one in arrived} == {batch}
     return batch, arrived
 

@@ -16,7 +16,7 @@ def test_reports_of_three_runs_arrive_when_the_mail_server_is_back(
             states = pipeline.states(run_id)
             assert (states["publish"], states["published"], states["email"]) == ("success", "success", "failed")
             sent += more
-            batches.append(pipeline.counts(run_id, "drain")["batch"])
+            batches.append(pipeline.counts(run_id, "plan")["batch"])
         outputs.scored(sent)
         assert not reports(inbox)
     finally:

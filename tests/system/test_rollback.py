@@ -141,9 +141,9 @@ def test_wrong_model_is_refused_at_the_trigger(pipeline: Pipeline) -> None:
 def test_unknown_key_fails_in_the_first_task_and_says_what_is_allowed(pipeline: Pipeline) -> None:
     pipeline.settle()
     run_id = pipeline.finish(pipeline.api.trigger(DAG, {"modell": "previous"}), "failed")
-    drain = pipeline.task(run_id, "drain")
-    assert (drain["state"], drain["try_number"]) == ("failed", 1)
-    pipeline.told(run_id, "drain", "unknown in the run configuration: ['modell']; allowed: model, keep, reason")
+    plan = pipeline.task(run_id, "plan")
+    assert (plan["state"], plan["try_number"]) == ("failed", 1)
+    pipeline.told(run_id, "plan", "unknown in the run configuration: ['modell']; allowed: model, keep, reason")
 
 
 def _check_scored_by(pipeline: Pipeline, outputs: Outputs, sent: list[Sent], run_id: str) -> None:

@@ -35,7 +35,7 @@ def test_scheduled_run_scores_what_waits(pipeline: Pipeline, outputs: Outputs, i
     ]
     assert [list(message.payment) for message in arrived] == [list(one.payment.scored(0)) for one in sent]
     assert [message.key for message in arrived] == [one.payment.key for one in sent]
-    batch = pipeline.counts(run_id, "drain")["batch"]
+    batch = pipeline.counts(run_id, "plan")["batch"]
     for message, one, probability in zip(arrived, sent, (0.0, 1.0, 1.0, 0.0), strict=True):
         scored_at = message.headers.pop("scored_at")
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", scored_at)
@@ -63,7 +63,8 @@ def _check_what_airflow_shows(pipeline: Pipeline, run_id: str, batch: str) -> No
     model = pipeline.models.latest
     assert pipeline.states(run_id) == dict.fromkeys(pipeline.states(run_id), "success") | {"catch_up": "skipped"}
     counts = {
-        task: pipeline.counts(run_id, task) for task in ("drain", "resolve_model", "predict", "publish", "reports")
+        task: pipeline.counts(run_id, task)
+        for task in ("plan", "drain", "resolve_model", "predict", "publish", "reports")
     }
     partitions = counts["publish"].pop("partitions")
     oldest, newest = counts["drain"].pop("oldest_age_seconds"), counts["drain"].pop("newest_age_seconds")
@@ -71,9 +72,10 @@ def _check_what_airflow_shows(pipeline: Pipeline, run_id: str, batch: str) -> No
     assert newest <= counts["publish"].pop("newest_age_seconds") < 180
     assert set(partitions.values()) == {"published"}
     assert counts == {
-        "drain": {
-            "batch": batch, "payments": 4, "dead_letters": 0, "lost_to_retention": 0, "lag": 0, "reports_owed": 0,
+        "plan": {
+            "batch": batch, "offsets": 4, "shards": 1, "lost_to_retention": 0, "lag": 0, "reports_owed": 0,
         },
+        "drain": {"batch": batch, "payments": 4, "dead_letters": 0, "left": 0},
         "resolve_model": {"batch": batch, "model_run_id": model, "asked": "latest", "chosen_by": "default"},
         "predict": {
             "batch": batch, "model_run_id": model, "scored": 4, "frauds": 2, "dead_letters": 0,
@@ -84,10 +86,11 @@ def _check_what_airflow_shows(pipeline: Pipeline, run_id: str, batch: str) -> No
     }  # fmt: skip
     for task in ("resolve_model", "predict"):
         path = f"dags/{DAG}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task}/links"
-        (link,) = pipeline.api.request("GET", path)["extra_links"].values()
+        params = {"map_index": pipeline.task(run_id, task)["map_index"]}
+        (link,) = pipeline.api.request("GET", path, params=params)["extra_links"].values()
         assert link.startswith(pipeline.stack.mlflow_uri)
         assert link.endswith(f"/runs/{model}")
-    assert "drain" in pipeline.api.request("GET", f"dags/{DAG}/details")["doc_md"]
+    assert "plan" in pipeline.api.request("GET", f"dags/{DAG}/details")["doc_md"]
     # The server answers these two with an error for a DAG that it runs well, but cannot put in an order.
     grid = pipeline.api.request("GET", f"grid/structure/{DAG}", below="/ui")
     graph = pipeline.api.request("GET", "structure/structure_data", below="/ui", params={"dag_id": DAG})["nodes"]
@@ -112,14 +115,14 @@ def test_what_a_run_leaves_the_next_one_takes_at_once(pipeline: Pipeline, output
     assert outputs.sources() == sorted(sources)
 
 
-def test_run_that_finds_nothing_ends_with_drain(pipeline: Pipeline, stack: LiveStack, inbox: Inbox) -> None:
+def test_run_that_finds_nothing_ends_with_plan(pipeline: Pipeline, stack: LiveStack, inbox: Inbox) -> None:
     pipeline.settle()
     outputs = Outputs(stack.bootstrap_servers)
     run_id = pipeline.finish(pipeline.api.trigger(DAG))
     states = pipeline.states(run_id)
-    assert states.pop("drain") == "success"
+    assert states.pop("plan") == "success"
     assert set(states.values()) == {"skipped"}
-    assert pipeline.counts(run_id, "drain")["payments"] == 0
+    assert pipeline.counts(run_id, "plan")["offsets"] == 0
     assert outputs.count() == 0
     assert not reports(inbox)
 

@@ -8,34 +8,35 @@ from __future__ import annotations
 from fraud_scoring.operators.batch_operator import (
     CATCH_UP,
     DRAIN,
-    DRAIN_SHARDS,
     EMAIL,
+    PLAN,
     PREDICT,
-    PREDICT_SHARDS,
     PUBLISH,
-    PUBLISH_SHARDS,
     REPORTS,
     RESOLVE_MODEL,
 )
-from fraud_scoring.operators.drain_operators import DrainOperator, DrainShardOperator
+from fraud_scoring.operators.plan_operator import PlanOperator
 from fraud_scoring.operators.report_operators import CatchUpOperator, OwedReportsOperator, outbox
-from fraud_scoring.operators.score_operators import PredictOperator, PublishOperator, ResolveModelOperator
+from fraud_scoring.operators.score_operators import (
+    DrainOperator,
+    PredictOperator,
+    PublishOperator,
+    ResolveModelOperator,
+)
 
 __all__ = [
     "CATCH_UP",
     "DRAIN",
-    "DRAIN_SHARDS",
     "EMAIL",
+    "PLAN",
     "PREDICT",
-    "PREDICT_SHARDS",
     "PUBLISH",
-    "PUBLISH_SHARDS",
     "REPORTS",
     "RESOLVE_MODEL",
     "CatchUpOperator",
     "DrainOperator",
-    "DrainShardOperator",
     "OwedReportsOperator",
+    "PlanOperator",
     "PredictOperator",
     "PublishOperator",
     "ResolveModelOperator",

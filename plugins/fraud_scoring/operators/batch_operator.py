@@ -1,20 +1,19 @@
-"""What the operators share: their tasks' names, the batch that the first one fixed, and how each tells what it did."""
+"""What the operators share: their tasks' names, the batch that `plan` fixed, and how each logs what it did."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
 from airflow.sdk import BaseOperator, Context
-from airflow.sdk.configuration import conf
 
 from fraud_scoring.failures import plain_failures
 from include.batch.manifest import Manifest
 from include.errors import StagingError
 from include.settings import Settings
 
+PLAN = "plan"
 DRAIN = "drain"
 RESOLVE_MODEL = "resolve_model"
 PREDICT = "predict"
@@ -22,44 +21,50 @@ PUBLISH = "publish"
 REPORTS = "reports"
 EMAIL = "email"
 CATCH_UP = "catch_up"
-# They take the place of others where a batch has several shards. No task group: resolve_model stands between them, and
-# Airflow's UI (3.3.2) shows neither grid nor graph of a DAG in which a group is both before and behind a task.
-DRAIN_SHARDS, PREDICT_SHARDS, PUBLISH_SHARDS = (f"{name}_shards" for name in (DRAIN, PREDICT, PUBLISH))
+_NAMED = 8
 
 
 class BatchOperator(BaseOperator):
-    """A step after the batch is fixed. `shard`: which share of its partitions it works on; most have but one."""
-
-    def __init__(self, *, shard: int = 0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.shard = shard
+    """A step after the batch is fixed."""
 
     def execute(self, context: Context) -> Any:
         with plain_failures():
             return self.step(context, Settings.from_environment(), batch_of(context))
 
     def step(self, context: Context, settings: Settings, manifest: Manifest) -> Any:
+        """Do the step's work on the batch of this run."""
         raise NotImplementedError
 
-    def tell(self, context: Context, line: str, **counts: Any) -> None:
+    def log_counts(self, context: Context, line: str, **counts: Any) -> None:
+        """Log what the step did, and push it as the XCom `counts`."""
         log_counts(self, context, line, counts)
 
 
+class ShardOperator(BatchOperator):
+    """A step that works on one shard of the batch; mapped over the numbers of the shards."""
+
+    def __init__(self, *, shard: int, **kwargs: Any) -> None:
+        # Airflow's UI names a mapped instance by it, and stores no more than 250 characters (3.3.2).
+        super().__init__(map_index_template="{{ partitions }}", **kwargs)
+        self.shard = shard
+
+    def execute(self, context: Context) -> Any:
+        numbers = [str(part.partition) for part in batch_of(context).of_shard(self.shard)]
+        more = f" and {len(numbers) - _NAMED} more" if len(numbers) > _NAMED else ""
+        context["partitions"] = f"partitions {', '.join(numbers[:_NAMED])}{more}"  # type: ignore[typeddict-unknown-key]
+        return super().execute(context)
+
+
 def batch_of(context: Context) -> Manifest:
-    found = context["ti"].xcom_pull(task_ids=DRAIN, key="manifest")
+    """Return the batch as `plan` fixed it: nothing of it is read yet. Raise StagingError where this run has none."""
+    found = context["ti"].xcom_pull(task_ids=PLAN, key="manifest")
     if found is None:
-        raise StagingError(f"{DRAIN} has left no manifest in this run: run or clear {DRAIN} first")
+        raise StagingError(f"{PLAN} has left no manifest in this run: run or clear {PLAN} first")
     return Manifest.from_dict(found)
 
 
-def run_url(context: Context) -> str:
-    run = context["dag_run"]
-    base = conf.get("api", "base_url", fallback="http://localhost:8080").rstrip("/")
-    return f"{base}/dags/{run.dag_id}/runs/{quote(run.run_id, safe=':+')}"
-
-
 def age_seconds(milliseconds: int | None) -> float | None:
-    """Of a Kafka timestamp, in seconds."""
+    """Return the age of a Kafka timestamp in seconds."""
     return None if milliseconds is None else round(time.time() - milliseconds / 1000, 1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +21,22 @@ from include.errors import StagingError
 from include.settings import Settings
 
 if TYPE_CHECKING:
+    from include.batch.batch_alarms import Alarm
     from include.batch.outbox import Outbox
     from include.batch.scored_batch import ScoredBatch
     from include.storage.staging import Storage
 
 
 class OwedReportsOperator(BaseBranchOperator):
-    """Sees what a run leaves to do: reports to mail, whatever became of publish, for a partition that got through has
-    its report even if another one failed; and payments that its limits left behind, which the next run takes at once.
+    """See what a run leaves to do, whatever became of its tasks: reports to mail, for a partition that got through has
+    its report even if another one failed, and payments that its limits left behind, which the next run takes at once.
 
-    Pushes the XCom `alarms`: whether many messages of the published batch became dead letters.
+    Push the XCom `alarms`: whether the batch left many payments behind, and whether many became dead letters.
     """
 
     def choose_branch(self, context: Context) -> list[str] | None:
+        """Return the tasks that have something to do. `catch_up` is also left to its trigger rule where a task of this
+        run has failed: it then fails with it, and the run is red, as its other leaf need not be."""
         from include.batch.outbox import Outbox, note_what_is_committed
 
         with plain_failures():
@@ -42,12 +46,21 @@ class OwedReportsOperator(BaseBranchOperator):
             if outbox.entries():
                 note_what_is_committed(kafka_cluster(), settings, outbox)
             owed = outbox.owed_batches()
-            manifest, scored = _scored(context, storage)
+            manifest, scored = _batch(context, storage)
             left = scored.left_of(manifest) if scored and manifest else 0
-            context["ti"].xcom_push(key=ALARMS, value=self._alarms(context, settings, outbox, manifest, scored))
+            found = list(self._alarms(context, settings, outbox, manifest, scored))
+            for alarm in found:
+                if alarm.cause:
+                    self.log.error("%s: %s", alarm.cause, alarm.sentence)
+            context["ti"].xcom_push(key=ALARMS, value=[alarm.to_dict() for alarm in found])
         counts = {"reports_owed": len(owed), "lag": left}
         log_counts(self, context, f"reports owed of batches {', '.join(owed) or 'none'}", counts)
-        return ([EMAIL] if owed else []) + ([CATCH_UP] if left else []) or None
+        return ([EMAIL] if owed else []) + ([CATCH_UP] if left or self._has_failed(context) else []) or None
+
+    def _has_failed(self, context: Context) -> bool:
+        run, earlier = context["dag_run"], sorted(self.get_flat_relative_ids(upstream=True))
+        states = ["failed", "upstream_failed"]
+        return context["ti"].get_ti_count(run.dag_id, task_ids=earlier, run_ids=[run.run_id], states=states) > 0
 
     def _alarms(
         self,
@@ -56,20 +69,24 @@ class OwedReportsOperator(BaseBranchOperator):
         outbox: Outbox,
         manifest: Manifest | None,
         scored: ScoredBatch | None,
-    ) -> list[dict[str, Any]]:
-        """Empty where nothing is known: the run has no batch, or none of it was published."""
+    ) -> Iterator[Alarm]:
+        """Yield none where the run has no batch, and none of dead letters where none of it was published."""
+        from include.batch.batch_alarms import find_lag_alarm
         from include.batch.dead_letter_alarm import find_dead_letter_alarm
 
-        if manifest is None or scored is None:
-            return []
+        if manifest is None:
+            return
+        ends = {part.partition: part.end for part in manifest.partitions}
+        if scored is not None:
+            ends |= {scores.part.partition: scores.part.end for scores in scored.partitions}
+        yield find_lag_alarm(batch_of(context), ends, settings)
+        if scored is None:
+            return
         batch_id = manifest.batch_id
         count = partial(KeptIncidents(settings, context["ti"].dag_id).count_dead_letters, batch_id)
         alarm = find_dead_letter_alarm(settings, batch_id, scored, outbox.committed(manifest), count)
-        if alarm is None:
-            return []
-        if alarm.cause:
-            self.log.error("%s: %s", alarm.cause, alarm.sentence)
-        return [alarm.to_dict()]
+        if alarm is not None:
+            yield alarm
 
 
 class CatchUpOperator(TriggerDagRunOperator):
@@ -99,16 +116,19 @@ def outbox(context: Context) -> Outbox:
     return Outbox(staging(settings), settings.group, settings.input_topic, settings.output_topic)
 
 
-def _scored(context: Context, storage: Storage) -> tuple[Manifest | None, ScoredBatch | None]:
-    """This run's batch and what predict found of it."""
+def _batch(context: Context, storage: Storage) -> tuple[Manifest | None, ScoredBatch | None]:
+    """Return this run's batch, as far as it was read, and what predict found of it. Each is None where nothing is known
+    of it: the run has no batch, or has failed."""
     from include.batch.scored_batch import ScoredBatch
 
     try:
-        fixed = batch_of(context)
-        if not fixed.partitions:
+        manifest = batch_of(context)
+        if not manifest.partitions:
             return None, None
-        manifest = Manifest.load(storage, fixed.batch_id)
+    except StagingError:
+        return None, None
+    try:
+        manifest = Manifest.load(storage, manifest.batch_id)
         return manifest, ScoredBatch.load(storage, manifest)
     except StagingError:
-        # Of a batch that failed on its way nothing is known, and the run has failed.
-        return None, None
+        return manifest, None

@@ -1,19 +1,17 @@
-"""Scoring the batch and publishing it."""
+"""Reading the batch, scoring it and publishing it."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import Any
 
-from airflow.providers.standard.operators.branch import BranchMixIn
 from airflow.sdk import Context
-from airflow.sdk.bases.xcom import BaseXCom
-from airflow.sdk.exceptions import AirflowSkipException
 
 from fraud_scoring.airflow_connections import kafka_cluster, staging, use_aws_connection
-from fraud_scoring.held_model import change_hold, held_model, note_earlier_change, triggered_by
+from fraud_scoring.held_model import change_hold, held_model, name_the_hold, note_earlier_change, triggered_by
 from fraud_scoring.links import ModelRunLink
-from fraud_scoring.operators.batch_operator import PREDICT, PREDICT_SHARDS, RESOLVE_MODEL, BatchOperator, age_seconds
+from fraud_scoring.operators.batch_operator import RESOLVE_MODEL, BatchOperator, ShardOperator, age_seconds
 from include.batch.manifest import Manifest
 from include.errors import StagingError
 from include.models.model_cache import ModelCache
@@ -23,29 +21,47 @@ from include.models.selection import ModelChoice
 from include.settings import Settings
 
 
-class ResolveModelOperator(BatchOperator, BranchMixIn):
-    """Decides once per run which model run scores the batch; every later step and every retry uses that one.
+class DrainOperator(ShardOperator):
+    """Read and stage one shard of the batch."""
 
-    Goes on to one task, or to one for each shard, or to none where nothing waits.
+    def step(self, context: Context, settings: Settings, manifest: Manifest) -> None:
+        from include.batch.drain import drain
+
+        drained = drain(kafka_cluster(), settings, staging(settings), manifest, self.shard)
+        read = manifest.with_drained([drained])
+        self.log_counts(
+            context,
+            f"batch {manifest.batch_id}: shard {self.shard}",
+            batch=manifest.batch_id,
+            payments=read.payments,
+            dead_letters=read.dead_letters,
+            left=drained.left,
+            oldest_age_seconds=age_seconds(read.oldest),
+            newest_age_seconds=age_seconds(read.newest),
+        )
+
+
+class ResolveModelOperator(BatchOperator):
+    """Decide once per run which model run scores the batch; every later step and every retry uses that one.
+
+    Also where nothing waits: a run that was triggered to hold a model must not hold one that is refused.
     """
 
     operator_extra_links = (ModelRunLink(),)
 
-    def step(self, context: Context, settings: Settings, manifest: Manifest) -> None:
+    def step(self, context: Context, settings: Settings, manifest: Manifest) -> dict[str, Any]:
+        """Return the model run, which `predict` takes."""
         began, choice = time.monotonic(), ModelChoice.parse(context["dag_run"].conf or {})
         use_aws_connection()
         if choice.keep:
             note_earlier_change(context)
-        # Also where nothing waits: a run that was triggered to hold a model must not hold one that is refused.
         without_pickles = None if settings.allow_pickles else ModelCache.of(settings)
-        columns = (Manifest.load(staging(settings), manifest.batch_id).columns if manifest.partitions else ()) or None
         if choice.model:
             run = resolve(
                 choice.model,
                 experiment=settings.experiment,
                 chosen_by=RUN_CONFIGURATION,
                 reason=choice.reason,
-                columns=columns,
                 without_pickles=without_pickles,
                 unchecked=settings.unchecked_requirements,
             )
@@ -59,13 +75,12 @@ class ResolveModelOperator(BatchOperator, BranchMixIn):
                 experiment=settings.experiment,
                 chosen_by=HOLD if hold else DEFAULT,
                 reason=hold.reason if hold else None,
-                columns=columns,
                 without_pickles=without_pickles,
                 unchecked=settings.unchecked_requirements,
             )
             run = replace(run, who=hold.who if hold else None)
         run = replace(run, seconds=round(time.monotonic() - began, 3))
-        self.tell(
+        self.log_counts(
             context,
             f"batch {manifest.batch_id}: model run {run.run_id} ({run.asked}, by {run.chosen_by})",
             batch=manifest.batch_id,
@@ -73,18 +88,15 @@ class ResolveModelOperator(BatchOperator, BranchMixIn):
             asked=run.asked,
             chosen_by=run.chosen_by,
         )
-        # Not returned: a branch ends the task by an exception (Airflow 3.3.2).
-        context["ti"].xcom_push(key=BaseXCom.XCOM_RETURN_KEY, value=run.to_dict())
-        score = PREDICT_SHARDS if manifest.is_sharded else PREDICT
-        self.do_branch(context, [score] if manifest.partitions else None)
+        return run.to_dict()
 
 
-class PredictOperator(BatchOperator):
+class PredictOperator(ShardOperator):
+    """Score one shard of the batch."""
+
     operator_extra_links = (ModelRunLink(),)
 
     def step(self, context: Context, settings: Settings, manifest: Manifest) -> None:
-        if not manifest.partitions:
-            raise AirflowSkipException("nothing waits")
         from include.batch.predict import predict
 
         resolved = context["ti"].xcom_pull(task_ids=RESOLVE_MODEL)
@@ -92,11 +104,12 @@ class PredictOperator(BatchOperator):
             raise StagingError(f"{RESOLVE_MODEL} has decided nothing in this run: run or clear {RESOLVE_MODEL} first")
         run = ModelRun.from_dict(resolved)
         use_aws_connection()
-        scored = predict(settings, staging(settings), manifest, run, self.shard)
+        with name_the_hold(run):
+            scored = predict(settings, staging(settings), manifest, run, self.shard)
         used = scored.model["run_id"]
         if used != run.run_id:
             self.log.warning("left as it was scored by model run %s: its publishing has begun", used)
-        self.tell(
+        self.log_counts(
             context,
             f"batch {manifest.batch_id}: model run {used}",
             batch=manifest.batch_id,
@@ -108,14 +121,14 @@ class PredictOperator(BatchOperator):
         )
 
 
-class PublishOperator(BatchOperator):
+class PublishOperator(ShardOperator):
+    """Publish one shard of the batch."""
+
     def step(self, context: Context, settings: Settings, manifest: Manifest) -> None:
-        if not manifest.partitions:
-            raise AirflowSkipException("nothing waits")
         from include.batch.publish import publish
 
         published = publish(kafka_cluster(), settings, staging(settings), manifest, shard=self.shard)
-        self.tell(
+        self.log_counts(
             context,
             f"batch {manifest.batch_id}: to {settings.output_topic}",
             batch=manifest.batch_id,

@@ -47,7 +47,8 @@ def dag_policy(dag: Any) -> None:
 # Passed on entry. The steps import these when they run, so what stands here before the fork is what they get.
 POINTS = {
     "plan": "include.batch.planner:plan",
-    "drain": "include.batch.drain:drain_shard",
+    "planned": "include.batch.planner:alarms",
+    "drain": "include.batch.drain:drain",
     "drained": "include.batch.manifest:Manifest.save_drained",
     "resolve": "include.models.resolve:resolve",
     "hold set": "include.models.hold_change:HoldChange.to_json",
