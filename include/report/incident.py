@@ -18,7 +18,6 @@ from urllib.parse import quote
 
 import msgspec
 
-from include.batch.dead_letter_counts import DeadLetterFile
 from include.errors import FraudError, StagedFileDamagedError
 from include.storage.staging import Storage
 
@@ -182,8 +181,8 @@ class Incidents:
     """Those of one DAG of one installation: others may share the storage, and know other runs."""
 
     def __init__(self, storage: Storage, installation: str, dag_id: str) -> None:
-        self._storage = storage
-        self._folder = f"{FOLDER}/{hashlib.sha256(installation.encode()).hexdigest()[:12]}/{quote(dag_id, safe='')}"
+        self.storage = storage
+        self.folder = f"{FOLDER}/{hashlib.sha256(installation.encode()).hexdigest()[:12]}/{quote(dag_id, safe='')}"
 
     def add(self, failure: Failure, *, quiet: timedelta | None = None) -> Incident:
         """The incident that this failure belongs to, itself counted. `quiet`: as `Incident.is_open` has it."""
@@ -205,10 +204,6 @@ class Incidents:
         """It may be over."""
         return self._read(what)
 
-    def dead_letters(self) -> DeadLetterFile:
-        """Return what is counted for the alarm of many dead letters."""
-        return DeadLetterFile(self._storage, f"{self._folder}/dead_letter_counts.json")
-
     def over(self, what: str, map_index: int = -1) -> bool:
         """Says whether something was broken. Success of another instance of a mapped task ends nothing."""
         known = self._read(what)
@@ -221,17 +216,17 @@ class Incidents:
     def _read(self, what: str) -> Incident | None:
         try:
             # An earlier version kept them by task alone.
-            data = self._storage.read(self._path(what)) or self._storage.read(f"{FOLDER}/{_file(what)}")
+            data = self.storage.read(self._path(what)) or self.storage.read(f"{FOLDER}/{_file(what)}")
             return msgspec.json.decode(data, type=Incident) if data else None
         except (StagedFileDamagedError, msgspec.MsgspecError):
             # Rather one mail too many than none.
             return None
 
     def _write(self, what: str, incident: Incident) -> None:
-        self._storage.write(self._path(what), msgspec.json.encode(incident))
+        self.storage.write(self._path(what), msgspec.json.encode(incident))
 
     def _path(self, what: str) -> str:
-        return f"{self._folder}/{_file(what)}"
+        return f"{self.folder}/{_file(what)}"
 
 
 def describe(error: BaseException | str | None) -> tuple[str, str]:

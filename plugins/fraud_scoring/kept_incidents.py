@@ -14,7 +14,7 @@ from typing import TypeVar
 from airflow.sdk.configuration import conf
 
 from fraud_scoring.airflow_connections import staging
-from include.batch.dead_letter_counts import CountedBatches, DeadLetterCounts
+from include.batch.dead_letter_counts import CountedBatches, DeadLetterCounts, DeadLetterFile
 from include.errors import FraudError
 from include.report.incident import Failure, Incident, Incidents
 from include.settings import Settings
@@ -55,9 +55,9 @@ class KeptIncidents:
     def count_dead_letters(self, batch_id: str, counts: DeadLetterCounts | None) -> CountedBatches | None:
         """Count a batch and return all that are counted, None where nothing can be kept. Without counts begin anew."""
         if counts is not None:
-            return self._in_first(self._places, lambda incidents: incidents.dead_letters().add(batch_id, counts))
+            return self._in_first(self._places, lambda incidents: _dead_letters(incidents).add(batch_id, counts))
         for place in self._places:
-            self._in_first([place], lambda incidents: incidents.dead_letters().clear())
+            self._in_first([place], lambda incidents: _dead_letters(incidents).clear())
         return None
 
     def _in_first(self, places: Iterable[_Place], do: Callable[[Incidents], _Answer]) -> _Answer | None:
@@ -80,6 +80,10 @@ def installation(settings: Settings) -> str:
     """Return the name that separates this Airflow's incidents from those of another one on the same staging area."""
     base_url = conf.get("api", "base_url", fallback="")
     return f"{settings.installation or base_url} {settings.group}"
+
+
+def _dead_letters(incidents: Incidents) -> DeadLetterFile:
+    return DeadLetterFile(incidents.storage, f"{incidents.folder}/dead_letter_counts.json")
 
 
 def _local() -> Storage:
