@@ -8,10 +8,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Any
 
-from filelock import AcquireReturnProxy, BaseFileLock, Timeout
+from filelock import Timeout
 
 from dev.stack import processes
 from dev.stack.home import Home, is_free
@@ -66,7 +67,7 @@ class Supervisor:
                     signal.signal(number, signal.SIG_IGN)
                 self._end()
 
-    def _take_lock(self) -> AcquireReturnProxy[BaseFileLock]:
+    def _take_lock(self) -> AbstractContextManager[object]:
         """Return the stack's lock. Other processes hold it for a moment to find out whether the stack is up."""
         try:
             return self._home.lock().acquire(timeout=1)

@@ -43,7 +43,7 @@ class S3Settings:
         """Return what to do about an error."""
         return {
             S3Fault.WRONG_KEYS: f"check the keys in {self.keys}",
-            S3Fault.NO_RIGHT: f"the user of {self.keys} lacks the right to it",
+            S3Fault.NO_RIGHT: f"the user of {self.keys} lacks the right to it: docs/security.md lists the rights",
             S3Fault.NO_BUCKET: f"the bucket does not exist: create it, or set {self.bucket} to another",
             S3Fault.NO_ANSWER: f"is the server up, and {self.endpoint} right?",
         }[fault]
@@ -57,6 +57,11 @@ class S3Settings:
 def find_fault(error: BaseException) -> S3Fault | None:
     """Return the fault that an error or one of its causes names, or None."""
     return next(filter(None, map(_fault, causes(error))), None)
+
+
+def fault_of_code(code: str) -> S3Fault | None:
+    """Return the fault of an error code in botocore's or in Arrow's spelling, or None."""
+    return _FAULTS.get(code.replace("_", "").lower())
 
 
 def first_line(error: BaseException) -> str:
@@ -74,7 +79,7 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 def _fault(error: BaseException) -> S3Fault | None:
     if not type(error).__module__.startswith("botocore."):
         # "When listing objects …: AWS Error NO_SUCH_BUCKET during ListObjectsV2 operation: …"
-        return _FAULTS.get(_plain(first_line(error).partition("AWS Error ")[2].partition(" ")[0]))
+        return fault_of_code(first_line(error).partition("AWS Error ")[2].partition(" ")[0])
     from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 
     if isinstance(error, ConnectionError | HTTPClientError):
@@ -82,8 +87,4 @@ def _fault(error: BaseException) -> S3Fault | None:
     if not isinstance(error, ClientError):
         return None
     code = error.response["Error"]["Code"]
-    return S3Fault.NO_BUCKET if (error.operation_name, code) == ("HeadBucket", "404") else _FAULTS.get(_plain(code))
-
-
-def _plain(code: str) -> str:
-    return code.replace("_", "").lower()
+    return S3Fault.NO_BUCKET if (error.operation_name, code) == ("HeadBucket", "404") else fault_of_code(code)

@@ -101,8 +101,8 @@ if {"scheduler", "worker"} & set(sys.argv):
     if (HOME / "chunk").exists():
         import include.batch.drain
         import include.batch.predict
-        import include.kafka.reader
-        import include.ledger.record
+        import include.kafka.range_reader
+        import include.ledger.recorder
 
         size = int((HOME / "chunk").read_text())
         include.batch.drain._HELD_PAYMENTS = include.batch.predict._AT_ONCE = include.kafka.range_reader._AT_ONCE = size
