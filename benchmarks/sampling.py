@@ -47,9 +47,9 @@ def measure(bench: Bench, *, seeds: int) -> dict[str, Any]:
 
 
 def _parts(seed: int) -> Any:
+    from include.models.payment_features import COLUMNS
     from include.payments.columns import MEASURED
     from include.producer.simulator import Simulator
-    from include.training.payment_features import COLUMNS
     from include.training.training_data import check, split
 
     return split(check(Simulator(seed=seed, per_day=PAYMENTS / DAYS).frame(days=DAYS), COLUMNS, MEASURED))

@@ -22,6 +22,61 @@ def imports(path: Path) -> set[str]:
     return names
 
 
+# From the bottom up: what each package of include/ may import besides `errors`. Each may name only those above it.
+LAYERS: dict[str, set[str]] = {
+    "errors": set(),
+    "preload": set(),
+    "user": set(),
+    "mail_addresses": set(),
+    "settings": {"mail_addresses"},
+    "storage": set(),
+    "payments": set(),
+    "kafka": {"settings"},
+    "deployment": {"kafka", "settings"},
+    "producer": {"kafka", "payments"},
+    "report": {"payments", "storage"},
+    "housekeeping": {"storage"},
+    "models": {"payments", "settings", "storage"},
+    "training": {"models", "payments", "storage"},
+    "batch": {"kafka", "models", "payments", "report", "settings", "storage", "user"},
+    "ledger": {"batch", "kafka", "payments", "settings", "storage"},
+    "reviews": {"ledger", "models", "payments", "report"},
+    "verify": {"kafka", "ledger", "payments", "settings"},
+    "check": {"kafka", "ledger", "models", "settings", "storage"},
+    "cli": {
+        "batch", "check", "deployment", "housekeeping", "kafka", "ledger", "models", "producer", "reviews", "settings",
+        "training", "user", "verify",
+    },
+}  # fmt: skip
+
+
+def package_of(path: Path) -> str:
+    return path.relative_to(ROOT / "include").parts[0].removesuffix(".py")
+
+
+def imported_packages(path: Path) -> set[str]:
+    """Return the packages of include/ that a module imports anywhere, also for types only."""
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name.split(".")[1] for name in modules if name.startswith("include.")} - {package_of(path)}
+
+
+def test_packages_of_include_import_only_the_layers_below():
+    files = [path for path in (ROOT / "include").rglob("*.py") if path != ROOT / "include" / "__init__.py"]
+    assert {package_of(path) for path in files} == LAYERS.keys()
+    found = {str(path): imported_packages(path) - {"errors"} - LAYERS[package_of(path)] for path in files}
+    assert {path: packages for path, packages in found.items() if packages} == {}
+
+
+def test_layers_form_no_circle():
+    names = list(LAYERS)
+    assert {name for place, name in enumerate(names) if not LAYERS[name] <= set(names[:place])} == set()
+
+
 def test_include_is_plain_python_without_airflow():
     files = sorted((ROOT / "include").rglob("*.py"))
     assert files

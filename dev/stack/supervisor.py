@@ -8,8 +8,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from types import FrameType
-from typing import IO, Any
+from typing import Any
+
+from filelock import Timeout
 
 from dev.stack import processes
 from dev.stack.home import Home, is_free
@@ -64,13 +67,12 @@ class Supervisor:
                     signal.signal(number, signal.SIG_IGN)
                 self._end()
 
-    def _take_lock(self) -> IO[str]:
-        """Others hold it for a moment when they look whether it is held."""
-        for _ in range(20):
-            if lock := self._home.lock():
-                return lock
-            time.sleep(0.05)
-        raise StackError("stack", f"already up in {self._home.path}")
+    def _take_lock(self) -> AbstractContextManager[object]:
+        """Return the stack's lock. Other processes hold it for a moment to find out whether the stack is up."""
+        try:
+            return self._home.lock().acquire(timeout=1)
+        except Timeout:
+            raise StackError("stack", f"already up in {self._home.path}") from None
 
     def _check_ports(self) -> None:
         for name, service in self._services.items():

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -56,32 +55,6 @@ class Columns:
 def write_payments(storage: Storage, folder: str, partition: int, number: int, columns: Columns) -> None:
     table = pa.table({name: getattr(columns, name) for name in _PAYMENTS.names}, schema=_PAYMENTS)
     _write(storage, f"{folder}/payments-{partition}-{number}.parquet", table)
-
-
-class Writer:
-    """Writes one chunk in a thread of its own, while the caller fills the next one."""
-
-    def __init__(self, storage: Storage, folder: str) -> None:
-        self._storage = storage
-        self._folder = folder
-        self._thread = ThreadPoolExecutor(1)
-        self._last: Future[None] | None = None
-
-    def payments(self, partition: int, number: int, columns: Columns) -> None:
-        self._wait()
-        self._last = self._thread.submit(write_payments, self._storage, self._folder, partition, number, columns)
-
-    def _wait(self) -> None:
-        if self._last is not None:
-            self._last.result()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with self._thread:
-            if kind is None:
-                self._wait()
 
 
 def read_payments(

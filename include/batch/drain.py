@@ -13,6 +13,7 @@ from typing import Any
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, Message
 
 from include.batch import chunks
+from include.batch.background_writer import BackgroundWriter
 from include.batch.claims import is_claimed
 from include.batch.manifest import Drained, Manifest, PartitionBatch
 from include.batch.scored_batch import ScoredBatch
@@ -134,7 +135,7 @@ def _stage(
     until, in_time = time.monotonic() + settings.max_seconds, True
     # Parquet is written by native code: the next messages are decoded meanwhile.
     staged = manifest.new_attempt()
-    with chunks.paused_collector(), chunks.Writer(storage, staged) as writer:
+    with chunks.paused_collector(), BackgroundWriter() as writer:
         for partition, messages in read_ranges(cluster, consumer, manifest.topic, ranges):
             slot = slots[partition]
             held, held_bytes = held - slot.held, held_bytes - slot.held_bytes
@@ -144,14 +145,14 @@ def _stage(
                     fullest = max(slots.values(), key=attrgetter("held_bytes", "held"))
                     if fullest is not slot:
                         held, held_bytes = held - fullest.held, held_bytes - fullest.held_bytes
-                    writer.payments(*fullest.close_chunk())
+                    writer.submit(chunks.write_payments, storage, staged, *fullest.close_chunk())
             held, held_bytes = held + slot.held, held_bytes + slot.held_bytes
             if time.monotonic() > until:
                 in_time = False
                 break
         for slot in slots.values():
             if slot.held:
-                writer.payments(*slot.close_chunk())
+                writer.submit(chunks.write_payments, storage, staged, *slot.close_chunk())
     read = [
         replace(slot.part, staged=staged, end=slot.part.end if in_time else slot.read_to) for slot in slots.values()
     ]

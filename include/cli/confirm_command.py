@@ -106,7 +106,7 @@ def _confirm_one(trans_num: str, verdict: VerdictChoice, by: str, source: Paymen
     from include.reviews.verdict_writer import VerdictWriter
 
     with VerdictWriter.opened(LedgerConnection.from_environment(os.environ)) as ledger:
-        done = ledger.confirm(trans_num, fraud=verdict is VerdictChoice.fraud, by=by, source=source)
+        done = ledger.confirm(trans_num, fraud=verdict is VerdictChoice.fraud, reviewer=by, source=source)
     how = "changed" if done.changed else "unchanged" if done.unchanged else "applied"
     typer.echo(f"{trans_num}: {verdict.value} ({how})")
 
@@ -119,7 +119,7 @@ def _confirm_file(path: Path, by: str, all_or_nothing: bool) -> VerdictCounts:
     file = read(path)
     with VerdictWriter.opened(LedgerConnection.from_environment(os.environ)) as ledger:
         origin = f"fraud confirm --csv {plain(path.name)}"
-        return ledger.confirm_all(file, by=by, origin=origin, all_or_nothing=all_or_nothing)
+        return ledger.confirm_all(file, reviewer=by, origin=origin, all_or_nothing=all_or_nothing)
 
 
 def _tell(path: Path, done: VerdictCounts, all_or_nothing: bool) -> None:

@@ -1,4 +1,4 @@
-"""The history of runs in Airflow's database, trimmed by `airflow db clean`."""
+"""Trim the history of runs in Airflow's database by `airflow db clean`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from datetime import datetime
 from include.errors import HousekeepingError
 from include.housekeeping.command import airflow
 
-# What grows with each run (Airflow 3.3); what hangs on it goes with it. None of the others: `dag` says what is paused,
-# and cannot be cleaned while a version of it is in use; `dag_version` and `import_error` grow with deployments only;
-# triggers are removed by the triggerer itself, and an old one may be an asset's watcher.
+# Tables that grow with each run (Airflow 3.3); rows that refer to them are deleted too. Not the others: `dag` stores
+# what is paused, and cannot be cleaned while a version of it is in use; `dag_version` and `import_error` grow with
+# deployments only; the triggerer removes its own triggers, and an old one may be an asset's watcher.
 TABLES = (
     "callback",
     "celery_taskmeta",
@@ -23,24 +23,25 @@ TABLES = (
     "task_reschedule",
     "xcom",
 )
-# One transaction deletes so many rows: others wait for it, and so does whoever interrupts it.
-_BATCH = 20_000
+# Rows deleted in one transaction: other transactions wait for it, and an interruption does too.
+_BATCH_ROWS = 20_000
 _FOUND = re.compile(r"^Checking table (\w+)\s+Found (\d+) rows", re.MULTILINE)
 
 
 def clean_history(before: datetime) -> dict[str, int]:
-    """Rows removed, by table; those that went with them are not counted. Raises HousekeepingError."""
-    said = airflow(
+    """Delete runs before that time, and return the number of deleted rows by table, without rows that refer to them.
+    Raise HousekeepingError if the command fails."""
+    printed = airflow(
         "db",
         "clean",
         *("--tables", ",".join(TABLES)),
         *("--clean-before-timestamp", before.isoformat()),
-        *("--batch-size", str(_BATCH)),
+        *("--batch-size", str(_BATCH_ROWS)),
         "--skip-archive",
         "--error-on-cleanup-failure",
         "--yes",
     )
-    found = {table: int(rows) for table, rows in _FOUND.findall(said)}
+    found = {table: int(rows) for table, rows in _FOUND.findall(printed)}
     if "dag_run" not in found:
-        raise HousekeepingError("`airflow db clean` has found no runs to look at: is its database migrated?")
+        raise HousekeepingError("`airflow db clean` did not check the table dag_run: run `airflow db migrate` first")
     return {table: rows for table, rows in sorted(found.items()) if rows}

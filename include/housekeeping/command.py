@@ -1,4 +1,4 @@
-"""Airflow's own command, as a process of its own: its database is nobody else's to touch."""
+"""Run Airflow's own command in a process: only Airflow's code may change Airflow's database."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from threading import Timer
 
 from include.errors import HousekeepingError
 
-# What `db clean` says when it has copied rows that it is about to delete. It drops the copy before it says the next
-# line, and only then can it be killed without leaving that behind.
+# `db clean` prints this once it has copied the rows that it is about to delete. It drops the copy before it prints the
+# next line; killed before that, it would leave the copy in the database.
 _COPIED = "Moving data to table"
-# Less than docker gives a container to end.
-_ENDING_SECONDS = 8
+# Less than the 10 seconds that Docker gives a container to stop.
+_STOP_SECONDS = 8
 _RAISED = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Violation|Exit)\b: .*)", re.MULTILINE)
 
 
 def airflow(*words: str) -> str:
-    """What it printed. Raises HousekeepingError, in one line. Where the caller is interrupted, the command ends too."""
+    """Run `airflow` with these arguments and return what it printed. If the caller is interrupted, stop the command.
+    Raise HousekeepingError with the command's last error, in one line."""
     with subprocess.Popen(  # noqa: S603
         [sys.executable, "-u", "-m", "airflow", *words],
         stdin=subprocess.DEVNULL,
@@ -26,33 +27,33 @@ def airflow(*words: str) -> str:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        # A Ctrl-C in the terminal reaches the caller, which ends it in its own way.
+        # A Ctrl-C in the terminal reaches the caller only, which then stops the command.
         start_new_session=True,
     ) as process:
-        said = line = ""
+        printed = line = ""
         try:
             for line in process.stdout or ():
-                said += line
+                printed += line
             process.wait()
         except BaseException:
-            _end(process, line)
+            _stop(process, line)
             raise
     if process.returncode:
-        raise HousekeepingError(f"`airflow {' '.join(words[:2])}` failed: {_reason(said)}")
-    return said
+        raise HousekeepingError(f"`airflow {' '.join(words[:2])}` failed: {_reason(printed)}")
+    return printed
 
 
-def _end(process: subprocess.Popen[str], said_last: str) -> None:
-    if said_last.startswith(_COPIED) and process.stdout:
-        patience = Timer(_ENDING_SECONDS, process.kill)
-        patience.start()
+def _stop(process: subprocess.Popen[str], last_line: str) -> None:
+    if last_line.startswith(_COPIED) and process.stdout:
+        timer = Timer(_STOP_SECONDS, process.kill)
+        timer.start()
         process.stdout.readline()
-        patience.cancel()
+        timer.cancel()
     process.kill()
 
 
-def _reason(said: str) -> str:
-    """The last error that was raised, else the last line."""
-    raised = _RAISED.findall(said)
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return raised[-1] if raised else lines[-1] if lines else "it said nothing"
+def _reason(printed: str) -> str:
+    """Return the last error that was raised, else the last line."""
+    raised = _RAISED.findall(printed)
+    lines = [line.strip() for line in printed.splitlines() if line.strip()]
+    return raised[-1] if raised else lines[-1] if lines else "it printed nothing"

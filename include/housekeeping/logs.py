@@ -1,4 +1,4 @@
-"""Airflow's log folder: files that are older than their time go, and the folders that this leaves empty."""
+"""Remove old files from Airflow's log folder, and the folders that become empty."""
 
 from __future__ import annotations
 
@@ -11,32 +11,34 @@ from pathlib import Path
 from include.errors import HousekeepingError
 from include.housekeeping.command import airflow
 
-# What Airflow 3.3 keeps there. Of a folder that holds other things too, say /var/log, they stay.
-_AIRFLOWS = ("dag_id=", "dag_processor", "executor_callbacks")
+# What Airflow 3.3 writes there. Other files of the folder, which may be /var/log, stay.
+_PREFIXES = ("dag_id=", "dag_processor", "executor_callbacks")
 
 
 @dataclass(frozen=True)
 class Trimmed:
+    """How many files were removed, and their bytes in total."""
+
     files: int
     bytes: int
 
 
 def log_folder() -> Path:
-    """For whoever is no task, which knows by itself."""
+    """Return Airflow's log folder. A task reads it from Airflow's configuration instead, without another process."""
     return Path(airflow("config", "get-value", "logging", "base_log_folder").strip().splitlines()[-1]).expanduser()
 
 
 def trim_logs(folder: Path, days: float) -> Trimmed:
-    """Removes files that were last written more than `days` ago: no task still writes to them. Links are neither
-    followed nor removed. Raises HousekeepingError at the end where something could not be removed."""
+    """Remove files that were last written more than `days` ago: no task still writes to them. Links are neither
+    followed nor removed. Raise HousekeepingError at the end if something could not be removed."""
     logs = _OldLogs(time.time() - days * 86_400)
     for entry in logs.entries(folder):
-        if entry.name.startswith(_AIRFLOWS) and entry.is_dir() and not entry.is_symlink():
+        if entry.name.startswith(_PREFIXES) and entry.is_dir() and not entry.is_symlink():
             logs.remove(entry)
-    if logs.refused:
+    if logs.rejected:
         raise HousekeepingError(
-            f"{len(logs.refused)} files and folders of {folder} cannot be read or removed, the first is "
-            f"{logs.refused[0]}: whose is it? {logs.files} others were removed"
+            f"cannot read or remove {len(logs.rejected)} files and folders of {folder}, {logs.files} were removed; "
+            f"the first is {logs.rejected[0]}: check its owner and mode"
         )
     return Trimmed(logs.files, logs.bytes)
 
@@ -45,20 +47,20 @@ class _OldLogs:
     def __init__(self, oldest_kept: float) -> None:
         self._oldest_kept = oldest_kept
         self.files = self.bytes = 0
-        self.refused: list[str] = []
+        self.rejected: list[str] = []
 
     def entries(self, folder: Path) -> list[Path]:
         try:
             return list(folder.iterdir())
         except FileNotFoundError:
-            # Nothing was logged yet, or another machine that shares the folder trims it too.
+            # Nothing was logged yet, or another machine trims the same folder.
             return []
         except OSError as error:
-            self.refused.append(f"{folder} ({error.strerror})")
+            self.rejected.append(f"{folder} ({error.strerror})")
             return []
 
     def remove(self, folder: Path) -> None:
-        # A young one may be about to get its first file. Asked before its own entries go, which makes it young.
+        # A task may be about to write the first file to a new folder. Read the time first: removing entries changes it.
         with suppress(FileNotFoundError):
             is_old = folder.lstat().st_mtime < self._oldest_kept
             for entry in self.entries(folder):
@@ -80,7 +82,7 @@ class _OldLogs:
         except FileNotFoundError:
             return
         except OSError as error:
-            self.refused.append(f"{file} ({error.strerror})")
+            self.rejected.append(f"{file} ({error.strerror})")
             return
         self.files += 1
         self.bytes += size

@@ -1,88 +1,74 @@
-"""Airflow's log folder on S3: objects that are older than their time go, as files of the local one do."""
+"""Remove old task logs from S3.
+
+A lifecycle rule of the bucket is not used instead: to set one, workers would need a right with which they could expire
+everything in the bucket, and SeaweedFS applies rules only if its admin server runs.
+"""
 
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from include.errors import HousekeepingError
 from include.housekeeping.logs import Trimmed
+from include.storage.s3_errors import S3Settings, fault_of_code
 
-# What Airflow 3.3 uploads. Of a bucket that holds other things too, they stay.
-_AIRFLOWS = ("dag_id=", "executor_callbacks/")
-# S3 neither lists nor deletes more in one request.
-_AT_ONCE = 1_000
-_CONNECTION = "the connection that [logging] remote_log_conn_id names"
-_HINTS = {
-    **dict.fromkeys(("InvalidAccessKeyId", "SignatureDoesNotMatch"), f"check the keys in {_CONNECTION}"),
-    "AccessDenied": f"the user of {_CONNECTION} needs the rights s3:ListBucket and s3:DeleteObject there",
-    "NoSuchBucket": "the bucket does not exist: create it, or set [logging] remote_base_log_folder to another",
-}
+# What Airflow 3.3 uploads. Other objects of the bucket stay.
+_PREFIXES = ("dag_id=", "executor_callbacks/")
+_S3 = S3Settings.of_connection(
+    "the connection that [logging] remote_log_conn_id names", "[logging] remote_base_log_folder"
+)
 
 
 def trim_remote_logs(client: Any, folder: str, before: datetime) -> Trimmed:
-    """`client` is boto3's, `folder` is s3://bucket/prefix. Removes objects that were last written before that time.
-    Raises HousekeepingError, at the end where single objects could not be removed."""
-    logs = _OldLogs(client, before)
-    for name in _AIRFLOWS:
-        # As Airflow's own handler puts a key together.
-        place = urlsplit(posixpath.join(folder, name))
-        try:
-            logs.remove(place.netloc, place.path.lstrip("/"))
-        except (BotoCoreError, ClientError) as error:
-            raise HousekeepingError(
-                f"old logs of {folder} cannot be removed: {error}{_hint(error)}; {logs.files} were removed"
-            ) from error
-    if logs.refused:
+    """Remove task logs that were last written before that time. `client` is boto3's, `folder` is s3://bucket/prefix.
+
+    Raise HousekeepingError if S3 fails; if it rejects only some of the logs, once all others are removed.
+    """
+    files = size = 0
+    rejected: list[Any] = []
+    try:
+        for bucket, old in _pages(client, folder, before):
+            objects = [{"Key": key} for key in old]
+            response = client.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
+            for error in (errors := response.get("Errors", [])):
+                del old[error["Key"]]
+            rejected += errors
+            files += len(old)
+            size += sum(old.values())
+    except (BotoCoreError, ClientError) as error:
         raise HousekeepingError(
-            f"{logs.refused} old logs of {folder} cannot be removed, the first is {logs.first_refused}; "
-            f"{logs.files} others were removed"
+            f"cannot remove old logs of {folder}, {files} were removed: {_S3.with_remedy(error)}"
+        ) from error
+    if rejected:
+        key, code = rejected[0]["Key"], rejected[0]["Code"]
+        remedy = f": {_S3.remedy(fault)}" if (fault := fault_of_code(code)) else ""
+        raise HousekeepingError(
+            f"cannot remove {len(rejected)} old logs of {folder}, {files} others were removed; the first is {key} "
+            f"({code}){remedy}"
         )
-    return Trimmed(logs.files, logs.bytes)
+    return Trimmed(files, size)
 
 
-class _OldLogs:
-    def __init__(self, client: Any, before: datetime) -> None:
-        self._client = client
-        self._before = before
-        self.files = self.bytes = self.refused = 0
-        self.first_refused = ""
-
-    def remove(self, bucket: str, prefix: str) -> None:
-        pages = self._client.get_paginator("list_objects_v2")
-        for page in pages.paginate(Bucket=bucket, Prefix=prefix, PaginationConfig={"PageSize": _AT_ONCE}):
+def _pages(client: Any, folder: str, before: datetime) -> Iterator[tuple[str, dict[str, int]]]:
+    """Yield the bucket with keys and sizes of old logs, at most 1,000 at a time: S3 deletes no more in a request."""
+    for prefix in _PREFIXES:
+        # Airflow's handler builds a key in the same way.
+        place = urlsplit(posixpath.join(folder, prefix))
+        pages = client.get_paginator("list_objects_v2")
+        for page in pages.paginate(
+            Bucket=place.netloc, Prefix=place.path.lstrip("/"), PaginationConfig={"PageSize": 1_000}
+        ):
             old = {
                 found["Key"]: found["Size"]
                 for found in page.get("Contents", ())
-                # Some servers show folders as well.
-                if found["LastModified"] < self._before and not found["Key"].endswith("/")
+                # Some servers list folders too.
+                if found["LastModified"] < before and not found["Key"].endswith("/")
             }
             if old:
-                self._delete(bucket, old)
-
-    def _delete(self, bucket: str, sizes: dict[str, int]) -> None:
-        objects = [{"Key": key} for key in sizes]
-        answer = self._client.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
-        for error in answer.get("Errors", ()):
-            del sizes[error["Key"]]
-            if not self.refused:
-                self.first_refused = f"{error['Key']} ({error['Code']}){_hint_of(error['Code'])}"
-            self.refused += 1
-        self.files += len(sizes)
-        self.bytes += sum(sizes.values())
-
-
-def _hint(error: Exception) -> str:
-    if isinstance(error, ClientError):
-        return _hint_of(error.response["Error"]["Code"])
-    if isinstance(error, ConnectionError | HTTPClientError):
-        return f": is the server up, and the address in {_CONNECTION} right?"
-    return f": check {_CONNECTION}"
-
-
-def _hint_of(code: str) -> str:
-    return f": {_HINTS[code]}" if code in _HINTS else ""
+                yield place.netloc, old

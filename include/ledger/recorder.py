@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from confluent_kafka import Message
 
+from include.batch.background_writer import BackgroundWriter
 from include.batch.chunks import HELD_BYTES, paused_collector
 from include.batch.dead_letter_counts import DeadLetterCounts
 from include.errors import LedgerGapError
@@ -72,19 +72,21 @@ def record(
         ranges = {at: (start[at], end[at]) for at in topic.partitions if start[at] < end[at]}
         # Control records and aborted messages take offsets as well, and so does what expired.
         reached = {at: max(start[at], end[at]) for at in topic.partitions}
-        with paused_collector(), _Writer(table) as writer:
+        # If the task's time is up, PostgreSQL may be waiting for another client's lock.
+        with paused_collector(), BackgroundWriter(cancel=table.cancel) as writer:
+            recording = _Recording(table, writer)
             for partition, messages in read_ranges(cluster, group.consumer, topic.name, ranges):
-                writer.add(partition, messages, letters)
-            writer.reach(reached)
+                recording.add(partition, messages, letters)
+            recording.finish(reached)
         sent = letters.send(reached)
         if has_lost and (lost := table.tell_lost()):
             raise LedgerGapError(
                 f"{topic.name}: gone before it could be recorded, and missing in the ledger: "
-                f"{', '.join(map(str, lost))}. All {writer.messages} messages that are there are recorded. While "
+                f"{', '.join(map(str, lost))}. All {recording.messages} messages that are there are recorded. While "
                 "the input topic holds their payments, `fraud reconcile` names them; this topic must be kept for "
                 "longer than the ledger can be away"
             )
-    return Recorded(ranges, writer.messages, writer.rows, sent)
+    return Recorded(ranges, recording.messages, recording.rows, sent)
 
 
 def _starts(
@@ -116,16 +118,15 @@ class _RecordedChunk:
     bytes: int = 0
 
 
-class _Writer:
-    """Writes one chunk in a thread of its own, while the next messages are decoded."""
+class _Recording:
+    """Decode messages into chunks and write these to the table. Read `rows` once the writer has ended."""
 
-    def __init__(self, table: Predictions) -> None:
+    def __init__(self, table: Predictions, writer: BackgroundWriter) -> None:
         self.messages = self.rows = 0
         self._table = table
+        self._writer = writer
         self._chunk = _RecordedChunk()
         self._reader = PredictionReader()
-        self._thread = ThreadPoolExecutor(1)
-        self._last: Future[int] | None = None
 
     def add(self, partition: int, messages: list[Message], letters: OutputDeadLetters) -> None:
         read, chunk = self._reader.read, self._chunk
@@ -135,7 +136,7 @@ class _Writer:
             if isinstance(row, Refusal):
                 letters.saw(partition, offset)
                 continue
-            # One transaction cannot write a row twice: a payment that comes again is of the next.
+            # One statement cannot write a row twice, so a payment that comes again begins the next chunk.
             if row.key in chunk.lines or len(chunk.lines) >= _HELD_ROWS or chunk.bytes >= HELD_BYTES:
                 chunk.ends[partition] = offset
                 chunk = self._next()
@@ -144,32 +145,18 @@ class _Writer:
         chunk.ends[partition] = (messages[-1].offset() or 0) + 1
         self.messages += len(messages)
 
-    def reach(self, ends: Mapping[int, int]) -> None:
-        """All that is left, and the partitions' ends where they are not known yet."""
-        self._wait()
+    def finish(self, ends: Mapping[int, int]) -> None:
+        """Write the last chunk, with the ends of the partitions that the table does not have yet."""
+        self._writer.wait()
         new = {at: end for at, end in ends.items() if not self._table.is_at(at, end)}
         if new or self._chunk.lines:
             self._chunk.ends |= new
             self._next()
 
     def _next(self) -> _RecordedChunk:
-        self._wait()
-        self._last = self._thread.submit(self._table.write, list(self._chunk.lines.values()), self._chunk.ends)
+        self._writer.submit(self._write, self._chunk)
         self._chunk = _RecordedChunk()
         return self._chunk
 
-    def _wait(self) -> None:
-        if self._last is not None:
-            self.rows += self._last.result()
-            self._last = None
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with self._thread:
-            if kind is None:
-                self._wait()
-            else:
-                # The task's time may be up, while the database waits for somebody's lock.
-                self._table.cancel()
+    def _write(self, chunk: _RecordedChunk) -> None:
+        self.rows += self._table.write(list(chunk.lines.values()), chunk.ends)

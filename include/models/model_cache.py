@@ -1,7 +1,7 @@
 """Models on this machine's disk: downloaded once, shared by all tasks, within a bound.
 
-Each entry has two lock files, which the operating system frees when a process ends, however it ends:
-`.download` is held while the entry is fetched, `.use` is shared by every process that uses it. An entry appears by
+Each entry has two lock files, which the operating system unlocks when a process ends, however it ends: `.download` is
+held while the entry is fetched, `.use` is shared by every process that uses it. An entry appears by
 an atomic rename, so what is there is whole; its files' digests are kept, to notice what was damaged later.
 """
 
@@ -15,9 +15,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from include.errors import ModelNotFoundError, ModelStoreError
 from include.models import pickle_cache
@@ -71,10 +73,11 @@ class ModelCache:
         key = run.cache_key
         entry = self.folder / key
         if entry not in _IN_USE:
-            _IN_USE[entry] = self._open_lock(key, "use")
+            # filelock has no shared flock: its ReadWriteLock is an SQLite database.
+            _IN_USE[entry] = os.open(self._lock_path(key, "use"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(_IN_USE[entry], fcntl.LOCK_SH)
         if not _is_whole(entry):
-            with self._locked(key, "download"):
+            with self._lock(key, "download"):
                 if not _is_whole(entry):
                     self._download(run, entry)
                     log.info("model of run %s downloaded, %d bytes", run.run_id, _size(entry))
@@ -154,29 +157,23 @@ class ModelCache:
         (self.folder / ".locks").mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder.chmod(0o700)
 
-    def _open_lock(self, key: str, purpose: str) -> int:
-        return os.open(self.folder / ".locks" / f"{key}.{purpose}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def _lock_path(self, key: str, purpose: str) -> Path:
+        return self.folder / ".locks" / f"{key}.{purpose}"
 
-    @contextmanager
-    def _locked(self, key: str, purpose: str) -> Iterator[None]:
-        lock = self._open_lock(key, purpose)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
+    def _lock(self, key: str, purpose: str) -> FileLock:
+        # A soft lock would outlive a process that is killed.
+        return FileLock(self._lock_path(key, purpose), mode=0o600, fallback_to_soft=False)
 
     @contextmanager
     def _tried(self, key: str, purpose: str) -> Iterator[bool]:
-        lock = self._open_lock(key, purpose)
+        """Yield whether the lock is free, and hold it meanwhile."""
+        lock = self._lock(key, purpose)
+        with suppress(Timeout):
+            lock.acquire(blocking=False)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+            yield lock.is_locked
         finally:
-            os.close(lock)
+            lock.release()
 
 
 def _root(folder: Path) -> Path | None:

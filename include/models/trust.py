@@ -3,7 +3,7 @@
 A model is read by skops, if every type in it is trusted by skops itself or stands in `TYPES`. What the model says of
 itself is not believed: not the list of trusted types in its MLmodel, which MLflow's own loader would take, and not the
 name of its file, for what is no skops file is an error. Code that travels with it is never put on the path: what the
-models trained here need, `include/training/payment_features.py`, is our own copy, where its text is the same.
+models trained here need, `include/models/payment_features.py`, is our own copy, where its text is the same.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def check(run_id: str, description: Description) -> None:
 
 def load(run_id: str, folder: Path, description: Description) -> Any:
     """The model itself. Raises UntrustedModelError."""
-    from include.training.travelling_features import register
+    from include.models.travelling_features import register
 
     check(run_id, description)
     types = (*TYPES, f"{register()}.PaymentFeatures")

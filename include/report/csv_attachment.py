@@ -1,4 +1,4 @@
-"""The report's attachment: every column of the fraudulent payments, within a bound of bytes."""
+"""Write the report's attachment: all columns of the fraudulent payments, within a limit of bytes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Iterable
 
 from include.report.fraud import Fraud, Number, Value, columns
 
-# Excel takes a CSV file without this mark for its local code page and garbles names; other readers skip it.
+# Without this mark Excel reads a CSV file in its local code page and garbles names; other programs skip it.
 BOM = b"\xef\xbb\xbf"
 TRACE_COLUMNS = ("source", "row", "fraud_probability")
 
-# What makes a spreadsheet run a cell: one of these characters, plain or full-width, at its start or after whitespace
-# and invisible characters. The look-behind lets a match begin only where such a run begins: time stays linear.
+# A spreadsheet evaluates a cell that begins with one of these characters, plain or full-width, also behind whitespace
+# and invisible characters. The look-behind lets a match begin only at the first of these, so time stays linear.
 _INVISIBLE = r"[\s\x00-\x20\xad\u200b-\u200f\u2060\ufeff\"]"
 _FORMULA = re.compile(rf"(?<!{_INVISIBLE})({_INVISIBLE}*+)[=+\-@\uff1d\uff0b\uff0d\uff20\ufe62\ufe63\ufe66\ufe6b]")
 _BREAKS = re.compile(r"[\t\r\n]")
@@ -23,7 +23,7 @@ _PLAIN_NUMBER = re.compile(r"-\d+(\.\d+)?")
 
 
 def cell(value: Value | int | float) -> str:
-    """A value as its cell: numbers as they are, and text that a spreadsheet would run behind an apostrophe."""
+    """Return a value's cell: numbers unchanged, and an apostrophe before text that a spreadsheet would evaluate."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -37,7 +37,8 @@ def cell(value: Value | int | float) -> str:
 
 
 def _neutral(found: re.Match[str]) -> str:
-    """A spreadsheet set to semicolons or tabs sees none of our quotes: a cell of its own may begin inside one."""
+    """Put an apostrophe where a cell begins. A spreadsheet that splits at semicolons or tabs ignores our quotes, so one
+    of its cells may begin inside ours."""
     start, end = found.span(1)
     inner = _BREAKS.search(found[1]) or found.string[start - 1 : start] == ";"
     first = "'" if start == 0 else ""
@@ -45,7 +46,7 @@ def _neutral(found: re.Match[str]) -> str:
 
 
 def write(frauds: Iterable[Fraud], *, mask: bool, max_bytes: int) -> tuple[bytes, int]:
-    """The file, and how many payments are in it: each, in the order given, that still fits into `max_bytes`."""
+    """Return the file and the number of payments in it: in the order given, each that still fits into `max_bytes`."""
     names: dict[str, None] = {}
     rows: list[tuple[list[str], dict[str, str]]] = []
     size = len(BOM) + _size(TRACE_COLUMNS)
@@ -53,7 +54,7 @@ def write(frauds: Iterable[Fraud], *, mask: bool, max_bytes: int) -> tuple[bytes
         trace = [cell(fraud.source), cell(fraud.row), cell(fraud.probability)]
         cells = {name: cell(value) for name, value in columns(fraud, mask=mask).items()}
         new = [name for name in cells if name not in names]
-        # Every line has a separator, or its line end, per column: a new column lengthens all of them.
+        # Each line has a separator or line end for each column, so a new column makes all lines longer.
         lines, width = len(rows) + 2, len(TRACE_COLUMNS) + len(names) + len(new)
         text = size + _size(map(cell, new)) + _size(trace) + _size(cells.values())
         if text + lines * (width + 1) > max_bytes:
@@ -69,10 +70,10 @@ def write(frauds: Iterable[Fraud], *, mask: bool, max_bytes: int) -> tuple[bytes
 
 
 def _size(cells: Iterable[str]) -> int:
-    """Bytes of these cells, as they are written, without separators."""
+    """Return the bytes of these cells in the file, without separators."""
     return sum(len(_encode(text)) + (text.count('"') + 2 if _QUOTED.search(text) else 0) for text in cells)
 
 
 def _encode(text: str) -> bytes:
-    """JSON may hold half of a surrogate pair, which UTF-8 cannot."""
+    """Return the text in UTF-8, with ? for half of a surrogate pair, which JSON may hold and UTF-8 cannot encode."""
     return text.encode("utf-8", "replace")

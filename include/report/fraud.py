@@ -1,4 +1,4 @@
-"""One fraudulent payment as the report reads it: the published record, with every value as exact text."""
+"""Read a fraudulent payment's published record, with every value as exact text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ CARD_COLUMN = "cc_num"
 
 @dataclass(frozen=True)
 class Fraud:
-    """`record` is the payment as published: one JSON object, its columns in the order they came."""
+    """A fraudulent payment. `source` is topic/partition/offset, `row` the index in that message. `record` is the
+    published JSON object, with its columns in their original order."""
 
     source: str
     row: int
@@ -25,7 +26,7 @@ class Fraud:
 
 
 class Number(str):
-    """A JSON number, digit for digit: a float would round a card number of 19 digits."""
+    """A JSON number with all its digits: a float would round a card number of 19 digits."""
 
     __slots__ = ()
 
@@ -34,7 +35,8 @@ Value = str | bool | None
 
 
 def columns(fraud: Fraud, *, mask: bool) -> dict[str, Value]:
-    """The payment's columns. Numbers are `Number`, nested values their JSON text, the card number masked if asked."""
+    """Return the payment's columns: numbers as `Number`, nested values as JSON text, the card number masked if `mask`.
+    Raise ReportError if the record is not a JSON object."""
     try:
         record = json.loads(fraud.record, parse_int=Number, parse_float=Number, parse_constant=Number)
         values = {name: _value(value) for name, value in record.items()}
@@ -47,7 +49,8 @@ def columns(fraud: Fraud, *, mask: bool) -> dict[str, Value]:
 
 
 def amount(fraud: Fraud) -> Decimal | None:
-    """The payment's amount, or None where it has none that can be read."""
+    """Return the payment's amount, or None if it has none that is a number below 10^30. Raise ReportError as
+    `columns`."""
     try:
         text = bytes(_AMOUNT.decode(fraud.record).amt).decode()
     except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -56,12 +59,12 @@ def amount(fraud: Fraud) -> Decimal | None:
         number = Decimal(text.strip('" ')) if len(text) <= 40 else None
     except InvalidOperation:
         return None
-    # 1E+400000 is finite too, and would print as that many digits.
+    # 1E+400000 is finite too, and would be printed with 400,000 digits.
     return number if number is not None and number.is_finite() and abs(number.adjusted()) < 30 else None
 
 
 class _Amount(msgspec.Struct, gc=False):
-    """Reads one column and skips the others: amounts are summed over all payments, attached or not."""
+    """Decode one column and skip the others: amounts are summed over all payments, attached or not."""
 
     amt: msgspec.Raw = msgspec.Raw(b"null")
 
@@ -76,5 +79,5 @@ def _value(value: object) -> Value:
 
 
 def _broken(fraud: Fraud) -> ReportError:
-    """To be raised without its cause, whose text would quote the payment."""
+    """Return the error to raise without its cause, whose text would quote the payment."""
     return ReportError(f"the record of payment {fraud.source} row {fraud.row} is not a JSON object")

@@ -1,9 +1,8 @@
-"""Store open incidents and when operators were last mailed: one small file a task in the staging area, by Airflow and
-DAG.
+"""Store open incidents and when operators were last mailed: one small file for each task in the staging area.
 
-The first failure is told, then nothing while the same thing stays broken, but for a reminder now and then. Another
-cause is told again, and so is the same cause after the task has succeeded in between. Causes that alternate are told
-once each. A task causes at most two mails an hour, unless FRAUD_REMINDER_HOURS is 0 or no incident can be stored.
+Operators get a mail about the first failure, then only reminders while the cause stays the same. They get another one
+for a new cause, and for the same cause after the task has succeeded in between, but one only for each of several causes
+that alternate. A task causes at most two mails an hour, unless FRAUD_REMINDER_HOURS is 0 or no incident can be stored.
 """
 
 from __future__ import annotations
@@ -18,17 +17,16 @@ from urllib.parse import quote
 
 import msgspec
 
-from include.batch.dead_letter_counts import DeadLetterFile
 from include.errors import FraudError, StagedFileDamagedError
 from include.storage.staging import Storage
 
 FOLDER = "incidents"
-_LONGEST_DETAIL = 500
+_MAX_DETAIL_LENGTH = 500
 _RUNS_KEPT = 20
-# A mail a minute that no server took, for three hours.
+# Enough for a failure a minute during three hours in which no mail server accepts a mail.
 _DETAILS_KEPT = 200
 _CAUSES_KEPT = 20
-# Those beyond, counted together.
+# The name of all causes beyond that number.
 _OTHER_CAUSES = "other causes"
 # Names of errors that an earlier version stored, and what they are now.
 _RENAMED_CAUSES = {"KafkaError": "ClusterError", "KafkaAccessError": "ClusterAccessError"}
@@ -38,7 +36,8 @@ _MAILS_WITHIN = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class Failure:
-    """`what`: a task, or a run that is late. `cause` names the kind of error, `detail` says it in one line."""
+    """A failure to mail operators about. `what`: a task, or a run that is late. `cause`: the kind of error. `detail`:
+    one line about it."""
 
     what: str
     cause: str
@@ -53,7 +52,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Cause:
-    """An earlier cause of a task that now fails for another one: first failure, their number, last mail and detail."""
+    """An earlier cause of a task that now fails for another one. `told`: when a mail named it."""
 
     since: datetime
     failures: int
@@ -63,10 +62,13 @@ class Cause:
 
 @dataclass(frozen=True)
 class Incident:
-    """The same thing failing since `since`. `run_ids`: where it failed of late, this and the incidents before;
-    `map_index`: where it failed last; `details`: what was said of it, and whether a mail told it; `causes`: the other
-    ones since the task last worked; `mails`: when the last ones went out, of this and the incidents before;
-    `held_back`: causes of incidents that are over, which no mail has told."""
+    """A task that fails for the same cause since `since`.
+
+    `told`: when the last mail was accepted. `run_ids`: the last runs that failed, also of earlier incidents.
+    `map_index`: the instance that failed last. `details`: by text, whether a mail contained it. `causes`: other causes
+    since the task last succeeded. `mails`: when the last ones were accepted, also of earlier incidents. `held_back`:
+    causes of closed incidents that no mail has named.
+    """
 
     cause: str
     since: datetime
@@ -83,7 +85,7 @@ class Incident:
 
     @classmethod
     def of(cls, failure: Failure) -> Self:
-        """A new one."""
+        """Return a new incident that begins with the failure."""
         return cls(
             failure.cause,
             failure.at,
@@ -95,27 +97,31 @@ class Incident:
 
     @property
     def untold(self) -> str:
+        """Return the details that no mail contained yet."""
         return " ".join(detail for detail, told in self.details.items() if not told)
 
     @property
     def untold_causes(self) -> dict[str, Cause]:
-        """The causes that no mail has told, but for that of this incident, the newest last."""
+        """Return the other causes that no mail has named, the newest last."""
         return _merged(self.held_back, _untold(self.causes))
 
     def with_detail(self, detail: str) -> dict[str, bool]:
+        """Return `details` with one more."""
         details = self.details | {detail: self.details.get(detail, False)}
         return dict(list(details.items())[-_DETAILS_KEPT:])
 
     def is_due(self, reminder: timedelta, at: datetime) -> bool:
-        """Whether a mail is due at `at`. A `reminder` of zero asks for a mail of every failure."""
+        """Return whether a mail is due at `at`. With a `reminder` of zero, every failure causes a mail."""
         if reminder and not self.may_mail(at):
             return False
         return self.told is None or bool(self.untold_causes) or self.last - self.told >= reminder
 
     def may_mail(self, at: datetime) -> bool:
+        """Return whether the task has caused fewer than two mails in the hour before `at`."""
         return sum(at - mail < _MAILS_WITHIN for mail in self.mails) < _MOST_MAILS
 
     def mailed(self, at: datetime) -> Incident:
+        """Return the incident with a mail accepted at `at` that named all its causes and details."""
         return replace(
             self,
             told=at,
@@ -126,11 +132,11 @@ class Incident:
         )
 
     def is_open(self, at: datetime, quiet: timedelta | None) -> bool:
-        """After `quiet` without a failure, an incident is over."""
+        """Return whether the incident is open: not closed, and its last failure at most `quiet` ago, if given."""
         return not self.is_over and (quiet is None or at - self.last <= quiet)
 
     def next(self, failure: Failure, quiet: timedelta | None) -> Incident:
-        """This one with the failure counted, or the new one that begins with it."""
+        """Return this incident with the failure counted, or a new one that begins with it."""
         following = replace(
             Incident.of(failure), mails=self.mails, run_ids=(*self.run_ids, failure.run_id)[-_RUNS_KEPT:]
         )
@@ -181,60 +187,59 @@ def _sum(newer: Cause, older: Cause | None) -> Cause:
 
 
 class Incidents:
-    """Those of one DAG of one installation: others may share the storage, and know other runs."""
+    """The incidents of one DAG of one installation. Several installations may share a storage."""
 
     def __init__(self, storage: Storage, installation: str, dag_id: str) -> None:
-        self._storage = storage
-        self._folder = f"{FOLDER}/{hashlib.sha256(installation.encode()).hexdigest()[:12]}/{quote(dag_id, safe='')}"
+        self.storage = storage
+        self.folder = f"{FOLDER}/{hashlib.sha256(installation.encode()).hexdigest()[:12]}/{quote(dag_id, safe='')}"
 
     def add(self, failure: Failure, *, quiet: timedelta | None = None) -> Incident:
-        """The incident that this failure belongs to, itself counted. `quiet`: as `Incident.is_open` has it."""
+        """Store the failure, and return the incident that it belongs to. `quiet`: as in `Incident.is_open`."""
         known = self._read(failure.what)
         incident = Incident.of(failure) if known is None else known.next(failure, quiet)
         self._write(failure.what, incident)
         return incident
 
     def has(self, what: str, run_id: str) -> bool:
-        """Whether its failure in this run was counted already."""
+        """Return whether a failure of the task in this run is stored already."""
         known = self._read(what)
         return known is not None and run_id in known.run_ids
 
-    def told(self, failure: Failure, incident: Incident) -> None:
-        """To be called once a mail server has accepted the mail."""
+    def record_mail(self, failure: Failure, incident: Incident) -> None:
+        """Record that a mail server has accepted the mail about the incident."""
         self._write(failure.what, incident.mailed(failure.at))
 
     def last(self, what: str) -> Incident | None:
-        """It may be over."""
+        """Return the task's last incident, which may be closed, or None."""
         return self._read(what)
 
-    def dead_letters(self) -> DeadLetterFile:
-        """Return what is counted for the alarm of many dead letters."""
-        return DeadLetterFile(self._storage, f"{self._folder}/dead_letter_counts.json")
+    def close(self, what: str, map_index: int = -1) -> bool:
+        """Close the task's open incident, and return whether there was one.
 
-    def over(self, what: str, map_index: int = -1) -> bool:
-        """Return whether something was broken. The success of another instance of a mapped task ends nothing, but any
-        ends the incident of a task that an earlier version did not map."""
+        The success of another instance of a mapped task does not close it, but any success closes the incident of a
+        task that an earlier version did not map.
+        """
         known = self._read(what)
         if known is None or known.is_over or known.map_index not in (-1, map_index):
             return False
-        # Not deleted: a run may ask later whether its failure was told.
+        # The file stays: a run may ask later whether its failure was mailed.
         self._write(what, replace(known, is_over=True))
         return True
 
     def _read(self, what: str) -> Incident | None:
         try:
-            # An earlier version kept them by task alone.
-            data = self._storage.read(self._path(what)) or self._storage.read(f"{FOLDER}/{_file(what)}")
+            # An earlier version stored them by task only.
+            data = self.storage.read(self._path(what)) or self.storage.read(f"{FOLDER}/{_file(what)}")
             return _with_present_names(msgspec.json.decode(data, type=Incident)) if data else None
         except (StagedFileDamagedError, msgspec.MsgspecError):
-            # Rather one mail too many than none.
+            # One mail too many is better than none.
             return None
 
     def _write(self, what: str, incident: Incident) -> None:
-        self._storage.write(self._path(what), msgspec.json.encode(incident))
+        self.storage.write(self._path(what), msgspec.json.encode(incident))
 
     def _path(self, what: str) -> str:
-        return f"{self._folder}/{_file(what)}"
+        return f"{self.folder}/{_file(what)}"
 
 
 def _with_present_names(incident: Incident) -> Incident:
@@ -248,7 +253,8 @@ def _with_present_names(incident: Incident) -> Incident:
 
 
 def describe(error: BaseException | str | None) -> tuple[str, str]:
-    """Cause and detail. Only this product's own errors are quoted: the text of a foreign one may hold payment data."""
+    """Return the cause and the detail of an error. The text of an error of a library is left out, because it may hold
+    payment data."""
     if not isinstance(error, BaseException):
         return "TaskDied", "its process was killed (out of memory?), or its worker was lost"
     seen: BaseException | None = error
@@ -256,13 +262,14 @@ def describe(error: BaseException | str | None) -> tuple[str, str]:
         seen = seen.__cause__
     if seen is None:
         kind = type(error)
-        return kind.__name__, f"{kind.__module__}.{kind.__qualname__}: its text is in the task's log"
+        return kind.__name__, f"{kind.__module__}.{kind.__qualname__}: see the task's log"
     lines = str(seen).split("\n")
-    return type(seen).__name__, " ".join(lines[0].split())[:_LONGEST_DETAIL]
+    return type(seen).__name__, " ".join(lines[0].split())[:_MAX_DETAIL_LENGTH]
 
 
 def message_id(failure: Failure, installation: str) -> str:
-    """Instances of a mapped task that fail at once, each unaware of the other, are one mail to a mail program."""
+    """Return the mail's Message-ID. Instances of a mapped task that fail at the same time have the same one, so that
+    mail programs show one mail."""
     text = f"{installation}/{failure.dag_id}/{failure.run_id}/{failure.what}/{failure.cause}"
     return f"<fraud-incident.{hashlib.sha256(text.encode()).hexdigest()[:32]}@fraud-scoring.local>"
 

@@ -1,4 +1,4 @@
-"""The mails' HTML: templates with every value escaped, and the ways they write values."""
+"""Render the mails' HTML from templates that escape every value, with filters for numbers, times and text."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 _NOTHING = "—"
-_LONGEST = 80
+_MAX_TEXT_LENGTH = 80
 
 
 def html(template: str, **values: object) -> str:
+    """Return the HTML of a template in the folder `templates`. Raise UndefinedError for a value that is missing."""
     text = _environment().get_template(template).render(**values)
-    # JSON may hold half of a surrogate pair, which no mail can carry.
+    # JSON may hold half of a surrogate pair, which a mail cannot contain.
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -33,13 +34,13 @@ def _environment() -> Environment:
 
 
 def _text(value: object) -> str:
-    """Text of a payment, shortened: a mail must not grow with what somebody put into a column."""
+    """Return a payment's text, shortened, because a column may hold text of any length."""
     text = _NOTHING if value is None else " ".join(str(value).split()) or _NOTHING
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return text if len(text) <= _MAX_TEXT_LENGTH else text[: _MAX_TEXT_LENGTH - 1] + "…"
 
 
 def _money(value: object) -> str:
-    """An amount with two decimals and groups of thousands; anything else as the text it is."""
+    """Return an amount with two decimals and groups of thousands, or any other value as text."""
     try:
         number = float(str(value))
     except ValueError:
@@ -48,7 +49,7 @@ def _money(value: object) -> str:
 
 
 def _percent(value: float | None) -> str:
-    """Rounded down: 99.97 % must not read as certainty."""
+    """Return a probability in percent, rounded down: 99.97 % must not become 100.0 %."""
     return _NOTHING if value is None or math.isnan(value) else f"{math.floor(value * 1000) / 10:.1f} %"
 
 

@@ -1,4 +1,4 @@
-"""The fraud report of one batch: facts and fraudulent payments in, one mail out."""
+"""Build the mail of a batch's fraud report from the batch's facts and its fraudulent payments."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ ATTACHMENT = "fraud_detection_report.csv"
 TOP = 10
 SHOWN_COLUMNS = ("trans_date_trans_time", "cc_num", "merchant", "category", "amt", "trans_num")
 
-# Mail servers usually take 25 MB a message. Base64 lengthens the attachment by 37 %: 15 MiB becomes 21.5 MB.
+# Mail servers usually accept messages of 25 MB. Base64 makes the attachment 37 % longer: 15 MiB become 21.5 MB.
 MAX_ATTACHMENT_BYTES = 15 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class ReportFacts:
-    """What is known of a batch besides its fraudulent payments.
+    """What a report says about a batch besides its fraudulent payments.
 
-    `ranges` are the committed ones: (topic, partition, start, end). `run_id` is Airflow's, `model_run_id` MLflow's.
+    `ranges` are the committed offsets: (topic, partition, start, end), without `end`. `run_id` is Airflow's,
+    `model_run_id` MLflow's.
     """
 
     batch_id: str
@@ -48,6 +49,8 @@ class ReportFacts:
 
 @dataclass(frozen=True)
 class ReportMail:
+    """A mail to send. `csv` is its attachment, `left_out` the number of frauds that did not fit into it."""
+
     subject: str
     html: str
     csv: bytes
@@ -66,7 +69,7 @@ class OwedReport:
 
 @dataclass(frozen=True)
 class ReportDelivery:
-    """That a mail server has accepted a report for these recipients, and what it took to build and send it."""
+    """A mail server's acceptance of a report for these recipients. `seconds`: the time to build and send it."""
 
     message_id: str
     recipients: tuple[str, ...]
@@ -77,13 +80,17 @@ class ReportDelivery:
 class PendingReports(Protocol):
     """Where reports wait until a mail server has accepted them."""
 
-    def owed(self) -> Iterable[OwedReport]: ...
+    def owed(self) -> Iterable[OwedReport]:
+        """Yield the reports that no mail server has accepted yet, oldest first."""
 
-    def unreadable(self) -> Mapping[str, str]: ...
+    def unreadable(self) -> Mapping[str, str]:
+        """Return the batches whose reports cannot be read, with the reason."""
 
-    def begin_report(self, report: OwedReport) -> bool: ...
+    def begin_report(self, report: OwedReport) -> bool:
+        """Record that the report is about to be mailed; return False if it was mailed already."""
 
-    def record_delivery(self, report: OwedReport, delivery: ReportDelivery) -> None: ...
+    def record_delivery(self, report: OwedReport, delivery: ReportDelivery) -> None:
+        """Record that a mail server has accepted the report."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +104,15 @@ class _Sums:
 def build(
     facts: ReportFacts, frauds: Iterable[Fraud], *, mask: bool, max_attachment_bytes: int = MAX_ATTACHMENT_BYTES
 ) -> ReportMail:
-    """One pass over `frauds`, whatever their number: only what can fit into the attachment is held."""
+    """Build the mail in one pass over `frauds`; only those that may fit into the attachment are held in memory.
+
+    Raise ReportError if the number of frauds differs from `facts`, or a payment's record cannot be read.
+    """
     sums, held = _survey(facts, frauds, max_attachment_bytes)
     if sums.count != facts.frauds:
-        raise ReportError(f"batch {facts.batch_id}: {facts.frauds} frauds were counted, but {sums.count} are staged")
+        raise ReportError(
+            f"batch {facts.batch_id}: {facts.frauds} frauds were counted, but the staged files hold {sums.count}"
+        )
     csv, attached = csv_attachment.write(held, mask=mask, max_bytes=max_attachment_bytes)
     left_out = sums.count - attached
     html = render.html(
@@ -119,8 +131,9 @@ def build(
 
 
 def message_id(facts: ReportFacts) -> str:
-    """The same batch gives the same id, so that a report sent twice is shown once. Another batch of the same offsets,
-    which are scored again on purpose or are those of a topic made again, has a report that must be seen too.
+    """Return the mail's Message-ID: the same for each copy of a batch's report, so that mail programs show it once.
+
+    Another batch of the same offsets has another id: they were scored again on purpose, or are those of a new topic.
     """
     ranges = (f"{topic}/{partition}/{start}-{end}" for topic, partition, start, end in sorted(facts.ranges))
     text = "\n".join([facts.group, facts.batch_id, *ranges])
@@ -128,9 +141,10 @@ def message_id(facts: ReportFacts) -> str:
 
 
 def _survey(facts: ReportFacts, frauds: Iterable[Fraud], max_bytes: int) -> tuple[_Sums, list[Fraud]]:
-    """Amounts over all payments, and the most probable ones, best first: at most about twice the attachment's bytes.
+    """Return sums over all payments, and the payments with the highest probability, in descending order.
 
-    A row of the attachment is hardly ever shorter than half of its record, which repeats every column's name.
+    The records of these payments are at most about twice as long as the attachment may be: a row of it is rarely
+    shorter than half of its record, which repeats every column's name.
     """
     count, without, size = 0, 0, 0
     total, largest = Decimal(0), None
@@ -152,7 +166,7 @@ def _survey(facts: ReportFacts, frauds: Iterable[Fraud], max_bytes: int) -> tupl
 
 
 def _rank(fraud: Fraud) -> float:
-    """A payment without a probability comes last."""
+    """Return the key to sort by: a payment without a probability comes last."""
     return -1.0 if fraud.probability is None or math.isnan(fraud.probability) else fraud.probability
 
 

@@ -1,8 +1,8 @@
-"""Export confirmed payments: the database decides what a file holds before anything is stored.
+"""Export confirmed payments to files of training data.
 
-An export that is killed stays unfinished, and the next one stores it again under the same name. A verdict that changes
-is exported again, in a later file, with the verdicts on all other payments of its trans_num: of a trans_num, the newest
-file counts.
+PostgreSQL decides which verdicts a file holds before the file is stored. If an export is killed, the next one stores
+its file again under the same name. A verdict that changes is exported again in a later file, together with the verdicts
+on all other payments of its trans_num: for each trans_num the newest file counts.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ from include.reviews.verdict_writer import LOCK
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-# Of one file, which has more rows where several payments share a trans_num.
+# Trans_nums in one file. It has more rows if several payments share a trans_num.
 MOST_TRANS_NUMS = 200_000
-_AT_ONCE = 10_000
+_FETCHED_ROWS = 10_000
 
 _UNFINISHED = "SELECT export_id, file FROM ledger.exports WHERE finished_at IS NULL ORDER BY export_id LIMIT 1"
-# A verdict without a source is not exported: its payment is unknown.
-_PLACE = ", ".join(SOURCE_COLUMNS)
+# A verdict without a source is not exported, because its payment is unknown.
+_SOURCE = ", ".join(SOURCE_COLUMNS)
 _OF_VERDICT = f"""
 FROM ledger.published_predictions AS found
 WHERE ({", ".join(f"found.{name}" for name in ("trans_num", *SOURCE_COLUMNS))})
     = ({", ".join(f"due.{name}" for name in ("trans_num", *SOURCE_COLUMNS))})
 """
 _DUE = f"FROM ledger.confirmations AS due WHERE export_id IS NULL AND EXISTS (SELECT {_OF_VERDICT})"
-# Names sort by time, whatever becomes of the clock.
+# The names sort by time even if the clock is set back.
 _BEGIN = """
 INSERT INTO ledger.exports (file, started_at)
 SELECT 'confirmed-' || to_char(at, 'YYYYMMDD"T"HH24MISSUS"Z"') || '.parquet', at
 FROM (SELECT greatest(clock_timestamp(), max(started_at) + interval '1 microsecond') AS at FROM ledger.exports) AS now
 RETURNING export_id, file
 """
-# With all other verdicts on that trans_num: of a trans_num, the newest file counts.
+# With all other verdicts on the same trans_num, because for each trans_num only the newest file counts.
 _ASSIGN = f"""
 UPDATE ledger.confirmations AS due SET export_id = %s
 WHERE trans_num IN (SELECT DISTINCT trans_num {_DUE} ORDER BY trans_num LIMIT %s) AND EXISTS (SELECT {_OF_VERDICT})
 """  # noqa: S608
-# The newest prediction, as in the view ledger.payments.
+# The newest prediction counts, as in the view ledger.payments.
 _PAYMENTS = f"""
 SELECT trans_num, fraud, newest.payment::text FROM ledger.confirmations AS due CROSS JOIN LATERAL (
     SELECT payment {_OF_VERDICT}
     ORDER BY scored_at DESC, coalesce(replaced_at, 'infinity') DESC LIMIT 1
 ) AS newest
-WHERE export_id = %s ORDER BY trans_num, {_PLACE}
+WHERE export_id = %s ORDER BY trans_num, {_SOURCE}
 """  # noqa: S608
 _FINISH = """
 UPDATE ledger.exports SET (payments, finished_at) = ROW (%s, now()) WHERE export_id = %s AND finished_at IS NULL
@@ -58,20 +58,23 @@ UPDATE ledger.exports SET (payments, finished_at) = ROW (%s, now()) WHERE export
 
 
 class ExportStore(Protocol):
+    """Where export files are stored."""
+
     def put(self, key: str, data: bytes) -> None:
-        """All of it or nothing, in place of what is there."""
+        """Store a file, wholly or not at all, in place of an earlier one."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """`payments` is 0 where all verdicts of an export that was cut short have changed since: then there is no file."""
+    """A finished export. `payments` is 0, and there is no file, if an interrupted export was finished after all its
+    verdicts had changed."""
 
     file: str
     payments: int
 
 
 def export(address: LedgerConnection, store: ExportStore) -> list[Exported]:
-    """The files that were stored; may be repeated, and killed, at any time."""
+    """Store all verdicts that are not exported yet, and return the files. It may be killed and repeated at any time."""
     done = []
     with open_ledger(address, "fraud export-confirmed") as connection:
         while begun := _begin(connection):
@@ -80,7 +83,7 @@ def export(address: LedgerConnection, store: ExportStore) -> list[Exported]:
 
 
 def _begin(connection: Connection) -> tuple[int, str] | None:
-    """An export that was cut short, else a new one with what is due, else None."""
+    """Return the id and file name of an interrupted export, or of a new one; None if there is nothing to export."""
     with connection, connection.cursor() as cursor:
         cursor.execute(LOCK)
         cursor.execute(_UNFINISHED)
@@ -99,7 +102,7 @@ def _finish(connection: Connection, store: ExportStore, export_id: int, name: st
     file = ConfirmedFile()
     with connection, connection.cursor("confirmed") as cursor:
         cursor.execute(_PAYMENTS, (export_id,))
-        while rows := cursor.fetchmany(_AT_ONCE):
+        while rows := cursor.fetchmany(_FETCHED_ROWS):
             file.add([ConfirmedPayment(*row) for row in rows])
     if file.payments:
         store.put(name, file.bytes())

@@ -1,4 +1,5 @@
-"""Confirmed payments as a Parquet file: the columns of training data, from what was published, and the truth."""
+"""Write confirmed payments as a Parquet file: the columns of training data as they were published, and the verdict as
+the label."""
 
 from __future__ import annotations
 
@@ -21,12 +22,12 @@ from include.reviews.verdict_file import TRANS_NUM
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_WHOLE = ("unix_time", PREDICTION)
+_INTEGERS = ("unix_time", PREDICTION)
 
 
 @dataclass(frozen=True, slots=True)
 class ConfirmedPayment:
-    """`payment` is the JSON object that was published."""
+    """A payment with its verdict. `payment` is the JSON object that was published."""
 
     trans_num: str
     fraud: bool
@@ -34,7 +35,7 @@ class ConfirmedPayment:
 
 
 class ConfirmedFile:
-    """Parquet in memory, compressed; `bytes` once all is added."""
+    """Build the file in memory, compressed with zstd. Take `bytes` once all payments are added."""
 
     def __init__(self) -> None:
         import pyarrow as pa
@@ -42,11 +43,12 @@ class ConfirmedFile:
 
         self.payments = 0
         self._buffer = io.BytesIO()
-        kinds = dict.fromkeys(MEASURED, pa.float64()) | dict.fromkeys(_WHOLE, pa.int64())
+        kinds = dict.fromkeys(MEASURED, pa.float64()) | dict.fromkeys(_INTEGERS, pa.int64())
         self._schema: pa.Schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
         self._writer = ParquetWriter(self._buffer, self._schema, compression="zstd")
 
     def add(self, payments: Sequence[ConfirmedPayment]) -> None:
+        """Append payments to the file."""
         import pyarrow as pa
 
         columns = _columns(payments)
@@ -54,6 +56,7 @@ class ConfirmedFile:
         self.payments += len(payments)
 
     def bytes(self) -> bytes:
+        """Close the file and return its content."""
         self._writer.close()
         return self._buffer.getvalue()
 
@@ -64,21 +67,21 @@ def _columns(payments: Iterable[ConfirmedPayment]) -> dict[str, list[Any]]:
 
 
 def _values(one: ConfirmedPayment) -> dict[str, Any]:
-    """Numbers digit for digit: a card number of 19 digits is text in the end."""
+    """Return the payment's columns. Numbers keep their digits, because a card number of 19 digits becomes text."""
     values: dict[str, Any] = json.loads(one.payment, parse_int=Number, parse_float=Number, parse_constant=Number)
     if CURRENT_TIME in values:
-        # As the model got them.
+        # The values that the model got.
         derived = {name: derive(values[CURRENT_TIME]) for name, derive in DERIVATIONS.items() if name not in values}
         values |= {name: value for name, value in derived.items() if value is not msgspec.UNSET}
     return values | {TRANS_NUM: one.trans_num, PREDICTION: int(one.fraud)}
 
 
 def _column(name: str, values: list[Any]) -> list[Any]:
-    """What is no number where one belongs is null."""
-    if name in MEASURED or name in _WHOLE:
-        values, bad = coerce(values, Column(name, "int64" if name in _WHOLE else "float64"))
-        for place in bad:
-            values[place] = None
+    """Return a column's values for Parquet. Text in a column of numbers becomes null."""
+    if name in MEASURED or name in _INTEGERS:
+        values, bad = coerce(values, Column(name, "int64" if name in _INTEGERS else "float64"))
+        for index in bad:
+            values[index] = None
         return [None if value is None or not isfinite(value) else value for value in values]
     return [_text(value) for value in values]
 
@@ -87,5 +90,5 @@ def _text(value: Any) -> str | None:
     if value is None:
         return None
     text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else json.dumps(value)
-    # JSON may hold half of a surrogate pair, which UTF-8 cannot.
+    # JSON may hold half of a surrogate pair, which UTF-8 cannot encode.
     return text.encode(errors="replace").decode()

@@ -1,4 +1,5 @@
-"""Parse and show a payment's source: its place on the input topic, which tells it from others of its trans_num."""
+"""Parse and print a payment's source: its offset on the input topic, which identifies one of several payments with the
+same trans_num."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from dataclasses import dataclass
 
 SOURCE_COLUMNS = ("source_topic", "source_partition", "source_offset", "source_row")
 CONTENT_COLUMNS = ("cc_num", "amt", "paid_at", "merchant", "category")
-"""Predictions of one trans_num that agree in these are of one payment, which was sent or scored again."""
+"""Predictions with the same trans_num and the same values in these columns belong to one payment, which was sent or
+scored again."""
 _TEXT = re.compile(r"([A-Za-z0-9._-]{1,249})/(\d{1,10})/(\d{1,19})")
 _ROW = re.compile(r"(\d{1,9})(?:[.,]0+)?")
 # Characters to strip from a cell.
@@ -16,7 +18,8 @@ _STRIPPED = " \t'\"\xa0"
 
 @dataclass(frozen=True)
 class PaymentSource:
-    """A payment's place on the input topic. `row` is its index in the message's `data`; None if not given."""
+    """The topic, partition and offset of a payment's message. `row`: its index in the message's `data`, None if
+    unknown."""
 
     topic: str
     partition: int
@@ -28,9 +31,10 @@ class PaymentSource:
 
     @classmethod
     def parse(cls, text: str, row: str = "") -> PaymentSource | None:
-        """Return the place of a text topic/partition/offset, as the header `source` has it; None of any other."""
+        """Return the source that a text names as topic/partition/offset, as the header `source` does; None for any
+        other text. A `row` that is not a number counts as unknown."""
         found = _TEXT.fullmatch(text.strip(_STRIPPED))
         if found is None or int(found[2]) >= 2**31 or int(found[3]) >= 2**63:
             return None
-        place = _ROW.fullmatch(row.strip(_STRIPPED))
-        return cls(found[1], int(found[2]), int(found[3]), int(place[1]) if place else None)
+        index = _ROW.fullmatch(row.strip(_STRIPPED))
+        return cls(found[1], int(found[2]), int(found[3]), int(index[1]) if index else None)

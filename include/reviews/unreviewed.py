@@ -1,4 +1,4 @@
-"""Frauds that nobody has reviewed yet, newest first: for a terminal, or as a CSV that is given back with verdicts."""
+"""List frauds without a verdict, newest first, and write them as a CSV that a reviewer fills in."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _ORDER = ("scored_at", "coalesce(replaced_at, 'infinity')", *SOURCE_COLUMNS)
 _CONTENT = ", ".join(CONTENT_COLUMNS)
-# Along the indexes of frauds, newest first, for so long as it takes to find enough. A verdict on a payment holds
-# wherever that payment stands.
+# It follows the indexes of frauds, newest first, until enough are found. A verdict on a payment counts for all
+# predictions of that payment.
 _FRAUDS = f"""
 SELECT trans_num, paid_at, amt, merchant, fraud_probability,
     coalesce(model_name || ' ' || model_version, model_run_id), scored_at, cc_num, category, replaced_at,
@@ -47,19 +47,19 @@ WHERE prediction AND trans_num IS NOT NULL
   )
 ORDER BY {", ".join(f"{name} DESC" for name in _ORDER)}
 """  # noqa: S608
-# Of a payment that came or was scored again, the newest prediction counts; not that of another payment, to which
-# somebody gave the same trans_num.
+# If a payment was sent or scored again, its newest prediction counts, but not that of another payment with the same
+# trans_num.
 _IS_OLD = f"""
 SELECT FROM ledger.published_predictions
 WHERE trans_num = %s AND scored_at >= %s AND ({_CONTENT}) IS NOT DISTINCT FROM (%s, %s, %s, %s, %s)
   AND ({", ".join(_ORDER)}) > (%s, coalesce(%s::timestamptz, 'infinity'), %s, %s, %s, %s) LIMIT 1
 """  # noqa: S608
-_AT_ONCE = 500
+_FETCHED_ROWS = 500
 
 
 @dataclass(frozen=True)
-class Unreviewed:
-    """`card` is masked. Times are in UTC. `source` and `row` name the payment where others have its trans_num."""
+class UnreviewedFraud:
+    """A payment that was predicted to be fraud and has no verdict. `card` is masked, times are in UTC."""
 
     trans_num: str
     paid_at: datetime | None
@@ -73,28 +73,28 @@ class Unreviewed:
     row: int
 
     def texts(self) -> dict[str, str]:
-        """By column, as they are shown."""
+        """Return the values as text, by column."""
         return {
             TRANS_NUM: self.trans_num,
-            "paid_at": _shown(self.paid_at),
+            "paid_at": _utc_text(self.paid_at),
             "amt": "" if self.amt is None else str(self.amt),
             "merchant": self.merchant or "",
             "fraud_probability": "" if self.fraud_probability is None else f"{self.fraud_probability:.3f}",
             "model": self.model,
-            "scored_at": _shown(self.scored_at),
+            "scored_at": _utc_text(self.scored_at),
             "card": self.card,
             "source": self.source,
             "row": str(self.row),
         }
 
 
-def unreviewed(connection: Connection, most: int) -> list[Unreviewed]:
-    """Each payment once, however often it was sent or scored."""
-    found: dict[tuple[object, ...], Unreviewed] = {}
+def unreviewed(connection: Connection, limit: int) -> list[UnreviewedFraud]:
+    """Return at most `limit` frauds, newest first, each payment once even if it was sent or scored again."""
+    found: dict[tuple[object, ...], UnreviewedFraud] = {}
     with connection, connection.cursor("frauds") as frauds, connection.cursor() as cursor:
-        # Else PostgreSQL makes ready for all of them, and sorts.
+        # Without this PostgreSQL plans to read all frauds, and sorts them.
         cursor.execute("SET LOCAL cursor_tuple_fraction = 0.0001")
-        frauds.itersize = _AT_ONCE
+        frauds.itersize = _FETCHED_ROWS
         frauds.execute(_FRAUDS)
         for *shown, card, category, replaced_at, topic, partition, offset, row in frauds:
             name, paid_at, amt, merchant, *_, scored_at = shown
@@ -106,35 +106,37 @@ def unreviewed(connection: Connection, most: int) -> list[Unreviewed]:
             cursor.execute(_IS_OLD, (name, scored_at, *content, *order))
             if cursor.rowcount:
                 continue
-            place = f"{topic}/{partition}/{offset}"
-            found[payment] = Unreviewed(*(*shown, mask_card(card or ""), place, row))
-            if len(found) == most:
+            source = f"{topic}/{partition}/{offset}"
+            found[payment] = UnreviewedFraud(*(*shown, mask_card(card or ""), source, row))
+            if len(found) == limit:
                 break
     return list(found.values())
 
 
-def write_csv(path: Path, frauds: Iterable[Unreviewed]) -> None:
-    """For this user alone, and whole or not at all. A file that is there may hold verdicts already: then
-    ConfirmationError."""
+def write_csv(path: Path, frauds: Iterable[UnreviewedFraud]) -> None:
+    """Write the frauds and an empty column for verdicts to a file that only this user can read.
+
+    Raise ConfirmationError if the file exists, because it may hold verdicts, or cannot be written.
+    """
     rows = [[*map(cell, fraud.texts().values()), ""] for fraud in frauds]
-    names = [*Unreviewed.__dataclass_fields__, VERDICT]
+    names = [*UnreviewedFraud.__dataclass_fields__, VERDICT]
     try:
         with _draft(path.parent) as draft:
             with draft.open("w", encoding="utf-8", newline="", errors="replace") as file:
                 file.write(BOM.decode())
                 csv.writer(file).writerows([names, *rows])
-            # Takes the name, for the move alone would take it from a file that is there.
+            # It fails if the file exists; the move alone would replace it.
             path.touch(0o600, exist_ok=False)
             draft.replace(path)
     except FileExistsError:
-        raise ConfirmationError(f"{path} is there already, perhaps with verdicts in it: give another name") from None
+        raise ConfirmationError(f"{path} exists and may hold verdicts: give another name") from None
     except OSError as error:
         raise ConfirmationError(f"{path}: {error.strerror or error}") from error
 
 
 @contextmanager
 def _draft(folder: Path) -> Iterator[Path]:
-    """An empty file, for this user alone, that is gone at the end unless it was moved."""
+    """Yield an empty file that only this user can read. It is deleted at the end unless it was moved."""
     number, name = tempfile.mkstemp(prefix=".fraud-", dir=folder)
     os.close(number)
     draft = Path(name)
@@ -144,5 +146,5 @@ def _draft(folder: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
-def _shown(time: datetime | None) -> str:
+def _utc_text(time: datetime | None) -> str:
     return "" if time is None else f"{time:%Y-%m-%d %H:%M:%S}"

@@ -1,4 +1,4 @@
-"""What people say of payments: was it fraud? Whole files of verdicts are applied by a few statements."""
+"""Store verdicts in the ledger: a file of any length in a few SQL statements."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-# Those who write verdicts or assign them to an export do so one after the other: neither sees half of the other's.
+# Transactions that write verdicts or assign them to an export run one after the other.
 LOCK = "SELECT pg_advisory_xact_lock(hashtext('fraud confirmations'))"
 _CONFIRM = """
 INSERT INTO ledger.confirmations AS known (
@@ -37,14 +37,17 @@ ON CONFLICT (trans_num, source_topic, source_partition, source_offset, source_ro
 SET (fraud, confirmed_by, confirmed_at, origin) = (excluded.fraud, excluded.confirmed_by, now(), excluded.origin)
 WHERE (known.fraud, known.confirmed_by) IS DISTINCT FROM (excluded.fraud, excluded.confirmed_by)
 """
-_SHOWN = 20
+_LISTED_SOURCES = 20
 _Verdicts = dict[tuple[Any, ...], tuple[KnownPayment, bool]]
 
 
 @dataclass(frozen=True)
 class VerdictCounts:
-    """`applied`: payments that had no verdict. `unchanged`: that had this one, though perhaps by somebody else, which
-    is kept. `passed_over`: lines without a verdict."""
+    """How many payments got a verdict, by what they had before.
+
+    `applied`: none. `changed`: another one. `unchanged`: the same one; a different reviewer is stored all the same.
+    `passed_over`: lines without a verdict. `bad`: lines that were not applied.
+    """
 
     applied: int = 0
     changed: int = 0
@@ -61,37 +64,43 @@ class VerdictCounts:
 
 @dataclass(frozen=True)
 class VerdictWriter:
+    """Write verdicts over an open connection, each call in one transaction."""
+
     connection: Connection
 
     @classmethod
     @contextmanager
     def opened(cls, address: LedgerConnection) -> Iterator[VerdictWriter]:
+        """Connect to the ledger, and yield a writer. Raise LedgerError as `open_ledger` does."""
         with open_ledger(address, "fraud confirm") as connection:
             yield cls(connection)
 
-    def confirm(self, trans_num: str, *, fraud: bool, by: str, source: PaymentSource | None = None) -> VerdictCounts:
-        """Raises ConfirmationError where the ledger has no such payment, or several."""
+    def confirm(
+        self, trans_num: str, *, fraud: bool, reviewer: str, source: PaymentSource | None = None
+    ) -> VerdictCounts:
+        """Store the verdict on one payment. Raise ConfirmationError if the ledger has no such payment, or several."""
         with self._writing() as cursor:
             if source is None:
-                found = payments_by_trans_num(cursor, [trans_num], _SHOWN + 1).get(trans_num, [])
+                found = payments_by_trans_num(cursor, [trans_num], _LISTED_SOURCES + 1).get(trans_num, [])
             else:
                 [found] = payments_by_source(cursor, [(trans_num, source)])
             if not found:
-                place = "" if source is None else f" at {source}"
-                raise ConfirmationError(
-                    f"the ledger has no payment{place} whose trans_num is {trans_num}: nothing is changed"
-                )
+                where = "" if source is None else f" at {source}"
+                raise ConfirmationError(f"the ledger has no payment{where} with the trans_num {trans_num}")
             if len(found) > 1:
-                raise ConfirmationError(_several(trans_num, found))
-            return _apply(cursor, {found[0].key: (found[0], fraud)}, by, "fraud confirm")
+                raise ConfirmationError(_ambiguous(trans_num, found))
+            return _apply(cursor, {found[0].key: (found[0], fraud)}, reviewer, "fraud confirm")
 
-    def confirm_all(self, file: VerdictFile, *, by: str, origin: str, all_or_nothing: bool = False) -> VerdictCounts:
-        """All lines that are good, in one transaction; or none, if so wanted, where one is bad."""
+    def confirm_all(
+        self, file: VerdictFile, *, reviewer: str, origin: str, all_or_nothing: bool = False
+    ) -> VerdictCounts:
+        """Store the verdicts of all good lines; with `all_or_nothing` none if a line is bad. `origin` says where they
+        come from."""
         with self._writing() as cursor:
-            found, unusable = _found(cursor, file.verdicts)
-            agreed, contradicting = _agreed(found)
+            found, unusable = _with_payments(cursor, file.verdicts)
+            consistent, contradicting = _without_contradictions(found)
             bad = sorted([*file.bad, *unusable, *contradicting], key=lambda one: one.line)
-            done = VerdictCounts() if bad and all_or_nothing else _apply(cursor, agreed, by, origin)
+            done = VerdictCounts() if bad and all_or_nothing else _apply(cursor, consistent, reviewer, origin)
         return VerdictCounts(done.applied, done.changed, done.unchanged, file.passed_over, tuple(bad))
 
     @contextmanager
@@ -101,27 +110,29 @@ class VerdictWriter:
             yield cursor
 
 
-def _several(trans_num: str, found: list[KnownPayment]) -> str:
-    shown = sorted((payment.source for payment in found[:_SHOWN]), key=lambda one: (one.partition, one.offset, one.row))
-    places = ", ".join(map(str, shown))
-    more = " and more" if len(found) > _SHOWN else ""
-    count = f"more than {_SHOWN}" if more else str(len(found))
+def _ambiguous(trans_num: str, found: list[KnownPayment]) -> str:
+    shown = sorted(
+        (payment.source for payment in found[:_LISTED_SOURCES]), key=lambda one: (one.partition, one.offset, one.row)
+    )
+    sources = ", ".join(map(str, shown))
+    more = " and more" if len(found) > _LISTED_SOURCES else ""
+    count = f"more than {_LISTED_SOURCES}" if more else str(len(found))
     return (
-        f"{count} payments have the trans_num {trans_num}: nothing is changed. Say which one is meant by --source and "
-        f"--row: {places}{more}. `fraud trace {trans_num}` shows them"
+        f"{count} payments have the trans_num {trans_num}. Choose one by --source and --row: {sources}{more}. "
+        f"`fraud trace {trans_num}` shows them"
     )
 
 
-def _found(cursor: Cursor, verdicts: list[Verdict]) -> tuple[list[tuple[Verdict, KnownPayment]], list[BadLine]]:
+def _with_payments(cursor: Cursor, verdicts: list[Verdict]) -> tuple[list[tuple[Verdict, KnownPayment]], list[BadLine]]:
     """Return each verdict with its payment, and the lines whose payment is unknown or ambiguous."""
-    names = known_trans_nums(cursor, (name for one in verdicts for name in one.names))
+    names = known_trans_nums(cursor, (name for one in verdicts for name in one.trans_nums))
     bad: list[BadLine] = []
     named: list[tuple[Verdict, str, PaymentSource]] = []
     unnamed: list[tuple[Verdict, str]] = []
     for verdict in verdicts:
-        name = next((name for name in verdict.names if name in names), None)
+        name = next((name for name in verdict.trans_nums if name in names), None)
         if name is None:
-            bad.append(BadLine(verdict.line, "has a trans_num that no payment in the ledger has"))
+            bad.append(BadLine(verdict.line, "has a trans_num that is not in the ledger"))
         elif verdict.source is None:
             unnamed.append((verdict, name))
         else:
@@ -135,45 +146,45 @@ def _found(cursor: Cursor, verdicts: list[Verdict]) -> tuple[list[tuple[Verdict,
     found = []
     for verdict, payments in of_verdicts:
         if not payments:
-            bad.append(BadLine(verdict.line, "has a source at which the ledger has no payment of that trans_num"))
+            bad.append(BadLine(verdict.line, "has a source at which the ledger has no payment with that trans_num"))
         elif len(payments) > 1:
-            why = "has a trans_num that several payments share: name one in the columns source and row, as reports do"
+            why = "has a trans_num of several payments: add the columns source and row, as reports have them"
             bad.append(BadLine(verdict.line, why))
         else:
             found.append((verdict, payments[0]))
     return found, bad
 
 
-def _agreed(found: Iterable[tuple[Verdict, KnownPayment]]) -> tuple[_Verdicts, list[BadLine]]:
-    """The verdict of each payment, and the lines of those that have both verdicts."""
+def _without_contradictions(found: Iterable[tuple[Verdict, KnownPayment]]) -> tuple[_Verdicts, list[BadLine]]:
+    """Return one verdict for each payment, and the lines of payments with both verdicts."""
     bad: list[BadLine] = []
     lines: dict[tuple[Any, ...], list[tuple[Verdict, KnownPayment]]] = {}
     for verdict, payment in found:
         lines.setdefault(payment.key, []).append((verdict, payment))
-    agreed: _Verdicts = {}
+    consistent: _Verdicts = {}
     for key, given in lines.items():
         verdicts = sorted((verdict for verdict, _ in given), key=lambda one: one.line)
         if len({verdict.fraud for verdict in verdicts}) == 1:
-            agreed[key] = given[0][1], verdicts[0].fraud
+            consistent[key] = given[0][1], verdicts[0].fraud
             continue
         for verdict in verdicts:
             other = next(one.line for one in verdicts if one.fraud != verdict.fraud)
-            bad.append(BadLine(verdict.line, f"contradicts line {other}, which is of the same payment"))
-    return agreed, bad
+            bad.append(BadLine(verdict.line, f"contradicts line {other}, which has the same payment"))
+    return consistent, bad
 
 
-def _apply(cursor: Cursor, verdicts: _Verdicts, by: str, origin: str) -> VerdictCounts:
-    """Store the verdicts. A payment that already has a verdict under another source keeps that source, so it has only
-    one."""
+def _apply(cursor: Cursor, verdicts: _Verdicts, reviewer: str, origin: str) -> VerdictCounts:
+    """Store the verdicts. If a payment already has a verdict under another source, that source is kept, so that the
+    payment has only one verdict."""
     before = confirmed_payments(cursor, (payment.trans_num for payment, _ in verdicts.values()))
     given = [(before[key][0] if key in before else payment, fraud) for key, (payment, fraud) in verdicts.items()]
     given.sort(key=lambda one: one[0].trans_num)
-    places = [payment.source for payment, _ in given]
+    sources = [payment.source for payment, _ in given]
     columns = (
         [payment.trans_num for payment, _ in given],
-        *([getattr(place, part) for place in places] for part in ("topic", "partition", "offset", "row")),
+        *([getattr(source, part) for source in sources] for part in ("topic", "partition", "offset", "row")),
         [fraud for _, fraud in given],
     )
-    cursor.execute(_CONFIRM, (by, origin, *columns))
+    cursor.execute(_CONFIRM, (reviewer, origin, *columns))
     earlier = [before[key][1] == fraud for key, (_, fraud) in verdicts.items() if key in before]
     return VerdictCounts(len(given) - len(earlier), earlier.count(False), earlier.count(True))

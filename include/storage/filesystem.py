@@ -1,4 +1,4 @@
-"""A folder or s3://bucket/prefix as Arrow's file system, and what Arrow's errors say."""
+"""Open a folder or s3://bucket/prefix as Arrow's file system."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 from include.errors import SettingError
+from include.storage.s3_errors import first_line
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
-WRONG_KEYS = ("SIGNATURE_DOES_NOT_MATCH", "INVALID_ACCESS_KEY_ID")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _MISTYPED_URL = re.compile(r"[a-z][a-z0-9+.-]*:|(?:s3[an]?|file)//", re.IGNORECASE)
 # A bucket name has no colon. A colon separates an access key from a secret key, which may contain slashes.
 _LOGIN = re.compile(r"[a-z0-9+.-]+://[^/?#]*@|s3://[^/?#]*:", re.IGNORECASE)
 _BUCKET = re.compile(r"[\w.-]+")
-# What an address of S3 may say, as in Arrow's own reading of it.
+# The options in a URL that Arrow's FileSystem.from_uri accepts for S3 and that matter here.
 _OPTIONS = ("region", "scheme", "endpoint_override")
 
 
 @dataclass(frozen=True)
 class S3Access:
-    """Keys, region and endpoint for one file system. The process's environment, which others may share, stays as it is.
+    """Keys, region and endpoint of one file system: they are passed to Arrow, so the environment stays unchanged.
 
-    Without keys Arrow looks for them: in the environment, in files and at the machine.
+    Without keys Arrow looks for them in the environment, in AWS's configuration files and in the machine's metadata.
     """
 
     access_key: str | None = field(default=None, repr=False)
@@ -39,12 +39,15 @@ class S3Access:
 
 
 def whole_url(url: str, name: str) -> str:
-    """Return the URL, also of a folder that is given by its path. Raise SettingError, which names the setting `name`,
-    for a URL without its two slashes: as a path it would be a folder of that name."""
+    """Return `url`, or the file:// URL of a folder that is given by its path.
+
+    Raise SettingError, which names the setting `name`, if the scheme or its slashes are incomplete: as a path it would
+    be a folder of that name.
+    """
     if _URL.match(url):
         return url
     if _MISTYPED_URL.match(url):
-        # It may hold keys, so it is not shown.
+        # The error does not quote the URL, because it may hold keys.
         raise SettingError(
             f"{name} begins like a URL, but its scheme and :// are incomplete: give s3://bucket/prefix, or a folder by "
             "its whole path or as file:///…"
@@ -53,9 +56,11 @@ def whole_url(url: str, name: str) -> str:
 
 
 def open_url(url: str, name: str, access: S3Access | None = None) -> tuple[FileSystem, str]:
-    """The file system, and the path in it. `name`: the setting that says so. Without `access` the environment says how
-    to reach S3. Raises SettingError where the URL cannot be used, and Arrow's OSError where the place cannot be
-    reached."""
+    """Return Arrow's file system and the path in it. Without `access` the environment says how to reach S3.
+
+    Raise SettingError, which names the setting `name`, if the URL cannot be used, and Arrow's OSError if S3 cannot be
+    reached.
+    """
     from pyarrow.fs import FileSystem
 
     url = whole_url(url, name)
@@ -64,7 +69,7 @@ def open_url(url: str, name: str, access: S3Access | None = None) -> tuple[FileS
             f"{name} contains a login or keys, which logs would show: give a folder or s3://bucket/prefix. Put the "
             "keys into the connection aws_default, or into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
-    # Its options may hold keys as well.
+    # The URL's options may hold keys as well.
     shown = url.partition("?")[0]
     try:
         if access is not None and url.startswith("s3://"):
@@ -74,12 +79,12 @@ def open_url(url: str, name: str, access: S3Access | None = None) -> tuple[FileS
     except (ValueError, NotImplementedError) as error:
         raise SettingError(f"{name}={shown!r}: give a folder or s3://bucket/prefix ({first_line(error)})") from error
     if not root:
-        raise SettingError(f"{name}={shown!r}: no folder or bucket is named")
+        raise SettingError(f"{name}={shown!r} names no folder and no bucket: give a folder or s3://bucket/prefix")
     return filesystem, root
 
 
 def without_login(url: str) -> str:
-    """Without the user and password that an address can hold."""
+    """Return the URL without a user and password."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -87,17 +92,8 @@ def without_login(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def aws_error(error: OSError) -> str:
-    """S3's own code, as Arrow writes it: NO_SUCH_BUCKET; empty where it has none."""
-    return first_line(error).partition("AWS Error ")[2].partition(" ")[0]
-
-
-def first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0]
-
-
 def _open_s3(url: str, access: S3Access) -> tuple[FileSystem, str]:
-    """Raise ValueError where the address cannot be used."""
+    """Raise ValueError if the URL cannot be used."""
     from pyarrow.fs import S3FileSystem, resolve_s3_region
 
     parts = urlsplit(url)
@@ -127,7 +123,7 @@ def _variable(*names: str) -> str | None:
 
 
 def _with_region(url: str) -> str:
-    """Told the region, Arrow does not ask Amazon for that of the bucket, each time anew."""
+    """Add the environment's region to the URL: without one, Arrow asks Amazon for the bucket's region at each call."""
     region = _variable("AWS_REGION", "AWS_DEFAULT_REGION")
     if not region or not url.startswith("s3://") or "region=" in url:
         return url

@@ -10,7 +10,8 @@ import pandas as pd
 
 from include.errors import TrainingError
 from include.payments.columns import COLUMNS, PREDICTION
-from include.storage.filesystem import WRONG_KEYS, aws_error, first_line, open_url, whole_url, without_login
+from include.storage.filesystem import open_url, whole_url, without_login
+from include.storage.s3_errors import S3Settings, first_line
 from include.training.training_data import TIME, DataSource, dates, digest
 
 if TYPE_CHECKING:
@@ -20,12 +21,7 @@ log = logging.getLogger(__name__)
 
 KEY = "trans_num"
 _OPTION = "--confirmed"
-_KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-_HINTS = {
-    **dict.fromkeys(WRONG_KEYS, f"check the keys in {_KEYS}"),
-    "ACCESS_DENIED": f"the user of {_KEYS} lacks the right to it",
-    "NETWORK_CONNECTION": "is the server up, and AWS_ENDPOINT_URL_S3 right?",
-}
+_S3 = S3Settings("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", _OPTION, "AWS_ENDPOINT_URL_S3")
 
 
 @dataclass(frozen=True)
@@ -90,10 +86,7 @@ def read_confirmed(url: str) -> ConfirmedPayments:
             )
         frames = [_read(filesystem, file, shown) for file in files]
     except OSError as error:
-        hint = _HINTS.get(aws_error(error), "")
-        raise TrainingError(
-            f"confirmed payments at {shown} cannot be read: {first_line(error)}" + (f": {hint}" if hint else "")
-        ) from error
+        raise TrainingError(f"cannot read confirmed payments at {shown}: {_S3.with_remedy(error)}") from error
     frame = _newest(frames)
     if frame.empty:
         raise TrainingError(f"there are no confirmed payments at {shown}: its {len(files)} files hold none")

@@ -16,8 +16,8 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import StandardScaler
 
 from include.errors import TrainingError
+from include.models import payment_features, travelling_features
 from include.payments.columns import MEASURED, PREDICTION
-from include.training import payment_features, travelling_features
 from include.training.training_data import SMOTE_NEIGHBOURS
 
 # Features whose values SMOTENC must copy, not interpolate.

@@ -97,7 +97,7 @@ def _end(ti: Any, settings: Settings, kind: str, sentence: str, cause: str) -> _
             return _Noted(_alarm(ti, kind, rest.untold, kind), replace(rest, told=None), advice)
         if advice.end and rest.told:
             return _Noted(_alarm(ti, kind, sentence, rest.cause), rest, advice.end, ends=True)
-    if kept.over(kind, -1):
+    if kept.close(kind, -1):
         log.info("%s is over", kind)
     return None
 

@@ -12,20 +12,14 @@ from typing import TYPE_CHECKING, Any
 from fraud_scoring.airflow_connections import AWS, ledger
 from include.errors import ExportAccessError, ExportError, FraudError, SettingError
 from include.settings import Settings
+from include.storage.s3_errors import S3Fault, S3Settings, find_fault
 
 if TYPE_CHECKING:
     from include.reviews.confirmed_export import Exported
 
 # A bucket's name has no colon and no @: with one, there are keys in the address, perhaps with slashes of their own.
 _URL = re.compile(r"s3://([\w.-]+)(?:/(\S*))?")
-_WRONG_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied")
-_HINTS = {
-    **dict.fromkeys(_WRONG_KEYS[:2], f"check the keys in the connection {AWS}"),
-    "AccessDenied": f"the user of the connection {AWS} lacks the right to it",
-    **dict.fromkeys(
-        ("NoSuchBucket", "404"), "the bucket does not exist: create it, or set FRAUD_CONFIRMED_URL to another"
-    ),
-}
+_S3 = S3Settings.of_connection(f"the connection {AWS}", "FRAUD_CONFIRMED_URL")
 
 
 @dataclass(frozen=True)
@@ -81,10 +75,9 @@ class Bucket:
         try:
             yield S3Hook(aws_conn_id=AWS).get_conn(), {"Bucket": self.name, "Key": f"{self.prefix}{key}"}
         except (BotoCoreError, ClientError) as error:
-            code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
-            kind = ExportAccessError if code in _WRONG_KEYS else ExportError
-            hint = _HINTS.get(code, f"is the server up, and the address in the connection {AWS} right?")
-            raise kind(f"cannot write {key} to s3://{self.name}/{self.prefix}: {error}: {hint}") from error
+            is_refused = find_fault(error) in (S3Fault.WRONG_KEYS, S3Fault.NO_RIGHT)
+            kind = ExportAccessError if is_refused else ExportError
+            raise kind(f"cannot write {key} to s3://{self.name}/{self.prefix}: {_S3.with_remedy(error)}") from error
 
 
 def export_confirmed() -> tuple[str, list[Exported]]:

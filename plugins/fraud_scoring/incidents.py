@@ -80,7 +80,7 @@ class IncidentNotifier(SmtpNotifier):
         settings = Settings.usable()
         if self._is_due(failure, incident, settings, advice):
             refused = self._mail()
-            KeptIncidents(settings, failure.dag_id).told(failure, incident)
+            KeptIncidents(settings, failure.dag_id).record_mail(failure, incident)
             self._log_sent(failure, refused)
 
     def send_end(self, failure: Failure, incident: Incident, advice: Advice) -> None:
@@ -91,8 +91,8 @@ class IncidentNotifier(SmtpNotifier):
         self._write(failure, incident, settings, advice, ends=True)
         refused = self._mail()
         kept = KeptIncidents(settings, failure.dag_id)
-        kept.told(failure, incident)
-        kept.over(failure.what, incident.map_index)
+        kept.record_mail(failure, incident)
+        kept.close(failure.what, incident.map_index)
         self._log_sent(failure, refused)
 
     async def notify_late(self, context: dict[str, Any]) -> None:
@@ -125,7 +125,7 @@ class IncidentNotifier(SmtpNotifier):
         if failure.what == REFUSED_OPERATORS:
             return
         if not refused:
-            KeptIncidents(Settings.usable(), failure.dag_id).over(REFUSED_OPERATORS, -1)
+            KeptIncidents(Settings.usable(), failure.dag_id).close(REFUSED_OPERATORS, -1)
             return
         log.error(
             "mail server refused addresses of FRAUD_OPERATORS_EMAIL: %s. Correct the setting, or have the server "
@@ -187,7 +187,7 @@ def _is_told_by_the_task(kept: KeptIncidents, failure: Failure) -> bool:
 def close_incident(context: Context) -> None:
     """For `on_success_callback` of a task: its next failure is a new incident."""
     ti = context["ti"]
-    if KeptIncidents(Settings.usable(), ti.dag_id).over(ti.task_id, map_index(ti)):
+    if KeptIncidents(Settings.usable(), ti.dag_id).close(ti.task_id, map_index(ti)):
         log.info("%s works again", ti.task_id)
 
 

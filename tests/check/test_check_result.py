@@ -163,7 +163,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     result = staging(str(tmp_path / "file" / "staging"))
     assert not result.ok
-    assert "cannot be made: Not a directory" in result.text
+    assert ": Not a directory: set FRAUD_STAGING_URL" in result.text
 
 
 def test_nobody_who_gets_reports() -> None:

@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import Producer
 
 from include.kafka.cluster import Cluster
-from include.kafka.retention import Retention, read_oldest_times, read_retention
+from include.kafka.retention import Retention, read_oldest_times, read_retention, to_datetime
 from tests.support.live_stack import LiveStack
 
 Topics = Callable[..., str]

@@ -41,7 +41,7 @@ from pathlib import Path
 from include.models.model_cache import ModelCache
 cache = ModelCache(Path(sys.argv[1]), 10**9)
 cache._make_folders()
-with cache._locked(sys.argv[2], "download"):
+with cache._lock(sys.argv[2], "download"):
     print("downloading", flush=True)
     signal.pause()
 """
@@ -187,7 +187,7 @@ def test_it_is_trimmed_without_a_download_too(tmp_path: Path) -> None:
         os.utime(cache.folder / name, (number, number))
     (cache.folder / "download-gone-abc").mkdir()
     (cache.folder / "download-fetched-abc").mkdir()
-    with cache._locked("used", "use"), cache._locked("fetched", "download"):
+    with cache._lock("used", "use"), cache._lock("fetched", "download"):
         assert cache.trim() == 2
     assert entries(cache.folder) == {"used", "fetched", "download-fetched-abc"}
 
@@ -201,7 +201,7 @@ def test_what_a_killed_download_left_is_removed(lab: Lab, tmp_path: Path) -> Non
         (tmp_path / f"download-{each.cache_key}-abc").mkdir()
     cache = ModelCache(tmp_path, GIGABYTE)
     cache._make_folders()
-    with cache._locked(going_on.cache_key, "download"):
+    with cache._lock(going_on.cache_key, "download"):
         cache.fetch(run)
     assert entries(tmp_path) == {run.cache_key, f"download-{going_on.cache_key}-abc"}
 

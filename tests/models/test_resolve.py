@@ -506,7 +506,7 @@ def test_wrong_keys_of_the_artifact_store_are_told_for_good(lab: Lab, monkeypatc
     # MLflow and boto3 keep a client for an address, with the keys that it was made with.
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", os.environ["AWS_ENDPOINT_URL_S3"].replace("127.0.0.1", "localhost"))
-    with pytest.raises(ModelStoreAccessError, match="refuses the keys in the connection aws_default") as caught:
+    with pytest.raises(ModelStoreAccessError, match="check the keys in the connection aws_default") as caught:
         ask(run_id)
     assert caught.value.permanent
 

@@ -30,10 +30,10 @@ from include.models.model_cache import ModelCache
 from include.models.model_run import ModelRun
 from include.models.resolve import DEFAULT, resolve
 from include.models.selection import Hold
+from include.models.travelling_features import module_name
 from include.producer.simulator import Simulator
 from include.settings import Settings
 from include.training.pipeline import recipe
-from include.training.travelling_features import module_name
 from tests.models.conftest import Lab
 from tests.models.test_pickle_cache import kept, save_skops
 from tests.models.zoo import NUMERIC, history, run_of, save_pyfunc, save_seed_model, seed_pipeline, signature
@@ -250,7 +250,7 @@ def test_features_of_another_version_are_refused_by_name(
     files = save_skops(tmp_path, pipeline, code_paths=[str(file) for file in code])
     changed = tmp_path / "payment_features.py"
     changed.write_bytes(code[0].read_bytes() + b"\n# of later\n")
-    monkeypatch.setattr("include.training.travelling_features.FILE", changed)
+    monkeypatch.setattr("include.models.travelling_features.FILE", changed)
     assert f"holds objects of {code[0].stem}.PaymentFeatures:" in refused(logged(files), cache)
 
 

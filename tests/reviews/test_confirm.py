@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 from include.cli.main import app
 from include.errors import ConfirmationError
 from include.ledger.connection import LedgerConnection
-from include.reviews.known_payments import AT_SOURCES, CONFIRMED, KNOWN, OF_NAMES
-from include.reviews.unreviewed import _FRAUDS, _IS_OLD, Unreviewed, unreviewed, write_csv
+from include.reviews.known_payments import _BY_SOURCE, _BY_TRANS_NUM, _CONFIRMED, _KNOWN
+from include.reviews.unreviewed import _FRAUDS, _IS_OLD, UnreviewedFraud, unreviewed, write_csv
 from include.reviews.verdict_file import Verdict, VerdictFile
 from include.reviews.verdict_writer import VerdictWriter
 from tests.support.ledger import add_predictions, make_topic_again, query
@@ -78,7 +78,7 @@ def test_one_by_one(ledger: LedgerConnection, fraud: Fraud) -> None:
 def test_a_payment_that_nobody_knows(ledger: LedgerConnection, fraud: Fraud) -> None:
     done = fraud("nowhere", "fraud")
     assert done.exit_code == 1
-    assert "the ledger has no payment whose trans_num is nowhere" in done.stderr
+    assert "the ledger has no payment with the trans_num nowhere" in done.stderr
     assert not standing(ledger)
 
 
@@ -147,11 +147,11 @@ def test_bad_lines_are_told_and_the_others_applied(ledger: LedgerConnection, fra
     done = fraud("--csv", file)
     assert done.exit_code == 1
     assert done.stderr.splitlines() == [
-        f"{file}, line 3: has a trans_num that no payment in the ledger has",
-        f"{file}, line 4: contradicts line 6, which is of the same payment",
-        f"{file}, line 5: has a verdict that is none: give fraud, genuine, or nothing",
-        f"{file}, line 6: contradicts line 4, which is of the same payment",
-        f"{file}, line 7: contradicts line 6, which is of the same payment",
+        f"{file}, line 3: has a trans_num that is not in the ledger",
+        f"{file}, line 4: contradicts line 6, which has the same payment",
+        f"{file}, line 5: has an unknown verdict: give fraud, genuine, or nothing",
+        f"{file}, line 6: contradicts line 4, which has the same payment",
+        f"{file}, line 7: contradicts line 6, which has the same payment",
     ]
     assert done.stdout == "applied 1, changed 0, unchanged 0, passed over 0, bad 5\n"
     assert standing(ledger) == [("a", True, "ann")]
@@ -197,7 +197,7 @@ def test_thousands_of_lines_take_a_few_statements(ledger: LedgerConnection) -> N
     file = VerdictFile([Verdict(at + 1, (f"payment {at}",), at % 2 == 0) for at in range(1, 50_001)])
     with VerdictWriter.opened(ledger) as confirmations:
         began = time.monotonic()
-        done = confirmations.confirm_all(file, by="ann", origin="test")
+        done = confirmations.confirm_all(file, reviewer="ann", origin="test")
         assert time.monotonic() - began < 20
     assert (done.applied, len(done.bad)) == (50_000, 0)
 
@@ -210,7 +210,7 @@ def test_two_files_at_once_do_not_lock_each_other_out(ledger: LedgerConnection) 
         file = VerdictFile([Verdict(at, (name,), fraud) for at, name in enumerate(names[::order])])
         with VerdictWriter.opened(ledger) as confirmations:
             for _ in range(5):
-                confirmations.confirm_all(file, by=by, origin="test")
+                confirmations.confirm_all(file, reviewer=by, origin="test")
 
     threads = [threading.Thread(target=confirm, args=(str(order), order, order > 0)) for order in (1, -1)]
     for thread in threads:
@@ -301,7 +301,7 @@ def files_end_at(size: int) -> Iterator[None]:
 
 
 def test_a_list_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
-    one = Unreviewed("a", None, None, None, None, "a model", datetime.now(UTC), "", "topic_1/0/0", 0)
+    one = UnreviewedFraud("a", None, None, None, None, "a model", datetime.now(UTC), "", "topic_1/0/0", 0)
     file = tmp_path / "review.csv"
     with files_end_at(1_000), pytest.raises(ConfirmationError, match=r"review\.csv: File too large"):
         write_csv(file, [one] * 1_000)
@@ -338,10 +338,10 @@ def test_what_is_asked_again_and_again_reads_indexes_only(ledger: LedgerConnecti
     one = "SELECT * FROM ledger.payments WHERE trans_num = %s"
     names = ["payment 7", "older 7"]
     known_payments = (
-        (KNOWN, names),
-        (OF_NAMES, names, 2),
-        (AT_SOURCES, names, ["topic_1"] * 2, [1, 1], [7, 7], [0, None]),
-        (CONFIRMED, names),
+        (_KNOWN, names),
+        (_BY_TRANS_NUM, names, 2),
+        (_BY_SOURCE, names, ["topic_1"] * 2, [1, 1], [7, 7], [0, None]),
+        (_CONFIRMED, names),
     )
     query(
         ledger,

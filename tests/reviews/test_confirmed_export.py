@@ -57,7 +57,7 @@ def known(ledger: LedgerConnection, *names: str, **values: Any) -> None:
 def confirm(ledger: LedgerConnection, *names: str, fraud: bool = True, by: str = "ann") -> None:
     with VerdictWriter.opened(ledger) as confirmations:
         for name in names:
-            confirmations.confirm(name, fraud=fraud, by=by)
+            confirmations.confirm(name, fraud=fraud, reviewer=by)
 
 
 def elsewhere() -> str:

@@ -11,7 +11,7 @@ from include.errors import ConfirmationError
 from include.report import csv_attachment
 from include.report.fraud import Fraud
 from include.reviews.payment_source import PaymentSource
-from include.reviews.verdict_file import Verdict, VerdictFile, read, trans_nums
+from include.reviews.verdict_file import Verdict, VerdictFile, possible_trans_nums, read
 
 HEADER = "source,row,fraud_probability,cc_num,merchant,trans_num,verdict"
 LINES = (
@@ -73,12 +73,12 @@ def test_bad_lines_are_named_and_never_quoted(tmp_path: Path) -> None:
     unclosed = "a quotation mark is not closed, and lines 10 to 11 are not read"
     assert file.verdicts == [Verdict(7, ("d",), False), Verdict(9, ("e",), True)]
     assert [(one.line, one.why) for one in file.bad] == [
-        (2, "has a verdict that is none: give fraud, genuine, or nothing"),
+        (2, "has an unknown verdict: give fraud, genuine, or nothing"),
         (3, "has no trans_num"),
-        (4, "is no line of a CSV file: ',' expected after '\"'"),
-        (5, "has 4 cells, its header 3"),
+        (4, "is not valid CSV: ',' expected after '\"'"),
+        (5, "has 4 cells, but the header has 3"),
         (6, "has a trans_num of more than 1,000 characters"),
-        (10, f"is no line of a CSV file: unexpected end of data: {unclosed}"),
+        (10, f"is not valid CSV: unexpected end of data: {unclosed}"),
     ]
 
 
@@ -100,13 +100,13 @@ def test_what_a_quotation_mark_swallows_is_named_and_the_rest_is_read(tmp_path: 
         (b"", "is empty"),
         (b"\xef\xbb\xbf\r\n", "is empty"),
         (b",,,\n,,\n", "has no column trans_num"),
-        (b'"never closed\n', "is no CSV file: its first line"),
-        (b"a,b\n1,2\n", "has no column trans_num; its first line must name trans_num and verdict"),
+        (b'"never closed\n', "is not a CSV file: its first line"),
+        (b"a,b\n1,2\n", "has no column trans_num: its first line must name trans_num and verdict"),
         (b"trans_num,b\n1,2\n", "has no column verdict"),
-        (b"trans_num,verdict,Verdict,verdict\n", "has 2 columns verdict, one is needed"),
+        (b"trans_num,verdict,Verdict,verdict\n", "has 2 columns verdict: its first line"),
         (b"PK\x03\x04\x14\0", "is a spreadsheet or an archive: save it as CSV"),
-        (b"\x7fELF\0\0\1\2", "is no CSV file: it holds no text"),
-        (codecs.BOM_UTF16_LE + b"\0\xd8x", "is no CSV file: it holds no text"),
+        (b"\x7fELF\0\0\1\2", "is not a CSV file: it holds bytes"),
+        (codecs.BOM_UTF16_LE + b"\0\xd8x", "is not a CSV file: it holds bytes"),
     ],
 )
 def test_a_file_that_cannot_be_used_at_all(tmp_path: Path, content: bytes | None, message: str) -> None:
@@ -118,12 +118,12 @@ def test_a_file_that_cannot_be_used_at_all(tmp_path: Path, content: bytes | None
 
 @pytest.mark.parametrize("name", ["=1+1", "-5", "@x", "\u2212x", " =x", "a;=b", "'a=b", "plain", "it's=x", "\tx"])
 def test_a_trans_num_is_known_behind_the_apostrophe_that_the_report_put_there(name: str) -> None:
-    assert name in trans_nums(csv_attachment.cell(name))
+    assert name in possible_trans_nums(csv_attachment.cell(name))
 
 
 def test_an_apostrophe_that_the_report_did_not_put_there_stays() -> None:
-    assert trans_nums("'abc") == ("'abc",)
-    assert trans_nums("'=a") == ("'=a", "=a")
+    assert possible_trans_nums("'abc") == ("'abc",)
+    assert possible_trans_nums("'=a") == ("'=a", "=a")
 
 
 def test_the_mailed_report_can_be_filled_in(tmp_path: Path) -> None:

@@ -70,8 +70,8 @@ def test_an_ambiguous_trans_num_is_refused_with_the_places_to_choose_from(
     done = fraud("confirm", "T", "fraud")
     assert done.exit_code == 1
     assert done.stderr == (
-        "fraud confirm: 2 payments have the trans_num T: nothing is changed. Say which one is meant by --source and "
-        "--row: topic_1/0/0 row 0, topic_1/0/1 row 0. `fraud trace T` shows them\n"
+        "fraud confirm: 2 payments have the trans_num T. Choose one by --source and --row: "
+        "topic_1/0/0 row 0, topic_1/0/1 row 0. `fraud trace T` shows them\n"
     )
     assert query(shared, "SELECT count(*) FROM ledger.confirmations") == [(0,)]
 
@@ -93,7 +93,7 @@ def test_each_payment_has_its_own_verdict(shared: LedgerConnection, fraud: Fraud
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("--source", "topic_1/0/7"), 1, "the ledger has no payment at topic_1/0/7 whose trans_num is T"),
+        (("--source", "topic_1/0/7"), 1, "the ledger has no payment at topic_1/0/7 with the trans_num T"),
         (("--source", "topic_1/0/0", "--row", 3), 1, "no payment at topic_1/0/0 row 3 whose trans_num is T"),
         (("--source", "noon"), 2, "--source 'noon': give TOPIC/PARTITION/OFFSET, such as topic_1/0/1640"),
         (("--row", 0), 2, "--row with --source"),
@@ -113,11 +113,10 @@ def test_lines_that_do_not_say_which_payment_are_bad(shared: LedgerConnection, f
     file = verdicts(tmp_path, *lines)
     done = fraud("confirm", "--csv", file)
     assert done.stderr.splitlines() == [
-        f"{file}, line 2: has a trans_num that several payments share: name one in the columns source and row, as "
-        "reports do",
-        f"{file}, line 3: has a source at which the ledger has no payment of that trans_num",
-        f"{file}, line 4: contradicts line 6, which is of the same payment",
-        f"{file}, line 6: contradicts line 4, which is of the same payment",
+        f"{file}, line 2: has a trans_num of several payments: add the columns source and row, as reports have them",
+        f"{file}, line 3: has a source at which the ledger has no payment with that trans_num",
+        f"{file}, line 4: contradicts line 6, which has the same payment",
+        f"{file}, line 6: contradicts line 4, which has the same payment",
     ]
     assert done.stdout == "applied 1, changed 0, unchanged 0, passed over 0, bad 4\n"
 

@@ -18,8 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from include.batch.manifest import Manifest
 from include.batch.outbox import note_what_is_committed
-from include.kafka import committed_offsets
-from include.kafka.admin import Admin
+from include.kafka.cluster import Cluster
 from include.ledger.connection import LedgerConnection
 from include.ledger.payment_trace import trace
 from include.ledger.recorded_batches import record_batches
@@ -83,9 +82,9 @@ def pipeline(services: LiveStack, tmp_path: Path) -> Iterator[Scoring]:
     for topic in (OUTPUT, "stored_dead_letters"):
         fill(servers, topic)
     client: dict[str, Any] = {"bootstrap.servers": servers}
+    cluster = Cluster(client)
     new_ids = {
-        old.encode(): committed_offsets.describe_topic(Admin(client), client, topic).topic_id.encode()
-        for topic, old in KAFKA["topic_ids"].items()
+        old.encode(): cluster.describe_topic(topic).topic_id.encode() for topic, old in KAFKA["topic_ids"].items()
     }
     staging = tmp_path / "staging"
     shutil.copytree(STORED / "staging", staging)
@@ -122,7 +121,7 @@ def with_ids(content: bytes, new_ids: dict[bytes, bytes]) -> bytes:
 
 
 def manifests(pipeline: Scoring) -> list[Manifest]:
-    topic = committed_offsets.describe_topic(Admin(pipeline.kafka), pipeline.kafka, INPUT)
+    topic = pipeline.cluster.describe_topic(INPUT)
     text = (STORED / "xcom_manifests.json").read_text().replace(KAFKA["topic_ids"][INPUT], topic.topic_id)
     return [Manifest.from_dict(plain) for plain in json.loads(text)]
 
@@ -131,7 +130,7 @@ def manifests(pipeline: Scoring) -> list[Manifest]:
 def earlier_ledger(empty_database: LedgerConnection, pipeline: Scoring) -> LedgerConnection:
     """Restore the ledger's tables at schema version 0001."""
     upgrade(empty_database, "0001")
-    topic = committed_offsets.describe_topic(Admin(pipeline.kafka), pipeline.kafka, OUTPUT)
+    topic = pipeline.cluster.describe_topic(OUTPUT)
     where = empty_database
     with (
         closing(
@@ -162,7 +161,7 @@ def test_later_version_finishes_what_an_earlier_one_stored(pipeline: Scoring, ea
         assert pipeline.publish(batch, shard=shard).predictions == 0
     assert pipeline.publish(half_published, shard=1).predictions == 1
 
-    note_what_is_committed(pipeline.kafka, pipeline.settings, pipeline.outbox)
+    note_what_is_committed(pipeline.cluster, pipeline.settings, pipeline.outbox)
     reports = {report.key: report for report in pipeline.outbox.owed()}
     assert {key: report.facts.frauds for key, report in reports.items()} == {
         pending.batch_id: 2,
@@ -173,7 +172,7 @@ def test_later_version_finishes_what_an_earlier_one_stored(pipeline: Scoring, ea
     assert list(pipeline.outbox.owed()) == []
 
     assert migrate(earlier_ledger) == ("0001", VERSION)
-    assert record(pipeline.kafka, pipeline.settings, earlier_ledger).rows == 7
+    assert record(pipeline.cluster, pipeline.settings, earlier_ledger).rows == 7
     numbers = [f"{INPUT}/0/{offset}/0" for offset in (0, 1, 3, 4, 5)] + [
         f"{INPUT}/1/{offset}/0" for offset in (0, 1, 2, 4, 5)
     ]
@@ -203,4 +202,4 @@ def test_hold_and_incident_of_an_earlier_version_are_read(tmp_path: Path):
     incident = incidents.last("publish")
     assert incident is not None
     assert (incident.failures, incident.is_over, incident.told is None) == (1, False, False)
-    assert incidents.over("publish")
+    assert incidents.close("publish")

@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 
 from include.cli.main import app
 from include.errors import SettingError, TrainingError
+from include.models.payment_features import COLUMNS as TAKEN
 from include.payments.columns import COLUMNS, MEASURED
 from include.producer.simulator import Simulator
 from include.reviews.confirmed_file import ConfirmedFile, ConfirmedPayment
 from include.training.confirmed_data import ConfirmedPayments, read_confirmed
-from include.training.payment_features import COLUMNS as TAKEN
 from include.training.training_data import check, read_csv, split
 from tests.support.payments import payment
 
@@ -161,7 +161,7 @@ def test_from_s3(service_environment: dict[str, str], monkeypatch: pytest.Monkey
     assert verdicts(confirmed) == {"b": 1, "a": 0}
     assert confirmed.source.name == f"{url}/"
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    with pytest.raises(TrainingError, match=f"confirmed payments at {url} cannot be read: .*AWS_SECRET_ACCESS_KEY"):
+    with pytest.raises(TrainingError, match=f"cannot read confirmed payments at {url}: .*AWS_SECRET_ACCESS_KEY"):
         read_confirmed(url)
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from include.training import payment_features
-from include.training.payment_features import COLUMNS, PaymentFeatures
+from include.models import payment_features
+from include.models.payment_features import COLUMNS, PaymentFeatures
 
 PAYMENT: dict[str, Any] = {
     "trans_date_trans_time": "2024-10-31 23:30:00",

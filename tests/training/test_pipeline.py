@@ -13,14 +13,14 @@ from imblearn.pipeline import Pipeline
 from sklearn.ensemble import RandomForestClassifier
 
 from include.errors import TrainingError
+from include.models import payment_features
+from include.models.travelling_features import register
 from include.models.trust import TYPES
 from include.payments.columns import MEASURED
 from include.producer.simulator import Simulator
-from include.training import payment_features
 from include.training.evaluation import figures
 from include.training.pipeline import SAMPLINGS, recipe
 from include.training.training_data import check, split
-from include.training.travelling_features import register
 
 
 def test_payment_form_carries_code_named_by_its_digest(payments: pd.DataFrame, tmp_path: Path) -> None:

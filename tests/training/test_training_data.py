@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from include.errors import TrainingError
+from include.models.payment_features import COLUMNS as TAKEN
 from include.payments.columns import COLUMNS
-from include.training.payment_features import COLUMNS as TAKEN
 from include.training.training_data import check, read_csv, split
 
 HEADER = ",".join(COLUMNS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
@@ -15,6 +14,8 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock
 
 from tests.support.waiting import wait_until
 
@@ -42,9 +43,8 @@ def environment() -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fraud-tests"
     cache.mkdir(parents=True, exist_ok=True)
     folder, done = cache / f"mlflow-2-{digest}", cache / f"mlflow-2-{digest}.done"
-    with (cache / "mlflow-2.lock").open("w") as lock:
-        # Two test processes may want it at once.
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    # Two test processes may need it at once.
+    with FileLock(cache / "mlflow-2.lock"):
         if not done.exists():
             for old in cache.glob("mlflow-2-*"):
                 shutil.rmtree(old) if old.is_dir() else old.unlink()

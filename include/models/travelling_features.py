@@ -11,7 +11,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
-from include.training import payment_features
+from include.models import payment_features
 
 FILE = Path(str(payment_features.__file__))
 
