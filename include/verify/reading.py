@@ -14,17 +14,18 @@ from include.kafka.committed_offsets import REQUEST_SECONDS
 from include.kafka.topic_offsets import high_watermarks, last_stable_offsets
 
 Windows = Mapping[int, tuple[int, int]]
+OnProgress = Callable[[str, float], None]
+"""Called with a text and the share of the window's offsets that are read (0 to 1), after each chunk."""
 
 _AT_ONCE = 10_000
 # Longer than any batch of the scoring takes between its first message and its commit.
 _QUIET_SECONDS = 60.0
-_PROGRESS_SECONDS = 5.0
 _PARTITION_EOF = -191
 _OFFSET_GONE = (-140, 1)  # of the client (no reset is allowed), and of the broker
 
 
 def read(
-    consumer: Consumer, kafka: ClientConfig, topic: str, windows: Windows, say: Callable[[str], None]
+    consumer: Consumer, kafka: ClientConfig, topic: str, windows: Windows, on_progress: OnProgress
 ) -> Iterator[Message]:
     """Raises KafkaError, which says why, where an end is not reached: a broker that is silent, or a kafka transaction
     that stays open."""
@@ -35,7 +36,7 @@ def read(
         # Else the client finds the partitions' leaders a second later.
         consumer.list_topics(topic, timeout=REQUEST_SECONDS)
     consumer.assign([TopicPartition(topic, partition, windows[partition][0]) for partition in ends])
-    heard = said = time.monotonic()
+    heard = time.monotonic()
     while ends:
         with explained(f"reading {topic}", kafka):
             polled = consumer.consume(_AT_ONCE, timeout=0.2)
@@ -61,9 +62,7 @@ def read(
             raise KafkaError(
                 f"reading {topic}: nothing more came for {_QUIET_SECONDS:g} s, but {_why_quiet(kafka, topic, ends)}"
             )
-        if now - said > _PROGRESS_SECONDS:
-            said = now
-            say(f"{topic}: {done:,} messages of {whole:,} offsets read")
+        on_progress(f"{topic}: {done:,} messages of {whole:,} offsets read", done / whole)
 
 
 def _why_quiet(kafka: ClientConfig, topic: str, ends: Mapping[int, int]) -> str:

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, Message
@@ -23,7 +22,7 @@ from include.verify.expected_message import MessageSource
 from include.verify.findings import KINDS, Finding, LedgerVerdict, PartitionVerdict, VerifyReport
 from include.verify.ledger_comparison import LedgerCheck
 from include.verify.original_rows import OriginalRows
-from include.verify.reading import Windows, read
+from include.verify.reading import OnProgress, Windows, read
 from include.verify.tally import Tally
 from include.verify.window import Bounds, windows
 
@@ -42,7 +41,7 @@ def verify(
     start: Bounds = Bounds(),  # noqa: B008
     end: Bounds = Bounds(),  # noqa: B008
     show: int = 20,
-    say: Callable[[str], None] = lambda line: None,
+    on_progress: OnProgress = lambda text, share: None,
     ledger: LedgerCheck | None = None,
 ) -> VerifyReport:
     """By default from the first offset retained to the group's committed one. Raises KafkaError or SettingError where
@@ -52,7 +51,7 @@ def verify(
     consumer = Consumer(consumer_settings(kafka, settings.group))
     try:
         window, notes = windows(admin, consumer, kafka, settings.input_topic, settings.group, start, end)
-        check = _Check(admin, consumer, kafka, settings, window, show, say, notes, ledger)
+        check = _Check(admin, consumer, kafka, settings, window, show, on_progress, notes, ledger)
         check.read_input()
         check.read_outputs()
         check.judge_later_sources()
@@ -70,7 +69,7 @@ class _Check:
     settings: Settings
     window: Windows
     show: int
-    say: Callable[[str], None]
+    on_progress: OnProgress
     notes: list[str]
     ledger: LedgerCheck | None = None
     tallies: dict[int, Tally] = field(default_factory=dict)
@@ -83,7 +82,7 @@ class _Check:
 
     def read_input(self) -> None:
         self.tallies = {partition: Tally() for partition in self.window}
-        for message in read(self.consumer, self.kafka, self.settings.input_topic, self.window, self.say):
+        for message in read(self.consumer, self.kafka, self.settings.input_topic, self.window, self.on_progress):
             value, key = message.value(), message.key()
             original = form.digest(key, value, form.headers_of(message) or [])
             tally = self.tallies[message.partition() or 0]
@@ -125,7 +124,7 @@ class _Check:
     def _read_output(self, topic: str, since: dict[int, int], until: dict[int, int]) -> None:
         dead = topic == self.settings.dead_letter_topic
         ranges = {partition: (since[partition], until[partition]) for partition in until}
-        for message in read(self.consumer, self.kafka, topic, ranges, self.say):
+        for message in read(self.consumer, self.kafka, topic, ranges, self.on_progress):
             self._count(message, dead=dead)
 
     def _count(self, message: Message, *, dead: bool) -> None:
@@ -286,7 +285,7 @@ class _Check:
     def _what_differs(self, place: MessageSource, message: Message) -> str:
         """Reads the original again."""
         window = {place.partition: (place.offset, place.offset + 1)}
-        for original in read(self.consumer, self.kafka, place.topic, window, self.say):
+        for original in read(self.consumer, self.kafka, place.topic, window, self.on_progress):
             if message.topic() == self.settings.dead_letter_topic:
                 return form.why_dead_letter_differs(original, message, place)
             return form.why_scored_differs(original, place.row or 0, message)
