@@ -1,4 +1,4 @@
-"""`fraud clean-history` and `fraud clean-disk`: what a task of the DAG `housekeeping` cannot reach."""
+"""The commands `fraud clean-history` and `fraud clean-disk`: for what a task of the DAG `housekeeping` cannot reach."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from include.cli.console import TextOutput, write_error
 from include.errors import FraudError
 from include.settings import Settings
 
@@ -21,32 +22,35 @@ Every = Annotated[
         metavar="HOURS",
         min=0.001,
         max=1_000,
-        help="Go on until SIGTERM, and clean each time so many hours have passed; first within an hour.",
+        help="Run until SIGTERM and clean every so many hours; the first time within an hour.",
         show_default=False,
     ),
 ]
-# What starts beside it comes first, and what has failed is tried again then.
+# Services that start at the same time are up by then; a failed cleaning is repeated after this time.
 _FIRST_HOURS = 1.0
-
-HISTORY = (
-    "Trim Airflow's database: runs older than FRAUD_HISTORY_DAYS (30), with all that belongs to them.\n\n"
-    "It calls `airflow db clean`, for the runs of every DAG, and needs the environment of Airflow's scheduler: no task "
-    "can reach that database. The last run of each DAG stays, and so do DAGs, connections, Variables and users. Exit "
-    "code 1: something could not be trimmed."
-)
-DISK = (
-    "Trim this machine's disk: Airflow's log folder to FRAUD_LOG_DAYS (14), the model cache to FRAUD_MODEL_CACHE_GB."
-    "\n\nFor workers that share no disk, each of them: the DAG housekeeping reaches the one that it runs on. Logs that "
-    "Airflow keeps on S3 are left to that DAG. Exit code 1: something could not be trimmed."
-)
 
 
 def clean_history(every: Every = None) -> None:
-    _repeat(every, _clean_history)
+    """Delete runs older than FRAUD_HISTORY_DAYS (30) from Airflow's database, with everything that belongs to them.
+
+    It calls `airflow db clean` for the runs of every DAG and needs the environment of Airflow's scheduler, because no
+    task can reach that database. The last run of each DAG stays, and so do DAGs, connections, Variables and users.
+
+    Exit code 0: cleaned; 1: something could not be deleted.
+    """
+    _repeat("clean-history", every, _clean_history)
 
 
 def clean_disk(every: Every = None) -> None:
-    _repeat(every, _clean_disk)
+    """Trim the disk of this machine: Airflow's log folder to FRAUD_LOG_DAYS (14), the model cache to
+    FRAUD_MODEL_CACHE_GB.
+
+    Run it on each worker that has a disk of its own: the DAG housekeeping reaches only the worker that it runs on. That
+    DAG also deletes the logs that Airflow keeps on S3.
+
+    Exit code 0: cleaned; 1: something could not be deleted.
+    """
+    _repeat("clean-disk", every, _clean_disk)
 
 
 def _clean_history() -> str:
@@ -55,7 +59,7 @@ def _clean_history() -> str:
     before = datetime.now(UTC) - timedelta(days=Settings.from_environment().history_days)
     began = time.monotonic()
     removed = ", ".join(f"{rows:,} of {table}" for table, rows in clean_history(before).items())
-    return f"history before {before:%Y-%m-%d %H:%M} UTC: removed {removed or 'nothing'}, {_seconds(began)}"
+    return f"history before {before:%Y-%m-%d %H:%M} UTC: removed {removed or 'nothing'}, {_seconds_since(began)}"
 
 
 def _clean_disk() -> str:
@@ -65,31 +69,32 @@ def _clean_disk() -> str:
     settings, began = Settings.from_environment(), time.monotonic()
     evicted = ModelCache.of(settings).trim()
     logs = trim_logs(log_folder(), settings.log_days)
-    return f"disk: removed {logs.files:,} logs ({logs.bytes:,} bytes) and {evicted} models, {_seconds(began)}"
+    return f"disk: removed {logs.files:,} logs ({logs.bytes:,} bytes) and {evicted} models, {_seconds_since(began)}"
 
 
-def _seconds(began: float) -> str:
+def _seconds_since(began: float) -> str:
     return f"in {time.monotonic() - began:.1f} s"
 
 
-def _repeat(every: float | None, clean: Callable[[], str]) -> None:
-    signal.signal(signal.SIGTERM, _end)
+def _repeat(command: str, every: float | None, clean: Callable[[], str]) -> None:
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+    out = TextOutput()
     if every is None:
-        typer.echo(clean())
+        out.line(clean())
         return
-    # Known before the first hour has passed.
+    # An invalid setting ends the service now instead of failing it every hour.
     Settings.from_environment()
     hours = min(every, _FIRST_HOURS)
     while True:
         time.sleep(hours * 3_600)
         try:
-            typer.echo(clean())
+            out.line(clean())
             hours = every
         except FraudError as error:
             hours = min(every, _FIRST_HOURS)
-            typer.echo(f"fraud: {error}", err=True)
+            write_error(f"fraud {command}: {error}")
 
 
-def _end(number: int, frame: FrameType | None) -> None:
-    # As the shell counts it, and whoever watches services.
+def _exit_on_signal(number: int, frame: FrameType | None) -> None:
+    # Shells and service managers expect this code of a process that a signal ended.
     sys.exit(128 + number)

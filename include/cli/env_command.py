@@ -1,4 +1,4 @@
-"""`fraud env`. Where nothing is installed yet, `python3 -m include.deployment` does the same."""
+"""The command `fraud env`. `python3 -m include.deployment` does the same where nothing is installed yet."""
 
 from __future__ import annotations
 
@@ -7,29 +7,38 @@ from typing import Annotated
 
 import typer
 
+from include.cli.console import TextOutput
+from include.cli.registration import NOT_GOOD
+
 
 def env(
-    file: Annotated[Path, typer.Option(help="The file.")] = Path(".env"),
+    file: Annotated[Path, typer.Option(help="The file to write.")] = Path(".env"),
     accounts: Annotated[
         bool,
         typer.Option(
             "--accounts",
-            help="For Kafka, S3 and mail accounts instead of local services, whose own values then go.",
+            help="Write it for Kafka, S3 and mail accounts instead of the local services, and remove the values of "
+            "those.",
         ),
     ] = False,
     earlier: Annotated[
         Path | None,
-        typer.Option("--from", help="Take over a secrets.ps1, a client.properties or an .env.", show_default=False),
+        typer.Option(
+            "--from", help="Copy settings from a secrets.ps1, a client.properties or an .env.", show_default=False
+        ),
     ] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="With --from: also what the file has with another value.")
+        bool, typer.Option("--replace", help="With --from: also replace values that the file already has.")
     ] = False,
 ) -> None:
-    """Write the .env of docker compose: generated secrets, readable by you alone. What is there stays as it is."""
+    """Write the .env of docker compose with generated secrets, readable only by you. Existing values stay as they are.
+
+    Exit code 0: the file is complete; 1: values are missing, which the last line names, or the file cannot be written.
+    """
     from include.deployment.initial import write_env
 
-    done = write_env(file, earlier=earlier, accounts=accounts, replace=replace)
-    for line in done.lines():
-        typer.echo(line)
-    if done.missing:
-        raise typer.Exit(1)
+    written, out = write_env(file, earlier=earlier, accounts=accounts, replace=replace), TextOutput()
+    for line in written.lines():
+        out.line(line)
+    if written.missing:
+        raise typer.Exit(NOT_GOOD)

@@ -1,4 +1,4 @@
-"""`fraud ledger`: its tables, and how far the output topic is recorded."""
+"""The commands `fraud ledger migrate`, `show` and `rewind`."""
 
 from __future__ import annotations
 
@@ -8,80 +8,103 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from include.cli.console import JsonSwitch, TextOutput, output
 from include.cli.offsets_commands import Partitions
-from include.cli.table import table
+from include.cli.registration import add_command
 
 if TYPE_CHECKING:
     from include.ledger.recorded_offsets import LedgerOffsets
 
 app = typer.Typer(
     name="ledger",
-    help="The ledger's tables, and how far the output topic is recorded there.\n\nIts database is Airflow's connection "
-    "ledger_db as AIRFLOW_CONN_LEDGER_DB has it, or LOGGER_SQL_URI.",
+    help="Create the ledger's tables; show or set how far the output topic is recorded there.\n\nThe database is "
+    "Airflow's connection ledger_db in AIRFLOW_CONN_LEDGER_DB, else LOGGER_SQL_URI.",
     no_args_is_help=True,
 )
 
 
-@app.command()
 def migrate() -> None:
-    """Make the ledger's tables, or bring those that are there up to date. What they hold stays."""
+    """Create the ledger's tables, or bring existing ones up to date. Their rows stay.
+
+    Exit code 0: the tables are up to date; 1: they are not, and stay usable as they were.
+    """
     from include.ledger.connection import LedgerConnection
     from include.ledger.schema import migrate as migrate_tables
 
     address = LedgerConnection.from_environment(os.environ)
     before, now = migrate_tables(address)
     done = f"is up to date, version {now}" if before == now else f"from version {before or 'nothing'} to {now}"
-    typer.echo(f"ledger at {address}: {done}")
+    TextOutput().line(f"ledger at {address}: {done}")
 
 
-@app.command()
-def show() -> None:
-    """How far the output topic is recorded: first offset retained, the next one to record, end, and what waits.
+def show(json: JsonSwitch = False) -> None:
+    """Show how far the output topic is recorded in the ledger: first offset retained, next offset to record, end
+    offset, lag; and the offsets that expired before they were recorded.
 
-    Beneath it, what was gone before it could be recorded.
+    How far the input topic is scored is another matter: `fraud offsets show`.
     """
-    with _opened() as here:
-        rows = here.standings()
-        lost = here.lost()
-        typer.echo(f"{here.topic.name} in the ledger")
-    titles = ("partition", "first", "recorded", "end", "waiting", "recorded at (UTC)")
-    cells = (
+    import msgspec
+
+    with _open_ledger() as ledger:
+        rows = ledger.standings()
+        lost = ledger.lost()
+        topic = ledger.topic.name
+    out = output(json=json)
+    out.line(f"records of the output topic {topic} in the ledger")
+    out.table(
+        ("partition", "first", "recorded", "end", "waiting", "recorded at (UTC)"),
         (
-            row.partition,
-            row.first,
-            "none" if row.recorded is None else row.recorded,
-            row.end,
-            row.waiting,
-            row.recorded_at,
-        )
-        for row in rows
+            (
+                row.partition,
+                row.first,
+                "none" if row.recorded is None else row.recorded,
+                row.end,
+                row.waiting,
+                row.recorded_at,
+            )
+            for row in rows
+        ),
     )
-    for line in table([titles, *cells]):
-        typer.echo(line)
-    for one, at in lost:
-        typer.echo(f"lost: {one}, gone before it could be recorded (found {at} UTC)")
+    for offsets, found_at in lost:
+        out.line(f"lost: {offsets}, expired unrecorded (found {found_at} UTC)")
+    out.document(
+        {
+            "topic": topic,
+            "partitions": [msgspec.to_builtins(row) | {"waiting": row.waiting} for row in rows],
+            "lost": [msgspec.to_builtins(offsets) | {"found_at": found_at} for offsets, found_at in lost],
+        }
+    )
 
 
-@app.command()
 def rewind(
     to: Annotated[
         str,
         typer.Option(
             metavar="earliest|OFFSET|TIME",
             help="Where the next run of record_predictions begins: the first message retained, an offset of the output "
-            "topic, or the first message from a time on (2026-01-31T08:00, UTC unless it says otherwise).",
+            "topic, or the first message since a time (2026-01-31T08:00; UTC unless it has a time zone).",
         ),
     ],
     partition: Partitions = None,
 ) -> None:
-    """Have the output topic recorded again, for rows that were deleted or altered. All others stay as they are."""
-    with _opened() as here:
-        for number, offset in sorted(here.rewind(to, partition or []).items()):
+    """Record the output topic again from an earlier offset, to restore rows that were deleted or altered. Other rows
+    stay as they are.
+
+    Exit code 0: the next run of record_predictions begins there; 1: nothing was changed.
+    """
+    out = TextOutput()
+    with _open_ledger() as ledger:
+        for number, offset in sorted(ledger.rewind(to, partition or []).items()):
             done = "nothing is recorded yet, left alone" if offset is None else f"recorded again from {offset} on"
-            typer.echo(f"{here.topic.name}/{number}: {done}")
+            out.line(f"{ledger.topic.name}/{number}: {done}")
 
 
-def _opened() -> AbstractContextManager[LedgerOffsets]:
+add_command(app, migrate)
+add_command(app, show)
+add_command(app, rewind)
+
+
+def _open_ledger() -> AbstractContextManager[LedgerOffsets]:
     from include.kafka.cluster import Cluster
     from include.ledger.connection import LedgerConnection
     from include.ledger.recorded_offsets import LedgerOffsets

@@ -1,21 +1,24 @@
-"""`fraud offsets`: where the group stands on the input topic, and how an operator moves it."""
+"""The commands `fraud offsets show` and `fraud offsets set`: the group's offsets on the input topic."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from include.cli.table import table
+from include.cli.console import BAD, JsonSwitch, Output, output, write_error
+from include.cli.registration import NOT_ANSWERED, NOT_GOOD, add_command
 
 if TYPE_CHECKING:
     from include.batch.group_offsets import GroupOffsets, PartitionOffsets
     from include.kafka.group_admin import OffsetChange
 
 app = typer.Typer(
-    name="offsets", help="Show or set where the scoring goes on in the input topic.", no_args_is_help=True
+    name="offsets",
+    help="Show or set the committed offsets of the scoring's group on the input topic: where the next run begins.",
+    no_args_is_help=True,
 )
 
 Partitions = Annotated[
@@ -24,110 +27,130 @@ Partitions = Annotated[
 TopicName = Annotated[str | None, typer.Option("--topic", help="Default: FRAUD_INPUT_TOPIC, else topic_1.")]
 Group = Annotated[str | None, typer.Option(help="Default: FRAUD_GROUP, else fraud_scoring.")]
 
-_TITLES = ("partition", "first", "committed", "end", "waiting", "batch", "committed at")
 
+def show(topic: TopicName = None, group: Group = None, json: JsonSwitch = False) -> None:
+    """Show the group's offsets on the input topic: first offset retained, committed offset, end offset, lag, and which
+    batch committed when.
 
-@app.command()
-def show(
-    topic: TopicName = None,
-    group: Group = None,
-    json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
-) -> None:
-    """Where the group stands: first offset retained, committed offset, end, and which batch committed it when."""
-    with _opened(topic, group) as here:
-        rows = here.standings()
-    if json:
-        import msgspec
+    How far the output topic is recorded in the ledger is another matter: `fraud ledger show`.
+    """
+    import msgspec
 
-        plain = [msgspec.to_builtins(row) | {"waiting": row.waiting} for row in rows]
-        typer.echo(msgspec.json.format(msgspec.json.encode(plain), indent=2))
-        return
-    _print(
-        [
-            _TITLES,
-            *(
-                (row.partition, row.first, _place(row), row.end, row.waiting, row.batch, row.committed_at)
-                for row in rows
-            ),
-        ]
+    with _open_group(topic, group) as offsets:
+        rows = offsets.standings()
+        names = {"group": offsets.settings.group, "topic": offsets.topic.name}
+    out = output(json=json)
+    out.line(_heading(names))
+    out.table(
+        ("partition", "first", "committed", "end", "waiting", "batch", "committed at"),
+        (
+            (row.partition, row.first, _committed(row), row.end, row.waiting, row.batch, row.committed_at)
+            for row in rows
+        ),
     )
+    out.document([msgspec.to_builtins(row) | {"waiting": row.waiting} | names for row in rows])
 
 
-@app.command(
-    name="set",
-    help="Decide where the scoring goes on: after the topic was made again, offsets were lost, or to score payments "
-    "again.\n\nA run in flight publishes nothing of the partitions that are moved: it fails, and the next one begins "
-    "at the new place. Exit code 1: a partition could not be set; 2: nobody can be asked.",
-)
 def set_(
     to: Annotated[
         str,
         typer.Option(
             metavar="earliest|latest|OFFSET|TIME",
-            help="Where the next run begins: the first payment retained, the end, an offset, or the first payment from "
-            "a time on (2026-01-31T08:00, UTC unless it says otherwise).",
+            help="Where the next run begins: the first payment retained, the end, an offset, or the first payment "
+            "since a time (2026-01-31T08:00; UTC unless it has a time zone).",
         ),
     ],
     partition: Partitions = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     topic: TopicName = None,
     group: Group = None,
+    json: JsonSwitch = False,
 ) -> None:
-    """Moves the group; see the command's help."""
-    with _opened(topic, group) as here:
-        here.require_unused()
-        rows = here.standings()
-        targets = here.targets(to, partition or [], rows)
+    """Set the group's offsets on the input topic: after the topic was recreated, after offsets were lost, or to score
+    payments again.
+
+    A run in flight publishes nothing of the partitions that are set: it fails, and the next run begins at the new
+    offsets. --json needs --yes.
+
+    Exit code 0: set, or nothing to change; 1: a partition could not be set, or you declined; 2: confirmation is needed
+    and stdin is no terminal.
+    """
+    if json and not yes:
+        raise typer.BadParameter("--json needs --yes")
+    out = output(json=json)
+    with _open_group(topic, group) as offsets:
+        offsets.require_unused()
+        rows = offsets.standings()
+        targets = offsets.targets(to, partition or [], rows)
         rows = [row for row in rows if row.partition in targets]
-        changes = [row for row in rows if not row.stands_at(targets[row.partition], here.topic)]
-        typer.echo(f"group {here.settings.group} on {here.topic.name}")
-        _print(
-            [
-                ("partition", "first", "end", "committed", "new", ""),
-                *(
-                    (row.partition, row.first, row.end, _place(row), targets[row.partition], _effect(row, targets))
-                    for row in rows
-                ),
-            ]
+        changes = [row for row in rows if not row.stands_at(targets[row.partition], offsets.topic)]
+        names = {"group": offsets.settings.group, "topic": offsets.topic.name}
+        out.line(_heading(names))
+        out.table(
+            ("partition", "first", "end", "committed", "new", ""),
+            (
+                (row.partition, row.first, row.end, _committed(row), targets[row.partition], _effect(row, targets))
+                for row in rows
+            ),
         )
-        if not changes:
-            typer.echo("Nothing to change.")
-            return
-        if not yes:
+        if changes and not yes:
             _ask()
         agreed = None if yes else {row.partition: row for row in changes}
-        moved = here.move({row.partition: targets[row.partition] for row in changes}, agreed)
-    _tell(moved)
+        moves = offsets.move({row.partition: targets[row.partition] for row in changes}, agreed) if changes else []
+    _report_moves(out, moves)
+    out.document({**names, "partitions": [_move_document(row, targets, moves) for row in rows]})
+    if any(move.error for move in moves):
+        raise typer.Exit(NOT_GOOD)
+
+
+add_command(app, show)
+add_command(app, set_, "set")
 
 
 def _ask() -> None:
     if not sys.stdin.isatty():
-        typer.echo("fraud offsets set: nobody can be asked here; add --yes to do it", err=True)
-        raise typer.Exit(2)
+        write_error("fraud offsets set: stdin is no terminal, so nobody can confirm: add --yes")
+        raise typer.Exit(NOT_ANSWERED)
     if not typer.confirm("Set these offsets?"):
-        typer.echo("Nothing was changed.")
-        raise typer.Exit(1)
+        write_error("Nothing was changed.")
+        raise typer.Exit(NOT_GOOD)
 
 
-def _tell(moved: list[OffsetChange]) -> None:
-    for one in moved:
-        before = "nothing" if one.before is None else str(one.before)
-        done = f"set from {before} to {one.target}" if one.error is None else f"NOT set to {one.target}: {one.error}"
-        typer.echo(f"partition {one.partition}: {done}")
-    done_ones = [one for one in moved if one.error is None]
-    if any(one.before is None or one.before > one.target for one in done_ones):
-        typer.echo(
-            "Payments from the new place on that were published before are scored and published again, on purpose: "
-            "they are on the output topic twice then."
+def _report_moves(out: Output, moves: list[OffsetChange]) -> None:
+    if not moves:
+        out.line("Nothing to change.")
+    for move in moves:
+        before = "nothing" if move.before is None else str(move.before)
+        if move.error is None:
+            out.line(f"partition {move.partition}: set from {before} to {move.target}")
+        else:
+            out.line(f"partition {move.partition}: NOT set to {move.target}: {move.error}", BAD)
+    done = [move for move in moves if move.error is None]
+    if any(move.before is None or move.before > move.target for move in done):
+        out.line(
+            "Payments from the new offset on that were published before are scored and published again: they will be "
+            "on the output topic twice."
         )
-    if any(one.before is not None and one.before < one.target for one in done_ones):
-        typer.echo("What lies before the new place and was not scored yet is passed over.")
-    if len(done_ones) < len(moved):
-        typer.echo(f"{len(moved) - len(done_ones)} of {len(moved)} partitions could not be set.", err=True)
-        raise typer.Exit(1)
+    if any(move.before is not None and move.before < move.target for move in done):
+        out.line("Payments before the new offset that were not scored yet are skipped.")
+    if len(done) < len(moves):
+        write_error(f"{len(moves) - len(done)} of {len(moves)} partitions could not be set.")
 
 
-def _opened(topic: str | None, group: str | None) -> AbstractContextManager[GroupOffsets]:
+def _move_document(row: PartitionOffsets, targets: dict[int, int], moves: list[OffsetChange]) -> dict[str, Any]:
+    move = next((move for move in moves if move.partition == row.partition), None)
+    return {
+        "partition": row.partition,
+        "first": row.first,
+        "end": row.end,
+        "before": move.before if move else row.committed,
+        "to": targets[row.partition],
+        "set": move is not None and move.error is None,
+        "error": str(move.error) if move and move.error else None,
+    }
+
+
+def _open_group(topic: str | None, group: str | None) -> AbstractContextManager[GroupOffsets]:
     from dataclasses import replace
 
     from include.batch.group_offsets import GroupOffsets
@@ -139,7 +162,11 @@ def _opened(topic: str | None, group: str | None) -> AbstractContextManager[Grou
     return GroupOffsets.opened(Cluster.from_environment(), settings)
 
 
-def _place(row: PartitionOffsets) -> str:
+def _heading(names: dict[str, str]) -> str:
+    return f"group {names['group']} on the input topic {names['topic']}"
+
+
+def _committed(row: PartitionOffsets) -> str:
     return "open" if row.unsettled else "none" if row.committed is None else str(row.committed)
 
 
@@ -151,9 +178,4 @@ def _effect(row: PartitionOffsets, targets: dict[int, int]) -> str:
         return f"past the end now; {row.end - new} to be scored"
     if new < row.committed:
         return f"{row.committed - new} back: scored again"
-    return f"{new - row.committed} passed over" if new > row.committed else "stays"
-
-
-def _print(rows: list[tuple[object, ...]]) -> None:
-    for line in table(rows):
-        typer.echo(line)
+    return f"{new - row.committed} skipped" if new > row.committed else "no change"

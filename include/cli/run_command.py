@@ -1,4 +1,4 @@
-"""`fraud run`."""
+"""The command `fraud run`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import typer
 
 from include.errors import SettingError
 
-HELP = (
-    "Run a command with Airflow's connections made from plain variables: KAFKA_BOOTSTRAP_SERVERS, SASL_USERNAME, "
-    "SASL_PASSWORD, SMTP_…, AWS_…. A connection that is set already stays as it is.\n\n"
-    "Every container starts by it; in one that runs, `fraud run airflow …` is what sees the same connections."
-)
-SETTINGS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
+def run(command: Annotated[list[str], typer.Argument(help="The command to run, with its arguments.")]) -> None:
+    """Run a command with Airflow's connections made from plain variables: KAFKA_BOOTSTRAP_SERVERS, SASL_USERNAME,
+    SASL_PASSWORD, SMTP_…, AWS_…. A connection that is already set stays as it is.
 
-def run(command: Annotated[list[str], typer.Argument(help="With its arguments.")]) -> None:
-    """See HELP."""
+    Every container starts with it. In a running container, `fraud run airflow …` sees the same connections.
+
+    Exit code: the command's own; 1: a variable is missing, or the command cannot be run.
+    """
     from include.deployment.connection_variables import with_connections
 
     environment = with_connections(os.environ)

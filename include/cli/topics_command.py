@@ -1,35 +1,37 @@
-"""`fraud topics`."""
+"""The command `fraud topics`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import typer
+from include.cli.console import JsonSwitch, output
 
 if TYPE_CHECKING:
     from include.kafka.topics import TopicStatus
 
-HELP = (
-    "Create the input topic, the output topic and the two for dead letters (what cannot be scored, and what cannot be "
-    "recorded) where they are missing.\n\n"
-    "One that exists is left as it is, and what differs from FRAUD_TOPIC_PARTITIONS, FRAUD_TOPIC_REPLICATION and "
-    "FRAUD_TOPIC_RETENTION_HOURS is said. Exit code 1: one is missing and could not be made."
-)
 
+def topics(json: JsonSwitch = False) -> None:
+    """Create the input topic, the output topic and the two dead-letter topics where they are missing.
 
-def topics() -> None:
-    """See HELP."""
+    An existing topic is not changed; the command reports how it differs from FRAUD_TOPIC_PARTITIONS,
+    FRAUD_TOPIC_REPLICATION and FRAUD_TOPIC_RETENTION_HOURS.
+
+    Exit code 0: all topics exist; 1: a topic is missing and could not be created.
+    """
     from include.kafka.cluster import Cluster
     from include.kafka.topics import Topics
     from include.settings import Settings
 
-    for one in Topics(Cluster.from_environment(), Settings.from_environment()).ensure():
-        typer.echo(f"{one.topic}: {_state(one)}")
+    out, found = output(json=json), []
+    for topic in Topics(Cluster.from_environment(), Settings.from_environment()).ensure():
+        found.append(topic)
+        out.line(f"{topic.topic}: {_state(topic)}")
+    out.document({"topics": found})
 
 
-def _state(one: TopicStatus) -> str:
-    if one.created:
+def _state(topic: TopicStatus) -> str:
+    if topic.created:
         return "created"
-    if one.differences is None:
-        return "there; its settings cannot be seen (the right DescribeConfigs)"
-    return f"there, left as it is: {'; '.join(one.differences)}" if one.differences else "there, as set"
+    if topic.differences is None:
+        return "exists; its settings cannot be read (the right DescribeConfigs is missing)"
+    return f"exists, not changed: {'; '.join(topic.differences)}" if topic.differences else "exists, as configured"

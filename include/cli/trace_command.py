@@ -1,4 +1,4 @@
-"""`fraud trace`."""
+"""The command `fraud trace`."""
 
 from __future__ import annotations
 
@@ -9,64 +9,62 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from include.cli.exit_codes import exit_2_on_error
-from include.cli.text import plain, shown
+from include.cli.console import JsonSwitch, output, without_surrogates, write_error
+from include.cli.registration import NOT_GOOD
 
 if TYPE_CHECKING:
     from include.ledger.payment_trace import Prediction, RecordedVerdict, Trace, TracedPayment
 
-# A docstring would keep its line ends in the terminal.
-HELP = (
-    "Tell how a payment's prediction came about: by which model and why that one, in which run, who was told, and "
-    "whether people have confirmed it.\n\n"
-    "It reads the ledger. What was predicted before a payment was scored again is shown, too. Card numbers are "
-    "masked unless FRAUD_MASK_CARDS is false. Exit code 1: the ledger has no such payment; 2: it cannot be asked."
-)
+_UNKNOWN = "not known yet: the record of this batch is not in the ledger yet"
 
 
 def trace(
-    trans_num: Annotated[str, typer.Argument(help="The payment's trans_num, as it came in.", show_default=False)],
-    json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    trans_num: Annotated[str, typer.Argument(help="The payment's trans_num.", show_default=False)],
+    json: JsonSwitch = False,
 ) -> None:
+    """Show how a payment's prediction came about: the model and why it was chosen, the run, who was notified, and
+    whether people have confirmed it.
+
+    It reads the ledger, including earlier predictions of a payment that was scored again. Card numbers are masked
+    unless FRAUD_MASK_CARDS is false.
+
+    Exit code 0: found; 1: the ledger has no such payment; 2: the ledger cannot be queried.
+    """
     from include.ledger.connection import LedgerConnection
     from include.ledger.payment_trace import trace as trace_payment
     from include.settings import Settings
 
-    trans_num = plain(trans_num)
-    with exit_2_on_error("trace"):
-        settings, address = Settings.from_environment(), LedgerConnection.from_environment(os.environ)
-        found = trace_payment(address, trans_num, mask=settings.mask_cards)
+    trans_num = without_surrogates(trans_num)
+    settings, address = Settings.from_environment(), LedgerConnection.from_environment(os.environ)
+    found = trace_payment(address, trans_num, mask=settings.mask_cards)
     if found is None:
-        typer.echo(
-            f"fraud trace: the ledger at {address} has no payment with trans_num {trans_num!r}. Not recorded yet? "
-            "`fraud ledger show` says how far it is behind. Not scored? Then its message and the reason are in "
+        write_error(
+            f"fraud trace: the ledger at {address} has no payment with trans_num {trans_num!r}. It may not be recorded "
+            "yet: `fraud ledger show` shows the lag. If it could not be scored, its message and the reason are in "
             f"{settings.dead_letter_topic}; predictions that could not be recorded are in "
-            f"{settings.output_dead_letter_topic}",
-            err=True,
+            f"{settings.output_dead_letter_topic}"
         )
-        raise typer.Exit(1)
-    if json:
-        import msgspec
-
-        typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
-    else:
-        typer.echo("\n".join(shown(line) for line in described(found)))
+        raise typer.Exit(NOT_GOOD)
+    out = output(json=json)
+    for line in _lines(found):
+        out.line(line)
+    out.document(found)
 
 
-def described(trace: Trace) -> Iterator[str]:
+def _lines(trace: Trace) -> Iterator[str]:
     count = len(trace.payments) + trace.more
     rest = f", these are the newest {len(trace.payments)}" if trace.more else ""
     yield f"trans_num {trace.trans_num}: {f'{count:,} payments have it{rest}' if count > 1 else 'one payment'}"
     for payment in trace.payments:
         yield from ("", *_payment(payment))
     if trace.more:
-        yield from ("", f"{trace.more:,} older payments have it, too, and are not shown")
+        yield from ("", f"{trace.more:,} older payments have it as well and are not shown")
     yield ""
     if not trace.verdicts:
-        yield "confirmed   not yet: nobody has said whether it was fraud"
-    for place, verdict in enumerate(trace.verdicts):
+        yield "confirmed   not yet: no verdict is recorded"
+    for number, verdict in enumerate(trace.verdicts):
         which = f", for {verdict.source or 'an unknown payment among them'}" if count > 1 else ""
-        yield f"{'before that' if place else 'confirmed  '} {_verdict(verdict)}{which}"
+        yield f"{'before that' if number else 'confirmed  '} {_verdict(verdict)}{which}"
 
 
 def _payment(payment: TracedPayment) -> Iterator[str]:
@@ -88,53 +86,50 @@ def _payment(payment: TracedPayment) -> Iterator[str]:
 def _replaced(prediction: Prediction, at: datetime) -> str:
     when = f"on {_time(at)} by {prediction.replaced_by}"
     if prediction.replaced_for == "altered":
-        return f"altered {when}, and not scored again; until then the row said"
+        return f"altered {when} without being scored again; until then the row said"
     why = {
-        "scored again": ", for it was scored again",
-        "another payment": ", for another payment took its place: the topic was made again",
+        "scored again": " because it was scored again",
+        "another payment": " because another payment took its place: the topic was recreated",
     }.get(prediction.replaced_for or "", "")
     return f"replaced {when}{why}"
 
 
 def _prediction(prediction: Prediction) -> Iterator[str]:
-    chance = "" if prediction.probability is None else f" (probability {prediction.probability:.4g})"
-    yield f"{'FRAUD' if prediction.fraud else 'no fraud'}{chance}, scored on {_time(prediction.scored_at)}"
+    probability = "" if prediction.probability is None else f" (probability {prediction.probability:.4g})"
+    yield f"{'FRAUD' if prediction.fraud else 'no fraud'}{probability}, scored on {_time(prediction.scored_at)}"
     name = f"{prediction.model_name} version {prediction.model_version}, " if prediction.model_name else ""
     yield f"model     {name}MLflow run {prediction.model_run_id}"
     yield f"chosen    {_choice(prediction)}"
-    where = "" if prediction.offsets is None else ", offsets [{}, {}) of its partition".format(*prediction.offsets)
-    yield f"batch     {prediction.batch_id}{where}"
+    offsets = "" if prediction.offsets is None else ", offsets [{}, {}) of its partition".format(*prediction.offsets)
+    yield f"batch     {prediction.batch_id}{offsets}"
     yield f"Airflow   {f'run {prediction.run.run_id}: {prediction.run.url}' if prediction.run else _UNKNOWN}"
-    yield f"told      {_told(prediction)}"
-    place = f"output partition {prediction.output_partition}, offset {prediction.output_offset}"
-    yield f"published {place}; recorded on {_time(prediction.recorded_at)}"
-
-
-_UNKNOWN = "not known yet: the record of this batch is not in the ledger yet"
+    yield f"notified  {_notified(prediction)}"
+    published = f"output partition {prediction.output_partition}, offset {prediction.output_offset}"
+    yield f"published {published}; recorded on {_time(prediction.recorded_at)}"
 
 
 def _choice(prediction: Prediction) -> str:
     choice = prediction.choice
     if choice is None:
         return _UNKNOWN
-    whom = choice.whom or "nobody known"
+    whom = choice.whom or "an unknown person"
     why = {
         "default": "the default, FRAUD_MODEL",
         "hold": f"held by {whom}",
-        "run configuration": f"asked for in the run's configuration by {whom}",
+        "run configuration": f"requested in the run's configuration by {whom}",
     }.get(choice.by, choice.by)
     return f"{choice.asked}, {why}{f'; reason: {choice.reason}' if choice.reason else ''}"
 
 
-def _told(prediction: Prediction) -> str:
+def _notified(prediction: Prediction) -> str:
     if not prediction.fraud:
-        return "nobody, for it is no fraud"
+        return "no one, because it is no fraud"
     if prediction.mail is not None:
         mail = prediction.mail
         return f"{', '.join(mail.recipients)} on {_time(mail.at)}, Message-ID {mail.message_id}"
     if prediction.offsets is None:
         return _UNKNOWN
-    return "nobody that is known of: the report is still owed, or was given up, or its mail is not recorded yet"
+    return "no one yet: the report is pending, was given up, or its mail is not recorded yet"
 
 
 def _verdict(verdict: RecordedVerdict) -> str:

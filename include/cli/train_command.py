@@ -1,25 +1,37 @@
-"""`fraud train`."""
+"""The command `fraud train`."""
 
 from __future__ import annotations
 
 import logging
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from include.cli.console import JsonSwitch, Output, StderrHandler, output, progress
 from include.settings import Settings
 
-DEFAULT = "fraud_scoring"
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from include.training.train import TrainedRun
+    from include.training.training_data import DataSource
+
+DEFAULT_EXPERIMENT = DEFAULT_MODEL = "fraud_scoring"
+_PROGRESS_SECONDS = 10.0
 
 
 class Features(StrEnum):
+    """Name what the model computes its input from."""
+
     payment = "payment"
     numeric = "numeric"
 
 
 class Sampling(StrEnum):
+    """Name how training compensates for the small share of frauds."""
+
     none = "none"
     weights = "weights"
     smote = "smote"
@@ -28,14 +40,14 @@ class Sampling(StrEnum):
 
 def train(
     csv: Annotated[
-        Path | None, typer.Option(help="Payments to learn from; without it, simulated ones.", show_default=False)
+        Path | None, typer.Option(help="Payments to learn from. Default: simulated payments.", show_default=False)
     ] = None,
     confirmed: Annotated[
         str | None,
         typer.Option(
             metavar="URL_OR_FOLDER",
-            help="Learn from the payments there as well, which people have confirmed: where `fraud export-confirmed` "
-            "stores them (FRAUD_CONFIRMED_URL).",
+            help="Also learn from the confirmed payments that `fraud export-confirmed` stored here "
+            "(FRAUD_CONFIRMED_URL).",
             show_default=False,
         ),
     ] = None,
@@ -46,67 +58,96 @@ def train(
     sampling: Annotated[
         Sampling,
         typer.Option(
-            help="How to compensate for the small share of frauds: none, class weights, or synthetic frauds by SMOTE "
-            "or SMOTENC. docs/training.md compares them."
+            help="How to compensate for the small share of frauds: not at all, by class weights, or by synthetic "
+            "frauds from SMOTE or SMOTENC. docs/training.md compares them."
         ),
     ] = Sampling.none,
     experiment: Annotated[
         str | None,
-        typer.Option(help="MLflow experiment.", show_default=f"FRAUD_EXPERIMENT, else {DEFAULT}"),
+        typer.Option(help="MLflow experiment.", show_default=f"FRAUD_EXPERIMENT, else {DEFAULT_EXPERIMENT}"),
     ] = None,
-    name: Annotated[str, typer.Option("--name", "--registered-name", help="Registered model.")] = DEFAULT,
+    name: Annotated[str, typer.Option("--name", "--registered-name", help="Registered model.")] = DEFAULT_MODEL,
     trees: Annotated[int, typer.Option(min=1, help="Trees in the forest.")] = 150,
     threshold: Annotated[float, typer.Option(help="Fraud probability from which a payment counts as fraud.")] = 0.5,
-    payments: Annotated[int, typer.Option("--rows", min=1, help="How many payments to simulate, about.")] = 40_000,
-    days: Annotated[float, typer.Option(min=0.1, help="How many days to simulate.")] = 10,
-    seed: Annotated[int, typer.Option(help="Of the simulator, the sampling and the forest.")] = 42,
-    if_none: Annotated[bool, typer.Option("--if-none", help="Only where the experiment has no model yet.")] = False,
+    payments: Annotated[int, typer.Option("--rows", min=1, help="Approximate number of payments to simulate.")] = (
+        40_000
+    ),
+    days: Annotated[float, typer.Option(min=0.1, help="Days to simulate.")] = 10,
+    seed: Annotated[int, typer.Option(help="Seed of the simulator, the sampling and the forest.")] = 42,
+    if_none: Annotated[bool, typer.Option("--if-none", help="Train only if the experiment has no model yet.")] = False,
+    json: JsonSwitch = False,
 ) -> None:
-    """Train a model, judge it on the latest payments, log it to the MLflow at MLFLOW_TRACKING_URI and register it."""
-    settings = Settings.from_environment()
+    """Train a model, evaluate it on the latest payments, log it to the MLflow at MLFLOW_TRACKING_URI and register it.
+
+    Exit code 0: a model is trained, or --if-none found one; 1: the data cannot train a model, or MLflow does not
+    answer.
+    """
+    settings, out = Settings.from_environment(), output(json=json)
     steps = logging.getLogger("include")
-    steps.addHandler(logging.StreamHandler())
+    steps.addHandler(StderrHandler())
     steps.setLevel(logging.INFO)
-    experiment = experiment or settings.experiment or DEFAULT
+    experiment = experiment or settings.experiment or DEFAULT_EXPERIMENT
     if if_none:
         from include.models.resolve import newest_run
 
-        if there := newest_run(experiment):
-            typer.echo(f"experiment {experiment} has a model: run {there}")
+        if existing := newest_run(experiment):
+            out.line(f"experiment {experiment} has a model: run {existing}")
+            out.document({"trained": False, "experiment": experiment, "run_id": existing})
             return
+    with progress(_PROGRESS_SECONDS) as show:
+        show("training", None)
+        frame, source = _training_data(csv, seed, payments, days)
+        confirmed_payments = None
+        if confirmed is not None:
+            from include.training.confirmed_data import read_confirmed
+
+            confirmed_payments = read_confirmed(confirmed)
+        # Slow to import, so after the files were read: an unusable one is reported at once.
+        from include.training.train import train as train_model
+
+        trained = train_model(
+            frame,
+            experiment=experiment,
+            name=name,
+            features=features.value,
+            trees=trees,
+            threshold=threshold,
+            seed=seed,
+            sampling=sampling.value,
+            source=source,
+            confirmed=confirmed_payments,
+        )
+    _report(out, experiment, trained)
+
+
+def _training_data(csv: Path | None, seed: int, payments: int, days: float) -> tuple[pd.DataFrame, DataSource]:
     from include.training.training_data import DataSource, digest, read_csv
 
     if csv is not None:
-        frame, source = read_csv(csv)
-    else:
-        from include.producer.simulator import Simulator
+        return read_csv(csv)
+    from include.producer.simulator import Simulator
 
-        frame = Simulator(seed=seed, per_day=payments / days).frame(days=days)
-        source = DataSource(f"simulator, seed {seed}, {days:g} days", digest(frame))
-    people_say = None
-    if confirmed is not None:
-        from include.training.confirmed_data import read_confirmed
+    frame = Simulator(seed=seed, per_day=payments / days).frame(days=days)
+    return frame, DataSource(f"simulator, seed {seed}, {days:g} days", digest(frame))
 
-        people_say = read_confirmed(confirmed)
-    # Slow to import: an unusable file is known before.
+
+def _report(out: Output, experiment: str, trained: TrainedRun) -> None:
     from include.training.evaluation import COUNTS
-    from include.training.train import train as train_model
 
-    trained = train_model(
-        frame,
-        experiment=experiment,
-        name=name,
-        features=features.value,
-        trees=trees,
-        threshold=threshold,
-        seed=seed,
-        sampling=sampling.value,
-        source=source,
-        confirmed=people_say,
-    )
-    typer.echo(f"{'run':<18}{trained.run_id}")
-    typer.echo(f"{'model':<18}{trained.name}, version {trained.version}")
+    out.line(f"{'run':<18}{trained.run_id}")
+    out.line(f"{'model':<18}{trained.name}, version {trained.version}")
     for metric, value in trained.metrics.items():
-        typer.echo(f"{metric:<18}{value:.0f}" if metric in COUNTS else f"{metric:<18}{value:.3f}")
+        out.line(f"{metric:<18}{value:.0f}" if metric in COUNTS else f"{metric:<18}{value:.3f}")
     for page in trained.pages:
-        typer.echo(page)
+        out.line(page)
+    out.document(
+        {
+            "trained": True,
+            "experiment": experiment,
+            "run_id": trained.run_id,
+            "model": trained.name,
+            "version": trained.version,
+            "metrics": trained.metrics,
+            "pages": trained.pages,
+        }
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
@@ -45,15 +46,21 @@ class MessageSink(Protocol):
 
 
 class Printed:
-    """To look at payments without a broker."""
+    """Print messages instead of sending them, until the reader of stdout closes it."""
 
     def __init__(self) -> None:
         self.sent = self.failed = self.unsent = 0
 
     def send(self, messages: list[Message], stop: threading.Event) -> None:
-        for message in messages:
-            sys.stdout.buffer.write(message.value + b"\n")
-        sys.stdout.buffer.flush()
+        try:
+            for message in messages:
+                sys.stdout.buffer.write(message.value + b"\n")
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            # `head` has seen enough. Python would flush what is left to the same pipe at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            stop.set()
+            return
         self.sent += len(messages)
 
     def close(self) -> None:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 import signal
-import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from include.producer.delivery import MessageSink
 from include.producer.message import PaymentStream
 
-_log = logging.getLogger(__name__)
+OnProgress = Callable[[str, None], None]
+"""Called about once a second with a text. The end is not known, so the share that is done is None."""
+
+_SAMPLE_SECONDS = 1.0
 
 
-def produce(source: PaymentStream, delivery: MessageSink) -> str:
-    """Returns the final counts. Raises ProducerError where a payment was not delivered."""
-    progress = _Progress(source, delivery)
+def produce(source: PaymentStream, delivery: MessageSink, on_progress: OnProgress = lambda text, share: None) -> str:
+    """Send payments until the source ends or a signal stops it, and return the final counts as text.
+
+    Raises ProducerError if a payment was not delivered.
+    """
+    progress = _Progress(source, delivery, on_progress)
     with stopped_by_signals() as stop:
         try:
             for messages in source.batches(stop):
@@ -28,7 +33,6 @@ def produce(source: PaymentStream, delivery: MessageSink) -> str:
                 if delivery.failed:
                     break
         finally:
-            progress.end()
             delivery.close()
     return progress.summary()
 
@@ -51,36 +55,25 @@ def stopped_by_signals() -> Iterator[threading.Event]:
 
 
 class _Progress:
-    """On a terminal one line that renews itself, elsewhere a log line now and then, if anything changed."""
+    """Count what was sent, and show it once a second."""
 
-    def __init__(self, source: PaymentStream, delivery: MessageSink) -> None:
+    def __init__(self, source: PaymentStream, delivery: MessageSink, on_progress: OnProgress) -> None:
         self._source = source
         self._delivery = delivery
-        self._terminal = sys.stderr.isatty()
-        self._period = 1.0 if self._terminal else 10.0
-        self._begin = self._shown_at = time.monotonic()
-        self._shown = (0, 0, "")
-        self._drawn = False
+        self._on_progress = on_progress
+        self._begin = time.monotonic()
+        # Time and number of payments sent, once a second: the rate shown is that of the last ten seconds.
+        self._samples = deque([(self._begin, 0)], maxlen=10)
 
     def show(self) -> None:
-        now = time.monotonic()
-        if now - self._shown_at < self._period:
+        now, sent = time.monotonic(), self._delivery.sent
+        if now - self._samples[-1][0] < _SAMPLE_SECONDS:
             return
-        sent, failed, info = self._delivery.sent, self._delivery.failed, self._source.info()
-        rate = (sent - self._shown[0]) / (now - self._shown_at)
-        text = f"{sent:,} sent, {rate:,.1f}/s, {failed:,} failed; {info}"
-        if self._terminal:
-            sys.stderr.write(f"\r{text}\x1b[K")
-            sys.stderr.flush()
-            self._drawn = True
-        elif self._shown != (sent, failed, info):
-            _log.info("%s", text)
-        self._shown = (sent, failed, info)
-        self._shown_at = now
-
-    def end(self) -> None:
-        if self._drawn:
-            sys.stderr.write("\n")
+        since, sent_before = self._samples[0]
+        self._samples.append((now, sent))
+        rate = (sent - sent_before) / (now - since)
+        text = f"{sent:,} sent, {rate:,.1f}/s, {self._delivery.failed:,} failed; {self._source.info()}"
+        self._on_progress(text, None)
 
     def summary(self) -> str:
         seconds = time.monotonic() - self._begin

@@ -11,17 +11,18 @@ from include.errors import ClusterError
 from include.kafka.cluster import REQUEST_SECONDS, Cluster
 
 Windows = Mapping[int, tuple[int, int]]
+OnProgress = Callable[[str, float], None]
+"""Called with a text and the share of the window's offsets that are read (0 to 1), after each chunk."""
 
 _AT_ONCE = 10_000
 # Longer than any batch of the scoring takes between its first message and its commit.
 _QUIET_SECONDS = 60.0
-_PROGRESS_SECONDS = 5.0
 _PARTITION_EOF = -191
 _OFFSET_GONE = (-140, 1)  # of the client (no reset is allowed), and of the broker
 
 
 def read(
-    cluster: Cluster, consumer: Consumer, topic: str, windows: Windows, say: Callable[[str], None]
+    cluster: Cluster, consumer: Consumer, topic: str, windows: Windows, on_progress: OnProgress
 ) -> Iterator[Message]:
     """Raises ClusterError, which says why, where an end is not reached: a broker that is silent, or a kafka transaction
     that stays open."""
@@ -32,7 +33,7 @@ def read(
         # Else the client finds the partitions' leaders a second later.
         consumer.list_topics(topic, timeout=REQUEST_SECONDS)
     consumer.assign([TopicPartition(topic, partition, windows[partition][0]) for partition in ends])
-    heard = said = time.monotonic()
+    heard = time.monotonic()
     while ends:
         with cluster.translate_errors(f"{topic} cannot be read"):
             polled = consumer.consume(_AT_ONCE, timeout=0.2)
@@ -58,9 +59,7 @@ def read(
             raise ClusterError(
                 f"reading {topic}: nothing more came for {_QUIET_SECONDS:g} s, but {_why_quiet(cluster, topic, ends)}"
             )
-        if now - said > _PROGRESS_SECONDS:
-            said = now
-            say(f"{topic}: {done:,} messages of {whole:,} offsets read")
+        on_progress(f"{topic}: {done:,} messages of {whole:,} offsets read", done / whole)
 
 
 def _why_quiet(cluster: Cluster, topic: str, ends: Mapping[int, int]) -> str:

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from confluent_kafka import Message
@@ -21,7 +21,7 @@ from include.verify.expected_message import MessageSource
 from include.verify.findings import KINDS, Finding, LedgerVerdict, PartitionVerdict, VerifyReport
 from include.verify.ledger_comparison import LedgerCheck
 from include.verify.original_rows import OriginalRows
-from include.verify.reading import Windows, read
+from include.verify.reading import OnProgress, Windows, read
 from include.verify.tally import Tally
 from include.verify.window import Bounds, windows
 
@@ -40,7 +40,7 @@ def verify(
     start: Bounds = Bounds(),  # noqa: B008
     end: Bounds = Bounds(),  # noqa: B008
     show: int = 20,
-    say: Callable[[str], None] = lambda line: None,
+    on_progress: OnProgress = lambda text, share: None,
     ledger: LedgerCheck | None = None,
 ) -> VerifyReport:
     """By default from the first offset retained to the group's committed one. Raises ClusterError or SettingError where
@@ -49,7 +49,7 @@ def verify(
     topic = cluster.describe_topic(settings.input_topic)
     with ConsumerGroup.open(cluster, settings.group, topic) as group:
         window, notes = windows(group, start, end)
-        check = _Check(group, settings, window, show, say, notes, ledger)
+        check = _Check(group, settings, window, show, on_progress, notes, ledger)
         check.read_input()
         check.read_outputs()
         check.judge_later_sources()
@@ -63,7 +63,7 @@ class _Check:
     settings: Settings
     window: Windows
     show: int
-    say: Callable[[str], None]
+    on_progress: OnProgress
     notes: list[str]
     ledger: LedgerCheck | None = None
     tallies: dict[int, Tally] = field(default_factory=dict)
@@ -75,7 +75,7 @@ class _Check:
     original_rows: OriginalRows = field(default_factory=OriginalRows)
 
     def _read(self, topic: str, ranges: Windows) -> Iterator[Message]:
-        return read(self.group.cluster, self.group.consumer, topic, ranges, self.say)
+        return read(self.group.cluster, self.group.consumer, topic, ranges, self.on_progress)
 
     def read_input(self) -> None:
         self.tallies = {partition: Tally() for partition in self.window}

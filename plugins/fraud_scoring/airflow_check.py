@@ -1,4 +1,4 @@
-"""What `fraud check` runs: the connections as tasks get them, each tried once. Prints one line each, never a secret."""
+"""Try each connection as tasks get it, and print one line each, never a secret: what `fraud check` runs."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ from include.check.ledger_check import check_ledger
 from include.check.mail_check import check_addresses
 from include.check.models_check import check_models
 from include.check.staging_check import check_staging
+from include.cli.console import BAD, GOOD, output
+from include.cli.registration import NOT_GOOD, OK
 from include.errors import SettingError
 from include.kafka.cluster import Cluster
 from include.models.resolve import DEFAULT, HOLD
@@ -41,8 +43,8 @@ def main() -> int:
     try:
         settings = Settings.from_environment()
     except SettingError as error:
-        return _tell([CheckResult("settings", str(error), ok=False)])
-    return _tell([*_database(), *_aws(), *run(_checks(settings))])
+        return _report([CheckResult("settings", str(error), ok=False)])
+    return _report([*_database(), *_aws(), *run(_checks(settings))])
 
 
 def _database() -> Iterator[CheckResult]:
@@ -116,14 +118,19 @@ def _check_mail_server() -> Iterator[CheckResult]:
     yield CheckResult(SMTP, f"{address(connection)}, {encrypted}, {login}, from {sender}")
 
 
-def _tell(results: Iterable[CheckResult]) -> int:
-    wrong = 0
-    for found in results:
-        wrong += not found.ok
-        sys.stdout.write(f"{'ok   ' if found.ok else 'WRONG'}  {found.name}: {found.text}\n")
-        sys.stdout.flush()
-    sys.stdout.write("all is well\n" if not wrong else f"{wrong} to mend\n")
-    return int(wrong > 0)
+def _report(results: Iterable[CheckResult]) -> int:
+    """Write the results as they come, and return the exit code."""
+    out, found = output(json="--json" in sys.argv[1:]), []
+    for result in results:
+        found.append(result)
+        out.line(f"{'ok   ' if result.ok else 'WRONG'}  {result.name}: {result.text}", "" if result.ok else BAD)
+    wrong = sum(not result.ok for result in found)
+    if wrong:
+        out.line(f"{wrong} to fix", BAD)
+    else:
+        out.line("all is well", GOOD)
+    out.document({"ok": not wrong, "checks": found})
+    return NOT_GOOD if wrong else OK
 
 
 if __name__ == "__main__":

@@ -90,19 +90,24 @@ def export_confirmed() -> tuple[str, list[Exported]]:
 
 
 def main() -> int:
+    """Export, report the files, and return the exit code."""
+    from include.cli.console import output, write_error
+    from include.cli.registration import NOT_GOOD, OK
+
     try:
-        place, files = export_confirmed()
+        url, files = export_confirmed()
     except FraudError as error:
-        sys.stderr.write(f"fraud: {error}\n")
-        return 1
+        write_error(f"fraud export-confirmed: {error}")
+        return NOT_GOOD
+    out, payments = output(json="--json" in sys.argv[1:]), sum(file.payments for file in files)
     for file in files:
-        sys.stdout.write(f"{file.file}: {file.payments:,} payments\n")
+        out.line(f"{file.file}: {file.payments:,} payments")
     if files:
-        payments = sum(file.payments for file in files)
-        sys.stdout.write(f"{payments:,} confirmed payments were exported to {place}\n")
+        out.line(f"{payments:,} confirmed payments were exported to {url}")
     else:
-        sys.stdout.write("nothing to export: no verdict is new\n")
-    return 0
+        out.line("nothing to export: no verdict is new")
+    out.document({"url": url, "files": files, "payments": payments})
+    return OK
 
 
 if __name__ == "__main__":

@@ -159,11 +159,11 @@ def test_fraud_run_becomes_the_command():
 @pytest.mark.parametrize(
     ("command", "environment", "said"),
     [
-        (["no-such-command"], {}, "fraud: 'no-such-command' cannot be run: No such file or directory\n"),
+        (["no-such-command"], {}, "fraud run: 'no-such-command' cannot be run: No such file or directory\n"),
         (
             ["true"],
             {"KAFKA_BOOTSTRAP_SERVERS": "k:1", "SASL_USERNAME": "u"},
-            "fraud: SASL_PASSWORD is missing: SASL_USERNAME is set\n",
+            "fraud run: SASL_PASSWORD is missing: SASL_USERNAME is set\n",
         ),
     ],
 )

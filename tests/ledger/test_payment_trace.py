@@ -97,16 +97,16 @@ def test_it_is_traced_to_its_models_runs_mails_and_verdicts(
         f"  chosen    {'b' * 32}, held by carol",
         f"  batch     {batch}",
         "  Airflow   run a run: http://airflow/run",
-        "  told      nobody, for it is no fraud",
+        "  notified  no one, because it is no fraud",
         rf"  published output partition 0, offset \d+; recorded on {at}",
         "",
-        f"  replaced on {at} by ledger, for it was scored again:",
+        f"  replaced on {at} by ledger because it was scored again:",
         r"  FRAUD \(probability 0\.9\), scored on 2026-01-01 00:00:00 UTC",
         f"  model     fraud_scoring version 3, MLflow run {'f' * 32}",
-        r"  chosen    previous, asked for in the run's configuration by bob; reason: version 4 misses.\[2J",
+        r"  chosen    previous, requested in the run's configuration by bob; reason: version 4 misses.\[2J",
         f"  batch     {batch}",
         "  Airflow   run a run: http://airflow/run",
-        "  told      analyst@bank.test on 2026-01-01 00:05:00 UTC, Message-ID <a-report@test>",
+        "  notified  analyst@bank.test on 2026-01-01 00:05:00 UTC, Message-ID <a-report@test>",
         rf"  published output partition 0, offset 0; recorded on {at}",
         "",
         rf"confirmed   genuine, by emil on {at} \(.*\)",
@@ -137,7 +137,7 @@ def test_a_batch_whose_record_is_not_there_hides_nothing(scored_twice: Scoring, 
     told = fraud("trace", TRANS_NUM).stdout
     assert told.count("not known yet: the record of this batch is not in the ledger yet") == 5
     assert told.count("MLflow run") == 2
-    assert "confirmed   not yet: nobody has said whether it was fraud" in told
+    assert "confirmed   not yet: no verdict is recorded" in told
 
 
 def test_a_report_that_is_owed_is_told(scoring: Make, ledger: LedgerConnection, fraud: Fraud):
@@ -145,7 +145,7 @@ def test_a_report_that_is_owed_is_told(scoring: Make, ledger: LedgerConnection, 
     send(here, PAID.message)
     score(here, ledger, fraud=True)
     record_batches(here.storage, ledger)
-    assert "told      nobody that is known of: the report is still owed" in fraud("trace", TRANS_NUM).stdout
+    assert "notified  no one yet: the report is pending" in fraud("trace", TRANS_NUM).stdout
 
 
 def test_several_payments_may_bear_it(ledger: LedgerConnection, fraud: Fraud):
@@ -172,11 +172,12 @@ def test_what_a_hand_altered_is_no_prediction_that_was_published(
 ):
     query(ledger, "UPDATE ledger.predictions SET prediction = true")
     told = fraud("trace", TRANS_NUM).stdout
-    assert titles(told) == ["newest prediction", f"altered {LAST}", "replaced on … by ledger, for it was scored again"]
+    again = "replaced on … by ledger because it was scored again"
+    assert titles(told) == ["newest prediction", f"altered {LAST}", again]
     query(ledger, "UPDATE ledger.recorded_offsets SET next_offset = (SELECT output_offset FROM ledger.predictions)")
     record(scored_twice.cluster, scored_twice.settings, ledger)
     told = fraud("trace", TRANS_NUM).stdout
-    again = "replaced on … by ledger, for it was scored again"
+    again = "replaced on … by ledger because it was scored again"
     assert titles(told) == ["newest prediction", f"altered {LAST}", f"altered {LAST}", again]
     assert re.findall(r"^  (no fraud|FRAUD)", told, re.MULTILINE) == ["no fraud", "FRAUD", "no fraud", "FRAUD"]
 
@@ -185,10 +186,10 @@ def test_another_payment_may_have_taken_its_place(ledger: LedgerConnection, frau
     add_predictions(ledger, PAID)
     make_topic_again(ledger)
     told = fraud("trace", TRANS_NUM).stdout
-    assert titles(told) == ["replaced on … by ledger, for another payment took its place: the topic was made again"]
+    assert titles(told) == ["replaced on … by ledger because another payment took its place: the topic was recreated"]
 
 
-LAST = "on … by ledger, and not scored again; until then the row said"
+LAST = "on … by ledger without being scored again; until then the row said"
 
 
 def titles(told: str) -> list[str]:
@@ -208,7 +209,7 @@ def test_of_thousands_that_bear_it_the_newest_are_shown(ledger: LedgerConnection
     told = fraud("trace", "0").stdout
     assert told.startswith("trans_num 0: 5,000 payments have it, these are the newest 20\n")
     assert re.findall(r"^payment +topic_1/0/(\d+)", told, re.MULTILINE) == [str(4999 - at) for at in range(20)]
-    assert "\n4,980 older payments have it, too, and are not shown\n" in told
+    assert "\n4,980 older payments have it as well and are not shown\n" in told
     assert json.loads(fraud("trace", "0", "--json").stdout)["more"] == 4980
 
 

@@ -188,7 +188,7 @@ def test_a_failed_delivery_is_an_error_with_count_and_reason(servers: str, topic
     ended = run(servers, "simulate", "--topic", topic, "--rate", "100")
     assert ended.returncode == 1
     last = ended.stderr.splitlines()[-1]
-    assert last.startswith("fraud: ")
+    assert last.startswith("fraud produce simulate: ")
     assert f"payments were not delivered to topic '{topic}': Broker: Message size too large" in last
     assert not any(received(servers, topic))
 
@@ -197,7 +197,9 @@ def test_a_topic_that_does_not_exist_is_named_and_not_created(servers: str) -> N
     topic = f"absent_{uuid.uuid4().hex}"
     ended = run(servers, "simulate", "--topic", topic, "--count", "1")
     assert ended.returncode == 1
-    assert ended.stderr.splitlines()[-1].startswith(f"fraud: topic '{topic}' does not exist at {servers}: create it")
+    assert ended.stderr.splitlines()[-1].startswith(
+        f"fraud produce simulate: topic '{topic}' does not exist at {servers}: create it"
+    )
     assert topic not in AdminClient({"bootstrap.servers": servers}).list_topics(timeout=10).topics
 
 
@@ -229,7 +231,7 @@ def test_a_broker_that_is_not_there_is_one_line() -> None:
         ended = run(address, "simulate", "--count", "1", "--seed", "1")
     assert ended.returncode == 1
     assert ended.stderr.count("\n") == 1
-    assert ended.stderr.startswith("fraud: Kafka does not answer")
+    assert ended.stderr.startswith("fraud produce simulate: Kafka does not answer")
     assert address in ended.stderr
 
 

@@ -243,7 +243,8 @@ def test_what_waits_for_a_review_is_listed(ledger: LedgerConnection, fraud: Frau
         "again", "2026-03-04", "15:56:25", "950.75", "fraud_McDermott,", "Osinski", "0.875", "fraud_scoring", "3",
         "2026-03-04", "09:00:00", "411111*********1111", "topic_1/0/5", "0",
     ]  # fmt: skip
-    assert fraud("--list", "--limit", 2).stdout.endswith("\nMore wait than these 2, the newest: see --limit.\n")
+    last = fraud("--list", "--limit", 2).stdout.splitlines()[-1]
+    assert last == "More than these 2 wait, which are the newest: see --limit."
 
 
 def test_of_payments_with_one_trans_num_none_hides_a_fraud(ledger: LedgerConnection, fraud: Fraud) -> None:
@@ -268,8 +269,7 @@ def test_the_list_is_a_file_that_can_be_given_back(ledger: LedgerConnection, fra
     file = tmp_path / "review.csv"
     done = fraud("--list", "--output", file)
     assert done.stdout == (
-        f"3 frauds to review are in {file}: fill in its column verdict, and give it back by "
-        f"`fraud confirm --csv {file}`\n"
+        f"3 frauds to review are in {file}: fill in its column verdict, then run `fraud confirm --csv {file}`\n"
     )
     assert file.stat().st_mode & 0o777 == 0o600
     assert str(CARD) not in file.read_text()

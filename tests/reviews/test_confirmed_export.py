@@ -270,7 +270,7 @@ def test_a_ledger_without_tables_is_told(ledger: LedgerConnection, capsys: pytes
     with pytest.raises(LedgerSchemaError):
         export_confirmed()
     assert main() == 1
-    assert capsys.readouterr().err.startswith("fraud: the ledger has no tables yet")
+    assert capsys.readouterr().err.startswith("fraud export-confirmed: the ledger has no tables yet")
 
 
 def test_the_command(ledger: LedgerConnection, place: Place) -> None:

@@ -227,7 +227,7 @@ def topics(place: Place, kafka: dict[str, Any]) -> None:
     said = place.command(kafka, "topics")
     assert said.count("created") == 4
     said = place.command(kafka, "topics")
-    if said.count("there, as set") < 4:
+    if said.count("exists, as configured") < 4:
         raise LackingError(said)
 
 

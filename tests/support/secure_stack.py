@@ -131,4 +131,4 @@ class SecureStack(Pipeline):
 
     def verify(self) -> VerifyReport:
         whole = Bounds.parse("--from", [])
-        return verify(Cluster(self.kafka), self.settings, start=whole, end=whole, show=5, say=lambda line: None)
+        return verify(Cluster(self.kafka), self.settings, start=whole, end=whole, show=5)

@@ -168,4 +168,4 @@ def test_from_s3(service_environment: dict[str, str], monkeypatch: pytest.Monkey
 def test_the_command_names_an_empty_place(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["train", "--rows", "100", "--confirmed", str(tmp_path)])
     assert done.exit_code == 1
-    assert f"there are no confirmed payments at {tmp_path}" in str(done.exception)
+    assert f"there are no confirmed payments at {tmp_path}" in done.stderr

@@ -320,4 +320,4 @@ def test_the_command_tells_what_is_wrong_in_one_line(tmp_path: Path) -> None:
     )
 
     assert done.returncode == 1
-    assert done.stderr == f"fraud: {tmp_path / 'none.csv'} cannot be read: No such file or directory\n"
+    assert done.stderr == f"fraud train: {tmp_path / 'none.csv'} cannot be read: No such file or directory\n"

@@ -58,7 +58,7 @@ def test_nothing_to_check_is_not_whole(scoring: Make):
     send(here, 3)
     here.run()
     done = fraud_verify(here, "--from", "3")
-    assert (done.exit_code, done.stdout.splitlines()[-1]) == (2, "nothing was checked: these windows hold no payment")
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (2, "nothing was checked: the window holds no payment")
     place = TopicPartition(here.settings.input_topic, 0, 5)
     send(here, 3)
     client = admin({"bootstrap.servers": str(here.kafka["bootstrap.servers"])})

@@ -119,7 +119,7 @@ def test_complete(scene: Scene):
     assert done.stdout.splitlines()[-3:] == [
         f"{topic}/0: complete",
         f"{topic}/1: complete",
-        "complete: 11 due, each came out once, and 10 rows",
+        "complete: 11 due, each came out once, 10 rows in the ledger",
     ]
 
 
@@ -251,7 +251,7 @@ def test_rows_of_an_earlier_output_topic_are_not_called_unfounded(here: Scoring,
     recorded(here, ledger)
     shown = fraud(here, ledger, "ledger", "show").stdout
     assert shown.count("lost: what came from offset ") == 2
-    assert "in partition 1 of the topic that was deleted, gone before it could be recorded (found 20" in shown
+    assert "in partition 1 of the topic that was deleted, expired unrecorded (found 20" in shown
     done = reconcile(here, ledger)
     assert done.exit_code == 0, done.stdout
     assert "note: 10 rows are passed over" in done.stdout
@@ -307,7 +307,7 @@ def test_a_batch_that_counts_otherwise_is_named(scene: Scene, damage: str):
     )
     done = reconcile(here, ledger)
     assert done.exit_code == 1
-    assert "MISCOUNTED: 1 batches whose record counts other than the ledger" in done.stdout
+    assert "MISCOUNTED: 1 batches whose record counts differ from the ledger" in done.stdout
     assert f"{here.settings.input_topic}/0: NOT complete: 1 miscounted" in done.stdout
 
 
@@ -362,7 +362,7 @@ def test_what_waits_for_the_recorder_is_no_damage(here: Scoring, ledger: LedgerC
     score(here, 3, 0)
     done = reconcile(here, ledger)
     assert done.exit_code == 0, done.stdout
-    assert "note: 3 wait for the next run of record_predictions" in done.stdout
+    assert "; 3 more wait for the next run of record_predictions" in done.stdout
     assert f"{here.settings.input_topic}/0: no batch record yet of offsets [7, 10)" in done.stdout
     recorded(here, ledger)
     assert "wait" not in reconcile(here, ledger).stdout.partition("note")[2]
@@ -457,9 +457,10 @@ def test_an_offset_that_lies_ahead_is_refused_with_what_can_be_given(filled: Sco
     query(ledger, "UPDATE ledger.recorded_offsets SET next_offset = 1 WHERE partition = 1")
     before = offsets(ledger)
     done = fraud(filled, ledger, "ledger", "rewind", "--to", "2")
-    assert str(done.exception) == (
-        f"--to 2: {filled.settings.output_topic}/1 is recorded to 1 only, and nothing before 2 may be passed over: "
-        "give a lower offset, or --to earliest, or name with --partition those that are recorded so far"
+    assert done.stderr == (
+        f"fraud ledger rewind: --to 2: {filled.settings.output_topic}/1 is recorded to 1 only, and nothing before 2 "
+        "may be passed over: give a lower offset, or --to earliest, or name with --partition those that are recorded "
+        "so far\n"
     )
     assert offsets(ledger) == before
 
