@@ -9,7 +9,7 @@ FREE_GB := 4
 ROUNDS := 5
 MINUTES := 30
 
-.PHONY: help install up down status demo demo-once test test-all soak bench check secrets licences audit format lock
+.PHONY: help install up down status demo demo-once test test-all soak bench check secrets licences audit format settings lock
 .DEFAULT_GOAL := help
 
 help:
@@ -56,6 +56,9 @@ audit: install ## ask for known vulnerabilities of what is pinned, once a day; n
 format: install ## let ruff mend what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+settings: install ## write the settings into .env.example and docs/configuration.md
+	@$(BIN)/python -m dev.settings_docs
 
 up: install ## start the local stack in the background (data and logs in .local)
 	@$(BIN)/python -m dev.stack up

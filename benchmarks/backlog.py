@@ -64,7 +64,7 @@ def measure(bench: Bench, *, count: int, shards: int) -> dict[str, Any]:
 
 def _follow(bench: Bench, start: int, count: int, began: float) -> list[tuple[float, int]]:
     """Seconds and payments committed so far, each time that more were."""
-    consumer = Consumer(consumer_settings(bench.kafka, Settings.group))
+    consumer = Consumer(consumer_settings(bench.kafka, Settings().group))
     places = [TopicPartition(INPUT, number) for number in range(bench_topics.PARTITIONS)]
     points: list[tuple[float, int]] = [(0.0, 0)]
     moved = said = time.monotonic()

@@ -129,14 +129,14 @@ def _tell(moved: list[OffsetMove]) -> None:
 
 
 def _opened(topic: str | None, group: str | None) -> AbstractContextManager[GroupOffsets]:
-    from dataclasses import replace
-
     from include.batch.group_offsets import GroupOffsets
     from include.kafka.client_config import client_settings
     from include.settings import Settings
 
     settings = Settings.from_environment()
-    settings = replace(settings, input_topic=topic or settings.input_topic, group=group or settings.group)
+    settings = settings.model_copy(
+        update={"input_topic": topic or settings.input_topic, "group": group or settings.group}
+    )
     return GroupOffsets.opened(client_settings(os.environ), settings)
 
 
