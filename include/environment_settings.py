@@ -107,6 +107,10 @@ class EnvironmentSettings(BaseSettings):
             invalid = {error["loc"][0] for error in found.errors()}
             return cls(**{name: text for name, text in given.items() if name not in invalid})
 
+    def override(self, **values: Any) -> Self:
+        """Return the settings with other values, as options of a command give them; None and "" change nothing."""
+        return self.model_copy(update={name: value for name, value in values.items() if value not in (None, "")})
+
     @classmethod
     def _given(cls, environment: Mapping[str, str]) -> dict[str, Any]:
         source = EnvSettingsSource(cls)

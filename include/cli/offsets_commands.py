@@ -133,10 +133,7 @@ def _opened(topic: str | None, group: str | None) -> AbstractContextManager[Grou
     from include.kafka.client_config import client_settings
     from include.settings import Settings
 
-    settings = Settings.from_environment()
-    settings = settings.model_copy(
-        update={"input_topic": topic or settings.input_topic, "group": group or settings.group}
-    )
+    settings = Settings.from_environment().override(input_topic=topic, group=group)
     return GroupOffsets.opened(client_settings(os.environ), settings)
 
 

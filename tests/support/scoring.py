@@ -42,7 +42,7 @@ class Scoring:
         return Outbox(self.storage, self.settings.group, self.settings.input_topic, self.settings.output_topic)
 
     def change(self, **settings: Any) -> Scoring:
-        return dataclasses.replace(self, settings=self.settings.model_copy(update=settings))
+        return dataclasses.replace(self, settings=self.settings.override(**settings))
 
     def drain(self) -> Manifest:
         return drain(self.kafka, self.settings, self.storage, run_id="a run", run_url="http://airflow/run")
