@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 UV_VERSION := 0.13.9
 INSTALLED := $(VENV)/.installed
+RUNTIME_PACKAGES = `sed -n 's/^\([A-Za-z0-9][A-Za-z0-9._-]*\).*==.*/\1/p' requirements.txt`
 FREE_GB := 4
 ROUNDS := 5
 MINUTES := 30
 
-.PHONY: help install up down status demo demo-once test test-all soak bench check secrets licences audit format lock
+.PHONY: help install up down status demo demo-once test test-all soak bench check secrets licences audit format settings lock
 .DEFAULT_GOAL := help
 
 help:
@@ -45,17 +46,22 @@ check: install secrets licences audit ## lint, format and types, and the three b
 	@$(BIN)/mypy
 
 secrets: install ## look for passwords and keys in tracked files
-	@$(BIN)/python -m dev.checks.secrets
+	@dev/secrets.sh $(BIN)/detect-secrets-hook
 
-licences: install ## look for a licence that nobody has read; SHOW=1 lists all
-	@$(BIN)/python -m dev.checks.licences $(if $(SHOW),--list)
+licences: install ## look for a licence that is not in the list of pyproject.toml; SHOW=1 lists all
+	@$(BIN)/pip-licenses --packages $(RUNTIME_PACKAGES) $(if $(SHOW),,>/dev/null) \
+	  || { echo "licences: read it, then add it to [tool.pip-licenses] in pyproject.toml or remove the package" >&2; exit 1; }
+	@echo "licences: those of all packages are allowed"
 
 audit: install ## ask for known vulnerabilities of what is pinned, once a day; needs that database
-	@$(BIN)/python -m dev.checks.audit
+	@dev/audit.sh $(BIN)/pip-audit .local/audit-clean requirements.txt requirements-dev.txt
 
 format: install ## let ruff mend what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+settings: install ## write the settings into .env.example and docs/configuration.md
+	@$(BIN)/python -m dev.settings_docs
 
 up: install ## start the local stack in the background (data and logs in .local)
 	@$(BIN)/python -m dev.stack up

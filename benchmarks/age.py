@@ -23,7 +23,7 @@ _TICK = 0.02
 _PATIENCE = 240.0
 
 
-class _Split(msgspec.Struct):
+class _RowValues(msgspec.Struct):
     data: list[list[Any]]
 
 
@@ -77,7 +77,7 @@ def _send(bench: Bench, rate: float, seconds: float) -> int:
             producer.poll(0)
             time.sleep(min(early, _TICK) if rate < 1 / _TICK else _TICK)
         # A simulated payment's own time is long ago; in the row it is found by its text alone.
-        old = msgspec.json.decode(message["value"], type=_Split).data[0][_PLACE]
+        old = msgspec.json.decode(message["value"], type=_RowValues).data[0][_PLACE]
         value = message["value"].replace(b",%d," % old, b",%d," % (time.time_ns() // 1_000_000), 1)
         producer.produce(INPUT, value, message["key"])
         sent += 1

@@ -67,7 +67,7 @@ def _follow(bench: Bench, start: int, count: int, began: float) -> list[tuple[fl
     places = [TopicPartition(INPUT, number) for number in range(bench_topics.PARTITIONS)]
     points: list[tuple[float, int]] = [(0.0, 0)]
     moved = said = time.monotonic()
-    with Cluster(bench.kafka).consumer(Settings.group) as consumer:
+    with Cluster(bench.kafka).consumer(Settings().group) as consumer:
         while points[-1][1] < count:
             committed = sum(max(place.offset, 0) for place in consumer.committed(places, timeout=20))
             now = time.monotonic()

@@ -12,8 +12,8 @@ from typing import Any
 from benchmarks import bench_topics, payments
 from benchmarks.bench import Bench
 from benchmarks.contender import ContenderTimes, Rates, run_step
+from benchmarks.contender_task import Task
 from benchmarks.forest import Forest, forest
-from benchmarks.worker import Task
 
 STEPS = ("drain", "predict", "publish")
 _INPUT, _OUTPUT = "benchmark_chain", "benchmark_chain_out"

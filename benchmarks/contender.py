@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from benchmarks.bench import Bench, BenchmarkError
-from benchmarks.worker import Task
+from benchmarks.contender_task import Task
 from dev.stack.part import ROOT
 
 _PATIENCE = 1800
@@ -38,9 +38,9 @@ def run_step(bench: Bench, name: str, tasks: Sequence[Task]) -> ContenderTimes:
     started: list[subprocess.Popen[str]] = []
     try:
         for task in tasks:
-            log = (bench.home / "workers.log").open("ab")
+            log = (bench.home / "contenders.log").open("ab")
             process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.worker", name],
+                [sys.executable, "-m", "benchmarks.contender_process", name],
                 cwd=ROOT, env=bench.env, text=True, bufsize=1, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=log,
             )  # fmt: skip
@@ -78,7 +78,7 @@ def _answer(bench: Bench, name: str, process: subprocess.Popen[str]) -> dict[str
     line = process.stdout.readline()
     if not line:
         code = process.wait(_PATIENCE)
-        raise BenchmarkError(f"step {name} ended with exit code {code}; see {bench.home / 'workers.log'}")
+        raise BenchmarkError(f"step {name} ended with exit code {code}; see {bench.home / 'contenders.log'}")
     answer: dict[str, Any] = json.loads(line)
     return answer
 

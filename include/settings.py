@@ -1,155 +1,279 @@
-"""The product's settings: one frozen object, read from the environment when a task or command runs."""
+"""Define the product's settings: one frozen object, read from the environment when a task or command runs."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, Self
 
+from include.environment_settings import EnvironmentSettings, Folder, Number, RunIds, WholeNumber, setting
 from include.errors import SettingError
 from include.mail_addresses import parse_addresses
 
-_COMES_IN_AGAIN = "the DAG would read its own output"
-_DECADE_HOURS = 87_600
+_READS_ITS_OUTPUT = "the DAG would read its own output"
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Every field is one environment variable; `.env.example` and docs/configuration.md list them all."""
+def _fraud_folder(values: dict[str, Any]) -> Path:
+    home: Path = values["airflow_home"]
+    return home.absolute() / "fraud"
 
-    input_topic: str = "topic_1"
-    output_topic: str = "topic_2"
-    dead_letter_topic: str = "topic_1_dead_letters"
-    group: str = "fraud_scoring"
-    # The output topic's own, of what stands there and is no prediction.
-    output_dead_letter_topic: str = "topic_2_dead_letters"
-    ledger_group: str = "fraud_ledger"
-    confirmed_url: str = ""
-    model: str = "latest"
-    experiment: str | None = None
-    max_payments: int = 200_000
-    max_seconds: float = 60.0
-    shards: int = 1
-    staging_url: str = ""
-    staging_hours: float = 72.0
-    model_cache: Path = field(default_factory=Path)
-    model_cache_gb: float = 10.0
-    allow_pickles: bool = True
-    # MLflow run ids whose models are loaded even if required packages are missing.
-    unchecked_requirements: tuple[str, ...] = ()
-    mask_cards: bool = True
-    # Read when they are needed only: a slip in an address must not stop the scoring.
-    recipients_text: str = ""
-    operators_text: str = ""
-    installation: str = ""
-    late_minutes: float = 15.0
-    reminder_hours: float = 6.0
-    alarm_lag: int = 1_000_000
-    alarm_age_minutes: float = 15.0
-    dead_letter_share: float = 0.2
-    dead_letter_least: int = 10
-    log_days: float = 14.0
-    history_days: float = 30.0
-    # Of `fraud topics`, and of `record_hours`; a replication of 0 is the broker's own default.
-    topic_partitions: int = 3
-    topic_replication: int = 0
-    topic_retention_hours: float = 168.0
+
+class Settings(EnvironmentSettings):
+    """Hold the value of each environment variable of the product.
+
+    `Settings.from_environment()` reads them. `Settings(shards=2)` reads none: other fields have their defaults. Both
+    check types and bounds. `.env.example` and docs/configuration.md are generated from the fields (`make settings`).
+    """
+
+    airflow_home: Folder = setting(
+        "~/airflow",
+        "Airflow's folder. The product's folders are in it by default.",
+        allowed="an absolute path",
+        variable="AIRFLOW_HOME",
+    )
+
+    # --- Topics and consumer groups
+    input_topic: str = setting("topic_1", "Topic that payments are read from. It must exist.")
+    output_topic: str = setting(
+        "topic_2", "Topic that scored payments are sent to. It must exist and must not be the input topic."
+    )
+    dead_letter_topic: str = setting(
+        "topic_1_dead_letters",
+        "Topic for messages that cannot be scored. It must exist and must be neither the input nor the output topic.",
+    )
+    output_dead_letter_topic: str = setting(
+        lambda values: f"{values['output_topic']}_dead_letters",
+        "Topic for messages of the output topic that are not predictions, so the ledger cannot record them. "
+        "It must exist.",
+        default_text="the output topic's name followed by `_dead_letters`",
+        example="topic_2_dead_letters",
+    )
+    group: str = setting(
+        "fraud_scoring",
+        "Consumer group whose committed offsets say which payments are done. To continue where another consumer "
+        "stopped, give its group. A new group starts at the earliest payment.",
+    )
+    ledger_group: str = setting(
+        "fraud_ledger",
+        "Consumer group of `record_predictions`; it must differ from `FRAUD_GROUP`. Its offsets say up to where dead "
+        "letters of the output topic were sent, and show lag to monitoring tools. The ledger itself says what is "
+        "recorded.",
+    )
+    max_payments: WholeNumber = setting(
+        200_000,
+        "Maximum number of offsets that a run reads from each partition. If payments remain, the next run starts at "
+        "once.",
+        bounds=(1, 10_000_000, "offsets"),
+    )
+    # A task has ten minutes. At 300 seconds, half of them are left to stage what was read or scored.
+    max_seconds: Number = setting(
+        60.0,
+        "Maximum time that a run reads, and again the maximum time that it scores. If payments remain, the next run "
+        "starts at once.",
+        bounds=(1, 300, "seconds"),
+    )
+    # Airflow maps a task over at most 1,024 values.
+    shards: WholeNumber = setting(
+        1,
+        "Number of parallel tasks over which a run spreads the partitions that have payments.",
+        bounds=(1, 1_000, "shards"),
+    )
+    topic_partitions: WholeNumber = setting(
+        3,
+        "Partitions of each topic that `fraud topics` creates.",
+        bounds=(1, 10_000, "partitions"),
+    )
+    topic_replication: WholeNumber = setting(
+        0,
+        "Copies of each partition of a topic that `fraud topics` creates; 0 is the broker's default. Use 3 in "
+        "production.",
+        bounds=(0, 1_000, "copies"),
+        example="3",
+    )
+    topic_retention_hours: Number = setting(
+        168.0,
+        "How long a topic that `fraud topics` creates keeps its messages. The records of batches wait at least as "
+        "long for the ledger.",
+        bounds=(1, 87_600, "hours"),
+    )
+
+    # --- Models
+    model: str = setting(
+        "latest",
+        "Model that scores, unless the run or a hold names one: `latest`, `previous`, an MLflow run id, "
+        "`runs:/<run id>/<name>`, `models:/name@alias`, `models:/name/version` or `models:/m-<id>`.",
+    )
+    experiment: str | None = setting(
+        None,
+        "MLflow experiment in which `latest` and `previous` search, and into which `fraud train` logs its runs.",
+        default_text="all experiments",
+        example="fraud_scoring",
+    )
+    model_cache: Folder = setting(
+        lambda values: _fraud_folder(values) / "models",
+        "Folder for downloaded models.",
+        allowed="an absolute path",
+        default_text="`$AIRFLOW_HOME/fraud/models`",
+        example="/var/cache/fraud/models",
+    )
+    model_cache_gb: Number = setting(
+        10.0,
+        "Maximum size of that folder. Above it, the least recently used models are removed.",
+        bounds=(0.1, 1_000_000, "GB"),
+    )
+    allow_pickles: bool = setting(
+        True,
+        "`false` refuses each model that could run code of its own (a pickle, a pyfunc model, code stored with the "
+        "model): see [models are code](security.md#models-are-code).",
+    )
+    unchecked_requirements: RunIds = setting(
+        (),
+        "MLflow run ids, separated by commas, of models that are loaded even if packages that they require are "
+        "missing. The log names those packages.",
+        allowed="run ids of 32 hexadecimal digits, separated by commas",
+        default_text="none",
+        example="0123456789abcdef0123456789abcdef",
+    )
+
+    # --- Mail and alarms
+    # Both lists of addresses are parsed only when a mail is sent: a wrong address must not stop the scoring.
+    recipients_text: str = setting(
+        "",
+        "Recipients of fraud reports, separated by commas, semicolons or spaces; `Some Name <address>` is accepted. "
+        "A domain beyond ASCII is encoded by IDNA; the part before the @ must be ASCII. Without recipients, reports "
+        "stay pending and runs fail.",
+        default_text="none; reports need it",
+        example="analysts@example.com",
+        variable="EMAIL_RECIPIENT",
+    )
+    operators_text: str = setting(
+        "",
+        "Recipients of [mails to operators](report.md#the-operators-mails), in the same form: failed tasks, late runs "
+        "and alarms.",
+        default_text="none; no mail is sent",
+        example="operators@example.com",
+        variable="FRAUD_OPERATORS_EMAIL",
+    )
+    # At most a week: Airflow ends a run 15 minutes later, and adds both to a date.
+    late_minutes: Number = setting(
+        15.0,
+        "Time after which a run that was queued and has not finished is late. Airflow ends it 15 minutes after that.",
+        bounds=(1, 10_080, "minutes"),
+    )
+    reminder_hours: Number = setting(
+        6.0,
+        "Time between reminders to operators while a failure lasts. 0 sends a mail for each failure.",
+        bounds=(0, 8_760, "hours"),
+    )
+    installation: str = setting(
+        "",
+        "Name of this Airflow. Set it if another Airflow with the same `base_url` and `FRAUD_GROUP` uses the same "
+        "staging area: the name keeps their incidents and the claims of their batches apart.",
+        default_text="Airflow's `base_url`",
+        example="fraud-eu",
+    )
+    alarm_lag: WholeNumber = setting(
+        1_000_000,
+        "Operators are mailed if `drain` leaves more offsets than this, over all partitions, to later runs.",
+        bounds=(1, 1_000_000_000_000, "offsets"),
+    )
+    alarm_age_minutes: Number = setting(
+        15.0,
+        "Operators are mailed if the oldest payment that waits, or a Kafka transaction that blocks payments, is older.",
+        bounds=(1, 525_600, "minutes"),
+    )
+    dead_letter_share: Number = setting(
+        0.2,
+        "Operators are mailed if at least this share of a batch's messages became dead letters, and again when the "
+        "share is lower. The same applies to the messages of the output topic that a run of `record_predictions` "
+        "reads.",
+        bounds=(0.001, 1, ""),
+    )
+    dead_letter_least: WholeNumber = setting(
+        10,
+        "Minimum number of dead letters for that alarm: in the batch (or the run of `record_predictions`), or in all "
+        "of them since the last one with a lower share.",
+        bounds=(1, 1_000_000_000, "dead letters"),
+    )
+    mask_cards: bool = setting(True, "`false` shows whole card numbers in reports and in their attachments.")
+
+    # --- Staging area
+    staging_url: str = setting(
+        lambda values: str(_fraud_folder(values) / "staging"),
+        "Folder for the files that steps of a run hand to each other, or `s3://bucket/prefix` if workers share no "
+        "disk. It holds card data; a local folder gets mode 0700. A URL with keys is refused: put them into the "
+        "connection `aws_default`.",
+        default_text="`$AIRFLOW_HOME/fraud/staging`",
+        example="/var/lib/fraud/staging",
+    )
+    staging_hours: Number = setting(
+        72.0,
+        "How long staged batches are kept. A batch with a pending report is kept until the report is mailed. Files of "
+        "a run that did not publish are removed earlier: see [housekeeping](operations.md#housekeeping).",
+        bounds=(1, 87_600, "hours"),
+    )
+
+    # --- Export of confirmed payments
+    confirmed_url: str = setting(
+        "",
+        "`s3://bucket/prefix` where `fraud export-confirmed` and the DAG `export_confirmed` store confirmed payments "
+        "with whole card numbers. Docker compose sets `confirmed/` in `S3_BUCKET`.",
+        default_text="none; the export needs it",
+        example="s3://bucket/confirmed",
+    )
+
+    # --- Housekeeping
+    # At most a century: earlier dates cannot be computed.
+    log_days: Number = setting(
+        14.0,
+        "How long files in Airflow's log folder are kept after their last change: see "
+        "[housekeeping](operations.md#housekeeping).",
+        bounds=(1, 36_500, "days"),
+    )
+    history_days: Number = setting(
+        30.0,
+        "How long runs are kept in Airflow's database. `fraud clean-history` reads it.",
+        bounds=(1, 36_500, "days"),
+    )
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
-        """Raises SettingError, naming the variable, where a value cannot be used."""
-        settings = cls._from(_Reader(environment))
-        source, output = ("FRAUD_INPUT_TOPIC", settings.input_topic), ("FRAUD_OUTPUT_TOPIC", settings.output_topic)
-        letters = "FRAUD_DEAD_LETTER_TOPIC", settings.dead_letter_topic
-        refused = "FRAUD_OUTPUT_DEAD_LETTER_TOPIC", settings.output_dead_letter_topic
-        groups = ("FRAUD_LEDGER_GROUP", settings.ledger_group), ("FRAUD_GROUP", settings.group)
-        for (name, value), (other, taken), why in (
-            (output, source, _COMES_IN_AGAIN),
-            (letters, source, _COMES_IN_AGAIN),
-            (refused, source, _COMES_IN_AGAIN),
-            (refused, output, _COMES_IN_AGAIN),
-            (letters, output, "readers of scored payments would also receive dead letters"),
-            (*groups, "moving or deleting the offsets of one would change the other"),
-        ):
-            if value == taken:
-                raise SettingError(f"{name} and {other} are both {value}: {why}; give another")
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Return the settings of an environment, as the base class does.
+
+        Raises SettingError also where two variables name one topic or group that they must not share.
+        """
+        settings = super().from_environment(environment)
+        _refuse_shared_names(settings)
         return settings
-
-    @classmethod
-    def usable(cls, environment: Mapping[str, str] = os.environ) -> Settings:
-        """For whatever tells that a setting cannot be used: the default stands in for it."""
-        return cls._from(_Reader(environment, lenient=True))
 
     @property
     def recipients(self) -> tuple[str, ...]:
+        """Return the addresses for fraud reports. Raises SettingError for an invalid one."""
         return parse_addresses("EMAIL_RECIPIENT", self.recipients_text)
 
     @property
     def operators(self) -> tuple[str, ...]:
+        """Return the addresses for mails to operators. Raises SettingError for an invalid one."""
         return parse_addresses("FRAUD_OPERATORS_EMAIL", self.operators_text)
 
     @property
     def record_hours(self) -> float:
-        """How long a batch's record waits for the ledger: as long as its predictions do, on the output topic."""
+        """Return how many hours a batch's record waits for the ledger: at least as long as its predictions stay."""
         return max(self.staging_hours, self.topic_retention_hours)
-
-    @classmethod
-    def _from(cls, read: _Reader) -> Settings:
-        home = read.folder("AIRFLOW_HOME", "~/airflow").absolute() / "fraud"
-        output_topic = read.text("FRAUD_OUTPUT_TOPIC", cls.output_topic)
-        return cls(
-            input_topic=read.text("FRAUD_INPUT_TOPIC", cls.input_topic),
-            output_topic=output_topic,
-            dead_letter_topic=read.text("FRAUD_DEAD_LETTER_TOPIC", cls.dead_letter_topic),
-            group=read.text("FRAUD_GROUP", cls.group),
-            output_dead_letter_topic=read.text("FRAUD_OUTPUT_DEAD_LETTER_TOPIC", f"{output_topic}_dead_letters"),
-            ledger_group=read.text("FRAUD_LEDGER_GROUP", cls.ledger_group),
-            confirmed_url=read.text("FRAUD_CONFIRMED_URL", ""),
-            model=read.text("FRAUD_MODEL", cls.model),
-            experiment=read.text("FRAUD_EXPERIMENT", "") or None,
-            max_payments=int(read.number("FRAUD_MAX_PAYMENTS", cls.max_payments, least=1, most=10_000_000)),
-            # Twice in a task's ten minutes at most: what was read or scored in that time is still to be staged.
-            max_seconds=read.number("FRAUD_MAX_SECONDS", cls.max_seconds, least=1, most=300),
-            # Airflow maps a task over 1,024 values at most.
-            shards=int(read.number("FRAUD_SHARDS", cls.shards, least=1, most=1_000)),
-            staging_url=read.text("FRAUD_STAGING_URL", str(home / "staging")),
-            staging_hours=read.number("FRAUD_STAGING_HOURS", cls.staging_hours, least=1, most=_DECADE_HOURS),
-            model_cache=read.folder("FRAUD_MODEL_CACHE", str(home / "models")),
-            model_cache_gb=read.number("FRAUD_MODEL_CACHE_GB", cls.model_cache_gb, least=0.1, most=1_000_000),
-            allow_pickles=read.flag("FRAUD_ALLOW_PICKLES", cls.allow_pickles),
-            unchecked_requirements=read.run_ids("FRAUD_UNCHECKED_REQUIREMENTS"),
-            mask_cards=read.flag("FRAUD_MASK_CARDS", cls.mask_cards),
-            recipients_text=read.text("EMAIL_RECIPIENT", ""),
-            operators_text=read.text("FRAUD_OPERATORS_EMAIL", ""),
-            installation=read.text("FRAUD_INSTALLATION", ""),
-            late_minutes=read.late_minutes(),
-            reminder_hours=read.number("FRAUD_REMINDER_HOURS", cls.reminder_hours, least=0, most=8_760),
-            alarm_lag=int(read.number("FRAUD_ALARM_LAG", cls.alarm_lag, least=1, most=1_000_000_000_000)),
-            alarm_age_minutes=read.number("FRAUD_ALARM_AGE_MINUTES", cls.alarm_age_minutes, least=1, most=525_600),
-            dead_letter_share=read.number("FRAUD_DEAD_LETTER_SHARE", cls.dead_letter_share, least=0.001, most=1),
-            dead_letter_least=int(read.number("FRAUD_DEAD_LETTER_LEAST", cls.dead_letter_least, least=1, most=1e9)),
-            # A day at least, and a century at most: timestamps begin somewhere.
-            log_days=read.number("FRAUD_LOG_DAYS", cls.log_days, least=1, most=36_500),
-            history_days=read.number("FRAUD_HISTORY_DAYS", cls.history_days, least=1, most=36_500),
-            topic_partitions=int(read.number("FRAUD_TOPIC_PARTITIONS", cls.topic_partitions, least=1, most=10_000)),
-            topic_replication=int(read.number("FRAUD_TOPIC_REPLICATION", cls.topic_replication, least=0, most=1_000)),
-            topic_retention_hours=read.number(
-                "FRAUD_TOPIC_RETENTION_HOURS", cls.topic_retention_hours, least=1, most=_DECADE_HOURS
-            ),
-        )
 
 
 def late_after(environment: Mapping[str, str] = os.environ) -> timedelta:
-    """For the DAG file: a setting that cannot be used fails the tasks by name, and must not make the DAG disappear."""
-    read = _Reader(environment, lenient=True)
-    return timedelta(minutes=read.late_minutes())
+    """Return when a run is late, for the DAG file: an invalid value fails tasks and must not remove the DAG."""
+    return timedelta(minutes=Settings.usable(environment).late_minutes)
 
 
 def login(environment: Mapping[str, str], user: str, password: str) -> tuple[str, str] | tuple[None, None]:
-    """Two variables that need each other. A password may begin or end with spaces."""
+    """Return the values of two variables of which both or neither must be set. A password keeps its outer spaces.
+
+    Raises SettingError if only one is set.
+    """
     given = {name: environment.get(name, "") for name in (user, password)}
     there = [name for name, value in given.items() if value.strip()]
     if len(there) == 1:
@@ -158,61 +282,16 @@ def login(environment: Mapping[str, str], user: str, password: str) -> tuple[str
     return (given[user].strip(), given[password]) if there else (None, None)
 
 
-class _Reader:
-    """An empty variable counts as unset: docker compose passes every variable it knows, set or not.
-
-    A lenient one takes a value that cannot be used for unset as well.
-    """
-
-    def __init__(self, environment: Mapping[str, str], *, lenient: bool = False) -> None:
-        self._environment = environment
-        self._lenient = lenient
-
-    def text(self, name: str, default: str) -> str:
-        return self._environment.get(name, "").strip() or default
-
-    def number(self, name: str, default: float, *, least: float, most: float) -> float:
-        """Every number has both bounds: a value that is too large overflows a date, or silences what it controls."""
-        text = self.text(name, str(default))
-        try:
-            number = float(text)
-        except ValueError:
-            number = float("nan")
-        if least <= number <= most:
-            return number
-        self._refuse(f"{name}={text!r}: give a number of at least {least:.15g} and at most {most:.15g}")
-        return default
-
-    def late_minutes(self) -> float:
-        """At most a week: Airflow ends a run a quarter of an hour later."""
-        return self.number("FRAUD_LATE_MINUTES", Settings.late_minutes, least=1, most=10_080)
-
-    def flag(self, name: str, default: bool) -> bool:
-        text = self.text(name, str(default)).lower()
-        if text in {"true", "1", "yes", "on"}:
-            return True
-        if text in {"false", "0", "no", "off"}:
-            return False
-        self._refuse(f"{name}={text!r}: give true or false")
-        return default
-
-    def run_ids(self, name: str) -> tuple[str, ...]:
-        ids = tuple(re.split(r"[\s,;]+", self.text(name, "").strip(" ,;")))
-        wrong = [run_id for run_id in ids if not re.fullmatch("[0-9a-f]{32}", run_id)]
-        if wrong == [""]:
-            return ()
-        if wrong:
-            self._refuse(f"{name}={wrong[0]!r}: give MLflow run ids (32 hexadecimal digits), separated by commas")
-        return tuple(run_id for run_id in ids if run_id not in wrong)
-
-    def folder(self, name: str, default: str) -> Path:
-        text = self.text(name, default)
-        try:
-            return Path(text).expanduser()
-        except RuntimeError:
-            self._refuse(f"{name}={text!r}: no such home folder is known, give a whole path")
-            return Path(default).expanduser()
-
-    def _refuse(self, message: str) -> None:
-        if not self._lenient:
-            raise SettingError(message)
+def _refuse_shared_names(settings: Settings) -> None:
+    for one, other, why in (
+        ("output_topic", "input_topic", _READS_ITS_OUTPUT),
+        ("dead_letter_topic", "input_topic", _READS_ITS_OUTPUT),
+        ("output_dead_letter_topic", "input_topic", _READS_ITS_OUTPUT),
+        ("output_dead_letter_topic", "output_topic", _READS_ITS_OUTPUT),
+        ("dead_letter_topic", "output_topic", "readers of scored payments would also receive dead letters"),
+        ("ledger_group", "group", "moving or deleting the offsets of one would change the other"),
+    ):
+        value = getattr(settings, one)
+        if value == getattr(settings, other):
+            names = " and ".join(map(settings.variable, (one, other)))
+            raise SettingError(f"{names} are both {value}: {why}; give another")

@@ -141,7 +141,7 @@ def scoring(services: LiveStack, topics: Callable[..., str], tmp_path: Path) -> 
             "ledger_group": f"ledger of {source}",
             "staging_url": str(tmp_path / "staging"),
         }
-        return Scoring({"bootstrap.servers": services.bootstrap_servers}, Settings(**own | settings))
+        return Scoring({"bootstrap.servers": services.bootstrap_servers}, Settings(**own).override(**settings))
 
     return make
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,19 @@ def test_what_workers_get_does_not_need_the_developers_tools():
     files = [path for folder in ("dags", "plugins") for path in (ROOT / folder).rglob("*.py")]
     assert files
     assert [str(path) for path in files if "dev" in imports(path)] == []
+
+
+def test_no_two_modules_or_classes_have_one_name():
+    modules, classes = Counter[str](), Counter[str]()
+    for folder in ("include", "plugins", "dags", "dev", "benchmarks"):
+        # remote_logs.py repeats a class of logs.py; a bucket's lifecycle rule replaces it.
+        for path in set((ROOT / folder).rglob("*.py")) - {ROOT / "include" / "housekeeping" / "remote_logs.py"}:
+            if path.name not in ("__init__.py", "__main__.py"):
+                modules[path.stem] += 1
+            tree = ast.parse(path.read_text())
+            classes.update(node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    assert [name for name, count in modules.items() if count > 1] == []
+    assert [name for name, count in classes.items() if count > 1] == []
 
 
 def test_airflow_does_not_load_the_plugin_package_by_bare_names():

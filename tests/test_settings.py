@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import fields
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -96,13 +94,11 @@ def test_unusable_value_is_named(name: str, value: str):
 
 def test_every_number_has_an_upper_bound():
     settings = Settings.from_environment({})
-    numbers = [f.name for f in fields(Settings) if type(getattr(settings, f.name)) in (int, float)]
+    numbers = [name for name in Settings.model_fields if type(getattr(settings, name)) in (int, float)]
     assert "staging_hours" in numbers
     for name in numbers:
         variable = f"FRAUD_{name.upper()}"
-        with pytest.raises(
-            SettingError, match=rf"{variable}='1e\+16': give a number of at least [\d.]+ and at most \d+$"
-        ):
+        with pytest.raises(SettingError, match=rf"^{variable}='1e\+16': too large; give [\d.]+ to \d+( [a-zA-Z ]+)?$"):
             Settings.from_environment({variable: "1e+16"})
 
 
@@ -112,14 +108,6 @@ def test_the_largest_times_are_still_dates():
     settings = Settings.from_environment(hours | days)
     longest = timedelta(hours=max(settings.staging_hours, settings.record_hours), days=settings.log_days)
     assert datetime.now(UTC) - longest - timedelta(days=settings.history_days) < datetime.now(UTC)
-
-
-def test_every_setting_is_documented():
-    root = Path(__file__).parents[1]
-    others = {"recipients_text": "EMAIL_RECIPIENT", "operators_text": "FRAUD_OPERATORS_EMAIL"}
-    names = {others.get(f.name, f"FRAUD_{f.name.upper()}") for f in fields(Settings)}
-    for text in ((root / ".env.example").read_text(), (root / "docs" / "configuration.md").read_text()):
-        assert {name for name in names if name not in text} == set()
 
 
 @pytest.mark.parametrize(("value", "minutes"), [("", 15), ("7", 7), ("soon", 15), ("9999999999", 15), ("1e300", 15)])

@@ -8,9 +8,9 @@ from typing import Any
 from benchmarks import bench_topics, chain, payments
 from benchmarks.bench import Bench
 from benchmarks.forest import forest
-from benchmarks.peers.airflow_kafka import run as airflow_kafka
+from benchmarks.peers.airflow_kafka import airflow_kafka_peer
 from benchmarks.peers.environment import python_of
-from benchmarks.peers.spark import run as spark
+from benchmarks.peers.spark import spark_peer
 
 _INPUT, _OUTPUT = "benchmark_peers", "benchmark_peers_out"
 _MICRO_BATCHES = 6
@@ -37,10 +37,10 @@ def measure(bench: Bench, *, count: int, sittings: int, shards: tuple[int, ...])
                 bench.say(f"sitting {sitting}, product, shards {number}: {rate:,.0f} /s")
                 product[number].append(rate)
             bench_topics.create(bench.kafka, [_OUTPUT])
-            sparks.append(spark.measure(bench, used, _INPUT, _OUTPUT, at_once=count))
+            sparks.append(spark_peer.measure(bench, used, _INPUT, _OUTPUT, at_once=count))
             bench.say(f"sitting {sitting}, Spark, warm: {sparks[-1]['per_second']:,.0f} /s")
         operators = {
-            form: airflow_kafka.measure(bench, used, _INPUT, _OUTPUT, form=form, count=many)
+            form: airflow_kafka_peer.measure(bench, used, _INPUT, _OUTPUT, form=form, count=many)
             for form, many in (("plain", _PLAIN_PAYMENTS), ("batch", count))
         }
         for form, row in operators.items():
@@ -54,5 +54,5 @@ def measure(bench: Bench, *, count: int, sittings: int, shards: tuple[int, ...])
         "spark": {**sparks[0], "per_second": warm, "sittings": [one["per_second"] for one in sparks]},
         "operators": operators,
         "product_to_spark": best / warm,
-        "void": warm < 0.8 * spark.VOID_BELOW,
+        "void": warm < 0.8 * spark_peer.VOID_BELOW,
     }

@@ -151,14 +151,11 @@ def _move_document(row: PartitionOffsets, targets: dict[int, int], moves: list[O
 
 
 def _open_group(topic: str | None, group: str | None) -> AbstractContextManager[GroupOffsets]:
-    from dataclasses import replace
-
     from include.batch.group_offsets import GroupOffsets
     from include.kafka.cluster import Cluster
     from include.settings import Settings
 
-    settings = Settings.from_environment()
-    settings = replace(settings, input_topic=topic or settings.input_topic, group=group or settings.group)
+    settings = Settings.from_environment().override(input_topic=topic, group=group)
     return GroupOffsets.opened(Cluster.from_environment(), settings)
 
 

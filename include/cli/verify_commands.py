@@ -104,17 +104,10 @@ def reconcile(
 
 
 def _settings(topic: str | None, output_topic: str | None, dead_letters: str | None, group: str | None) -> Settings:
-    from dataclasses import replace
-
     from include.settings import Settings
 
-    settings = Settings.from_environment()
-    return replace(
-        settings,
-        input_topic=topic or settings.input_topic,
-        output_topic=output_topic or settings.output_topic,
-        dead_letter_topic=dead_letters or settings.dead_letter_topic,
-        group=group or settings.group,
+    return Settings.from_environment().override(
+        input_topic=topic, output_topic=output, dead_letter_topic=dead_letters, group=group
     )
 
 

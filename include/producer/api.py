@@ -40,13 +40,13 @@ class _MalformedError(Exception):
     pass
 
 
-class _Split(msgspec.Struct):
+class _SplitResponse(msgspec.Struct):
     columns: list[str]
     data: list[list[msgspec.Raw]]
     index: list[msgspec.Raw] | None = None
 
 
-class _FlatSplit(msgspec.Struct):
+class _FlatResponse(msgspec.Struct):
     columns: list[str]
     data: list[msgspec.Raw]
     index: list[msgspec.Raw] | None = None
@@ -161,7 +161,7 @@ class ApiPayments:
             _log.warning("%s: %s of %s payments malformed, left out: %s", self._name, len(bad), len(fresh), bad[0])
         return messages
 
-    def _message(self, split: _Split, place: int) -> Message:
+    def _message(self, split: _SplitResponse, place: int) -> Message:
         values = split.data[place]
         if len(values) != len(split.columns):
             raise _MalformedError(f"a row has {len(values)} values for {len(split.columns)} columns")
@@ -182,7 +182,7 @@ def _without_keys(url: str) -> str:
     return re.sub(r"^([^/]*//)?.*@", r"\1", address)
 
 
-def _decode(body: bytes) -> _Split:
+def _decode(body: bytes) -> _SplitResponse:
     try:
         body.decode()
         return _split(unwrapped(body) or body)
@@ -192,14 +192,14 @@ def _decode(body: bytes) -> _Split:
         raise _MalformedError('not JSON in "split" form with `columns` and `data`') from error
 
 
-def _split(body: bytes) -> _Split:
+def _split(body: bytes) -> _SplitResponse:
     try:
-        return msgspec.json.decode(body, type=_Split)
+        return msgspec.json.decode(body, type=_SplitResponse)
     except msgspec.ValidationError:
-        flat = msgspec.json.decode(body, type=_FlatSplit)
+        flat = msgspec.json.decode(body, type=_FlatResponse)
         if not is_flat(flat.data):
             raise
-        return _Split(flat.columns, [flat.data], flat.index)
+        return _SplitResponse(flat.columns, [flat.data], flat.index)
 
 
 def _set_times(payment: dict[str, bytes | msgspec.Raw]) -> None:

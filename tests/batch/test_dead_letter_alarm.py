@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,8 +68,8 @@ def test_only_what_was_published_counts():
 
 def test_share_and_least_number_are_settings():
     scored = batch((90, {"not_json": 10}))
-    assert found(scored, replace(SETTINGS, dead_letter_share=0.1)).cause == "not_json"
-    assert found(scored, replace(SETTINGS, dead_letter_share=0.1, dead_letter_least=11)) is None
+    assert found(scored, SETTINGS.override(dead_letter_share=0.1)).cause == "not_json"
+    assert found(scored, SETTINGS.override(dead_letter_share=0.1, dead_letter_least=11)) is None
 
 
 def test_many_reasons_are_not_all_listed():
@@ -93,7 +92,7 @@ class Topic:
         def count(counts: DeadLetterCounts | None) -> CountedBatches | None:
             return self.file.add(name, counts) if counts is not None else self.file.clear()
 
-        settings = replace(SETTINGS, dead_letter_least=least)
+        settings = SETTINGS.override(dead_letter_least=least)
         return find_dead_letter_alarm(settings, name, batch((scored, reasons)), {0}, count)
 
 

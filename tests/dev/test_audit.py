@@ -1,9 +1,14 @@
-"""Against a server that answers as the database does."""
+"""dev/audit.sh with a server that answers as the OSV database does."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,26 +16,25 @@ from typing import Any
 
 import pytest
 
-from dev.checks import audit
-
+ROOT = Path(__file__).parents[2]
 RANGE = {"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "9.9"}]}
 
 
 def advisory(name: str) -> dict[str, Any]:
     affected = {"package": {"ecosystem": "PyPI", "name": name}, "ranges": [RANGE]}
-    return {"id": "PYSEC-2026-1", "published": "2026-01-01T00:00:00Z", "summary": "a hole", "affected": [affected]}
+    return {"id": "PYSEC-2026-1", "published": "2026-01-01T00:00:00Z", "summary": "an example", "affected": [affected]}
 
 
 @pytest.fixture
 def database(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
-    """Names of the packages that have a hole, to add to."""
-    holes: set[str] = set()
+    """Yield the names of vulnerable packages; a test adds some."""
+    vulnerable: set[str] = set()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             query = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             name = query["package"]["name"]
-            body = json.dumps({"vulns": [advisory(name)]} if name in holes else {}).encode()
+            body = json.dumps({"vulns": [advisory(name)]} if name in vulnerable else {}).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -41,46 +45,51 @@ def database(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("AUDIT_OSV_URL", f"http://127.0.0.1:{server.server_port}")
-        yield holes
+        monkeypatch.setenv("PIP_AUDIT_OSV_URL", f"http://127.0.0.1:{server.server_port}")
+        yield vulnerable
         server.shutdown()
 
 
 @pytest.fixture
-def ask(tmp_path: Path) -> Callable[[], int]:
+def audit(tmp_path: Path) -> Callable[[], subprocess.CompletedProcess[str]]:
     lock = tmp_path / "requirements.txt"
     lock.write_text("certifi==2026.1.1\n")
-    return lambda: audit.main((lock,), tmp_path / "clean")
+    yesterday = time.time() - 24 * 3600
+    os.utime(lock, (yesterday, yesterday))
+    pip_audit = Path(sys.executable).with_name("pip-audit")
+    command = [ROOT / "dev" / "audit.sh", pip_audit, tmp_path / "clean", lock]
+    return lambda: subprocess.run(command, capture_output=True, text=True)
 
 
-def test_a_finding_fails_and_is_named(
-    database: set[str], ask: Callable[[], int], capsys: pytest.CaptureFixture[str]
+def test_a_vulnerability_fails_and_is_named(
+    database: set[str], audit: Callable[[], subprocess.CompletedProcess[str]]
 ) -> None:
     database |= {"jinja2", "certifi"}
-    assert ask() == 1
-    assert "audit: certifi==2026.1.1 PYSEC-2026-1 mended in 9.9" in capsys.readouterr().err
+    done = audit()
+    assert done.returncode == 1
+    assert re.search(r"^certifi +2026\.1\.1 +PYSEC-2026-1 +9\.9$", done.stdout, re.MULTILINE)
 
 
-def test_nothing_known_is_asked_once_a_day(
-    database: set[str], ask: Callable[[], int], capsys: pytest.CaptureFixture[str]
+def test_an_answer_without_vulnerabilities_is_good_for_a_day_and_for_these_versions(
+    database: set[str], audit: Callable[[], subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     database.add("jinja2")
-    assert ask() == 0
-    assert capsys.readouterr().out == "audit: nothing known of 1 packages\n"
+    assert audit().returncode == 0
     database.add("certifi")
-    assert ask() == 0
-    assert "less than a day ago" in capsys.readouterr().out
+    done = audit()
+    assert (done.returncode, done.stdout) == (0, "audit: nothing known, less than a day ago\n")
+    (tmp_path / "requirements.txt").write_text("certifi==2026.1.2\n")
+    assert audit().returncode == 1
 
 
-@pytest.mark.parametrize("knows_nothing", [True, False])
-def test_what_cannot_be_asked_is_skipped_and_says_so(
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_database_that_is_unreachable_or_empty_is_skipped(
     database: set[str],
-    ask: Callable[[], int],
+    audit: Callable[[], subprocess.CompletedProcess[str]],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    knows_nothing: bool,
+    answers: bool,
 ) -> None:
-    if not knows_nothing:
-        monkeypatch.setenv("AUDIT_OSV_URL", "http://127.0.0.1:9")
-    assert ask() == 0
-    assert capsys.readouterr().out == "audit: the database of vulnerabilities is not reachable: skipped\n"
+    if not answers:
+        monkeypatch.setenv("PIP_AUDIT_OSV_URL", "http://127.0.0.1:9")
+    done = audit()
+    assert (done.returncode, done.stdout) == (0, "audit: the database of vulnerabilities is not reachable: skipped\n")

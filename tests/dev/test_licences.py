@@ -1,40 +1,73 @@
+"""pip-licenses with the lists of pyproject.toml, on packages that are made up and on those that are installed."""
+
 from __future__ import annotations
 
-import pytest
+import subprocess
+import tomllib
+from pathlib import Path
 
-from dev.checks import licences
+import piplicenses
+import pytest
+from trove_classifiers import classifiers
+
+ROOT = Path(__file__).parents[2]
+CLASSIFIER = "Classifier: License :: OSI Approved ::"
+
+
+def is_allowed(*words: str) -> bool:
+    arguments = piplicenses.create_parser(str(ROOT / "pyproject.toml")).parse_args(words)
+    try:
+        return bool(list(piplicenses.get_packages(arguments)))
+    except SystemExit:
+        return False
 
 
 @pytest.mark.parametrize(
-    ("name", "licence", "allowed"),
+    ("licence", "allowed"),
     [
-        ("a", "MIT", True),
-        ("a", "Apache-2.0 AND MIT", True),
-        ("a", "Apache Software License; BSD License", True),
-        ("a", "GPL-3.0-only OR MIT", True),
-        ("a", "MIT AND GPL-3.0-only", False),
-        ("a", "MIT License; GNU General Public License (GPL)", False),
-        ("a", "UNKNOWN", False),
-        ("skops", "UNKNOWN", True),
-        # What was read is not what it says now.
-        ("skops", "AGPL-3.0-only", False),
+        (["License-Expression: MIT"], True),
+        (["License-Expression: Apache-2.0 AND MIT"], True),
+        ([f"{CLASSIFIER} BSD License", f"{CLASSIFIER} MIT License"], True),
+        (["License: MIT"], True),
+        (["License-Expression: MIT AND GPL-3.0-only"], False),
+        ([f"{CLASSIFIER} MIT License", f"{CLASSIFIER} GNU General Public License (GPL)"], False),
+        (["License: AGPL-3.0-only"], False),
+        ([], False),
     ],
 )
-def test_which_are_allowed(name: str, licence: str, allowed: bool) -> None:
-    assert licences.is_allowed(name, licence) == allowed
-
-
-def test_a_package_of_the_product_with_a_new_licence_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_package_may_have_only_licences_of_the_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, licence: list[str], allowed: bool
 ) -> None:
-    """What is installed is looked at: with the BSD taken off the list, pandas is one of those that are named."""
-    monkeypatch.setattr(licences, "ALLOWED", licences.ALLOWED - {"BSD License", "BSD-3-Clause"})
-    assert licences.main(show=False) == 1
-    told = capsys.readouterr().err
-    assert "licences: pandas: BSD" in told
-    assert "mypy" not in told
+    (tmp_path / "made_up-1.dist-info").mkdir()
+    lines = ["Metadata-Version: 2.4", "Name: made-up", "Version: 1", *licence]
+    (tmp_path / "made_up-1.dist-info" / "METADATA").write_text("\n".join(lines) + "\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert is_allowed("--packages", "made-up") == allowed
 
 
-def test_packages_are_read_from_the_lock() -> None:
-    lock = "apache-airflow==3.3.2 \\\n    --hash=sha256:00\n    # via x\ncelery[redis]==5.6.3 ; python_version > '3'\n"
-    assert licences.runtime_packages(lock) == {"apache-airflow", "celery"}
+def test_a_licence_that_is_not_in_the_list_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert not is_allowed("--packages", "pandas", "--allow-only", "MIT License")
+    assert "license BSD" in capsys.readouterr().err
+
+
+def test_an_exception_is_for_one_version() -> None:
+    exceptions = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pip-licenses"]["ignore-packages"]
+    assert exceptions
+    assert [text for text in exceptions if ":" not in text] == []
+
+
+def test_each_classifier_is_allowed_or_refused() -> None:
+    """pip-licenses accepts a package with one allowed licence of several, so all others must be refused by name."""
+    lists = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pip-licenses"]
+    allowed, refused = ({name.strip() for name in lists[key].split(";")} for key in ("allow-only", "fail-on"))
+    known = {name.rpartition(" :: ")[2] for name in classifiers if name.startswith("License ::")}
+    assert known - allowed - refused == set()
+    assert (allowed & refused) == {""}
+
+
+def test_make_looks_at_the_packages_that_the_product_runs_on() -> None:
+    command = ["make", "--old-file=install", "licences", "SHOW=1"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    names = {line.split()[0] for line in shown.splitlines() if line.strip()}
+    assert {"apache-airflow", "celery", "pandas"} <= names
+    assert "mypy" not in names

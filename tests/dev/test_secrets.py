@@ -1,35 +1,48 @@
+"""dev/secrets.sh with .secrets.baseline, on a checkout with planted secrets."""
+
 from __future__ import annotations
 
+import re
 import secrets
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from dev.checks.secrets import main
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    (tmp_path / "dev").mkdir()
+    for name in (".secrets.baseline", "dev/secret_variable.py"):
+        shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
 
 
-def keep(folder: Path, **files: str) -> None:
+def track(folder: Path, **files: str) -> None:
     for name, text in files.items():
         (folder / name).write_text(text)
     subprocess.run(["git", "add", "--all"], cwd=folder, check=True)
 
 
+def scan(folder: Path) -> subprocess.CompletedProcess[str]:
+    hook = Path(sys.executable).with_name("detect-secrets-hook")
+    return subprocess.run([ROOT / "dev" / "secrets.sh", hook], cwd=folder, capture_output=True, text=True)
+
+
 def random_text() -> str:
-    """Of letters and digits both."""
+    """Return letters and digits."""
     return f"a1{secrets.token_hex(12)}"
 
 
-def test_what_is_planted_is_found_and_not_repeated(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_planted_secrets_are_found_and_not_printed(checkout: Path) -> None:
     planted = [random_text() for _ in range(5)]
     key = "-----BEGIN PRIVATE {}-----".format("KEY")
-    keep(
+    track(
         checkout,
         environment=f"SASL_PASSWORD={planted[0]}\n# old: AWS_SECRET_ACCESS_KEY={planted[1]}\n",
         connection=f'{{"sasl.username": "ann", "sasl.password": "{planted[2]}"}}\n',
@@ -38,21 +51,22 @@ def test_what_is_planted_is_found_and_not_repeated(checkout: Path, capsys: pytes
         pem=f"{key}\n",
         harmless='password = "secret"\nSMTP_PASSWORD=PASSWORD\nPOSTGRES_PASSWORD=${POSTGRES_PASSWORD}\n',
     )
-    assert main(checkout) == 1
-    told = capsys.readouterr().err
-    places = {Path(line.split(": ")[1].rsplit(":", 1)[0]).name for line in told.splitlines()[:-1]}
-    assert places == {"environment", "connection", "address", "module", "pem"}
-    assert "environment:1: " in told
-    assert not [text for text in planted if text in told]
+    done = scan(checkout)
+    assert done.returncode == 1
+    output = done.stdout + done.stderr
+    assert set(re.findall(r"Location: +(\w+):\d+", output)) == {"environment", "connection", "address", "module", "pem"}
+    assert "environment:1\n" in output
+    assert not [text for text in planted if text in output]
 
 
-def test_what_git_does_not_keep_is_not_looked_at(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    keep(checkout, harmless="nothing\n")
+def test_a_file_that_git_does_not_track_is_not_scanned(checkout: Path) -> None:
+    track(checkout, harmless="nothing\n")
     (checkout / ".env").write_text(f"SASL_PASSWORD={random_text()}\n")
-    assert main(checkout) == 0
-    assert capsys.readouterr().out == "secrets: none in 1 files\n"
+    (checkout / "harmless").unlink()
+    done = scan(checkout)
+    assert (done.returncode, done.stdout) == (0, "secrets: none in 3 tracked files\n")
 
 
-def test_without_git_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(tmp_path) == 0
-    assert "is no git checkout: skipped" in capsys.readouterr().out
+def test_without_git_the_scan_is_skipped(tmp_path: Path) -> None:
+    done = scan(tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"secrets: {tmp_path} is not a git checkout: skipped\n")

@@ -64,7 +64,7 @@ def test_what_fails_is_said_in_one_line_and_tried_again_until_the_end(environmen
 def test_a_setting_that_cannot_be_used_is_known_at_once(environment: dict[str, str]) -> None:
     done = fraud({**environment, "FRAUD_HISTORY_DAYS": "0"}, "clean-history", "--every", "24")
     assert done.returncode == 1
-    assert done.stderr == "fraud clean-history: FRAUD_HISTORY_DAYS='0': give a number of at least 1 and at most 36500\n"
+    assert done.stderr == "fraud clean-history: FRAUD_HISTORY_DAYS='0': too small; give 1 to 36500 days\n"
 
 
 def test_a_machines_own_disk(environment: dict[str, str], tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tests.housekeeping.test_logs import aged, log
 
 LOG = "dag_id=a/run_id=manual__2026-01-01T08:00:00+00:00/task_id=x/attempt=1.log"
 # Whatever is there is old then.
-AT_ONCE = Settings(log_days=0)
+AT_ONCE = Settings().override(log_days=0)
 
 
 class Remote:

@@ -35,12 +35,6 @@ class _Asked(dict[str, str]):
         return super().__contains__(name)
 
 
-def _read_by_settings() -> set[str]:
-    asked = _Asked({})
-    Settings.from_environment(asked)
-    return asked.names - {"AIRFLOW_HOME"}  # the image's own
-
-
 def _read_by_connections() -> set[str]:
     full = {
         "KAFKA_BOOTSTRAP_SERVERS": "k:1", "SASL_USERNAME": "u", "SASL_PASSWORD": "p",
@@ -52,7 +46,8 @@ def _read_by_connections() -> set[str]:
     return asked.names
 
 
-SETTINGS = _read_by_settings()
+# The image sets AIRFLOW_HOME.
+SETTINGS = {Settings.variable(name) for name in Settings.model_fields} - {"AIRFLOW_HOME"}
 _PLAIN = _read_by_connections()
 KAFKA = {name for name in _PLAIN if name.startswith(("KAFKA_", "SASL_", "COMPOSE_"))} | {"AIRFLOW_CONN_KAFKA_DEFAULT"}
 MAIL = {name for name in _PLAIN if name.startswith(("SMTP_", "COMPOSE_"))} | {"AIRFLOW_CONN_SMTP_DEFAULT"}

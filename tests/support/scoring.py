@@ -58,10 +58,10 @@ class Scoring:
         return Outbox(self.storage, self.settings.group, self.settings.input_topic, self.settings.output_topic)
 
     def change(self, **settings: Any) -> Scoring:
-        return dataclasses.replace(self, settings=dataclasses.replace(self.settings, **settings))
+        return dataclasses.replace(self, settings=self.settings.override(**settings))
 
     def plan(self, shards: int, run_id: str = "a run", run_url: str = "http://airflow/run") -> Manifest:
-        settings = dataclasses.replace(self.settings, shards=shards)
+        settings = self.settings.override(shards=shards)
         return plan(self.cluster, settings, self.storage, run_id=run_id, run_url=run_url)
 
     def drain_shard(self, manifest: Manifest, shard: int) -> Drained:

@@ -1,8 +1,9 @@
-"""The peer's whole job: Airflow's own Kafka operators, from topic to topic through the forest.
+"""Score payments from topic to topic with the operators of Airflow's Kafka provider: `airflow_kafka_job.py '{…}'`.
 
-Runs in the peer's own environment: nothing of the project is imported. `job.py '{…}'` prints seconds and count as JSON.
-`plain` does what the operators' documentation shows: a function for each message, and a producer that waits for each.
-`batch` is as fast as their interface lets it be: whole lists of messages to the model, a producer that does not wait.
+It runs in the peer's own environment, imports nothing of the project, and prints seconds and count as JSON.
+The form `plain` does what the operators' documentation shows: a function for each message, and a producer that waits
+for each. The form `batch` is as fast as their interface allows: the model gets whole lists, and the producer does not
+wait.
 Between the two operators results lie in a file, as between two tasks. The consumer's offsets are committed before the
 producer begins, and nothing ties the two together.
 """

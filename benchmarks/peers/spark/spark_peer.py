@@ -36,7 +36,7 @@ def measure(bench: Bench, forest: Forest, topic: str, output: str, *, at_once: i
         "jars": _connector(bench),
         "at_once": at_once,
     }
-    told = run_peer(bench, python, Path(__file__).with_name("job.py"), given, seconds=1800, JAVA_HOME=str(java))
+    told = run_peer(bench, python, Path(__file__).with_name("spark_job.py"), given, seconds=1800, JAVA_HOME=str(java))
     batches = told["batches"]
     # The first ones start Python workers, load forests and let the JVM compile what is hot.
     warm = batches[len(batches) // 3 :]

@@ -1,6 +1,7 @@
-"""One step of one contender in a process of its own: it warms up, says so, waits for the word, works, and reports.
+"""Run one step of a contender in a process of its own: `python -m benchmarks.contender_process STEP`.
 
-`python -m benchmarks.worker STEP`: reads its task as one line of JSON, and after "ready" any second line to begin.
+The process reads its task as a line of JSON, prepares the step and prints a line with "ready". After any second line it
+runs the step and prints what it measured.
 """
 
 from __future__ import annotations
@@ -11,30 +12,10 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-Work = Callable[[], dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a step is told: `most` payments of a partition; `batch` is its id, where an earlier step has made one."""
-
-    kafka: dict[str, Any]
-    topic: str
-    output: str
-    group: str
-    staging: str
-    cache: str
-    run: dict[str, Any]
-    forest: str
-    partitions: tuple[int, ...]
-    most: int
-    shard: int = 0
-    shards: int = 1
-    batch: str = ""
+from benchmarks.contender_task import Task, Work
 
 
 def main() -> None:
@@ -72,10 +53,10 @@ def _product(task: Task) -> tuple[Any, Any, Any]:
         group=task.group,
         shards=task.shards,
         max_payments=task.most,
-        max_seconds=3600,
         staging_url=task.staging,
         model_cache=Path(task.cache),
-    )
+        # More than the setting allows, so that no step ends early.
+    ).override(max_seconds=3600)
     return Cluster(task.kafka), settings, Storage.open(task.staging)
 
 
@@ -85,7 +66,7 @@ def plan(task: Task) -> Work:
     cluster, settings, storage = _product(task)
 
     def work() -> dict[str, Any]:
-        manifest = plan(cluster, replace(settings, shards=task.shards), storage, run_id="benchmark", run_url="")
+        manifest = plan(cluster, settings.override(shards=task.shards), storage, run_id="benchmark", run_url="")
         return {"batch": manifest.batch_id}
 
     return work
@@ -145,9 +126,9 @@ def publish(task: Task) -> Work:
 
 def _bare(name: str) -> Callable[[Task], Work]:
     def prepare(task: Task) -> Work:
-        from benchmarks import bare
+        from benchmarks import bare_loops
 
-        found: Work = getattr(bare, name)(task)
+        found: Work = getattr(bare_loops, name)(task)
         return found
 
     return prepare

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
-from benchmarks.worker import Task, Work
+from benchmarks.contender_task import Task, Work
 from include.payments.columns import COLUMNS
 
 _CHUNK = 50_000

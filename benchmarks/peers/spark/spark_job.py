@@ -1,7 +1,7 @@
-"""The peer's whole job: topic to topic through the forest, by Spark Structured Streaming on `local[2]`.
+"""Score payments from topic to topic with Spark Structured Streaming on `local[2]`: `spark_job.py '{…}'`.
 
-Runs in the peer's own environment: nothing of the project is imported. `job.py '{…}'` prints the micro-batches as JSON.
-Its Kafka sink delivers at least once: a micro-batch that is done again after a failure is written again.
+It runs in the peer's own environment, imports nothing of the project, and prints the micro-batches as JSON.
+Spark's Kafka sink delivers at least once: it writes a micro-batch again that is repeated after a failure.
 
 Tuned for throughput on two cores, by a profile of its Python side; its switches were not measured one by one.
 """

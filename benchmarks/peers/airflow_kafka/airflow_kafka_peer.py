@@ -38,7 +38,7 @@ def measure(bench: Bench, forest: Forest, topic: str, output: str, *, form: str,
         "count": count,
     }
     told = run_peer(
-        bench, python_of(bench, "airflow_kafka"), Path(__file__).with_name("job.py"), given, seconds=1800,
+        bench, python_of(bench, "airflow_kafka"), Path(__file__).with_name("airflow_kafka_job.py"), given, seconds=1800,
         AIRFLOW_HOME=str(home), AIRFLOW_CONN_KAFKA_DEFAULT=json.dumps({"conn_type": "kafka", "extra": extra}),
         AIRFLOW__CORE__LOAD_EXAMPLES="False",
     )  # fmt: skip
