@@ -114,7 +114,7 @@ def test_what_cannot_be_removed_is_named_and_holds_up_no_other() -> None:
             trim_logs(logs, 14)
         refused.chmod(0o755)
         assert "1 files and folders" in str(error.value)
-        assert "1 others were removed" in str(error.value)
+        assert "1 were removed" in str(error.value)
         assert [path.parent.parent.name for path in logs.rglob("*.log")] == ["dag_id=a"]
 
 

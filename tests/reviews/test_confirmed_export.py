@@ -215,7 +215,7 @@ def test_a_large_export_is_several_files(
     ledger: LedgerConnection, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporting, "MOST_TRANS_NUMS", 3)
-    monkeypatch.setattr(exporting, "_AT_ONCE", 2)
+    monkeypatch.setattr(exporting, "_FETCHED_ROWS", 2)
     names = list("abcdefgh")
     known(ledger, *names)
     confirm(ledger, *names)
