@@ -87,7 +87,6 @@ def preload() -> None:
     for name in MODULES:
         _try(name, partial(importlib.import_module, name))
     _try("what boto3 says of S3", _describe_s3)
-    _try("which packages are installed", _find_packages)
 
 
 def _try(what: str, step: Callable[[], object]) -> None:
@@ -100,20 +99,9 @@ def _try(what: str, step: Callable[[], object]) -> None:
         log.warning("%s cannot be preloaded: tasks that need it will be slow or fail", what, exc_info=True)
 
 
-def _find_packages() -> None:
-    """Which packages are installed, and which of them extend narwhals, scikit-learn's way to read a DataFrame: looked
-    for in every package's folder, and remembered."""
-    from importlib.metadata import version
-
-    from narwhals.stable.v2.dependencies import is_into_dataframe
-
-    version("narwhals")
-    is_into_dataframe(None)
-
-
 def _describe_s3() -> None:
-    """boto3 knows S3 from files that take each process a quarter of a second to read: the tasks' default session has
-    them read already, and nothing else, for credentials and settings are a task's own."""
+    """Give boto3's default session the files that describe S3, so that tasks need not read them: a first client takes a
+    fifth of the processor time (benchmarks/shortcuts.py). Credentials and settings stay each task's own."""
     import boto3
     import botocore.loaders
     import botocore.session

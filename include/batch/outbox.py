@@ -28,7 +28,7 @@ from include.errors import ClusterError, StagedFileGoneError, StagingError
 from include.kafka.cluster import Cluster
 from include.kafka.committed_offsets import CommittedOffset
 from include.kafka.consumer_group import ConsumerGroup
-from include.report.report import OwedReport, ReportDelivery, ReportFacts
+from include.report.report import PendingReport, ReportDelivery, ReportFacts
 from include.settings import Settings
 from include.storage.staging import Storage
 
@@ -116,7 +116,7 @@ class Outbox:
         }
         return [name for name, whole in entries.items() if whole or name in owing]
 
-    def owed(self) -> Iterator[OwedReport]:
+    def owed(self) -> Iterator[PendingReport]:
         """Yield pending reports, oldest batch first: the frauds of committed partitions that are not reported yet. A
         batch has two if an attempt began its report before another partition was committed."""
         for batch_id in self.owed_batches():
@@ -126,7 +126,7 @@ class Outbox:
                 continue
             for found in (reports := batch.pending_reports()):
                 frauds = StagedFrauds(self._storage, batch.manifest.topic, found)
-                yield OwedReport(batch_id, self._facts(batch, found), frauds)
+                yield PendingReport(batch_id, self._facts(batch, found), frauds)
             if not reports:
                 # Whoever has marked it did not get on to this.
                 self._after_mail(batch)
@@ -140,7 +140,7 @@ class Outbox:
             if isinstance(error, StagingError)
         }
 
-    def begin_report(self, report: OwedReport) -> bool:
+    def begin_report(self, report: PendingReport) -> bool:
         """Record that the report is about to be mailed; return False if another sender has mailed it.
 
         Raise StagingError if this cannot be recorded: then the report must not be mailed.
@@ -151,7 +151,7 @@ class Outbox:
         write_mark(self._storage, batch.manifest.folder, partitions, datetime.now(UTC))
         return True
 
-    def record_delivery(self, report: OwedReport, delivery: ReportDelivery) -> None:
+    def record_delivery(self, report: PendingReport, delivery: ReportDelivery) -> None:
         """Record that a server has accepted the report. Call it first after acceptance: without the record the report
         is mailed again."""
         folder = folder_of(report.key)

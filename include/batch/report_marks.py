@@ -17,7 +17,7 @@ from datetime import datetime
 import msgspec
 
 from include.batch.batch_record import read_known
-from include.report.report import OwedReport, ReportDelivery
+from include.report.report import PendingReport, ReportDelivery
 from include.storage.staging import Storage
 
 _PREFIX, _SUFFIX = "report-", ".json"
@@ -68,7 +68,7 @@ class ReportMarks:
         return all(partitions == numbers or partitions.isdisjoint(numbers) for numbers in self.begun)
 
 
-def partitions_of(report: OwedReport) -> frozenset[int]:
+def partitions_of(report: PendingReport) -> frozenset[int]:
     return frozenset(partition for _, partition, _, _ in report.facts.ranges)
 
 

@@ -16,7 +16,7 @@ _PREFIXES = ("dag_id=", "dag_processor", "executor_callbacks")
 
 
 @dataclass(frozen=True)
-class Trimmed:
+class RemovedLogs:
     """How many files were removed, and their bytes in total."""
 
     files: int
@@ -28,7 +28,7 @@ def log_folder() -> Path:
     return Path(airflow("config", "get-value", "logging", "base_log_folder").strip().splitlines()[-1]).expanduser()
 
 
-def trim_logs(folder: Path, days: float) -> Trimmed:
+def trim_logs(folder: Path, days: float) -> RemovedLogs:
     """Remove files that were last written more than `days` ago: no task still writes to them. Links are neither
     followed nor removed. Raise HousekeepingError at the end if something could not be removed."""
     logs = _OldLogs(time.time() - days * 86_400)
@@ -40,7 +40,7 @@ def trim_logs(folder: Path, days: float) -> Trimmed:
             f"cannot read or remove {len(logs.rejected)} files and folders of {folder}, {logs.files} were removed; "
             f"the first is {logs.rejected[0]}: check its owner and mode"
         )
-    return Trimmed(logs.files, logs.bytes)
+    return RemovedLogs(logs.files, logs.bytes)
 
 
 class _OldLogs:

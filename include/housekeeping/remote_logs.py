@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from botocore.exceptions import BotoCoreError, ClientError
 
 from include.errors import HousekeepingError
-from include.housekeeping.logs import Trimmed
+from include.housekeeping.logs import RemovedLogs
 from include.storage.s3_errors import S3Settings, fault_of_code
 
 # What Airflow 3.3 uploads. Other objects of the bucket stay.
@@ -25,7 +25,7 @@ _S3 = S3Settings.of_connection(
 )
 
 
-def trim_remote_logs(client: Any, folder: str, before: datetime) -> Trimmed:
+def trim_remote_logs(client: Any, folder: str, before: datetime) -> RemovedLogs:
     """Remove task logs that were last written before that time. `client` is boto3's, `folder` is s3://bucket/prefix.
 
     Raise HousekeepingError if S3 fails; if it rejects only some of the logs, once all others are removed.
@@ -52,7 +52,7 @@ def trim_remote_logs(client: Any, folder: str, before: datetime) -> Trimmed:
             f"cannot remove {len(rejected)} old logs of {folder}, {files} others were removed; the first is {key} "
             f"({code}){remedy}"
         )
-    return Trimmed(files, size)
+    return RemovedLogs(files, size)
 
 
 def _pages(client: Any, folder: str, before: datetime) -> Iterator[tuple[str, dict[str, int]]]:

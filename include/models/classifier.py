@@ -137,9 +137,10 @@ def _shares(model: Any, frame: pd.DataFrame, classes: Any) -> npt.NDArray[Any]:
 
 
 def _predict_sorted_by_leaf(forest: Any, predict_proba: Callable[[Any], Any], rows: Any) -> Any:
-    """Return `predict_proba` of the rows, computed in the order of their leaf in the first tree: similar rows follow
-    each other and take the same branches, which halves the time (docs/benchmarks.md). No row's result depends on
-    another row.
+    """Return `predict_proba` of the rows, computed in the order of their leaf in the first tree.
+
+    Similar rows then follow each other and take the same branches: a deep forest needs 0.7 of the processor time for
+    10,000 rows, a shallow one as much as before (benchmarks/shortcuts.py). No row's result depends on another row.
     """
     import numpy as np
 

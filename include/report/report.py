@@ -59,7 +59,7 @@ class ReportMail:
 
 
 @dataclass(frozen=True)
-class OwedReport:
+class PendingReport:
     """A report that no mail server has accepted yet. `frauds` may be iterated more than once."""
 
     key: str
@@ -77,19 +77,19 @@ class ReportDelivery:
     seconds: float
 
 
-class PendingReports(Protocol):
+class ReportQueue(Protocol):
     """Where reports wait until a mail server has accepted them."""
 
-    def owed(self) -> Iterable[OwedReport]:
+    def owed(self) -> Iterable[PendingReport]:
         """Yield the reports that no mail server has accepted yet, oldest first."""
 
     def unreadable(self) -> Mapping[str, str]:
         """Return the batches whose reports cannot be read, with the reason."""
 
-    def begin_report(self, report: OwedReport) -> bool:
+    def begin_report(self, report: PendingReport) -> bool:
         """Record that the report is about to be mailed; return False if it was mailed already."""
 
-    def record_delivery(self, report: OwedReport, delivery: ReportDelivery) -> None:
+    def record_delivery(self, report: PendingReport, delivery: ReportDelivery) -> None:
         """Record that a mail server has accepted the report."""
 
 

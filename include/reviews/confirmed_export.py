@@ -65,7 +65,7 @@ class ExportStore(Protocol):
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportedFile:
     """A finished export. `payments` is 0, and there is no file, if an interrupted export was finished after all its
     verdicts had changed."""
 
@@ -73,7 +73,7 @@ class Exported:
     payments: int
 
 
-def export(address: LedgerConnection, store: ExportStore) -> list[Exported]:
+def export(address: LedgerConnection, store: ExportStore) -> list[ExportedFile]:
     """Store all verdicts that are not exported yet, and return the files. It may be killed and repeated at any time."""
     done = []
     with open_ledger(address, "fraud export-confirmed") as connection:
@@ -98,7 +98,7 @@ def _begin(connection: Connection) -> tuple[int, str] | None:
         return export_id, file
 
 
-def _finish(connection: Connection, store: ExportStore, export_id: int, name: str) -> Exported:
+def _finish(connection: Connection, store: ExportStore, export_id: int, name: str) -> ExportedFile:
     file = ConfirmedFile()
     with connection, connection.cursor("confirmed") as cursor:
         cursor.execute(_PAYMENTS, (export_id,))
@@ -108,4 +108,4 @@ def _finish(connection: Connection, store: ExportStore, export_id: int, name: st
         store.put(name, file.bytes())
     with connection, connection.cursor() as cursor:
         cursor.execute(_FINISH, (file.payments, export_id))
-    return Exported(name, file.payments)
+    return ExportedFile(name, file.payments)

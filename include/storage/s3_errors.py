@@ -8,6 +8,8 @@ from enum import Enum, auto
 
 
 class S3Fault(Enum):
+    """A kind of error of S3 that has a remedy of its own."""
+
     WRONG_KEYS = auto()
     NO_RIGHT = auto()
     NO_BUCKET = auto()

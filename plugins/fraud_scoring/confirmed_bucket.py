@@ -1,4 +1,4 @@
-"""Confirmed payments to S3 by Airflow's hook; run as a module it is `fraud export-confirmed`."""
+"""Export confirmed payments to S3 by Airflow's hook. Run as a module, it is `fraud export-confirmed`."""
 
 from __future__ import annotations
 
@@ -15,52 +15,53 @@ from include.settings import Settings
 from include.storage.s3_errors import S3Fault, S3Settings, find_fault
 
 if TYPE_CHECKING:
-    from include.reviews.confirmed_export import Exported
+    from include.reviews.confirmed_export import ExportedFile
 
-# A bucket's name has no colon and no @: with one, there are keys in the address, perhaps with slashes of their own.
+# A bucket's name has no colon and no @: a URL with one contains keys, which may contain slashes.
 _URL = re.compile(r"s3://([\w.-]+)(?:/(\S*))?")
 _S3 = S3Settings.of_connection(f"the connection {AWS}", "FRAUD_CONFIRMED_URL")
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """`prefix` is empty or ends with a slash."""
+    """A bucket and the prefix of the files in it, which is empty or ends with a slash."""
 
     name: str
     prefix: str
 
     @classmethod
     def of(cls, settings: Settings) -> Bucket:
-        """Raises SettingError, which never quotes the address: it may hold keys."""
+        """Return the bucket of FRAUD_CONFIRMED_URL. Raise SettingError if it is missing or invalid, without quoting it:
+        it may contain keys."""
         url = settings.confirmed_url
         if not url:
             raise SettingError(
-                "FRAUD_CONFIRMED_URL is not set: it says where confirmed payments go, for instance s3://bucket/confirmed"
+                "FRAUD_CONFIRMED_URL is not set: set it to the folder for confirmed payments, such as s3://bucket/confirmed"
             )
         found = _URL.fullmatch(url)
         if found is None:
             raise SettingError(
-                "FRAUD_CONFIRMED_URL cannot be used: give s3://bucket/prefix, without keys, for those of the "
-                f"connection {AWS} are taken"
+                "FRAUD_CONFIRMED_URL is not in the form s3://bucket/prefix: correct it, and put keys into the "
+                f"connection {AWS}"
             )
         prefix = (found[2] or "").strip("/")
         return cls(found[1], f"{prefix}/" if prefix else "")
 
     def put(self, key: str, data: bytes) -> None:
-        """One request: readers see all of the object or none."""
+        """Store a file by one request, so that readers see all of it or nothing. Raise ExportError."""
         with self._writing(key) as (client, place):
             client.put_object(**place, Body=data)
 
     def probe(self) -> None:
-        """Whether it could be put, leaving nothing: an upload needs the same right, and is given up."""
+        """Raise ExportError if no file can be stored. An upload, which needs the same right, is begun and aborted."""
         from botocore.exceptions import ClientError
 
         with self._writing("check") as (client, place):
             try:
-                # Other S3 servers than Amazon's take an upload to one that is missing.
+                # S3 servers other than Amazon's accept an upload to a missing bucket.
                 client.head_bucket(Bucket=self.name)
             except ClientError as error:
-                # Not everybody who may write may see it.
+                # A user may have the right to write without the right to see the bucket.
                 if error.response["Error"]["Code"] != "403":
                     raise
             begun = client.create_multipart_upload(**place)
@@ -68,7 +69,7 @@ class Bucket:
 
     @contextmanager
     def _writing(self, key: str) -> Iterator[tuple[Any, dict[str, str]]]:
-        """Raises ExportError where it cannot be written."""
+        """Yield a client and the arguments that name the file. Raise ExportError for an error of S3."""
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -80,8 +81,8 @@ class Bucket:
             raise kind(f"cannot write {key} to s3://{self.name}/{self.prefix}: {_S3.with_remedy(error)}") from error
 
 
-def export_confirmed() -> tuple[str, list[Exported]]:
-    """The place, and the files that were stored there."""
+def export_confirmed() -> tuple[str, list[ExportedFile]]:
+    """Export new and changed verdicts. Return FRAUD_CONFIRMED_URL and the files."""
     from include.reviews.confirmed_export import export
 
     settings = Settings.from_environment()

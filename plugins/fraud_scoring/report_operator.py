@@ -22,10 +22,10 @@ from include.errors import FraudError, RecipientsRefusedError, ReportError, Sett
 from include.report.report import (
     ATTACHMENT,
     MAX_ATTACHMENT_BYTES,
-    OwedReport,
-    PendingReports,
+    PendingReport,
     ReportDelivery,
     ReportMail,
+    ReportQueue,
     build,
 )
 from include.settings import Settings
@@ -56,7 +56,7 @@ class FraudReportOperator(EmailOperator):
     template_fields_renderers: ClassVar[dict[str, str]] = {}
 
     def __init__(
-        self, *, outbox: Callable[[Context], PendingReports], conn_id: str = "smtp_default", **kwargs: Any
+        self, *, outbox: Callable[[Context], ReportQueue], conn_id: str = "smtp_default", **kwargs: Any
     ) -> None:
         super().__init__(to=[], conn_id=conn_id, **kwargs)
         self.outbox = outbox
@@ -89,7 +89,7 @@ class FraudReportOperator(EmailOperator):
         return mailed
 
     def _mail_owed(
-        self, outbox: PendingReports, settings: Settings, connection: Connection, refused: dict[str, str]
+        self, outbox: ReportQueue, settings: Settings, connection: Connection, refused: dict[str, str]
     ) -> dict[str, int]:
         """Mail all that is owed, and add to `refused` whom the server refused for an accepted mail. Raises ReportError,
         at once where the server takes no mail."""
@@ -126,7 +126,7 @@ class FraudReportOperator(EmailOperator):
         return mailed
 
     def _note(
-        self, report: OwedReport, mail: ReportMail, outbox: PendingReports, recipients: tuple[str, ...], began: float
+        self, report: PendingReport, mail: ReportMail, outbox: ReportQueue, recipients: tuple[str, ...], began: float
     ) -> None:
         """Note the delivery: nothing else may happen before it, for what is not noted is sent again."""
         taken = round(time.monotonic() - began, 3)
@@ -158,7 +158,7 @@ class FraudReportOperator(EmailOperator):
         self._server = f"{self.conn_id} ({address(connection)})"
         return connection
 
-    def _mail(self, report: OwedReport, outbox: PendingReports, *, mask: bool) -> ReportMail | None:
+    def _mail(self, report: PendingReport, outbox: ReportQueue, *, mask: bool) -> ReportMail | None:
         """Build the mail and send it, smaller if the server finds it too large or hangs up. Return None where another
         task has sent it meanwhile. Raises ReportError, and StagingError where no attempt can be noted."""
         for max_bytes in ATTACHMENT_BYTES:
@@ -182,7 +182,7 @@ class FraudReportOperator(EmailOperator):
                 break
         return mail
 
-    def _build(self, report: OwedReport, *, mask: bool, max_bytes: int) -> ReportMail:
+    def _build(self, report: PendingReport, *, mask: bool, max_bytes: int) -> ReportMail:
         try:
             return build(report.facts, report.frauds, mask=mask, max_attachment_bytes=max_bytes)
         except FraudError as error:
@@ -192,7 +192,7 @@ class FraudReportOperator(EmailOperator):
             self.log.error("%s at\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
             raise ReportError(f"cannot be built: {type(error).__name__}, see this task's log") from None
 
-    def _send(self, mail: ReportMail, report: OwedReport, outbox: PendingReports) -> bool:
+    def _send(self, mail: ReportMail, report: PendingReport, outbox: ReportQueue) -> bool:
         """Return False where another task has sent it. The server is there before the attempt is noted: one that is
         down fixes no report."""
         server = MailServer(self.conn_id)

@@ -10,7 +10,7 @@ import pytest
 
 from include.batch.manifest import Manifest
 from include.batch.outbox import Outbox
-from include.report.report import OwedReport, message_id
+from include.report.report import PendingReport, message_id
 from include.storage.staging import Storage
 from tests.support.scoring import DELIVERY
 
@@ -29,7 +29,7 @@ def publish(outbox: Outbox, manifest: Manifest, *partitions: int) -> None:
         outbox.note_commit(manifest, partition)
 
 
-def partitions(report: OwedReport) -> list[int]:
+def partitions(report: PendingReport) -> list[int]:
     return [partition for _, partition, _, _ in report.facts.ranges]
 
 

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from include.errors import HousekeepingError
-from include.housekeeping.logs import Trimmed, trim_logs
+from include.housekeeping.logs import RemovedLogs, trim_logs
 
 DAY = 86_400
 
@@ -49,7 +49,7 @@ def test_old_files_go_with_the_folders_that_they_leave_empty(tmp_path: Path) -> 
     # A task that is about to begin has made its folder, and nothing in it.
     (tmp_path / "dag_id=a/run_id=new/task_id=x").mkdir(parents=True)
 
-    assert trim_logs(tmp_path, 14) == Trimmed(files=6, bytes=6 * 17)
+    assert trim_logs(tmp_path, 14) == RemovedLogs(files=6, bytes=6 * 17)
     assert tree(tmp_path) == {
         "dag_id=a",
         "dag_id=a/run_id=cleared",
@@ -58,7 +58,7 @@ def test_old_files_go_with_the_folders_that_they_leave_empty(tmp_path: Path) -> 
         "dag_id=a/run_id=new",
         "dag_id=a/run_id=new/task_id=x",
     }
-    assert trim_logs(tmp_path, 14) == Trimmed(0, 0)
+    assert trim_logs(tmp_path, 14) == RemovedLogs(0, 0)
 
 
 def test_what_is_not_airflows_stays(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_what_is_not_airflows_stays(tmp_path: Path) -> None:
     log(tmp_path / "dag_id=a", 99)
     age_folders(tmp_path, 99)
     before = tree(tmp_path)
-    assert trim_logs(tmp_path, 14) == Trimmed(0, 0)
+    assert trim_logs(tmp_path, 14) == RemovedLogs(0, 0)
     assert tree(tmp_path) == before
 
 
@@ -94,7 +94,7 @@ def test_links_are_neither_followed_nor_removed(tmp_path: Path) -> None:
 
 
 def test_no_folder_is_nothing_to_trim(tmp_path: Path) -> None:
-    assert trim_logs(tmp_path / "never made", 14) == Trimmed(0, 0)
+    assert trim_logs(tmp_path / "never made", 14) == RemovedLogs(0, 0)
 
 
 def test_a_log_folder_that_is_none_is_named(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_what_cannot_be_removed_is_named_and_holds_up_no_other() -> None:
             trim_logs(logs, 14)
         refused.chmod(0o755)
         assert "1 files and folders" in str(error.value)
-        assert "1 others were removed" in str(error.value)
+        assert "1 were removed" in str(error.value)
         assert [path.parent.parent.name for path in logs.rglob("*.log")] == ["dag_id=a"]
 
 

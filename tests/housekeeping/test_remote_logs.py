@@ -14,7 +14,7 @@ import pytest
 from botocore.config import Config
 
 from include.errors import HousekeepingError
-from include.housekeeping.logs import Trimmed
+from include.housekeeping.logs import RemovedLogs
 from include.housekeeping.remote_logs import trim_remote_logs
 from tests.support.waiting import wait_until
 
@@ -86,9 +86,9 @@ def test_old_logs_go_and_nothing_else(bucket: Bucket, folder: str) -> None:
 
     url = f"s3://{BUCKET}/{folder}" if folder else f"s3://{BUCKET}"
     files = 4 if here else 3
-    assert trim_remote_logs(bucket.client, url, before) == Trimmed(files, files * len(TEXT))
+    assert trim_remote_logs(bucket.client, url, before) == RemovedLogs(files, files * len(TEXT))
     assert set(bucket.written()) == young | others
-    assert trim_remote_logs(bucket.client, url, before) == Trimmed(0, 0)
+    assert trim_remote_logs(bucket.client, url, before) == RemovedLogs(0, 0)
 
 
 def test_more_than_s3_lists_and_deletes_at_once(bucket: Bucket) -> None:

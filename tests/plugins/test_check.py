@@ -94,7 +94,7 @@ def test_exports(services: LiveStack, service_environment: dict[str, str], monke
     )
     for url, words in (
         ("s3://no-such-bucket/confirmed", "the bucket does not exist: create it, or set FRAUD_CONFIRMED_URL"),
-        ("/tmp/confirmed", "FRAUD_CONFIRMED_URL cannot be used: give s3://bucket/prefix"),
+        ("/tmp/confirmed", "FRAUD_CONFIRMED_URL is not in the form s3://bucket/prefix"),
     ):
         assert not exports(url).ok
         assert words in exports(url).text

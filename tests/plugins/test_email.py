@@ -21,7 +21,7 @@ from fraud_scoring.report_operator import FraudReportOperator
 from include.errors import RecipientsRefusedError, ReportError, StagingError
 from include.report.fraud import Fraud
 from include.report.incident import describe
-from include.report.report import OwedReport, ReportDelivery
+from include.report.report import PendingReport, ReportDelivery
 from tests.plugins.conftest import Inbox, StartServer
 from tests.report.test_report import facts, fraud
 
@@ -29,33 +29,33 @@ from tests.report.test_report import facts, fraud
 class Outbox:
     """Keeps its reports in memory; the real one is tried with the whole DAG."""
 
-    def __init__(self, *reports: OwedReport) -> None:
+    def __init__(self, *reports: PendingReport) -> None:
         self.waiting = {report.key: report for report in reports}
         self.unread: dict[str, str] = {}
         self.inbox: Inbox | None = None
         self.deliveries: list[ReportDelivery] = []
         self.begun: list[str] = []
 
-    def owed(self) -> Iterable[OwedReport]:
+    def owed(self) -> Iterable[PendingReport]:
         return list(self.waiting.values())
 
     def unreadable(self) -> dict[str, str]:
         return self.unread
 
-    def begin_report(self, report: OwedReport) -> bool:
+    def begin_report(self, report: PendingReport) -> bool:
         self.begun.append(report.key)
         return True
 
-    def record_delivery(self, report: OwedReport, delivery: ReportDelivery) -> None:
+    def record_delivery(self, report: PendingReport, delivery: ReportDelivery) -> None:
         self.deliveries.append(delivery)
         if self.inbox is not None:
             assert len(self.inbox.messages) > 0
         del self.waiting[report.key]
 
 
-def report(key: str, frauds: Iterable[Fraud] | None = None, count: int = 1) -> OwedReport:
+def report(key: str, frauds: Iterable[Fraud] | None = None, count: int = 1) -> PendingReport:
     number = int(key.strip("batch"))
-    return OwedReport(
+    return PendingReport(
         key, facts(count, batch_id=key, ranges=(("topic_1", 0, number, number + 1),)), frauds or [fraud()]
     )
 
@@ -215,7 +215,7 @@ class OutageAfterFirst(Outbox):
         super().__init__(*(report(f"batch{number}") for number in (1, 2, 3)))
         self.outage = outage
 
-    def record_delivery(self, report: OwedReport, delivery: ReportDelivery) -> None:
+    def record_delivery(self, report: PendingReport, delivery: ReportDelivery) -> None:
         super().record_delivery(report, delivery)
         if len(self.deliveries) == 1:
             self.outage()
@@ -267,7 +267,7 @@ def test_an_attempt_is_noted_before_each_mail_and_none_is_sent_without(
     outbox = Outbox(report("batch1"), report("batch2"))
     begin_report = Outbox.begin_report
 
-    def cannot_be_noted(self: Outbox, owed: OwedReport) -> bool:
+    def cannot_be_noted(self: Outbox, owed: PendingReport) -> bool:
         assert len(inbox.messages) == len(self.begun)
         if owed.key == "batch1":
             raise StagingError("cannot write report-0.json (the disk is full)")

@@ -204,7 +204,7 @@ def test_the_message_id_follows_from_the_batch_and_its_ranges() -> None:
 
 
 def test_frauds_that_are_missing_are_an_error() -> None:
-    with pytest.raises(ReportError, match="3 frauds were counted, but 1 are staged"):
+    with pytest.raises(ReportError, match="3 frauds were counted, but the staged files hold 1"):
         build(facts(3), [fraud()], mask=True)
 
 

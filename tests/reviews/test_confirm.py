@@ -279,7 +279,7 @@ def test_the_list_is_a_file_that_can_be_given_back(ledger: LedgerConnection, fra
     assert fraud("--csv", file).stdout == "applied 0, changed 0, unchanged 0, passed over 3, bad 0\n"
     again = fraud("--list", "--output", file)
     assert again.exit_code == 2
-    assert "is there already" in again.stderr
+    assert "exists and may hold verdicts" in again.stderr
     with file.open("w", encoding="utf-8", newline="") as opened:
         writer = csv.DictWriter(opened, list(rows[0]), delimiter=";")
         writer.writeheader()
@@ -308,7 +308,7 @@ def test_a_list_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     write_csv(file, [one])
     whole = file.read_bytes()
-    with pytest.raises(ConfirmationError, match="is there already"):
+    with pytest.raises(ConfirmationError, match="exists and may hold verdicts"):
         write_csv(file, [one] * 2)
     assert list(tmp_path.iterdir()) == [file]
     assert file.read_bytes() == whole

@@ -215,7 +215,7 @@ def test_a_large_export_is_several_files(
     ledger: LedgerConnection, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporting, "MOST_TRANS_NUMS", 3)
-    monkeypatch.setattr(exporting, "_AT_ONCE", 2)
+    monkeypatch.setattr(exporting, "_FETCHED_ROWS", 2)
     names = list("abcdefgh")
     known(ledger, *names)
     confirm(ledger, *names)
@@ -255,7 +255,7 @@ def test_a_place_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, url: str, 
 
 @pytest.mark.parametrize("login", ["key:s3cret@", "key:s3/cret@", "s3cret@", "key:s3cret"])
 def test_keys_in_the_place_are_refused_and_not_shown(login: str) -> None:
-    with pytest.raises(SettingError, match="without keys, for those of the connection aws_default are taken") as told:
+    with pytest.raises(SettingError, match="put keys into the connection aws_default") as told:
         Bucket.of(Settings(confirmed_url=f"s3://{login}bucket/confirmed"))
     assert "cret" not in str(told.value)
 

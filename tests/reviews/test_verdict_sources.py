@@ -94,7 +94,7 @@ def test_each_payment_has_its_own_verdict(shared: LedgerConnection, fraud: Fraud
     ("words", "code", "message"),
     [
         (("--source", "topic_1/0/7"), 1, "the ledger has no payment at topic_1/0/7 with the trans_num T"),
-        (("--source", "topic_1/0/0", "--row", 3), 1, "no payment at topic_1/0/0 row 3 whose trans_num is T"),
+        (("--source", "topic_1/0/0", "--row", 3), 1, "no payment at topic_1/0/0 row 3 with the trans_num T"),
         (("--source", "noon"), 2, "--source 'noon': give TOPIC/PARTITION/OFFSET, such as topic_1/0/1640"),
         (("--row", 0), 2, "--row with --source"),
     ],
