@@ -35,7 +35,10 @@ class Admin(AdminClient):
         return self._errors.raise_cause(self)
 
     def wait_for(self, future: Future[_Result]) -> _Result:
-        """Return a request's result, or raise its cause; raise ClusterAccessError without waiting for its timeout."""
+        """Return a request's result, or raise KafkaException with the cause.
+
+        Raise ClusterAccessError as soon as the broker rejects the connection, not only after the timeout.
+        """
         with self.raise_cause():
             while True:
                 try:

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, TypeVar, cast
 
 from confluent_kafka import (
+    OFFSET_INVALID,
     Consumer,
     ConsumerGroupState,
     IsolationLevel,
@@ -175,4 +176,8 @@ class Cluster:
         specs = {TopicPartition(topic, partition): spec for partition in partitions}
         with self.translate_errors(f"offsets of {topic} cannot be listed"):
             futures = self.admin.list_offsets(specs, isolation_level=level, request_timeout=REQUEST_SECONDS)
-            return {key.partition: self.admin.wait_for(future).offset for key, future in futures.items()}
+            offsets = {key.partition: self.admin.wait_for(future).offset for key, future in futures.items()}
+            # If a broker that was connected does not answer, librdkafka 2.16 returns this offset instead of an error.
+            if OFFSET_INVALID in offsets.values():
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+            return offsets

@@ -230,7 +230,7 @@ def test_payments_that_expire_while_a_run_is_about_to_read_them_are_told_by_the_
     client = admin(here)
     for answer in client.delete_records([TopicPartition(here.settings.input_topic, 0, 2)]).values():
         answer.result(30)
-    with pytest.raises(ClusterError, match="/0: cannot be read: offsets of the range have expired; the next run"):
+    with pytest.raises(ClusterError, match="/0 cannot be read: offsets of the range have expired; the next run"):
         here.drain_shard(manifest, 0)
     following = here.drain_and_predict()
     assert following.lost == 1

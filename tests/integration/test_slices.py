@@ -39,8 +39,8 @@ def test_threads_do_not_grow_with_the_partitions(scoring: Callable[..., Scoring]
     assert (len(published.outcomes), published.predictions) == (PARTITIONS, 2 * PARTITIONS)
     assert stands_at(here) == dict.fromkeys(range(PARTITIONS), 2)
     assert scored(here) == sorted(f"{partition}/{offset}" for partition in range(PARTITIONS) for offset in (0, 1))
-    # Two more, for the consumer and the client that describes the topic.
-    assert most - before <= (SLICE + 2) * THREADS_EACH < PARTITIONS * THREADS_EACH / 2
+    # Two clients more: the consumer, and the admin client, which has a thread more for its results.
+    assert most - before <= (SLICE + 2) * THREADS_EACH + 1 < PARTITIONS * THREADS_EACH / 2
 
 
 def test_each_partition_comes_in_one_slice(scoring: Callable[..., Scoring]):
