@@ -52,7 +52,8 @@ class ShardOperator(BatchOperator):
     def execute(self, context: Context) -> Any:
         numbers = [str(part.partition) for part in batch_of(context).of_shard(self.shard)]
         more = f" and {len(numbers) - _NAMED} more" if len(numbers) > _NAMED else ""
-        context["partitions"] = f"partitions {', '.join(numbers[:_NAMED])}{more}"  # type: ignore[typeddict-unknown-key]
+        name = "partitions" if len(numbers) > 1 else "partition"
+        context["partitions"] = f"{name} {', '.join(numbers[:_NAMED])}{more}"  # type: ignore[typeddict-unknown-key]
         return super().execute(context)
 
 
