@@ -95,12 +95,15 @@ def score_payments() -> None:
     # It also knows what operators must hear of though nothing has failed.
     plan = step.PlanOperator(task_id=step.PLAN, on_success_callback=[close_incident, mail_alarms])
     shards = XComArg(plan)
-    drain = step.DrainOperator.partial(task_id=step.DRAIN).expand(shard=shards)
+    drain = step.DrainOperator.partial(task_id=step.DRAIN, map_index_template=step.SHARD_NAME).expand(shard=shards)
     resolve_model = step.ResolveModelOperator(task_id=step.RESOLVE_MODEL)
     # Where there is no shard, drain is skipped at once. What follows must wait for resolve_model, and fail with it.
-    predict = step.PredictOperator.partial(task_id=step.PREDICT, trigger_rule="none_failed").expand(shard=shards)
+    predict = step.PredictOperator.partial(
+        task_id=step.PREDICT, trigger_rule="none_failed", map_index_template=step.SHARD_NAME
+    ).expand(shard=shards)
     publish = step.PublishOperator.partial(
         task_id=step.PUBLISH,
+        map_index_template=step.SHARD_NAME,
         # Shorter than the kafka transaction's own time-out, after which the broker would end it.
         execution_timeout=timedelta(minutes=4),
         outlets=[SCORED_PAYMENTS],

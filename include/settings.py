@@ -176,7 +176,7 @@ class Settings(EnvironmentSettings):
     )
     alarm_lag: WholeNumber = setting(
         1_000_000,
-        "Operators are mailed if `drain` leaves more offsets than this, over all partitions, to later runs.",
+        "Operators are mailed if a run leaves more offsets than this, over all partitions, to later runs.",
         bounds=(1, 1_000_000_000_000, "offsets"),
     )
     alarm_age_minutes: Number = setting(

@@ -14,6 +14,7 @@ from fraud_scoring.operators.batch_operator import (
     PUBLISH,
     REPORTS,
     RESOLVE_MODEL,
+    SHARD_NAME,
 )
 from fraud_scoring.operators.plan_operator import PlanOperator
 from fraud_scoring.operators.report_operators import CatchUpOperator, OwedReportsOperator, outbox
@@ -33,6 +34,7 @@ __all__ = [
     "PUBLISH",
     "REPORTS",
     "RESOLVE_MODEL",
+    "SHARD_NAME",
     "CatchUpOperator",
     "DrainOperator",
     "OwedReportsOperator",

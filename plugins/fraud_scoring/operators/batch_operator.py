@@ -21,6 +21,8 @@ PUBLISH = "publish"
 REPORTS = "reports"
 EMAIL = "email"
 CATCH_UP = "catch_up"
+# The `map_index_template` of tasks mapped over shards. Airflow stores no more than 250 characters of it (3.3.2).
+SHARD_NAME = "{{ partitions }}"
 _NAMED = 8
 
 
@@ -41,17 +43,17 @@ class BatchOperator(BaseOperator):
 
 
 class ShardOperator(BatchOperator):
-    """A step that works on one shard of the batch; mapped over the numbers of the shards."""
+    """A step that works on one shard of the batch: mapped over the numbers of the shards, and named by SHARD_NAME."""
 
     def __init__(self, *, shard: int, **kwargs: Any) -> None:
-        # Airflow's UI names a mapped instance by it, and stores no more than 250 characters (3.3.2).
-        super().__init__(map_index_template="{{ partitions }}", **kwargs)
+        super().__init__(**kwargs)
         self.shard = shard
 
     def execute(self, context: Context) -> Any:
         numbers = [str(part.partition) for part in batch_of(context).of_shard(self.shard)]
         more = f" and {len(numbers) - _NAMED} more" if len(numbers) > _NAMED else ""
-        context["partitions"] = f"partitions {', '.join(numbers[:_NAMED])}{more}"  # type: ignore[typeddict-unknown-key]
+        name = "partitions" if len(numbers) > 1 else "partition"
+        context["partitions"] = f"{name} {', '.join(numbers[:_NAMED])}{more}"  # type: ignore[typeddict-unknown-key]
         return super().execute(context)
 
 
