@@ -13,9 +13,9 @@ _BROKERS = ("AIRFLOW_CONN_KAFKA_DEFAULT", "KAFKA_BOOTSTRAP_SERVERS")
 
 
 def check(json: JsonSwitch = False) -> None:
-    """Try every connection that the scoring uses, with the settings of this shell, and report each: ok, or what is
-    wrong and how to fix it.
+    """Try every connection that the scoring uses, and report each: ok, or what is wrong and how to fix it.
 
+    It uses the settings of this shell, and Airflow's connections in every secrets backend that is reachable from here.
     Nothing is published, recorded, exported or mailed. The command writes a file of a few bytes to the staging area and
     removes it, and downloads the model that would score.
 

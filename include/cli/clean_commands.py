@@ -42,9 +42,9 @@ def clean_history(every: Every = None) -> None:
 
 
 def clean_disk(every: Every = None) -> None:
-    """Trim the disk of this machine: Airflow's log folder to FRAUD_LOG_DAYS (14), the model cache to
-    FRAUD_MODEL_CACHE_GB.
+    """Delete old logs and cached models from this machine's disk.
 
+    It trims Airflow's log folder to FRAUD_LOG_DAYS (14) and the model cache to FRAUD_MODEL_CACHE_GB.
     Run it on each worker that has a disk of its own: the DAG housekeeping reaches only the worker that it runs on. That
     DAG also deletes the logs that Airflow keeps on S3.
 

@@ -35,7 +35,7 @@ def env(
 
     Exit code 0: the file is complete; 1: values are missing, which the last line names, or the file cannot be written.
     """
-    from include.deployment.initial import write_env
+    from include.deployment.env_writer import write_env
 
     written, out = write_env(file, earlier=earlier, accounts=accounts, replace=replace), TextOutput()
     for line in written.lines():

@@ -7,8 +7,7 @@ from include.cli.console import JsonSwitch
 
 
 def export_confirmed(json: JsonSwitch = False) -> None:
-    """Store confirmed payments that were not exported yet as Parquet files at FRAUD_CONFIRMED_URL, for `fraud train
-    --confirmed`.
+    """Store newly confirmed payments as Parquet files at FRAUD_CONFIRMED_URL, for `fraud train --confirmed`.
 
     The DAG export_confirmed does the same once a day, with the same connections: ledger_db and aws_default. The command
     may be killed and repeated at any time.

@@ -38,8 +38,10 @@ def migrate() -> None:
 
 
 def show(json: JsonSwitch = False) -> None:
-    """Show how far the output topic is recorded in the ledger: first offset retained, next offset to record, end
-    offset, lag; and the offsets that expired before they were recorded.
+    """Show how far the output topic is recorded in the ledger, and the lag of each partition.
+
+    For each partition: the first offset retained, the next offset to record, the end offset, and how many messages wait
+    for the recorder. Below: the offsets that expired before they were recorded.
 
     How far the input topic is scored is another matter: `fraud offsets show`.
     """
@@ -87,8 +89,9 @@ def rewind(
     ],
     partition: Partitions = None,
 ) -> None:
-    """Record the output topic again from an earlier offset, to restore rows that were deleted or altered. Other rows
-    stay as they are.
+    """Record the output topic again from an earlier offset, to restore rows that were deleted or altered.
+
+    Other rows stay as they are.
 
     Exit code 0: the next run of record_predictions begins there; 1: nothing was changed.
     """

@@ -29,8 +29,10 @@ Group = Annotated[str | None, typer.Option(help="Default: FRAUD_GROUP, else frau
 
 
 def show(topic: TopicName = None, group: Group = None, json: JsonSwitch = False) -> None:
-    """Show the group's offsets on the input topic: first offset retained, committed offset, end offset, lag, and which
-    batch committed when.
+    """Show the group's committed offsets on the input topic, and the lag of each partition.
+
+    For each partition: the first offset retained, the committed offset, the end offset, how many messages wait for the
+    scoring, and which batch committed when.
 
     How far the output topic is recorded in the ledger is another matter: `fraud ledger show`.
     """
@@ -66,8 +68,9 @@ def set_(
     group: Group = None,
     json: JsonSwitch = False,
 ) -> None:
-    """Set the group's offsets on the input topic: after the topic was recreated, after offsets were lost, or to score
-    payments again.
+    """Set the group's committed offsets on the input topic: where the next run begins.
+
+    This is needed after the topic was recreated or offsets were lost, or to score payments again.
 
     A run in flight publishes nothing of the partitions that are set: it fails, and the next run begins at the new
     offsets. --json needs --yes.

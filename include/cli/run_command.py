@@ -11,8 +11,10 @@ from include.errors import SettingError
 
 
 def run(command: Annotated[list[str], typer.Argument(help="The command to run, with its arguments.")]) -> None:
-    """Run a command with Airflow's connections made from plain variables: KAFKA_BOOTSTRAP_SERVERS, SASL_USERNAME,
-    SASL_PASSWORD, SMTP_…, AWS_…. A connection that is already set stays as it is.
+    """Run a command with Airflow's connections made from plain variables.
+
+    These are KAFKA_BOOTSTRAP_SERVERS, SASL_USERNAME, SASL_PASSWORD, SMTP_… and AWS_…. A connection that is already set
+    stays as it is.
 
     Every container starts with it. In a running container, `fraud run airflow …` sees the same connections.
 

@@ -22,10 +22,10 @@ def trace(
     trans_num: Annotated[str, typer.Argument(help="The payment's trans_num.", show_default=False)],
     json: JsonSwitch = False,
 ) -> None:
-    """Show how a payment's prediction came about: the model and why it was chosen, the run, who was notified, and
-    whether people have confirmed it.
+    """Show how a payment's prediction came about.
 
-    It reads the ledger, including earlier predictions of a payment that was scored again. Card numbers are masked
+    It shows the model and why it was chosen, the run, who was notified, and whether people have confirmed it, from the
+    ledger, including earlier predictions of a payment that was scored again. Card numbers are masked
     unless FRAUD_MASK_CARDS is false.
 
     Exit code 0: found; 1: the ledger has no such payment; 2: the ledger cannot be queried.

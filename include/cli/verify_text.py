@@ -118,7 +118,7 @@ def _write_ledger_result(out: Output, report: VerifyReport, ledger: LedgerVerdic
         wrong = ", ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
         out.line(f"{report.input_topic}/{part.partition}: {f'NOT complete: {wrong}' if wrong else 'complete'}")
     waiting = ledger.count("waiting")
-    later = f"; {waiting:,} more wait for the next run of record_predictions" if waiting else ""
+    later = f"; {waiting:,} to be recorded by the next run of record_predictions" if waiting else ""
     if report.is_whole:
         rows = f"{ledger.count('rows'):,} rows in the ledger"
         out.line(f"complete: {report.count('due'):,} due, each came out once, {rows}{later}", GOOD)

@@ -1,4 +1,4 @@
-"""`python3 -m include.deployment`, which is `fraud env` where nothing is installed yet."""
+"""Run `fraud env` where nothing is installed yet: `python3 -m include.deployment`."""
 
 from __future__ import annotations
 
@@ -6,25 +6,29 @@ import argparse
 import sys
 from pathlib import Path
 
-from include.deployment.initial import write_env
+from include.deployment.env_writer import write_env
 from include.errors import FraudError
 
 
 def main() -> int:
+    """Write the .env and return the exit code: 0 if it is complete, else 1."""
     parser = argparse.ArgumentParser(
         prog="python3 -m include.deployment",
-        description="Write the .env of docker compose: generated secrets, readable by you alone. What is there stays.",
+        description="Write the .env of docker compose with generated secrets, readable only by you. "
+        "Existing values stay as they are.",
     )
     parser.add_argument("--file", type=Path, default=Path(".env"), help="default: .env")
     parser.add_argument(
         "--accounts",
         action="store_true",
-        help="for Kafka, S3 and mail accounts instead of local services, whose own values then go",
+        help="write it for Kafka, S3 and mail accounts instead of the local services, and remove the values of those",
     )
     parser.add_argument(
-        "--from", dest="earlier", type=Path, help="take over a secrets.ps1, a client.properties or an .env"
+        "--from", dest="earlier", type=Path, help="copy settings from a secrets.ps1, a client.properties or an .env"
     )
-    parser.add_argument("--replace", action="store_true", help="with --from: also what .env has with another value")
+    parser.add_argument(
+        "--replace", action="store_true", help="with --from: also replace values that the file already has"
+    )
     words = parser.parse_args()
     try:
         done = write_env(words.file, earlier=words.earlier, accounts=words.accounts, replace=words.replace)

@@ -1,9 +1,9 @@
 """Read variables from a shell script or another program's `.env`, as far as shells and docker compose agree on them.
 
-Of a file that is no shell script, docker compose alone decides where an unquoted value ends: a shell would end `a&b`
-after the `a`, but a file that holds nothing but NAME=value has had compose or its like as its reader.
+In a file that is no shell script, docker compose alone decides where an unquoted value ends: a shell would end `a&b`
+after the `a`, but a file that holds only NAME=value was read by compose or a similar program.
 
-Standard library only, from Python 3.9 on, as env_file.py.
+Standard library only, from Python 3.9 on, like env_file.py.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _LINE = re.compile(
     rf"{_BLANKS}(?P<export>export[ \t]+)?(?P<name>\w+)(?P<sign>{_BLANKS}[=:]{_BLANKS})(?P<value>.*)", re.ASCII
 )
 _PASSED_ON = re.compile(rf"{_BLANKS}export(?:[ \t]+\w+)+{_BLANKS}(?:#.*)?")
-# Escapes that a shell and compose both undo, and no mark that one of them reads and the other does not. Of blanks,
-# compose strips more than a shell does, as the one that does not break a line.
+# Only escapes that a shell and compose both read, and no sign that only one of them interprets. Compose strips more
+# kinds of white space than a shell, such as the no-break space.
 _QUOTES = "\"'" + TYPOGRAPHIC
 _VALUE = re.compile(
     rf"""(?: "(?P<double>(?:[^"\\$`]|\\["\\$])*)" | '(?P<single>[^']*)(?<!\\)' ) [ \t]* (?: (?<=[ \t])\#.* )?
@@ -28,18 +28,18 @@ _VALUE = re.compile(
     [ \t]*""",
     re.VERBOSE,
 )
-# Where a shell ends an unquoted value, or begins another assignment.
+# A shell ends an unquoted value here, or begins another assignment.
 _MORE = re.compile(r";\s*\Z|;\s*(?:export\s+)?\w+=|&&|\|\||\s\w+=")
-# Where a shell script ends an unquoted value, or puts a home directory into it.
+# A shell script ends an unquoted value here, or expands ~ to a home directory.
 _ENDS = re.compile(r"[ \t&|;<>()]|(?:\A|:)~")
-# What bash makes several values of behind `export`.
+# bash expands this to several values after `export`.
 _SEVERAL = re.compile(r"\{.*(?:,|\.\.).*\}")
 _SCRIPT_NAME = re.compile(r"\.(?:sh|bash|dash|ksh|zsh)\Z", re.IGNORECASE)
-# Lines of a here-document are text, whatever they look like.
+# The lines of a here-document are text, even if they look like assignments.
 _DOCUMENT = re.compile(r"^[^#\n]*<<-?\s*[\w\"'\\]", re.MULTILINE)
-# What a file of NAME=value alone holds.
+# A line of a file that holds only NAME=value.
 _NO_SCRIPT = re.compile(rf"{_BLANKS}(?:#(?!!).*|(?!export\s)[\w.\-\[\]]+{_BLANKS}(?:[=:].*)?)?\s*")
-# The lines of a value may look like anything.
+# A quoted value may span lines that look like assignments.
 _QUOTED = re.compile(
     rf"""^(?P<head>{_BLANKS}(?:export[ \t]+)?(?P<name>[\w.\-\[\]]+){_BLANKS}[=:]{_BLANKS})
     (?: "(?:[^"\\]|\\.)*" | '[^']*' )""",
@@ -48,9 +48,9 @@ _QUOTED = re.compile(
 
 
 def read(text: str, wanted: Collection[str], where: str) -> dict[str, str]:
-    """Return the values of the wanted names; what else the file does is passed over.
+    """Return the values of the wanted names; other lines are ignored.
 
-    Raises SettingError, by line and name, where a wanted one is set in a way that shells and compose do not read alike.
+    Raises SettingError, with line and name, if a wanted one is set in a way that shells and compose read differently.
     """
     found: dict[str, str] = {}
     names = re.compile(rf"(?<![\w$.{{])(?:{'|'.join(map(re.escape, wanted))})(?!\w)")
@@ -68,20 +68,20 @@ def read(text: str, wanted: Collection[str], where: str) -> dict[str, str]:
                 plain = re.sub(r"\\(.)", r"\1", plain)
             if found.setdefault(name, plain) != plain:
                 raise SettingError(
-                    f"{where}, line {number}: {name} is set again, to another value: keep only the line that applies"
+                    f"{where}, line {number}: {name} is set again to another value: keep only the line that applies"
                 )
             continue
         mentioned = names.search(line)
         if mentioned and not line.lstrip().startswith("#") and not _PASSED_ON.fullmatch(line):
             because = (
-                f": this is a shell script ({script}), and a shell allows no blank around =, nor without quotes a "
-                "blank, ~, {a,b} or one of & | ; < > ( )"
+                f": this is a shell script ({script}), and a shell allows no space around =, nor unquoted spaces, "
+                "~, {a,b} or any of & | ; < > ( )"
                 if differs
                 else ""
             )
             raise SettingError(
                 f"{where}, line {number}: {mentioned[0]} is set in a way that shells and docker compose read "
-                f"differently{because}. Write {mentioned[0]}='value', and nothing else, into a line of its own"
+                f"differently{because}. Write only {mentioned[0]}='value' on that line"
             )
     return found
 

@@ -1,4 +1,4 @@
-"""Airflow's connections from plain variables: compose cannot quote a password into JSON or into a URL."""
+"""Make Airflow's connections from plain variables, because compose cannot quote a password for JSON or a URL."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from include.errors import SettingError
 from include.kafka.client_config import config_from_variables
 from include.settings import login
 
-_TLS_FROM_THE_FIRST_BYTE = 465
-# The local mail catcher's. Reports hold payments: without this word they do not go unencrypted.
+_SMTPS_PORT = 465
+# For the local mail catcher. Reports hold payments, so they are sent unencrypted only if this is set.
 _NO_ENCRYPTION = "none"
-# Which variable has the password of which addresses.
+# The variable with the password, and the URLs that need it.
 _PASSWORDS_OF = {
     "VALKEY_PASSWORD": ("AIRFLOW__CELERY__BROKER_URL", "AIRFLOW__CELERY__RESULT_BACKEND", "CELERY_BROKER_URL"),
     "LEDGER_DB_PASSWORD": ("LOGGER_SQL_URI",),
@@ -21,9 +21,9 @@ _PASSWORDS_OF = {
 
 
 def with_connections(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment with what the plain variables amount to. A connection that is there stays as it is.
+    """Return the environment with connections made from the plain variables. Existing connections stay as they are.
 
-    Raises SettingError, which names a variable and never its value, where one is missing that another needs.
+    Raises SettingError, which names a variable and never its value, if a variable is missing that another needs.
     """
     given = {name: value for name, value in environment.items() if value.strip() or not name.startswith(_OURS)}
     makers = {
@@ -43,11 +43,12 @@ def with_connections(environment: Mapping[str, str]) -> dict[str, str]:
     return given | connections | urls
 
 
-# An empty one counts as unset; boto3 would take an empty endpoint for an address.
+# An empty variable counts as unset; boto3 would use an empty endpoint.
 _OURS = ("AIRFLOW_CONN_", "AWS_", "KAFKA_", "LEDGER_", "LOGGER_", "SASL_", "SMTP_", "VALKEY_")
 
 
 def kafka(given: Mapping[str, str]) -> dict[str, object] | None:
+    """Return the connection kafka_default, or None without brokers. Raises SettingError."""
     extra = config_from_variables(given)
     if not extra:
         return None
@@ -55,15 +56,16 @@ def kafka(given: Mapping[str, str]) -> dict[str, object] | None:
     if "accounts" in profiles and not user:
         raise SettingError(_no_login("SASL_USERNAME", "SASL_PASSWORD", "AIRFLOW_CONN_KAFKA_DEFAULT"))
     if "local" in profiles and user:
-        # The local profile makes payments up.
+        # The local profile sends simulated payments.
         raise SettingError(
-            "SASL_USERNAME is set, but COMPOSE_PROFILES=local is for the local Kafka, which has no login: made-up "
-            "payments would go to your account. `python3 -m include.deployment --accounts` makes .env one for accounts"
+            "SASL_USERNAME is set, but COMPOSE_PROFILES=local is for the local Kafka, which has no login: simulated "
+            "payments would go to your account. `python3 -m include.deployment --accounts` changes .env to accounts"
         )
     return {"conn_type": "kafka", "extra": extra}
 
 
 def smtp(given: Mapping[str, str]) -> dict[str, object] | None:
+    """Return the connection smtp_default, or None without a server. Raises SettingError."""
     server = given.get("SMTP_SERVER")
     if not server:
         return None
@@ -72,18 +74,18 @@ def smtp(given: Mapping[str, str]) -> dict[str, object] | None:
         raise SettingError(_no_login("SMTP_USER", "SMTP_PASSWORD", "AIRFLOW_CONN_SMTP_DEFAULT"))
     sender = given.get("SMTP_FROM") or (user if user and "@" in user else None)
     if not sender:
-        raise SettingError("SMTP_FROM is missing: the address that mail comes from, where SMTP_USER is none")
+        raise SettingError("SMTP_FROM is missing: set it to the sender's address, because SMTP_USER is no mail address")
     port = given.get("SMTP_PORT", "587")
     if not port.isdecimal():
         raise SettingError(f"SMTP_PORT={port!r}: give a number")
     encryption = given.get("SMTP_ENCRYPTION", "").strip()
     if encryption not in ("", _NO_ENCRYPTION) or (encryption and user):
         raise SettingError(
-            f"SMTP_ENCRYPTION={encryption!r}: take it out, and mail goes by STARTTLS or, on port "
-            f"{_TLS_FROM_THE_FIRST_BYTE}, by TLS. It may be {_NO_ENCRYPTION} where there is no SMTP_USER"
+            f"SMTP_ENCRYPTION={encryption!r} cannot be used: remove it, and mail is sent with STARTTLS or, on port "
+            f"{_SMTPS_PORT}, with TLS. Only without SMTP_USER it may be {_NO_ENCRYPTION}"
         )
-    # Airflow's words: without both it is TLS from the first byte and then STARTTLS.
-    disabled = {"disable_tls": True} if int(port) == _TLS_FROM_THE_FIRST_BYTE else {"disable_ssl": True}
+    # Without either option Airflow's hook uses TLS from the first byte and then STARTTLS.
+    disabled = {"disable_tls": True} if int(port) == _SMTPS_PORT else {"disable_ssl": True}
     if encryption:
         disabled = {"disable_tls": True, "disable_ssl": True}
     extra = {"from_email": sender, "timeout": 10, "retry_limit": 1, **disabled}
@@ -92,6 +94,7 @@ def smtp(given: Mapping[str, str]) -> dict[str, object] | None:
 
 
 def aws(given: Mapping[str, str]) -> dict[str, object] | None:
+    """Return the connection aws_default, or None without a key. Raises SettingError."""
     key, secret = login(given, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     if not key:
         return None
@@ -102,19 +105,19 @@ def aws(given: Mapping[str, str]) -> dict[str, object] | None:
 
 
 def _profiles(given: Mapping[str, str]) -> list[str]:
-    """Of docker compose; elsewhere there are none."""
+    """Return the profiles of docker compose; none elsewhere."""
     return given.get("COMPOSE_PROFILES", "").split(",")
 
 
 def _no_login(user: str, password: str, connection: str) -> str:
     return (
-        f"{user} and {password} are missing, which COMPOSE_PROFILES=accounts needs: write them into .env, or a whole "
+        f"{user} and {password} are missing, which COMPOSE_PROFILES=accounts needs: add them to .env, or a complete "
         f"{connection} (docs/configuration.md)"
     )
 
 
 def _with_password(url: str, password: str) -> str:
-    """One that has a password stays as it is; so does what is no address, which its reader tells."""
+    """Return the URL with the password, unless it has one. An invalid URL stays as it is; connecting to it fails."""
     try:
         parts = urlsplit(url)
         login, _, host = parts.netloc.rpartition("@")

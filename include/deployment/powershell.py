@@ -1,6 +1,6 @@
-"""Variables that a PowerShell script sets to plain values.
+"""Read variables that a PowerShell script sets to plain values.
 
-Standard library only, from Python 3.9 on, as env_file.py.
+Standard library only, from Python 3.9 on, like env_file.py.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Collection
 from include.deployment.env_file import DOUBLE_QUOTES, SINGLE_QUOTES
 from include.errors import SettingError
 
-# Between double quotes ` escapes, between single ones nothing does; a quote written twice is one.
+# In double quotes ` is the escape character, in single quotes there is none; a doubled quote is a literal quote.
 _DOUBLE, _SINGLE = f'"{DOUBLE_QUOTES}', f"'{SINGLE_QUOTES}"
 _QUOTED = (
     rf"[{_DOUBLE}](?P<double>(?:[^{_DOUBLE}`]|`.|[{_DOUBLE}]{{2}})*)[{_DOUBLE}]"
@@ -19,8 +19,7 @@ _QUOTED = (
 )
 _HERE_STRING = rf"@[{_DOUBLE}][ \t]*\n.*?\n[{_DOUBLE}]@|@[{_SINGLE}][ \t]*\n.*?\n[{_SINGLE}]@"
 _SCOPE = "(?:(?:env|global|script|local|private):)?"
-# `$env:NAME = …`, `$NAME = …`, `${env:NAME} = …`; several may stand on a line, and what follows # or between <# #> is a
-# comment.
+# `$env:NAME = …`, `$NAME = …`, `${env:NAME} = …`, perhaps several on a line; comments follow # or are between <# #>.
 _TOKEN = re.compile(
     rf"""<\#.*?\#> | \#[^\n]* | {_HERE_STRING} | (?:{_QUOTED}) | `.
     | \$ (?: \{{ {_SCOPE} (?P<braced>\w+) \}} | {_SCOPE} (?P<plain>\w+) )
@@ -40,8 +39,8 @@ _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "a": "\a", "b": "\b", "f
 def read(text: str, wanted: Collection[str], where: str) -> dict[str, str]:
     """Return what the script sets these names, in upper case, to.
 
-    Raise SettingError with line and name if a wanted one cannot be read without running PowerShell:
-    put together ("a" + "b", -f, a reference), by a command, or to two values.
+    Raises SettingError with line and name if a wanted one cannot be read without running PowerShell: its value is an
+    expression ("a" + "b", -f, a reference), a command sets it, or it is set to two values.
     """
     found: dict[str, str] = {}
     position = 0
@@ -50,7 +49,7 @@ def read(text: str, wanted: Collection[str], where: str) -> dict[str, str]:
         at = f"{where}, line {text.count(chr(10), 0, match.start()) + 1}"
         name = (match["braced"] or match["plain"] or match["loose"] or "").upper()
         if match["open"]:
-            raise SettingError(f"{at}: a quotation mark is not closed")
+            raise SettingError(f"{at}: a quotation mark is not closed: close it")
         if match["command"]:
             rest = text[position:].partition("\n")[0].upper()
             name = next((one for one in wanted if re.search(rf"\b{re.escape(one)}\b", rest)), "")
@@ -61,7 +60,7 @@ def read(text: str, wanted: Collection[str], where: str) -> dict[str, str]:
             raise SettingError(f"{at}: {name} is not set to one plain quoted value: write $env:{name} = 'value'")
         plain = _plain(value, f"{at}: {name}")
         if found.setdefault(name, plain) != plain:
-            raise SettingError(f"{at}: {name} is set again, to another value: keep only the line that applies")
+            raise SettingError(f"{at}: {name} is set again to another value: keep only the line that applies")
         position = value.end()
     return found
 
@@ -72,9 +71,11 @@ def _plain(value: re.Match[str], at: str) -> str:
     if value["double"] is None:
         return value["number"]
     if re.search(r"(?<!`)(?:``)*\$[\w({?:$^]", value["double"]):
-        raise SettingError(f"{at} refers to something else by $: write its value there")
+        raise SettingError(f"{at} refers to another variable by $: write the value itself")
     if re.search(r"(?<!`)(?:``)*`[ue]", value["double"]):
-        raise SettingError(f"{at} holds `u or `e, which not every PowerShell reads alike: write the character itself")
+        raise SettingError(
+            f"{at} contains `u or `e, which PowerShell versions read differently: write the character itself"
+        )
 
     def unescaped(escape: re.Match[str]) -> str:
         return _ESCAPES.get(escape[1], escape[1]) if escape[1] else escape[2]

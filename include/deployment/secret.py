@@ -1,6 +1,6 @@
 """Generate secrets that no shell, URL, `.env`, INI, YAML or option parser can misread.
 
-Standard library only, from Python 3.9 on, as env_file.py.
+Standard library only, from Python 3.9 on, like env_file.py.
 """
 
 from __future__ import annotations

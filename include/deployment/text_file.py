@@ -1,6 +1,6 @@
-"""Text files as Windows, editors and PowerShell write them.
+"""Read text files as Windows, editors and PowerShell write them.
 
-Standard library only, from Python 3.9 on, as env_file.py.
+Standard library only, from Python 3.9 on, like env_file.py.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def read_text(path: Path) -> str:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "utf-16"
     elif b"\0" in content[:2]:
-        # Its mark is missing; what such files hold begins with a character of ASCII.
+        # No byte order mark: such files begin with an ASCII character.
         encoding = "utf-16-be" if content[:1] == b"\0" else "utf-16-le"
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
-        # Of UTF-16, a number of the line would be a guess.
+        # In UTF-16 the line number would be a guess.
         line = f", line {content.count(10, 0, error.start) + 1}" if encoding == "utf-8-sig" else ""
         raise SettingError(f"{path}{line}: is neither UTF-8 nor UTF-16 text: save it as UTF-8") from None
     if "\0" in text:

@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from dev.stack import kafka
-from include.deployment import initial
+from include.deployment import env_writer
 from include.deployment.connection_variables import with_connections
 from include.errors import SettingError
 from include.ledger import connection
@@ -35,7 +35,7 @@ SCHEMA = json.loads((Path(__file__).parent / "compose-spec.json").read_text())
 COMPOSE = (ROOT / "docker-compose.yaml").read_text()
 FILE = compose.load()
 ANY = "p'a\"s$s%41@:/\\`{}# w"
-LOCAL = initial.LOCAL | initial.generated("local")
+LOCAL = env_writer.LOCAL_SETTINGS | env_writer.generate_secrets("local")
 
 
 def test_valid_by_the_compose_specification():
@@ -159,10 +159,10 @@ def started_with(service: str, variables: dict[str, str]) -> dict[str, str]:
      ("airflow-dag-processor", "SMTP_PASSWORD"), ("airflow-triggerer", "SMTP_USER")],
 )  # fmt: skip
 def test_a_login_that_accounts_lack_is_named_at_the_start(service: str, variable: str):
-    given = dict.fromkeys(initial.NEEDED, "me@x.org") | {"SMTP_PORT": "587", **initial.ACCOUNTS}
-    variables = initial.generated("accounts") | given
+    given = dict.fromkeys(env_writer.REQUIRED, "me@x.org") | {"SMTP_PORT": "587", **env_writer.ACCOUNTS}
+    variables = env_writer.generate_secrets("accounts") | given
     assert started_with(service, variables)
-    pair = [name for name in initial.NEEDED if name.startswith(variable[:5]) and re.search("USER|PASSW", name)]
+    pair = [name for name in env_writer.REQUIRED if name.startswith(variable[:5]) and re.search("USER|PASSW", name)]
     assert len(pair) == 2
     for lacking in ([variable], pair):
         with pytest.raises(SettingError, match=f"{variable}.* missing"):

@@ -131,11 +131,11 @@ def test_an_address_with_a_password_and_one_that_is_none_stay(address: str):
         ({"AWS_ACCESS_KEY_ID": ""}, "AWS_ACCESS_KEY_ID is missing: AWS_SECRET_ACCESS_KEY is set"),
         ({"SMTP_USER": "AKIA"}, "SMTP_FROM is missing"),
         ({"SMTP_PORT": "mail"}, "SMTP_PORT='mail': give a number"),
-        ({"SMTP_ENCRYPTION": "none"}, "SMTP_ENCRYPTION='none': take it out"),
-        (NO_MAIL_LOGIN | {"SMTP_ENCRYPTION": "ssl"}, "SMTP_ENCRYPTION='ssl': take it out"),
+        ({"SMTP_ENCRYPTION": "none"}, "SMTP_ENCRYPTION='none' cannot be used: remove it"),
+        (NO_MAIL_LOGIN | {"SMTP_ENCRYPTION": "ssl"}, "SMTP_ENCRYPTION='ssl' cannot be used: remove it"),
         (NO_KAFKA_LOGIN | {"COMPOSE_PROFILES": "accounts"}, "SASL_USERNAME and SASL_PASSWORD are missing"),
         (NO_MAIL_LOGIN | {"COMPOSE_PROFILES": "accounts"}, "SMTP_USER and SMTP_PASSWORD are missing"),
-        ({"COMPOSE_PROFILES": "local"}, "made-up payments would go to your account"),
+        ({"COMPOSE_PROFILES": "local"}, "simulated payments would go to your account"),
     ],
 )
 def test_what_is_missing_is_named(change: dict[str, str], named: str):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from include.deployment.env_file import line, parse, quoted, without
+from include.deployment.env_file import env_line, parse, quoted, without_names
 from include.errors import SettingError
 from tests.support.compose import ROOT
 
@@ -48,7 +48,7 @@ def by_shell(text: str, names: list[str]) -> dict[str, str]:
 
 def test_a_shell_reads_the_same():
     values = {f"NAME_{number}": value for number, value in enumerate(SEEN)}
-    text = "".join(line(name, value) for name, value in values.items())
+    text = "".join(env_line(name, value) for name, value in values.items())
     assert by_shell(text, list(values)) == values
     assert parse(text) == values
 
@@ -63,7 +63,7 @@ def test_any_value_is_read_back_or_refused(values: list[str]):
     written, wanted = "", {}
     for number, value in enumerate(values):
         try:
-            written += line(f"NAME_{number}", value)
+            written += env_line(f"NAME_{number}", value)
         except SettingError:
             assert "`" in value
         else:
@@ -118,21 +118,21 @@ def test_lines_are_read_as_compose_reads_them(text: str, values: dict[str, str],
         ("$env:A='hunter2'", r"line 2: docker compose cannot read it"),
         ("set A=hunter2", r"line 2: docker compose cannot read it"),
         ("export", r"line 2: docker compose cannot read it"),
-        ("A='hunter2", r"line 2: A: the quotation mark before its value is not closed"),
+        ("A='hunter2", r"line 2: A: the quotation mark before the value is not closed"),
         ('A="hunter2\nC="x"', r"line 2: A: text follows the closing quotation mark"),
         ("A='hunter2'b", r"line 2: A: text follows"),
         ("A='hunter2'#b", r"line 2: A: text follows"),
         ("A='hunter2' C=1", r"line 2: A: text follows"),
-        ("A= # hunter2", r"line 2: A: docker compose takes the comment for a part"),
-        ("A=hunter2\t# mine", r"line 2: A: docker compose takes the comment for a part"),
-        ("A=\u201chunter2\u201d", r"line 2: A: its value begins with a typographic quotation mark"),
-        ("A=\u2018hunter2\u2019", r"line 2: A: its value begins with a typographic quotation mark"),
+        ("A= # hunter2", r"line 2: A: docker compose reads the comment as part"),
+        ("A=hunter2\t# mine", r"line 2: A: docker compose reads the comment as part"),
+        ("A=\u201chunter2\u201d", r"line 2: A: the value begins with a typographic quotation mark"),
+        ("A=\u2018hunter2\u2019", r"line 2: A: the value begins with a typographic quotation mark"),
         ("A={{ hunter2 }}", r"line 2: A: still contains a placeholder"),
         ('A="x {{hunter2}}"', r"line 2: A: still contains a placeholder"),
         ("A=<HUNTER 2>", r"line 2: A: still contains a placeholder"),
         ("A=hunter2$NOWHERE_SET", r"line 2: A: refers to \$NOWHERE_SET, which no line before it sets"),
         ('A="hunter2${NOWHERE_SET}"', r"line 2: A: refers to \$NOWHERE_SET"),
-        ("A=hunter2${", r"line 2: A: holds \$\{ without a name and }"),
+        ("A=hunter2${", r"line 2: A: contains \$\{ without a name and }"),
         ("'\n'\nA=hunter2", r"line 2: docker compose cannot read it"),
         ("B='\n'\nA=\"hunter2", r"line 4: A: the quotation mark"),
     ],
@@ -164,6 +164,6 @@ def test_the_example_is_read_alike_by_compose_and_shells():
 
 def test_lines_are_taken_out_whole():
     text = "# kept\nA=1\nexport B='over\n\ntwo' # gone\nC=\"x # y\"\nA=2\nD=4"
-    assert without(text, ["A", "B"]) == '# kept\nC="x # y"\nD=4'
-    assert without(text, ["D"]) == text.removesuffix("D=4")
-    assert without(text, ["over", "E"]) == text
+    assert without_names(text, ["A", "B"]) == '# kept\nC="x # y"\nD=4'
+    assert without_names(text, ["D"]) == text.removesuffix("D=4")
+    assert without_names(text, ["over", "E"]) == text

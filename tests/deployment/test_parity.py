@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from include.deployment.env_file import parse
-from include.deployment.initial import write_env
+from include.deployment.env_writer import write_env
 from tests.support.compose import ROOT, load, ours, project
 
 NAMESPACES = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--propagation", "private"]

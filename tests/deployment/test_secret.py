@@ -16,11 +16,11 @@ import yaml
 from cryptography.fernet import Fernet
 
 from dev.stack import home
-from include.deployment import env_file, initial
+from include.deployment import env_file, env_writer
 from include.deployment.secret import fernet_key, secret
 from tests.support.compose import ROOT
 
-COMPOSE = [value for _ in range(900) for value in initial.generated("local").values()]
+COMPOSE = [value for _ in range(900) for value in env_writer.generate_secrets("local").values()]
 # But for the bytes of a Fernet key, which stand there as hexadecimal digits: see below.
 STACK = [value for _ in range(900) for name, value in home.generated().items() if name != "fernet"]
 

@@ -17,7 +17,7 @@ import pytest
 
 from dev.stack.part import BIN, ROOT
 from include.deployment import env_file
-from include.deployment.initial import write_env
+from include.deployment.env_writer import write_env
 from tests.support.compose import load, project
 from tests.support.secure_stack import SecureStack
 
@@ -49,7 +49,7 @@ def variables(secure: SecureStack, tmp_path: Path) -> dict[str, str]:
         "FRAUD_MODEL": secure.models.latest,
     }
     file = tmp_path / ".env"
-    file.write_text("".join(env_file.line(name, value) for name, value in values.items()))
+    file.write_text("".join(env_file.env_line(name, value) for name, value in values.items()))
     written = write_env(file, earlier=tmp_path / "client.properties", accounts=True, replace=False)
     assert written.missing == []
     return env_file.parse(file.read_text())

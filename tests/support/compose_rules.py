@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from include.deployment import connection_variables, initial
+from include.deployment import connection_variables, env_writer
 from include.settings import Settings
 from tests.support.compose import ROOT, ours, variables_of
 
@@ -173,7 +173,7 @@ def _variables(file: Mapping[str, Any]) -> Iterator[str]:
     known = documented()
     if unknown := ({name for name, _ in used} | passed) - known:
         yield f".env.example does not name {sorted(unknown)}"
-    written = set(initial.LOCAL) | set(initial.generated("local"))
+    written = set(env_writer.LOCAL_SETTINGS) | set(env_writer.generate_secrets("local"))
     if absent := {name for name, how in used if how == "?"} - written:
         yield f"needed, but `fraud env` does not write {sorted(absent)}"
     if useless := written - {name for name, _ in used} - passed:

@@ -17,7 +17,7 @@ import httpx
 import psycopg2
 
 from dev.airflow_api import AirflowApi
-from include.deployment import initial
+from include.deployment import env_writer
 from include.deployment.env_file import parse
 from tests.support import compose, stand_ins, topics
 from tests.support.containers import Project, enter_machine
@@ -70,7 +70,7 @@ def main(folder: Path, env: Path, compose_file: Path) -> None:
     cli = compose.project(file, variables, named=["cli"])["cli"]
     check = project.run("cli", cli, ["fraud", "check"], 120)
     lasting = [name for name, service in services.items() if service["restart"] != "no"]
-    names = initial.generated("local")
+    names = env_writer.generate_secrets("local")
     secrets = {variables[name] for name in names}
     cards = {str(one.payment["cc_num"]) for one in scored}
     kept = {

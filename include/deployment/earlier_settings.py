@@ -1,6 +1,6 @@
-"""The variables of an earlier setup: a `secrets.ps1` of PowerShell, Confluent Cloud's `client.properties`, an `.env`.
+"""Read the settings of an earlier setup from a `secrets.ps1`, a `client.properties` of Confluent Cloud, or an `.env`.
 
-Standard library only, from Python 3.9 on, as env_file.py.
+Standard library only, from Python 3.9 on, like env_file.py.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ _WANTED = (*NAMES, *_OTHER_NAMES)
 
 
 def read_earlier(path: Path) -> dict[str, str]:
-    """Return what of NAMES the file holds. Raises SettingError, which never quotes a value."""
+    """Return the settings in NAMES that the file has. Raises SettingError, which never quotes a value."""
     text = read_text(path)
-    found = _reader(path, text)(text, _WANTED, str(path))
+    found = _reader_of(path, text)(text, _WANTED, str(path))
     known = {_OTHER_NAMES.get(name, name): value for name, value in found.items()}
     taken = {name: known[name] for name in NAMES if known.get(name)}
     if not taken:
@@ -61,8 +61,8 @@ def read_earlier(path: Path) -> dict[str, str]:
     return taken
 
 
-def _reader(path: Path, text: str) -> Callable[[str, Collection[str], str], dict[str, str]]:
-    """By the name, and by what is written where the name says nothing."""
+def _reader_of(path: Path, text: str) -> Callable[[str, Collection[str], str], dict[str, str]]:
+    """Return the reader for the file's format, by its name or else by its text."""
     suffix = path.suffix.lower()
     if suffix in (".ps1", ".psm1"):
         return powershell.read

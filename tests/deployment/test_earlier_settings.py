@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from include.deployment.earlier import read_earlier
+from include.deployment.earlier_settings import read_earlier
 from include.errors import SettingError
 
 POWERSHELL = r"""
@@ -56,8 +56,8 @@ HIDDEN = "hunter2"
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ('$env:SASL_USERNAME = "start$hunter2"', "refers to something else"),
-        ('$env:SASL_USERNAME = "$(hunter2)"', "refers to something else"),
+        ('$env:SASL_USERNAME = "start$hunter2"', "refers to another variable"),
+        ('$env:SASL_USERNAME = "$(hunter2)"', "refers to another variable"),
         ('$env:SASL_USERNAME = "hunter2" + "b"', "not set to one plain quoted value"),
         ("$env:SASL_USERNAME = 'hunter2' +\n  'b'", "not set to one plain quoted value"),
         ('$env:SASL_USERNAME = "{0}-hunter2" -f 5', "not set to one plain quoted value"),
@@ -74,9 +74,9 @@ HIDDEN = "hunter2"
         ("[Environment]::SetEnvironmentVariable('SASL_USERNAME', 'hunter2')", "not set to one plain quoted value"),
         (
             'if ($a) { $env:SASL_USERNAME = "hunter2" } else { $env:SASL_USERNAME = "b" }',
-            "is set again, to another value",
+            "is set again to another value",
         ),
-        ('$env:SASL_USERNAME = "hunter2`u{41}"', "not every PowerShell"),
+        ('$env:SASL_USERNAME = "hunter2`u{41}"', "PowerShell versions"),
         ('$env:SASL_USERNAME = "{{ hunter2 }}"', "contains a placeholder"),
         ("$env:SASL_USERNAME = '<HUNTER2>'", "contains a placeholder"),
     ],
@@ -169,7 +169,7 @@ def test_a_blank_at_the_end_that_is_escaped_is_meant(tmp_path: Path):
         ("sasl.username={{ HUNTER2 }}", "contains a placeholder"),
         ("sasl.username=<HUNTER2>", "contains a placeholder"),
         ('sasl.jaas.config=Plain required password="b" username="{{ hunter2 }}";', "contains a placeholder"),
-        ('sasl.jaas.config=Plain required username="a" password=hunter-2;', "password that is not between quotes"),
+        ('sasl.jaas.config=Plain required username="a" password=hunter-2;', "password without quotes"),
         ('sasl.jaas.config=Plain required password="b" username="hunter2"; # mine', "a comment behind"),
     ],
 )
@@ -337,9 +337,7 @@ def test_a_line_within_another_value_or_a_here_document_is_no_assignment(tmp_pat
 
 def test_another_login_is_not_guessed_at(tmp_path: Path):
     text = PROPERTIES.replace("PLAIN", "SCRAM-SHA-512")
-    with pytest.raises(
-        SettingError, match=r"SASL_SSL with SCRAM-SHA-512 cannot be taken over.*AIRFLOW_CONN_KAFKA_DEFAULT"
-    ):
+    with pytest.raises(SettingError, match=r"SASL_SSL with SCRAM-SHA-512 cannot be copied.*AIRFLOW_CONN_KAFKA_DEFAULT"):
         read(tmp_path, "client.properties", text.encode())
 
 

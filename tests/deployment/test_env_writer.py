@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from include.cli.main import app
 from include.deployment import env_file
-from include.deployment.initial import LOCAL, NEEDED
+from include.deployment.env_writer import LOCAL_SETTINGS, REQUIRED
 from tests.support.compose import ROOT
 
 EARLIER = """\
@@ -38,10 +38,10 @@ def test_written_once_with_secrets_of_its_own(tmp_path: Path):
     done = fraud_env(tmp_path)
     assert done.returncode == 0, done.stderr
     values = read(tmp_path)
-    assert values.items() >= LOCAL.items()
+    assert values.items() >= LOCAL_SETTINGS.items()
     assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
     Fernet(values["AIRFLOW__CORE__FERNET_KEY"])
-    made = set(values) - set(LOCAL)
+    made = set(values) - set(LOCAL_SETTINGS)
     assert {"AIRFLOW_ADMIN_PASSWORD", "POSTGRES_PASSWORD", "AWS_SECRET_ACCESS_KEY"} < made
     secrets = [values[name] for name in made]
     assert min(map(len, secrets)) >= 24
@@ -78,7 +78,7 @@ def test_an_earlier_setup_is_taken_over(tmp_path: Path):
     # It is not enough yet, and says so.
     assert done.returncode == 1
     still = set(done.stdout.splitlines()[-1].partition(": ")[2].split(", "))
-    assert still == set(NEEDED) - {"KAFKA_BOOTSTRAP_SERVERS", "SASL_USERNAME", "SASL_PASSWORD"}
+    assert still == set(REQUIRED) - {"KAFKA_BOOTSTRAP_SERVERS", "SASL_USERNAME", "SASL_PASSWORD"}
     assert "ecret" not in done.stdout
 
 
@@ -86,18 +86,16 @@ def test_another_value_counts_only_when_asked_for(tmp_path: Path):
     (tmp_path / "secrets.ps1").write_text(EARLIER)
     (tmp_path / ".env").write_text("COMPOSE_PROFILES=accounts\nSASL_USERNAME=mine\n")
     done = fraud_env(tmp_path, "--from", str(tmp_path / "secrets.ps1"))
-    assert (
-        "kept as it was, though the earlier setup says otherwise (--replace takes that): SASL_USERNAME" in done.stdout
-    )
+    assert "kept, although the earlier setup has another value (--replace takes that): SASL_USERNAME" in done.stdout
     assert read(tmp_path)["SASL_USERNAME"] == "mine"
     fraud_env(tmp_path, "--from", str(tmp_path / "secrets.ps1"), "--replace")
     assert read(tmp_path)["SASL_USERNAME"] == "KEY"
 
 
 def test_a_sender_is_asked_for_where_the_login_is_no_address(tmp_path: Path):
-    given = {name: "587" if name == "SMTP_PORT" else "x" for name in NEEDED}
+    given = {name: "587" if name == "SMTP_PORT" else "x" for name in REQUIRED}
     for user, missing in (("AKIA123", True), ("me@x.org", False)):
-        lines = [env_file.line(name, value) for name, value in {**given, "SMTP_USER": user}.items()]
+        lines = [env_file.env_line(name, value) for name, value in {**given, "SMTP_USER": user}.items()]
         (tmp_path / ".env").write_text("COMPOSE_PROFILES=accounts\n" + "".join(lines))
         done = fraud_env(tmp_path)
         assert ("SMTP_FROM" in done.stdout, done.returncode) == (missing, int(missing))
@@ -113,7 +111,7 @@ def test_local_services_are_changed_to_accounts(tmp_path: Path):
     values = read(tmp_path)
     assert values["COMPOSE_PROFILES"] == "accounts"
     # Nothing of the local services, and nothing else is another.
-    gone = (set(LOCAL) - {"COMPOSE_PROFILES", "EMAIL_RECIPIENT"}) | {"AWS_SECRET_ACCESS_KEY"}
+    gone = (set(LOCAL_SETTINGS) - {"COMPOSE_PROFILES", "EMAIL_RECIPIENT"}) | {"AWS_SECRET_ACCESS_KEY"}
     taken = {"KAFKA_BOOTSTRAP_SERVERS", "SASL_USERNAME", "SASL_PASSWORD"}
     assert values.keys() & gone == taken & gone
     kept = {name: value for name, value in before.items() if name not in gone | {"COMPOSE_PROFILES"}}
@@ -126,9 +124,9 @@ def test_local_services_are_changed_to_accounts(tmp_path: Path):
     assert done.returncode == 1
     assert "changed from local services to accounts" in done.stdout
     told = dict(line.strip().split(": ", 1) for line in done.stdout.splitlines() if ": " in line)
-    assert set(told["taken out, for they were the local services'"].split(", ")) == gone - taken
-    still = set(NEEDED) - taken - {"EMAIL_RECIPIENT"}
-    assert set(told["STILL MISSING, write them into it"].split(", ")) == still
+    assert set(told["removed, because they were the local services'"].split(", ")) == gone - taken
+    still = set(REQUIRED) - taken - {"EMAIL_RECIPIENT"}
+    assert set(told["STILL MISSING, add them to the file"].split(", ")) == still
 
 
 def test_a_line_changed_by_hand_leaves_no_local_values(tmp_path: Path):
@@ -136,19 +134,19 @@ def test_a_line_changed_by_hand_leaves_no_local_values(tmp_path: Path):
     text = (tmp_path / ".env").read_text()
     (tmp_path / ".env").write_text(text.replace("COMPOSE_PROFILES=local", "COMPOSE_PROFILES=accounts"))
     fraud_env(tmp_path)
-    assert not read(tmp_path).keys() & (set(LOCAL) - {"COMPOSE_PROFILES"})
+    assert not read(tmp_path).keys() & (set(LOCAL_SETTINGS) - {"COMPOSE_PROFILES"})
     # Once: then they are what somebody wrote.
-    (tmp_path / ".env").write_text((tmp_path / ".env").read_text() + f"AWS_REGION={LOCAL['AWS_REGION']}\n")
+    (tmp_path / ".env").write_text((tmp_path / ".env").read_text() + f"AWS_REGION={LOCAL_SETTINGS['AWS_REGION']}\n")
     fraud_env(tmp_path, "--accounts")
-    assert read(tmp_path)["AWS_REGION"] == LOCAL["AWS_REGION"]
+    assert read(tmp_path)["AWS_REGION"] == LOCAL_SETTINGS["AWS_REGION"]
 
 
 def test_a_whole_connection_says_what_plain_variables_would(tmp_path: Path):
     names = ("AIRFLOW_CONN_KAFKA_DEFAULT", "AIRFLOW_CONN_SMTP_DEFAULT")
-    (tmp_path / ".env").write_text("".join(env_file.line(name, '{"conn_type": "x"}') for name in names))
+    (tmp_path / ".env").write_text("".join(env_file.env_line(name, '{"conn_type": "x"}') for name in names))
     done = fraud_env(tmp_path, "--accounts")
     missing = set(done.stdout.splitlines()[-1].partition(": ")[2].split(", "))
-    assert missing == {name for name in NEEDED if not re.match("SASL_|SMTP_[UP]", name)}
+    assert missing == {name for name in REQUIRED if not re.match("SASL_|SMTP_[UP]", name)}
 
 
 def test_another_profile_is_refused(tmp_path: Path):
@@ -223,7 +221,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str):
 def test_the_installed_command_does_the_same(tmp_path: Path):
     done = CliRunner().invoke(app, ["env", "--file", str(tmp_path / ".env")])
     assert done.exit_code == 0, done.output
-    assert read(tmp_path).items() >= LOCAL.items()
+    assert read(tmp_path).items() >= LOCAL_SETTINGS.items()
 
 
 def test_it_needs_no_more_than_an_old_python():
