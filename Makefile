@@ -1,4 +1,4 @@
-# Thin on purpose: it installs, and calls. `make` alone lists what there is. Works with GNU make 3.81 (macOS).
+# It installs and calls; the work is in Python and dev/*.sh. `make` lists the targets. GNU make 3.81 (macOS) works.
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
@@ -40,7 +40,7 @@ soak: install ## payments at a steady rate while faults strike: MINUTES=30, and 
 bench: install ## measure it beside bare loops, two hours; PEERS=1: beside its peers too
 	@$(BIN)/python -m benchmarks chain ledger runs idle age backlog shards $(if $(PEERS),peers)
 
-check: install secrets licences audit ## lint, format and types, and the three below
+check: install secrets licences audit ## check lint, format and types, and run the three checks below
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -48,15 +48,15 @@ check: install secrets licences audit ## lint, format and types, and the three b
 secrets: install ## look for passwords and keys in tracked files
 	@dev/secrets.sh $(BIN)/detect-secrets-hook
 
-licences: install ## look for a licence that is not in the list of pyproject.toml; SHOW=1 lists all
+licences: install ## look for licences that pyproject.toml does not allow; SHOW=1 lists all
 	@$(BIN)/pip-licenses --packages $(RUNTIME_PACKAGES) $(if $(SHOW),,>/dev/null) \
 	  || { echo "licences: read it, then add it to [tool.pip-licenses] in pyproject.toml or remove the package" >&2; exit 1; }
 	@echo "licences: those of all packages are allowed"
 
-audit: install ## ask for known vulnerabilities of what is pinned, once a day; needs that database
+audit: install ## look for known vulnerabilities of pinned packages, once a day, in the OSV database
 	@dev/audit.sh $(BIN)/pip-audit .local/audit-clean requirements.txt requirements-dev.txt
 
-format: install ## let ruff mend what it can
+format: install ## let ruff fix what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME …]`: the product's speed on this machine, beside bare loops and its peers."""
+"""Measure the product's speed on this machine, beside bare loops and its peers: `python -m benchmarks [NAME …]`."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ _QUICK = {
 
 
 def main() -> int:
+    """Run the named benchmarks, or all, and return the exit code."""
     parser = _parser()
     given = parser.parse_args()
     if given.quick:
@@ -63,7 +64,10 @@ def main() -> int:
 
 
 def _run(bench: Bench, results: Results, given: argparse.Namespace) -> None:
-    """Airflow would be in the way of the chain and the peers, shards has a stack of its own; the others share one."""
+    """Run the named benchmarks.
+
+    Airflow would slow the chain and the peers, and shards has its own stack. The other benchmarks share one stack.
+    """
     names = given.names or ALWAYS
     for alone in (True, False):
         chosen = [name for name in names if (name not in OF_THE_DAG) == alone]
@@ -77,7 +81,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-# Imported one by one: --help and a table of earlier results need none of the heavy modules.
+# Each is imported when it runs: --help and tables of earlier results need no heavy module.
 def _chain(bench: Bench, given: argparse.Namespace) -> dict[str, Any]:
     from benchmarks import chain
 

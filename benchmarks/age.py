@@ -1,4 +1,4 @@
-"""How old a payment is when readers of committed messages can see its prediction, at a steady rate."""
+"""Measure how old a payment is when a consumer can read its prediction (read_committed), at a steady rate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks import bench_topics
-from benchmarks.airflow_runs import DAG, pipeline, rest
+from benchmarks.airflow_runs import DAG, pause_when_idle, pipeline
 from benchmarks.bench import INPUT, OUTPUT, Bench
 from benchmarks.payments import messages
 from include.kafka.client_config import producer_config, shared_config
@@ -28,17 +28,18 @@ class _RowValues(msgspec.Struct):
 
 
 def measure(bench: Bench, *, rates: tuple[float, ...], minutes: float, shards: int) -> dict[str, Any]:
+    """Return, for each rate in payments a second, the distribution of ages over some minutes."""
     found: dict[str, Any] = {}
     with pipeline(bench, shards) as api:
         api.pause(DAG, False)
-        # The first run after a start takes seconds more, once.
+        # The first run after a start takes a few seconds longer.
         time.sleep(75)
         for rate in rates:
             bench.say(f"{rate:g} payments a second for {minutes:g} minutes")
             row = _at(bench, rate, minutes)
             found[f"{rate:g}"] = row
             bench.say(f"{rate:g} /s: median {row['median']:.1f} s, 99th percentile {row['p99']:.1f} s")
-        rest(api)
+        pause_when_idle(api)
     return {"minutes": minutes, "shards": shards, "by_rate": found}
 
 
@@ -68,7 +69,7 @@ def _at(bench: Bench, rate: float, minutes: float) -> dict[str, Any]:
 
 
 def _send(bench: Bench, rate: float, seconds: float) -> int:
-    """Each payment carries the moment at which it is sent as its `unix_time`, in milliseconds."""
+    """Send payments for some seconds and return their number. `unix_time` is the time of sending, in milliseconds."""
     producer = Producer(producer_config(bench.kafka) | {"linger.ms": 5})
     source = messages(int(rate * seconds))
     began, sent = time.monotonic(), 0
@@ -76,7 +77,7 @@ def _send(bench: Bench, rate: float, seconds: float) -> int:
         while (early := began + sent / rate - time.monotonic()) > 0:
             producer.poll(0)
             time.sleep(min(early, _TICK) if rate < 1 / _TICK else _TICK)
-        # A simulated payment's own time is long ago; in the row it is found by its text alone.
+        # A simulated payment has an old time. It is replaced in the text of the row.
         old = msgspec.json.decode(message["value"], type=_RowValues).data[0][_PLACE]
         value = message["value"].replace(b",%d," % old, b",%d," % (time.time_ns() // 1_000_000), 1)
         producer.produce(INPUT, value, message["key"])
@@ -88,7 +89,7 @@ def _send(bench: Bench, rate: float, seconds: float) -> int:
 
 
 def _read(bench: Bench, starts: dict[int, int], ages: list[float], stop: threading.Event) -> None:
-    """What it sees, it sees committed; each is given the time at which it came."""
+    """Append the age of each prediction to `ages` until `stop` is set. Only committed messages are read."""
     consumer = Consumer(
         shared_config(bench.kafka)
         | {"group.id": "benchmarks", "enable.auto.commit": False, "isolation.level": "read_committed"}

@@ -1,4 +1,4 @@
-"""The DAG on the benchmarks' own stack: payments sent to it, runs triggered between scheduled ones, what they took."""
+"""Trigger runs of the DAG on the benchmarks' own stack, between scheduled runs, and return how long they took."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DAG, EMPTY = "score_payments", "empty_shape"
 
 @dataclass(frozen=True)
 class RunTimes:
-    """Seconds from the run's first moment to its last; `waited` is what it stood in the queue before."""
+    """Hold the seconds of a run from start to end, and in `waited` those in the queue before."""
 
     seconds: float
     waited: float
@@ -30,7 +30,7 @@ class RunTimes:
 
 @contextmanager
 def pipeline(bench: Bench, shards: int = 1) -> Iterator[AirflowApi]:
-    """The whole stack with the forest as its only model and the topics empty; every DAG is paused."""
+    """Run the whole stack with the forest as its only model, empty topics, and every DAG paused."""
     bench.need_disk(6)
     with bench.running(airflow=True, shards=shards):
         forest(bench)
@@ -46,6 +46,7 @@ def pipeline(bench: Bench, shards: int = 1) -> Iterator[AirflowApi]:
 
 
 def measured_run(api: AirflowApi, dag: str, conf: Mapping[str, Any] | None = None, seconds: float = 900) -> RunTimes:
+    """Trigger a run and return its times. Raises BenchmarkError if it fails."""
     run_id = api.trigger(dag, conf)
     run = api.wait_for_run(dag, run_id, seconds)
     if run["state"] != "success":
@@ -55,7 +56,7 @@ def measured_run(api: AirflowApi, dag: str, conf: Mapping[str, Any] | None = Non
     done = [task for task in tasks if task["state"] == "success"]
     durations: dict[str, float] = {}
     for task in done:
-        # Of a mapped task, the shard that took longest.
+        # For a mapped task, the shard that took longest.
         durations[task["task_id"]] = max(task["duration"] or 0.0, durations.get(task["task_id"], 0.0))
     return RunTimes(
         seconds=_time(run["end_date"]) - _time(run["start_date"]),
@@ -66,8 +67,8 @@ def measured_run(api: AirflowApi, dag: str, conf: Mapping[str, Any] | None = Non
     )
 
 
-def settle(api: AirflowApi, seconds: float) -> None:
-    """Until no run is active and the next scheduled one is that far away."""
+def wait_until_idle(api: AirflowApi, seconds: float) -> None:
+    """Wait until no run is active and the next scheduled run is at least `seconds` away."""
     until = time.monotonic() + 600
     while time.monotonic() < until:
         now = datetime.now(UTC)
@@ -78,26 +79,29 @@ def settle(api: AirflowApi, seconds: float) -> None:
 
 
 def started(run: Mapping[str, Any]) -> float:
+    """Return when a run started, in seconds since 1970."""
     return _time(run["start_date"])
 
 
 def ended(run: Mapping[str, Any]) -> float:
+    """Return when a run ended, in seconds since 1970."""
     return _time(run["end_date"])
 
 
 def runs_between(api: AirflowApi, first: float, last: float) -> int:
-    """How many runs began then."""
+    """Return how many runs started in this time."""
     begun = [started(run) for run in api.runs(DAG, limit=10) if run["start_date"]]
     return sum(first <= moment < last for moment in begun)
 
 
 def active(api: AirflowApi) -> bool:
+    """Return whether a run is active."""
     return any(run["state"] in ("queued", "running") for run in api.runs(DAG, limit=10))
 
 
-def rest(api: AirflowApi) -> None:
-    """Pauses it between runs: a paused DAG leaves its runs where they are."""
-    settle(api, 5)
+def pause_when_idle(api: AirflowApi) -> None:
+    """Pause the DAG once no run is active: a paused DAG does not continue its runs."""
+    wait_until_idle(api, 5)
     api.pause(DAG, True)
 
 

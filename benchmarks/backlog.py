@@ -1,4 +1,4 @@
-"""A backlog of millions: how it is worked off by the DAG's own runs, and how much memory each task takes meanwhile."""
+"""Measure how the DAG's own runs process a backlog of millions, and how much memory each task takes."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import psutil
 from confluent_kafka import TopicPartition
 
 from benchmarks import bench_topics, payments
-from benchmarks.airflow_runs import DAG, ended, pipeline, rest, started
+from benchmarks.airflow_runs import DAG, ended, pause_when_idle, pipeline, started
 from benchmarks.bench import INPUT, Bench, BenchmarkError
 from dev.airflow_api import AirflowApi
 from dev.stack import processes
 from include.kafka.cluster import Cluster
 from include.settings import Settings
 
-# How Airflow titles the process that runs a task's code; the task instance's id follows.
+# Airflow's process title for a task's code; the task instance's id follows.
 _TITLE = "airflow worker -- "
 _STALLED = 400.0
 _MIB = 1024**2
 
 
 def measure(bench: Bench, *, count: int, shards: int) -> dict[str, Any]:
+    """Return rates, memory and commits for a backlog of `count` payments."""
     bench.need_disk(6 + count * 4e-6)
     with pipeline(bench, shards) as api:
         before = sum(bench_topics.ends(bench.kafka, INPUT).values())
@@ -37,18 +38,18 @@ def measure(bench: Bench, *, count: int, shards: int) -> dict[str, Any]:
         try:
             began, clock = time.monotonic(), time.time()
             api.pause(DAG, False)
-            # At once: up to a minute until the next scheduled run would be part of the figure.
+            # Triggered at once: otherwise up to a minute until the next scheduled run would be part of the figure.
             api.trigger(DAG)
             points = _follow(bench, end - count, count, began)
         finally:
             memory.stop()
-        rest(api)
+        pause_when_idle(api)
         found = [run for run in api.runs(DAG, limit=100) if run["start_date"] and started(run) >= clock]
         peaks = memory.by_task(api, found)
         runs = [run for run in found if run["state"] == "success"]
     first = next(second for second, done in points if done)
     last, done = points[-1]
-    # From the first commit on: how long the schedule let the first run wait says nothing of the speed.
+    # Measured from the first commit: how long the first run waited for the schedule does not count.
     moved = done - next(done for _, done in points if done)
     return {
         "payments": count,
@@ -63,7 +64,7 @@ def measure(bench: Bench, *, count: int, shards: int) -> dict[str, Any]:
 
 
 def _follow(bench: Bench, start: int, count: int, began: float) -> list[tuple[float, int]]:
-    """Seconds and payments committed so far, each time that more were."""
+    """Return seconds and committed payments, each time that their number has grown."""
     places = [TopicPartition(INPUT, number) for number in range(bench_topics.PARTITIONS)]
     points: list[tuple[float, int]] = [(0.0, 0)]
     moved = said = time.monotonic()
@@ -84,8 +85,10 @@ def _follow(bench: Bench, start: int, count: int, began: float) -> list[tuple[fl
 
 
 def _rates(points: list[tuple[float, int]], begun: float, ends: list[float]) -> list[float]:
-    """Payments a second of each run that committed some, from the end of the one before: the last as fast as the first
-    is what makes the time grow with the backlog and no faster. Times are seconds since it began.
+    """Return the payments a second of each run that committed some, from the end of the run before.
+
+    Equal rates from first to last show that the time grows in proportion to the backlog. Times are in seconds since the
+    start.
     """
     rates, done = [], 0
     for end in sorted(ends):
@@ -97,7 +100,7 @@ def _rates(points: list[tuple[float, int]], begun: float, ends: list[float]) -> 
 
 
 class _Memory:
-    """The most that each task's process held: resident, and unique to it (what it does not share with its parent)."""
+    """Sample the largest resident memory of each task's process, and its unique memory (not shared with its parent)."""
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
@@ -106,9 +109,11 @@ class _Memory:
         self.peaks: dict[str, dict[str, float]] = {}
 
     def start(self) -> None:
+        """Start sampling in a thread."""
         self._thread.start()
 
     def stop(self) -> None:
+        """Stop sampling."""
         self._stop.set()
         self._thread.join()
 
@@ -134,6 +139,7 @@ class _Memory:
         row["uss"] = max(row["uss"], memory.uss / _MIB)
 
     def by_task(self, api: AirflowApi, runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+        """Return the largest values of the runs' tasks, in MB, by task id."""
         found: dict[str, dict[str, float]] = {}
         for run in runs:
             for task in api.instances(DAG, run["dag_run_id"]):

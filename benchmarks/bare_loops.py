@@ -1,6 +1,7 @@
-"""The same work as a good engineer would write it for one machine and one day: straight loops, no staging between.
+"""Do the product's work as an engineer would write it for one machine and one day: plain loops without staging.
 
-No batch that survives a crash, no dead letters, no memory bound but the chunk: what the product's steps are beside.
+These loops survive no crash, know no dead letters, and bound memory only by the chunk. The product's steps are compared
+with them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _FIELDS = ("amt", "lat", "long", "city_pop", "merch_lat", "merch_long")
 
 
 class _Value(msgspec.Struct, gc=False):
-    # A row checked as it is read: the columns' order is taken for granted.
+    # The types are checked while the row is read. The order of the columns is assumed.
     data: list[
         tuple[
             str, int, str, str, float, str, str, str, str, str, str, int, float, float, int, str, str, str, int, float,
@@ -35,7 +36,7 @@ class _Value(msgspec.Struct, gc=False):
 
 
 def drain(task: Task) -> Work:
-    """Consume, and decode to typed tuples."""
+    """Prepare a loop that consumes, and decodes to typed tuples."""
 
     def work() -> dict[str, Any]:
         decode = msgspec.json.Decoder(_Value).decode
@@ -49,7 +50,7 @@ def drain(task: Task) -> Work:
 
 
 def predict(task: Task) -> Work:
-    """The forest alone, on a matrix that is there already."""
+    """Prepare a loop that scores a matrix which exists already."""
     forest = _forest(task)
     decode = msgspec.json.Decoder(_Value).decode
     rows = [decode(message.value() or b"").data[0] for messages in _read(task) for message in messages]
@@ -65,7 +66,7 @@ def predict(task: Task) -> Work:
 
 
 def publish(task: Task) -> Work:
-    """Encode and produce with six headers, in one kafka transaction."""
+    """Prepare a loop that encodes and produces with six headers, in one Kafka transaction."""
     decode = msgspec.json.Decoder(_Value).decode
     rows = [(message, decode(message.value() or b"").data[0]) for messages in _read(task) for message in messages]
     chances = np.random.default_rng(1).random(len(rows)) / 2
@@ -81,7 +82,7 @@ def publish(task: Task) -> Work:
 
 
 def chain(task: Task) -> Work:
-    """All of it in one loop and one kafka transaction, the group's offsets in it: exactly once, too."""
+    """Prepare one loop that does everything in one Kafka transaction with the group's offsets: exactly once, too."""
     forest = _forest(task)
 
     def work() -> dict[str, Any]:
@@ -112,7 +113,7 @@ def chain(task: Task) -> Work:
 def _forest(task: Task) -> Any:
     pipeline = joblib.load(task.forest)
     pipeline.steps[-1][1].n_jobs = 1 if task.shards > 1 else -1
-    # On a bare matrix: the names would only be compared.
+    # Scores a matrix without column names, so the pipeline must not expect any.
     for _, step in pipeline.steps:
         vars(step).pop("feature_names_in_", None)
     pipeline.predict_proba(np.zeros((2_000, len(_FIELDS))))

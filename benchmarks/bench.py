@@ -1,4 +1,4 @@
-"""Where a benchmark runs: its home with a stack of its own, what it says while it works, and what it must have."""
+"""Give benchmarks a folder with its own stack, console output, and checks of what they need."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EXPERIMENT = "benchmark"
 INPUT, OUTPUT, DEAD_LETTERS = "benchmark_payments", "benchmark_scored", "benchmark_dead_letters"
 SERVICES = ("kafka", "mlflow", "ledger")
 _BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
-# Airflow's own variables come from the stack; what it does not set, this file in AIRFLOW_HOME may.
+# The stack sets Airflow's own variables; this file in AIRFLOW_HOME sets others.
 _AIRFLOW_CFG = f"""\
 [dag_processor]
 dag_bundle_config_list = [
@@ -31,11 +31,13 @@ dag_bundle_config_list = [
 
 
 class BenchmarkError(Exception):
-    """What keeps a benchmark from running, or makes its figures void; one line."""
+    """Report in one line why a benchmark cannot run, or why its figures are void."""
 
 
 @dataclass
 class Bench:
+    """Hold the folder, the stack and the console of the benchmarks."""
+
     home: Path
     celery: bool = False
     """Its stack is of that kind, in a folder of its own."""
@@ -48,10 +50,12 @@ class Bench:
         self._settings = self.home / "settings.env"
 
     def say(self, text: str) -> None:
+        """Print a line of progress."""
         sys.stderr.write(f"{time.monotonic() - self._began:7.1f} s  {text}\n")
         sys.stderr.flush()
 
     def need_disk(self, gigabytes: float) -> None:
+        """Raise BenchmarkError unless so many GB are free."""
         self.home.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.home).free / 1e9
         if free < gigabytes:
@@ -59,14 +63,14 @@ class Bench:
 
     @contextmanager
     def running(self, *, airflow: bool = False, shards: int = 1) -> Iterator[None]:
-        """The stack is up, with Airflow or without; it goes down with the last of these, whatever happens."""
+        """Run the stack, with Airflow or without, until the outermost block of this kind ends."""
         if self._up:
             yield
             return
         self._prepare(airflow, shards)
         self.say(f"starting the stack in {self.stack.home.path}{', with Airflow' if airflow else ''}")
         try:
-            # But for what trims its history: an import of Airflow beside what is measured.
+            # Without the part `history`: it imports Airflow while something is measured.
             if not self.stack.up((*SERVICES, "mail", "airflow") if airflow else SERVICES, leave=False):
                 raise BenchmarkError(f"a stack is up already in {self.stack.home.path}: `python -m dev.stack down` it")
             self._up = "all" if airflow else "services"
@@ -77,7 +81,7 @@ class Bench:
             self.say("the stack is down")
 
     def choose_shards(self, number: int) -> None:
-        """From the next start of what runs tasks."""
+        """Set the number of shards, from the next start of the process that runs tasks."""
         self._settings.write_text(f"FRAUD_SHARDS={number}\n")
 
     def _prepare(self, airflow: bool, shards: int) -> None:
@@ -95,24 +99,26 @@ class Bench:
         folder = self.stack.home.path / "airflow"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "airflow.cfg").write_text(_AIRFLOW_CFG)
-        # In a process of its own: Airflow reads its configuration when it is imported.
+        # In its own process: Airflow reads its configuration when it is imported.
         command = [sys.executable, "-m", "benchmarks.shape", str(folder / "benchmark_shape.json")]
         given = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
         subprocess.run(command, cwd=ROOT, env=given | {"AIRFLOW_HOME": str(folder)}, check=True, capture_output=True)
 
     @property
     def env(self) -> dict[str, str]:
-        """For processes that work with the stack."""
+        """Return the variables for processes that work with the stack."""
         aws = {"AWS_EC2_METADATA_DISABLED": "true", "PYTHONPATH": str(ROOT)}
         return {**os.environ, **self.stack.env, **aws}
 
     @property
     def kafka(self) -> dict[str, Any]:
+        """Return the settings of Kafka clients."""
         return read_client_config({"KAFKA_BOOTSTRAP_SERVERS": self.stack.env["KAFKA_BOOTSTRAP_SERVERS"]})
 
 
 @contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of this process, and restore them afterwards."""
     before = dict(os.environ)
     os.environ.update(values)
     try:

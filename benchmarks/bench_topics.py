@@ -1,4 +1,4 @@
-"""Topics made for a measurement, and removed after it."""
+"""Create and remove the topics of a measurement."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PARTITIONS = 6
 
 
 def create(kafka: ClientConfig, names: Iterable[str], partitions: int = PARTITIONS) -> None:
-    """Empty, whatever was there before."""
+    """Create empty topics. Topics of these names are removed first."""
     admin = AdminClient(shared_config(kafka))
     names = list(names)
     remove(kafka, names)
@@ -27,7 +27,7 @@ def create(kafka: ClientConfig, names: Iterable[str], partitions: int = PARTITIO
                 future.result(timeout=30)
                 break
             except KafkaException:
-                # A topic that was deleted a moment ago is in the way for another one.
+                # Kafka refuses a topic while an old one of that name is being deleted.
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.5)
@@ -36,6 +36,7 @@ def create(kafka: ClientConfig, names: Iterable[str], partitions: int = PARTITIO
 
 
 def remove(kafka: ClientConfig, names: Iterable[str]) -> None:
+    """Remove topics, if they exist."""
     admin = AdminClient(shared_config(kafka))
     there = set(admin.list_topics(timeout=15).topics)
     gone = [name for name in names if name in there]
@@ -45,7 +46,7 @@ def remove(kafka: ClientConfig, names: Iterable[str]) -> None:
 
 
 def ends(kafka: ClientConfig, topic: str) -> dict[int, int]:
-    """Offsets after the last message that a reader of committed ones can see, by partition."""
+    """Return the last stable offset of each partition."""
     consumer = Consumer(
         shared_config(kafka) | {"group.id": "benchmarks", "isolation.level": "read_committed", "log_level": 0}
     )
@@ -60,7 +61,7 @@ def ends(kafka: ClientConfig, topic: str) -> dict[int, int]:
 
 
 def grow(kafka: ClientConfig, names: Iterable[str], partitions: int = PARTITIONS) -> None:
-    """To so many partitions, where they have fewer."""
+    """Add partitions to topics that have fewer."""
     admin = AdminClient(shared_config(kafka))
     there = admin.list_topics(timeout=15).topics
     wanted = [NewPartitions(name, partitions) for name in names if len(there[name].partitions) < partitions]

@@ -1,4 +1,4 @@
-"""Payments a second of drain, predict, publish and all of it, beside bare loops of the same work."""
+"""Measure payments a second of drain, predict, publish and all three, beside bare loops that do the same work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _INPUT, _OUTPUT = "benchmark_chain", "benchmark_chain_out"
 
 
 def measure(bench: Bench, *, count: int, sittings: int, shards: tuple[int, ...]) -> dict[str, Any]:
-    """Contenders take turns, so that what slows the machine for a while slows each of them."""
+    """Return the rates of all contenders. They take turns, so that a slow phase of the machine affects each of them."""
     bench.need_disk(3 + count * (2 * len(shards) + 2) * sittings * 1e-6)
     with bench.running():
         used = forest(bench)
@@ -39,24 +39,24 @@ def measure(bench: Bench, *, count: int, sittings: int, shards: tuple[int, ...])
                 if any(step.payments != count for step in steps.values() if step.payments):
                     raise RuntimeError(f"not all of {count} payments: {steps}")
                 if sitting:
-                    found.setdefault(f"{who} {number}", []).append(_told(steps))
+                    found.setdefault(f"{who} {number}", []).append(_chain_result(steps))
         bench_topics.remove(bench.kafka, [_INPUT, _OUTPUT])
     return {
         "payments": count,
         "message_bytes": payments.mean_bytes(),
         "forest": {"depth": used.depth, "nodes": used.nodes},
-        "contenders": {name: _sum_up(count, told) for name, told in found.items()},
+        "contenders": {name: _sum_up(count, sittings) for name, sittings in found.items()},
     }
 
 
 def product_rate(bench: Bench, used: Forest, topic: str, output: str, *, count: int, shards: int) -> float:
-    """Of the whole chain, once: the first `count` payments of a topic that may hold more."""
+    """Return the rate of the whole chain, run once on the first `count` payments of a topic."""
     steps = dict(_product(bench, _task(bench, used, topic, output, count // bench_topics.PARTITIONS, shards)))
     return steps["publish"].payments / sum(step.seconds for step in steps.values())
 
 
 def _task(bench: Bench, used: Forest, topic: str, output: str, most: int, shards: int) -> Task:
-    """A group of its own, which begins where the topic begins."""
+    """Return a task with its own group, which starts at the beginning of the topic."""
     return Task(
         kafka=bench.kafka,
         topic=topic,
@@ -91,8 +91,8 @@ def _bare(bench: Bench, task: Task) -> Iterator[tuple[str, ContenderTimes]]:
         yield name, run_step(bench, f"bare_{name}", tasks)
 
 
-def _told(steps: dict[str, ContenderTimes]) -> dict[str, Any]:
-    """The product's chain is its steps one after the other, as a run's tasks are."""
+def _chain_result(steps: dict[str, ContenderTimes]) -> dict[str, Any]:
+    """Return the results of the product's chain: its steps one after the other, as the tasks of a run are."""
     seconds = {name: step.seconds for name, step in steps.items()}
     seconds.setdefault("chain", sum(seconds.values()))
     seconds["drain"] += seconds.pop("plan", 0.0)
@@ -105,11 +105,11 @@ def _told(steps: dict[str, ContenderTimes]) -> dict[str, Any]:
     }
 
 
-def _sum_up(count: int, told: list[dict[str, Any]]) -> dict[str, Any]:
-    names = told[0]["seconds"]
+def _sum_up(count: int, sittings: list[dict[str, Any]]) -> dict[str, Any]:
+    names = sittings[0]["seconds"]
     return {
-        "per_second": {name: Rates.of([count / one["seconds"][name] for one in told])._asdict() for name in names},
-        "peak_mb": {name: max(one["peak_mb"][name] for one in told) for name in told[0]["peak_mb"]},
-        "model_seconds": told[-1]["model_seconds"],
-        "sittings": told,
+        "per_second": {name: Rates.of([count / one["seconds"][name] for one in sittings])._asdict() for name in names},
+        "peak_mb": {name: max(one["peak_mb"][name] for one in sittings) for name in sittings[0]["peak_mb"]},
+        "model_seconds": sittings[-1]["model_seconds"],
+        "sittings": sittings,
     }

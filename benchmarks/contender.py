@@ -1,4 +1,4 @@
-"""Processes of contenders: started, warmed up, let go together, and gone when the measurement ends."""
+"""Start the processes of contenders, wait until all are warm, let them work together, and end them."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ from benchmarks.bench import Bench, BenchmarkError
 from benchmarks.contender_task import Task
 from dev.stack.part import ROOT
 
-_PATIENCE = 1800
+_TIMEOUT_SECONDS = 1800
 
 
 class ContenderTimes(NamedTuple):
-    """`seconds` on the clock from the word to the last one's end; the rest by process."""
+    """Hold the seconds from the start to the last process's end, and the report of each process."""
 
     seconds: float
     reports: list[dict[str, Any]]
 
     @property
     def payments(self) -> int:
+        """Return the payments of all processes."""
         return sum(report.get("payments", 0) for report in self.reports)
 
     @property
     def peak_mb(self) -> float:
+        """Return the largest peak of resident memory of a process, in MB."""
         return max(float(report["peak_mb"]) for report in self.reports)
 
 
 def run_step(bench: Bench, name: str, tasks: Sequence[Task]) -> ContenderTimes:
-    """One fresh process a task; all are warm before any may begin."""
+    """Run a step in a new process for each task. None starts to work before all are warm."""
     started: list[subprocess.Popen[str]] = []
     try:
         for task in tasks:
@@ -77,14 +79,14 @@ def _answer(bench: Bench, name: str, process: subprocess.Popen[str]) -> dict[str
     assert process.stdout is not None  # noqa: S101
     line = process.stdout.readline()
     if not line:
-        code = process.wait(_PATIENCE)
+        code = process.wait(_TIMEOUT_SECONDS)
         raise BenchmarkError(f"step {name} ended with exit code {code}; see {bench.home / 'contenders.log'}")
     answer: dict[str, Any] = json.loads(line)
     return answer
 
 
 class Rates(NamedTuple):
-    """Payments a second of several sittings."""
+    """Hold payments a second of several sittings."""
 
     median: float
     least: float
@@ -92,4 +94,5 @@ class Rates(NamedTuple):
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Rates:
+        """Return median, minimum and maximum."""
         return cls(median(values), min(values), max(values))

@@ -19,6 +19,7 @@ from benchmarks.contender_task import Task, Work
 
 
 def main() -> None:
+    """Run the step that the command line names."""
     logging.basicConfig(level=logging.WARNING)
     task = Task(**json.loads(sys.stdin.readline()))
     prepare = STEPS[sys.argv[1]]
@@ -36,7 +37,7 @@ def _peak_mb() -> float:
     status = Path("/proc/self/status")
     if not status.exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    # On Linux, what getrusage says begins with the memory of the process that started this one.
+    # On Linux, getrusage's maximum includes the memory of the process that forked this one.
     (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
     return int(line.split()[1]) * 1024 / 1e6
 
@@ -61,6 +62,7 @@ def _product(task: Task) -> tuple[Any, Any, Any]:
 
 
 def plan(task: Task) -> Work:
+    """Prepare the product's step plan."""
     from include.batch.planner import plan
 
     cluster, settings, storage = _product(task)
@@ -73,6 +75,7 @@ def plan(task: Task) -> Work:
 
 
 def drain(task: Task) -> Work:
+    """Prepare the product's step drain."""
     from include.batch.drain import drain
     from include.batch.manifest import Manifest
 
@@ -87,7 +90,7 @@ def drain(task: Task) -> Work:
 
 
 def predict(task: Task) -> Work:
-    """The model is loaded before the word is given, as nothing of the rate; how long that took is told."""
+    """Prepare the product's step predict. The model's loading is not part of the rate; its seconds are reported."""
     import include.models.load as loading
     from include.batch.manifest import Manifest
     from include.batch.predict import predict
@@ -112,6 +115,7 @@ def predict(task: Task) -> Work:
 
 
 def publish(task: Task) -> Work:
+    """Prepare the product's step publish."""
     from include.batch.manifest import Manifest
     from include.batch.publish import publish
 

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-# Does the measured part of a step, and returns what the step reports.
+# Runs the measured part of a step, and returns the report.
 Work = Callable[[], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a step is told: `most` payments of a partition; `batch` is its id, where an earlier step has made one."""
+    """Describe what a process works on.
+
+    `most` is the largest number of payments of a partition. `batch` is the id of the batch that an earlier step made.
+    """
 
     kafka: dict[str, Any]
     topic: str

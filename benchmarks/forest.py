@@ -1,4 +1,4 @@
-"""The forest that everybody scores with: as deep and as large as real ones, from one seed, trained once."""
+"""Train the forest that all contenders score with, once: as deep and large as real ones, from one seed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 TREES = 150
 LEAST_DEPTH, LEAST_NODES = 30, 2_900
 ROWS, FRAUD_SHARE, SEED = 36_000, 0.02, 7
-# Frauds that nobody noticed and complaints about genuine payments: they are what makes real forests deep.
+# Share of wrong labels (unnoticed frauds, complaints about genuine payments). They make real forests deep.
 WRONG_LABELS = 0.003
 
 
 @dataclass(frozen=True)
 class Forest:
-    """`file` is the fitted pipeline by joblib, for contenders that do not know MLflow."""
+    """Hold the forest's MLflow run and, in `file`, the fitted pipeline (joblib) for contenders without MLflow."""
 
     run_id: str
     depth: float
@@ -30,11 +30,12 @@ class Forest:
     run: dict[str, Any]
 
     def line(self) -> str:
+        """Return size and depth in one line."""
         return f"forest of {TREES} trees: mean depth {self.depth:.1f}, {self.nodes:,.0f} nodes a tree"
 
 
 def forest(bench: Bench) -> Forest:
-    """Kept in the home; the stack's MLflow keeps the run. Refuses a forest that is too small to say anything."""
+    """Return the forest, trained at the first call. Raises BenchmarkError if it is too small for a comparison."""
     kept = bench.home / "forest.json"
     found = Forest(**json.loads(kept.read_text())) if kept.exists() else _train(bench, kept)
     bench.say(found.line())
@@ -66,7 +67,7 @@ def _train(bench: Bench, kept: Path) -> Forest:
     bench.say(f"training a forest of {TREES} trees on {ROWS:,} simulated payments, some two minutes, once")
     payments = training_payments()
     with environment(bench.env):
-        # SMOTE keeps the forest as deep as in earlier measurements, so that they compare.
+        # With SMOTE the forest is as deep as in earlier measurements.
         trained = train(
             payments,
             experiment=EXPERIMENT,

@@ -1,6 +1,6 @@
-"""What the stack costs while nothing waits: processor seconds of each part, with the minute schedule and without.
+"""Measure what the stack costs while no payments wait: CPU seconds of each part, with the schedule and without.
 
-And how long the DAG processor takes for the DAG file, by its own word.
+It also reads how long the DAG processor takes for the DAG file.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.airflow_runs import DAG, active, pipeline, rest
+from benchmarks.airflow_runs import DAG, active, pause_when_idle, pipeline
 from benchmarks.bench import Bench
 from dev.stack import processes
 
@@ -19,8 +19,9 @@ _OTHERS = ("kafka", "mlflow", "s3", "mail")
 
 
 def measure(bench: Bench, *, minutes: float, shards: int) -> dict[str, Any]:
+    """Return CPU seconds by part, and the seconds of the DAG file, over some minutes."""
     with pipeline(bench, shards) as api:
-        # What Airflow does after a start is no idling.
+        # Airflow's work after its start does not count as idle.
         time.sleep(60)
         bench.say(f"{minutes:g} minutes without the schedule")
         resting, _ = _stretch(bench, api, minutes)
@@ -30,7 +31,7 @@ def measure(bench: Bench, *, minutes: float, shards: int) -> dict[str, Any]:
         before = {run["dag_run_id"] for run in api.runs(DAG, limit=100)}
         running, parses = _stretch(bench, api, minutes)
         runs = len({run["dag_run_id"] for run in api.runs(DAG, limit=100)} - before)
-        rest(api)
+        pause_when_idle(api)
     more = sum(running.values()) - sum(resting.values())
     return {
         "minutes": minutes,
@@ -51,12 +52,12 @@ def _wait_for_run(bench: Bench, api: Any) -> None:
 
 
 def _stretch(bench: Bench, api: Any, minutes: float) -> tuple[dict[str, float], list[float]]:
-    """Processor seconds by part, and the seconds that the DAG file took, asked once a minute."""
+    """Return CPU seconds by part, and the seconds of the DAG file, requested once a minute."""
     before = {part: cpu_seconds(bench, part) for part in AIRFLOW + _OTHERS}
     parses: dict[str, float] = {}
     until = time.monotonic() + minutes * 60
     while (left := until - time.monotonic()) > 0:
-        # Not more often: each question costs what is measured here.
+        # Not more often: each request costs CPU seconds, which are measured here.
         time.sleep(min(left, 60))
         dag = api.request("GET", f"dags/{DAG}")
         parses[dag["last_parsed_time"]] = dag["last_parse_duration"]
@@ -64,7 +65,7 @@ def _stretch(bench: Bench, api: Any, minutes: float) -> tuple[dict[str, float], 
 
 
 def cpu_seconds(bench: Bench, part: str) -> float:
-    """Of a part's living processes and of all that they have waited for: a task ends, and stays counted."""
+    """Return the CPU seconds of a part's processes and of all children that they have waited for."""
     total = 0.0
     for process in processes.find(bench.stack.home, [part]):
         try:

@@ -1,4 +1,4 @@
-"""Recording the output topic beside a bare COPY of the same rows, made beforehand: what PostgreSQL alone would take."""
+"""Measure the recording of the output topic, beside a bare COPY of the same prepared rows into PostgreSQL."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from confluent_kafka import Producer
 from benchmarks import bench_topics, payments
 from benchmarks.bench import OUTPUT, Bench, BenchmarkError
 from dev.stack import postgres
-from dev.stack.home import Home
+from dev.stack.home import StackHome
 from include.batch.chunks import paused_collector
 from include.kafka.client_config import ClientConfig, producer_config
 from include.kafka.cluster import Cluster
@@ -39,12 +39,12 @@ _SCORING = [
     ("batch_id", b"20260101T000000Z-abcdef"),
     ("scored_at", b"2026-01-01T00:00:00+00:00"),
 ]
-# The same table; and one without the two indexes by which payments are found again, and without its checks.
+# The same table, and one without its checks and without the two indexes for finding payments.
 _TABLES = {"the same table": "INCLUDING ALL", "a table without indexes": "INCLUDING DEFAULTS"}
 
 
 def measure(bench: Bench, *, count: int, sittings: int) -> dict[str, Any]:
-    """Contenders take turns, each on an empty database; only the product reads Kafka, decodes, and keeps its place."""
+    """Return rates. Contenders take turns, each on an empty database; only the product reads Kafka and decodes."""
     bench.need_disk(4)
     with bench.running():
         kafka = bench.kafka
@@ -71,7 +71,7 @@ def measure(bench: Bench, *, count: int, sittings: int) -> dict[str, Any]:
 
 
 def _publish(kafka: ClientConfig, count: int) -> float:
-    """Predictions as the product publishes them; their mean size in bytes."""
+    """Send predictions as the product does, and return their mean size in bytes."""
     producer = Producer(producer_config(kafka) | {"queue.buffering.max.messages": 200_000})
     encode, size = msgspec.json.encode, 0
     for number, message in enumerate(payments.messages(count)):
@@ -99,7 +99,7 @@ def _publish(kafka: ClientConfig, count: int) -> float:
 
 
 def _rows(kafka: ClientConfig) -> list[bytes]:
-    """What the product would write, in the order in which it would."""
+    """Return the rows that the product would write, in its order."""
     cluster, reader, lines = Cluster(kafka), PredictionReader(), []
     ranges = {number: (0, end) for number, end in bench_topics.ends(kafka, OUTPUT).items()}
     with cluster.consumer(_GROUP) as consumer, paused_collector():
@@ -134,7 +134,7 @@ def _bare(bench: Bench, rows: list[bytes], like: str) -> float:
 
 @contextmanager
 def _empty_ledger(bench: Bench) -> Iterator[LedgerConnection]:
-    home = Home(bench.stack.home.path)
+    home = StackHome(bench.stack.home.path)
     home.create([])
     name = "benchmark"
     server = postgres.connect(home, "postgres", postgres.LEDGER)
@@ -145,7 +145,7 @@ def _empty_ledger(bench: Bench) -> Iterator[LedgerConnection]:
             cursor.execute(f"CREATE DATABASE {name} OWNER {postgres.LEDGER}")
             address = replace(LedgerConnection.from_environment(bench.stack.env), database=name)
             migrate(address)
-            # What the last contender has left to be written back is not this one's.
+            # Pages of the contender before are written back first.
             cursor.execute("CHECKPOINT")
             yield address
             cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -1,4 +1,4 @@
-"""Simulated payments as messages, as many as are wanted: distinct people and places, repeated with other amounts."""
+"""Simulate any number of payments as messages: distinct people and places, repeated with other amounts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _rows() -> list[Row]:
 
 
 def messages(count: int) -> Iterator[dict[str, Any]]:
-    """Keys and values; the same ones each time."""
+    """Yield keys and values, the same at each call."""
     encode = msgspec.json.encode
     for number in range(count):
         row = _rows()[number % _DISTINCT]
@@ -40,11 +40,12 @@ def messages(count: int) -> Iterator[dict[str, Any]]:
 
 
 def mean_bytes(count: int = 1_000) -> float:
+    """Return the mean size of a message's value."""
     return sum(len(message["value"]) for message in messages(count)) / count
 
 
 def produce(kafka: ClientConfig, topic: str, count: int, partitions: int) -> float:
-    """Spreads them evenly over the partitions, as fast as it can; the seconds it took. Raises where one fails."""
+    """Send payments evenly over the partitions, and return the seconds. Raises RuntimeError if a delivery fails."""
     failed: list[KafkaError] = []
 
     def delivered(error: KafkaError | None, message: Message) -> None:

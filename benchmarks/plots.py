@@ -1,4 +1,4 @@
-"""Plots of the results as SVG, light enough to lie in the repository."""
+"""Draw plots of the results as SVG files that are small enough for the repository."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _STEPS = ("drain", "predict", "publish", "chain")
 
 
 def draw(found: dict[str, Result], folder: Path) -> list[str]:
-    """Links to the plots, as the docs hold them."""
-    # The same results give the same file, so that only new figures change it.
+    """Write the plots, and return their links for the docs."""
+    # The same results give the same file.
     matplotlib.rcParams["svg.hashsalt"] = "benchmarks"
     links = []
     for name, plot in (("chain", _chain), ("age", _age), ("backlog", _backlog)):
@@ -47,7 +47,7 @@ def _chain(axes: Axes, result: Result) -> str:
     axes.set_xticks([place + 0.4 - width / 2 for place in range(len(_STEPS))], [*_STEPS[:3], "drain to commit"])
     axes.set_ylabel("payments a second")
     axes.yaxis.set_major_formatter("{x:,.0f}")
-    # Above the bars: no corner is free of them for sure.
+    # Above the bars, which may reach into each corner.
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     return "Payments a second of each step, beside bare loops"
 
@@ -77,7 +77,7 @@ def _backlog(axes: Axes, result: Result) -> str:
 
 
 def _steps(points: list[list[float]]) -> Iterator[tuple[float, float]]:
-    """Commits come in one go: level until each."""
+    """Yield the points of a step function: the number of commits is constant between two commits."""
     before = 0.0
     for second, done in points:
         yield second, before

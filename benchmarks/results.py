@@ -1,4 +1,4 @@
-"""What was measured: kept as JSON, shown as tables, and written into the docs, so that nobody types a figure."""
+"""Keep results as JSON, show them as tables and write them into the docs."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ _BEGIN, _END = "<!-- written by `python -m benchmarks --write-docs` -->", "<!-- 
 
 
 class Results:
-    """Each benchmark's last results; running one again leaves those of the others."""
+    """Hold the last results of each benchmark. A new run replaces only its own."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self.found: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.exists() else {}
 
     def add(self, name: str, result: dict[str, Any]) -> None:
+        """Store the results of one benchmark."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self.found[name] = {"at": now, "machine": _machine(), **result}
         self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -42,6 +43,7 @@ class Results:
         part.replace(self.file)
 
     def show(self) -> None:
+        """Print all tables."""
         console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
         for table in tables(self.found):
             rich = RichTable(*table.header, title=table.title, title_justify="left", caption=table.note or None)
@@ -51,7 +53,7 @@ class Results:
         console.print(f"all figures: {self.file}")
 
     def write_docs(self) -> None:
-        """Rewrite each page that there are results for."""
+        """Rewrite each page of the docs that has results."""
         from benchmarks.plots import draw
 
         by_page: dict[Path, dict[str, dict[str, Any]]] = {}
@@ -73,8 +75,8 @@ def _markdown(table: Table) -> str:
 def _sentence(found: dict[str, dict[str, Any]]) -> str:
     machines = {tuple(one["machine"].items()) for one in found.values()}
     days = sorted({one["at"][:10] for one in found.values()})
-    told = "; ".join(", ".join(f"{name} {value}" for name, value in machine) for machine in sorted(machines, key=str))
-    return f"Measured on {' and '.join(days)}: {told}."
+    text = "; ".join(", ".join(f"{name} {value}" for name, value in machine) for machine in sorted(machines, key=str))
+    return f"Measured on {' and '.join(days)}: {text}."
 
 
 def _machine() -> dict[str, Any]:

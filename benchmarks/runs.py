@@ -1,4 +1,4 @@
-"""Seconds of a run with so many payments, beside an empty DAG of the same shape on the same scheduler."""
+"""Measure the seconds of a run by its number of payments, beside an empty DAG of the same shape."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from statistics import median
 from typing import Any
 
 from benchmarks import bench_topics, payments
-from benchmarks.airflow_runs import DAG, EMPTY, RunTimes, measured_run, pipeline, runs_between, settle
+from benchmarks.airflow_runs import DAG, EMPTY, RunTimes, measured_run, pipeline, runs_between, wait_until_idle
 from benchmarks.bench import INPUT, Bench, BenchmarkError
 
-# Far enough from the next scheduled run, which would take payments that wait for this one: seconds by payments.
+# Least seconds until the next scheduled run, by payments: that run would take payments of the measured one.
 _ROOM = ((1_000, 15), (50_000, 25), (10**9, 45))
 
 
 def measure(bench: Bench, *, counts: tuple[int, ...], sittings: int, shards: int) -> dict[str, Any]:
+    """Return the times by number of payments."""
     rows: dict[str, Any] = {}
     with pipeline(bench, shards) as api:
-        # A paused DAG starts no runs at all, so its schedule goes on, and measured runs stand between scheduled ones.
+        # A paused DAG starts no runs, so the schedule stays on and runs are measured between scheduled ones.
         for dag in (DAG, EMPTY):
             api.pause(dag, False)
         bench.say("warming up: a run of each")
-        settle(api, 30)
+        wait_until_idle(api, 30)
         payments.produce(bench.kafka, INPUT, 1_000, bench_topics.PARTITIONS)
         measured_run(api, DAG)
         measured_run(api, EMPTY)
@@ -35,15 +36,15 @@ def measure(bench: Bench, *, counts: tuple[int, ...], sittings: int, shards: int
 
 
 def _pair(bench: Bench, api: Any, count: int) -> tuple[RunTimes, RunTimes]:
-    """A run and, right after it, an empty one that passes by the same tasks."""
+    """Run the DAG and, right after it, the empty DAG with the same path through its tasks."""
     for _ in range(5):
-        settle(api, next(room for most, room in _ROOM if count <= most))
+        wait_until_idle(api, next(room for most, room in _ROOM if count <= most))
         began = time.time()
         if count:
             payments.produce(bench.kafka, INPUT, count, bench_topics.PARTITIONS)
         real = measured_run(api, DAG)
         if not runs_between(api, began, real.began):
-            settle(api, 15)
+            wait_until_idle(api, 15)
             return real, measured_run(api, EMPTY, {"skipped": real.skipped})
         bench.say("a scheduled run was in between: once more")
     raise BenchmarkError(f"five times a scheduled run took payments that a measured run of {count:,} was to take")

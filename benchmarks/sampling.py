@@ -66,7 +66,7 @@ def _trainer(sampling: str, payments: Any, seed: int) -> Callable[[], Any]:
 
 
 def _calibrated_trainer(method: str, payments: Any, seed: int) -> Callable[[], Any]:
-    """The forest of the earlier part, calibrated on the later part of the same payments."""
+    """Return a trainer of the forest on the earlier payments, calibrated on the later ones."""
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.frozen import FrozenEstimator
 
@@ -103,7 +103,7 @@ def _evaluate(train: Callable[[], Any], held_out: Any) -> dict[str, float]:
 
 @contextmanager
 def _one_core() -> Iterator[None]:
-    """So that seconds of one contender compare with those of another."""
+    """Restrict this process to one core, so that the seconds of contenders can be compared."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(before)})
     try:

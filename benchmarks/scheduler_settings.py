@@ -1,10 +1,10 @@
-"""What Airflow's own settings cost and bring: seconds of a run with nothing to do and with 10,000 payments, idle CPU.
+"""Compare Airflow's own settings: seconds of a run without payments and with 10,000, and CPU while idle.
 
     .venv/bin/python -m benchmarks.scheduler_settings --home /tmp/bench [--rounds 3] [--only "default;preload"]
 
-Starts a stack of its own in `--home` (one that runs there is used), trains a model if there is none, and takes the
-stack's scheduler away: each variant is the stack's scheduler with other settings. The variants take turns, so that
-whatever else the machine does falls on all of them; read the ratios.
+It starts a stack in `--home`, or uses the one that runs there, trains a model if there is none, and stops the stack's
+scheduler. Each variant runs the scheduler with other settings. The variants take turns, so that other work on the
+machine affects all of them alike: only the ratios count.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from dev.stack.part import ROOT
 DAG = "score_payments"
 PAYMENTS = 10_000
 
-# No run but ours, whatever the minute; and what a variant asks for.
+# The DAG off the schedule, so that only the benchmark triggers runs; then the variant's own setting.
 SITE_SETTINGS = """\
 import os
 import sys
@@ -53,7 +53,7 @@ if os.environ.get("PRELOAD") == "1":
     preload()
 """
 
-# Airflow's defaults, then the same with one change at a time; `stack`: what the local stack sets, all of it together.
+# Airflow's defaults, then one change at a time. `stack` has all settings of the local stack.
 DEFAULTS = {
     "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "1",
     "CORE__PARALLELISM": "32",
@@ -80,9 +80,12 @@ VARIANTS: dict[str, dict[str, str]] = {
 
 
 @dataclass
-class Seen:
-    """Of one variant, over all rounds. `…_cpu`: CPU seconds of the scheduler and its tasks, which a busy machine does
-    not stretch as it does the others. `idle…`: share of a core, by process."""
+class VariantTimes:
+    """Hold the seconds of one variant, over all rounds.
+
+    `…_cpu` are CPU seconds of the scheduler and its tasks; a busy machine affects them less. `idle…` is the share of a
+    core, by process.
+    """
 
     start: list[float] = field(default_factory=list)
     first: list[float] = field(default_factory=list)
@@ -97,6 +100,7 @@ class Seen:
 
 
 def main() -> None:
+    """Measure the variants and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scheduler_settings")
     parser.add_argument("--home", required=True)
     parser.add_argument("--rounds", type=int, default=3)
@@ -105,12 +109,12 @@ def main() -> None:
     parser.add_argument("--full", type=int, default=3, help=f"runs with {PAYMENTS} payments")
     parser.add_argument("--idle", type=float, default=15.0, help="seconds of idling")
     arguments = parser.parse_args()
-    # An end from outside ends what was started here too.
+    # SIGTERM also ends the processes that were started here.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     names = arguments.only.split(";")
     stack = Stack(arguments.home)
     began_here = stack.up(say=print)
-    seen = {name: Seen() for name in names}
+    seen = {name: VariantTimes() for name in names}
     try:
         with _ready(stack) as (api, folder):
             for number in range(arguments.rounds):
@@ -125,7 +129,7 @@ def main() -> None:
 
 @contextmanager
 def _ready(stack: Stack) -> Iterator[tuple[AirflowApi, Path]]:
-    """The stack without its scheduler, its DAG off the schedule, with a model."""
+    """Run the stack without its scheduler, with the DAG off the schedule and with a model."""
     _train(stack.env)
     api = AirflowApi(stack.env)
     with tempfile.TemporaryDirectory() as text:
@@ -163,7 +167,7 @@ def _train(environment: Mapping[str, str]) -> None:
 
 @contextmanager
 def _process(part: str, stack: Stack, folder: Path, settings: Mapping[str, str]) -> Iterator[psutil.Process]:
-    """A part of Airflow with our site settings, for as long as the block lasts."""
+    """Run a part of Airflow with other site settings for the duration of the block."""
     changed = {name if name == "PRELOAD" else f"AIRFLOW__{name}": value for name, value in settings.items()}
     environment = {**os.environ, **stack.env, **changed, "PYTHONPATH": f"{folder}:{ROOT}"}
     words = ["--skip-serve-logs"] if part == "scheduler" else []
@@ -184,7 +188,12 @@ def _process(part: str, stack: Stack, folder: Path, settings: Mapping[str, str])
 
 
 def _measure(
-    stack: Stack, api: AirflowApi, folder: Path, variant: Mapping[str, str], seen: Seen, many: argparse.Namespace
+    stack: Stack,
+    api: AirflowApi,
+    folder: Path,
+    variant: Mapping[str, str],
+    seen: VariantTimes,
+    many: argparse.Namespace,
 ) -> None:
     kafka: dict[str, Any] = {"bootstrap.servers": stack.env["KAFKA_BOOTSTRAP_SERVERS"]}
     began = time.time()
@@ -223,7 +232,7 @@ def _has_heartbeat(api: AirflowApi, since: float) -> bool:
 
 
 def _run(api: AirflowApi) -> tuple[float, float]:
-    """Seconds from the trigger to the run's end, and of its tasks in sum."""
+    """Return the seconds from the trigger to the run's end, and the sum of its tasks' seconds."""
     run_id = api.trigger(DAG)
     run = api.wait_for_run(DAG, run_id, 600)
     if run["state"] != "success":
@@ -250,7 +259,7 @@ def _cpu(processes: list[psutil.Process]) -> float:
 
 
 def _cpu_with_tasks(scheduler: psutil.Process) -> float:
-    """LocalExecutor's workers wait for the tasks they fork, so a task's seconds are among its worker's children's."""
+    """Return CPU seconds. LocalExecutor's workers wait for tasks that they fork, so those are included."""
     total = 0.0
     for process in (scheduler, *scheduler.children()):
         times = process.cpu_times()
@@ -260,7 +269,7 @@ def _cpu_with_tasks(scheduler: psutil.Process) -> float:
     return total
 
 
-def _show(seen: Mapping[str, Seen]) -> None:
+def _show(seen: Mapping[str, VariantTimes]) -> None:
     base = next(iter(seen.values()))
     columns = ("start", "first", "empty", "empty_cpu", "full", "full_cpu", "tasks", "idle", "idle_api", "idle_postgres")
     print(f"\n| variant | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")

@@ -1,6 +1,6 @@
-"""The task graph of score_payments as JSON, from which benchmarks/dags makes a DAG of the same shape that does nothing.
+"""Write the task graph of score_payments as JSON: `python -m benchmarks.shape FILE`.
 
-`python -m benchmarks.shape FILE`.
+benchmarks/dags makes a DAG of it that has the same shape and does nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def shape(dag: DAG) -> list[dict[str, Any]]:
+    """Return the tasks with what the empty DAG needs of them."""
     return [
         {
             "task_id": task.task_id,
@@ -32,12 +33,13 @@ def shape(dag: DAG) -> list[dict[str, Any]]:
 
 
 def _kind(task: Any) -> str:
+    """Return the kind of a task. Airflow runs no process for an EmptyOperator, so only that is replaced by one."""
     kind = task.operator_class if task.is_mapped else type(task)
     return "branch" if issubclass(kind, BranchMixIn) else "task"
 
 
 def load(file: Path, name: str) -> DAG:
-    """The DAG that a file of one `@dag` function of that name makes."""
+    """Return the DAG that the `@dag` function of this name in a file makes."""
     sys.path[:0] = [str(ROOT / "plugins")] if str(ROOT / "plugins") not in sys.path else []
     spec = importlib.util.spec_from_file_location(f"benchmarked_{name}", file)
     if spec is None or spec.loader is None:

@@ -1,4 +1,4 @@
-"""Seconds of a run by its number of shards, on two Celery workers that share no disk; what preloading brings there."""
+"""Measure the seconds of a run by its number of shards, on two Celery workers, and what preloading brings there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dev.stack.worker import WORKERS
 
 _STEPS = ("plan", "drain", "resolve_model", "predict", "publish")
 _FEW = 30_000
-# No run but ours, whatever the minute.
+# The DAG off the schedule, so that only the benchmark triggers runs.
 _BY_HAND = """\
 def dag_policy(dag):
     from airflow.sdk.definitions.timetables.simple import NullTimetable
@@ -35,7 +35,7 @@ class _Seen:
 
 
 def measure(bench: Bench, *, count: int, sittings: int, numbers: tuple[int, ...]) -> dict[str, Any]:
-    """Contenders take turns; the first run after each restart of the workers does not count."""
+    """Return the times by number of shards. The first run after each restart of the workers does not count."""
     _settings(bench, "airflow", _BY_HAND)
     by_shards: dict[str, list[_Seen]] = {str(number): [] for number in numbers}
     preload: dict[str, list[_Seen]] = {"with": [], "without": []}
@@ -85,7 +85,7 @@ def _run(bench: Bench, api: AirflowApi, count: int) -> _Seen:
 
 
 def _cpu(bench: Bench) -> float:
-    """Of both workers and the tasks that they forked, which have ended by now."""
+    """Return the CPU seconds of both workers and of the tasks that they forked and that have ended."""
     total = 0.0
     for process in processes.find(bench.stack.home, [worker.name for worker in WORKERS]):
         try:

@@ -1,4 +1,4 @@
-"""From results to tables: numbers as text, ratios beside them."""
+"""Turn results into tables of text, with ratios."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ _STEPS = ("drain", "predict", "publish", "chain")
 
 @dataclass(frozen=True)
 class Table:
+    """Hold one table of the docs."""
+
     title: str
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
@@ -20,11 +22,12 @@ class Table:
 
 
 def tables(found: dict[str, Result]) -> list[Table]:
+    """Return the tables of all results."""
     return [table for name, make in _MAKERS.items() if name in found for table in make(found[name])]
 
 
 def _chain(result: Result) -> Iterator[Table]:
-    """The bare loops of the same number of processes are what a step is compared with."""
+    """Yield the tables of the chain. A step is compared with bare loops in the same number of processes."""
     contenders = result["contenders"]
     rows = []
     for name, one in contenders.items():
@@ -55,6 +58,7 @@ def _chain(result: Result) -> Iterator[Table]:
 
 
 def label_of(contender: str) -> str:
+    """Return the name of a contender for readers."""
     who, shards = contender.split()
     return f"{who}, {shards} {'process' if shards == '1' else 'processes'}"
 
@@ -65,7 +69,7 @@ def _processor_time(name: str, one: Result, payments: int) -> tuple[str, ...]:
 
 
 def _ratio(ours: Result, bare: Result, step: str) -> str:
-    """By sitting: both were measured a moment apart."""
+    """Return the ratio as text, computed for each sitting: both contenders were measured then."""
     pairs = zip(ours["sittings"], bare["sittings"], strict=True)
     ratios = sorted(other["seconds"][step] / one["seconds"][step] for one, other in pairs)
     return f"{ratios[len(ratios) // 2]:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
@@ -169,7 +173,7 @@ def _idle(result: Result) -> Iterator[Table]:
 
 
 def _run(seconds: float) -> str:
-    """A difference of two measurements of minutes, which the machine's other work may turn round."""
+    """Return seconds as text. Other work on the machine can turn round a difference of two long measurements."""
     return f"{seconds:.1f} processor seconds" if seconds > 0 else "less than what the two stretches differ by"
 
 

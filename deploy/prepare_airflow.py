@@ -18,6 +18,7 @@ def administrator(password: str) -> list[str]:
 
 
 def airflow(*words: str) -> None:
+    """Run one `airflow` command in this process."""
     arguments = get_parser().parse_args(words)
     arguments.func(arguments)
 

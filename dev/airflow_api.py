@@ -1,4 +1,4 @@
-"""A small client of Airflow's REST API, for the demo and the tests."""
+"""Call Airflow's REST API, for the demo, the benchmarks and the tests."""
 
 from __future__ import annotations
 
@@ -15,18 +15,22 @@ FINISHED = ("success", "failed")
 
 
 class AirflowApi:
-    """Raises httpx.HTTPError where Airflow does not answer or refuses."""
+    """Call one Airflow with a login. Methods raise httpx.HTTPError if Airflow does not answer or refuses."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        """`environment`: what `.local/stack.env` holds."""
+        """Read address and login from `environment`, the variables of `stack.env`."""
         self._login = {"username": environment["AIRFLOW_USERNAME"], "password": environment["AIRFLOW_PASSWORD"]}
         self._client = httpx.Client(base_url=environment["AIRFLOW_URL"], timeout=30)
 
     def close(self) -> None:
+        """Close the HTTP connections."""
         self._client.close()
 
     def request(self, method: str, path: str, *, below: str = "/api/v2", **arguments: Any) -> Any:
-        """`below`: "/ui" for what Airflow's pages ask the server. A token that has expired is renewed once."""
+        """Return the JSON answer to a request, None for an empty one. An expired token is renewed once.
+
+        `below` is the path's prefix: "/ui" is for requests that Airflow's pages make.
+        """
         for fresh in (False, True):
             if fresh or "Authorization" not in self._client.headers:
                 token = self._client.post("/auth/token", json=self._login).raise_for_status().json()["access_token"]
@@ -38,7 +42,7 @@ class AirflowApi:
         return answer.json() if answer.content else None
 
     def wait_for_dag(self, dag_id: str, seconds: float = 120) -> None:
-        """A new Airflow needs a moment to parse its DAGs."""
+        """Wait until Airflow has parsed a DAG. Raises httpx.HTTPStatusError after `seconds`."""
         until = time.monotonic() + seconds
         while True:
             try:
@@ -50,10 +54,14 @@ class AirflowApi:
             time.sleep(0.5)
 
     def pause(self, dag_id: str, paused: bool) -> None:
+        """Pause a DAG, or unpause it."""
         self.request("PATCH", f"dags/{dag_id}", json={"is_paused": paused})
 
     def set_connection(self, name: str, connection: Mapping[str, Any]) -> None:
-        """`connection`: as JSON in a variable AIRFLOW_CONN_… has it. Kept in Airflow's database, made or replaced."""
+        """Create or replace a connection in Airflow's database.
+
+        `connection` has the keys of the JSON in a variable AIRFLOW_CONN_….
+        """
         body = dict(connection, connection_id=name, extra=json.dumps(connection.get("extra", {})))
         known = self.request("GET", "connections", params={"limit": 1000})["connections"]
         if name in {one["connection_id"] for one in known}:
@@ -62,27 +70,28 @@ class AirflowApi:
             self.request("POST", "connections", json=body)
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
-        """The new run's id."""
+        """Trigger a run and return its id."""
         body = {"logical_date": None, "conf": dict(conf or {})}
         run_id: str = self.request("POST", f"dags/{dag_id}/dagRuns", json=body)["dag_run_id"]
         return run_id
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        """Return one run."""
         found: dict[str, Any] = self.request("GET", f"dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")
         return found
 
     def runs(self, dag_id: str, limit: int = 20) -> list[dict[str, Any]]:
-        """The newest first."""
+        """Return at most `limit` runs, the newest first."""
         found: list[dict[str, Any]] = self.request(
             "GET", f"dags/{dag_id}/dagRuns", params={"order_by": "-run_after", "limit": limit}
         )["dag_runs"]
         return found
 
     def wait_for_run(self, dag_id: str, run_id: str, seconds: float = 300) -> dict[str, Any]:
-        """The finished run. Raises TimeoutError."""
+        """Return the run when it has finished. Raises TimeoutError after `seconds`."""
         until, state = time.monotonic() + seconds, "not seen"
         while True:
-            # A busy machine may let a question wait for longer than a client does: the next one is as good.
+            # On a busy machine a request can time out; the next one may not.
             with contextlib.suppress(httpx.TimeoutException):
                 run = self.run(dag_id, run_id)
                 state = run["state"]
@@ -93,7 +102,7 @@ class AirflowApi:
             time.sleep(0.3)
 
     def tasks(self, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
-        """Task instances by task id: of a mapped task, one of them."""
+        """Return the task instances of a run, by task id."""
         return {task["task_id"]: task for task in self.instances(dag_id, run_id)}
 
     def instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
@@ -103,7 +112,7 @@ class AirflowApi:
         return found
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "counts", map_index: int = -1) -> Any:
-        """None where the task, or this instance of a mapped one, has pushed nothing under this key."""
+        """Return an XCom's value, or None if the task, or this instance of a mapped task, has pushed none."""
         path = f"dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}/xcomEntries/{key}"
         params = {"deserialize": False, "stringify": False, "map_index": map_index}
         try:

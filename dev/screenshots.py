@@ -1,4 +1,4 @@
-"""`python -m dev.screenshots [--home DIR]`: the README's pictures, from a running stack that has scored payments."""
+"""Take the README's pictures of a running stack that has scored payments: `python -m dev.screenshots [--home DIR]`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ IMAGES = ROOT / "docs" / "images"
 
 
 def main() -> int:
+    """Write the pictures. Return 1 if the stack is not up or no Chromium is installed."""
     parser = argparse.ArgumentParser(prog="python -m dev.screenshots", description=__doc__)
-    parser.add_argument("--home", default=".local", help="the stack's folder (default .local)")
+    parser.add_argument("--home", default=".local", help="folder of the stack (default .local)")
     environment = Stack(parser.parse_args().home).env
     chromium = find_chromium()
     if chromium is None or not environment:
@@ -39,7 +40,7 @@ def main() -> int:
 
 
 def _graph(page: Page, environment: Mapping[str, str], file: Path) -> None:
-    """Of the newest run that mailed a report."""
+    """Show the newest run that mailed a report."""
     api = AirflowApi(environment)
     runs = [run["dag_run_id"] for run in api.runs(DAG, limit=50) if run["state"] == "success"]
     run_id = next(run for run in runs if api.tasks(DAG, run)["email"]["state"] == "success")
@@ -48,7 +49,7 @@ def _graph(page: Page, environment: Mapping[str, str], file: Path) -> None:
     expect(page.locator(".react-flow__node").first).to_be_visible(timeout=20_000)
     page.get_by_role("button", name="Collapse Details Panel").click()
     page.get_by_role("button", name="Fit View").click()
-    # The view glides to its place.
+    # The view moves for about a second.
     page.wait_for_timeout(2_000)
     page.screenshot(path=file)
 
@@ -56,7 +57,7 @@ def _graph(page: Page, environment: Mapping[str, str], file: Path) -> None:
 def _trigger_form(page: Page, environment: Mapping[str, str], file: Path) -> None:
     form = open_trigger_form(page, environment, DAG)
     form.locator("input[name=element_model]").fill("previous")
-    # The input itself is hidden behind the switch that is drawn.
+    # A drawn switch hides the input itself.
     form.locator("label", has=page.locator("input[name=element_keep]")).click()
     expect(form.locator("input[name=element_keep]")).to_be_checked()
     form.locator("input[name=element_reason]").fill("false alarms since noon")
@@ -65,7 +66,7 @@ def _trigger_form(page: Page, environment: Mapping[str, str], file: Path) -> Non
 
 
 def _mail(page: Page, environment: Mapping[str, str], file: Path) -> None:
-    """The newest report with more than a few frauds."""
+    """Show the newest report with at least five frauds."""
     page.set_viewport_size({"width": 800, "height": 1000})
     page.goto(environment["MAIL_URL"])
     page.get_by_role("link", name=re.compile(r"Fraud detected: ([5-9]|\d\d+) payments")).first.click()

@@ -1,8 +1,8 @@
 """
 ### Nothing, in the shape of score_payments
 
-What Airflow itself needs for a run of that shape: the same tasks in the same order, each a process that does nothing.
-The run configuration `skipped` names tasks that the branches pass by, as those of a real run did.
+A run shows what Airflow itself needs for that shape: the same tasks in the same order, each a process that does
+nothing. The run configuration `skipped` names the tasks that a measured run skipped.
 """
 
 from __future__ import annotations
@@ -16,21 +16,26 @@ from typing import Any
 from airflow.providers.standard.operators.branch import BranchMixIn
 from airflow.sdk import BaseOperator, Context, XComArg, dag
 
-# Written when the benchmarks' stack starts, from the DAG as it is then.
+# Written from the DAG when the benchmarks' stack starts.
 SHAPE = json.loads((Path(os.environ["AIRFLOW_HOME"]) / "benchmark_shape.json").read_text())
 
 
 class Nothing(BaseOperator):
+    """Do nothing."""
+
     def __init__(self, *, shard: int = 0, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.shard = shard
 
     def execute(self, context: Context) -> None:
-        pass
+        """Do nothing."""
 
 
 class Branch(BaseOperator, BranchMixIn):
+    """Skip the tasks that the measured run skipped."""
+
     def execute(self, context: Context) -> list[int]:
+        """Skip the tasks named by the run's configuration. The first branch returns the numbers of the shards."""
         skipped = (context["dag_run"].conf or {}).get("skipped", [])
         self.do_branch(context, [name for name in self.downstream_task_ids if name not in skipped])
         # Of the first branch: what mapped tasks are mapped over.
@@ -49,6 +54,7 @@ KINDS = {"branch": Branch, "task": Nothing}
     tags=["benchmark"],
 )
 def empty_shape() -> None:
+    """Define the empty DAG."""
     tasks: dict[str, Any] = {}
     for one in SHAPE:
         if not one["mapped"]:

@@ -1,4 +1,4 @@
-"""A peer's own Python environment under the benchmarks' home: made when asked for, again when its packages change."""
+"""Create a peer's own Python environment. It is made again when the peer's packages change."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _INSTALL_SECONDS = 1_800
 
 
 def python_of(bench: Bench, peer: str) -> Path:
-    """The peer's interpreter, with what its requirements.txt pins."""
+    """Return the peer's interpreter, with the packages that its requirements.txt pins."""
     wanted = _FOLDER / peer / "requirements.txt"
     folder = bench.home / "peers" / peer
     python, stamp = folder / "bin" / "python", folder / "installed"
@@ -54,7 +54,7 @@ def _run(bench: Bench, command: list[str]) -> None:
 
 
 def run_peer(bench: Bench, python: Path, script: Path, given: dict[str, Any], *, seconds: float, **env: str) -> Any:
-    """What the peer's script prints as its last line of JSON. It and whatever it started end with this call."""
+    """Run a peer's script and return its last line of output, parsed as JSON. All its processes end with this call."""
     log = bench.home / f"{script.parent.name}.log"
     inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
     with log.open("ab") as errors:
@@ -75,7 +75,7 @@ def run_peer(bench: Bench, python: Path, script: Path, given: dict[str, Any], *,
 
 
 def _end_group(process: subprocess.Popen[str]) -> None:
-    """Spark's JVM and its Python workers are the script's children, and outlive it when it is killed."""
+    """End Spark's JVM and its Python workers, which outlive the script if it is killed."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -1,4 +1,4 @@
-"""The product beside its peers: the same topic, the same forest, the same machine, taking turns."""
+"""Measure the product beside its peers: the same topic, forest and machine, taking turns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PLAIN_PAYMENTS = 500
 
 
 def measure(bench: Bench, *, count: int, sittings: int, shards: tuple[int, ...]) -> dict[str, Any]:
-    """`count` is one run's of the product and of the operators, and one micro-batch's of Spark, which gets six."""
+    """Return the rates. `count` is the size of a run, and of each of Spark's six micro-batches."""
     bench.need_disk(6 + count * 12e-6)
     for peer in ("spark", "airflow_kafka"):
         python_of(bench, peer)

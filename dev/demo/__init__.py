@@ -1,1 +1,1 @@
-"""`make demo`: the whole pipeline on this machine."""
+"""Show the whole pipeline on this machine, live."""

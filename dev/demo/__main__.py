@@ -1,4 +1,4 @@
-"""`python -m dev.demo [--once]`: starts the stack, trains two models, sends payments, and shows each run as it ends."""
+"""Start the stack, train two models, send payments and show each finished run: `python -m dev.demo [--once]`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from include.errors import FraudError, LedgerError
 RECORDER = "record_predictions"
 RATE = 50
 FRAUD_SHARE = 0.02
-# Two models, so that there is something to roll back to; the newer one is the better one.
+# With two models a rollback can be tried. The newer model is the better one.
 TRAININGS = (
     ("the payments' own numbers", ["--features", "numeric", "--rows", "20000", "--seed", "1"]),
     ("features computed inside the model", ["--features", "payment", "--rows", "40000", "--seed", "2"]),
@@ -38,6 +38,7 @@ say: Callable[[str], None] = console.print
 
 
 def main() -> int:
+    """Run the demo and return the exit code: 0, 1 for an error, 130 if --once was interrupted."""
     parser = argparse.ArgumentParser(prog="python -m dev.demo", description=__doc__)
     parser.add_argument("--once", action="store_true", help="end after the first scored batch, with a summary")
     arguments = parser.parse_args()
@@ -47,7 +48,7 @@ def main() -> int:
         with ExitStack() as undo:
             return _demo(undo, once=arguments.once)
     except KeyboardInterrupt:
-        say("\nstopped; the data stays in .local, and `make demo` goes on with it")
+        say("\nstopped; the data stays in .local, and `make demo` continues with it")
         return 130 if arguments.once else 0
     except (StackError, FraudError, httpx.HTTPError, subprocess.CalledProcessError) as error:
         say(f"[red]demo:[/red] {error}")
@@ -65,7 +66,7 @@ def _demo(undo: ExitStack, *, once: bool) -> int:
     if stack.up(say=lambda line: say(f"   {line}"), leave=False):
         undo.callback(_stop, stack)
     else:
-        say("   already up; it stays up when the demo ends")
+        say("   the stack is already up, and stays up when the demo ends")
     environment = os.environ | stack.env
     say("[bold]2. Models[/bold]")
     _train(environment)
@@ -78,19 +79,19 @@ def _demo(undo: ExitStack, *, once: bool) -> int:
     for dag_id in (DAG, RECORDER, "export_confirmed", "housekeeping"):
         _unpause(undo, api, dag_id)
     ledger = DemoLedger.of(environment)
-    say(f"[bold]4. The DAG {DAG}[/bold], every minute; each batch wakes {RECORDER}")
+    say(f"[bold]4. The DAG {DAG}[/bold], every minute; each batch triggers {RECORDER}")
     say(f"   Airflow  {environment['AIRFLOW_URL']}  user admin, password {environment['AIRFLOW_PASSWORD']}")
     say(f"   MLflow   {environment['MLFLOW_TRACKING_URI']}")
     say(f"   mail     {environment['MAIL_URL']}")
     say(f"   ledger   PostgreSQL at {ledger.address}: fraud trace, fraud confirm --list, fraud reconcile")
     if not once:
-        say("   one line for each finished run follows; Ctrl-C ends the demo")
+        say("   one line follows for each finished run; Ctrl-C ends the demo")
     for finished in _finished_runs(api, shown, until=time.monotonic() + FIRST_BATCH_SECONDS if once else None):
         say(f"   {finished.line}")
-        if once and (finished.waited or finished.state != "success"):
+        if once and (finished.had_payments or finished.state != "success"):
             return _summary(finished, environment, api, ledger, time.monotonic() - began)
-        if finished.waited:
-            say(f"     {_in_the_ledger(finished, ledger)}")
+        if finished.had_payments:
+            say(f"     {_ledger_line(finished, ledger)}")
     say(f"[red]demo:[/red] no batch was scored within {FIRST_BATCH_SECONDS} s; see {environment['AIRFLOW_URL']}")
     return 1
 
@@ -98,7 +99,7 @@ def _demo(undo: ExitStack, *, once: bool) -> int:
 def _train(environment: dict[str, str]) -> None:
     count = _count_models(environment)
     if count >= len(TRAININGS):
-        say(f"   {count} are there already")
+        say(f"   {count} models are registered already")
         return
     for text, options in TRAININGS:
         say(f"   training on {text} …")
@@ -158,7 +159,7 @@ def _stop(stack: Stack) -> None:
 
 
 def _finished_runs(api: AirflowApi, shown: set[str], until: float | None) -> Iterator[Batch]:
-    """Each run once, when it has ended; what Airflow does not answer is asked again."""
+    """Yield each run once, when it has finished. A request that fails is repeated."""
     while until is None or time.monotonic() < until:
         try:
             for run in reversed(api.runs(DAG)):
@@ -170,22 +171,22 @@ def _finished_runs(api: AirflowApi, shown: set[str], until: float | None) -> Ite
         time.sleep(1)
 
 
-def _in_the_ledger(finished: Batch, ledger: DemoLedger) -> str:
-    """Once the batch is there."""
+def _ledger_line(finished: Batch, ledger: DemoLedger) -> str:
+    """Return the ledger's totals, once the batch is recorded."""
     try:
         ledger.batch(finished.drained["batch"], finished.published.get("published", 0))
-        return ledger.standing
+        return ledger.totals
     except LedgerError as error:
         return f"{error}; scoring goes on"
 
 
 def _summary(finished: Batch, environment: dict[str, str], api: AirflowApi, ledger: DemoLedger, seconds: float) -> int:
-    off = [f"the run is {finished.state}"] if finished.state != "success" else problems(finished, environment)
-    # The batch woke the recorder before its report was mailed: a second run gets to know whom.
+    differences = [f"the run is {finished.state}"] if finished.state != "success" else problems(finished, environment)
+    # The batch triggered the recorder before its report was mailed. A second run records the recipients.
     try:
         api.wait_for_run(RECORDER, api.trigger(RECORDER), RECORD_SECONDS)
     except TimeoutError as error:
-        off.append(f"{RECORDER}: {error}")
+        differences.append(f"{RECORDER}: {error}")
     table = Table(title="The first scored batch", show_header=False)
     for name, value in {
         "run": finished.run_id,
@@ -199,15 +200,16 @@ def _summary(finished: Batch, environment: dict[str, str], api: AirflowApi, ledg
         "mails": finished.mails,
         "seconds of the run": f"{finished.seconds:.1f}",
         "seconds in all": f"{seconds:.0f}",
-        "ledger": ledger.standing.removeprefix("ledger "),
-        "topics, mailbox and ledger": "; ".join(off) or "each payment once and as published, the report mailed once",
+        "ledger": ledger.totals.removeprefix("ledger "),
+        "topics, mailbox and ledger": "; ".join(differences)
+        or "each payment once and as published, the report mailed once",
     }.items():
         table.add_row(name, f"{value:,}" if isinstance(value, int) else value)
     console.print(table)
     if example := ledger.example(str(finished.drained.get("batch"))):
-        say("How the prediction of one of them came about, while the stack is up (make up):")
+        say("To trace one prediction while the stack is up (make up):")
         say(f"   set -a; . .local/stack.env; set +a; .venv/bin/fraud trace {example}")
-    return 1 if off else 0
+    return 1 if differences else 0
 
 
 if __name__ == "__main__":

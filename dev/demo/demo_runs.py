@@ -1,4 +1,4 @@
-"""What the demo shows of a finished run, and how it checks one from the outside."""
+"""Describe a finished run for the demo, and compare it with the topics, the mailbox and the ledger."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DAG = "score_payments"
 
 @dataclass(frozen=True)
 class Batch:
-    """One finished run, from its tasks' XComs. `mails` counts reports that were accepted in this run."""
+    """Hold the counts of one finished run, from its tasks' XComs. `mails` counts the reports sent in this run."""
 
     run_id: str
     state: str
@@ -32,15 +32,16 @@ class Batch:
     model: str
 
     @property
-    def waited(self) -> bool:
-        """False where nothing had to be done."""
+    def had_payments(self) -> bool:
+        """Return whether the run found payments or dead letters."""
         return bool(self.drained.get("payments") or self.drained.get("dead_letters"))
 
     @property
     def line(self) -> str:
+        """Return one line for the console."""
         if self.state != "success":
             return f"{self.run_id}: {self.state}, see its tasks in Airflow"
-        if not self.waited:
+        if not self.had_payments:
             return f"{self.run_id}: nothing waited, {self.seconds:.1f} s"
         drained, predicted = self.drained, self.predicted
         parts = (
@@ -57,6 +58,7 @@ class Batch:
 
 
 def batch(api: AirflowApi, run: Mapping[str, Any]) -> Batch:
+    """Return what a finished run did."""
     run_id = run["dag_run_id"]
     planned = api.xcom(DAG, run_id, "plan") or {}
     shards = range(planned.get("shards", 0))
@@ -75,7 +77,7 @@ def batch(api: AirflowApi, run: Mapping[str, Any]) -> Batch:
 
 
 def _counted(api: AirflowApi, run_id: str, task_id: str, shards: Iterable[int]) -> dict[str, int]:
-    """Return what the instances of a mapped task have counted, in sum."""
+    """Return the sums of the counts of a mapped task's instances."""
     total: Counter[str] = Counter()
     for shard in shards:
         counts = api.xcom(DAG, run_id, task_id, map_index=shard) or {}
@@ -84,7 +86,7 @@ def _counted(api: AirflowApi, run_id: str, task_id: str, shards: Iterable[int]) 
 
 
 def problems(batch: Batch, environment: Mapping[str, str]) -> list[str]:
-    """What is off with a scored batch: compares what its tasks say with the topics, the mailbox and the ledger."""
+    """Return what differs between a batch's tasks and the topics, the mailbox and the ledger, empty for none."""
     found: list[str] = []
     batch_id = batch.drained["batch"]
     settings = Settings.from_environment(environment)
@@ -107,10 +109,10 @@ def problems(batch: Batch, environment: Mapping[str, str]) -> list[str]:
     mails = sum(batch_id in subject for subject in subjects(Path(environment["MAILDIR"])))
     if mails != bool(batch.predicted["frauds"]):
         found.append(f"{mails} reports of this batch in the mailbox, with {batch.predicted['frauds']} frauds found")
-    return found + _recorded_otherwise(published, DemoLedger.of(environment).batch(batch_id, len(published)))
+    return found + _ledger_differences(published, DemoLedger.of(environment).batch(batch_id, len(published)))
 
 
-def _recorded_otherwise(published: list[tuple[str, str]], recorded: list[tuple[str, str]]) -> list[str]:
+def _ledger_differences(published: list[tuple[str, str]], recorded: list[tuple[str, str]]) -> list[str]:
     due, there = Counter(published), Counter((place, f"[{payment}]") for place, payment in recorded)
     if due == there:
         return []
@@ -122,13 +124,14 @@ def _recorded_otherwise(published: list[tuple[str, str]], recorded: list[tuple[s
 
 
 def subjects(maildir: Path) -> list[str]:
+    """Return the subjects of all mails in a Maildir."""
     parser = BytesHeaderParser()
     headers = (parser.parsebytes(path.read_bytes()) for path in maildir.glob("new/*"))
     return [str(message["Subject"]) for message in headers]
 
 
 def _messages(environment: Mapping[str, str], topic: str, batch_id: str) -> list[tuple[str, str]]:
-    """Source with row, and the value of each committed message of a batch."""
+    """Return source with row, and the value, of each committed message of a batch."""
     cluster, found = Cluster.from_environment(environment), []
     partitions = cluster.describe_topic(topic).partitions
     firsts = cluster.first_offsets(topic, partitions)

@@ -1,4 +1,4 @@
-"""The local stack: the real services the pipeline needs, as processes on loopback."""
+"""Run the services that the pipeline needs as processes on this machine: the local stack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m dev.stack up|down|status|run|start|stop|kill`."""
+"""Control the local stack from the command line: `python -m dev.stack --help` lists the actions."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from dev.stack.stack_errors import StackError
 from dev.stack.supervisor import Supervisor
 
 OPTIONS = {
-    "celery": "tasks on two Celery workers that share no disk",
-    "secure": "Kafka and mail encrypted and with logins",
+    "celery": "run tasks on two Celery workers that share no disk",
+    "secure": "encrypt Kafka and mail, and require logins",
 }
-NOT_UP = 3  # as `service … status` says it
+NOT_UP = 3  # the exit code of `service … status`
 
 
 def main() -> int:
+    """Run one action and return the exit code: 0, 1 for an error, for `status` also 3 if no stack is up."""
     arguments = _parser().parse_args()
     try:
         return _run(arguments)
@@ -42,12 +43,12 @@ def _run(arguments: argparse.Namespace) -> int:
             return supervisor.run(parent=parent, background=arguments.background)
         case "up":
             if not stack.up(only, say=_say):
-                print(f"already up in {stack.home.path}")
+                print(f"the stack in {stack.home.path} is already up")
             else:
                 print(f"up; for a shell: set -a; . {os.path.relpath(stack.home.environment_file)}; set +a")
         case "down":
             left = stack.down()
-            print("down" if not left else f"down; ended {left} processes that a killed stack had left")
+            print("down" if not left else f"down; ended {left} processes of a stack whose supervisor was killed")
         case "status":
             return _show(stack)
         case action:
@@ -56,7 +57,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _say(text: str) -> None:
-    # In one piece: parts report from threads of their own.
+    # One write for each line: parts report from several threads.
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
@@ -64,7 +65,7 @@ def _say(text: str) -> None:
 def _show(stack: Stack) -> int:
     rows = stack.status()
     if not rows:
-        print(f"not up in {stack.home.path}")
+        print(f"no stack is up in {stack.home.path}")
         return NOT_UP
     print(f"{'part':<14} {'state':<9} {'pid':>8}  {'address':<17} log")
     for row in rows:
@@ -76,23 +77,25 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m dev.stack", description="The local stack.")
     actions = parser.add_subparsers(dest="action", required=True)
     for name, text in {
-        "up": "start it in the background and wait until every part is healthy",
-        "run": "the same in the foreground, until Ctrl-C, SIGTERM or the end of its parent",
-        "down": "stop it; no process is left",
-        "status": "which part runs where (exit code 0: all up, 1: not all, 3: none)",
+        "up": "start the stack in the background and wait until every part is healthy",
+        "run": "run the stack in the foreground until Ctrl-C, SIGTERM or the end of its parent",
+        "down": "stop the stack and wait until no process is left",
+        "status": "show where each part runs (exit code 0: all are up, 1: some are not, 3: no stack)",
         "start": "start one part of a running stack again",
         "stop": "stop one part",
-        "kill": "SIGKILL one part, for fault tests",
+        "kill": "send SIGKILL to one part, for fault tests",
     }.items():
         action = actions.add_parser(name, help=text, description=text)
-        action.add_argument("--home", default=".local", help="its folder (default .local)")
+        action.add_argument("--home", default=".local", help="folder of the stack (default .local)")
         if name in {"up", "run"}:
-            action.add_argument("--only", help="parts, separated by commas, with what they need; default: all")
+            action.add_argument(
+                "--only", help="parts, separated by commas; those that they need start too (default: all)"
+            )
         if name == "up":
             for option, kind in OPTIONS.items():
-                action.add_argument(f"--{option}", action="store_true", help=f"{kind} (kept in its folder)")
+                action.add_argument(f"--{option}", action="store_true", help=f"{kind}; its folder keeps the choice")
         if name in {"start", "stop", "kill"}:
-            action.add_argument("part", help=f"{', '.join(PARTS)}; or airflow for all of its own")
+            action.add_argument("part", help=f"{', '.join(PARTS)}; or airflow for all parts of Airflow")
         if name == "run":
             action.add_argument("--parent", type=int, help=argparse.SUPPRESS)
             action.add_argument("--background", action="store_true", help=argparse.SUPPRESS)

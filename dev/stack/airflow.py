@@ -1,4 +1,4 @@
-"""Airflow's four processes, as a small production has them: PostgreSQL, a login, LocalExecutor or Celery's workers."""
+"""Run Airflow's four processes as a small production has them: PostgreSQL, a login, LocalExecutor or CeleryExecutor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from dev.airflow_api import AirflowApi
 from dev.stack import mail, postgres, s3, valkey
 from dev.stack.certificates import certificates
-from dev.stack.home import LOOPBACK, Home, write_private
+from dev.stack.home import LOOPBACK, StackHome, write_private
 from dev.stack.kafka import Kafka
 from dev.stack.mail import MailCatcher
 from dev.stack.mlflow import Mlflow
@@ -30,19 +30,22 @@ from include.preload import preload
 preload()
 """
 _CONNECTION = "AIRFLOW_CONN_"
-_migration = threading.Lock()
+_migration_lock = threading.Lock()
 
 
 class ApiServer(Part):
+    """Run Airflow's API server."""
+
     name = "api-server"
     ports: tuple[str, ...] = ("airflow",)
     needs = ("postgres",)
     arguments: tuple[str, ...] = ()
     component = "metadatabase"
 
-    def prepare(self, home: Home, say: Say) -> None:
+    def prepare(self, home: StackHome, say: Say) -> None:
+        """Write the login and create Airflow's tables, once for each version."""
         folder = airflow_home(home)
-        with _migration:
+        with _migration_lock:
             write_private(folder / "passwords.json", json.dumps({USER: home.secret("airflow")}))
             stamp = folder / f"migrated-{importlib.metadata.version('apache-airflow')}"
             if not stamp.exists():
@@ -50,17 +53,19 @@ class ApiServer(Part):
                 self.run_once(home, [sys.executable, "-m", "airflow", "db", "migrate"])
                 stamp.touch()
 
-    def command(self, home: Home) -> list[str]:
+    def command(self, home: StackHome) -> list[str]:
+        """Return the command."""
         return [sys.executable, "-m", "airflow", self.name, *self.arguments]
 
-    def environment(self, home: Home) -> Mapping[str, str]:
+    def environment(self, home: StackHome) -> Mapping[str, str]:
+        """Return Airflow's environment; in a secure stack without connections, which the database holds."""
         found = environment(home)
         if not home.options.secure:
             return found
         return {name: value for name, value in found.items() if not name.startswith(_CONNECTION)}
 
-    def settle(self, home: Home) -> None:
-        """In a secure stack the connections are not in the environment, but encrypted in Airflow's database."""
+    def set_up(self, home: StackHome) -> None:
+        """Store the connections in Airflow's database, where they are encrypted; in a secure stack only."""
         if self.name != ApiServer.name or not home.options.secure:
             return
         found = environment(home)
@@ -70,53 +75,64 @@ class ApiServer(Part):
                 api.set_connection(name.removeprefix(_CONNECTION).lower(), json.loads(value))
         api.close()
 
-    def exports(self, home: Home) -> Mapping[str, str]:
+    def exports(self, home: StackHome) -> Mapping[str, str]:
+        """Return Airflow's whole environment."""
         return environment(home)
 
-    def check(self, home: Home, started: float) -> None:
+    def check(self, home: StackHome, started: float) -> None:
+        """Ask the API server for the component's health. Raises OSError unless it is healthy since `started`."""
         with urllib.request.urlopen(f"http://{home.address('airflow')}/api/v2/monitor/health", timeout=5) as answer:
             health = json.load(answer)[self.component]
         if health["status"] != "healthy":
             raise OSError(f"{self.component} is {health['status']}")
         if self.component != "metadatabase":
-            # The heartbeat of a process that was stopped a moment ago still counts as healthy.
+            # Airflow still reports a process as healthy that was stopped a moment ago.
             heartbeat = datetime.fromisoformat(health[f"latest_{self.component}_heartbeat"]).timestamp()
             if heartbeat < started:
                 raise OSError("no heartbeat yet")
 
 
 class Scheduler(ApiServer):
-    # Logs are read from the disk: the server for them would listen on every address.
+    """Run the scheduler, which runs the tasks unless Celery does."""
+
+    # Logs are read from the disk. The log server would listen on all addresses.
     name, component, ports, arguments = "scheduler", "scheduler", (), ("--skip-serve-logs",)
 
-    def prepare(self, home: Home, say: Say) -> None:
+    def prepare(self, home: StackHome, say: Say) -> None:
+        """Write the site settings that preload imports, unless Celery's workers run the tasks."""
         super().prepare(home, say)
-        if not home.options.celery:  # then the workers fork the tasks
+        if not home.options.celery:  # with Celery, the workers run the tasks
             write_site_settings(airflow_home(home))
 
 
 class DagProcessor(ApiServer):
+    """Run the DAG processor."""
+
     name, component, ports = "dag-processor", "dag_processor", ()
 
 
 class Triggerer(ApiServer):
+    """Run the triggerer."""
+
     name, component, ports, arguments = "triggerer", "triggerer", (), ("--skip-serve-logs",)
 
 
 def write_site_settings(airflow_home: Path) -> None:
+    """Write the file that makes Airflow preload imports, unless another file is there."""
     settings = airflow_home / "config" / "airflow_local_settings.py"
-    # One that is there may be somebody else's: the tests have their own.
+    # Tests write their own file.
     if not settings.exists():
         settings.parent.mkdir(exist_ok=True)
         settings.write_text(PRELOAD)
 
 
-def airflow_home(home: Home) -> Path:
+def airflow_home(home: StackHome) -> Path:
+    """Return Airflow's folder."""
     return home.data("airflow")
 
 
-def environment(home: Home) -> dict[str, str]:
-    """What Airflow, and every shell that reads stack.env, runs with."""
+def environment(home: StackHome) -> dict[str, str]:
+    """Return the variables for Airflow, and for each shell that reads `stack.env`."""
     api = f"http://{home.address('airflow')}"
     folder = airflow_home(home)
     others = (s3.S3(), Kafka(), Mlflow(), MailCatcher(), LedgerDatabase())
@@ -140,12 +156,12 @@ def environment(home: Home) -> dict[str, str]:
         "API__SECRET_KEY": home.secret("session"),
         "API_AUTH__JWT_SECRET": home.secret("jwt"),
         "API__EXPOSE_CONFIG": False,
-        # What these bring, and cost: docs/configuration.md.
+        # docs/configuration.md describes these settings.
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.1,
-        # A task whose worker was killed is noticed after a minute instead of five.
+        # Airflow notices after one minute, not five, that a task's worker was killed.
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": 60,
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": 5,
-        # What a killed scheduler left queued has no heartbeat to miss: only this finds it, by default in five minutes.
+        # Only this check finds tasks that a killed scheduler left queued; its default is five minutes.
         "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": 15,
         "SCHEDULER__ENABLE_HEALTH_CHECK": False,
         "DAG_PROCESSOR__REFRESH_INTERVAL": 10,
@@ -163,7 +179,7 @@ def environment(home: Home) -> dict[str, str]:
         **{name: value for part in others for name, value in part.exports(home).items()},
         **_connections(home),
         **product_settings(assumed),
-        # Python's own trust, for mail.
+        # Python's ssl, and so mail, trusts this authority.
         **({"SSL_CERT_FILE": str(certificates(home).authority)} if home.options.secure else {}),
         "AIRFLOW_HOME": str(folder),
         "AIRFLOW_URL": api,
@@ -173,8 +189,8 @@ def environment(home: Home) -> dict[str, str]:
     }
 
 
-def _celery(home: Home) -> dict[str, object]:
-    """Tasks on workers that share no disk; why each is as it is: docs/configuration.md."""
+def _celery(home: StackHome) -> dict[str, object]:
+    """Return the options for workers that share no disk. docs/configuration.md explains each."""
     return {
         "CORE__EXECUTOR": "CeleryExecutor",
         "CELERY__BROKER_URL": valkey.url(home),
@@ -182,7 +198,7 @@ def _celery(home: Home) -> dict[str, object]:
         "CELERY__WORKER_CONCURRENCY": 2,
         "CELERY__SYNC_PARALLELISM": 1,
         "CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": 900,
-        # What a worker that died, or the broker, took along before a task began: sent again, and not only twice.
+        # A task is sent again if a worker or the broker lost its message before it began, and more often than twice.
         "SCHEDULER__TASK_QUEUED_TIMEOUT": 60,
         "SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": 15,
         "SCHEDULER__NUM_STUCK_IN_QUEUED_RETRIES": 20,
@@ -193,11 +209,11 @@ def _celery(home: Home) -> dict[str, object]:
     }
 
 
-def _connections(home: Home) -> dict[str, str]:
+def _connections(home: StackHome) -> dict[str, str]:
     secure = home.options.secure
     login = {"login": mail.USER, "password": home.secret("smtp")} if secure else {}
     smtp = {
-        # Without the first, STARTTLS.
+        # Without disable_tls Airflow uses STARTTLS.
         **({} if secure else {"disable_tls": True}),
         "disable_ssl": True,
         "from_email": "fraud-scoring@example.com",

@@ -1,4 +1,4 @@
-"""A certificate authority of the stack's own, and a certificate of it for loopback."""
+"""Create the stack's certificate authority, and a server certificate for 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -14,25 +14,27 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from dev.stack.home import LOOPBACK, Home, write_private
+from dev.stack.home import LOOPBACK, StackHome, write_private
 
-# Parts start side by side.
-_making = threading.Lock()
+# Parts start in parallel threads.
+_creation = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Certificates:
+    """Hold the paths of the PEM files."""
+
     authority: Path
-    """What a client must trust."""
+    """Certificate that a client must trust."""
     server: Path
-    """Key and certificate chain, as Kafka and Python's ssl read them."""
+    """Private key and certificate chain in one file, as Kafka and Python's ssl read them."""
 
 
-def certificates(home: Home) -> Certificates:
-    """Made when they are first asked for, and kept."""
+def certificates(home: StackHome) -> Certificates:
+    """Return the stack's certificates. The first call creates them."""
     folder = home.data("certificates")
     made = Certificates(folder / "authority.pem", folder / "server.pem")
-    with _making:
+    with _creation:
         if not made.server.exists():
             _make(made)
     return made
@@ -41,7 +43,7 @@ def certificates(home: Home) -> Certificates:
 def _make(made: Certificates) -> None:
     authority = trustme.CA()
     issued = authority.issue_cert(LOOPBACK)
-    # Kafka reads no other kind of private key.
+    # Kafka reads private keys in PKCS #8 only.
     key = load_pem_private_key(issued.private_key_pem.bytes(), None).private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
     )

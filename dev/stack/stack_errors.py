@@ -1,4 +1,4 @@
-"""The one error of the local stack."""
+"""Define the error of the local stack."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 
 class StackError(Exception):
-    """One line that names the part, what is wrong with it and where its log is."""
+    """Report in one line which part failed, why, and where its log is."""
 
     def __init__(self, part: str, problem: str, log: Path | None = None) -> None:
+        """Compose the line."""
         super().__init__(f"{part}: {problem}" + (f"; log: {log}" if log else ""))

@@ -1,7 +1,7 @@
-"""The product's own settings on this machine: the caller's environment, then `.env`, then what the stack assumes.
+"""Compose the product's settings for the local stack: the caller's environment, then `.env`, then defaults.
 
-But for the staging area: with a real one the stack would mail that installation's reports to its own mailbox, and tick
-them off. Only a file that was named for the stack can give it another.
+FRAUD_STAGING_URL is left out: with the staging area of a real installation, the stack would mail that installation's
+reports to its own mailbox and mark them as sent. Only a file named by FRAUD_STACK_ENV_FILE can set it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DEFAULTS = {"EMAIL_RECIPIENT": "analysts@example.com", "FRAUD_OPERATORS_EMAIL": 
 
 
 def product_settings(assumed: Mapping[str, str] | None = None) -> dict[str, str]:
-    """`assumed`: what this kind of stack assumes beside the defaults."""
+    """Return the settings by variable. `assumed` are further defaults for this kind of stack."""
     named = os.environ.get("FRAUD_STACK_ENV_FILE")
     written = _written(Path(named or ROOT / ".env"))
     given = {**written, **os.environ, _STAGING: written.get(_STAGING) if named else None}

@@ -1,4 +1,4 @@
-"""Starts the parts in the order of their needs, watches them, obeys requests, and ends all of them whatever happens."""
+"""Start the parts in the order of their needs, watch them, run requests, and end all of them in every case."""
 
 from __future__ import annotations
 
@@ -15,24 +15,27 @@ from typing import Any
 from filelock import Timeout
 
 from dev.stack import processes
-from dev.stack.home import Home, is_free
+from dev.stack.home import StackHome, is_free
 from dev.stack.part import without_proxy
 from dev.stack.parts import PARTS, parts_of
-from dev.stack.service import TICK, Service
+from dev.stack.running_part import TICK, RunningPart
 from dev.stack.stack_errors import StackError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Stopped(BaseException):
-    """A signal, or the death of the parent, asked for the end."""
+class StopRequested(BaseException):
+    """Signal that the stack has to end: a signal arrived, or the parent died."""
 
 
 class Supervisor:
-    def __init__(self, home: Home, names: Iterable[str], say: Callable[[str], None]) -> None:
+    """Run the parts of one stack. There is one supervisor for each folder."""
+
+    def __init__(self, home: StackHome, names: Iterable[str], say: Callable[[str], None]) -> None:
+        """Take the folder, the names of the parts, and a function that prints progress."""
         self._home = home
         self._say = say
-        self._services = {name: Service(PARTS[name]) for name in names}
+        self._services = {name: RunningPart(PARTS[name]) for name in names}
         self._ending = threading.Event()
         self._spawning = threading.Lock()
         self._changed = threading.Condition()
@@ -40,7 +43,11 @@ class Supervisor:
         self._ready = False
 
     def run(self, *, parent: int | None, background: bool) -> int:
-        """Hold the stack up until a signal or its parent's end; in the background it may leave when it is up."""
+        """Run the stack until a signal or the parent's end. Return 1 if a part was dead then, else 0.
+
+        In the background, the parent may end once the stack is up. Raises StackError if a part cannot start or the
+        folder's stack is already up.
+        """
         lock = self._take_lock()
         watched = parent
         with lock:
@@ -50,7 +57,7 @@ class Supervisor:
             try:
                 (self._home.run / "state.json").unlink(missing_ok=True)
                 (self._home.run / "request.json").unlink(missing_ok=True)
-                processes.kill(self._home)  # what a killed supervisor left
+                processes.kill(self._home)  # of a killed supervisor
                 self._home.create(name for part in parts_of(self._home.options).values() for name in part.ports)
                 self._check_ports()
                 self._start_all(watched)
@@ -60,7 +67,7 @@ class Supervisor:
                 watched = None if background else watched
                 while True:
                     self._tick(watched)
-            except Stopped:
+            except StopRequested:
                 return int(any(service.state == "dead" for service in self._services.values()))
             finally:
                 for number in SIGNALS:
@@ -68,7 +75,7 @@ class Supervisor:
                 self._end()
 
     def _take_lock(self) -> AbstractContextManager[object]:
-        """Return the stack's lock. Other processes hold it for a moment to find out whether the stack is up."""
+        """Return the supervisor's lock. Other processes hold it for a moment when they test it."""
         try:
             return self._home.lock().acquire(timeout=1)
         except Timeout:
@@ -82,8 +89,8 @@ class Supervisor:
     def _check_port(self, part: str, port_name: str) -> None:
         if not is_free(self._home.port(port_name)):
             kept = self._home.path / "ports.json"
-            problem = f"port {self._home.address(port_name)} is taken by another process"
-            raise StackError(part, f"{problem}: free it, or change {port_name} in {kept}", self._home.log(part))
+            problem = f"port {self._home.address(port_name)} is in use by another process"
+            raise StackError(part, f"{problem}: end it, or change {port_name} in {kept}", self._home.log(part))
 
     def _start_all(self, parent: int | None) -> None:
         threads = [threading.Thread(target=self._bring_up, args=(one,), daemon=True) for one in self._services.values()]
@@ -97,8 +104,8 @@ class Supervisor:
         if self._failure:
             raise self._failure
 
-    def _bring_up(self, service: Service) -> None:
-        """One part, in a thread of its own: parts that do not need each other start side by side."""
+    def _bring_up(self, service: RunningPart) -> None:
+        """Start one part in its own thread, once the parts that it needs are up."""
         needs = [self._services[need] for need in service.part.needs]
         try:
             with self._changed:
@@ -118,7 +125,7 @@ class Supervisor:
         if not self._ending.is_set():
             self._failure = self._failure or error
 
-    def _start(self, service: Service) -> None:
+    def _start(self, service: RunningPart) -> None:
         part, name = service.part, service.part.name
         began = time.monotonic()
         self._set(service, "starting")
@@ -129,7 +136,7 @@ class Supervisor:
             service.spawn(self._home)
             self._write_state()
         service.await_health(self._home, began, self._ending)
-        part.settle(self._home)
+        part.set_up(self._home)
         self._set(service, "up")
         address = self._home.address(part.ports[0]) if part.ports else "-"
         self._say(f"{name:<14} {address:<17} {time.monotonic() - began:5.1f} s")
@@ -141,7 +148,7 @@ class Supervisor:
             if code is not None and service.state == "up" and not service.stopping:
                 self._set(service, "dead")
                 log = self._home.log(service.part.name)
-                self._say(str(StackError(service.part.name, f"died with exit code {code}", log)))
+                self._say(str(StackError(service.part.name, f"the process ended with exit code {code}", log)))
         request = self._home.run / "request.json"
         if request.exists():
             self._answer(json.loads(request.read_text()))
@@ -157,7 +164,7 @@ class Supervisor:
             self._end_services([service])
             self._set(service, "stopped")
         elif service.state != "up":
-            processes.kill(self._home, [service.part.name])  # its head may have died alone
+            processes.kill(self._home, [service.part.name])  # its first process may have died alone
             try:
                 for port_name in service.part.ports:
                     self._check_port(service.part.name, port_name)
@@ -182,13 +189,13 @@ class Supervisor:
         processes.kill(self._home)
         (self._home.run / "state.json").unlink(missing_ok=True)
 
-    def _end_services(self, services: list[Service]) -> None:
+    def _end_services(self, services: list[RunningPart]) -> None:
         processes.end(self._home, {service.part.name: service.part.stop_signal for service in services})
         for service in services:
             service.exit_code()
-            service.part.stopped(self._home)
+            service.part.clean_up(self._home)
 
-    def _set(self, service: Service, state: str) -> None:
+    def _set(self, service: RunningPart, state: str) -> None:
         with self._changed:
             service.state = state
             self._changed.notify_all()
@@ -216,11 +223,11 @@ class Supervisor:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    for each in SIGNALS:  # a second one would cut the stopping short
+    for each in SIGNALS:  # a second signal would interrupt the stopping
         signal.signal(each, signal.SIG_IGN)
-    raise Stopped
+    raise StopRequested
 
 
 def _check_parent(parent: int | None) -> None:
     if parent is not None and os.getppid() != parent:
-        raise Stopped
+        raise StopRequested

@@ -1,4 +1,4 @@
-"""Celery workers that share no disk: each has a home, a model cache and logs of its own, as on a machine of its own."""
+"""Run Celery workers that share no disk: each has its own Airflow home, model cache and logs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import sys
 from collections.abc import Mapping
 
 from dev.stack import airflow, valkey
-from dev.stack.home import Home
+from dev.stack.home import StackHome
 from dev.stack.part import Part, Say
 
-# What only the scheduler and the API server need: tasks talk to the latter, with a token that comes with each.
+# Only scheduler and API server need these. A task calls the API server with its own token.
 _NOT_FOR_WORKERS = (
     "AIRFLOW__API_AUTH__", "AIRFLOW__API__SECRET_KEY", "AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__CORE__SIMPLE_AUTH",
     "AIRFLOW__DATABASE__", "AIRFLOW_PASSWORD",
@@ -17,32 +17,39 @@ _NOT_FOR_WORKERS = (
 
 
 class Worker(Part):
+    """Run one Celery worker."""
+
     needs = ("valkey", "postgres", "s3", "api-server")
     option = "celery"
 
     def __init__(self, name: str) -> None:
+        """Take the worker's name, which is also its host name in Celery."""
         self.name = name
 
-    def prepare(self, home: Home, say: Say) -> None:
+    def prepare(self, home: StackHome, say: Say) -> None:
+        """Write the site settings that preload imports."""
         airflow.write_site_settings(home.data(self.name))
 
-    def command(self, home: Home) -> list[str]:
-        # Logs are read from S3: the server for them would listen on every address.
+    def command(self, home: StackHome) -> list[str]:
+        """Return the command."""
+        # Logs are read from S3. The log server would listen on all addresses.
         return [sys.executable, "-m", "airflow", "celery", "worker", "-H", self.name, "--skip-serve-logs"]
 
-    def environment(self, home: Home) -> Mapping[str, str]:
+    def environment(self, home: StackHome) -> Mapping[str, str]:
+        """Return Airflow's environment without the secrets of scheduler and API server."""
         folder = home.data(self.name)
         own = {"AIRFLOW_HOME": str(folder), "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(folder / "logs")}
         shared = airflow.environment(home).items()
         return {name: value for name, value in shared if not name.startswith(_NOT_FOR_WORKERS)} | own
 
-    def check(self, home: Home, started: float) -> None:
-        from celery import Celery  # not above: stacks without it, and every command, would pay for it
+    def check(self, home: StackHome, started: float) -> None:
+        """Ping the worker through the broker. Raises OSError if it does not answer within a second."""
+        from celery import Celery  # imported here: only stacks with Celery need it
 
-        # As `celery inspect ping` asks it, without the seconds that Airflow's import would take.
+        # The request of `celery inspect ping`, without the seconds that importing Airflow takes.
         with Celery(broker=valkey.url(home), set_as_current=False) as asking:
             if not asking.control.ping(destination=[f"celery@{self.name}"], timeout=1):
-                raise OSError("does not answer")
+                raise OSError("the worker does not answer to a ping")
 
 
 WORKERS = (Worker("worker-1"), Worker("worker-2"))

@@ -22,7 +22,7 @@ from tests.support.compose import ROOT
 
 COMPOSE = [value for _ in range(900) for value in env_writer.generate_secrets("local").values()]
 # But for the bytes of a Fernet key, which stand there as hexadecimal digits: see below.
-STACK = [value for _ in range(900) for name, value in home.generated().items() if name != "fernet"]
+STACK = [value for _ in range(900) for name, value in home.new_secrets().items() if name != "fernet"]
 
 
 @pytest.fixture(params=["compose", "stack"])
@@ -81,7 +81,7 @@ def test_a_secret_needs_no_quotes_anywhere() -> None:
 
 
 def test_fernet_keys_are_valid() -> None:
-    of_stacks = [base64.urlsafe_b64encode(bytes.fromhex(home.generated()["fernet"])).decode() for _ in range(200)]
+    of_stacks = [base64.urlsafe_b64encode(bytes.fromhex(home.new_secrets()["fernet"])).decode() for _ in range(200)]
     for key in {*of_stacks, *(fernet_key() for _ in range(200))}:
         assert Fernet(key).decrypt(Fernet(key).encrypt(b"x")) == b"x"
         assert re.fullmatch(r"[A-Za-z][A-Za-z0-9]{42}=", key)

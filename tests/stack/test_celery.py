@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from dev.stack import Options, Stack, StackError, airflow, processes
-from dev.stack.home import Home
+from dev.stack.home import StackHome
 from dev.stack.parts import parts_of, select
 from dev.stack.worker import WORKERS
 
@@ -32,7 +32,7 @@ def _client(stack: Stack, password: str | None = None) -> redis.Redis:
 
 
 def test_valkey_wants_a_password_keeps_what_it_was_given_and_leaves_no_process(valkey: Stack) -> None:
-    home = Home(valkey.home.path)
+    home = StackHome(valkey.home.path)
     home.create([])
     (process,) = processes.find(home)
     assert home.secret("valkey") not in " ".join(process.cmdline())
@@ -56,7 +56,7 @@ def test_a_stack_without_the_option_has_none_of_it(tmp_path: Path) -> None:
     assert {"valkey", "worker-1", "worker-2"} <= set(select(["airflow"], CELERY))
     with pytest.raises(StackError, match="no such part"):
         select(["worker-1"], Options())
-    home = Home(tmp_path)
+    home = StackHome(tmp_path)
     home.create(name for part in parts_of(home.options).values() for name in part.ports)
     plain = airflow.environment(home)
     assert plain["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
@@ -67,7 +67,7 @@ def test_each_worker_has_its_own_folders_and_none_of_the_scheduler_s_secrets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FRAUD_STACK_ENV_FILE", os.devnull)
-    home = Home(tmp_path)
+    home = StackHome(tmp_path)
     home.make_folders()
     home.choose(CELERY)
     home.create(name for part in parts_of(CELERY).values() for name in part.ports)

@@ -14,7 +14,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 
 from dev.stack import Stack, StackError, processes
-from dev.stack.home import Home
+from dev.stack.home import StackHome
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ def test_up_status_down_and_up_again_keeps_messages(small: Stack) -> None:
     assert producer.flush(20) == 0
 
     assert cli("down", home=home).stdout == "down\n"
-    assert processes.find(Home(home)) == []
+    assert processes.find(StackHome(home)) == []
     assert not (home / "stack.env").exists()
     assert cli("status", home=home).returncode == 3
 
@@ -118,7 +118,7 @@ def test_a_part_that_dies_is_named_and_can_be_started_again(small: Stack) -> Non
     assert shown.returncode == 1
     assert [line.split()[1] for line in shown.stdout.splitlines() if line.startswith("mail")] == ["dead"]
     log = small.home.log("mail")
-    assert f"mail: died with exit code -9; log: {log}" in small.home.log("stack").read_text()
+    assert f"mail: the process ended with exit code -9; log: {log}" in small.home.log("stack").read_text()
 
     assert cli("start", "mail", home=small.home.path).returncode == 0
     small.stop("postgres")
@@ -134,7 +134,7 @@ def test_a_taken_port_gives_one_line_and_leaves_nothing(small: Stack) -> None:
     assert up.returncode == 1
     assert up.stdout == ""
     assert up.stderr.splitlines() == [
-        f"mail: port 127.0.0.1:{port} is taken by another process: free it, or change smtp in "
+        f"mail: port 127.0.0.1:{port} is in use by another process: end it, or change smtp in "
         f"{small.home.path / 'ports.json'}; log: {small.home.log('mail')}"
     ]
     assert processes.find(small.home) == []
@@ -146,7 +146,7 @@ def test_a_part_that_fails_at_its_start_gives_one_line_and_leaves_nothing(small:
     (small.home.path / "postgres" / "data" / "PG_VERSION").write_text("9\n")
     with pytest.raises(StackError) as raised:
         small.up(["postgres", "mail"])
-    assert str(raised.value).startswith("postgres: ended at once with exit code 1 (")
+    assert str(raised.value).startswith("postgres: the process ended with exit code 1 (")
     assert str(raised.value).endswith(f"; log: {small.home.log('postgres')}")
     assert processes.find(small.home) == []
 
@@ -173,14 +173,14 @@ def test_a_missing_download_gives_one_line(small: Stack, tmp_path: Path, monkeyp
     assert shown.returncode == 1
     (line,) = shown.stderr.splitlines()
     assert line.startswith("kafka: Apache Kafka 4.4.0 could not be downloaded to ")
-    assert line.endswith(f"is the network up?; log: {small.home.log('kafka')}")
+    assert line.endswith(f"check the network; log: {small.home.log('kafka')}")
     assert "Error" in small.home.log("kafka").read_text()
 
 
 def test_an_unknown_part_gives_one_line(small: Stack) -> None:
     shown = cli("up", "--only", "kafak", home=small.home.path)
     assert shown.returncode == 1
-    assert shown.stderr.startswith("kafak: no such part; there are postgres, ledger, s3, kafka, ")
+    assert shown.stderr.startswith("kafak: no such part; give one of postgres, ledger, s3, kafka, ")
 
 
 def test_two_stacks_run_side_by_side(small: Stack, tmp_path: Path) -> None:

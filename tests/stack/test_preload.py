@@ -4,12 +4,12 @@ import importlib.metadata
 from pathlib import Path
 
 from dev.stack.airflow import Scheduler, airflow_home
-from dev.stack.home import Home
+from dev.stack.home import StackHome
 from tests.support.live_stack import LiveStack
 
 
 def test_the_scheduler_gets_site_settings_unless_it_has_some(tmp_path: Path) -> None:
-    home = Home(tmp_path)
+    home = StackHome(tmp_path)
     home.create([])
     (airflow_home(home) / f"migrated-{importlib.metadata.version('apache-airflow')}").touch()
     settings = airflow_home(home) / "config" / "airflow_local_settings.py"

@@ -22,7 +22,7 @@ import pytest
 from confluent_kafka import KafkaException
 
 from dev.stack import processes
-from dev.stack.home import SECRETS, Home
+from dev.stack.home import SECRETS, StackHome
 from dev.stack.kafka import admin
 from tests.support.live_stack import LiveStack
 from tests.support.mail import Inbox
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_port_is_on_loopback(stack: LiveStack) -> None:
     listening = []
-    for process in processes.find(Home(stack.home)):
+    for process in processes.find(StackHome(stack.home)):
         # A task's may have ended since it was found.
         with contextlib.suppress(psutil.NoSuchProcess):
             connections = process.net_connections("inet")
@@ -45,7 +45,7 @@ def test_no_command_line_shows_a_secret(stack: LiveStack) -> None:
     kept = (stack.home / "secrets.json").read_text()
     secrets = [word for word in kept.split('"') if len(word) == 64]
     assert len(secrets) == len(SECRETS)
-    lines = [" ".join(process.cmdline()) for process in processes.find(Home(stack.home))]
+    lines = [" ".join(process.cmdline()) for process in processes.find(StackHome(stack.home))]
     assert not [line for line in lines if any(secret in line for secret in secrets)]
 
 

@@ -13,7 +13,7 @@ from psycopg2.extensions import connection
 
 from dev.airflow_api import AirflowApi
 from dev.stack import Stack, postgres, processes
-from dev.stack.home import Home
+from dev.stack.home import StackHome
 from include.kafka.client_config import ClientConfig, read_client_config
 from include.kafka.cluster import Cluster
 from include.ledger.connection import LedgerConnection
@@ -53,7 +53,7 @@ class LiveStack:
 
     def database(self, name: str, server: str = "postgres") -> closing[connection]:
         """As PostgreSQL's superuser."""
-        home = Home(self.home)
+        home = StackHome(self.home)
         home.create([])
         return closing(postgres.connect(home, name, server))
 
@@ -80,7 +80,7 @@ class LiveStack:
     @contextmanager
     def frozen(self, part: str) -> Iterator[None]:
         """Its processes are alive and connected, and answer nothing."""
-        family = processes.find(Home(self.home), [part])
+        family = processes.find(StackHome(self.home), [part])
         assert family
         for process in family:
             process.suspend()

@@ -25,7 +25,7 @@ from confluent_kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
-from dev.stack.home import Home
+from dev.stack.home import StackHome
 from dev.stack.kafka import ADMIN, Kafka
 from include.kafka.admin import Admin
 from include.kafka.cluster import Cluster
@@ -66,7 +66,7 @@ class SecureStack(Pipeline):
     @cached_property
     def superuser(self) -> dict[str, Any]:
         """librdkafka's settings of one who may do everything."""
-        home = Home(self.stack.home)
+        home = StackHome(self.stack.home)
         home.create([])
         return {**Kafka.client(home, ADMIN)}
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg2
 from confluent_kafka.admin import AdminClient
 
-from dev.stack.home import Home
+from dev.stack.home import StackHome
 from dev.stack.kafka import Kafka
 from dev.stack.part import BIN, http_status
 from dev.stack.postgres import Postgres, _nobody
@@ -62,7 +62,7 @@ class PostgresImage:
     """Its image makes the cluster by POSTGRES_…, and then runs what lies in /docker-entrypoint-initdb.d."""
 
     def __init__(self, folder: Path) -> None:
-        self._home = Home(folder)
+        self._home = StackHome(folder)
         self._prepared = False
         self._environment: dict[str, str] = {}
         self._host = ""

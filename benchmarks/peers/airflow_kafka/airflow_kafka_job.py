@@ -27,7 +27,7 @@ from airflow.providers.apache.kafka.operators.produce import ProduceToTopicOpera
 
 
 class Between:
-    """Scored payments on their way from the one task to the other."""
+    """Score payments into a file for the second task."""
 
     def __init__(self, forest: str, folder: str) -> None:
         self.pipeline = joblib.load(forest)
@@ -37,9 +37,11 @@ class Between:
         self.count = 0
 
     def one(self, message: Any) -> None:
+        """Score one message."""
         self.many([message])
 
     def many(self, messages: list[Any]) -> None:
+        """Score a list of messages."""
         values = [orjson.loads(message.value()) for message in messages]
         payments = [dict(zip(value["columns"], value["data"][0], strict=True)) for value in values]
         matrix = np.array([[payment[name] for name in self.names] for payment in payments], dtype=np.float64)
@@ -50,6 +52,7 @@ class Between:
         self.count += len(messages)
 
     def scored(self) -> Any:
+        """Yield key and value of each scored payment."""
         self.output.close()
         with self.file.open("rb") as lines:
             for line in lines:
@@ -58,6 +61,7 @@ class Between:
 
 
 def main(given: dict[str, Any]) -> dict[str, Any]:
+    """Run the given form, and return seconds and count."""
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     plain = given["form"] == "plain"

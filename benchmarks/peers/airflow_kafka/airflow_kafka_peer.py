@@ -1,4 +1,4 @@
-"""Airflow's Kafka provider as a peer: its two operators executed in a process, as a task executes them."""
+"""Run Airflow's Kafka provider as a peer: its two operators, executed in a process as a task executes them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ GUARANTEE = (
 
 
 def measure(bench: Bench, forest: Forest, topic: str, output: str, *, form: str, count: int) -> dict[str, Any]:
+    """Return payments and seconds of one form, `plain` or `batch`."""
     extra = {
         **bench.kafka,
         "group.id": f"airflow-{uuid.uuid4().hex[:8]}",
@@ -37,9 +38,13 @@ def measure(bench: Bench, forest: Forest, topic: str, output: str, *, form: str,
         "folder": str(bench.home),
         "count": count,
     }
-    told = run_peer(
+    found = run_peer(
         bench, python_of(bench, "airflow_kafka"), Path(__file__).with_name("airflow_kafka_job.py"), given, seconds=1800,
         AIRFLOW_HOME=str(home), AIRFLOW_CONN_KAFKA_DEFAULT=json.dumps({"conn_type": "kafka", "extra": extra}),
         AIRFLOW__CORE__LOAD_EXAMPLES="False",
     )  # fmt: skip
-    return {"guarantee": GUARANTEE, "payments": told["payments"], "per_second": told["payments"] / told["seconds"]}
+    return {
+        "guarantee": GUARANTEE,
+        "payments": found["payments"],
+        "per_second": found["payments"] / found["seconds"],
+    }

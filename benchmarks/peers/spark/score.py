@@ -22,7 +22,8 @@ _forests: dict[str, Any] = {}
 def scored(
     batches: Iterator[pa.RecordBatch], forest: str, topic: str, run_id: str, batch_id: str
 ) -> Iterator[pa.RecordBatch]:
-    # Millions of small containers, none of them in a cycle: the collector would look at all of them for nothing.
+    """Yield the scored payments of each Arrow batch."""
+    # The garbage collector would search millions of small objects, none of which is in a cycle.
     gc.disable()
     warnings.simplefilter("ignore")
     pipeline = _loaded(forest)

@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-# Beside this file. A module of its own: what it keeps outlives a task, other than what Spark pickles.
+# In this folder. Spark's workers keep an imported module between tasks, unlike what Spark pickles.
 import score
 from pyspark.sql import SparkSession
 
@@ -26,6 +26,7 @@ TYPES = "key binary, value binary, headers array<struct<key: string, value: bina
 
 
 def main(given: dict[str, Any]) -> dict[str, Any]:
+    """Run one query, and return its micro-batches."""
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     session = (
         SparkSession.builder.master("local[2]")

@@ -1,4 +1,4 @@
-"""Spark Structured Streaming as a peer: its Java, its Kafka connector, and what its warm micro-batches reach."""
+"""Run Spark Structured Streaming as a peer, with its Java and its Kafka connector."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ _BROUGHT = ("hadoop-", "scala-library", "scala-parallel", "slf4j-", "lz4-", "sna
 
 
 def measure(bench: Bench, forest: Forest, topic: str, output: str, *, at_once: int) -> dict[str, Any]:
+    """Return the rates of the warm micro-batches, each of `at_once` payments."""
     java = _java_home()
     python = python_of(bench, "spark")
     given = {
@@ -36,8 +37,8 @@ def measure(bench: Bench, forest: Forest, topic: str, output: str, *, at_once: i
         "jars": _connector(bench),
         "at_once": at_once,
     }
-    told = run_peer(bench, python, Path(__file__).with_name("spark_job.py"), given, seconds=1800, JAVA_HOME=str(java))
-    batches = told["batches"]
+    report = run_peer(bench, python, Path(__file__).with_name("spark_job.py"), given, seconds=1800, JAVA_HOME=str(java))
+    batches = report["batches"]
     # The first ones start Python workers, load forests and let the JVM compile what is hot.
     warm = batches[len(batches) // 3 :]
     rates = [one["payments"] / one["seconds"] for one in warm]
@@ -46,13 +47,13 @@ def measure(bench: Bench, forest: Forest, topic: str, output: str, *, at_once: i
         "per_second": sum(one["payments"] for one in warm) / sum(one["seconds"] for one in warm),
         "least": min(rates),
         "most": max(rates),
-        "cold_per_second": sum(one["payments"] for one in batches) / told["seconds"],
+        "cold_per_second": sum(one["payments"] for one in batches) / report["seconds"],
         "batches": batches,
     }
 
 
 def _java_home() -> Path:
-    """JAVA_HOME, else the `java` on the PATH. Raises BenchmarkError where Spark cannot run on it."""
+    """Return JAVA_HOME, or the home of the `java` on the PATH. Raises BenchmarkError if Spark cannot run on it."""
     named = os.environ.get("JAVA_HOME")
     found = Path(named) / "bin" / "java" if named else Path(shutil.which("java") or "")
     mend = "install a Java from 17 to 25 (for instance openjdk-17-jre-headless), or name one by JAVA_HOME"
@@ -66,7 +67,7 @@ def _java_home() -> Path:
 
 
 def _connector(bench: Bench) -> list[str]:
-    """The jars of Spark's Kafka source and sink, of the version that is pinned."""
+    """Return the jars of Spark's Kafka connector, of the pinned version."""
     text = (Path(__file__).with_name("requirements.txt")).read_text()
     version = re.search(r"^pyspark==([\d.]+)", text, re.MULTILINE)
     if version is None:
