@@ -107,7 +107,7 @@ def _settings(topic: str | None, output_topic: str | None, dead_letters: str | N
     from include.settings import Settings
 
     return Settings.from_environment().override(
-        input_topic=topic, output_topic=output, dead_letter_topic=dead_letters, group=group
+        input_topic=topic, output_topic=output_topic, dead_letter_topic=dead_letters, group=group
     )
 
 

@@ -9,7 +9,7 @@ from confluent_kafka import TIMESTAMP_CREATE_TIME
 from include.batch.alarm_texts import BEHIND_AGE, BEHIND_PAYMENTS, CLOSE, EXPIRED, HELD_UP, MOVED, TIMESTAMP
 from include.batch.batch_alarms import Alarm, PartitionLag, find_alarms, find_lag_alarm
 from include.batch.manifest import Manifest, PartitionBatch
-from include.kafka.retention import Retention, written_at
+from include.kafka.retention import Retention, to_datetime
 from include.settings import Settings
 
 NOW = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
@@ -151,7 +151,7 @@ def test_implausible_timestamp_raises_its_own_alarm_and_no_age_alarm(at: datetim
 
 def test_timestamp_in_microseconds_becomes_the_latest_date():
     """Kafka 3 takes them; a broker of version 4 refuses what lies more than an hour ahead."""
-    at = written_at((TIMESTAMP_CREATE_TIME, int(NOW.timestamp()) * 1_000_000))
+    at = to_datetime((TIMESTAMP_CREATE_TIME, int(NOW.timestamp()) * 1_000_000))
     assert at is not None
     assert "topic_1/0 from offset 100 (9999-12-31)" in alarms(stamped(at))[TIMESTAMP]
 

@@ -115,7 +115,7 @@ class Work:
         record_batches(self.here.storage, worker)
         with VerdictWriter.opened(worker) as verdicts:
             for fraud in (True, False):
-                verdicts.confirm(self.trans_num, fraud=fraud, by="ann")
+                verdicts.confirm(self.trans_num, fraud=fraud, reviewer="ann")
         assert export(worker, Shelf())
         assert trace(worker, self.trans_num, mask=True)
         with worker.opened("fraud confirm") as connection:

@@ -147,8 +147,7 @@ class Place:
 def place(secure: SecureStack, tmp_path: Path) -> Iterator[Place]:
     """The topics are still to be made."""
     name = f"rights_{uuid.uuid4().hex[:8]}"
-    made = dataclasses.replace(
-        secure.settings,
+    made = secure.settings.override(
         input_topic=name, output_topic=f"{name}_scored", dead_letter_topic=f"{name}_dead",
         output_dead_letter_topic=f"{name}_refused", group=f"{name}_group", ledger_group=f"{name}_ledger",
         staging_url=str(tmp_path / "staging"),

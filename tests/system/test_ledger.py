@@ -165,8 +165,8 @@ def _check_traced(told: str, pipeline: Pipeline, batch: str, mail: EmailMessage)
     assert "latest, the default, FRAUD_MODEL" in lines["chosen"]
     assert f" {batch}, offsets [" in lines["batch"]
     assert f"run {run_id}: {address}" in lines["Airflow"].replace("%3A", ":").replace("%2B", "+")
-    assert f"{ANALYSTS} on " in lines["told"]
-    assert lines["told"].endswith(f"Message-ID {mail['Message-ID']}")
+    assert f"{ANALYSTS} on " in lines["notified"]
+    assert lines["notified"].endswith(f"Message-ID {mail['Message-ID']}")
     assert "not yet" in lines["confirmed"]
 
 

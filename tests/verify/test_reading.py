@@ -32,7 +32,7 @@ def test_verify_names_why_reading_stops(
 
     def read_on(end: int) -> str:
         with pytest.raises(ClusterError) as error:
-            list(reading.read(cluster, consumer, topic, {0: (0, end)}, lambda line: None))
+            list(reading.read(cluster, consumer, topic, {0: (0, end)}, lambda text, share: None))
         return str(error.value)
 
     assert "a kafka transaction is open on these partitions: 0 (to 2, stable to 1)" in read_on(2)
@@ -44,7 +44,7 @@ def test_verify_names_why_reading_stops(
 
     # A busy broker that is up must have its time to answer; only the silent one is waited for briefly.
     monkeypatch.setattr(reading, "_QUIET_SECONDS", 30.0)
-    messages = reading.read(cluster, consumer, topic, {0: (0, 9)}, lambda line: None)
+    messages = reading.read(cluster, consumer, topic, {0: (0, 9)}, lambda text, share: None)
     assert next(messages).value() == b"1"
     monkeypatch.setattr(reading, "_QUIET_SECONDS", 1.0)
     monkeypatch.setattr("include.kafka.cluster.REQUEST_SECONDS", 3.0)
