@@ -39,7 +39,7 @@ _HINTS = {
     "NETWORK_CONNECTION": "is the server up, and the address in the connection aws_default right?",
 }
 _first_use = threading.Lock()
-_MEND = "where its batch is not published yet, clear the run's drain task: it drains these payments again"
+_MEND = "where its batch is not published yet, clear the run's plan task: the run drains these payments again"
 
 
 def decode(data: bytes, kind: type[_Kind]) -> _Kind:
