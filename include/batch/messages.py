@@ -67,8 +67,8 @@ class OutgoingMessages:
         if due:
             raise StagingError(
                 f"{self.scores.staged}, partition {self.scores.part.partition}: {abs(due)} "
-                f"{'fewer' if due > 0 else 'more'} rows are staged than were counted; clear the run's drain task: it "
-                "drains these payments again"
+                f"{'fewer' if due > 0 else 'more'} rows are staged than were counted; clear the run's plan task: the "
+                "run drains these payments again"
             )
 
     def _chunk(self, number: int) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:

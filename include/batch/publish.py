@@ -65,7 +65,7 @@ def publish(
     if topic.topic_id != manifest.topic_id:
         raise TopicChangedError(
             f"{manifest.topic} was deleted and made again (id {manifest.topic_id}, now {topic.topic_id}) after this "
-            "batch was drained; the next run's drain asks where to begin"
+            "batch was drained; the next run's plan asks where to begin"
         )
     scored = ScoredBatch.load_fixed(storage, manifest.folder, shard)
     outbox = Outbox(storage, manifest.group, manifest.topic)
@@ -96,7 +96,7 @@ def publish(
     is_superseded = bool(errors) and all(isinstance(error, BatchSupersededError) for error in errors)
     if is_superseded and not outcomes and len(manifest.shards) < 2 and not outbox.committed(manifest):
         # This entry was opened after the newer run had listed the outbox, so no other run closes it. With shards,
-        # another one, which is not fenced here, may have committed and not recorded it yet: the next run's drain
+        # another one, which is not fenced here, may have committed and not recorded it yet: the next run's plan
         # closes such an entry.
         outbox.close_entry(manifest.batch_id)
     _raise_together(errors)

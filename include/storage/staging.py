@@ -35,7 +35,7 @@ _SETTING = "FRAUD_STAGING_URL"
 _SEAL_BYTES = 33
 _S3 = S3Settings.of_connection("the connection aws_default", _SETTING)
 _first_use = threading.Lock()
-_REMEDY = "if its batch is not published yet, clear the run's drain task: it drains these payments again"
+_REMEDY = "if its batch is not published yet, clear the run's plan task: the run drains these payments again"
 
 
 def decode(data: bytes, kind: type[_Kind]) -> _Kind:

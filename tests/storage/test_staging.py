@@ -104,7 +104,7 @@ def test_what_is_not_what_was_written_is_never_read(folder: Storage, tmp_path: P
     ]
     for content in (b"", whole[:10], whole[:-1], whole + b"\n", b"\0" * len(whole), *turned):
         file.write_bytes(content)
-        with pytest.raises(StagedFileDamagedError, match=r"a/file in file:.* is damaged; .*clear the run's drain task"):
+        with pytest.raises(StagedFileDamagedError, match=r"a/file in file:.* is damaged; .*clear the run's plan task"):
             folder.read("a/file")
 
 
