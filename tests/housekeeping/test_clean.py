@@ -42,7 +42,7 @@ def test_a_database_without_tables_is_an_error(environment: dict[str, str], tmp_
     """Airflow's own command passes over tables that are not there, and ends well."""
     done = fraud({**environment, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/a.db"}, "clean-history")
     assert done.returncode == 1
-    why = "`airflow db clean` has found no runs to look at: is its database migrated?"
+    why = "`airflow db clean` did not check the table dag_run: run `airflow db migrate` first"
     assert done.stderr == f"fraud clean-history: {why}\n"
 
 

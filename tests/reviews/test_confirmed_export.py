@@ -245,7 +245,10 @@ def test_wrong_keys_are_named_and_not_shown(ledger: LedgerConnection, monkeypatc
 
 @pytest.mark.parametrize(
     ("url", "message"),
-    [("", "FRAUD_CONFIRMED_URL is not set: .* s3://bucket/confirmed"), ("/tmp/x", "give s3://bucket/prefix")],
+    [
+        ("", "FRAUD_CONFIRMED_URL is not set: .* s3://bucket/confirmed"),
+        ("/tmp/x", "not in the form s3://bucket/prefix"),
+    ],
 )
 def test_a_place_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, url: str, message: str) -> None:
     monkeypatch.setenv("FRAUD_CONFIRMED_URL", url)

@@ -195,10 +195,10 @@ def test_later_version_finishes_what_an_earlier_one_stored(pipeline: Scoring, ea
 def test_hold_and_incident_of_an_earlier_version_are_read(tmp_path: Path):
     assert Hold.from_json((STORED / "hold.json").read_text()) == Hold(
         run_id=f"{1:032x}", asked="previous", reason="too many frauds", who="ann",
-        since="2026-01-01T00:00:00+00:00", model="models:/m-1",
+        since="2026-01-01T00:00:00+00:00", model="models:/fraud_scoring/3",
     )  # fmt: skip
     shutil.copytree(STORED / "staging" / "incidents", tmp_path / "incidents")
-    incidents = Incidents(Storage.open(str(tmp_path)))
+    incidents = Incidents(Storage.open(str(tmp_path)), "", "score_payments")
     incident = incidents.last("publish")
     assert incident is not None
     assert (incident.failures, incident.is_over, incident.told is None) == (1, False, False)

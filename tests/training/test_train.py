@@ -285,8 +285,10 @@ def test_the_command(tracking_server: dict[str, str], payments: pd.DataFrame, tm
     run = mlflow.MlflowClient().get_run(output["run"])
     assert float(output["recall"]) == pytest.approx(run.data.metrics["recall"], abs=0.0005)
     assert run.data.params["data_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
-    # What third parties have to say stays away: two lines, both ours.
-    assert [line.split()[0] for line in done.stderr.splitlines()] == ["training", "MLflow"]
+    # Libraries write nothing: the lines are ours, and training that is slow enough has lines of progress.
+    first_words = [line.split()[0] for line in done.stderr.splitlines()]
+    assert first_words[-1] == "MLflow"
+    assert set(first_words[:-1]) <= {"training"}
 
     again = CliRunner().invoke(app, [*words, "--if-none"])
     assert (again.exit_code, again.output) == (0, f"experiment {EXPERIMENT} has a model: run {output['run']}\n")

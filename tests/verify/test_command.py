@@ -127,4 +127,4 @@ def test_without_a_broker_nothing_is_checked():
     environment = {"KAFKA_BOOTSTRAP_SERVERS": "", "AIRFLOW_CONN_KAFKA_DEFAULT": ""}
     done = CliRunner().invoke(app, ["verify"], env=environment)
     assert (done.exit_code, done.stdout) == (2, "")
-    assert "no Kafka broker is known" in done.stderr
+    assert "no Kafka broker is configured" in done.stderr
