@@ -85,7 +85,7 @@ class LackingError(Exception):
 
 
 # librdkafka's producer keeps to itself why it is of no use.
-REFUSED_FOR_IT = "AUTHORIZATION_FAILED|_FATAL|its settings cannot be seen|nobody knows how long"
+REFUSED_FOR_IT = "AUTHORIZATION_FAILED|_FATAL|its settings cannot be read|nobody knows how long"
 
 
 @dataclasses.dataclass(frozen=True)
