@@ -10,7 +10,7 @@ FREE_GB := 4
 ROUNDS := 5
 MINUTES := 30
 
-.PHONY: help install up down status demo demo-once test test-all soak bench check secrets licences audit format settings lock
+.PHONY: help install up down status demo demo-once test test-fast test-all soak bench check secrets licences audit format settings lock
 .DEFAULT_GOAL := help
 
 help:
@@ -25,8 +25,11 @@ demo-once: install ## the same, ends after the first scored batch with a summary
 	@$(BIN)/python -m dev.demo --once
 
 test: install check ## everything CI runs, with stacks of their own
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 	@$(BIN)/python -m tests.soak --minutes 2 --seed 1 --output .local/soak-short.json
+
+test-fast: install ## what needs no services: two minutes, for each save
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not stack and not fault"
 
 test-all: test ## the same, and every fault, five times (hours); ROUNDS=1 for once
 	@round=1; while [ $$round -le $(ROUNDS) ]; do \

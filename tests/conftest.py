@@ -37,14 +37,27 @@ from tests.support.mail import Inbox  # noqa: E402
 from tests.support.scoring import Scoring  # noqa: E402
 
 
+# Fixtures that start real services.
+STACKS = {"services", "secure", "small", "valkey", "seen", "mlflow_2_server"}
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need services, and group the tests that share a stack for `make test`'s two processes.
+
+    The tests of a folder share a stack. All that need Airflow form one group, all that need the secure stack another.
+    Both run last, for Airflow takes half a core from then on.
+    """
+    with_airflow: dict[str, list[pytest.Item]] = {"stack": [], "secure": []}
+    others = []
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
-        if "services" in fixtures:
+        if fixtures & STACKS:
             item.add_marker(pytest.mark.stack)
-        # For `make test`, which has two processes, each with a stack: what is in one folder shares it.
-        item.add_marker(pytest.mark.xdist_group("secure" if "secure" in fixtures else item.path.parent.name))
+        stack = next((name for name in with_airflow if name in fixtures), None)
+        item.add_marker(pytest.mark.xdist_group(f"Airflow: {stack}" if stack else item.path.parent.name))
+        (with_airflow[stack] if stack else others).append(item)
+    items[:] = [*others, *with_airflow["stack"], *with_airflow["secure"]]
 
 
 @pytest.fixture(scope="session")
@@ -156,7 +169,7 @@ def bucket(service_environment: dict[str, str]) -> Storage:
     return Storage.open(f"s3://staging/{uuid.uuid4().hex[:12]}")
 
 
-@pytest.fixture(params=["folder", "bucket"])
+@pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.stack)])
 def storage(request: pytest.FixtureRequest) -> Storage:
     """Both kinds, with nothing in them."""
     made: Storage = request.getfixturevalue(request.param)
