@@ -15,6 +15,7 @@ from include.cli.console import StderrHandler, TextOutput, progress, write_error
 from include.cli.registration import add_command
 
 if TYPE_CHECKING:
+    from include.producer.delivery import MessageSink
     from include.producer.message import PaymentStream
 
 app = typer.Typer(
@@ -68,13 +69,14 @@ def simulate(
     from include.producer.simulated import SimulatedPayments
 
     _set_up_logging()
+    delivery = _delivery(topic, bootstrap_servers, print_)
     if seed is None:
         seed = secrets.randbelow(1_000_000)
         logging.getLogger(__name__).info("seed %s (--seed %s sends the same payments again)", seed, seed)
     source = SimulatedPayments(
         rate=rate, seed=seed, fraud_share=fraud_share, cards=cards, count=count, start=start, per_day=per_day
     )
-    _produce(source, topic, bootstrap_servers, print_)
+    _produce(source, delivery)
 
 
 def csv(
@@ -93,7 +95,8 @@ def csv(
     from include.producer.csv_file import CsvPayments
 
     _set_up_logging()
-    _produce(CsvPayments(file, rate=rate, count=count, loop=loop, now=now), topic, bootstrap_servers, print_)
+    delivery = _delivery(topic, bootstrap_servers, print_)
+    _produce(CsvPayments(file, rate=rate, count=count, loop=loop, now=now), delivery)
 
 
 def api(
@@ -108,7 +111,8 @@ def api(
     from include.producer.api import ApiPayments
 
     _set_up_logging()
-    _produce(ApiPayments(url, interval=interval, count=count), topic, bootstrap_servers, print_)
+    delivery = _delivery(topic, bootstrap_servers, print_)
+    _produce(ApiPayments(url, interval=interval, count=count), delivery)
 
 
 add_command(app, simulate)
@@ -116,23 +120,29 @@ add_command(app, csv)
 add_command(app, api)
 
 
-def _produce(source: PaymentStream, topic: str | None, servers: str | None, printed: bool) -> None:
-    from include.producer.delivery import KafkaDelivery, MessageSink, Printed
-    from include.producer.produce import produce
+def _delivery(topic: str | None, servers: str | None, printed: bool) -> MessageSink:
+    from include.producer.delivery import KafkaDelivery, Printed
+
+    if printed:
+        return Printed()
+
+    from include.kafka.client_config import read_client_config
+    from include.kafka.cluster import Cluster
+    from include.kafka.connection_extra import to_client_config
     from include.settings import Settings
 
-    delivery: MessageSink = Printed()
-    if not printed:
-        from include.kafka.client_config import read_client_config
-        from include.kafka.cluster import Cluster
-        from include.kafka.connection_extra import to_client_config
+    environment = dict(os.environ) | ({"KAFKA_BOOTSTRAP_SERVERS": servers} if servers else {})
+    config = read_client_config(environment) | (to_client_config({"bootstrap.servers": servers}) if servers else {})
+    return KafkaDelivery(Cluster(config), topic or Settings.from_environment().input_topic)
 
-        environment = dict(os.environ) | ({"KAFKA_BOOTSTRAP_SERVERS": servers} if servers else {})
-        config = read_client_config(environment) | (to_client_config({"bootstrap.servers": servers}) if servers else {})
-        delivery = KafkaDelivery(Cluster(config), topic or Settings.from_environment().input_topic)
+
+def _produce(source: PaymentStream, delivery: MessageSink) -> None:
+    from include.producer.delivery import Printed
+    from include.producer.produce import produce
+
     with progress(_PROGRESS_SECONDS) as show:
         counts = produce(source, delivery, show)
-    if printed:
+    if isinstance(delivery, Printed):
         write_error(counts)
     else:
         TextOutput().line(counts)

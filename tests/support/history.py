@@ -99,9 +99,9 @@ class History:
     def make_files(self, like: str) -> None:
         """Its logs, and a staged batch, as often."""
         now, runs = time.time(), self.logs / f"dag_id={DAG}"
-        originals = [
-            (path.relative_to(runs / f"run_id={like}"), path.read_bytes()) for path in runs.glob(f"run_id={like}/*/*")
-        ]
+        original = runs / f"run_id={like}"
+        # A mapped task's logs are one folder deeper.
+        originals = [(path.relative_to(original), path.read_bytes()) for path in original.rglob("*") if path.is_file()]
         assert originals
         for minutes in self.ages:
             then = now - minutes * 60

@@ -96,7 +96,7 @@ def test_the_whole_way_from_a_payment_to_a_model_that_learnt_from_it(
         (trained, 20)
     ]
     window = [word for number, offset in begin.items() for word in ("--from", f"{number}:{offset}")]
-    assert "complete: 170 due, each came out once, and 170 rows" in fraud(stack.env, "reconcile", *window)
+    assert "complete: 170 due, each came out once, 170 rows" in fraud(stack.env, "reconcile", *window)
 
 
 def test_a_published_batch_wakes_the_recorder(pipeline: Pipeline, awake: LedgerScene) -> None:

@@ -49,11 +49,11 @@ def test_the_search_finds_what_is_planted(pipeline: Pipeline, stack: LiveStack, 
     log.write_text(f'{{"event": "scoring {text}"}}')
     run_id = pipeline.api.runs(DAG, limit=1)[0]["dag_run_id"]
     path = f"dags/{DAG}/dagRuns/{quote(run_id, safe='')}"
-    pipeline.api.request("POST", f"{path}/taskInstances/drain/xcomEntries", json={"key": "planted", "value": [text]})
+    pipeline.api.request("POST", f"{path}/taskInstances/plan/xcomEntries", json={"key": "planted", "value": [text]})
     try:
         assert leaks.find([text]) >= {str(log), "airflow.xcom"}
     finally:
         log.unlink()
-        pipeline.api.request("DELETE", f"{path}/taskInstances/drain/xcomEntries/planted")
+        pipeline.api.request("DELETE", f"{path}/taskInstances/plan/xcomEntries/planted")
     # The audit log keeps what was posted.
     assert leaks.find([text]) <= {"airflow.log"}
