@@ -17,7 +17,7 @@ _UNITS = (
 )
 
 
-def moment_of(value: object) -> datetime | None:
+def parse_unix_time(value: object) -> datetime | None:
     """Return the UTC time of a JSON number, or of a text that is one; None where it is no time.
 
     The magnitude says whether it counts seconds, milliseconds, microseconds or nanoseconds since 1970.

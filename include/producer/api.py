@@ -16,7 +16,7 @@ from tenacity.nap import sleep_using_event
 
 from include.errors import ProducerError, SettingError
 from include.payments.columns import COLUMNS
-from include.payments.timestamps import date_time_text, moment_of, unix_time
+from include.payments.timestamps import date_time_text, parse_unix_time, unix_time
 from include.payments.wrapping import is_flat, unwrapped
 from include.producer.message import CARD, TIME, UNIX_TIME, Message, json_list, split_value
 
@@ -205,7 +205,7 @@ def _split(body: bytes) -> _SplitResponse:
 def _set_times(payment: dict[str, bytes | msgspec.Raw]) -> None:
     """Replace `current_time`, by which older payments tell their time; a time that is there already is left alone."""
     try:
-        moment = moment_of(msgspec.json.decode(payment.pop(CURRENT_TIME)))
+        moment = parse_unix_time(msgspec.json.decode(payment.pop(CURRENT_TIME)))
     except msgspec.DecodeError:
         moment = None
     if moment is None:

@@ -9,7 +9,7 @@ import pytest
 from include.ledger.prediction_row import COLUMNS, PredictionReader, Row
 from include.models.column import Column
 from include.models.frame import FrameBuilder
-from include.payments.timestamps import date_time_text, moment_of, unix_time
+from include.payments.timestamps import date_time_text, parse_unix_time, unix_time
 
 SECOND = datetime(2024, 10, 31, 15, 56, 25, tzinfo=UTC)
 HEADERS = [
@@ -89,11 +89,11 @@ def test_invalid_time_is_null_for_model_and_ledger(current_time: str):
 
 
 def test_the_magnitude_decides_on_both_sides_of_each_limit():
-    assert moment_of(10**11 - 1) == moment_of((10**11 - 1) * 1000)
-    assert moment_of(10**11) == datetime(1973, 3, 3, 9, 46, 40, tzinfo=UTC)
-    assert moment_of(10**14) == moment_of(10**17) == moment_of(10**11)
-    assert moment_of(-1) == datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)
-    assert moment_of(2**63 - 1) == datetime(2262, 4, 11, 23, 47, 16, 854775, tzinfo=UTC)
+    assert parse_unix_time(10**11 - 1) == parse_unix_time((10**11 - 1) * 1000)
+    assert parse_unix_time(10**11) == datetime(1973, 3, 3, 9, 46, 40, tzinfo=UTC)
+    assert parse_unix_time(10**14) == parse_unix_time(10**17) == parse_unix_time(10**11)
+    assert parse_unix_time(-1) == datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)
+    assert parse_unix_time(2**63 - 1) == datetime(2262, 4, 11, 23, 47, 16, 854775, tzinfo=UTC)
 
 
 def test_a_year_before_1000_has_four_digits():
