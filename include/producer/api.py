@@ -17,7 +17,7 @@ from tenacity.nap import sleep_using_event
 from include.errors import ProducerError, SettingError
 from include.payments.columns import COLUMNS
 from include.payments.timestamps import date_time_text, parse_unix_time, unix_time
-from include.payments.wrapping import is_flat, unwrapped
+from include.payments.wrapping import is_flat, unwrap
 from include.producer.message import CARD, TIME, UNIX_TIME, Message, json_list, split_value
 
 _log = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ def _without_keys(url: str) -> str:
 def _decode(body: bytes) -> _SplitResponse:
     try:
         body.decode()
-        return _split(unwrapped(body) or body)
+        return _split(unwrap(body) or body)
     except UnicodeDecodeError as error:
         raise _MalformedError("not UTF-8 text") from error
     except (msgspec.DecodeError, RecursionError) as error:
