@@ -117,11 +117,11 @@ add_command(app, api)
 
 
 def _produce(source: PaymentStream, topic: str | None, servers: str | None, printed: bool) -> None:
-    from include.producer.delivery import KafkaDelivery, MessageSink, Printed
+    from include.producer.delivery import KafkaSink, MessageSink, StdoutSink
     from include.producer.produce import produce
     from include.settings import Settings
 
-    delivery: MessageSink = Printed()
+    sink: MessageSink = StdoutSink()
     if not printed:
         from include.kafka.client_config import read_client_config
         from include.kafka.cluster import Cluster
@@ -129,9 +129,9 @@ def _produce(source: PaymentStream, topic: str | None, servers: str | None, prin
 
         environment = dict(os.environ) | ({"KAFKA_BOOTSTRAP_SERVERS": servers} if servers else {})
         config = read_client_config(environment) | (to_client_config({"bootstrap.servers": servers}) if servers else {})
-        delivery = KafkaDelivery(Cluster(config), topic or Settings.from_environment().input_topic)
+        sink = KafkaSink(Cluster(config), topic or Settings.from_environment().input_topic)
     with progress(_PROGRESS_SECONDS) as show:
-        counts = produce(source, delivery, show)
+        counts = produce(source, sink, show)
     if printed:
         write_error(counts)
     else:

@@ -44,7 +44,7 @@ def read_for_training(path: Path) -> list[dict[str, Any]]:
 
 
 def read_for_producing(path: Path) -> list[dict[str, Any]]:
-    messages = itertools.chain.from_iterable(CsvPayments(path, rate=0).batches(threading.Event()))
+    messages = itertools.chain.from_iterable(CsvPayments(path, rate=0).message_lists(threading.Event()))
     payloads = [json.loads(message.value) for message in messages]
     return [dict(zip(payload["columns"], payload["data"][0], strict=True)) for payload in payloads]
 
