@@ -77,8 +77,8 @@ def record_batches(storage: Storage, ledger: LedgerConnection) -> RecordedBatche
     if errors:
         raise LedgerError(
             f"{len(errors)} of the batches' records cannot be read, the first: {_first_clause(errors[0])}. The others "
-            f"are recorded ({files} files). Put the file back, or delete it: predictions are recorded all the same, "
-            "but then the ledger does not know how those of this batch came about"
+            f"are recorded ({files} files). Put the file back, or delete it: its batch's predictions are recorded "
+            "without it, but the ledger then lacks the model's choice, the run and the report of that batch"
         )
     return RecordedBatches(batches, files)
 

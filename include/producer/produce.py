@@ -22,7 +22,7 @@ _SAMPLE_SECONDS = 1.0
 def produce(source: PaymentStream, sink: MessageSink, on_progress: OnProgress = lambda text, share: None) -> str:
     """Send payments until the source ends or a signal stops it, and return the final counts as text.
 
-    Raises ProducerError if a payment was not delivered.
+    Raise ProducerError if a payment was not delivered.
     """
     progress = _Progress(source, sink, on_progress)
     with stop_on_signals() as stop:
