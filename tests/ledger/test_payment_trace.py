@@ -45,33 +45,33 @@ def fraud(ledger: LedgerConnection, monkeypatch: pytest.MonkeyPatch) -> Fraud:
 @pytest.fixture
 def scored_twice(scoring: Make, ledger: LedgerConnection, monkeypatch: pytest.MonkeyPatch) -> Scoring:
     """A payment that was scored as fraud by a requested model and mailed, then as genuine by a held model."""
-    here = scoring()
-    send(here, PAID.message)
+    pipeline = scoring()
+    send(pipeline, PAID.message)
     chosen = {"name": "fraud_scoring", "version": "3", "asked": "previous", "chosen_by": "run configuration"}
     with monkeypatch.context() as first:
         for name, value in {**chosen, "who": "bob", "reason": "version 4 misses\x1b[2J"}.items():
             first.setitem(MODEL, name, value)
-        score(here, ledger, fraud=True)
-        for report in here.outbox.owed():
-            here.outbox.record_delivery(report, DELIVERY)
-    set_offset(here, 0)
+        score(pipeline, ledger, fraud=True)
+        for report in pipeline.outbox.owed():
+            pipeline.outbox.record_delivery(report, DELIVERY)
+    set_offset(pipeline, 0)
     with monkeypatch.context() as second:
         for name, value in {"run_id": "b" * 32, "asked": "b" * 32, "chosen_by": "hold", "who": "carol"}.items():
             second.setitem(MODEL, name, value)
-        score(here, ledger, fraud=False)
-    return here
+        score(pipeline, ledger, fraud=False)
+    return pipeline
 
 
-def score(here: Scoring, ledger: LedgerConnection, *, fraud: bool) -> None:
-    manifest = here.drain()
-    here.predict_without_model(manifest, frauds=lambda offset: fraud)
-    here.publish(manifest)
-    note_what_is_committed(here.cluster, here.settings, here.outbox)
-    record(here.cluster, here.settings, ledger)
+def score(pipeline: Scoring, ledger: LedgerConnection, *, fraud: bool) -> None:
+    manifest = pipeline.drain()
+    pipeline.predict_without_model(manifest, frauds=lambda offset: fraud)
+    pipeline.publish(manifest)
+    note_what_is_committed(pipeline.cluster, pipeline.settings, pipeline.outbox)
+    record(pipeline.cluster, pipeline.settings, ledger)
 
 
-def batches(here: Scoring) -> list[str]:
-    return [name for hour in here.storage.list("batches") for name in here.storage.list(f"batches/{hour}")]
+def batches(pipeline: Scoring) -> list[str]:
+    return [name for hour in pipeline.storage.list("batches") for name in pipeline.storage.list(f"batches/{hour}")]
 
 
 def test_trace_shows_models_runs_mails_and_verdicts(scored_twice: Scoring, ledger: LedgerConnection, fraud: Fraud):
@@ -139,10 +139,10 @@ def test_trace_without_batch_record_shows_the_predictions(scored_twice: Scoring,
 
 
 def test_pending_report_is_shown(scoring: Make, ledger: LedgerConnection, fraud: Fraud):
-    here = scoring()
-    send(here, PAID.message)
-    score(here, ledger, fraud=True)
-    record_batches(here.storage, ledger)
+    pipeline = scoring()
+    send(pipeline, PAID.message)
+    score(pipeline, ledger, fraud=True)
+    record_batches(pipeline.storage, ledger)
     assert "notified  no one yet: the report is pending" in fraud("trace", TRANS_NUM).stdout
 
 

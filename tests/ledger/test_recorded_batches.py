@@ -70,21 +70,21 @@ def batches(ledger: LedgerConnection) -> list[tuple[Any, ...]]:
 
 
 def test_batch_is_recorded_with_model_counts_and_mails(scoring: Make, ledger: LedgerConnection):
-    here = scoring(2)
-    send(here, *payments(1, 2), None)
-    send(here, *payments(3), partition=1)
-    manifest = here.drain()
-    here.predict_without_model(manifest, frauds=lambda offset: offset == 1)
-    here.publish(manifest)
-    complete_entries(here)
-    assert record_batches(here.storage, ledger) == RecordedBatches(1, 1)
+    pipeline = scoring(2)
+    send(pipeline, *payments(1, 2), None)
+    send(pipeline, *payments(3), partition=1)
+    manifest = pipeline.drain()
+    pipeline.predict_without_model(manifest, frauds=lambda offset: offset == 1)
+    pipeline.publish(manifest)
+    complete_entries(pipeline)
+    assert record_batches(pipeline.storage, ledger) == RecordedBatches(1, 1)
     (row,) = query(
         ledger,
         "SELECT batch_id, dag_run_id, run_url, consumer_group, topic, topic_id, model_run_id, model_name, model_asked, "
         "chosen_by, chosen_by_whom, reason, drained, scored, frauds, dead_letters, dead_letter_reasons, "
         "lost_to_retention, message_ids, recipients, mailed_at FROM ledger.batches",
     )
-    settings = here.settings
+    settings = pipeline.settings
     assert row == (
         manifest.batch_id, "a run", "http://airflow/run", settings.group, settings.input_topic, manifest.topic_id,
         "f" * 32, None, "latest", "default", None, None, 4, 3, 1, 1, {"empty_value": 1}, 0, [], [], None,
@@ -97,12 +97,12 @@ def test_batch_is_recorded_with_model_counts_and_mails(scoring: Make, ledger: Le
     ((steps,),) = query(ledger, "SELECT step_seconds FROM ledger.batches")
     assert set(steps) == {"drain", "predict", "publish"}
     assert all(0 < taken < 60 for taken in steps.values())
-    assert record_batches(here.storage, ledger) == RecordedBatches(0, 0)
+    assert record_batches(pipeline.storage, ledger) == RecordedBatches(0, 0)
 
     # The mail is sent only now, as after an outage of the mail server.
-    send_mails(here)
-    assert here.outbox.entries() == []
-    assert record_batches(here.storage, ledger) == RecordedBatches(1, 1)
+    send_mails(pipeline)
+    assert pipeline.outbox.entries() == []
+    assert record_batches(pipeline.storage, ledger) == RecordedBatches(1, 1)
     (row,) = query(ledger, "SELECT message_ids, recipients, mailed_at, step_seconds->'email' FROM ledger.batches")
     assert row == ([DELIVERY.message_id], list(DELIVERY.recipients), DELIVERY.at, 0.25)
     rows = query(ledger, "SELECT message_id, recipients, mailed_at FROM ledger.batch_partitions")
@@ -114,16 +114,16 @@ def test_expired_payments_are_counted_by_batch_and_partition(scoring: Make, ledg
 
     from include.kafka.admin import Admin
 
-    here = scoring()
-    send(here, *payments(1, 2, 3, 4))
-    here.change(max_payments=1).run()
-    client = Admin(here.kafka)
-    for answer in client.delete_records([TopicPartition(here.settings.input_topic, 0, 3)]).values():
+    pipeline = scoring()
+    send(pipeline, *payments(1, 2, 3, 4))
+    pipeline.change(max_payments=1).run()
+    client = Admin(pipeline.kafka)
+    for answer in client.delete_records([TopicPartition(pipeline.settings.input_topic, 0, 3)]).values():
         answer.result(30)
-    here.run()
-    complete_entries(here)
-    send_mails(here)
-    record_batches(here.storage, ledger)
+    pipeline.run()
+    complete_entries(pipeline)
+    send_mails(pipeline)
+    record_batches(pipeline.storage, ledger)
     assert query(ledger, "SELECT lost_to_retention FROM ledger.batches ORDER BY 1") == [(0,), (2,)]
     assert query(ledger, "SELECT start_offset, lost_to_retention FROM ledger.batch_partitions ORDER BY 1") == [
         (0, 0),
@@ -132,42 +132,42 @@ def test_expired_payments_are_counted_by_batch_and_partition(scoring: Make, ledg
 
 
 def test_batch_of_a_publisher_that_died_after_commit_is_recorded(scoring: Make, ledger: LedgerConnection):
-    here = scoring()
-    send(here, *payments(1))
-    manifest = here.drain_and_predict()
+    pipeline = scoring()
+    send(pipeline, *payments(1))
+    manifest = pipeline.drain_and_predict()
 
     def die(point: str) -> None:
         if point == "committed":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        here.publish(manifest, die)
-    assert paths(here.storage) == []
-    complete_entries(here)
-    record_batches(here.storage, ledger)
+        pipeline.publish(manifest, die)
+    assert paths(pipeline.storage) == []
+    complete_entries(pipeline)
+    record_batches(pipeline.storage, ledger)
     assert batches(ledger) == [(manifest.batch_id, 1, 1, 1, 0)]
 
 
 def test_batch_without_commit_is_not_recorded(scoring: Make, ledger: LedgerConnection):
-    here = scoring()
-    send(here, *payments(1))
-    overtaken, through = here.drain_and_predict(), here.drain_and_predict()
-    here.outbox.open_entry(overtaken)
-    here.publish(through)
-    complete_entries(here)
-    record_batches(here.storage, ledger)
+    pipeline = scoring()
+    send(pipeline, *payments(1))
+    overtaken, through = pipeline.drain_and_predict(), pipeline.drain_and_predict()
+    pipeline.outbox.open_entry(overtaken)
+    pipeline.publish(through)
+    complete_entries(pipeline)
+    record_batches(pipeline.storage, ledger)
     assert [row[0] for row in batches(ledger)] == [through.batch_id]
 
 
 def test_batch_of_several_shards_is_one_row(scoring: Make, ledger: LedgerConnection):
-    here = scoring(5)
-    fill(here, 3, 5, 2, 4, 1)
-    manifest = drained_and_scored(here, 3)
+    pipeline = scoring(5)
+    fill(pipeline, 3, 5, 2, 4, 1)
+    manifest = drained_and_scored(pipeline, 3)
     for shard in range(3):
-        here.publish(manifest, shard=shard)
-    complete_entries(here)
-    send_mails(here)
-    assert record_batches(here.storage, ledger) == RecordedBatches(1, 2)
+        pipeline.publish(manifest, shard=shard)
+    complete_entries(pipeline)
+    send_mails(pipeline)
+    assert record_batches(pipeline.storage, ledger) == RecordedBatches(1, 2)
     assert batches(ledger) == [(manifest.batch_id, 15, 15, 15, 0)]
     assert query(ledger, "SELECT partition, end_offset FROM ledger.batch_partitions ORDER BY 1") == [
         (0, 3), (1, 5), (2, 2), (3, 4), (4, 1),
@@ -177,13 +177,13 @@ def test_batch_of_several_shards_is_one_row(scoring: Make, ledger: LedgerConnect
 def test_records_in_a_bucket_are_recorded_and_deleted(
     scoring: Make, ledger: LedgerConnection, service_environment: dict[str, str]
 ):
-    here = scoring(staging_url=f"s3://staging/{datetime.now(UTC):%H%M%S%f}")
-    send(here, *payments(1))
-    here.run()
-    complete_entries(here)
-    send_mails(here)
-    assert record_batches(here.storage, ledger) == RecordedBatches(1, 2)
-    assert paths(here.storage) == []
+    pipeline = scoring(staging_url=f"s3://staging/{datetime.now(UTC):%H%M%S%f}")
+    send(pipeline, *payments(1))
+    pipeline.run()
+    complete_entries(pipeline)
+    send_mails(pipeline)
+    assert record_batches(pipeline.storage, ledger) == RecordedBatches(1, 2)
+    assert paths(pipeline.storage) == []
 
 
 @pytest.mark.parametrize("together", [True, False])
