@@ -183,7 +183,7 @@ class LedgerConnection:
     def _ledger_error(self, failure: str, error: Exception) -> LedgerError:
         """Return an error with PostgreSQL's primary message only: its further lines may quote rows."""
         import psycopg2
-        from psycopg2.errors import AdminShutdown, InsufficientPrivilege
+        from psycopg2.errorcodes import ADMIN_SHUTDOWN, INSUFFICIENT_PRIVILEGE
 
         cause = error.__context__
         if isinstance(error, psycopg2.InterfaceError) and isinstance(cause, psycopg2.Error):
@@ -192,11 +192,13 @@ class LedgerConnection:
         diag = getattr(error, "diag", None)
         text = getattr(diag, "message_primary", None) or str(error).strip().partition("\n")[0]
         line = f"the ledger's database at {self} {failure}: {text or type(error).__name__}"
-        if isinstance(error, AdminShutdown) or "closed the connection" in text:
+        # Not the error's class: psycopg2 2.9 may raise a plain OperationalError if the connection broke as well.
+        code = getattr(error, "pgcode", None)
+        if code == ADMIN_SHUTDOWN or "closed the connection" in text:
             line += " (the server was stopped, or a newer attempt has taken over)"
-        if isinstance(error, InsufficientPrivilege):
+        if code == INSUFFICIENT_PRIVILEGE:
             return LedgerAccessError(f"{line}: the user of ledger_db lacks the right to it")
-        if getattr(error, "pgcode", None) is None and any(words in str(error) for words in _REFUSED_LOGINS):
+        if code is None and any(words in str(error) for words in _REFUSED_LOGINS):
             return LedgerAccessError(f"{line}: check login, password and database in the connection ledger_db")
         return LedgerError(line)
 

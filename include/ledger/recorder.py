@@ -163,11 +163,7 @@ class _Recording:
     def finish(self, next_offsets: Mapping[int, int]) -> None:
         """Write the last chunk, with the offsets that the table does not have yet."""
         self._writer.wait()
-        new = {
-            partition: offset
-            for partition, offset in next_offsets.items()
-            if not self._table.is_recorded_to(partition, offset)
-        }
+        new = dict(item for item in next_offsets.items() if not self._table.is_recorded_to(*item))
         if new or self._chunk.lines:
             self._chunk.next_offsets |= new
             self._submit()

@@ -35,15 +35,10 @@ def require_version(connection: Connection) -> None:
     version = current_version(connection)
     if version == VERSION:
         return
-    if version is None:
-        problem, remedy = f"has no tables yet, and version {VERSION} is required", "run `fraud ledger migrate`"
-    elif version < VERSION:
-        problem = f"has tables of version {version}, and version {VERSION} is required"
-        remedy = "run `fraud ledger migrate`"
-    else:
-        problem = f"has tables of version {version}, and this release only knows versions up to {VERSION}"
-        remedy = "upgrade this installation"
-    raise LedgerSchemaError(f"the ledger {problem}: {remedy}")
+    tables = "no tables yet" if version is None else f"tables of version {version}"
+    is_newer = version is not None and version > VERSION
+    remedy = "upgrade this installation" if is_newer else "run `fraud ledger migrate`"
+    raise LedgerSchemaError(f"the ledger has {tables}, and version {VERSION} is required: {remedy}")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, TextIO
 
 from include.errors import FraudError
 
@@ -45,8 +45,8 @@ def csv_text(path: Path, error_type: type[FraudError]) -> Iterator[TextIO]:
         raise error_type(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _decompress(path: Path, file: BinaryIO, error_type: type[FraudError]) -> Any:
-    start = file.peek(8)[:8] if isinstance(file, io.BufferedReader) else b""
+def _decompress(path: Path, file: io.BufferedReader, error_type: type[FraudError]) -> Any:
+    start = file.peek(8)[:8]
     for magic, name in _UNSUPPORTED:
         if start.startswith(magic):
             raise error_type(f"{path} is compressed as {name}, which is not supported: decompress it")

@@ -32,7 +32,7 @@ _UNIX_TIME = COLUMNS.index(UNIX_TIME)
 
 
 class _Line(NamedTuple):
-    number: str
+    number: int
     fields: list[str]
 
 
@@ -90,13 +90,12 @@ class CsvPayments:
         try:
             names = next(reader, [])
             column_indices = self._column_indices(names)
-            index_column = 0 if names[0] in _INDEX_NAMES else None
+            has_index = names[0] in _INDEX_NAMES
             for number, fields in enumerate(reader):
                 if len(fields) == len(names):
-                    index = fields[index_column] if index_column is not None else ""
-                    yield _Line(
-                        index if index.isdecimal() else str(number), [fields[column] for column in column_indices]
-                    )
+                    index = fields[0] if has_index else ""
+                    values = [fields[column] for column in column_indices]
+                    yield _Line(int(index) if index.isdecimal() else number, values)
                 elif fields:
                     self._skipped += 1
                     _log.warning(
@@ -126,7 +125,7 @@ def _message(line: _Line, now: datetime.datetime | None) -> PaymentMessage:
     values = json_list(_json(name, field) for name, field in zip(COLUMNS, fields, strict=True))
     # Not through int(), which would remove leading zeros.
     key = fields[_CARD].encode() or None
-    return PaymentMessage(key, split_value(PAYMENT_COLUMNS, msgspec.json.encode(int(line.number)), values))
+    return PaymentMessage(key, split_value(PAYMENT_COLUMNS, b"%d" % line.number, values))
 
 
 def _json(name: str, field: str) -> bytes:

@@ -87,8 +87,7 @@ class KafkaSink:
         self._topic = topic
         self._flush_seconds = flush_seconds
         self._produced = 0
-        self._failed = 0
-        self._unsent = 0
+        self.failed = self.unsent = 0
         self._reason = ""
         self._connected = False
         self._warned_at = -_WARNING_SECONDS
@@ -112,16 +111,6 @@ class KafkaSink:
         """Return how many messages the broker has acknowledged."""
         return self._produced - self.failed - len(self._producer)
 
-    @property
-    def failed(self) -> int:
-        """Return how many messages the broker refused or did not acknowledge in time."""
-        return self._failed
-
-    @property
-    def unsent(self) -> int:
-        """Return how many messages were dropped because the queue was full after a failure or a stop."""
-        return self._unsent
-
     def send(self, messages: list[PaymentMessage], stop: threading.Event) -> None:
         """Queue messages, and wait while the queue is full.
 
@@ -134,7 +123,7 @@ class KafkaSink:
                 if stop.is_set() and deadline is None:
                     deadline = time.monotonic() + self._flush_seconds
                 if self.failed or (deadline is not None and time.monotonic() >= deadline):
-                    self._unsent += len(messages) - number
+                    self.unsent += len(messages) - number
                     return
         self._producer.poll(0)
 
@@ -185,7 +174,7 @@ class KafkaSink:
             self._fail(error)
 
     def _fail(self, error: KafkaError) -> None:
-        self._failed += 1
+        self.failed += 1
         self._reason = self._reason or f"{error.str()} [{error.name()}]"
 
     def _on_error(self, error: KafkaError) -> None:
