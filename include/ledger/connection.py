@@ -192,7 +192,6 @@ class LedgerConnection:
         diag = getattr(error, "diag", None)
         text = getattr(diag, "message_primary", None) or str(error).strip().partition("\n")[0]
         line = f"the ledger's database at {self} {failure}: {text or type(error).__name__}"
-        # Not the error's class: psycopg2 2.9 may raise a plain OperationalError if the connection broke as well.
         code = getattr(error, "pgcode", None)
         if code == ADMIN_SHUTDOWN or "closed the connection" in text:
             line += " (the server was stopped, or a newer attempt has taken over)"
