@@ -94,7 +94,7 @@ class PredictionReader:
             return Refusal("bad_source", "its header source is missing, or is not topic/partition/offset")
         row = header_values.get("row") or b""
         if row != b"0" and not _ROW.fullmatch(row):
-            return Refusal("bad_row", "its header row is missing, or is not a number")
+            return Refusal("bad_row", "its header row is missing, or is no number")
         scoring = self._scoring(header_values)
         if isinstance(scoring, Refusal):
             return scoring
@@ -181,7 +181,7 @@ def _scoring_cells(headers: Mapping[str, bytes | None]) -> bytes | Refusal:
             kind = "a time" if name == "scored_at" else "UTF-8 text"
             return Refusal(f"bad_{name}", f"its header {name} is not {kind}")
         if "\0" in text:
-            return Refusal(f"bad_{name}", f"its header {name} contains a NUL character")
+            return Refusal(f"bad_{name}", f"its header {name} holds a NUL character")
         cells.append(escape(value))
     return b"\t".join(cells)
 
@@ -194,7 +194,7 @@ def _probability_cell(header: bytes | None) -> bytes | Refusal:
     except ValueError:
         number = -1.0
     if not 0 <= number <= 1:
-        return Refusal("bad_fraud_probability", "its header fraud_probability is not a number from 0 to 1")
+        return Refusal("bad_fraud_probability", "its header fraud_probability is no number from 0 to 1")
     return repr(number).encode()
 
 
