@@ -23,7 +23,7 @@ from include.kafka.cluster import Cluster
 from include.kafka.headers import headers_of
 from include.kafka.range_reader import read_ranges
 from include.ledger.connection import LedgerConnection
-from include.ledger.prediction_row import PredictionReader, Row
+from include.ledger.prediction_row import PredictionReader, PredictionRow
 from include.ledger.predictions import COPY
 from include.ledger.recorder import record
 from include.ledger.schema import migrate
@@ -105,7 +105,7 @@ def _rows(kafka: ClientConfig) -> list[bytes]:
     with cluster.consumer(_GROUP) as consumer, paused_collector():
         for _, messages in read_ranges(cluster, consumer, OUTPUT, ranges):
             rows = [reader.read(message, headers_of(message)) for message in messages]
-            lines += [row.line for row in rows if isinstance(row, Row)]
+            lines += [row.line for row in rows if isinstance(row, PredictionRow)]
     return lines
 
 
@@ -123,7 +123,7 @@ def _product(bench: Bench, kafka: ClientConfig, count: int) -> float:
 
 def _bare(bench: Bench, rows: list[bytes], like: str) -> float:
     content = io.BytesIO(b"".join(rows))
-    with _empty_ledger(bench) as address, address.opened("benchmark") as connection:
+    with _empty_ledger(bench) as address, address.open("benchmark") as connection:
         with connection, connection.cursor() as cursor:
             cursor.execute(f"CREATE TABLE ledger.bare (LIKE ledger.predictions {like})")
         began = time.perf_counter()

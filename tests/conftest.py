@@ -36,7 +36,6 @@ from tests.support.live_stack import LiveStack  # noqa: E402
 from tests.support.mail import Inbox  # noqa: E402
 from tests.support.scoring import Scoring  # noqa: E402
 
-
 # Fixtures that start real services.
 STACKS = {"services", "secure", "small", "valkey", "seen", "mlflow_2_server"}
 

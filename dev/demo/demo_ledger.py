@@ -54,6 +54,6 @@ class DemoLedger:
         return next((str(name) for (name,) in self._ask(_EXAMPLE_SQL, batch_id)), None)
 
     def _ask(self, sql: str, *values: str) -> list[tuple[object, ...]]:
-        with self.address.opened("fraud demo") as connection, connection, connection.cursor() as cursor:
+        with self.address.open("fraud demo") as connection, connection, connection.cursor() as cursor:
             cursor.execute(sql, values or None)
             return cursor.fetchall()

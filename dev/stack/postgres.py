@@ -19,7 +19,7 @@ from dev.stack.home import LOOPBACK, StackHome, write_private
 from dev.stack.part import Part, Say
 from dev.stack.stack_errors import StackError
 from include.ledger import schema
-from include.ledger.connection import VARIABLE, LedgerConnection
+from include.ledger.connection import CONNECTION_VARIABLE, LedgerConnection
 
 USER = "postgres"
 LEDGER = "ledger"
@@ -135,7 +135,7 @@ class LedgerDatabase(Postgres):
             "conn_type": "postgres", "host": LOOPBACK, "port": home.port(LEDGER), "schema": LEDGER, "login": LEDGER,
             "password": home.secret("ledger_user"),
         }  # fmt: skip
-        return {VARIABLE: json.dumps(connection)}
+        return {CONNECTION_VARIABLE: json.dumps(connection)}
 
 
 def connect(home: StackHome, database: str, server: str = "postgres") -> psycopg2.extensions.connection:

@@ -40,7 +40,7 @@ _LOCK_TIMEOUT = "5s"
 
 
 def check_ledger(address: LedgerConnection) -> Iterator[CheckResult]:
-    with address.opened("fraud check") as connection:
+    with address.open("fraud check") as connection:
         user, encrypted = connection.info.user, connection.info.ssl_in_use
         yield CheckResult("ledger_db", f"{address}, {'TLS' if encrypted else 'not encrypted'}, as {user}")
         try:

@@ -48,7 +48,7 @@ def show(json: JsonSwitch = False) -> None:
     import msgspec
 
     with _open_ledger() as ledger:
-        rows = ledger.standings()
+        rows = ledger.partitions()
         lost = ledger.lost()
         topic = ledger.topic.name
     out = output(json=json)
@@ -61,7 +61,7 @@ def show(json: JsonSwitch = False) -> None:
                 row.first,
                 "none" if row.recorded is None else row.recorded,
                 row.end,
-                row.waiting,
+                row.lag,
                 row.recorded_at,
             )
             for row in rows
@@ -72,7 +72,7 @@ def show(json: JsonSwitch = False) -> None:
     out.document(
         {
             "topic": topic,
-            "partitions": [msgspec.to_builtins(row) | {"waiting": row.waiting} for row in rows],
+            "partitions": [msgspec.to_builtins(row) | {"waiting": row.lag} for row in rows],
             "lost": [msgspec.to_builtins(offsets) | {"found_at": found_at} for offsets, found_at in lost],
         }
     )
@@ -114,4 +114,4 @@ def _open_ledger() -> AbstractContextManager[LedgerOffsets]:
     from include.settings import Settings
 
     topic = Settings.from_environment().output_topic
-    return LedgerOffsets.opened(Cluster.from_environment(), LedgerConnection.from_environment(os.environ), topic)
+    return LedgerOffsets.open(Cluster.from_environment(), LedgerConnection.from_environment(os.environ), topic)

@@ -69,14 +69,14 @@ def simulate(
     from include.producer.simulated import SimulatedPayments
 
     _set_up_logging()
-    delivery = _delivery(topic, bootstrap_servers, print_)
+    sink = _sink(topic, bootstrap_servers, print_)
     if seed is None:
         seed = secrets.randbelow(1_000_000)
         logging.getLogger(__name__).info("seed %s (--seed %s sends the same payments again)", seed, seed)
     source = SimulatedPayments(
         rate=rate, seed=seed, fraud_share=fraud_share, cards=cards, count=count, start=start, per_day=per_day
     )
-    _produce(source, delivery)
+    _produce(source, sink)
 
 
 def csv(
@@ -95,8 +95,8 @@ def csv(
     from include.producer.csv_file import CsvPayments
 
     _set_up_logging()
-    delivery = _delivery(topic, bootstrap_servers, print_)
-    _produce(CsvPayments(file, rate=rate, count=count, loop=loop, now=now), delivery)
+    sink = _sink(topic, bootstrap_servers, print_)
+    _produce(CsvPayments(file, rate=rate, count=count, loop=loop, now=now), sink)
 
 
 def api(
@@ -111,8 +111,8 @@ def api(
     from include.producer.api import ApiPayments
 
     _set_up_logging()
-    delivery = _delivery(topic, bootstrap_servers, print_)
-    _produce(ApiPayments(url, interval=interval, count=count), delivery)
+    sink = _sink(topic, bootstrap_servers, print_)
+    _produce(ApiPayments(url, interval=interval, count=count), sink)
 
 
 add_command(app, simulate)
@@ -120,11 +120,11 @@ add_command(app, csv)
 add_command(app, api)
 
 
-def _delivery(topic: str | None, servers: str | None, printed: bool) -> MessageSink:
-    from include.producer.delivery import KafkaDelivery, Printed
+def _sink(topic: str | None, servers: str | None, printed: bool) -> MessageSink:
+    from include.producer.delivery import KafkaSink, StdoutSink
 
     if printed:
-        return Printed()
+        return StdoutSink()
 
     from include.kafka.client_config import read_client_config
     from include.kafka.cluster import Cluster
@@ -133,16 +133,16 @@ def _delivery(topic: str | None, servers: str | None, printed: bool) -> MessageS
 
     environment = dict(os.environ) | ({"KAFKA_BOOTSTRAP_SERVERS": servers} if servers else {})
     config = read_client_config(environment) | (to_client_config({"bootstrap.servers": servers}) if servers else {})
-    return KafkaDelivery(Cluster(config), topic or Settings.from_environment().input_topic)
+    return KafkaSink(Cluster(config), topic or Settings.from_environment().input_topic)
 
 
-def _produce(source: PaymentStream, delivery: MessageSink) -> None:
-    from include.producer.delivery import Printed
+def _produce(source: PaymentStream, sink: MessageSink) -> None:
+    from include.producer.delivery import StdoutSink
     from include.producer.produce import produce
 
     with progress(_PROGRESS_SECONDS) as show:
-        counts = produce(source, delivery, show)
-    if isinstance(delivery, Printed):
+        counts = produce(source, sink, show)
+    if isinstance(sink, StdoutSink):
         write_error(counts)
     else:
         TextOutput().line(counts)

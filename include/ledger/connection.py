@@ -1,4 +1,4 @@
-"""Where the ledger's database is, and how one connects to it: Airflow's connection `ledger_db`, or LOGGER_SQL_URI."""
+"""Connect to the ledger's PostgreSQL database, which Airflow's connection `ledger_db` or LOGGER_SQL_URI names."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from include.errors import LedgerAccessError, LedgerError, SettingError
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-VARIABLE = "AIRFLOW_CONN_LEDGER_DB"
-PLAIN_VARIABLE = "LOGGER_SQL_URI"
+CONNECTION_VARIABLE = "AIRFLOW_CONN_LEDGER_DB"
+URI_VARIABLE = "LOGGER_SQL_URI"
 _SCHEMES = ("postgres", "postgresql", "postgresql+psycopg2", "postgresql+psycopg")
 _CONNECTION = "the connection ledger_db"
-_SAID_BEFORE = ("host", "port", "dbname", "database", "user", "password", "dsn")
-# Airflow's own words beside libpq's, most of them PostgresHook's; the last three say whose token to take where iam asks
-# for one, which is refused.
-_WITHOUT_EFFECT = (
+# Options of libpq for which a connection has fields of its own.
+_FIELDS = ("host", "port", "dbname", "database", "user", "password", "dsn")
+# Options of Airflow, most of them PostgresHook's, that change nothing here. The last three only matter together with
+# `iam`, which is refused.
+_IGNORED_OPTIONS = (
     "cursor", "enable_log_db_messages", "sqlalchemy_scheme", "sqlalchemy_query", "aws_conn_id", "cluster-identifier",
     "workgroup-name",
 )  # fmt: skip
-_OTHER_LOGINS = ("iam", "redshift", "redshift-serverless", "azure_conn_id")
-_OFF = ("", "false", "0")
-# How much of a name PostgreSQL keeps.
-_NAME_LENGTH = 63
+_UNSUPPORTED_LOGINS = ("iam", "redshift", "redshift-serverless", "azure_conn_id")
+_FALSE_TEXTS = ("", "false", "0")
+# PostgreSQL truncates application_name to this many bytes.
+_MAX_NAME_LENGTH = 63
 _DIGEST_LENGTH = 8
 _CONNECT_SECONDS = 10
-_ENDED, _NO_RIGHT = "57P01", "42501"
-# A connection that is refused has no SQLSTATE: psycopg2 knows the sentence only.
-_REFUSED = (
+# An error of a refused connection has no SQLSTATE in psycopg2, only its text.
+_REFUSED_LOGINS = (
     "password authentication failed", "no password supplied", "no pg_hba.conf entry", "does not exist",
     "permission denied", "not permitted to log in",
 )  # fmt: skip
@@ -42,7 +42,7 @@ _REFUSED = (
 
 @dataclass(frozen=True)
 class LedgerConnection:
-    """`options` are libpq's own, as sslmode."""
+    """Name a PostgreSQL database and the login to it. `options` are those of libpq, such as sslmode."""
 
     host: str
     database: str
@@ -56,58 +56,65 @@ class LedgerConnection:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> LedgerConnection:
-        """Raises SettingError, which never quotes the address: it may hold a password."""
-        if connection := environment.get(VARIABLE, "").strip():
-            return cls.of_json(connection) if connection.startswith("{") else cls.of_uri(connection, VARIABLE)
-        if uri := environment.get(PLAIN_VARIABLE, "").strip():
-            return cls.of_uri(uri, PLAIN_VARIABLE)
+        """Return the connection that the environment names. Raise SettingError if it names none or is invalid.
+
+        The error never quotes the URI, because it may hold a password.
+        """
+        if connection := environment.get(CONNECTION_VARIABLE, "").strip():
+            if connection.startswith("{"):
+                return cls.from_json(connection)
+            return cls.from_uri(connection, CONNECTION_VARIABLE)
+        if uri := environment.get(URI_VARIABLE, "").strip():
+            return cls.from_uri(uri, URI_VARIABLE)
         raise SettingError(
-            f"the ledger's database is not known: set {VARIABLE} or {PLAIN_VARIABLE}, for instance to "
+            f"the ledger's database is unknown: set {CONNECTION_VARIABLE} or {URI_VARIABLE}, for instance to "
             "postgresql://user:password@host:5432/ledger"
         )
 
     @classmethod
-    def of_uri(cls, uri: str, variable: str) -> LedgerConnection:
-        wrong = SettingError(
-            f"{variable} cannot be used: give postgresql://user:password@host:5432/database, with such signs as / and "
-            "@ in a password written as %2F and %40"
+    def from_uri(cls, uri: str, variable: str) -> LedgerConnection:
+        """Return the connection of a URI. Raise SettingError, which names `variable`, if it is invalid."""
+        invalid = SettingError(
+            f"{variable} cannot be used: give postgresql://user:password@host:5432/database, and write special "
+            "characters of a password encoded: / as %2F, @ as %40"
         )
         try:
             parts = urlsplit(uri)
             port = parts.port or cls.port
-            given: dict[str, object] = dict(parse_qsl(parts.query))
-            # Airflow writes a connection's extra so.
-            given |= json.loads(str(given.pop("__extra__", "{}")))
+            query: dict[str, object] = dict(parse_qsl(parts.query))
+            # Airflow stores a connection's extra under this name.
+            query |= json.loads(str(query.pop("__extra__", "{}")))
         except (ValueError, TypeError):
-            raise wrong from None
+            raise invalid from None
         database = unquote(parts.path.strip("/"))
-        # Where a sign of the password ended the host, the rest of both stands behind it.
-        if parts.scheme not in _SCHEMES or _holds_a_login(database) or "@" in parts.query + parts.fragment:
-            raise wrong
-        host, options = _told_besides(variable, unquote(parts.hostname or ""), given)
+        # If a character of the password ended the host early, these parts hold the rest of the password.
+        if parts.scheme not in _SCHEMES or _contains_password(database) or "@" in parts.query + parts.fragment:
+            raise invalid
+        host, options = _split_host(variable, unquote(parts.hostname or ""), query)
         if not host or not database:
-            raise wrong
+            raise invalid
         user, password = (unquote(text) if text else None for text in (parts.username, parts.password))
         return cls(host, database, port, user, password, options)
 
     @classmethod
-    def of_json(cls, text: str) -> LedgerConnection:
+    def from_json(cls, text: str) -> LedgerConnection:
+        """Return the connection that Airflow's JSON form describes. Raise SettingError if it is invalid."""
         try:
-            given = json.loads(text)
-            extra = given.get("extra") or {}
+            fields = json.loads(text)
+            extra = fields.get("extra") or {}
             options = json.loads(extra) if isinstance(extra, str) else extra
-            return cls.of_connection(
-                given.get("host"), given.get("schema"), given.get("port"), given.get("login"), given.get("password"),
-                options,
+            return cls.from_fields(
+                fields.get("host"), fields.get("schema"), fields.get("port"), fields.get("login"),
+                fields.get("password"), options,
             )  # fmt: skip
         except (ValueError, TypeError, AttributeError):
             raise SettingError(
-                f'{VARIABLE} cannot be read: give {{"conn_type": "postgres", "host": …, "login": …, "password": …, '
-                '"schema": "ledger"}'
+                f'{CONNECTION_VARIABLE} cannot be read: give {{"conn_type": "postgres", "host": …, "login": …, '
+                '"password": …, "schema": "ledger"}'
             ) from None
 
     @classmethod
-    def of_connection(
+    def from_fields(
         cls,
         host: str | None,
         database: str | None,
@@ -116,116 +123,130 @@ class LedgerConnection:
         password: str | None,
         options: Mapping[str, object],
     ) -> LedgerConnection:
-        """As Airflow's connection has them; raises SettingError where there is no host or no database."""
-        host, texts = _told_besides(_CONNECTION, host, options)
+        """Return the connection that the fields of an Airflow connection describe; `options` are its extra.
+
+        Raise SettingError if the host or the database is missing, or an option is invalid.
+        """
+        host, texts = _split_host(_CONNECTION, host, options)
         if not host or not database:
             missing = "host" if not host else "database (its field schema)"
             raise SettingError(f"{_CONNECTION} names no {missing}")
-        if _holds_a_login(database):
+        if _contains_password(database):
             raise SettingError(
-                f"{_CONNECTION} names a database that holds / or @: in a connection that is written as an address, "
-                "such signs in a password are written as %2F and %40"
+                f"{_CONNECTION} names a database that contains / or @, as if a part of a password: in a connection "
+                "that is written as a URI, write / in a password as %2F and @ as %40"
             )
         return cls(host, database, int(port or cls.port), user or None, password or None, texts)
 
     def connect(self, name: str) -> Connection:
-        """`name` is what PostgreSQL shows of it. Raises LedgerError; LedgerAccessError where a wrong login is."""
+        """Return a new session in UTC, which PostgreSQL shows as `name`.
+
+        Raise LedgerError if the database does not answer, LedgerAccessError if it refuses the login.
+        """
         import psycopg2
 
-        # libpq's words, so that what the address does not say still comes from PGPASSWORD and the like.
-        known = {"user": self.user, "password": self.password, "application_name": _short(name)}
-        settings: dict[str, Any] = {
-            # One that died, or a network that is gone, must not hold a run until the kernel gives up.
+        # As libpq's options, so that libpq still takes what is not given from PGPASSWORD and the like.
+        login = {"user": self.user, "password": self.password, "application_name": _session_name(name)}
+        parameters: dict[str, Any] = {
+            # If the server dies or the network fails, a run must not wait until the kernel gives up.
             "connect_timeout": str(_CONNECT_SECONDS), "keepalives_idle": "30", "keepalives_interval": "10",
             "tcp_user_timeout": "60000",
-            **self.options, **{name: value for name, value in known.items() if value},
+            **self.options, **{name: value for name, value in login.items() if value},
         }  # fmt: skip
         try:
-            connection: Connection = psycopg2.connect(host=self.host, port=self.port, dbname=self.database, **settings)
+            connection: Connection = psycopg2.connect(
+                host=self.host, port=self.port, dbname=self.database, **parameters
+            )
             with connection, connection.cursor() as cursor:
                 cursor.execute("SET TIME ZONE 'UTC'")
         except psycopg2.Error as error:
-            raise _failure(self, "does not answer", error) from None
+            raise self._ledger_error("does not answer", error) from None
         return connection
 
     @contextmanager
-    def opened(self, name: str) -> Iterator[Connection]:
-        """The connection, closed at the end; what the database says while it is used is told in one line."""
+    def open(self, name: str) -> Iterator[Connection]:
+        """Yield a session as `connect` returns it, and close it.
+
+        Raise LedgerError, of one line, in place of any error of psycopg2 while the session is used.
+        """
         import psycopg2
 
         connection = self.connect(name)
         try:
             yield connection
         except psycopg2.Error as error:
-            # Not from it: what the database says of a COPY quotes its row.
-            raise _failure(self, "failed", error) from None
+            # Without its cause: PostgreSQL's error about a COPY quotes the row.
+            raise self._ledger_error("failed", error) from None
         finally:
             connection.close()
 
+    def _ledger_error(self, failure: str, error: Exception) -> LedgerError:
+        """Return an error with PostgreSQL's primary message only: its further lines may quote rows."""
+        import psycopg2
+        from psycopg2.errorcodes import ADMIN_SHUTDOWN, INSUFFICIENT_PRIVILEGE
 
-def _told_besides(place: str, host: str | None, extra: Mapping[str, object]) -> tuple[str | None, dict[str, str]]:
-    """The host, and libpq's options, of what is said in `place` beside its fields.
+        cause = error.__context__
+        if isinstance(error, psycopg2.InterfaceError) and isinstance(cause, psycopg2.Error):
+            # After the connection broke the rollback failed as well; the first error is the one to show.
+            return self._ledger_error(failure, cause)
+        diag = getattr(error, "diag", None)
+        text = getattr(diag, "message_primary", None) or str(error).strip().partition("\n")[0]
+        line = f"the ledger's database at {self} {failure}: {text or type(error).__name__}"
+        code = getattr(error, "pgcode", None)
+        if code == ADMIN_SHUTDOWN or "closed the connection" in text:
+            line += " (the server was stopped, or a newer attempt has taken over)"
+        if code == INSUFFICIENT_PRIVILEGE:
+            return LedgerAccessError(f"{line}: the user of ledger_db lacks the right to it")
+        if code is None and any(words in str(error) for words in _REFUSED_LOGINS):
+            return LedgerAccessError(f"{line}: check login, password and database in the connection ledger_db")
+        return LedgerError(line)
 
-    Raises SettingError, which names what cannot be used, and never its value.
+
+def _split_host(source: str, host: str | None, extra: Mapping[str, object]) -> tuple[str | None, dict[str, str]]:
+    """Return the host, which may be an option of `extra`, and the other options for libpq.
+
+    Raise SettingError, which names `source` and the invalid option, but never its value.
     """
     import psycopg2
     from psycopg2.extensions import make_dsn
 
-    given = {name: value for name, value in extra.items() if value is not None and name not in _WITHOUT_EFFECT}
+    given = {name: value for name, value in extra.items() if value is not None and name not in _IGNORED_OPTIONS}
     if not host and isinstance(folder := given.get("host"), str):
-        # A socket's folder has no other place in an address.
+        # A URI can name the folder of a Unix socket in this option only.
         host = folder
         del given["host"]
     options = {}
     for name, value in given.items():
-        if name in _SAID_BEFORE:
+        if name in _FIELDS:
             raise SettingError(
-                f"{place} says {name} among its options: take it out there, and give host, port, database, login and "
-                "password in their own places"
+                f"{source} has {name} among its options: remove it there, and give host, port, database, login and "
+                "password in their own fields"
             )
-        if name in _OTHER_LOGINS:
-            if str(value).lower() in _OFF:
+        if name in _UNSUPPORTED_LOGINS:
+            if str(value).lower() in _FALSE_TEXTS:
                 continue
-            raise SettingError(f"{place} asks for {name}: not supported, give a login and a password")
+            raise SettingError(f"{source} has the option {name}, which is not supported: give a login and a password")
         try:
-            # libpq alone knows which options it has.
+            # Only libpq knows its options.
             make_dsn(**{name: ""})
         except psycopg2.ProgrammingError:
-            raise SettingError(f"{place} says {name!r}, an option that libpq does not know: take it out") from None
+            raise SettingError(f"{source} has the option {name!r}, which libpq does not know: remove it") from None
         if not isinstance(value, str | int | float):
-            raise SettingError(f"{place} says {name}, but neither as a text nor as a number: give one of them")
+            raise SettingError(
+                f"{source} has the option {name}, which is neither a text nor a number: give one of them"
+            )
         options[name] = str(value)
     return host, options
 
 
-def _holds_a_login(database: str) -> bool:
-    """What an address becomes whose password holds such a sign as it is: errors would show the rest of it."""
+def _contains_password(database: str) -> bool:
+    """Return whether a database name looks like the rest of a password with / or @ in it, which no error may show."""
     return "/" in database or "@" in database
 
 
-def _short(name: str) -> str:
-    """What PostgreSQL keeps of it, still another one for each name: by it a recorder ends older ones of its topic."""
-    if len(name) <= _NAME_LENGTH:
+def _session_name(name: str) -> str:
+    """Return `name`, cut to what PostgreSQL keeps and still unique: a recorder ends older sessions of its own name."""
+    if len(name) <= _MAX_NAME_LENGTH:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_LENGTH]
-    return f"{name[: _NAME_LENGTH - _DIGEST_LENGTH - 1]} {digest}"
-
-
-def _failure(address: LedgerConnection, what: str, error: Exception) -> LedgerError:
-    """The database's own sentence; what follows it may quote rows."""
-    import psycopg2
-
-    cause = error.__context__
-    if isinstance(error, psycopg2.InterfaceError) and isinstance(cause, psycopg2.Error):
-        # A connection that is gone cannot be rolled back either; what ended it is the error to show.
-        return _failure(address, what, cause)
-    diag = getattr(error, "diag", None)
-    text = getattr(diag, "message_primary", None) or str(error).strip().partition("\n")[0]
-    line = f"the ledger's database at {address} {what}: {text or type(error).__name__}"
-    if getattr(error, "pgcode", None) == _ENDED or "closed the connection" in text:
-        line += " (the server was stopped, or a newer attempt has taken over)"
-    if getattr(error, "pgcode", None) == _NO_RIGHT:
-        return LedgerAccessError(f"{line}: the user of ledger_db lacks the right to it")
-    if getattr(error, "pgcode", None) is None and any(words in str(error) for words in _REFUSED):
-        return LedgerAccessError(f"{line}: check login, password and database in the connection ledger_db")
-    return LedgerError(line)
+    return f"{name[: _MAX_NAME_LENGTH - _DIGEST_LENGTH - 1]} {digest}"

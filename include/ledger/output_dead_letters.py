@@ -1,7 +1,8 @@
-"""What stands on the output topic and is no prediction, as dead letters; and the group's offsets, for lag tools.
+"""Send the output topic's messages that are not predictions to its dead-letter topic, exactly once.
 
-Both in one kafka transaction for each partition, after the database's: so each is sent once, wherever a run dies. The
-group's offset says how far dead letters were sent, and nothing else: what is recorded, the database says.
+Each partition's dead letters and the group's offset are committed in one Kafka transaction, after the database's. The
+group's offset says how far dead letters were sent, which lag tools can show; how far predictions are recorded, only the
+database says.
 """
 
 from __future__ import annotations
@@ -24,145 +25,160 @@ from include.ledger.prediction_row import PredictionReader
 from include.payments.refusal import Refusal
 from include.settings import Settings
 
-# Of one kafka transaction, which has five minutes; and of a message without its value, roughly.
-_PORTION_BYTES = 16_000_000
-_LETTER_BYTES = 1_000
+# A Kafka transaction times out after five minutes.
+_TRANSACTION_BYTES = 16_000_000
+# Approximate size of a message without its value.
+_OVERHEAD_BYTES = 1_000
 
 
 @dataclass(frozen=True)
-class _Portion:
-    """What one kafka transaction sends: the offset that it reaches, and the messages up to there, as they count."""
+class _TransactionContent:
+    """The dead letters of one Kafka transaction, the offset that it commits, and the counts of messages before it."""
 
-    letters: list[OutgoingMessage]
-    reached: int
+    dead_letters: list[OutgoingMessage]
+    next_offset: int
     counts: DeadLetterCounts
 
 
 @dataclass
 class OutputDeadLetters:
-    """By partition, `first` is what the topic still holds, `committed` where the group stands, and `judged` from where
-    on this run looks at all messages. `count` is called with each portion that was sent; over all runs, each message
-    is counted once."""
+    """The dead letters of one run of the recorder.
+
+    By partition, `first_offsets` are the first that the topic retains, `committed` those of the group, and
+    `start_offsets` those from which this run reads all messages. `count` is called after each transaction with its
+    counts; over all runs, each message is counted once.
+    """
 
     group: ConsumerGroup
     settings: Settings
-    first: Mapping[int, int]
+    first_offsets: Mapping[int, int]
     committed: dict[int, CommittedOffset]
-    judged: Mapping[int, int]
+    start_offsets: Mapping[int, int]
     count: Callable[[DeadLetterCounts], object]
-    foreign: dict[int, list[int]] = field(default_factory=dict)
-    messages: Counter[int] = field(default_factory=Counter)
+    foreign_offsets: dict[int, list[int]] = field(default_factory=dict)
+    message_counts: Counter[int] = field(default_factory=Counter)
 
-    def begin(self) -> None:
-        """Where the group has no offset that means anything, it gets this run's first one: from there on it tells what
-        was sent, even of a run that dies."""
-        self._commit({at: start for at, start in self.judged.items() if self._sent_to(at) is None})
+    def commit_start_offsets(self) -> None:
+        """Commit this run's start offsets where the group has no offset of this topic.
 
-    def read(self, partition: int, messages: Sequence[Message]) -> None:
-        """Messages in the order of their offsets, predictions among them. Those that an earlier run was done with do
-        not count: a ledger that was set back reads them again."""
+        Even if this run dies, the next run then knows which messages have no dead letter yet.
+        """
+        self._commit({number: start for number, start in self.start_offsets.items() if self._sent_to(number) is None})
+
+    def count_messages(self, partition: int, messages: Sequence[Message]) -> None:
+        """Count messages in the order of their offsets, predictions included.
+
+        Messages that an earlier run has counted are left out: a ledger that was restored reads them again.
+        """
         sent_to = self._sent_to(partition) or 0
         if (messages[0].offset() or 0) < sent_to:
             messages = [message for message in messages if (message.offset() or 0) >= sent_to]
-        self.messages[partition] += len(messages)
+        self.message_counts[partition] += len(messages)
 
-    def saw(self, partition: int, offset: int) -> None:
-        """A message that is no prediction."""
-        self.foreign.setdefault(partition, []).append(offset)
+    def add(self, partition: int, offset: int) -> None:
+        """Note the offset of a message that is not a prediction. Call it in the order of the offsets."""
+        self.foreign_offsets.setdefault(partition, []).append(offset)
 
     def send(self, recorded: Mapping[int, int]) -> int:
-        """Up to where the database is; how many."""
-        due = {}
+        """Send the dead letters before the offsets that the database has recorded, and return how many.
+
+        Raise ClusterError if a partition fails, after all others are done: the next run does it again.
+        """
+        end_offsets = {}
         for partition, end in recorded.items():
             sent_to = self._sent_to(partition)
             if sent_to is None or sent_to < end:
-                due[partition] = end
-        return self._commit(due)
+                end_offsets[partition] = end
+        return self._commit(end_offsets)
 
     def _sent_to(self, partition: int) -> int | None:
-        now = self.committed[partition]
-        is_ours = now.note is not None and now.note.topic_id == self.group.topic.topic_id
-        return now.offset if is_ours else None
+        """Return the offset before which dead letters were sent; None if the group has no offset of this topic."""
+        committed = self.committed[partition]
+        is_of_topic = committed.note is not None and committed.note.topic_id == self.group.topic.topic_id
+        return committed.offset if is_of_topic else None
 
-    def _commit(self, ends: Mapping[int, int]) -> int:
-        if not ends:
+    def _commit(self, end_offsets: Mapping[int, int]) -> int:
+        if not end_offsets:
             return 0
-        sent, failed = 0, []
-        for producers in self.group.fence(sorted(ends)):
+        sent, errors = 0, []
+        for producers in self.group.fence(sorted(end_offsets)):
             for partition in producers:
-                end = ends[partition]
+                end = end_offsets[partition]
                 try:
-                    if not self._is_done_by_another(partition, end):
+                    if not self._is_sent_already(partition, end):
                         sent += self._send(producers[partition], partition, end)
                 except ClusterError as error:
-                    # The others go on: the next run does this one again.
-                    failed.append(error)
-        if failed:
-            raise failed[0]
+                    errors.append(error)
+        if errors:
+            raise errors[0]
         return sent
 
     def _send(self, producer: Producer, partition: int, end: int) -> int:
-        """In kafka transactions of a bounded size, each of which moves the offset on."""
+        """Send a partition's dead letters in Kafka transactions of a bounded size, each of which commits an offset."""
         sent = 0
-        for portion in self._portions(partition, end):
-            reached = portion.reached
+        for content in self._transaction_contents(partition, end):
             at = datetime.now(UTC).isoformat(timespec="seconds")
-            note = CommitNote(f"recorded to {reached}", self.group.topic.topic_id, at)
-            Transaction(producer, self.group, partition).run(portion.letters, reached, note)
+            note = CommitNote(f"recorded to {content.next_offset}", self.group.topic.topic_id, at)
+            Transaction(producer, self.group, partition).run(content.dead_letters, content.next_offset, note)
             before = self.committed[partition]
-            self.committed[partition] = self.group.await_commit(partition, reached, note, before)
-            self.count(portion.counts)
-            sent += len(portion.letters)
+            self.committed[partition] = self.group.await_commit(partition, content.next_offset, note, before)
+            self.count(content.counts)
+            sent += len(content.dead_letters)
         return sent
 
-    def _portions(self, partition: int, end: int) -> Iterator[_Portion]:
-        letters: list[OutgoingMessage] = []
+    def _transaction_contents(self, partition: int, end: int) -> Iterator[_TransactionContent]:
+        dead_letters: list[OutgoingMessage] = []
         reasons: Counter[str] = Counter()
-        size = messages = earlier = 0
-        for message, headers, reason in self._messages(partition, end):
+        size = messages = counted = 0
+        for message, headers, refusal in self._messages(partition, end):
             messages += 1
-            if reason is None:
+            if refusal is None:
                 continue
-            letter = self._letter(message, headers, reason)
-            letters.append(letter)
-            reasons[reason.code] += 1
-            size += len(letter[2] or b"") + _LETTER_BYTES
-            if size >= _PORTION_BYTES:
-                counts = DeadLetterCounts(messages, len(letters), dict(reasons))
-                yield _Portion(letters, (message.offset() or 0) + 1, counts)
-                earlier += messages
-                letters, reasons, size, messages = [], Counter(), 0, 0
-        # Before the first letter and behind the last one, they are not read again.
-        messages = max(messages, self.messages[partition] - earlier)
-        yield _Portion(letters, end, DeadLetterCounts(messages, len(letters), dict(reasons)))
+            dead_letter = self._dead_letter(message, headers, refusal)
+            dead_letters.append(dead_letter)
+            reasons[refusal.code] += 1
+            size += len(dead_letter[2] or b"") + _OVERHEAD_BYTES
+            if size >= _TRANSACTION_BYTES:
+                counts = DeadLetterCounts(messages, len(dead_letters), dict(reasons))
+                yield _TransactionContent(dead_letters, (message.offset() or 0) + 1, counts)
+                counted += messages
+                dead_letters, reasons, size, messages = [], Counter(), 0, 0
+        # Messages before the first dead letter and behind the last one are counted but not read again.
+        messages = max(messages, self.message_counts[partition] - counted)
+        yield _TransactionContent(dead_letters, end, DeadLetterCounts(messages, len(dead_letters), dict(reasons)))
 
-    def _is_done_by_another(self, partition: int, end: int) -> bool:
-        """Read after the fence: nobody who was at work before can send anything any more."""
+    def _is_sent_already(self, partition: int, end: int) -> bool:
+        """Return whether another run has sent the dead letters before `end`.
+
+        Call it after the fence, behind which no older run can commit any more.
+        """
         self.committed |= self.group.committed_offsets([partition])
         sent_to = self._sent_to(partition)
         return sent_to is not None and sent_to >= end
 
     def _messages(self, partition: int, end: int) -> Iterator[tuple[Message, Headers | None, Refusal | None]]:
-        """Read again from the first letter to the last, for a run may have died before it sent them; a prediction has
-        no refusal."""
-        since = self._sent_to(partition)
-        if since is None:
+        """Read the messages from the first dead letter to the last again; the refusal of a prediction is None.
+
+        If an earlier run died before it sent its dead letters, read from where it had sent them.
+        """
+        start = self._sent_to(partition)
+        if start is None:
             return
-        since = max(since, self.first[partition])
-        if since >= self.judged[partition]:
-            places = [place for place in self.foreign.get(partition, []) if since <= place < end]
-            if not places:
+        start = max(start, self.first_offsets[partition])
+        if start >= self.start_offsets[partition]:
+            offsets = [offset for offset in self.foreign_offsets.get(partition, []) if start <= offset < end]
+            if not offsets:
                 return
-            since, end = places[0], places[-1] + 1
+            start, end = offsets[0], offsets[-1] + 1
         reader, cluster, topic = PredictionReader(), self.group.cluster, self.group.topic.name
         with cluster.consumer(self.group.name) as consumer:
-            for _, messages in read_ranges(cluster, consumer, topic, {partition: (since, end)}):
+            for _, messages in read_ranges(cluster, consumer, topic, {partition: (start, end)}):
                 for message in messages:
                     headers = headers_of(message)
-                    read = reader.read(message, headers)
-                    yield message, headers, read if isinstance(read, Refusal) else None
+                    row = reader.read(message, headers)
+                    yield message, headers, row if isinstance(row, Refusal) else None
 
-    def _letter(self, message: Message, headers: Headers | None, reason: Refusal) -> OutgoingMessage:
+    def _dead_letter(self, message: Message, headers: Headers | None, refusal: Refusal) -> OutgoingMessage:
         source = f"{self.group.topic.name}/{message.partition()}/{message.offset()}"
-        own: Headers = [("reason", str(reason).encode()), ("source", source.encode())]
-        return self.settings.output_dead_letter_topic, message.key(), message.value(), [*(headers or []), *own]
+        added: Headers = [("reason", str(refusal).encode()), ("source", source.encode())]
+        return self.settings.output_dead_letter_topic, message.key(), message.value(), [*(headers or []), *added]

@@ -1,4 +1,4 @@
-"""What the ledger knows of a trans_num: its payments, each prediction and how it came about, and people's verdicts."""
+"""Trace a trans_num in the ledger: its payments, their predictions with model, run and mail, and people's verdicts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from include.ledger.connection import LedgerConnection
 from include.ledger.schema import open_ledger
 from include.payments.masking import mask_card
 
-# As docs/ledger.md has it, for whoever has a database and no command.
+# docs/ledger.md has the same query for people who use PostgreSQL without the command; a test holds the two equal.
 QUERY = """
 WITH newest AS (
     SELECT trans_num, source_topic, source_partition, source_offset, source_row, count(*) OVER () AS payments
@@ -49,7 +49,7 @@ FROM newest
 JOIN ledger.all_predictions AS found
     ON (found.source_topic, found.source_partition, found.source_offset, found.source_row)
         = (newest.source_topic, newest.source_partition, newest.source_offset, newest.source_row)
-    -- As a filter: its index would be read anew for each of them.
+    -- Only a filter: an equality would make PostgreSQL read the trans_num's index once for each payment.
     AND found.trans_num IS NOT DISTINCT FROM newest.trans_num
 LEFT JOIN LATERAL (
     SELECT * FROM ledger.all_predictions AS later
@@ -72,7 +72,10 @@ ORDER BY found.scored_at DESC, found.replaced_at DESC NULLS FIRST, found.source_
 
 @dataclass(frozen=True)
 class ModelReason:
-    """Why this model: what was asked for, by `default`, `hold` or `run configuration`, and by whom."""
+    """Why a model was used: the request `asked`, where it came from, and who made it.
+
+    `by` is `default`, `hold` or `run configuration`.
+    """
 
     asked: str
     by: str
@@ -82,7 +85,7 @@ class ModelReason:
 
 @dataclass(frozen=True)
 class AirflowRun:
-    """Airflow's."""
+    """The DAG run that scored a batch."""
 
     run_id: str
     url: str
@@ -90,6 +93,8 @@ class AirflowRun:
 
 @dataclass(frozen=True)
 class SentReport:
+    """The mail that reported a prediction."""
+
     message_id: str
     recipients: tuple[str, ...]
     at: datetime
@@ -97,9 +102,15 @@ class SentReport:
 
 @dataclass(frozen=True)
 class Prediction:
-    """`choice`, `run` and `offsets`, the batch's on this partition, are None until the record of the batch is there.
-    `mail` is of the report that told of this partition. `replaced_for`: `scored again`, `another payment` that took its
-    place, or `altered`, by hand or back again: what came next is of the same message."""
+    """A prediction of a payment, the current one or one that was replaced.
+
+    `offsets` are the batch's `[start, end)` on the payment's partition. They, `choice` and `run` are None until the
+    batch record is in the ledger. `mail` is None unless a report on this partition was mailed.
+
+    `replaced_for` is None for the current prediction, `scored again`, `another payment` if another payment has the
+    same position since the topic was recreated, or `altered` if somebody changed the row by hand, or recording
+    restored it.
+    """
 
     fraud: bool
     probability: float | None
@@ -122,7 +133,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class TracedPayment:
-    """`source` and `row` are its place on the input topic; `card` is masked unless FRAUD_MASK_CARDS is false."""
+    """A payment and its predictions, newest first.
+
+    `source` is its message on the input topic, `row` its row there from 0. `card` is masked unless FRAUD_MASK_CARDS is
+    false.
+    """
 
     source: str
     row: int
@@ -136,7 +151,7 @@ class TracedPayment:
 
 @dataclass(frozen=True)
 class RecordedVerdict:
-    """`source` is the place, with its row, of the payment that it was given for; None where that is not known."""
+    """A person's verdict. `source` is the message and row of its payment, None if it names none of several."""
 
     fraud: bool
     by: str
@@ -147,8 +162,10 @@ class RecordedVerdict:
 
 @dataclass(frozen=True)
 class Trace:
-    """The payments that bear this trans_num and their predictions, newest first; so are the verdicts, of which the
-    first one on a payment counts. `more` payments bear it too, and are older than all of these."""
+    """The payments with a trans_num, at most 20, and the verdicts on them, both newest first.
+
+    `more` is the number of older payments with this trans_num. Of the verdicts on one payment, the first one counts.
+    """
 
     trans_num: str
     payments: tuple[TracedPayment, ...]
@@ -156,35 +173,36 @@ class Trace:
     verdicts: tuple[RecordedVerdict, ...]
 
 
-def trace(address: LedgerConnection, trans_num: str, *, mask: bool) -> Trace | None:
-    """None where the ledger has no such payment."""
-    with open_ledger(address, "fraud trace") as connection, connection, connection.cursor() as cursor:
+def trace(ledger: LedgerConnection, trans_num: str, *, mask: bool) -> Trace | None:
+    """Return what the ledger knows of a trans_num, None if it has no such payment. `mask` masks card numbers."""
+    with open_ledger(ledger, "fraud trace") as connection, connection, connection.cursor() as cursor:
         cursor.execute(QUERY, {"trans_num": trans_num})
         names = [column.name for column in cursor.description or ()]
         rows = [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
-    return trace_of(trans_num, rows, mask=mask) if rows else None
+    return _trace(trans_num, rows, mask=mask) if rows else None
 
 
-def trace_of(trans_num: str, rows: list[dict[str, Any]], *, mask: bool) -> Trace:
-    """Of the query's rows."""
-    by_place: dict[tuple[str, int], list[dict[str, Any]]] = {}
+def _trace(trans_num: str, rows: list[dict[str, Any]], *, mask: bool) -> Trace:
+    rows_by_payment: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for row in rows:
         source = f"{row['source_topic']}/{row['source_partition']}/{row['source_offset']}"
-        by_place.setdefault((source, row["source_row"]), []).append(row)
-    payments = tuple(_payment(*place, found, mask=mask) for place, found in by_place.items())
+        rows_by_payment.setdefault((source, row["source_row"]), []).append(row)
+    payments = tuple(_payment(*key, own_rows, mask=mask) for key, own_rows in rows_by_payment.items())
     verdicts = tuple(
-        RecordedVerdict(one["fraud"], one["by"], datetime.fromisoformat(one["at"]), one["origin"], one["source"])
-        for one in rows[0]["confirmation_history"] or ()
+        RecordedVerdict(
+            verdict["fraud"], verdict["by"], datetime.fromisoformat(verdict["at"]), verdict["origin"], verdict["source"]
+        )
+        for verdict in rows[0]["confirmation_history"] or ()
     )
     return Trace(trans_num, payments, rows[0]["payments"] - len(payments), verdicts)
 
 
-def _payment(source: str, place: int, rows: list[dict[str, Any]], *, mask: bool) -> TracedPayment:
+def _payment(source: str, source_row: int, rows: list[dict[str, Any]], *, mask: bool) -> TracedPayment:
     newest = rows[0]
     card = newest["cc_num"]
     return TracedPayment(
         source=source,
-        row=place,
+        row=source_row,
         paid_at=newest["paid_at"],
         amount=newest["amt"],
         merchant=newest["merchant"],
@@ -195,8 +213,8 @@ def _payment(source: str, place: int, rows: list[dict[str, Any]], *, mask: bool)
 
 
 def _prediction(row: Mapping[str, Any]) -> Prediction:
-    is_known, is_mailed = row["dag_run_id"] is not None, row["mailed_at"] is not None
-    has_part = row["start_offset"] is not None
+    has_batch, is_mailed = row["dag_run_id"] is not None, row["mailed_at"] is not None
+    has_offsets = row["start_offset"] is not None
     return Prediction(
         fraud=row["prediction"],
         probability=row["fraud_probability"],
@@ -205,11 +223,11 @@ def _prediction(row: Mapping[str, Any]) -> Prediction:
         model_version=row["model_version"],
         model_run_id=row["model_run_id"],
         choice=ModelReason(row["model_asked"], row["chosen_by"], row["chosen_by_whom"], row["reason"])
-        if is_known
+        if has_batch
         else None,
         batch_id=row["batch_id"],
-        offsets=(row["start_offset"], row["end_offset"]) if has_part else None,
-        run=AirflowRun(row["dag_run_id"], row["run_url"]) if is_known else None,
+        offsets=(row["start_offset"], row["end_offset"]) if has_offsets else None,
+        run=AirflowRun(row["dag_run_id"], row["run_url"]) if has_batch else None,
         mail=SentReport(row["message_id"], tuple(row["recipients"]), row["mailed_at"]) if is_mailed else None,
         output_partition=row["output_partition"],
         output_offset=row["output_offset"],

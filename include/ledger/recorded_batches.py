@@ -1,4 +1,4 @@
-"""Takes over what the scoring has left of its batches in the staging area, into batches and batch_partitions."""
+"""Move batch records from the staging area to the ledger's tables `batches` and `batch_partitions`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Of one transaction.
-_FILES = 500
-_READERS = 16
+_FILES_PER_TRANSACTION = 500
+_READER_THREADS = 16
 
-# A later record has more marks. Of two with as many, the second may know what the first one could not read.
+# A later record of a batch has more marks. With equal marks the second one counts: it may know what the first could not
+# read.
 _BATCHES = """
 INSERT INTO ledger.batches (
     batch_id, dag_run_id, run_url, consumer_group, topic, topic_id, drained_at, scored_at, model_run_id, model_name,
@@ -50,77 +50,75 @@ INSERT INTO ledger.batch_partitions (
 
 @dataclass(frozen=True)
 class RecordedBatches:
-    """How many batches are new or better known than before, and how many files were taken over."""
+    """How many batches are new or changed in the ledger, and how many files were recorded and deleted."""
 
     batches: int
     files: int
 
 
-def record_batches(storage: Storage, address: LedgerConnection) -> RecordedBatches:
-    """May be repeated, and killed, at any time: a file goes once it is committed.
+def record_batches(storage: Storage, ledger: LedgerConnection) -> RecordedBatches:
+    """Record all batch records of the staging area. Delete each file after its transaction is committed.
 
-    Raises LedgerError, once all others are recorded, where a file cannot be read: it stays.
+    The call may be killed and repeated at any time. If files cannot be read, leave them and record all others, then
+    raise LedgerError.
     """
     paths = [f"{FOLDER}/{day}/{name}" for day in storage.list(FOLDER) for name in storage.list(f"{FOLDER}/{day}")]
     batches = files = 0
-    unread: dict[str, StagingError] = {}
-    with open_ledger(address, "fraud record batches") as connection, ThreadPoolExecutor(_READERS) as threads:
-        for some in _parts(paths):
-            found = dict(zip(some, threads.map(lambda path: _read(storage, path), some), strict=True))
-            unread |= {path: error for path, error in found.items() if isinstance(error, StagingError)}
-            records = {path: record for path, record in found.items() if isinstance(record, BatchRecord)}
+    errors: list[StagingError] = []
+    with open_ledger(ledger, "fraud record batches") as connection, ThreadPoolExecutor(_READER_THREADS) as threads:
+        for start in range(0, len(paths), _FILES_PER_TRANSACTION):
+            some_paths = paths[start : start + _FILES_PER_TRANSACTION]
+            results = list(zip(some_paths, threads.map(lambda path: _read(storage, path), some_paths), strict=True))
+            errors += [result for _, result in results if isinstance(result, StagingError)]
+            records = {path: result for path, result in results if isinstance(result, BatchRecord)}
             batches += _record(connection, list(records.values()))
             list(threads.map(storage.delete, records))
             files += len(records)
-    if unread:
-        error = next(iter(unread.values()))
+    if errors:
         raise LedgerError(
-            f"{len(unread)} of the batches' records cannot be read, the first: {_first_clause(error)}. The others "
-            f"are recorded ({files} files). Put the file back, or delete it: predictions are recorded all the same, "
-            "but then the ledger does not know how those of this batch came about"
+            f"{len(errors)} of the batches' records cannot be read, the first: {_first_clause(errors[0])}. The others "
+            f"are recorded ({files} files). Put the file back, or delete it: its batch's predictions are recorded "
+            "without it, but the ledger then lacks the model's choice, the run and the report of that batch"
         )
     return RecordedBatches(batches, files)
 
 
-def _parts(paths: list[str]) -> Iterator[list[str]]:
-    return (paths[at : at + _FILES] for at in range(0, len(paths), _FILES))
-
-
 def _read(storage: Storage, path: str) -> BatchRecord | StagingError | None:
-    """None where another reader has taken it meanwhile."""
+    """Return the batch record, the error if it cannot be read, or None if another recorder has deleted it."""
     try:
         return storage.need_json(path, BatchRecord)
     except StagedFileGoneError:
         return None
     except StagingError as error:
-        log.error("%s stays: %s", path, error)
+        log.error("batch record %s cannot be read and stays: %s", path, error)
         return error
 
 
 def _record(connection: Connection, records: list[BatchRecord]) -> int:
+    """Write the records in one transaction, and return how many batches are new or changed."""
     from psycopg2.extras import execute_values
 
     latest: dict[str, BatchRecord] = {}
     for record in records:
         if record.batch_id not in latest or latest[record.batch_id].marks <= record.marks:
             latest[record.batch_id] = record
-    # In one order, so that two readers do not wait for each other for ever.
+    # Sorted, so that two recorders lock rows in the same order and cannot deadlock.
     rows = [_batch(latest[batch_id]) for batch_id in sorted(latest)]
     with connection, connection.cursor() as cursor:
-        stored = execute_values(cursor, _BATCHES, rows, page_size=_FILES, fetch=True)
+        stored = execute_values(cursor, _BATCHES, rows, page_size=_FILES_PER_TRANSACTION, fetch=True)
         changed = [batch_id for (batch_id,) in stored]
         cursor.execute("DELETE FROM ledger.batch_partitions WHERE batch_id = ANY(%s)", (changed,))
         parts = [part for batch_id in changed for part in _partitions(latest[batch_id])]
-        execute_values(cursor, _PARTITIONS, parts, page_size=_FILES)
+        execute_values(cursor, _PARTITIONS, parts, page_size=_FILES_PER_TRANSACTION)
     return len(changed)
 
 
 def _batch(record: BatchRecord) -> tuple[Any, ...]:
     parts, model, mails = record.partitions, record.model, record.deliveries
     return (
-        record.batch_id, _text(record.run_id), _text(record.run_url), record.group, record.topic, record.topic_id,
-        record.drained_at, record.scored_at, model.run_id, _text(model.name), model.version, model.asked,
-        model.chosen_by, _text(model.who), _text(model.reason),
+        record.batch_id, _without_nul(record.run_id), _without_nul(record.run_url), record.group,
+        record.topic, record.topic_id, record.drained_at, record.scored_at, model.run_id, _without_nul(model.name),
+        model.version, model.asked, model.chosen_by, _without_nul(model.who), _without_nul(model.reason),
         sum(part.drained for part in parts), sum(part.scored for part in parts), sum(part.frauds for part in parts),
         sum(part.dead_letters for part in parts), json.dumps(record.reasons), sum(part.lost for part in parts),
         json.dumps(record.seconds), [mail.message_id for mail in mails],
@@ -138,10 +136,10 @@ def _partitions(record: BatchRecord) -> Iterator[tuple[Any, ...]]:
 
 
 def _first_clause(error: StagingError) -> str:
-    """Which file, and what is wrong. What mends it is another thing with a record than with a batch."""
+    """Return the file and the fault. The error's remedy, after the semicolon, is that of a batch, not of a record."""
     return str(error).partition(";")[0]
 
 
-def _text(text: str | None) -> str | None:
-    """What people have typed may hold the one character that PostgreSQL takes in no text."""
+def _without_nul(text: str | None) -> str | None:
+    """Return a text that people have typed without NUL, the one character that PostgreSQL's text cannot hold."""
     return None if text is None else text.replace("\0", "")

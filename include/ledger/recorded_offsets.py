@@ -1,4 +1,4 @@
-"""How far the output topic is recorded, as an operator sees it, and has it recorded again: `fraud ledger`."""
+"""Show and rewind the recorded offsets of the output topic, for `fraud ledger show` and `fraud ledger rewind`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RecordedPartition:
-    """Of one partition of the output topic. `recorded` is None where nothing of this topic was recorded yet."""
+    """Offsets of one partition of the output topic: the first retained one, the next to record, and the end offset.
+
+    `recorded` and `recorded_at`, a time in UTC, are None if nothing of this topic is recorded yet.
+    """
 
     partition: int
     first: int
@@ -29,23 +32,28 @@ class RecordedPartition:
     recorded_at: str | None
 
     @property
-    def waiting(self) -> int:
+    def lag(self) -> int:
+        """Return how many offsets are retained and not recorded."""
         return max(0, self.end - max(self.first, self.recorded or 0))
 
 
 @dataclass(frozen=True)
 class LedgerOffsets:
+    """The recorded offsets of the output topic, over an open session."""
+
     cluster: Cluster
     connection: Connection
     topic: Topic
 
     @classmethod
     @contextmanager
-    def opened(cls, cluster: Cluster, address: LedgerConnection, topic: str) -> Iterator[LedgerOffsets]:
-        with open_ledger(address, "fraud ledger") as connection:
+    def open(cls, cluster: Cluster, ledger: LedgerConnection, topic: str) -> Iterator[LedgerOffsets]:
+        """Connect to the ledger, and yield its offsets of `topic`. Raise LedgerError as `open_ledger` does."""
+        with open_ledger(ledger, "fraud ledger") as connection:
             yield cls(cluster, connection, cluster.describe_topic(topic))
 
-    def standings(self) -> list[RecordedPartition]:
+    def partitions(self) -> list[RecordedPartition]:
+        """Return the offsets of each partition, in the order of their numbers."""
         name, partitions = self.topic.name, self.topic.partitions
         first = self.cluster.first_offsets(name, partitions)
         end = self.cluster.last_stable_offsets(name, partitions)
@@ -56,40 +64,42 @@ class LedgerOffsets:
                 (name, self.topic.topic_id),
             )
             known = {partition: (offset, at) for partition, offset, at in cursor.fetchall()}
-        found = []
+        rows = []
         for number in partitions:
             recorded, at = known.get(number, (None, None))
-            found.append(RecordedPartition(number, first[number], recorded, end[number], at))
-        return found
+            rows.append(RecordedPartition(number, first[number], recorded, end[number], at))
+        return rows
 
     def lost(self) -> list[tuple[LostOffsets, str]]:
-        """What was gone before it could be recorded, and when that was found, the newest first."""
+        """Return the lost offsets, newest first, each with the time (UTC) at which a run found out."""
         with self.connection, self.connection.cursor() as cursor:
             cursor.execute(
                 "SELECT topic_id, partition, start_offset, end_offset, to_char(found_at, 'YYYY-MM-DD HH24:MI:SS') "
                 "FROM ledger.lost_offsets WHERE topic = %s ORDER BY found_at DESC, partition, start_offset",
                 (self.topic.name,),
             )
-            return [(LostOffsets(*place), at) for *place, at in cursor.fetchall()]
+            return [(LostOffsets(*offsets), found_at) for *offsets, found_at in cursor.fetchall()]
 
     def rewind(self, to: str, partitions: Iterable[int]) -> dict[int, int | None]:
-        """Where the next run begins, by partition, None where nothing is recorded yet; `to` is earliest, an offset or
-        a time. What is recorded already stays as it is, or is restored.
+        """Set where the next run begins to record, and return it by partition.
 
-        Raises SettingError where an offset lies ahead: it would be passed over. The first message retained, or of a
-        time, may lie ahead: then the next run begins where it would have done.
+        `to` is `earliest`, an offset or a time; no `partitions` means all. A partition without a recorded offset is
+        left alone, and its target is None. Rows that are recorded already stay as they are, or are restored.
+
+        Raise SettingError if `to` is an offset after the recorded one, which would leave messages unrecorded. If the
+        first retained message, or the first since a time, is after it, the partition keeps its recorded offset.
         """
-        rows = {row.partition: row for row in self.standings()}
+        rows = {row.partition: row for row in self.partitions()}
         bounds = {row.partition: (row.first, row.end) for row in rows.values()}
-        meant = resolve_targets(self.cluster, self.topic.name, to, partitions, bounds)
+        requested = resolve_targets(self.cluster, self.topic.name, to, partitions, bounds)
         targets: dict[int, int | None] = {}
-        for partition, target in meant.items():
+        for partition, target in requested.items():
             recorded = rows[partition].recorded
             if (to == "latest" or to.isdecimal()) and target > (recorded or 0):
                 raise SettingError(
-                    f"--to {to}: {self.topic.name}/{partition} is recorded to {recorded or 0} only, and nothing before "
-                    f"{target} may be passed over: give a lower offset, or --to earliest, or name with --partition "
-                    "those that are recorded so far"
+                    f"--to {to}: {self.topic.name}/{partition} is recorded to {recorded or 0} only, and messages "
+                    f"before {target} would be skipped: give a lower offset, or --to earliest, or name with "
+                    "--partition the partitions that are recorded that far"
                 )
             targets[partition] = None if recorded is None else min(target, recorded)
         with self.connection, self.connection.cursor() as cursor:

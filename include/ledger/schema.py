@@ -1,4 +1,4 @@
-"""The version of the ledger's tables: brought up to date by `fraud ledger migrate`, and asked for before each use."""
+"""Check the version of the ledger's tables before each use, and bring them up to date for `fraud ledger migrate`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-# The newest of migrations/versions, so that a run need not load Alembic to know it.
+# The newest version in migrations/versions. It is repeated here because Alembic takes long to import.
 VERSION = "0003"
 MIGRATIONS = Path(__file__).parent / "migrations"
-_MIGRATE = "run `fraud ledger migrate`"
 
 
 def current_version(connection: Connection) -> str | None:
-    """None where there are no tables yet."""
+    """Return the version of the tables, None if there are none."""
     with connection, connection.cursor() as cursor:
         cursor.execute("SELECT to_regclass('ledger.alembic_version') IS NOT NULL")
         if cursor.fetchone() != (True,):
@@ -32,48 +31,47 @@ def current_version(connection: Connection) -> str | None:
 
 
 def require_version(connection: Connection) -> None:
-    """Raises LedgerSchemaError where the tables are older or newer than this version of the product."""
-    found = current_version(connection)
-    if found == VERSION:
+    """Raise LedgerSchemaError if the tables are missing, or older or newer than this release requires."""
+    version = current_version(connection)
+    if version == VERSION:
         return
-    if found is None:
-        raise LedgerSchemaError(f"the ledger has no tables yet, they are needed in version {VERSION}: {_MIGRATE}")
-    if found < VERSION:
-        raise LedgerSchemaError(f"the ledger's tables are of version {found}, {VERSION} is needed: {_MIGRATE}")
-    raise LedgerSchemaError(
-        f"the ledger's tables are of version {found}, made by a newer version of this product, which knows {VERSION}: "
-        "bring this one up to date"
-    )
+    tables = "no tables yet" if version is None else f"tables of version {version}"
+    is_newer = version is not None and version > VERSION
+    remedy = "upgrade this installation" if is_newer else "run `fraud ledger migrate`"
+    raise LedgerSchemaError(f"the ledger has {tables}, and version {VERSION} is required: {remedy}")
 
 
 @contextmanager
-def open_ledger(address: LedgerConnection, name: str) -> Iterator[Connection]:
-    """The connection to tables of the version that is needed; else as `require_version`, or as `Address.opened`."""
-    with address.opened(name) as connection:
+def open_ledger(ledger: LedgerConnection, name: str) -> Iterator[Connection]:
+    """Yield a session as `LedgerConnection.open` does. Raise LedgerSchemaError as `require_version` does."""
+    with ledger.open(name) as connection:
         require_version(connection)
         yield connection
 
 
-def migrate(address: LedgerConnection) -> tuple[str | None, str]:
-    """The version before and after. Waits where another migrates at the same time."""
+def migrate(ledger: LedgerConnection) -> tuple[str | None, str]:
+    """Bring the tables up to date, and return the version before (None: no tables) and after.
+
+    Wait while another process migrates. Raise LedgerSchemaError if the tables are newer than this release knows.
+    """
     from alembic import command
     from sqlalchemy import create_engine
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.pool import NullPool
 
-    with address.opened("fraud ledger migrate") as connection:
+    with ledger.open("fraud ledger migrate") as connection:
         before = current_version(connection)
         if before is not None and before > VERSION:
             require_version(connection)
-        # SQLAlchemy gets the connection itself: no address with a password in it is written down anywhere.
+        # SQLAlchemy gets the connection itself, because a URL with a password could end up in logs and errors.
         engine = create_engine("postgresql+psycopg2://", creator=lambda: connection, poolclass=NullPool)
-        with engine.connect() as migrating:
+        with engine.connect() as alembic_connection:
             config = _config()
-            config.attributes["connection"] = migrating
+            config.attributes["connection"] = alembic_connection
             try:
                 command.upgrade(config, "head")
             except DBAPIError as error:
-                # What psycopg2 has raised: the address makes one line of it.
+                # The error of psycopg2, of which LedgerConnection.open makes one line.
                 raise error.orig or error from None
     return before, VERSION
 

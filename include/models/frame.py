@@ -19,7 +19,7 @@ from include.models.coerce import coerce, fits
 from include.models.column import CURRENT_TIME, DERIVED, Column
 from include.models.series import BIG, CLASSES, MISSING, NULL, UNSIGNED, classify, series
 from include.payments.refusal import Refusal
-from include.payments.timestamps import date_time_text, moment_of, unix_time
+from include.payments.timestamps import date_time_text, parse_unix_time, unix_time
 
 if TYPE_CHECKING:
     import numpy as np
@@ -196,12 +196,12 @@ def _rows_of(kind: int, classes: int | npt.NDArray[np.int64], count: int) -> Ite
 
 
 def _time_text(current_time: Any) -> Any:
-    moment = moment_of(current_time)
+    moment = parse_unix_time(current_time)
     return msgspec.UNSET if moment is None else date_time_text(moment)
 
 
 def _time_number(current_time: Any) -> Any:
-    moment = moment_of(current_time)
+    moment = parse_unix_time(current_time)
     return msgspec.UNSET if moment is None else unix_time(moment)
 
 

@@ -1,4 +1,4 @@
-"""The columns of a payment as today's producers send them, in their order."""
+"""Name the columns of a payment, in the order in which producers send them."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ COLUMNS: tuple[str, ...] = (
     "is_fraud",
 )
 
-# cc_num and zip are texts of digits: as numbers they would lose digits, and leading zeros.
+# Without cc_num and zip: as numbers they would lose digits or leading zeros.
 NUMBERS = ("amt", "lat", "long", "city_pop", "unix_time", "merch_lat", "merch_long", "is_fraud")
+# Columns that are quantities.
 MEASURED = ("amt", "lat", "long", "city_pop", "merch_lat", "merch_long")
 PREDICTION = "is_fraud"
-CONFIRMED = "fraud_confirmed"
+FRAUD_CONFIRMED = "fraud_confirmed"

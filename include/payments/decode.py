@@ -1,8 +1,8 @@
-"""topic_1's messages to records: JSON "split" in, one JSON object a payment out, every value byte for byte as it came.
+"""Decode messages of the input topic, JSON in "split" form, to one record for each payment.
 
-A record is kept as its two halves around the prediction, so that nothing is parsed again to publish it:
-`head + b"1" + tail` is the payment's object with `is_fraud` overwritten in its own place (or put last where the
-payment has none), and `fraud_confirmed` null at the end.
+A record is the payment's JSON object in two halves around the prediction, so that publishing it needs no parsing:
+`head + b"1" + tail` has the prediction in the place of `is_fraud`, or last if the payment has no such column, and
+`fraud_confirmed` null at the end. All other values keep their bytes.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import msgspec
 
 from include.payments.layout import Layout
 from include.payments.refusal import Refusal
-from include.payments.wrapping import is_flat, unwrapped
+from include.payments.wrapping import is_flat, unwrap
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One payment of a message; `row` is its place in the message's `data`, counted from 0."""
+    """One payment of a message; `row` is its index in the message's `data`."""
 
     row: int
     head: bytes
@@ -29,7 +29,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class RefusedRow:
-    """`row` is None where the whole message is refused."""
+    """A row that cannot be scored; `row` is None if the whole message is refused."""
 
     row: int | None
     refusal: Refusal
@@ -45,25 +45,25 @@ class _LooseSplit(msgspec.Struct, gc=False):
     data: list[msgspec.Raw]
 
 
-_LAYOUTS_KEPT = 1_000
-_LONGEST_LAYOUT_KEPT = 10_000
-_NAMES_KEPT = 1_000
-_LONGEST_NAME_KEPT = 100
+_MAX_LAYOUTS = 1_000
+_MAX_LAYOUT_BYTES = 10_000
+_MAX_NAMES = 1_000
+_MAX_NAME_LENGTH = 100
 
-# Each row of a message becomes a message with all of the columns' names and the key: without a bound, one message of a
-# megabyte would become gigabytes. (Dead letters of rows are bounded where they are published.)
-_MOST_ROWS = 10_000
-_MOST_BYTES_IN_ALL = 100_000_000
-# Deeper than any payment, and so shallow that every reader of the output can follow.
-_DEEPEST = 200
+# Each row becomes a message with all column names and the key: without a limit, one message of a megabyte would become
+# gigabytes. Dead letters of rows have their own limit where they are published.
+_MAX_ROWS = 10_000
+_MAX_EXPANDED_BYTES = 100_000_000
+# Deeper than any payment, and shallow enough for all JSON readers of the output.
+_MAX_DEPTH = 200
 _BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"|([\[{])|([\]}])')
 
 
 class Decoder:
-    """Keeps what it learnt of the columns' order, which hardly ever changes, from message to message.
+    """Decode messages, and cache the layouts of their columns, whose order rarely changes.
 
-    `columns_seen` are the names that payments had, without what was refused; some are left out where
-    `all_columns_known` is false.
+    `columns_seen` has the column names of all decoded payments. If some were too many or too long to keep,
+    `all_columns_known` is False.
     """
 
     def __init__(self) -> None:
@@ -76,39 +76,41 @@ class Decoder:
         self.all_columns_known = True
 
     def decode(self, value: bytes | None, key_bytes: int = 0) -> list[Record | RefusedRow]:
-        """At least one result a message: a record or a refusal for each row, or one refusal of the whole.
+        """Return a record or a refusal for each row, or one refusal of the whole message. The list is never empty.
 
-        `key_bytes`: the size of the message's key, which every row gets.
+        `key_bytes` is the size of the message's key, which each row's message repeats.
         """
         if not value:
             return [RefusedRow(None, Refusal("empty_value", "the message has no value"))]
         try:
-            # msgspec passes over bytes that it does not decode; readers of the output could not.
+            # msgspec does not check the UTF-8 of raw values, but readers of the output would fail.
             value.decode()
             split = self._split.decode(value)
         except UnicodeDecodeError:
             return [RefusedRow(None, Refusal("not_utf8", "the value is not UTF-8 text"))]
         except (msgspec.DecodeError, RecursionError):
-            inner = unwrapped(value)
+            inner = unwrap(value)
             return self._decode_loosely(value, key_bytes) if inner is None else self.decode(inner, key_bytes)
         layout = self._layout(bytes(split.columns))
         if isinstance(layout, Refusal):
             return [RefusedRow(None, layout)]
         if not split.data:
             return [RefusedRow(None, Refusal("no_rows", "`data` holds no payment"))]
-        if (too_many := _too_many(split.columns, split.data, key_bytes)) is not None:
-            return [RefusedRow(None, too_many)]
+        if (refusal := _refuse_if_too_many(split.columns, split.data, key_bytes)) is not None:
+            return [RefusedRow(None, refusal)]
         results = [self._record(layout, row, values) for row, values in enumerate(split.data)]
-        if len(value) >= 2 * _DEEPEST:
-            results = [_shallow(result) for result in results]
-        if not layout.learnt:
-            self._learn(layout, results)
+        if len(value) >= 2 * _MAX_DEPTH:
+            results = [_refuse_if_deep(result) for result in results]
+        if not layout.is_known:
+            self._remember_columns(layout, results)
         return results
 
     def halves(self, value: bytes | None) -> tuple[bytes, bytes] | None:
-        """Return the head and tail of a message with one payment in a known order of columns, or None for any other
-        message: that is for `decode`. Nearly all messages are of this kind, and staging them column by column takes
-        two thirds of the processor time (benchmarks/shortcuts.py)."""
+        """Return the head and tail of a message with one payment and a known order of columns.
+
+        Return None for any other message, which `decode` decodes. Nearly all messages are of this kind, and to stage
+        them column by column takes two thirds of the CPU time (benchmarks/shortcuts.py).
+        """
         try:
             split = self._split.decode(value)  # type: ignore[arg-type]
             layout = self._layouts[bytes(split.columns)]
@@ -117,9 +119,9 @@ class Decoder:
                 value.decode()  # type: ignore[union-attr]
         except (msgspec.DecodeError, RecursionError, KeyError, ValueError, TypeError):
             return None
-        if isinstance(layout, Refusal) or not layout.learnt or len(values) != len(layout.names):
+        if isinstance(layout, Refusal) or not layout.is_known or len(values) != len(layout.names):
             return None
-        if value.count(b"[") + value.count(b"{") > _DEEPEST:  # type: ignore[union-attr]
+        if value.count(b"[") + value.count(b"{") > _MAX_DEPTH:  # type: ignore[union-attr]
             return None
         return layout.head.join(values), layout.tail.join(values)
 
@@ -130,7 +132,7 @@ class Decoder:
         return Record(row, layout.head.join(values), layout.tail.join(values))
 
     def _decode_loosely(self, value: bytes, key_bytes: int) -> list[Record | RefusedRow]:
-        """Says what is wrong with a message that is not clean, and saves the rows that are."""
+        """Decode a message row by row, after it failed as a whole, and refuse the invalid rows only."""
         try:
             split = self._loose.decode(value)
         except msgspec.ValidationError:
@@ -143,36 +145,37 @@ class Decoder:
         if isinstance(layout, Refusal):
             return [RefusedRow(None, layout)]
         flat = is_flat(split.data)
-        if not flat and (too_many := _too_many(split.columns, split.data, key_bytes)) is not None:
-            return [RefusedRow(None, too_many)]
+        if not flat and (refusal := _refuse_if_too_many(split.columns, split.data, key_bytes)) is not None:
+            return [RefusedRow(None, refusal)]
         results: list[Record | RefusedRow] = []
         rows: list[Any] = [split.data] if flat else split.data
         for row, values in enumerate(rows):
             try:
-                results.append(_shallow(self._record(layout, row, values if flat else self._rows.decode(values))))
+                row_values = values if flat else self._rows.decode(values)
+                results.append(_refuse_if_deep(self._record(layout, row, row_values)))
             except msgspec.DecodeError:
                 results.append(RefusedRow(row, Refusal("row_not_list", "the row is not a list of values")))
-        if not layout.learnt:
-            self._learn(layout, results)
+        if not layout.is_known:
+            self._remember_columns(layout, results)
         return results
 
-    def _learn(self, layout: Layout, results: list[Record | RefusedRow]) -> None:
+    def _remember_columns(self, layout: Layout, results: list[Record | RefusedRow]) -> None:
         if not any(isinstance(result, Record) for result in results):
             return
-        layout.learnt = True
-        # They go into the manifest, which has to stay small whatever is sent.
-        new = {name for name in layout.names if len(name) <= _LONGEST_NAME_KEPT} - self.columns_seen
-        if len(self.columns_seen) + len(new) <= _NAMES_KEPT:
+        layout.is_known = True
+        # The manifest stores these names, and must stay small whatever producers send.
+        new = {name for name in layout.names if len(name) <= _MAX_NAME_LENGTH} - self.columns_seen
+        if len(self.columns_seen) + len(new) <= _MAX_NAMES:
             self.columns_seen |= new
         self.all_columns_known &= self.columns_seen.issuperset(layout.names)
 
     def _layout(self, columns: bytes) -> Layout | Refusal:
         layout = self._layouts.get(columns)
         if layout is None:
-            if len(self._layouts) >= _LAYOUTS_KEPT:
+            if len(self._layouts) >= _MAX_LAYOUTS:
                 self._layouts.clear()
             layout = self._new_layout(columns)
-            if len(columns) <= _LONGEST_LAYOUT_KEPT:
+            if len(columns) <= _MAX_LAYOUT_BYTES:
                 self._layouts[columns] = layout
         return layout
 
@@ -186,22 +189,22 @@ class Decoder:
         return Layout.of(names)
 
 
-def _too_many(
+def _refuse_if_too_many(
     columns: msgspec.Raw, rows: list[list[msgspec.Raw]] | list[msgspec.Raw], key_bytes: int
 ) -> Refusal | None:
-    each = memoryview(columns).nbytes + key_bytes
-    if len(rows) <= _MOST_ROWS and len(rows) * each <= _MOST_BYTES_IN_ALL:
+    row_bytes = memoryview(columns).nbytes + key_bytes
+    if len(rows) <= _MAX_ROWS and len(rows) * row_bytes <= _MAX_EXPANDED_BYTES:
         return None
     return Refusal("too_many_rows", f"the message holds {len(rows)} rows, more than can become messages of their own")
 
 
-def _shallow(result: Record | RefusedRow) -> Record | RefusedRow:
+def _refuse_if_deep(result: Record | RefusedRow) -> Record | RefusedRow:
     if isinstance(result, RefusedRow):
         return result
     for part in (result.head, result.tail):
-        if part.count(b"[") + part.count(b"{") > _DEEPEST and _depth(part) > _DEEPEST:
+        if part.count(b"[") + part.count(b"{") > _MAX_DEPTH and _depth(part) > _MAX_DEPTH:
             return RefusedRow(
-                result.row, Refusal("nested_too_deep", f"a value is nested deeper than {_DEEPEST} levels")
+                result.row, Refusal("nested_too_deep", f"a value is nested deeper than {_MAX_DEPTH} levels")
             )
     return result
 

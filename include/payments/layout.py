@@ -1,4 +1,4 @@
-"""The order of a message's columns, and how the values of a row join into a record."""
+"""Join the values of a row to a record, for one order of a message's columns."""
 
 from __future__ import annotations
 
@@ -9,48 +9,52 @@ from typing import Any
 
 import msgspec
 
-from include.payments.columns import CONFIRMED, PREDICTION
+from include.payments.columns import FRAUD_CONFIRMED, PREDICTION
 
-_END = b',"' + CONFIRMED.encode() + b'":null}'
+_END = b',"' + FRAUD_CONFIRMED.encode() + b'":null}'
 
 
 @dataclass(slots=True)
 class Layout:
-    """How the values of a row join into a record, for one order of columns; `learnt` once a payment came in it."""
+    """The templates of a record's head and tail for one order of columns (see include/payments/decode.py).
+
+    `is_known` is True once a payment with this order was decoded.
+    """
 
     names: tuple[str, ...]
     head: RowTemplate
     tail: RowTemplate
-    learnt: bool = False
+    is_known: bool = False
 
     @classmethod
     def of(cls, names: tuple[str, ...]) -> Layout:
         """Return the layout for rows whose columns have these names, each once, in this order."""
-        at = names.index(PREDICTION) if PREDICTION in names else len(names)
-        kept = [place for place, name in enumerate(names) if name not in (PREDICTION, CONFIRMED)]
-        head, tail = [place for place in kept if place < at], [place for place in kept if place > at]
-        labels = [b"," + msgspec.json.encode(names[place]) + b":" for place in [*head, *tail]]
-        before_head = [*labels[: len(head)], b"," + msgspec.json.encode(PREDICTION) + b":"]
-        before_head[0] = b"{" + before_head[0][1:]
-        return cls(names, RowTemplate(head, before_head), RowTemplate(tail, [*labels[len(head) :], _END]))
+        prediction = names.index(PREDICTION) if PREDICTION in names else len(names)
+        kept = [index for index, name in enumerate(names) if name not in (PREDICTION, FRAUD_CONFIRMED)]
+        head, tail = [index for index in kept if index < prediction], [index for index in kept if index > prediction]
+        labels = [b"," + msgspec.json.encode(names[index]) + b":" for index in [*head, *tail]]
+        head_texts = [*labels[: len(head)], b"," + msgspec.json.encode(PREDICTION) + b":"]
+        head_texts[0] = b"{" + head_texts[0][1:]
+        return cls(names, RowTemplate(head, head_texts), RowTemplate(tail, [*labels[len(head) :], _END]))
 
 
 class RowTemplate:
-    """Some of a row's values in turns with fixed text, of which there is one more."""
+    """Fixed texts with some of a row's values between them: one text more than values."""
 
-    __slots__ = ("_pick", "_places", "_text")
+    __slots__ = ("_indices", "_parts", "_select")
 
-    def __init__(self, places: list[int], text: list[bytes]) -> None:
-        self._text: list[Any] = [b""] * (2 * len(places) + 1)
-        self._text[::2] = text
-        # Of one place an itemgetter gives the value itself and no tuple of it.
-        self._pick: Callable[[list[msgspec.Raw]], Any] | None = itemgetter(*places) if len(places) > 1 else None
-        self._places = places
+    def __init__(self, indices: list[int], texts: list[bytes]) -> None:
+        self._parts: list[Any] = [b""] * (2 * len(indices) + 1)
+        self._parts[::2] = texts
+        # With one index, an itemgetter returns the value itself instead of a tuple.
+        self._select: Callable[[list[msgspec.Raw]], Any] | None = itemgetter(*indices) if len(indices) > 1 else None
+        self._indices = indices
 
     def join(self, values: list[msgspec.Raw]) -> bytes:
-        if not self._places:
-            constant: bytes = self._text[0]
-            return constant
-        parts = self._text.copy()
-        parts[1::2] = self._pick(values) if self._pick else [values[place] for place in self._places]
+        """Return the texts joined with the values of a row."""
+        if not self._indices:
+            text: bytes = self._parts[0]
+            return text
+        parts = self._parts.copy()
+        parts[1::2] = self._select(values) if self._select else [values[index] for index in self._indices]
         return b"".join(parts)

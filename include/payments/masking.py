@@ -1,16 +1,16 @@
-"""Card numbers as people may see them: the first six digits and the last four."""
+"""Mask card numbers for people: only the first six and the last four digits are shown."""
 
 from __future__ import annotations
 
-# A card number has at least 13 digits. Of anything shorter, six and four would leave next to nothing hidden.
+# A card number has at least 13 digits. Of a shorter one, ten shown digits would hide almost nothing.
 CARD_DIGITS = 13
 
 
 def mask_card(text: str) -> str:
-    """`4556 1234 5678 9012` becomes `455612******9012`.
+    """Return `455612******9012` for `4556 1234 5678 9012`.
 
-    Shorter runs of digits show at most their last four (a third of them); what is no plain number, a float such as
-    `4.2e18` among them, shows nothing, not even its length.
+    A shorter number shows its last third, at most four digits. A text that is not a number of digits, such as `4.2e18`,
+    becomes `****`, whatever its length; an empty text stays empty.
     """
     digits = text.strip().replace(" ", "").replace("-", "")
     if not (digits.isascii() and digits.isdigit()):

@@ -1,4 +1,4 @@
-"""Why a message or a payment becomes a dead letter."""
+"""Hold the reason for which a message or a payment becomes a dead letter."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a message or payment cannot be scored: a short stable code, and a sentence that holds no payment data."""
+    """The reason of a dead letter: a code, which never changes, and a sentence without data of the payment."""
 
     code: str
     sentence: str

@@ -1,4 +1,4 @@
-"""The moment that a `unix_time` or `current_time` means, by one rule for models, the ledger and the producer."""
+"""Convert `unix_time` and `current_time` to times by one rule, which models, the ledger and the producer share."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from decimal import ROUND_FLOOR, Decimal, InvalidOperation
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-# A number below the limit is in this many microseconds. Each limit is the year 5138 in its unit; the last is the
-# largest 64-bit integer, which is the year 2262 in nanoseconds.
+# For numbers below each limit, the microseconds in their unit. The limit is the year 5138 in that unit; the last limit
+# is the largest 64-bit integer, which is the year 2262 in nanoseconds.
 _UNITS = (
     (10**11, Decimal(1_000_000)),
     (10**14, Decimal(1_000)),
@@ -17,15 +17,15 @@ _UNITS = (
 )
 
 
-def moment_of(value: object) -> datetime | None:
-    """Return the UTC time of a JSON number, or of a text that is one; None where it is no time.
+def parse_unix_time(value: object) -> datetime | None:
+    """Return the time in UTC that a JSON number, or a text that is a number, means; None if it is not a time.
 
-    The magnitude says whether it counts seconds, milliseconds, microseconds or nanoseconds since 1970.
+    Its magnitude determines whether it counts seconds, milliseconds, microseconds or nanoseconds since 1970.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if isinstance(value, str) and (not value.isascii() or "_" in value):
-        # Decimal reads 1_000 and the digits of every script.
+        # Decimal also reads 1_000, and digits of all scripts.
         return None
     try:
         number = Decimal(value if type(value) is int else str(value))
@@ -40,14 +40,14 @@ def moment_of(value: object) -> datetime | None:
     return None
 
 
-def date_time_text(moment: datetime) -> str:
-    """Return the moment as `trans_date_trans_time`."""
-    return moment.replace(tzinfo=None).isoformat(" ", "seconds")
+def date_time_text(time: datetime) -> str:
+    """Return a time in UTC as `trans_date_trans_time`."""
+    return time.replace(tzinfo=None).isoformat(" ", "seconds")
 
 
-def unix_time(moment: datetime) -> int:
-    """Return the moment as `unix_time`: milliseconds since 1970."""
-    return (moment - EPOCH) // timedelta(milliseconds=1)
+def unix_time(time: datetime) -> int:
+    """Return a time in UTC as `unix_time`: milliseconds since 1970."""
+    return (time - EPOCH) // timedelta(milliseconds=1)
 
 
 def _since_epoch(microseconds: int) -> datetime | None:

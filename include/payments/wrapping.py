@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import msgspec
 
-_MARK = b"\xef\xbb\xbf"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def unwrapped(value: bytes) -> bytes | None:
-    """Return the JSON object or list behind byte order marks and inside JSON strings; None where nothing wraps one."""
+def unwrap(value: bytes) -> bytes | None:
+    """Return the JSON object or list behind byte order marks or inside JSON strings; None if none is wrapped there."""
     inner = value
     while True:
-        while inner.startswith(_MARK):
-            inner = inner[len(_MARK) :]
+        while inner.startswith(_BYTE_ORDER_MARK):
+            inner = inner[len(_BYTE_ORDER_MARK) :]
         text = inner.lstrip()
         if not text.startswith(b'"'):
             return inner if inner is not value and text[:1] in (b"{", b"[") else None

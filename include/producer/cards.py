@@ -1,4 +1,4 @@
-"""The simulator's people: one cardholder a card, with an address somewhere in the United States."""
+"""Make the simulator's cards, each with a cardholder who lives in the United States."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from faker import Faker
 
-# Every length and scheme that a reader must bear, the 19 digits over 2**53 among them; taken in turn.
+# All lengths of card numbers, with 19 digits above 2**53, which a float cannot hold. Cards get these types in turn.
 CARD_TYPES = (
     "visa16", "mastercard", "amex", "visa16", "discover", "visa19", "mastercard", "visa13",
     "visa16", "jcb16", "mastercard", "diners", "visa19", "amex", "jcb15", "visa16",
 )  # fmt: skip
 
-# State: latitude and longitude of its middle, inhabitants in millions.
+# By state: latitude and longitude of its centre, inhabitants in millions.
 STATES: dict[str, tuple[float, float, float]] = {
     "AL": (32.8, -86.8, 5.1), "AZ": (34.2, -111.6, 7.4), "AR": (34.9, -92.4, 3.1), "CA": (36.5, -119.5, 39.0),
     "CO": (39.0, -105.5, 5.9), "CT": (41.6, -72.7, 3.6), "DE": (39.0, -75.5, 1.0), "FL": (28.3, -82.0, 22.6),
@@ -33,18 +33,19 @@ STATES: dict[str, tuple[float, float, float]] = {
 
 @dataclass(frozen=True)
 class Cards:
-    """One array a column, one place a card."""
+    """Arrays with one element a card. `columns` has the columns of a payment that depend on the card only."""
 
     columns: dict[str, np.ndarray]
     lat: np.ndarray
     long: np.ndarray
     activity: np.ndarray
-    """The share of all genuine payments that a card makes."""
+    """The share of all genuine payments that are made with the card."""
     spending: np.ndarray
-    """What its holder's amounts are multiplied by."""
+    """The factor of the cardholder's amounts."""
 
 
 def make_cards(count: int, faker: Faker, random: np.random.Generator) -> Cards:
+    """Return `count` cards. The same seeds of `faker` and `random` give the same cards."""
     names = list(STATES)
     inhabitants = np.array([STATES[name][2] for name in names])
     states = [names[i] for i in random.choice(len(names), count, p=inhabitants / inhabitants.sum())]
@@ -52,10 +53,10 @@ def make_cards(count: int, faker: Faker, random: np.random.Generator) -> Cards:
     long = np.round([STATES[state][1] for state in states] + random.normal(0, 0.6, count), 4)
     genders = ["F" if draw else "M" for draw in random.random(count) < 0.52]
     ages = np.clip(random.gamma(9, 5.3, count), 16, 95)
-    # From a fixed day, not from today: the same seed gives the same people next year.
+    # From a fixed day, so that the same seed gives the same people next year.
     births = [datetime.date(2025, 1, 1) - datetime.timedelta(days=int(age * 365.25)) for age in ages]
     columns: dict[str, list[object]] = {
-        "cc_num": [*_numbers(count, faker)],
+        "cc_num": [*_card_numbers(count, faker)],
         "first": [faker.first_name_female() if gender == "F" else faker.first_name_male() for gender in genders],
         "last": [faker.last_name() for _ in range(count)],
         "gender": [*genders],
@@ -79,7 +80,7 @@ def make_cards(count: int, faker: Faker, random: np.random.Generator) -> Cards:
     )
 
 
-def _numbers(count: int, faker: Faker) -> list[int]:
+def _card_numbers(count: int, faker: Faker) -> list[int]:
     seen: dict[int, None] = {}
     while len(seen) < count:
         seen[int(faker.credit_card_number(CARD_TYPES[len(seen) % len(CARD_TYPES)]))] = None

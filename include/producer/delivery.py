@@ -1,4 +1,4 @@
-"""Messages to the topic, each acknowledged by the broker or counted as failed."""
+"""Send messages to a topic, and count each as acknowledged by the broker or as failed; or print them."""
 
 from __future__ import annotations
 
@@ -9,130 +9,133 @@ import threading
 import time
 from typing import Protocol
 
-from confluent_kafka import KafkaError, KafkaException, Producer
-from confluent_kafka import Message as Delivered
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from include.errors import ProducerError, SettingError
 from include.kafka.client_config import producer_config
 from include.kafka.client_errors import ClientErrors
 from include.kafka.cluster import Cluster
-from include.producer.message import Message
+from include.producer.message import PaymentMessage
 
 _log = logging.getLogger(__name__)
-_quiet = logging.getLogger(f"{__name__}.librdkafka")
-_quiet.addHandler(logging.NullHandler())
-_quiet.propagate = False
+_silent_logger = logging.getLogger(f"{__name__}.librdkafka")
+_silent_logger.addHandler(logging.NullHandler())
+_silent_logger.propagate = False
 
-_START_SECONDS = 6.0
+_CONNECT_SECONDS = 6.0
 _FLUSH_SECONDS = 30.0
-_SAY_SECONDS = 10.0
-_QUEUE = 100_000
+_WARNING_SECONDS = 10.0
+_QUEUE_MESSAGES = 100_000
 
 
 class MessageSink(Protocol):
-    @property
-    def sent(self) -> int: ...
+    """A destination of messages, and its counts of them."""
 
     @property
-    def failed(self) -> int: ...
+    def sent(self) -> int:
+        """Return how many messages arrived."""
+
+    @property
+    def failed(self) -> int:
+        """Return how many messages could not be delivered."""
 
     @property
     def unsent(self) -> int:
-        """Taken from the source, but not handed to the broker before the end."""
+        """Return how many messages were taken from the source and dropped, because sending was stopped or failed."""
 
-    def send(self, messages: list[Message], stop: threading.Event) -> None: ...
+    def send(self, messages: list[PaymentMessage], stop: threading.Event) -> None:
+        """Send messages. Setting `stop` limits the time for which it waits."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Wait until all messages arrived. Raise ProducerError if any did not."""
 
 
-class Printed:
+class StdoutSink:
     """Print messages instead of sending them, until the reader of stdout closes it."""
 
     def __init__(self) -> None:
         self.sent = self.failed = self.unsent = 0
 
-    def send(self, messages: list[Message], stop: threading.Event) -> None:
+    def send(self, messages: list[PaymentMessage], stop: threading.Event) -> None:
+        """Print one message a line. Set `stop` if the reader has closed the pipe."""
         try:
             for message in messages:
                 sys.stdout.buffer.write(message.value + b"\n")
             sys.stdout.buffer.flush()
         except BrokenPipeError:
-            # `head` has seen enough. Python would flush what is left to the same pipe at the end.
+            # Python flushes stdout at exit, which would fail again on the closed pipe.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             stop.set()
             return
         self.sent += len(messages)
 
     def close(self) -> None:
-        pass
+        """Do nothing: each `send` flushes."""
 
 
-class KafkaDelivery:
-    """Raises ProducerError where the broker does not answer or the topic does not exist, and SettingError where
-    librdkafka refuses a setting."""
+class KafkaSink:
+    """Send messages to a topic.
+
+    The constructor raises ProducerError if Kafka does not answer or the topic does not exist, and SettingError if
+    librdkafka rejects a setting. `queue` is the most messages that librdkafka holds.
+    """
 
     def __init__(
-        self, cluster: Cluster, topic: str, *, flush_seconds: float = _FLUSH_SECONDS, queue: int = _QUEUE
+        self, cluster: Cluster, topic: str, *, flush_seconds: float = _FLUSH_SECONDS, queue: int = _QUEUE_MESSAGES
     ) -> None:
         self._cluster = cluster
         self._topic = topic
         self._flush_seconds = flush_seconds
         self._produced = 0
-        self._failed = 0
-        self._unsent = 0
+        self.failed = self.unsent = 0
         self._reason = ""
         self._connected = False
-        self._said_at = -_SAY_SECONDS
+        self._warned_at = -_WARNING_SECONDS
         self._errors = ClientErrors(cluster.config)
         settings = producer_config(cluster.config) | {
             "delivery.timeout.ms": 120_000,
             "queue.buffering.max.messages": queue,
             "delivery.report.only.error": True,
-            "on_delivery": self._on_failure,
+            "on_delivery": self._on_delivery,
             "error_cb": self._on_error,
         }
-        # librdkafka's own logger would add its lines to our one; what matters comes through _on_error.
+        # Without librdkafka's own log lines: it passes its errors to _on_error as well, which logs them less often.
         try:
-            self._producer = Producer(settings, logger=_quiet)
+            self._producer = Producer(settings, logger=_silent_logger)
         except KafkaException as error:
             raise SettingError(f"the connection kafka_default cannot be used: {error.args[0].str()}") from error
         self._check_topic()
 
     @property
     def sent(self) -> int:
-        """Acknowledged by the broker."""
+        """Return how many messages the broker has acknowledged."""
         return self._produced - self.failed - len(self._producer)
 
-    @property
-    def failed(self) -> int:
-        return self._failed
+    def send(self, messages: list[PaymentMessage], stop: threading.Event) -> None:
+        """Queue messages, and wait while the queue is full.
 
-    @property
-    def unsent(self) -> int:
-        return self._unsent
-
-    def send(self, messages: list[Message], stop: threading.Event) -> None:
-        """Waits where the broker is slower than the source; after a stop not for ever, and not after a failure."""
+        After a failure, or `flush_seconds` after a stop, the rest is counted as unsent.
+        """
         deadline: float | None = None
         for number, message in enumerate(messages):
-            while not self._accepted(message):
+            while not self._enqueue(message):
                 self._producer.poll(0.1)
                 if stop.is_set() and deadline is None:
                     deadline = time.monotonic() + self._flush_seconds
                 if self.failed or (deadline is not None and time.monotonic() >= deadline):
-                    self._unsent += len(messages) - number
+                    self.unsent += len(messages) - number
                     return
         self._producer.poll(0)
 
     def close(self) -> None:
-        """Raises ProducerError where anything sent was not acknowledged."""
+        """Wait up to `flush_seconds` for acknowledgements. Raise ProducerError if any message has none."""
         deadline = time.monotonic() + self._flush_seconds
         while len(self._producer) and time.monotonic() < deadline:
             self._producer.flush(0.5)
         if len(self._producer):
             last = f" ({self._cluster.describe_error(self._errors.last)})" if self._errors.last else ""
             self._reason = self._reason or f"the broker did not answer within {self._flush_seconds:g} s{last}"
-            # Each purged one reports itself as failed.
+            # librdkafka reports each purged message as failed.
             self._producer.purge()
             self._producer.flush(1)
         if self.failed:
@@ -141,7 +144,7 @@ class KafkaDelivery:
                 f"{self._reason}" + (f"; {self.unsent:,} more were not sent" if self.unsent else "")
             )
 
-    def _accepted(self, message: Message) -> bool:
+    def _enqueue(self, message: PaymentMessage) -> bool:
         try:
             self._producer.produce(self._topic, message.value, message.key)
         except BufferError:
@@ -153,8 +156,8 @@ class KafkaDelivery:
 
     def _check_topic(self) -> None:
         try:
-            # All topics: asking for one by name would create it on brokers that create topics by themselves.
-            topics = self._producer.list_topics(timeout=_START_SECONDS).topics
+            # A request for one topic by name would create it if the broker has auto.create.topics.enable.
+            topics = self._producer.list_topics(timeout=_CONNECT_SECONDS).topics
         except KafkaException as error:
             self._producer.poll(0)
             reason = self._errors.cause_of(error.args[0])
@@ -166,18 +169,18 @@ class KafkaDelivery:
             )
         self._connected = True
 
-    def _on_failure(self, error: KafkaError | None, _: Delivered) -> None:
+    def _on_delivery(self, error: KafkaError | None, _: Message) -> None:
         if error is not None:
             self._fail(error)
 
     def _fail(self, error: KafkaError) -> None:
-        self._failed += 1
+        self.failed += 1
         self._reason = self._reason or f"{error.str()} [{error.name()}]"
 
     def _on_error(self, error: KafkaError) -> None:
         self._errors(error)
         now = time.monotonic()
-        # librdkafka says it anew at every attempt to connect, some twenty times a second.
-        if self._connected and now - self._said_at > _SAY_SECONDS:
-            self._said_at = now
+        # librdkafka repeats the error at each attempt to connect, some twenty times a second.
+        if self._connected and now - self._warned_at > _WARNING_SECONDS:
+            self._warned_at = now
             _log.warning("Kafka: %s", self._cluster.describe_error(error))

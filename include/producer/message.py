@@ -1,10 +1,8 @@
-"""A payment as the input topic holds it: JSON in pandas' "split" form, the card number as the message's key."""
+"""Encode a payment as a message of the input topic: JSON in pandas' "split" form, with the card number as key."""
 
 from __future__ import annotations
 
-import datetime
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
@@ -19,32 +17,31 @@ CARD = "cc_num"
 PAYMENT_COLUMNS = msgspec.json.encode(COLUMNS)
 
 
-class Message(NamedTuple):
+class PaymentMessage(NamedTuple):
+    """A message with one payment; `key` is the card number as text, None if the payment has none."""
+
     key: bytes | None
     value: bytes
 
 
 class PaymentStream(Protocol):
-    def batches(self, stop: threading.Event) -> Iterator[list[Message]]:
-        """Until the source or `stop` ends it. At least once a second a list, an empty one where nothing is due."""
+    """A source of payments: the simulator, a CSV file or an API."""
 
-    def info(self) -> str:
-        """What the progress line says of this source."""
+    def message_lists(self, stop: threading.Event) -> Iterator[list[PaymentMessage]]:
+        """Yield the messages that are due, until the source ends or `stop` is set.
+
+        A list, empty if nothing is due, comes at least once a second.
+        """
+
+    def status(self) -> str:
+        """Return what the progress line says about this source."""
 
 
 def split_value(columns: bytes, index: bytes, values: bytes) -> bytes:
-    """One payment's message from JSON: the list of column names, the index and the list of values."""
+    """Return a message's value for one payment: all three arguments are JSON, `columns` and `values` lists."""
     return b'{"columns":' + columns + b',"index":[' + index + b'],"data":[' + values + b"]}"
 
 
 def json_list(values: Iterable[bytes | msgspec.Raw]) -> bytes:
+    """Return the JSON list of values that are JSON."""
     return b"[" + b",".join(values) + b"]"
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def time_text(milliseconds: int) -> str:
-    """`trans_date_trans_time` of a `unix_time`. Raises ValueError or OverflowError for what no calendar holds."""
-    return f"{datetime.datetime.fromtimestamp(milliseconds // 1000, datetime.UTC):%Y-%m-%d %H:%M:%S}"

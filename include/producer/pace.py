@@ -1,4 +1,4 @@
-"""Deals out items at a steady rate."""
+"""Yield items at a steady rate."""
 
 from __future__ import annotations
 
@@ -10,35 +10,36 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 
-_AT_ONCE = 1_000
-_TICK = 0.02
-_LOOK_AROUND = 1.0
+_MAX_ITEMS = 1_000
+_MIN_WAIT_SECONDS = 0.02
+_MAX_WAIT_SECONDS = 1.0
 
 
-def paced(items: Iterable[Item], rate: float, stop: threading.Event) -> Iterator[list[Item]]:
-    """Lists of the items that are due, until they or `stop` end it; a rate of 0 is as fast as they are taken.
+def pace(items: Iterable[Item], rate: float, stop: threading.Event) -> Iterator[list[Item]]:
+    """Yield lists of the items that are due, `rate` items a second, until they end or `stop` is set.
 
-    What could not be taken in time for more than a second is not caught up with: a live feed has no such bursts.
+    A list, empty if nothing is due, comes at least once a second. With a rate of 0 all items are due at once. After a
+    pause of more than a second in the caller, the missed items are not due at once: a live feed has no such bursts.
     """
     items = iter(items)
     begin = time.monotonic()
-    taken = 0
+    count = 0
     while not stop.is_set():
         if rate:
-            lateness = time.monotonic() - begin - taken / rate
-            if lateness < 0:
-                stop.wait(min(max(-lateness, _TICK), _LOOK_AROUND))
-                if -lateness > _LOOK_AROUND:
+            delay = time.monotonic() - begin - count / rate
+            if delay < 0:
+                stop.wait(min(max(-delay, _MIN_WAIT_SECONDS), _MAX_WAIT_SECONDS))
+                if -delay > _MAX_WAIT_SECONDS:
                     yield []
                 continue
-            if lateness > 1 + 1 / rate:
-                begin += lateness
-                lateness = 0.0
-            due = min(int(lateness * rate) + 1, _AT_ONCE)
+            if delay > 1 + 1 / rate:
+                begin += delay
+                delay = 0.0
+            due = min(int(delay * rate) + 1, _MAX_ITEMS)
         else:
-            due = _AT_ONCE
+            due = _MAX_ITEMS
         part = list(islice(items, due))
         if not part:
             return
-        taken += len(part)
+        count += len(part)
         yield part

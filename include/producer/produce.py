@@ -1,4 +1,4 @@
-"""From a source to the topic until the source ends or someone stops it, with progress on the way."""
+"""Send payments from a source to a sink until the source ends or a signal stops it, and show the progress."""
 
 from __future__ import annotations
 
@@ -14,73 +14,73 @@ from include.producer.delivery import MessageSink
 from include.producer.message import PaymentStream
 
 OnProgress = Callable[[str, None], None]
-"""Called about once a second with a text. The end is not known, so the share that is done is None."""
+"""Called about once a second with a text. The number of payments is unknown, so the completed share is None."""
 
 _SAMPLE_SECONDS = 1.0
 
 
-def produce(source: PaymentStream, delivery: MessageSink, on_progress: OnProgress = lambda text, share: None) -> str:
+def produce(source: PaymentStream, sink: MessageSink, on_progress: OnProgress = lambda text, share: None) -> str:
     """Send payments until the source ends or a signal stops it, and return the final counts as text.
 
-    Raises ProducerError if a payment was not delivered.
+    Raise ProducerError if a payment was not delivered.
     """
-    progress = _Progress(source, delivery, on_progress)
-    with stopped_by_signals() as stop:
+    progress = _Progress(source, sink, on_progress)
+    with stop_on_signals() as stop:
         try:
-            for messages in source.batches(stop):
-                delivery.send(messages, stop)
+            for messages in source.message_lists(stop):
+                sink.send(messages, stop)
                 progress.show()
-                if delivery.failed:
+                if sink.failed:
                     break
         finally:
-            delivery.close()
+            sink.close()
     return progress.summary()
 
 
 @contextmanager
-def stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set. A second signal of the same kind ends the process at once."""
+def stop_on_signals() -> Iterator[threading.Event]:
+    """Yield an event that SIGINT and SIGTERM set. A second signal of the same kind ends the process at once."""
     stop = threading.Event()
 
     def on_signal(number: int, _: FrameType | None) -> None:
         stop.set()
-        signal.signal(number, before[signal.Signals(number)])
+        signal.signal(number, handlers[signal.Signals(number)])
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
 class _Progress:
     """Count what was sent, and show it once a second."""
 
-    def __init__(self, source: PaymentStream, delivery: MessageSink, on_progress: OnProgress) -> None:
+    def __init__(self, source: PaymentStream, sink: MessageSink, on_progress: OnProgress) -> None:
         self._source = source
-        self._delivery = delivery
+        self._sink = sink
         self._on_progress = on_progress
         self._begin = time.monotonic()
-        # Time and number of payments sent, once a second: the rate shown is that of the last ten seconds.
+        # The time and the number of payments sent, once a second. The rate shown is that of the last ten seconds.
         self._samples = deque([(self._begin, 0)], maxlen=10)
 
     def show(self) -> None:
-        now, sent = time.monotonic(), self._delivery.sent
+        now, sent = time.monotonic(), self._sink.sent
         if now - self._samples[-1][0] < _SAMPLE_SECONDS:
             return
         since, sent_before = self._samples[0]
         self._samples.append((now, sent))
         rate = (sent - sent_before) / (now - since)
-        text = f"{sent:,} sent, {rate:,.1f}/s, {self._delivery.failed:,} failed; {self._source.info()}"
+        text = f"{sent:,} sent, {rate:,.1f}/s, {self._sink.failed:,} failed; {self._source.status()}"
         self._on_progress(text, None)
 
     def summary(self) -> str:
         seconds = time.monotonic() - self._begin
-        sent = self._delivery.sent
+        sent = self._sink.sent
         rate = sent / seconds if seconds else 0
-        unsent = f", {self._delivery.unsent:,} not sent" if self._delivery.unsent else ""
+        unsent = f", {self._sink.unsent:,} not sent" if self._sink.unsent else ""
         return (
-            f"{sent:,} payments sent in {seconds:,.1f} s ({rate:,.1f}/s), {self._delivery.failed:,} failed{unsent}; "
-            f"{self._source.info()}"
+            f"{sent:,} payments sent in {seconds:,.1f} s ({rate:,.1f}/s), {self._sink.failed:,} failed{unsent}; "
+            f"{self._source.status()}"
         )

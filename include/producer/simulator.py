@@ -1,4 +1,4 @@
-"""Believable card payments, the same for the same seed: genuine ones, and bursts of fraud on stolen cards."""
+"""Simulate card payments, genuine ones and bursts of fraud on stolen cards. The same seed gives the same payments."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ Row = tuple[Any, ...]
 """One payment's values, in the order of COLUMNS."""
 
 FIRST_DAY = datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC)
-HOUR = 3_600_000
-CHUNK = 4_000
+HOUR_MS = 3_600_000
+CHUNK_PAYMENTS = 4_000
 
 BURST_SIZES = np.array([1, 2, 3, 4, 5, 6, 7, 8])
 BURST_SHARES = np.array([0.14, 0.15, 0.17, 0.17, 0.14, 0.11, 0.07, 0.05])
 BURST_MEAN = float(BURST_SIZES @ BURST_SHARES)
-BURST_LONGEST = HOUR
-FAR = 0.7
+MAX_BURST_MS = HOUR_MS
+FAR_BURST_SHARE = 0.7
 """The share of bursts that happen far from the cardholder's home."""
-DISGUISED = 0.06
-"""The share of frauds with the amount and category of a genuine payment: no model can know them by those."""
-LARGE = 0.002
-"""The share of genuine payments with a fraud's amount and category: a new refrigerator is no theft."""
-TRAVELLING = 0.015
+DISGUISED_FRAUD_SHARE = 0.06
+"""The share of frauds with the amount and category of a genuine payment, by which no model can find them."""
+FRAUD_LIKE_SHARE = 0.002
+"""The share of genuine payments with the amount and category of a fraud, such as a new refrigerator."""
+TRAVEL_SHARE = 0.015
 """The share of genuine payments made far from home."""
 
 _EVENT = np.dtype(
@@ -62,10 +62,12 @@ _EVENT = np.dtype(
 
 
 class Simulator:
-    """An endless stream of payments in the order of their time, from `start` on.
+    """An endless stream of payments in the order of their times, from `start` on, on average `per_day` a day.
 
-    With `rhythm`, days have their busy and their quiet hours and frauds prefer the night; without, every hour is
-    like every other (for payments that are stamped with the real time as they are sent at a steady rate).
+    `start` is in UTC unless it has a time zone. With `rhythm` days have busy and quiet hours, and most frauds happen at
+    night; without it all hours are alike, for payments that get the real time when they are sent.
+
+    Raise SettingError if a parameter is out of range.
     """
 
     def __init__(
@@ -100,70 +102,71 @@ class Simulator:
         self._rows = itertools.chain.from_iterable(self._chunks())
 
     def rows(self) -> Iterator[Row]:
-        """Goes on where the last caller stopped."""
+        """Return the payments that no earlier call has taken."""
         return self._rows
 
     def payments(self, count: int) -> list[Row]:
+        """Return the next `count` payments."""
         return list(itertools.islice(self._rows, count))
 
     def frame(self, payments: int | None = None, *, days: float | None = None) -> pd.DataFrame:
-        """The next so many payments, or those of the first so many days since the start."""
+        """Return the next `payments` payments, or all remaining ones before `days` days since the start."""
         if (payments is None) == (days is None):
             raise ValueError("give either payments or days")
         rows = (
             self.payments(payments)
             if payments is not None
-            else self._until(self._start + round(24 * HOUR * (days or 0)))
+            else self._until(self._start + round(24 * HOUR_MS * (days or 0)))
         )
-        import pandas as pd  # not needed to produce: a quick start
+        import pandas as pd  # Sending payments does not need it, and it takes long to import.
 
         return pd.DataFrame(rows, columns=list(COLUMNS))
 
     def _until(self, end: int) -> list[Row]:
-        when = COLUMNS.index("unix_time")
+        time_index = COLUMNS.index("unix_time")
         rows = []
         for row in self._rows:
-            if row[when] >= end:
+            if row[time_index] >= end:
                 self._rows = itertools.chain((row,), self._rows)
                 break
             rows.append(row)
         return rows
 
     def _chunks(self) -> Iterator[list[Row]]:
-        # Bursts that began before the start reach into it: the fraud share holds from the first payment on.
-        waiting = self._bursts(self._start - BURST_LONGEST, self._start)
-        waiting = waiting[waiting["time"] >= self._start]
+        # Bursts that began before the start continue after it, so that the fraud share holds from the first payment on.
+        pending = self._bursts(self._start - MAX_BURST_MS, self._start)
+        pending = pending[pending["time"] >= self._start]
         for begin, end in self._windows():
-            waiting = np.concatenate([waiting, self._bursts(begin, end)])
-            due = waiting["time"] < end
-            events = np.concatenate([self._genuine(begin, end), waiting[due]])
-            waiting = waiting[~due]
+            pending = np.concatenate([pending, self._bursts(begin, end)])
+            is_due = pending["time"] < end
+            events = np.concatenate([self._genuine(begin, end), pending[is_due]])
+            pending = pending[~is_due]
             yield self._as_rows(events[np.argsort(events["time"], kind="stable")])
 
     def _windows(self) -> Iterator[tuple[int, int]]:
-        """Pieces of time inside one hour, each with about CHUNK payments or fewer."""
+        """Yield `[begin, end)` of pieces of an hour, each with about CHUNK_PAYMENTS payments or fewer."""
         begin = self._start
         while True:
-            hour_end = (begin // HOUR + 1) * HOUR
+            hour_end = (begin // HOUR_MS + 1) * HOUR_MS
             expected = self._expected(self._genuine_hours, begin, hour_end)
-            pieces = np.linspace(begin, hour_end, max(1, math.ceil(expected / CHUNK)) + 1).astype(int).tolist()
+            pieces = np.linspace(begin, hour_end, max(1, math.ceil(expected / CHUNK_PAYMENTS)) + 1).astype(int).tolist()
             yield from itertools.pairwise(pieces)
             begin = hour_end
 
     def _expected(self, hours: np.ndarray, begin: int, end: int) -> float:
-        return float(self._per_day * hours[begin // HOUR % 24] * (end - begin) / HOUR)
+        return float(self._per_day * hours[begin // HOUR_MS % 24] * (end - begin) / HOUR_MS)
 
     def _genuine(self, begin: int, end: int) -> np.ndarray:
         count = self._random.poisson((1 - self._fraud_share) * self._expected(self._genuine_hours, begin, end))
         events = np.zeros(count, _EVENT)
         events["time"] = self._random.integers(begin, end, count)
         events["card"] = np.searchsorted(self._activity, self._random.random(count) * self._activity[-1], side="right")
-        self._spend(events, GENUINE, FRAUD, LARGE)
-        self._place(events, far=self._random.random(count) < TRAVELLING, group=np.arange(count))
+        self._spend(events, GENUINE, FRAUD, FRAUD_LIKE_SHARE)
+        self._locate(events, far=self._random.random(count) < TRAVEL_SHARE, group=np.arange(count))
         return events
 
     def _bursts(self, begin: int, end: int) -> np.ndarray:
-        """The frauds of the bursts that begin in this time; the later ones of a burst may lie after it."""
+        """Return the frauds of bursts that begin in `[begin, end)`. Later frauds of a burst may be after `end`."""
         expected = self._fraud_share * self._expected(self._fraud_hours, begin, end) / BURST_MEAN
         bursts = self._random.poisson(expected)
         sizes = self._random.choice(BURST_SIZES, bursts, p=BURST_SHARES)
@@ -177,24 +180,24 @@ class Simulator:
         )
         events["card"] = self._random.integers(0, len(self._activity), bursts)[group]
         events["fraud"] = 1
-        self._spend(events, FRAUD, GENUINE, DISGUISED)
-        self._place(events, far=(self._random.random(bursts) < FAR)[group], group=group)
+        self._spend(events, FRAUD, GENUINE, DISGUISED_FRAUD_SHARE)
+        self._locate(events, far=(self._random.random(bursts) < FAR_BURST_SHARE)[group], group=group)
         return events
 
     def _spend(self, events: np.ndarray, habits: Habits, others: Habits, share: float) -> None:
-        """As the payer is used to, but for a share as the other kind of payer is."""
+        """Set categories and amounts by `habits`, and for a share of the events by the habits of the other kind."""
         categories = habits.categories(len(events), self._random)
         amounts = habits.amounts(categories, self._random)
-        unlike = np.flatnonzero(self._random.random(len(events)) < share)
-        categories[unlike] = others.categories(len(unlike), self._random)
-        amounts[unlike] = others.amounts(categories[unlike], self._random)
+        atypical = np.flatnonzero(self._random.random(len(events)) < share)
+        categories[atypical] = others.categories(len(atypical), self._random)
+        amounts[atypical] = others.amounts(categories[atypical], self._random)
         events["category"] = categories
-        # A thief spends what the card gives, not what its holder is used to.
+        # Only genuine amounts depend on the cardholder.
         amounts = np.where(events["fraud"], amounts, amounts * self._cards.spending[events["card"]])
         events["amount"] = np.round(np.clip(amounts, 1, 25_000), 2)
 
-    def _place(self, events: np.ndarray, *, far: np.ndarray, group: np.ndarray) -> None:
-        """Near home; or far from it, a whole burst then in one region."""
+    def _locate(self, events: np.ndarray, *, far: np.ndarray, group: np.ndarray) -> None:
+        """Set coordinates near the cardholder's home, or far from it; events of one group are in one region."""
         count = len(events)
         groups = int(group[-1]) + 1 if count else 0
         distance = self._random.uniform(1.5, 9, groups)[group]

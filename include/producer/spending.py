@@ -1,4 +1,4 @@
-"""What money is spent on, when and how much: the shape of the public card-fraud data, genuine and fraudulent."""
+"""Model genuine and fraudulent spending by category, hour and amount, after the public data set on card fraud."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from faker import Faker
 
 MERCHANTS_PER_CATEGORY = 50
 
-# Amounts are log-normal: (share, median, sigma) of genuine payments, then of frauds.
+# The share of payments in percent, and the median and sigma of log-normal amounts: for genuine payments, then frauds.
 _Spending = tuple[float, float, float]
 CATEGORIES: dict[str, tuple[_Spending, _Spending]] = {
     "gas_transport": ((10.1, 62, 0.24), (8, 11, 0.30)),
@@ -28,7 +28,7 @@ CATEGORIES: dict[str, tuple[_Spending, _Spending]] = {
     "travel": ((3.1, 55, 0.80), (2, 350, 0.70)),
 }
 
-# Payments per hour of the day (UTC), as weights: people sleep, thieves less.
+# Weights of the hours of the day (UTC). Most frauds happen at night.
 GENUINE_HOURS = np.array(
     [3, 2, 1.5, 1.2, 1.2, 1.5, 2.5, 3.5, 4.5, 5, 5, 5.5, 6, 6, 6, 5.5, 5.5, 6, 6.5, 6.5, 6, 5, 4, 3.5]
 )
@@ -39,32 +39,41 @@ FRAUD_HOURS = np.array(
 
 @dataclass(frozen=True)
 class Habits:
-    """How one kind of payer, genuine or fraudulent, chooses what to buy and for how much."""
+    """Distributions of categories and amounts, of genuine payments or of frauds.
+
+    The arrays have one element a category, in the order of CATEGORIES.
+    """
 
     shares: np.ndarray
     medians: np.ndarray
     sigmas: np.ndarray
 
     @classmethod
-    def of(cls, kind: int) -> Habits:
+    def from_table(cls, kind: int) -> Habits:
+        """Return the habits in CATEGORIES: 0 of genuine payments, 1 of frauds."""
         shares, medians, sigmas = np.array([row[kind] for row in CATEGORIES.values()], dtype=float).T
         return cls(shares / shares.sum(), medians, sigmas)
 
     def categories(self, count: int, random: np.random.Generator) -> np.ndarray:
+        """Draw `count` categories, as indices into CATEGORIES."""
         categories: np.ndarray = random.choice(len(self.shares), count, p=self.shares)
         return categories
 
     def amounts(self, categories: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """Draw an amount for each category."""
         amounts: np.ndarray = self.medians[categories] * np.exp(
             self.sigmas[categories] * random.standard_normal(len(categories))
         )
         return amounts
 
 
-GENUINE = Habits.of(0)
-FRAUD = Habits.of(1)
+GENUINE = Habits.from_table(0)
+FRAUD = Habits.from_table(1)
 
 
 def make_merchants(faker: Faker) -> np.ndarray:
-    """Names, MERCHANTS_PER_CATEGORY of each category in turn; the prefix is the public data's, on every merchant."""
+    """Return the names of MERCHANTS_PER_CATEGORY merchants for each category in turn.
+
+    Every name has the prefix `fraud_`, as in the public data set.
+    """
     return np.array([f"fraud_{faker.company()}" for _ in range(len(CATEGORIES) * MERCHANTS_PER_CATEGORY)], dtype=object)

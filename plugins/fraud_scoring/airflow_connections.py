@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 
 from include.errors import SettingError
 from include.kafka.connection_extra import to_client_config
-from include.ledger.connection import PLAIN_VARIABLE, LedgerConnection
+from include.ledger.connection import URI_VARIABLE, LedgerConnection
 from include.settings import Settings
 from include.storage.filesystem import S3Access
 
@@ -88,15 +88,15 @@ def ledger() -> LedgerConnection:
     """The ledger's database: the connection ledger_db, else LOGGER_SQL_URI. Raises SettingError where neither is."""
     connection = _connection(LEDGER)
     if connection is not None:
-        return LedgerConnection.of_connection(
+        return LedgerConnection.from_fields(
             connection.host, connection.schema, connection.port, connection.login, connection.password,
             connection.extra_dejson,
         )  # fmt: skip
-    if uri := os.environ.get(PLAIN_VARIABLE, "").strip():
-        return LedgerConnection.of_uri(uri, PLAIN_VARIABLE)
+    if uri := os.environ.get(URI_VARIABLE, "").strip():
+        return LedgerConnection.from_uri(uri, URI_VARIABLE)
     raise SettingError(
         f"the connection {LEDGER} {_absent(LEDGER)}: set it, for instance by AIRFLOW_CONN_{LEDGER.upper()}, or set "
-        f"{PLAIN_VARIABLE}. Without a ledger the DAG record_predictions fails"
+        f"{URI_VARIABLE}. Without a ledger the DAG record_predictions fails"
     )
 
 

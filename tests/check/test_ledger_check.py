@@ -78,7 +78,7 @@ def test_tables_of_another_version(ledger: LedgerConnection) -> None:
     query(ledger, "UPDATE ledger.alembic_version SET version_num = '9999'")
     found = check(ledger)
     assert found["ledger_db"].ok
-    assert "made by a newer version of this product" in found[TABLES].text
+    assert "upgrade this installation" in found[TABLES].text
 
 
 def test_no_tables_yet(ledger: LedgerConnection) -> None:

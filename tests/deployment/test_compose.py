@@ -113,7 +113,7 @@ def known_names() -> set[str]:
 def test_every_name_is_one_that_somebody_reads():
     # By PostgreSQL's client library, Celery's command, dumb-init, and our own: prepare_airflow.py, `fraud run`.
     others = {"PGPASSWORD", "CELERY_BROKER_URL", "DUMB_INIT_SETSID", "AIRFLOW_ADMIN_PASSWORD", "VALKEY_PASSWORD"}
-    assert {connection.VARIABLE, connection.PLAIN_VARIABLE, "LEDGER_DB_PASSWORD"} == compose_rules.LEDGER
+    assert {connection.CONNECTION_VARIABLE, connection.URI_VARIABLE, "LEDGER_DB_PASSWORD"} == compose_rules.LEDGER
     # The scheduler reads it, and its list of options does not say so.
     unlisted = "num_stuck_in_queued_retries"
     assert f'"{unlisted}"' in (installed("airflow") / "jobs" / "scheduler_job_runner.py").read_text()

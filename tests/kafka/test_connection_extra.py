@@ -17,7 +17,7 @@ from include.kafka.admin import Admin
 from include.kafka.client_config import read_client_config
 from include.kafka.cluster import Cluster
 from include.kafka.connection_extra import to_client_config
-from include.producer.delivery import KafkaDelivery
+from include.producer.delivery import KafkaSink
 
 HOST = {"bootstrap.servers": "127.0.0.1:1"}
 
@@ -138,7 +138,7 @@ def test_a_port_of_the_plain_variable_is_checked_too() -> None:
     ],
 )
 def test_what_librdkafka_refuses_is_a_setting_and_no_broker_that_is_away(extra: dict[str, Any], why: str) -> None:
-    for client in (Admin, lambda config: KafkaDelivery(Cluster(config), "topic")):
+    for client in (Admin, lambda config: KafkaSink(Cluster(config), "topic")):
         with pytest.raises(SettingError, match=f"the connection kafka_default cannot be used: {why}"):
             client(HOST | extra)
 

@@ -1,4 +1,4 @@
-"""What dies, freezes or comes twice while it records: each message is in the ledger once all the same."""
+"""A recorder or database that dies or freezes while it records: each message is still in the ledger once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from include.errors import LedgerError
 from include.ledger.connection import LedgerConnection
 from include.ledger.recorder import record
-from tests.ledger.test_recorder import by_source, letters, output, produce, scored
+from tests.ledger.test_recorder import by_source, dead_letters, output, produce, scored
 from tests.support.ledger import query, sources
 from tests.support.live_stack import LiveStack
 from tests.support.publisher import Halted
@@ -20,76 +20,77 @@ from tests.verify.test_ledger_comparison import environment
 Make = Callable[..., Scoring]
 # 25 rows make three transactions.
 COUNT = int(2.5 * ROWS)
-ANYWHERE = [
+POINTS = [
     "ledger transaction 1", "ledger transaction 3", "rows written 1", "rows written 2", "rows written 3", "recorded 1",
 ]  # fmt: skip
 
 
 @pytest.fixture
-def here(scoring: Make) -> Scoring:
+def pipeline(scoring: Make) -> Scoring:
+    """An output topic with 25 predictions, one of them twice, and one message that is not a prediction."""
     made = scoring(2, outputs=2)
     scored(made, COUNT)
-    twice = next(one for one in output(made) if "row" in one.headers)
-    produce(made, twice.value, 0, **twice.headers)
+    repeated = next(message for message in output(made) if "row" in message.headers)
+    produce(made, repeated.value, 0, **repeated.headers)
     produce(made, b"no prediction", 1, colour="red")
     return made
 
 
-def start(here: Scoring, ledger: LedgerConnection, point: str) -> Halted:
-    return recorder(point, environment(here, ledger))
+def start_recorder(pipeline: Scoring, ledger: LedgerConnection, point: str) -> Halted:
+    return recorder(point, environment(pipeline, ledger))
 
 
-def check(here: Scoring, ledger: LedgerConnection) -> None:
-    """Each published payment is a row, with its own prediction; what is none is one dead letter."""
-    assert sources(ledger) == sorted(set(by_source(output(here))))
-    assert [one.value for one in letters(here)] == [b"no prediction"]
-    assert record(here.cluster, here.settings, ledger).messages == 0
-    # Nothing was written a second time.
+def check_ledger(pipeline: Scoring, ledger: LedgerConnection) -> None:
+    """Assert that each prediction is one row, and the other message is one dead letter."""
+    assert sources(ledger) == sorted(set(by_source(output(pipeline))))
+    assert [letter.value for letter in dead_letters(pipeline)] == [b"no prediction"]
+    assert record(pipeline.cluster, pipeline.settings, ledger).messages == 0
+    # No row was written twice.
     assert query(ledger, "SELECT count(*) FROM ledger.replaced_predictions") == [(0,)]
 
 
-@pytest.mark.parametrize("point", ANYWHERE)
-def test_a_recorder_killed_anywhere_leaves_each_message_once(here: Scoring, ledger: LedgerConnection, point: str):
-    start(here, ledger, point).kill()
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_recorder_leaves_each_message_recorded_once(pipeline: Scoring, ledger: LedgerConnection, point: str):
+    start_recorder(pipeline, ledger, point).kill()
     assert len(sources(ledger)) < COUNT or point == "recorded 1"
-    assert letters(here) == []
-    record(here.cluster, here.settings, ledger)
-    check(here, ledger)
+    assert dead_letters(pipeline) == []
+    record(pipeline.cluster, pipeline.settings, ledger)
+    check_ledger(pipeline, ledger)
 
 
-@pytest.mark.parametrize("point", ANYWHERE)
-def test_a_frozen_recorder_holds_up_nobody_and_changes_nothing_when_it_wakes_up(
-    here: Scoring, ledger: LedgerConnection, point: str
+@pytest.mark.parametrize("point", POINTS)
+def test_frozen_recorder_blocks_no_other_and_changes_nothing_when_it_resumes(
+    pipeline: Scoring, ledger: LedgerConnection, point: str
 ):
-    zombie = start(here, ledger, point)
-    zombie.freeze()
-    record(here.cluster, here.settings, ledger)
-    check(here, ledger)
+    frozen = start_recorder(pipeline, ledger, point)
+    frozen.freeze()
+    record(pipeline.cluster, pipeline.settings, ledger)
+    check_ledger(pipeline, ledger)
     before = query(ledger, "SELECT known::text FROM ledger.predictions known ORDER BY 1")
-    code, words = zombie.go_on()
+    code, text = frozen.go_on()
     if point == "recorded 1":
-        # Only the group was left to be told, and it is.
-        assert (code, words) == (0, f"{COUNT + 2} messages")
+        # Only the commit of the group's offsets was left, which succeeds.
+        assert (code, text) == (0, f"{COUNT + 2} messages")
     else:
         assert code == 1
-        assert "a newer attempt has taken over" in words, words
+        assert "a newer attempt has taken over" in text, text
     assert query(ledger, "SELECT known::text FROM ledger.predictions known ORDER BY 1") == before
-    check(here, ledger)
+    check_ledger(pipeline, ledger)
 
 
 @pytest.mark.parametrize("point", ["ledger transaction 2", "rows written 2"])
 @pytest.mark.parametrize("ending", ["stop", "kill"])
-def test_a_database_that_is_restarted_in_mid_run(
-    here: Scoring, ledger: LedgerConnection, services: LiveStack, point: str, ending: str
+def test_restarted_database_fails_the_run_and_the_next_run_completes_it(
+    pipeline: Scoring, ledger: LedgerConnection, services: LiveStack, point: str, ending: str
 ):
-    halted = start(here, ledger, point)
+    halted = start_recorder(pipeline, ledger, point)
     getattr(services, ending)("ledger")
     with pytest.raises(LedgerError, match="does not answer"):
-        record(here.cluster, here.settings, ledger)
+        record(pipeline.cluster, pipeline.settings, ledger)
     services.start("ledger")
-    code, words = halted.go_on()
+    code, text = halted.go_on()
     assert code == 1
-    assert "LedgerError" in words
+    assert "LedgerError" in text
     assert 0 < len(sources(ledger)) < COUNT
-    record(here.cluster, here.settings, ledger)
-    check(here, ledger)
+    record(pipeline.cluster, pipeline.settings, ledger)
+    check_ledger(pipeline, ledger)

@@ -1,4 +1,4 @@
-"""A ledger that an earlier version has made and filled: brought up to date while others read and write."""
+"""Migration of a ledger that an earlier version has created and filled, while others read and write."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from include.ledger.schema import migrate
 from tests.support.ledger import query, upgrade
 from tests.support.waiting import wait_until
 
-# Values of one column each, in all combinations; many rows are equal in most of them.
+# All combinations of a few values, so that many rows are equal in most columns.
 FILL = """
 INSERT INTO ledger.{table} (source_topic, source_partition, source_offset, source_row, trans_num, prediction,
     model_run_id, batch_id, scored_at, output_partition, output_offset, payment{more})
@@ -32,7 +32,7 @@ SELECT 'topic_' || topic, part, place, line, CASE number % 4 WHEN 0 THEN NULL EL
 FROM (SELECT *, row_number() OVER () AS number FROM generate_series(1, 2) AS topic, generate_series(0, 1) AS part,
     generate_series(0, 5) AS place, generate_series(0, 2) AS line) AS made
 """
-# Newest of each trans_num, as version 0001 has it.
+# The newest prediction of each trans_num, by the query of version 0001.
 NEWEST = """
 SELECT DISTINCT ON (trans_num) trans_num, source_topic, source_partition, source_offset, source_row, scored_at,
     model_name
@@ -43,7 +43,7 @@ ORDER BY trans_num, scored_at DESC, coalesce(replaced_at, 'infinity') DESC,
 
 
 @pytest.fixture
-def earlier(empty_database: LedgerConnection) -> LedgerConnection:
+def old_ledger(empty_database: LedgerConnection) -> LedgerConnection:
     """A ledger of version 0001."""
     upgrade(empty_database, "0001")
     return empty_database
@@ -57,9 +57,9 @@ def session(address: LedgerConnection) -> closing[connection]:
     )
 
 
-def add(address: LedgerConnection) -> None:
+def fill(address: LedgerConnection) -> None:
     query(address, FILL.format(table="predictions", more="", values=""))
-    # Some replaced at the same time, some altered, some of which nothing stands any more.
+    # Some are replaced at the same time, some are altered, and some have no current prediction.
     later = ", now(), now() + number % 2 * interval '1 hour', number % 7 = 0, 'replaced'"
     query(
         address,
@@ -74,27 +74,27 @@ def add(address: LedgerConnection) -> None:
                    "VALUES ('payment 1', true, 'ann', 'a test')")  # fmt: skip
 
 
-def test_an_earlier_ledger_is_brought_up_to_date_without_rewriting_a_table(earlier: LedgerConnection):
-    add(earlier)
-    # As a build leaves it that was interrupted: of that name, and of no use.
-    query(earlier, "CREATE INDEX predictions_scored_at ON ledger.predictions (batch_id)")
-    query(earlier, f"GRANT SELECT ON ledger.payments TO {postgres.LEDGER}")
+def test_migration_keeps_tables_rights_and_rows(old_ledger: LedgerConnection):
+    fill(old_ledger)
+    # An index of the same name, as an interrupted build leaves it.
+    query(old_ledger, "CREATE INDEX predictions_scored_at ON ledger.predictions (batch_id)")
+    query(old_ledger, f"GRANT SELECT ON ledger.payments TO {postgres.LEDGER}")
     files = "SELECT pg_relation_filenode('ledger.predictions'), pg_relation_filenode('ledger.replaced_predictions')"
     columns = "SELECT attname, atttypid FROM pg_attribute WHERE attrelid = 'ledger.payments'::regclass ORDER BY attnum"
     rights = "SELECT relacl::text FROM pg_class WHERE oid = 'ledger.payments'::regclass"
     payments = "SELECT * FROM ledger.payments ORDER BY trans_num"
-    before = [query(earlier, sql) for sql in (files, columns, rights, payments)]
-    assert migrate(earlier) == ("0001", "0003")
-    assert [query(earlier, sql) for sql in (files, columns, rights, payments)] == before
-    assert migrate(earlier) == ("0003", "0003")
+    before = [query(old_ledger, sql) for sql in (files, columns, rights, payments)]
+    assert migrate(old_ledger) == ("0001", "0003")
+    assert [query(old_ledger, sql) for sql in (files, columns, rights, payments)] == before
+    assert migrate(old_ledger) == ("0003", "0003")
     built = "SELECT indexdef FROM pg_indexes WHERE indexname LIKE '%predictions_scored_at' ORDER BY 1"
-    assert ["USING brin (scored_at)" in text for (text,) in query(earlier, built)] == [True, True]
+    assert ["USING brin (scored_at)" in text for (text,) in query(old_ledger, built)] == [True, True]
     invalid = "SELECT count(*) FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE NOT indisvalid"
-    assert query(earlier, invalid) == [(0,)]
+    assert query(old_ledger, invalid) == [(0,)]
 
 
-def test_payments_shows_the_newest_prediction_of_each(ledger: LedgerConnection):
-    add(ledger)
+def test_view_payments_shows_newest_prediction_of_each_trans_num(ledger: LedgerConnection):
+    fill(ledger)
     query(
         ledger,
         "UPDATE ledger.confirmations AS known SET (source_topic, source_partition, source_offset, source_row) = "
@@ -108,13 +108,13 @@ def test_payments_shows_the_newest_prediction_of_each(ledger: LedgerConnection):
     assert query(ledger, "SELECT trans_num, confirmed_by FROM ledger.payments WHERE fraud_confirmed") == [
         ("payment 1", "ann")
     ]
-    # Rows that are equal in all that decides: one is shown.
+    # Of rows that are equal in all columns of the order, one is shown.
     query(ledger, "DELETE FROM ledger.predictions")
     query(ledger, "INSERT INTO ledger.replaced_predictions SELECT * FROM ledger.replaced_predictions")
     assert len(query(ledger, f"{shown} FROM ledger.payments")) == len(query(ledger, NEWEST)) > 0
 
 
-def test_the_last_hour_is_read_without_sorting_the_table(ledger: LedgerConnection):
+def test_query_for_last_hour_uses_the_index(ledger: LedgerConnection):
     query(
         ledger,
         "INSERT INTO ledger.predictions (source_topic, source_partition, source_offset, source_row, trans_num, "
@@ -126,22 +126,24 @@ def test_the_last_hour_is_read_without_sorting_the_table(ledger: LedgerConnectio
     sql = "SELECT count(*) FROM ledger.payments WHERE scored_at > now() - interval '1 hour'"
     assert query(ledger, sql) == [(360,)]
     [(plan,)] = query(ledger, "EXPLAIN (ANALYZE, FORMAT JSON) " + sql)
-    found = list(nodes(plan[0]["Plan"]))
-    assert "predictions_scored_at" in {node.get("Index Name") for node in found}
-    assert [node for node in found if node.get("Relation Name") == "predictions" and "Seq" in node["Node Type"]] == []
-    # What else stands in the same blocks is read, and no more.
-    assert max(node["Actual Rows"] for node in found) < 20_000
+    plan_nodes = list(flatten(plan[0]["Plan"]))
+    assert "predictions_scored_at" in {node.get("Index Name") for node in plan_nodes}
+    assert [
+        node for node in plan_nodes if node.get("Relation Name") == "predictions" and "Seq" in node["Node Type"]
+    ] == []
+    # Only the blocks of the last hour are read.
+    assert max(node["Actual Rows"] for node in plan_nodes) < 20_000
 
 
-def test_recording_goes_on_while_indexes_are_built(earlier: LedgerConnection):
-    add(earlier)
+def test_recording_continues_while_indexes_are_built(old_ledger: LedgerConnection):
+    fill(old_ledger)
     write = "UPDATE ledger.predictions SET amt = 1 WHERE source_offset = %s"
-    with session(earlier) as older, session(earlier) as writer, ThreadPoolExecutor(1) as threads:
+    with session(old_ledger) as older, session(old_ledger) as writer, ThreadPoolExecutor(1) as threads:
         older.cursor().execute(write, (0,))
-        migrated = threads.submit(migrate, earlier)
-        # It waits for the end of every transaction that was open before it.
+        migrated = threads.submit(migrate, old_ledger)
+        # CREATE INDEX CONCURRENTLY waits for the end of every older transaction.
         waits = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX CONCURRENTLY%%' AND state = %s"
-        wait_until(lambda: query(earlier, waits, "active") != [(0,)], "no index is built", 30)
+        wait_until(lambda: query(old_ledger, waits, "active") != [(0,)], "no index is built", 30)
         with writer, writer.cursor() as cursor:
             cursor.execute("SET LOCAL lock_timeout = '5s'")
             cursor.execute(write, (1,))
@@ -151,7 +153,7 @@ def test_recording_goes_on_while_indexes_are_built(earlier: LedgerConnection):
         assert migrated.result(60) == ("0001", "0003")
 
 
-def test_two_that_migrate_at_once_do_it_once(empty_database: LedgerConnection):
+def test_concurrent_migrations_run_once(empty_database: LedgerConnection):
     url = f"postgresql://{empty_database.user}:{empty_database.password}@{empty_database.host}:{empty_database.port}/{empty_database.database}"
     program = [sys.executable, "-m", "include.cli.main", "ledger", "migrate"]
     both = [
@@ -161,16 +163,14 @@ def test_two_that_migrate_at_once_do_it_once(empty_database: LedgerConnection):
     lines = [one.communicate(timeout=60)[0].partition(": ")[2] for one in both]
     first = "from version nothing to 0003\n"
     assert first in lines
-    # The other may look at any moment: before the first migration, between two, or after the last one.
+    # The other may read the version before the first migration, between two, or after the last.
     lines.remove(first)
     assert re.fullmatch(r"from version (nothing|0001|0002) to 0003\n|is up to date, version 0003\n", lines[0])
     assert query(empty_database, "SELECT count(*) FROM ledger.payments") == [(0,)]
 
 
 @pytest.mark.parametrize("read", ["ledger.payments", "ledger.confirmations"])
-def test_a_reader_that_does_not_end_fails_the_migration_and_the_next_try_succeeds(
-    empty_database: LedgerConnection, read: str
-):
+def test_migration_fails_behind_a_long_reader_and_succeeds_on_the_next_try(empty_database: LedgerConnection, read: str):
     upgrade(empty_database, "0001")
     with session(empty_database) as reader:
         reader.cursor().execute(f"SELECT count(*) FROM {read}")
@@ -179,7 +179,7 @@ def test_a_reader_that_does_not_end_fails_the_migration_and_the_next_try_succeed
     assert migrate(empty_database) == ("0002", "0003")
 
 
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def flatten(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
-    for below in plan.get("Plans", ()):
-        yield from nodes(below)
+    for child in plan.get("Plans", ()):
+        yield from flatten(child)

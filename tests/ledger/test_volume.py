@@ -1,4 +1,4 @@
-"""As much as a busy day's backlog: what is recorded has the counts and the checksum of the output topic."""
+"""A large backlog: the recorded rows have the counts and the checksum of the output topic."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ FRAUD = b'"is_fraud":1'
 
 
 @pytest.fixture
-def here(scoring: Callable[..., Scoring]) -> Scoring:
-    """So many payments, scored: one in ten is fraud."""
+def pipeline(scoring: Callable[..., Scoring]) -> Scoring:
+    """A pipeline that has scored COUNT payments, one in ten as fraud."""
     made = scoring(PARTITIONS, outputs=PARTITIONS)
     messages = [payment(number + 0.5).message for number in range(1_000)]
     client = kafka_log.producer(str(made.kafka["bootstrap.servers"]))
     for number in range(COUNT):
         client.produce(made.settings.input_topic, messages[number % 1_000], b"%d" % number, number % PARTITIONS)
-        # The client's queue holds a third of them.
+        # The client's queue holds a third of the messages.
         client.poll(0) if number % 50_000 else client.flush(60)
     assert client.flush(60) == 0
     manifest = made.drain()
@@ -37,22 +37,22 @@ def here(scoring: Callable[..., Scoring]) -> Scoring:
     return made
 
 
-def test_300_000_payments_are_recorded_once_each(here: Scoring, ledger: LedgerConnection):
-    recorded = record(here.cluster, here.settings, ledger)
+def test_300_000_payments_are_recorded_once_each(pipeline: Scoring, ledger: LedgerConnection):
+    recorded = record(pipeline.cluster, pipeline.settings, ledger)
     assert (recorded.messages, recorded.rows) == (COUNT, COUNT)
-    reader = Reader(str(here.kafka["bootstrap.servers"]), here.settings.output_topic)
+    reader = Reader(str(pipeline.kafka["bootstrap.servers"]), pipeline.settings.output_topic)
     reader._starts = dict.fromkeys(reader._starts, 0)
     counts: Counter[int] = Counter()
     lines = []
-    for one in reader.each():
-        source, row = one.place
+    for message in reader.each():
+        source, row = message.place
         counts[int(source.split("/")[1])] += 1
-        fraud = int(FRAUD in (one.value or b""))
+        fraud = int(FRAUD in (message.value or b""))
         lines.append(f"{source}/{row} {fraud}")
     assert set(counts.values()) == {COUNT // PARTITIONS}
     by_partition = "SELECT source_partition, count(*) FROM ledger.predictions GROUP BY 1"
     assert dict(query(ledger, by_partition)) == counts
-    # In the same order on both sides: by the place as text.
+    # Both sides are sorted by the source as text.
     published = hashlib.md5("\n".join(sorted(lines)).encode()).hexdigest()
     checksum = (
         "SELECT md5(string_agg(place || ' ' || prediction::int, E'\\n' ORDER BY place)) FROM (SELECT format("
@@ -60,10 +60,10 @@ def test_300_000_payments_are_recorded_once_each(here: Scoring, ledger: LedgerCo
         "FROM ledger.predictions) AS recorded"
     )
     assert query(ledger, checksum) == [(published,)]
-    again = record(here.cluster, here.settings, ledger)
+    again = record(pipeline.cluster, pipeline.settings, ledger)
     assert (again.messages, again.rows) == (0, 0)
     query(ledger, "UPDATE ledger.recorded_offsets SET next_offset = 0")
-    whole = record(here.cluster, here.settings, ledger)
+    whole = record(pipeline.cluster, pipeline.settings, ledger)
     assert (whole.messages, whole.rows) == (COUNT, 0)
     assert query(ledger, "SELECT count(*) FROM ledger.replaced_predictions") == [(0,)]
     assert query(ledger, checksum) == [(published,)]

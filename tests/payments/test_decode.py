@@ -1,3 +1,5 @@
+"""Decoding of messages to records, and that the ledger and `fraud verify` read the same from the output."""
+
 from __future__ import annotations
 
 import json
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.ledger.prediction_row import PredictionReader, Row
+from include.ledger.prediction_row import PredictionReader, PredictionRow
 from include.payments.columns import COLUMNS
 from include.payments.decode import Decoder, Record, RefusedRow
 from include.payments.encode import scored_object, scored_value, unscored_object
@@ -46,17 +48,17 @@ def split(columns: list[Any], *rows: Any) -> bytes:
 
 
 def published(value: bytes, prediction: int = 1) -> list[dict[str, Any]]:
-    """The output's objects; numbers as Decimal, so that no digit is lost in comparing."""
+    """Return the published objects, with numbers as Decimal so that no digit is lost."""
     records = [result for result in Decoder().decode(value) if isinstance(result, Record)]
     values = [scored_value(record.head, record.tail, prediction) for record in records]
     return [json.loads(value, parse_int=Decimal, parse_float=Decimal)[0] for value in values]
 
 
 def codes(value: bytes | None) -> list[tuple[int | None, str]]:
-    return [(r.row, r.refusal.code) for r in Decoder().decode(value) if isinstance(r, RefusedRow)]
+    return [(result.row, result.refusal.code) for result in Decoder().decode(value) if isinstance(result, RefusedRow)]
 
 
-def test_payment_comes_out_in_records_form_with_prediction_and_confirmation():
+def test_payment_is_published_in_records_form_with_prediction_and_confirmation():
     (record,) = published(split(list(COLUMNS), PAYMENT))
     assert list(record) == [*COLUMNS, "fraud_confirmed"]
     assert record["is_fraud"] == 1
@@ -92,7 +94,7 @@ def test_value_keeps_its_exact_bytes(text: str):
         (['quo"te', "ünï"], ['quo"te', "ünï", "is_fraud", "fraud_confirmed"]),
     ],
 )
-def test_columns_keep_the_order_they_came_in(columns: list[str], expected: list[str]):
+def test_columns_keep_their_order(columns: list[str], expected: list[str]):
     (record,) = published(split(columns, [7] * len(columns)))
     assert list(record) == expected
     assert record["is_fraud"] == 1
@@ -105,13 +107,13 @@ def test_model_never_sees_the_label():
     assert json.loads(scored_object(record.head, record.tail, 0))["is_fraud"] == 0
 
 
-def test_message_with_several_rows_is_several_payments():
+def test_each_row_of_a_message_is_a_payment():
     results = Decoder().decode(split(["a"], [1], [2], [3]))
     assert [result.row for result in results] == [0, 1, 2]
     assert [record["a"] for record in published(split(["a"], [1], [2], [3]))] == [1, 2, 3]
 
 
-def test_bad_row_leaves_the_others_of_its_message():
+def test_invalid_row_does_not_affect_other_rows():
     value = split(["a", "b"], [1, 2], [3], "four", [5, 6], [7, 8, 9])
     assert [record["a"] for record in published(value)] == [1, 5]
     assert codes(value) == [(1, "row_length"), (2, "row_not_list"), (4, "row_length")]
@@ -142,12 +144,12 @@ def test_bad_row_leaves_the_others_of_its_message():
         (b'{"columns":["%s"],"data":[%s[1]]}' % (b"a" * 500_000, b"[1]," * 500), "too_many_rows"),
     ],
 )
-def test_foreign_message_is_refused_as_a_whole(value: bytes | None, code: str):
+def test_invalid_message_is_refused_as_a_whole(value: bytes | None, code: str):
     assert codes(value) == [(None, code)]
 
 
 @pytest.mark.parametrize("around", [b"", b",7"])
-def test_value_nested_deeper_than_readers_follow_is_refused_alone(around: bytes):
+def test_only_the_row_nested_too_deep_is_refused(around: bytes):
     def message(levels: int) -> bytes:
         deep = b"[" * levels + b"]" * levels
         return b'{"columns":["a","b"],"data":[[%s,"[[[["],[1,2]%s]}' % (deep, around)
@@ -155,11 +157,11 @@ def test_value_nested_deeper_than_readers_follow_is_refused_alone(around: bytes)
     expected = [(2, "row_not_list")] if around else []
     assert codes(message(150)) == expected
     assert codes(message(300)) == [(0, "nested_too_deep"), *expected]
-    # Brackets inside of texts, and beside one another, are no depth.
+    # Brackets inside texts, and lists beside one another, do not add depth.
     assert codes(split(["a", "b"], ["[" * 500 + '\\"', [[]] * 500])) == []
 
 
-MARK = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def in_text(value: bytes) -> bytes:
@@ -169,18 +171,20 @@ def in_text(value: bytes) -> bytes:
 @pytest.mark.parametrize(
     "wrap",
     [
-        pytest.param(lambda value: MARK + value, id="byte order mark"),
-        pytest.param(lambda value: MARK + MARK + b" \r\n" + value, id="two byte order marks and blanks"),
+        pytest.param(lambda value: BYTE_ORDER_MARK + value, id="byte order mark"),
+        pytest.param(
+            lambda value: BYTE_ORDER_MARK + BYTE_ORDER_MARK + b" \r\n" + value, id="two byte order marks and blanks"
+        ),
         pytest.param(in_text, id="JSON string"),
         pytest.param(lambda value: b" \n" + in_text(value) + b" ", id="JSON string between blanks"),
         pytest.param(lambda value: in_text(in_text(in_text(value))), id="JSON string in JSON strings"),
-        pytest.param(lambda value: MARK + in_text(MARK + value), id="both"),
+        pytest.param(lambda value: BYTE_ORDER_MARK + in_text(BYTE_ORDER_MARK + value), id="both"),
     ],
 )
-def test_payments_behind_a_byte_order_mark_or_in_a_json_string_are_read(wrap: Callable[[bytes], bytes]):
+def test_payments_behind_byte_order_mark_or_in_json_string_are_read(wrap: Callable[[bytes], bytes]):
     columns = ["cc_num", "name", "is_fraud"]
     value = split(columns, [4613314721966198765, 'Ann "ü"', 0], [1.50, "[", 1], "no row")
-    # Numbers keep their text: 1.50 is not 1.5.
+    # json.dumps writes 1.5; numbers keep the bytes 1.50.
     value = value.replace(b"1.5,", b"1.50,")
     assert Decoder().decode(wrap(value)) == Decoder().decode(value)
     (_, second, refused) = Decoder().decode(wrap(value))
@@ -199,7 +203,7 @@ def test_flat_data_of_one_row_is_one_row():
     decoder = Decoder()
     decoder.decode(flat)
     assert decoder.columns_seen == set(columns)
-    assert_agrees_with_verify(MARK + in_text(flat), [0], rows=1)
+    assert_agrees_with_verify(BYTE_ORDER_MARK + in_text(flat), [0], rows=1)
 
 
 @pytest.mark.parametrize(
@@ -207,9 +211,9 @@ def test_flat_data_of_one_row_is_one_row():
     [
         ([1, 2, 3], [(0, "row_length")]),
         ([1], [(0, "row_length")]),
-        # A list among them is a row, and then the others are none.
+        # If one value is a list, each value has to be a row.
         ([[1, 2], 3], [(1, "row_not_list")]),
-        # Objects alone are records, not the values of one row.
+        # Objects only: they are records, not the values of one row.
         ([{"a": 1, "b": 2}, {"a": 3, "b": 4}], [(0, "row_not_list"), (1, "row_not_list")]),
     ],
 )
@@ -223,10 +227,10 @@ def test_data_that_is_neither_rows_nor_one_row_is_refused(data: list[Any], expec
 @pytest.mark.parametrize(
     ("value", "code"),
     [
-        (MARK, "not_json"),
-        (MARK + b"hello", "not_json"),
-        (b" " + MARK + b'{"columns":["a"],"data":[[1]]}', "not_json"),
-        (MARK + b"[]", "not_split"),
+        (BYTE_ORDER_MARK, "not_json"),
+        (BYTE_ORDER_MARK + b"hello", "not_json"),
+        (b" " + BYTE_ORDER_MARK + b'{"columns":["a"],"data":[[1]]}', "not_json"),
+        (BYTE_ORDER_MARK + b"[]", "not_split"),
         (b'""', "not_split"),
         (b'"hello"', "not_split"),
         (b'"[1]"', "not_split"),
@@ -235,23 +239,23 @@ def test_data_that_is_neither_rows_nor_one_row_is_refused(data: list[Any], expec
         (b'"{\\"columns\\":[\\"a\\"],\\"data\\":[[\\"\\\\ud800\\"]]}"', "not_json"),
     ],
 )
-def test_a_wrapping_that_holds_no_payment_is_refused_as_a_whole(value: bytes, code: str):
+def test_wrapped_message_without_payment_is_refused_as_a_whole(value: bytes, code: str):
     assert codes(value) == [(None, code)]
 
 
 def assert_agrees_with_verify(value: bytes, scored: list[int], rows: int) -> None:
-    """`fraud verify` and the ledger find in the output what verify finds in the message, row by row."""
-    due = payments(value)
-    assert len(due) == rows
-    assert [row for row, pairs in enumerate(due) if pairs is not None] == scored
+    """Assert that `fraud verify` and the ledger read from the output what verify reads from the message."""
+    expected = payments(value)
+    assert len(expected) == rows
+    assert [row for row, pairs in enumerate(expected) if pairs is not None] == scored
     for record in Decoder().decode(value):
         if isinstance(record, Record):
             out = scored_value(record.head, record.tail, 1)
-            assert scored_payment(out) == due[record.row]
+            assert scored_payment(out) == expected[record.row]
             headers: list[tuple[str, bytes | None]] = [("source", b"topic_1/0/0"), ("row", b"%d" % record.row)]
             headers += [(name, b"x") for name in ("model_run_id", "batch_id")]
             headers.append(("scored_at", b"2026-03-04T16:00:00+00:00"))
-            assert isinstance(PredictionReader().row(0, 0, out, headers), Row)
+            assert isinstance(PredictionReader().row(0, 0, out, headers), PredictionRow)
 
 
 def test_reason_never_quotes_the_payment():
@@ -261,7 +265,7 @@ def test_reason_never_quotes_the_payment():
             assert "4613" not in str(result.refusal)
 
 
-def test_columns_seen_are_remembered_over_messages():
+def test_columns_seen_accumulate_over_messages():
     decoder = Decoder()
     decoder.decode(split(["a"], [1]))
     decoder.decode(split(["b"], [1]))
@@ -269,7 +273,7 @@ def test_columns_seen_are_remembered_over_messages():
     assert decoder.all_columns_known
 
 
-def test_columns_of_what_is_refused_are_not_remembered():
+def test_columns_of_refused_rows_are_not_seen():
     decoder = Decoder()
     decoder.decode(split(["x"]))
     decoder.decode(split(["x", "y"], [1]))
@@ -282,7 +286,7 @@ def test_columns_of_what_is_refused_are_not_remembered():
 
 
 @pytest.mark.parametrize("loosely", [False, True])
-def test_foreign_names_leave_room_for_those_of_payments(loosely: bool):
+def test_columns_seen_are_limited_and_smaller_layouts_still_fit(loosely: bool):
     decoder = Decoder()
     names = [f"{number}" for number in range(985)]
     decoder.decode(split(names, names))
@@ -298,7 +302,7 @@ def test_foreign_names_leave_room_for_those_of_payments(loosely: bool):
     assert not decoder.all_columns_known
 
 
-def test_names_that_nobody_uses_fill_no_memory():
+def test_many_and_long_names_do_not_fill_memory():
     decoder = Decoder()
     for number in range(2_000):
         decoder.decode(split([f"{number}", "x" * 200], [1, 2]))
@@ -323,14 +327,14 @@ json_values = st.recursive(
     ),
     st.sampled_from([0, 1]),
 )
-def test_any_payment_comes_out_as_it_came(payment: tuple[list[str], list[list[Any]]], prediction: int):
+def test_any_payment_is_published_unchanged(payment: tuple[list[str], list[list[Any]]], prediction: int):
     names, rows = payment
     value = json.dumps({"columns": names, "data": rows}).encode()
     results = Decoder().decode(value)
     assert len(results) == len(rows)
     for row, result in zip(rows, results, strict=True):
         if isinstance(result, RefusedRow):
-            # Half of a surrogate pair is all that json.dumps writes and no UTF-8 reader takes.
+            # Of what json.dumps writes, UTF-8 readers only refuse half of a surrogate pair.
             assert "\\ud" in value.decode()
             continue
         (out,) = json.loads(scored_value(result.head, result.tail, prediction))
@@ -339,15 +343,15 @@ def test_any_payment_comes_out_as_it_came(payment: tuple[list[str], list[list[An
 
 
 @given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))
-def test_short_way_says_nothing_else(value: bytes):
-    assert_short_way_agrees(value)
+def test_halves_agree_with_decode(value: bytes):
+    assert_halves_agree(value)
 
 
 @pytest.mark.parametrize(
     "names", [["a", "b", "is_fraud"], ["is_fraud", "a"], ["a", "is_fraud", "b"], ["a"], ["is_fraud"], []]
 )
 @pytest.mark.parametrize("spaces", [(", ", ": "), (",", ":")])
-def test_short_way_is_the_same_for_each_order(names: list[str], spaces: tuple[str, str]):
+def test_halves_agree_with_decode_for_each_order_of_columns(names: list[str], spaces: tuple[str, str]):
     for row in (
         [1.50, "ü", None],
         [[], {"[": "{"}, "\\u0041"],
@@ -361,10 +365,10 @@ def test_short_way_is_the_same_for_each_order(names: list[str], spaces: tuple[st
             whole | {"data": [row]},
             whole | {"columns": "a"},
         ):
-            assert_short_way_agrees(json.dumps(value, separators=spaces, ensure_ascii=False).encode())
+            assert_halves_agree(json.dumps(value, separators=spaces, ensure_ascii=False).encode())
 
 
-def assert_short_way_agrees(value: bytes) -> None:
+def assert_halves_agree(value: bytes) -> None:
     decoder = Decoder()
     decoder.decode(value)
     seen = set(decoder.columns_seen)
@@ -377,7 +381,7 @@ def assert_short_way_agrees(value: bytes) -> None:
         assert len(results) > 1 or isinstance(results[0], RefusedRow) or len(value) > 200
 
 
-def test_short_way_needs_an_order_that_is_known():
+def test_halves_need_a_known_order_of_columns():
     decoder, value = Decoder(), split(["a"], [1])
     assert decoder.halves(value) is None
     decoder.decode(value)
@@ -387,7 +391,7 @@ def test_short_way_needs_an_order_that_is_known():
 
 
 @given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))
-def test_any_message_is_accounted_for(value: bytes):
+def test_any_message_has_a_result(value: bytes):
     assert Decoder().decode(value)
 
 
@@ -396,16 +400,16 @@ def test_any_message_is_accounted_for(value: bytes):
     st.lists(json_values, max_size=4) | st.lists(st.lists(json_values, max_size=3), max_size=3),
     st.lists(st.booleans(), max_size=3),
 )
-def test_what_is_scored_is_what_verify_expects(names: list[str], data: list[Any], wraps: list[bool]):
+def test_records_are_what_verify_expects(names: list[str], data: list[Any], wraps: list[bool]):
     text = json.dumps({"columns": names, "data": data})
     for in_string in wraps:
         text = json.dumps(text) if in_string else "\ufeff" + text
-    due = payments(text.encode())
+    expected = payments(text.encode())
     results = Decoder().decode(text.encode())
     if results[0].row is not None:
-        assert len(results) == len(due)
+        assert len(results) == len(expected)
     for result in results:
         if isinstance(result, Record):
-            assert scored_payment(scored_value(result.head, result.tail, 0)) == due[result.row]
+            assert scored_payment(scored_value(result.head, result.tail, 0)) == expected[result.row]
         elif result.row is not None and result.refusal.code != "nested_too_deep":
-            assert due[result.row] is None
+            assert expected[result.row] is None

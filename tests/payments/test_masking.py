@@ -1,3 +1,5 @@
+"""Masking of card numbers."""
+
 from __future__ import annotations
 
 import pytest
@@ -15,13 +17,13 @@ from include.payments.masking import mask_card
         ("4556 1234 1234 9012", "455612******9012"),
         ("4556-1234-1234-9012", "455612******9012"),
         ("1234567890123", "123456***0123"),
-        # Too short for a card: six and four would be nearly all of it.
+        # Too short for a card number: ten shown digits would be nearly all.
         ("123456789012", "********9012"),
         ("60416207185", "********185"),
         ("12345", "****5"),
         ("12", "**"),
         ("1", "*"),
-        # No plain number: nothing of it.
+        # Not a number of digits: nothing is shown.
         ("4.2e18", "****"),
         ("4556123412349012.0", "****"),
         ("-4556123412349012", "455612******9012"),
@@ -33,13 +35,13 @@ from include.payments.masking import mask_card
         ("  ", ""),
     ],
 )
-def test_first_six_and_last_four_at_most(card: str, shown: str) -> None:
+def test_at_most_first_six_and_last_four_are_shown(card: str, shown: str) -> None:
     assert mask_card(card) == shown
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=40) | st.from_regex(r"\d{1,24}", fullmatch=True))
-def test_never_shows_more_than_ten_digits_nor_the_whole(card: str) -> None:
+def test_never_shows_more_than_ten_digits_or_all_of_them(card: str) -> None:
     shown = mask_card(card)
     digits = [character for character in shown if character.isdigit()]
     assert len(digits) <= 10

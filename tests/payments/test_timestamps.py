@@ -1,3 +1,5 @@
+"""The rule for times: models and the ledger read the same time from `current_time` and `unix_time`."""
+
 from __future__ import annotations
 
 import json
@@ -6,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from include.ledger.prediction_row import COLUMNS, PredictionReader, Row
+from include.ledger.prediction_row import COLUMNS, PredictionReader, PredictionRow
 from include.models.column import Column
 from include.models.frame import FrameBuilder
-from include.payments.timestamps import date_time_text, moment_of, unix_time
+from include.payments.timestamps import date_time_text, parse_unix_time, unix_time
 
 SECOND = datetime(2024, 10, 31, 15, 56, 25, tzinfo=UTC)
 HEADERS = [
@@ -22,17 +24,17 @@ HEADERS = [
 
 
 def model_times(current_time: str) -> dict[str, Any]:
-    """The two times that a model gets of an older payment; empty where it gets none."""
+    """Return the two times that a model gets from `current_time`, empty if it is invalid."""
     payment = f'{{"current_time":{current_time},"is_fraud":null}}'.encode()
-    takes = [Column("trans_date_trans_time"), Column("unix_time")]
-    (group,) = FrameBuilder(takes, strict=False).build([payment]).groups
+    columns = [Column("trans_date_trans_time"), Column("unix_time")]
+    (group,) = FrameBuilder(columns, strict=False).build([payment]).groups
     return {name: group.frame[name].iloc[0] for name in group.frame}
 
 
 def recorded_time(current_time: str) -> str:
-    """What the ledger records of the same payment as `paid_at`."""
+    """Return the `paid_at` that the ledger records from `current_time`."""
     row = PredictionReader().row(0, 0, f'[{{"current_time":{current_time},"is_fraud":1}}]'.encode(), list(HEADERS))
-    assert isinstance(row, Row)
+    assert isinstance(row, PredictionRow)
     return dict(zip(COLUMNS, row.line.decode().rstrip("\n").split("\t"), strict=True))["paid_at"]
 
 
@@ -52,7 +54,7 @@ def recorded_time(current_time: str) -> str:
         ('"\\u0031730390185"', 1730390185000),
     ],
 )
-def test_the_model_and_the_ledger_read_one_time_from_current_time(current_time: str, milliseconds: int):
+def test_model_and_ledger_read_the_same_time_from_current_time(current_time: str, milliseconds: int):
     assert model_times(current_time) == {"trans_date_trans_time": "2024-10-31 15:56:25", "unix_time": milliseconds}
     recorded = datetime.fromisoformat(recorded_time(current_time))
     assert recorded.replace(microsecond=0) == SECOND
@@ -80,28 +82,28 @@ def test_the_model_and_the_ledger_read_one_time_from_current_time(current_time: 
 )
 def test_invalid_time_is_null_for_model_and_ledger(current_time: str):
     try:
-        found = model_times(current_time)
+        times = model_times(current_time)
     except ValueError:
-        # A number of 5,000 digits: the payment cannot be read at all.
-        found = {}
-    assert found == {}
+        # Of a payment with a number of 5,000 digits nothing can be read.
+        times = {}
+    assert times == {}
     assert recorded_time(current_time) == "\\N"
 
 
-def test_the_magnitude_decides_on_both_sides_of_each_limit():
-    assert moment_of(10**11 - 1) == moment_of((10**11 - 1) * 1000)
-    assert moment_of(10**11) == datetime(1973, 3, 3, 9, 46, 40, tzinfo=UTC)
-    assert moment_of(10**14) == moment_of(10**17) == moment_of(10**11)
-    assert moment_of(-1) == datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)
-    assert moment_of(2**63 - 1) == datetime(2262, 4, 11, 23, 47, 16, 854775, tzinfo=UTC)
+def test_magnitude_determines_the_unit_on_both_sides_of_each_limit():
+    assert parse_unix_time(10**11 - 1) == parse_unix_time((10**11 - 1) * 1000)
+    assert parse_unix_time(10**11) == datetime(1973, 3, 3, 9, 46, 40, tzinfo=UTC)
+    assert parse_unix_time(10**14) == parse_unix_time(10**17) == parse_unix_time(10**11)
+    assert parse_unix_time(-1) == datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)
+    assert parse_unix_time(2**63 - 1) == datetime(2262, 4, 11, 23, 47, 16, 854775, tzinfo=UTC)
 
 
-def test_a_year_before_1000_has_four_digits():
+def test_year_before_1000_has_four_digits():
     assert date_time_text(datetime(33, 4, 3, tzinfo=UTC)) == "0033-04-03 00:00:00"
 
 
-def test_the_ledger_reads_unix_time_by_the_same_rule():
+def test_ledger_reads_unix_time_by_the_same_rule():
     payment = [{"unix_time": 1730390185811250, "is_fraud": 0}]
     row = PredictionReader().row(0, 0, json.dumps(payment).encode(), list(HEADERS))
-    assert isinstance(row, Row)
+    assert isinstance(row, PredictionRow)
     assert b"2024-10-31T15:56:25.811250+00:00" in row.line

@@ -13,7 +13,7 @@ from fraud_scoring.operators.record_operators import RecordBatchesOperator
 from include.errors import LedgerError
 from include.ledger.connection import LedgerConnection
 from include.storage.staging import Storage
-from tests.ledger.test_recorded_batches import leave, record
+from tests.ledger.test_recorded_batches import record, write_record
 from tests.support.ledger import query
 
 
@@ -43,14 +43,14 @@ def run() -> dict[str, Any]:
 
 
 def test_it_takes_over_what_was_left_and_tells_how_much(staging: Storage, ledger: LedgerConnection):
-    leave(staging, record())
+    write_record(staging, record())
     assert run() == {"counts": {"batches": 1, "files": 1}}
     assert query(ledger, "SELECT count(*) FROM ledger.batches") == [(1,)]
     assert run() == {"counts": {"batches": 0, "files": 0}}
 
 
 def test_a_damaged_record_fails_it_and_may_be_tried_again(staging: Storage):
-    staging.write(leave(staging, record()), b"[]")
+    staging.write(write_record(staging, record()), b"[]")
     with pytest.raises(LedgerError, match="1 of the batches' records cannot be read"):
         run()
 

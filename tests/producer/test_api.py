@@ -1,4 +1,4 @@
-"""The payments API as a source, against a real HTTP server on loopback that answers as it is told."""
+"""Polling a payments API, against a real HTTP server on loopback with prepared responses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from include.errors import ProducerError, SettingError
 from include.payments.columns import COLUMNS
 from include.producer.api import ApiPayments
-from include.producer.message import Message
+from include.producer.message import PaymentMessage
 
 PAYMENT = {
     "cc_num": "4586834497869073662",
@@ -46,7 +46,7 @@ TIMES = {"trans_date_trans_time": '"2024-10-31 15:56:25"', "unix_time": "1730390
 
 
 @dataclass
-class Answer:
+class Response:
     body: bytes = b""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
@@ -54,15 +54,15 @@ class Answer:
 
 @dataclass
 class Api:
-    """Gives its answers in turn, the last one for ever; a status of 0 hangs up without an answer."""
+    """Return the responses in turn, then the last one for ever. A status of 0 closes the connection instead."""
 
-    answers: list[Answer] = field(default_factory=list)
+    responses: list[Response] = field(default_factory=list)
     requests: list[float] = field(default_factory=list)
     url: str = ""
 
-    def next(self) -> Answer:
+    def next(self) -> Response:
         self.requests.append(time.monotonic())
-        return self.answers[min(len(self.requests), len(self.answers)) - 1]
+        return self.responses[min(len(self.requests), len(self.responses)) - 1]
 
 
 @pytest.fixture
@@ -71,16 +71,16 @@ def api() -> Iterator[Api]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            answer = api.next()
-            if not answer.status:
+            response = api.next()
+            if not response.status:
                 self.close_connection = True
                 return
-            self.send_response(answer.status)
-            for name, value in answer.headers.items():
+            self.send_response(response.status)
+            for name, value in response.headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(answer.body)))
+            self.send_header("Content-Length", str(len(response.body)))
             self.end_headers()
-            self.wfile.write(answer.body)
+            self.wfile.write(response.body)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -100,16 +100,16 @@ def split(*payments: dict[str, str], index: str = "144842") -> bytes:
     return f'{{"columns":{names}, "index":[{index}], "data":[{rows}]}}'.encode()
 
 
-def taken(source: ApiPayments, count: int, stop: threading.Event | None = None) -> list[Message]:
-    messages = itertools.chain.from_iterable(source.batches(stop or threading.Event()))
+def take(source: ApiPayments, count: int, stop: threading.Event | None = None) -> list[PaymentMessage]:
+    messages = itertools.chain.from_iterable(source.message_lists(stop or threading.Event()))
     return list(itertools.islice(messages, count))
 
 
 def source(api: Api, **options: float) -> ApiPayments:
-    return ApiPayments(api.url, **{"interval": 0.05, "longest_wait": 0.1} | options)  # type: ignore[arg-type]
+    return ApiPayments(api.url, **{"interval": 0.05, "max_backoff_seconds": 0.1} | options)  # type: ignore[arg-type]
 
 
-def as_sent(payment: dict[str, str], index: str = "144842") -> bytes:
+def sent_value(payment: dict[str, str], index: str = "144842") -> bytes:
     names = json.dumps(list(payment), separators=(",", ":"))
     return f'{{"columns":{names},"index":[{index}],"data":[[{",".join(payment.values())}]]}}'.encode()
 
@@ -118,33 +118,33 @@ def in_order(payment: dict[str, str]) -> dict[str, str]:
     return {name: payment[name] for name in COLUMNS}
 
 
-def again(number: int) -> dict[str, str]:
+def payment_with(number: int) -> dict[str, str]:
     return PAYMENT | {"trans_num": f'"{number:032x}"'}
 
 
-def test_current_time_becomes_both_times_and_every_value_keeps_its_form(api: Api) -> None:
-    api.answers = [Answer(split(PAYMENT))]
-    [message] = taken(source(api), 1)
-    assert message.value == as_sent(in_order(PAYMENT | TIMES))
+def test_current_time_becomes_both_times_and_other_values_stay(api: Api) -> None:
+    api.responses = [Response(split(PAYMENT))]
+    [message] = take(source(api), 1)
+    assert message.value == sent_value(in_order(PAYMENT | TIMES))
     assert message.key == b"4586834497869073662"
 
 
 @pytest.mark.parametrize("current_time", ["1730390185", '"1730390185.5"', "1730390185000250", "1730390185000250375"])
 def test_current_time_in_another_unit_becomes_the_same_times(api: Api, current_time: str) -> None:
-    api.answers = [Answer(split(PAYMENT | {"current_time": current_time})), Answer(split(again(1)))]
-    [message] = taken(source(api), 1)
+    api.responses = [Response(split(PAYMENT | {"current_time": current_time})), Response(split(payment_with(1)))]
+    [message] = take(source(api), 1)
     milliseconds = "1730390185500" if "." in current_time else "1730390185000"
-    assert message.value == as_sent(in_order(PAYMENT | TIMES | {"unix_time": milliseconds}))
+    assert message.value == sent_value(in_order(PAYMENT | TIMES | {"unix_time": milliseconds}))
 
 
 @pytest.mark.parametrize("wraps", [1, 2])
-def test_json_inside_a_json_string(api: Api, wraps: int) -> None:
+def test_json_inside_a_json_string_is_read(api: Api, wraps: int) -> None:
     body = split(PAYMENT)
     for _ in range(wraps):
         body = json.dumps(body.decode()).encode()
-    api.answers = [Answer(body)]
-    [message] = taken(source(api), 1)
-    assert message.value == as_sent(in_order(PAYMENT | TIMES))
+    api.responses = [Response(body)]
+    [message] = take(source(api), 1)
+    assert message.value == sent_value(in_order(PAYMENT | TIMES))
 
 
 @pytest.mark.parametrize(
@@ -157,65 +157,68 @@ def test_json_inside_a_json_string(api: Api, wraps: int) -> None:
         pytest.param(lambda body: body.replace(b"[[", b"[").replace(b"]]", b"]"), id="flat data"),
     ],
 )
-def test_an_answer_that_is_wrapped_or_flat_is_read_as_what_it_holds(api: Api, wrap: Callable[[bytes], bytes]) -> None:
-    api.answers = [Answer(wrap(split(PAYMENT))), Answer(split(again(1)))]
-    [message] = taken(source(api), 1)
-    assert message.value == as_sent(in_order(PAYMENT | TIMES))
+def test_wrapped_or_flat_response_is_read(api: Api, wrap: Callable[[bytes], bytes]) -> None:
+    api.responses = [Response(wrap(split(PAYMENT))), Response(split(payment_with(1)))]
+    [message] = take(source(api), 1)
+    assert message.value == sent_value(in_order(PAYMENT | TIMES))
 
 
-def test_times_that_are_there_are_left_alone(api: Api) -> None:
+def test_existing_times_are_kept(api: Api) -> None:
     own = {"trans_date_trans_time": '"2020-01-01 00:00:00"', "unix_time": "1577836800000"}
-    api.answers = [Answer(split(PAYMENT | own))]
-    [message] = taken(source(api), 1)
-    assert message.value == as_sent(in_order(PAYMENT | own))
+    api.responses = [Response(split(PAYMENT | own))]
+    [message] = take(source(api), 1)
+    assert message.value == sent_value(in_order(PAYMENT | own))
 
 
-def test_several_rows_unknown_and_missing_columns_and_a_card_as_text(api: Api) -> None:
+def test_rows_with_unknown_and_missing_columns_and_a_card_as_text_are_sent(api: Api) -> None:
     first = {name: value for name, value in PAYMENT.items() if name != "job"} | {"channel": '"web"'}
     second = first | {"cc_num": '"0377895991033232"', "amt": "1E+2"}
-    api.answers = [Answer(split(first, second, index='7, "b"'))]
-    messages = taken(source(api), 2)
+    api.responses = [Response(split(first, second, index='7, "b"'))]
+    messages = take(source(api), 2)
     expected = [in_order(payment | TIMES | {"job": ""}) for payment in (first, second)]
     for payment in expected:
         del payment["job"]
         payment["channel"] = '"web"'
-    assert [m.value for m in messages] == [as_sent(expected[0], "7"), as_sent(expected[1], '"b"')]
-    assert [m.key for m in messages] == [b"4586834497869073662", b"0377895991033232"]
+    assert [message.value for message in messages] == [sent_value(expected[0], "7"), sent_value(expected[1], '"b"')]
+    assert [message.key for message in messages] == [b"4586834497869073662", b"0377895991033232"]
 
 
-def test_the_interval_is_kept_and_count_ends_it(api: Api) -> None:
-    api.answers = [Answer(split(again(number))) for number in range(4)]
-    messages = list(itertools.chain.from_iterable(source(api, interval=0.2, count=4).batches(threading.Event())))
+def test_interval_is_kept_and_count_ends_polling(api: Api) -> None:
+    api.responses = [Response(split(payment_with(number))) for number in range(4)]
+    messages = list(itertools.chain.from_iterable(source(api, interval=0.2, count=4).message_lists(threading.Event())))
     assert len(messages) == 4
     assert [second - first > 0.15 for first, second in itertools.pairwise(api.requests)] == [True] * 3
 
 
-def test_an_answer_that_is_still_the_same_is_sent_once(api: Api) -> None:
-    same = Answer(split(PAYMENT))
-    api.answers = [same, same, Answer(split(again(2)))]
-    polled = source(api)
-    messages = taken(polled, 2)
-    assert [json.loads(m.value)["data"][0][17] for m in messages] == [PAYMENT["trans_num"].strip('"'), f"{2:032x}"]
-    assert "1 repeated" in polled.info()
+def test_repeated_response_is_sent_once(api: Api) -> None:
+    same = Response(split(PAYMENT))
+    api.responses = [same, same, Response(split(payment_with(2)))]
+    api_payments = source(api)
+    messages = take(api_payments, 2)
+    assert [json.loads(message.value)["data"][0][17] for message in messages] == [
+        PAYMENT["trans_num"].strip('"'),
+        f"{2:032x}",
+    ]
+    assert "1 repeated" in api_payments.status()
 
 
-def test_it_tries_again_after_failures(api: Api, caplog: pytest.LogCaptureFixture) -> None:
-    api.answers = [Answer(status=500), Answer(status=503), Answer(status=0), Answer(split(PAYMENT))]
-    polled = source(api)
-    assert len(taken(polled, 1)) == 1
-    assert "3 retries" in polled.info()
+def test_failed_requests_are_repeated(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    api.responses = [Response(status=500), Response(status=503), Response(status=0), Response(split(PAYMENT))]
+    api_payments = source(api)
+    assert len(take(api_payments, 1)) == 1
+    assert "3 retries" in api_payments.status()
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 3
-    assert "500 Internal Server Error; try 2 in" in caplog.messages[0]
+    assert "500 Internal Server Error; attempt 2 in" in caplog.messages[0]
     assert "RemoteProtocolError" in caplog.messages[2]
 
 
-def test_it_tries_again_when_nobody_listens() -> None:
-    polled = ApiPayments("http://127.0.0.1:9/", interval=0.1, longest_wait=0.05)
+def test_refused_connections_are_repeated_until_a_stop() -> None:
+    api_payments = ApiPayments("http://127.0.0.1:9/", interval=0.1, max_backoff_seconds=0.05)
     stop = threading.Event()
-    thread = threading.Thread(target=taken, args=(polled, 1, stop))
+    thread = threading.Thread(target=take, args=(api_payments, 1, stop))
     thread.start()
     deadline = time.monotonic() + 10
-    while not (retried := re.search(r" [1-9]\d* retries", polled.info())) and time.monotonic() < deadline:
+    while not (retried := re.search(r" [1-9]\d* retries", api_payments.status())) and time.monotonic() < deadline:
         stop.wait(0.005)
     stop.set()
     thread.join(5)
@@ -223,18 +226,18 @@ def test_it_tries_again_when_nobody_listens() -> None:
     assert retried
 
 
-def test_it_waits_as_long_as_retry_after_says(api: Api) -> None:
-    api.answers = [Answer(status=429, headers={"Retry-After": "1"}), Answer(split(PAYMENT))]
-    assert len(taken(source(api), 1)) == 1
+def test_retry_after_is_respected(api: Api) -> None:
+    api.responses = [Response(status=429, headers={"Retry-After": "1"}), Response(split(PAYMENT))]
+    assert len(take(source(api), 1)) == 1
     assert 1 <= api.requests[1] - api.requests[0] < 3
 
 
 def test_stop_ends_a_long_wait(api: Api) -> None:
-    api.answers = [Answer(status=429, headers={"Retry-After": "500"})]
+    api.responses = [Response(status=429, headers={"Retry-After": "500"})]
     stop = threading.Event()
     threading.Timer(0.3, stop.set).start()
     begin = time.monotonic()
-    assert taken(source(api), 1, stop) == []
+    assert take(source(api), 1, stop) == []
     assert time.monotonic() - begin < 5
 
 
@@ -252,52 +255,52 @@ def test_stop_ends_a_long_wait(api: Api) -> None:
         split(PAYMENT)[:-20],
     ],
 )
-def test_malformed_answers_are_counted_and_polling_goes_on(
+def test_malformed_responses_are_counted_and_polling_continues(
     api: Api, body: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    api.answers = [Answer(body), Answer(split(PAYMENT))]
-    polled = source(api)
-    assert len(taken(polled, 1)) == 1
-    assert "1 malformed" in polled.info()
-    assert "malformed answer 1: " in caplog.text
+    api.responses = [Response(body), Response(split(PAYMENT))]
+    api_payments = source(api)
+    assert len(take(api_payments, 1)) == 1
+    assert "1 malformed" in api_payments.status()
+    assert "malformed response 1: " in caplog.text
 
 
 @pytest.mark.parametrize(
     "bad", [{"current_time": '"soon"'}, {"current_time": "9" * 20}, {"amt": "1, 2"}, {"amt": "nothing"}]
 )
-def test_a_malformed_payment_is_left_out_and_counted_once(
+def test_malformed_payment_is_left_out_and_counted_once(
     api: Api, bad: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    answer = split(again(1), PAYMENT | bad, again(2)).replace(b"nothing, ", b"")
-    api.answers = [Answer(answer), Answer(answer), Answer(split(again(3)))]
-    polled = source(api)
-    sent = [json.loads(message.value)["data"][0][17] for message in taken(polled, 3)]
+    response = split(payment_with(1), PAYMENT | bad, payment_with(2)).replace(b"nothing, ", b"")
+    api.responses = [Response(response), Response(response), Response(split(payment_with(3)))]
+    api_payments = source(api)
+    sent = [json.loads(message.value)["data"][0][17] for message in take(api_payments, 3)]
     assert sent == [f"{number:032x}" for number in (1, 2, 3)]
-    assert "0 malformed and 1 repeated answers, 1 malformed payments" in polled.info()
+    assert "0 malformed and 1 repeated responses, 1 malformed payments" in api_payments.status()
     [line] = caplog.messages
-    assert ": 1 of 3 payments malformed, left out: " in line
+    assert ": 1 of 3 payments are malformed and left out, the first: " in line
     assert "Kimberly" not in line
 
 
-def test_an_answer_without_payments_is_none(api: Api) -> None:
-    api.answers = [Answer(b'{"columns": [], "index": [], "data": []}'), Answer(split(PAYMENT))]
-    polled = source(api)
-    assert len(taken(polled, 1)) == 1
-    assert "0 malformed and 0 repeated" in polled.info()
+def test_response_without_payments_is_not_malformed(api: Api) -> None:
+    api.responses = [Response(b'{"columns": [], "index": [], "data": []}'), Response(split(PAYMENT))]
+    api_payments = source(api)
+    assert len(take(api_payments, 1)) == 1
+    assert "0 malformed and 0 repeated" in api_payments.status()
 
 
 @pytest.mark.parametrize("status", [400, 401, 404])
-def test_a_refused_request_is_an_error_that_hides_the_key(api: Api, status: int) -> None:
-    api.answers = [Answer(status=status)]
+def test_refused_request_is_an_error_without_the_key(api: Api, status: int) -> None:
+    api.responses = [Response(status=status)]
     api.url += "?key=sesame"
-    with pytest.raises(ProducerError, match=f"/current-transactions answers {status} ") as error:
-        taken(source(api), 1)
+    with pytest.raises(ProducerError, match=f"/current-transactions returned {status} ") as error:
+        take(source(api), 1)
     assert "sesame" not in str(error.value)
     assert len(api.requests) == 1
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:80/x", "ftp://host/x", "http://", "http://host:port/"])
-def test_an_address_that_is_none(url: str) -> None:
+def test_invalid_url_is_refused(url: str) -> None:
     with pytest.raises(SettingError):
         ApiPayments(url, interval=1)
 
@@ -312,7 +315,7 @@ def test_an_address_that_is_none(url: str) -> None:
         "host/x?key=s3cret",
     ],
 )
-def test_invalid_address_is_shown_without_credentials(url: str) -> None:
-    with pytest.raises(SettingError, match="host") as refused:
+def test_invalid_url_is_shown_without_credentials(url: str) -> None:
+    with pytest.raises(SettingError, match="host") as caught:
         ApiPayments(url, interval=1)
-    assert "s3c" not in str(refused.value)
+    assert "s3c" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The real command against a real broker: what arrives, in which order, and how it ends."""
+"""The command `fraud produce` against a real broker: what arrives, in which order, and how it ends."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from confluent_kafka.admin import AdminClient
 
 from include.errors import ProducerError
 from include.kafka.cluster import Cluster
-from include.producer.delivery import KafkaDelivery
-from include.producer.message import Message as Payment
+from include.producer.delivery import KafkaSink
+from include.producer.message import PaymentMessage
 from include.producer.produce import produce
 from include.producer.simulator import Simulator
 from tests.support.live_stack import LiveStack
@@ -54,7 +54,7 @@ def run(servers: str, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def received(servers: str, topic: str) -> list[list[Message]]:
-    """Everything on the topic, by partition."""
+    """Return all messages on the topic, by partition."""
     consumer = Consumer({"bootstrap.servers": servers, "group.id": uuid.uuid4().hex, "enable.partition.eof": True})
     consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
     messages: list[list[Message]] = [[] for _ in range(PARTITIONS)]
@@ -76,7 +76,7 @@ def values(message: Message) -> list[object]:
     return row
 
 
-def test_every_payment_arrives_once_with_one_card_in_order_on_one_partition(servers: str, topics: Topics) -> None:
+def test_payments_arrive_once_and_in_order_by_card(servers: str, topics: Topics) -> None:
     topic = topics(PARTITIONS)
     words = [
         "--topic",
@@ -106,7 +106,7 @@ def test_every_payment_arrives_once_with_one_card_in_order_on_one_partition(serv
             by_card[values(message)[1]].append(values(message))
     for first in partitions:
         for second in partitions:
-            assert first is second or not {m.key() for m in first} & {m.key() for m in second}
+            assert first is second or not {message.key() for message in first} & {message.key() for message in second}
 
     expected: dict[object, list[list[object]]] = defaultdict(list)
     start = datetime.datetime(2025, 3, 1, tzinfo=datetime.UTC)
@@ -115,8 +115,8 @@ def test_every_payment_arrives_once_with_one_card_in_order_on_one_partition(serv
     assert by_card == expected
 
 
-def test_partitions_are_those_of_java_clients(servers: str, topics: Topics) -> None:
-    assert murmur2(b"abc") == 479470107  # a test vector of Kafka's own
+def test_partitions_match_java_clients(servers: str, topics: Topics) -> None:
+    assert murmur2(b"abc") == 479470107  # from Kafka's own tests
     topic = topics(PARTITIONS)
     assert run(servers, "simulate", "--topic", topic, "--count", "300", "--rate", "0").returncode == 0
     for partition, messages in enumerate(received(servers, topic)):
@@ -124,9 +124,7 @@ def test_partitions_are_those_of_java_clients(servers: str, topics: Topics) -> N
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_gracefully_with_everything_delivered(
-    servers: str, topics: Topics, number: signal.Signals
-) -> None:
+def test_signal_ends_the_command_after_all_are_delivered(servers: str, topics: Topics, number: signal.Signals) -> None:
     topic = topics(PARTITIONS)
     words = command(servers, "simulate", "--topic", topic, "--rate", "300")
     with subprocess.Popen(
@@ -145,45 +143,43 @@ def test_a_signal_ends_it_gracefully_with_everything_delivered(
     assert sent == sum(map(len, received(servers, topic))) > 0
 
 
-def many(count: int) -> list[Payment]:
-    return [Payment(b"%d" % number, b'{"data":[[%d]]}' % number) for number in range(count)]
+def new_messages(count: int) -> list[PaymentMessage]:
+    return [PaymentMessage(b"%d" % number, b'{"data":[[%d]]}' % number) for number in range(count)]
 
 
-def test_what_was_taken_from_the_source_is_sent_though_a_stop_finds_the_queue_full(
-    servers: str, topics: Topics
-) -> None:
+def test_stop_with_a_full_queue_still_sends_all(servers: str, topics: Topics) -> None:
     topic = topics(PARTITIONS)
-    delivery = KafkaDelivery(Cluster({"bootstrap.servers": servers}), topic, queue=20)
+    sink = KafkaSink(Cluster({"bootstrap.servers": servers}), topic, queue=20)
     stop = threading.Event()
     stop.set()
-    delivery.send(many(100), stop)
-    delivery.close()
-    assert (delivery.sent, delivery.failed, delivery.unsent) == (100, 0, 0)
+    sink.send(new_messages(100), stop)
+    sink.close()
+    assert (sink.sent, sink.failed, sink.unsent) == (100, 0, 0)
     assert sum(map(len, received(servers, topic))) == 100
 
 
-def test_what_a_slow_broker_does_not_take_after_a_stop_is_counted(servers: str, topics: Topics) -> None:
-    delivery = KafkaDelivery(Cluster({"bootstrap.servers": servers}), topics(PARTITIONS), queue=10, flush_seconds=0.3)
+def test_messages_dropped_after_a_stop_are_counted(servers: str, topics: Topics) -> None:
+    sink = KafkaSink(Cluster({"bootstrap.servers": servers}), topics(PARTITIONS), queue=10, flush_seconds=0.3)
 
-    class Stopped:
-        def batches(self, stop: threading.Event) -> Iterator[list[Payment]]:
+    class StoppedStream:
+        def message_lists(self, stop: threading.Event) -> Iterator[list[PaymentMessage]]:
             stop.set()
-            yield many(1_000)
+            yield new_messages(1_000)
 
-        def info(self) -> str:
+        def status(self) -> str:
             return "a test"
 
     try:
-        says = produce(Stopped(), delivery)
-        expected = f", 0 failed, {delivery.unsent} not sent; a test"
-    except ProducerError as error:  # where the broker did not even take the last few in time
-        says, expected = str(error), f"; {delivery.unsent} more were not sent"
-    assert says.endswith(expected)
-    assert delivery.unsent > 0
-    assert delivery.sent + delivery.failed + delivery.unsent == 1_000
+        text = produce(StoppedStream(), sink)
+        expected = f", 0 failed, {sink.unsent} not sent; a test"
+    except ProducerError as error:  # if the broker does not acknowledge the queued messages in time
+        text, expected = str(error), f"; {sink.unsent} more were not sent"
+    assert text.endswith(expected)
+    assert sink.unsent > 0
+    assert sink.sent + sink.failed + sink.unsent == 1_000
 
 
-def test_a_failed_delivery_is_an_error_with_count_and_reason(servers: str, topics: Topics) -> None:
+def test_failed_delivery_is_an_error_with_count_and_reason(servers: str, topics: Topics) -> None:
     topic = topics(PARTITIONS, **{"max.message.bytes": "400"})
     ended = run(servers, "simulate", "--topic", topic, "--rate", "100")
     assert ended.returncode == 1
@@ -193,7 +189,7 @@ def test_a_failed_delivery_is_an_error_with_count_and_reason(servers: str, topic
     assert not any(received(servers, topic))
 
 
-def test_a_topic_that_does_not_exist_is_named_and_not_created(servers: str) -> None:
+def test_missing_topic_is_named_and_not_created(servers: str) -> None:
     topic = f"absent_{uuid.uuid4().hex}"
     ended = run(servers, "simulate", "--topic", topic, "--count", "1")
     assert ended.returncode == 1
@@ -224,9 +220,9 @@ def test_csv_payments_arrive_as_written_with_the_connection_of_airflow(
     assert [tuple(values(message)) for message in arrived] == Simulator(seed=4).payments(200)
 
 
-def test_a_broker_that_is_not_there_is_one_line() -> None:
+def test_missing_broker_is_an_error_of_one_line() -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound but not listening: nobody else answers there
+        taken.bind(("127.0.0.1", 0))  # bound but not listening, so that no other process answers
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         ended = run(address, "simulate", "--count", "1", "--seed", "1")
     assert ended.returncode == 1
@@ -235,7 +231,7 @@ def test_a_broker_that_is_not_there_is_one_line() -> None:
     assert address in ended.stderr
 
 
-def test_no_broker_at_all_names_both_settings() -> None:
+def test_missing_setting_error_names_both_settings() -> None:
     ended = subprocess.run(
         [FRAUD, "produce", "simulate", "--seed", "1"],
         env=environment(),
@@ -264,12 +260,12 @@ def test_print_needs_no_broker() -> None:
 
 
 def murmur2(data: bytes) -> int:
-    """As org.apache.kafka.common.utils.Utils has it, made positive as its partitioner does."""
+    """Hash as Kafka's Java clients do in Utils.murmur2, made positive as by their partitioner."""
     mask, m = 0xFFFFFFFF, 0x5BD1E995
     h = (0x9747B28C ^ len(data)) & mask
     whole = len(data) // 4 * 4
-    for place in range(0, whole, 4):
-        k = int.from_bytes(data[place : place + 4], "little") * m & mask
+    for start in range(0, whole, 4):
+        k = int.from_bytes(data[start : start + 4], "little") * m & mask
         k = (k ^ (k >> 24)) * m & mask
         h = (h * m & mask) ^ k
     if rest := data[whole:]:

@@ -1,4 +1,4 @@
-"""The simulated payments: their form, their determinism, and what makes their frauds findable but not obvious."""
+"""Simulated payments: their form and determinism, and frauds that a model can find but not perfectly."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ def two_days() -> pd.DataFrame:
 
 
 def distances(frame: pd.DataFrame) -> np.ndarray:
-    """Degrees from home to merchant, good enough for near and far."""
+    """Return the degrees from home to merchant, precise enough to tell near from far."""
     return np.hypot(frame["merch_lat"] - frame["lat"], frame["merch_long"] - frame["long"]).to_numpy()
 
 
-def test_each_value_has_the_type_that_live_payments_have() -> None:
+def test_values_have_the_types_of_live_payments() -> None:
     for row in Simulator(seed=1).payments(500):
         assert dict(zip(TYPES, map(type, row), strict=True)) == TYPES
 
 
-def test_values_are_believable(two_days: pd.DataFrame) -> None:
+def test_values_are_in_plausible_ranges(two_days: pd.DataFrame) -> None:
     assert list(two_days.columns) == list(TYPES)
     assert two_days["trans_num"].is_unique
     assert all(re.fullmatch("[0-9a-f]{32}", number) for number in two_days["trans_num"])
@@ -70,7 +70,7 @@ def test_values_are_believable(two_days: pd.DataFrame) -> None:
     assert pd.to_datetime(two_days["dob"], format="%Y-%m-%d").between("1929-01-01", "2010-01-01").all()
 
 
-def test_both_times_are_one_moment_in_utc(two_days: pd.DataFrame) -> None:
+def test_both_times_are_equal_in_utc(two_days: pd.DataFrame) -> None:
     written = pd.to_datetime(two_days["trans_date_trans_time"], format="%Y-%m-%d %H:%M:%S")
     assert (written == pd.to_datetime(two_days["unix_time"] // 1000, unit="s")).all()
     assert two_days["unix_time"].is_monotonic_increasing
@@ -78,7 +78,7 @@ def test_both_times_are_one_moment_in_utc(two_days: pd.DataFrame) -> None:
     assert written.iloc[-1] < pd.Timestamp("2025-01-03")
 
 
-def test_a_card_belongs_to_one_person(two_days: pd.DataFrame) -> None:
+def test_each_card_belongs_to_one_person(two_days: pd.DataFrame) -> None:
     person = ["first", "last", "gender", "street", "city", "state", "zip", "lat", "long", "city_pop", "job", "dob"]
     assert len(two_days[["cc_num", *person]].drop_duplicates()) == two_days["cc_num"].nunique()
 
@@ -90,12 +90,12 @@ def test_cards_have_the_lengths_of_real_schemes() -> None:
     assert (cards > 2**53).sum() > 50
 
 
-def test_the_same_seed_gives_the_same_payments() -> None:
+def test_same_seed_gives_same_payments() -> None:
     assert Simulator(seed=5).payments(3_000) == Simulator(seed=5).payments(3_000)
     assert Simulator(seed=5).payments(10) != Simulator(seed=6).payments(10)
 
 
-def test_payments_go_on_where_the_last_call_stopped() -> None:
+def test_each_call_continues_after_the_last() -> None:
     parts = Simulator(seed=5, per_day=100)
     first_day = parts.frame(days=1)
     rest = parts.payments(50)
@@ -104,19 +104,19 @@ def test_payments_go_on_where_the_last_call_stopped() -> None:
 
 
 @pytest.mark.parametrize(("share", "rhythm"), [(0.0, True), (0.01, True), (0.01, False), (0.2, True), (1.0, True)])
-def test_the_fraud_share_is_kept_over_days(share: float, rhythm: bool) -> None:
+def test_fraud_share_is_kept_over_days(share: float, rhythm: bool) -> None:
     frame = Simulator(seed=2, fraud_share=share, rhythm=rhythm).frame(days=4)
     assert frame["is_fraud"].mean() == pytest.approx(share, rel=0.15)
     assert len(frame) == pytest.approx(80_000, rel=0.03)
 
 
-def test_without_rhythm_the_fraud_share_holds_from_the_first_minute() -> None:
+def test_fraud_share_without_rhythm_holds_from_the_first_minute() -> None:
     start = datetime.datetime(2026, 1, 1, 15, tzinfo=datetime.UTC)
     first_minute = Simulator(seed=2, fraud_share=0.05, start=start, per_day=500 * 86_400, rhythm=False).frame(30_000)
     assert first_minute["is_fraud"].mean() == pytest.approx(0.05, rel=0.15)
 
 
-def test_people_sleep_and_thieves_do_not(two_days: pd.DataFrame) -> None:
+def test_most_frauds_and_few_genuine_payments_happen_at_night(two_days: pd.DataFrame) -> None:
     night = pd.to_datetime(two_days["trans_date_trans_time"]).dt.hour.isin([22, 23, 0, 1, 2, 3])
     fraud = two_days["is_fraud"] == 1
     assert night[~fraud].mean() < 0.2
@@ -134,7 +134,7 @@ def test_frauds_come_in_bursts_on_one_card(two_days: pd.DataFrame) -> None:
     assert share_with_another_within_ten_minutes(two_days[~fraud]) < 0.5
 
 
-def test_many_frauds_happen_far_from_home_in_one_region_a_burst(two_days: pd.DataFrame) -> None:
+def test_many_bursts_happen_far_from_home_in_one_region(two_days: pd.DataFrame) -> None:
     fraud = two_days["is_fraud"] == 1
     assert (distances(two_days[~fraud]) > 1.5).mean() < 0.05
     assert 0.4 < (distances(two_days[fraud]) > 1.5).mean() < 0.85
@@ -152,7 +152,7 @@ def test_frauds_are_larger_but_overlap_with_genuine_payments(two_days: pd.DataFr
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_a_model_of_the_first_day_is_neither_perfect_nor_lost_on_the_second(seed: int) -> None:
+def test_model_of_first_day_is_useful_but_not_perfect_on_the_second(seed: int) -> None:
     frame = Simulator(seed=seed, fraud_share=0.01).frame(days=2)
     times = pd.to_datetime(frame["trans_date_trans_time"])
     features = pd.get_dummies(frame["category"], dtype=float).assign(
@@ -173,7 +173,7 @@ def test_a_model_of_the_first_day_is_neither_perfect_nor_lost_on_the_second(seed
     assert 0.5 < average_precision_score(frame["is_fraud"][~first_day], probabilities) < 0.95
 
 
-@pytest.mark.parametrize("wrong", [{"fraud_share": 1.5}, {"fraud_share": float("nan")}, {"cards": 0}, {"per_day": 0}])
-def test_settings_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
+@pytest.mark.parametrize("invalid", [{"fraud_share": 1.5}, {"fraud_share": float("nan")}, {"cards": 0}, {"per_day": 0}])
+def test_parameters_out_of_range_are_refused(invalid: dict[str, float]) -> None:
     with pytest.raises(SettingError, match="give"):
-        Simulator(**wrong)  # type: ignore[arg-type]
+        Simulator(**invalid)  # type: ignore[arg-type]

@@ -205,7 +205,7 @@ def test_verdicts_of_an_older_ledger_keep_what_they_were_given_for(
 
 
 def upgrade(ledger: LedgerConnection, version: str) -> None:
-    with ledger.opened("test") as connection:
+    with ledger.open("test") as connection:
         engine = create_engine("postgresql+psycopg2://", creator=lambda: connection, poolclass=NullPool)
         with engine.connect() as migrating:
             config = _config()

@@ -23,7 +23,7 @@ from include.kafka.cluster import Cluster
 from include.kafka.retention import read_retention
 from include.ledger.connection import LedgerConnection
 from include.ledger.recorded_batches import record_batches
-from include.ledger.recorder import Recorded, record
+from include.ledger.recorder import RecordingResult, record
 from include.settings import Settings
 from include.storage.staging import Storage
 from tests.support import kafka_log
@@ -117,7 +117,7 @@ class Place:
     def score(self, kafka: dict[str, Any]) -> None:
         Scoring(kafka, self.settings).run()
 
-    def record(self, kafka: dict[str, Any], ledger: LedgerConnection) -> Recorded:
+    def record(self, kafka: dict[str, Any], ledger: LedgerConnection) -> RecordingResult:
         return record(Cluster(kafka), self.settings, ledger)
 
     def command(self, kafka: dict[str, Any], *words: str, ledger: LedgerConnection | None = None) -> str:

@@ -89,7 +89,7 @@ class LedgerScene:
     def verdict(self, window: Mapping[int, tuple[int, int]]) -> LedgerVerdict:
         bounds = [{number: pair[side] for number, pair in window.items()} for side in (0, 1)]
         settings = Settings()
-        with self.stack.ledger.opened("a test") as connection:
+        with self.stack.ledger.open("a test") as connection:
             check = LedgerCheck(connection, str(self.stack.ledger), settings.group)
             found = verify(
                 self.stack.cluster, settings, start=Bounds(single=bounds[0]), end=Bounds(single=bounds[1]), ledger=check

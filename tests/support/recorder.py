@@ -43,7 +43,7 @@ def main() -> None:
 
     recorder._HELD_ROWS = ROWS
     for point, owner, name in zip(
-        POINTS, (Predictions, Predictions, OutputDeadLetters), ("write", "_move", "send"), strict=True
+        POINTS, (Predictions, Predictions, OutputDeadLetters), ("write", "_advance_offsets", "send"), strict=True
     ):
         setattr(owner, name, announced(point, getattr(owner, name)))
     done = recorder.record(

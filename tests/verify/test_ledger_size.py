@@ -45,7 +45,7 @@ def judged(ledger: LedgerConnection, batches: int, seconds: int, *changes: str) 
     query(ledger, OFFSETS, count)
     for statement in (BATCHES, PARTS):
         query(ledger, statement, batches)
-    with ledger.opened("a test") as connection:
+    with ledger.open("a test") as connection:
         check = LedgerCheck(connection, "ledger", "group")
         with connection, connection.cursor() as cursor:
             for statement in (EXPECT, *changes):

@@ -1,4 +1,4 @@
-"""How Alembic runs the migrations: on the connection that it is given, each of them in a transaction of its own."""
+"""Run the ledger's migrations for Alembic, on the connection that it is given and each in its own transaction."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _POLL_SECONDS = 0.2
 # INDEX CONCURRENTLY waits for every open transaction, including one that waits for this lock.
 while True:
     with connection.begin():
-        is_ours = connection.execute(_LOCK).scalar()
-    if is_ours:
+        has_lock = connection.execute(_LOCK).scalar()
+    if has_lock:
         break
     time.sleep(_POLL_SECONDS)
-# The lock ends with the connection, which is the migration's own.
+# The lock is released when the connection closes, which serves this migration only.
 with connection.begin():
     connection.execute(text("CREATE SCHEMA IF NOT EXISTS ledger"))
 context.configure(connection=connection, version_table_schema="ledger", transaction_per_migration=True)

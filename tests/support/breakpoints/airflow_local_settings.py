@@ -63,7 +63,7 @@ POINTS = {
     # Of the ledger: before its transaction, inside of it with the rows written, and after it.
     "record": "include.ledger.recorder:record",
     "ledger transaction": "include.ledger.predictions:Predictions.write",
-    "rows written": "include.ledger.predictions:Predictions._move",
+    "rows written": "include.ledger.predictions:Predictions._advance_offsets",
     "recorded": "include.ledger.output_dead_letters:OutputDeadLetters.send",
 }
 

@@ -1,4 +1,4 @@
-"""The ledger: predictions, the batches they came in, and what people have confirmed."""
+"""Create the ledger: predictions, the batches that they came in, and people's verdicts."""
 
 from __future__ import annotations
 
@@ -213,9 +213,13 @@ COMMENT ON VIEW ledger.payments IS 'The newest prediction of each trans_num; fra
 
 
 def upgrade() -> None:
-    # As it is: in SQLAlchemy's own text a colon would begin a parameter.
+    """Create all tables, views and triggers."""
+    # Not through SQLAlchemy's text(), in which a colon begins a parameter.
     op.get_bind().exec_driver_sql(TABLES)
 
 
 def downgrade() -> None:
-    raise NotImplementedError("the ledger is not thrown away by a migration: restore a backup")
+    """Raise NotImplementedError: a downgrade would delete data."""
+    raise NotImplementedError(
+        "migrations of the ledger cannot be undone, because that would delete data: restore a backup"
+    )

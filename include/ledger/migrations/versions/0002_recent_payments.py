@@ -1,6 +1,6 @@
-"""Make recent predictions cheap to ask for: BRIN indices on `scored_at`, which the view of version 0003 can use.
+"""Make queries for recent predictions fast: BRIN indexes on `scored_at`, which the view of version 0003 can use.
 
-No table is rewritten. The indices are built CONCURRENTLY, outside a transaction, so that recording goes on meanwhile.
+No table is rewritten. The indexes are built CONCURRENTLY, outside a transaction, so that recording goes on meanwhile.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ depends_on = None
 
 
 def upgrade() -> None:
+    """Create the indexes, one at a time."""
     with op.get_context().autocommit_block():
         for table in ("predictions", "replaced_predictions"):
-            # A build that was interrupted has left an invalid index.
+            # An interrupted build leaves an invalid index.
             op.get_bind().exec_driver_sql(f"DROP INDEX CONCURRENTLY IF EXISTS ledger.{table}_scored_at")
             op.get_bind().exec_driver_sql(
                 f"CREATE INDEX CONCURRENTLY {table}_scored_at ON ledger.{table} USING brin (scored_at)"
@@ -24,4 +25,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    raise NotImplementedError("the ledger is not thrown away by a migration: restore a backup")
+    """Raise NotImplementedError: a downgrade would delete data."""
+    raise NotImplementedError(
+        "migrations of the ledger cannot be undone, because that would delete data: restore a backup"
+    )

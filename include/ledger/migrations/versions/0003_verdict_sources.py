@@ -1,5 +1,8 @@
-"""A verdict names the payment that it was given for, since several payments may have the same trans_num; and the view
-`payments` lets conditions through to the tables, so that a question of the last hour reads the last hour."""
+"""Store which payment a verdict is for, because several payments may share a trans_num.
+
+The view `payments` is replaced by one that lets conditions reach the tables, so that a query for the last hour reads
+the last hour.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,10 @@ _COLUMNS = (
     "prediction, fraud_probability, model_run_id, model_name, model_version, batch_id, scored_at, recorded_at, payment"
 )
 _ORDER = ("scored_at", "until", "source_topic", "source_partition", "source_offset", "source_row", "place")
-# At the same time the current prediction comes before the one that it replaced; of two rows that are equal in all
-# else, the place in the table decides.
-_STANDS = "SELECT *, 'infinity'::timestamptz AS until, '(0,0)'::tid AS place FROM ledger.predictions"
-_REPLACED = "SELECT *, replaced_at AS until, ctid AS place FROM ledger.replaced_predictions WHERE NOT altered"
+# With the same scored_at, the current prediction counts as newer than the one that it replaced. Between rows that are
+# equal in all else, the physical position in the table decides.
+_CURRENT_ROWS = "SELECT *, 'infinity'::timestamptz AS until, '(0,0)'::tid AS place FROM ledger.predictions"
+_REPLACED_ROWS = "SELECT *, replaced_at AS until, ctid AS place FROM ledger.replaced_predictions WHERE NOT altered"
 
 
 def _newer_in(rows: str) -> str:
@@ -82,15 +85,15 @@ BEGIN
 END $$;
 """
 
-# A row is shown unless a newer one has its trans_num. DISTINCT ON would sort all rows before any condition counts; like
-# this a condition on any column reaches the tables. A verdict counts for the payment that it names.
+# A row is shown unless a newer one has its trans_num. DISTINCT ON would sort all rows before it applies a condition;
+# with NOT EXISTS a condition on any column reaches the tables. A verdict counts for the payment that it names.
 VIEW = f"""
 CREATE OR REPLACE VIEW ledger.payments AS
 SELECT {_COLUMNS}, fraud_confirmed, confirmed_by, confirmed_at
 FROM (
-    SELECT {_COLUMNS}, until, place FROM ({_STANDS}) AS stands
+    SELECT {_COLUMNS}, until, place FROM ({_CURRENT_ROWS}) AS stands
     UNION ALL
-    SELECT {_COLUMNS}, until, place FROM ({_REPLACED}) AS replaced
+    SELECT {_COLUMNS}, until, place FROM ({_REPLACED_ROWS}) AS replaced
 ) AS one LEFT JOIN LATERAL (
     SELECT known.fraud AS fraud_confirmed, known.confirmed_by, known.confirmed_at
     FROM ledger.confirmations AS known
@@ -104,18 +107,23 @@ FROM (
     )
     ORDER BY known.confirmed_at DESC LIMIT 1
 ) AS verdict ON true
-WHERE trans_num IS NOT NULL AND NOT EXISTS ({_newer_in(_STANDS)}) AND NOT EXISTS ({_newer_in(_REPLACED)});
+WHERE trans_num IS NOT NULL AND NOT EXISTS ({_newer_in(_CURRENT_ROWS)}) AND NOT EXISTS ({_newer_in(_REPLACED_ROWS)});
 COMMENT ON VIEW ledger.payments IS 'The newest prediction of each trans_num; fraud_confirmed: null until reviewed';
 """  # noqa: S608
 
 
 def upgrade() -> None:
-    # Fail after five seconds instead of blocking all readers of these tables and of the view behind one long query.
+    """Add the columns, fill them for verdicts on an unambiguous payment, and replace the view."""
+    # Fail after five seconds: readers of these tables and of the view would wait behind this ALTER TABLE while it waits
+    # for a long query.
     op.get_bind().exec_driver_sql("SET LOCAL lock_timeout = '5s'")
-    # As it is: in SQLAlchemy's own text a colon would begin a parameter.
+    # Not through SQLAlchemy's text(), in which a colon begins a parameter.
     op.get_bind().exec_driver_sql(TABLES)
     op.get_bind().exec_driver_sql(VIEW)
 
 
 def downgrade() -> None:
-    raise NotImplementedError("the ledger is not thrown away by a migration: restore a backup")
+    """Raise NotImplementedError: a downgrade would delete data."""
+    raise NotImplementedError(
+        "migrations of the ledger cannot be undone, because that would delete data: restore a backup"
+    )
