@@ -385,7 +385,7 @@ def model_cases() -> dict[str, Callable[[], ModelCase]]:
             lambda frame: ["1" if one >= 0.5 else "0" for one in _share(frame)], probability=False, has_labels=True
         ),
     }
-    outlier, contract = "is an? outlier detector|outlier detector, which calls ordinary payments 1", "returned"
+    outlier, contract = "is an? outlier detector|outlier detector, which labels ordinary payments 1", "returned"
     refusals: dict[str, Callable[[], ModelCase]] = {
         "XGBoost of numbers of categories": lambda: refused(
             xgboost.XGBClassifier(enable_categorical=True, feature_types=["q", "c"], **xgb),

@@ -7,19 +7,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from include.models.column import Column, column_of_payment
+from include.models.column import Column, payment_column
 from include.models.frame import FrameBuilder, Frames
 from tests.models.zoo import payment
 
 
 def build(takes: list[Column | str], payments: list[Any], *, strict: bool = False) -> Frames:
-    columns = [column if isinstance(column, Column) else column_of_payment(column) for column in takes]
+    columns = [column if isinstance(column, Column) else payment_column(column) for column in takes]
     texts = [value if isinstance(value, bytes) else json.dumps(value).encode() for value in payments]
     return FrameBuilder(columns, strict=strict).build(texts)
 
 
 def only(frames: Frames) -> pd.DataFrame:
-    assert frames.refused == {}
+    assert frames.refusals == {}
     assert len(frames.groups) == 1
     return frames.groups[0].frame
 
@@ -55,10 +55,10 @@ def test_payments_of_one_pattern_share_a_frame_the_largest_first() -> None:
     [
         (Column("zip", "int64"), [6441, 6.5, 6441.0, "6441", None], ["int64", "float64", "int64", "int64", "float64"]),
         (Column("zip", "text"), [6441, "06441", None], ["str", "str", "str"]),
-        (column_of_payment("zip"), [6441, 6.5, 6441.0, "0644", None], ["int64", "float64", "int64", "str", "float64"]),
-        (column_of_payment("amt"), [16, 16.18, None], ["float64"] * 3),
-        (column_of_payment("category"), ["home", None, 5], ["str", "str", "int64"]),
-        (column_of_payment("more"), [1, 1.5, "a", None], ["int64", "float64", "str", "object"]),
+        (payment_column("zip"), [6441, 6.5, 6441.0, "0644", None], ["int64", "float64", "int64", "str", "float64"]),
+        (payment_column("amt"), [16, 16.18, None], ["float64"] * 3),
+        (payment_column("category"), ["home", None, 5], ["str", "str", "int64"]),
+        (payment_column("more"), [1, 1.5, "a", None], ["int64", "float64", "str", "object"]),
         (Column("share", "float32"), [1, 1.5, None], ["float32"] * 3),
         (Column("flag", "boolean"), [True, "false", 1, None], ["bool", "bool", "bool", "object"]),
         (Column("at", "datetime"), ["2024-10-31 15:56:25", None], ["datetime64[us]"] * 2),
@@ -96,7 +96,7 @@ def test_what_the_quick_decoder_does_not_read_harms_no_other(text: bytes) -> Non
 )
 def test_what_cannot_be_read_is_refused(text: bytes) -> None:
     frames = build(["amt"], [payment(), text])
-    assert {row: refusal.code for row, refusal in frames.refused.items()} == {1: "bad_value"}
+    assert {row: refusal.code for row, refusal in frames.refusals.items()} == {1: "bad_value"}
     assert frames.groups[0].rows.tolist() == [0]
 
 
@@ -155,9 +155,9 @@ def test_texts_become_texts() -> None:
 def test_what_cannot_become_it_is_refused_without_being_quoted(kind: str, values: list[Any]) -> None:
     frames = build([Column("x", kind)], [{"x": value} for value in values], strict=True)
     assert frames.groups == []
-    assert set(frames.refused) == set(range(len(values)))
-    assert {str(refusal) for refusal in frames.refused.values()} == {
-        f"bad_value: x: {Column('x', kind).expects} expected"
+    assert set(frames.refusals) == set(range(len(values)))
+    assert {str(refusal) for refusal in frames.refusals.values()} == {
+        f"bad_value: x: {Column('x', kind).kind_text} expected"
     }
 
 

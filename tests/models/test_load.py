@@ -40,7 +40,7 @@ TEST, _ = history(1500, seed=8)
 
 
 def names(model: Any) -> list[str]:
-    return [column.name for column in model.takes]
+    return [column.name for column in model.input_columns]
 
 
 def test_the_seed_projects_form_takes_the_numeric_columns(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_value_of_another_type_is_the_category_that_it_stands_for(tmp_path: Pa
 def test_columns_whose_type_nothing_says_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     frame = FRAME[["amt"]].assign(velocity=1.0)
     load(run_of(), save_sklearn(tmp_path / "m", RandomForestClassifier(2).fit(frame, FRAUD)))
-    assert "has no signature, and its columns velocity are none of the usual ones" in caplog.text
+    assert "has no signature, and its columns velocity are not standard columns of a payment" in caplog.text
 
 
 def test_a_model_that_names_no_columns_is_refused(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ class LargeAmounts(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 def test_a_pyfunc_model(tmp_path: Path, form: str) -> None:
     folder = save_pyfunc(tmp_path / "m", LargeAmounts(form), ["cc_num", "amt", "category"])
     model = load(run_of(), folder)
-    assert [(column.name, column.kind) for column in model.takes] == [
+    assert [(column.name, column.kind) for column in model.input_columns] == [
         ("cc_num", "int64"),
         ("amt", "float64"),
         ("category", "text"),

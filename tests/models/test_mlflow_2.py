@@ -31,7 +31,7 @@ pytestmark = pytest.mark.timeout(600)
 
 
 @dataclass(frozen=True)
-class MlflowServer:
+class Mlflow2Server:
     """An MLflow 2 server, and the ids of its runs."""
 
     address: str
@@ -42,7 +42,7 @@ class MlflowServer:
 
 
 @pytest.fixture(scope="module")
-def mlflow_2_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+def mlflow_2_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mlflow2Server]:
     """Two models of a client of MLflow 2, the later one registered with an alias; a newer child run and a newer run
     whose model has another name."""
     with mlflow_2.server(tmp_path_factory.mktemp("mlflow2")) as address:
@@ -55,11 +55,11 @@ def mlflow_2_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mlflow
         client.set_registered_model_alias("cards", "champion", "1")
         empty = client.create_run(client.create_experiment("no models")).info.run_id
         client.set_terminated(empty)
-        yield MlflowServer(address, first, second, trial, other)
+        yield Mlflow2Server(address, first, second, trial, other)
 
 
 @pytest.fixture(autouse=True)
-def tracking(mlflow_2_server: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def tracking(mlflow_2_server: Mlflow2Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_2_server.address)
 
 
@@ -72,14 +72,14 @@ def check(tmp_path: Path) -> dict[str, CheckResult]:
     return {one.name: one for one in run([("tried", lambda: check_models(settings, "latest", DEFAULT))])}
 
 
-def test_latest_previous_a_run_and_an_alias_are_found(mlflow_2_server: MlflowServer) -> None:
+def test_latest_previous_a_run_and_an_alias_are_found(mlflow_2_server: Mlflow2Server) -> None:
     assert [ask(asked).run_id for asked in ("latest", "previous")] == [mlflow_2_server.second, mlflow_2_server.first]
     assert ask(mlflow_2_server.first).run_id == mlflow_2_server.first
     for asked in ("models:/cards@champion", "models:/cards/1", "latest"):
         assert (ask(asked).name, ask(asked).version, ask(asked).run_id) == ("cards", "1", mlflow_2_server.second)
 
 
-def test_a_model_of_another_name_is_named_and_can_be_asked_for(mlflow_2_server: MlflowServer) -> None:
+def test_a_model_of_another_name_is_named_and_can_be_asked_for(mlflow_2_server: Mlflow2Server) -> None:
     with pytest.raises(
         ModelNotFoundError, match=f"but under 'calibrated': ask for runs:/{mlflow_2_server.other}/calibrated"
     ):
@@ -89,23 +89,23 @@ def test_a_model_of_another_name_is_named_and_can_be_asked_for(mlflow_2_server: 
     )
 
 
-def test_a_logged_model_asked_for_by_id_is_refused_with_what_to_ask_for(mlflow_2_server: MlflowServer) -> None:
+def test_a_logged_model_asked_for_by_id_is_refused_with_what_to_ask_for(mlflow_2_server: Mlflow2Server) -> None:
     says = (
         f"MLflow at {mlflow_2_server.address} \\(version 2.22.5\\) answers 404 for the logged models that came with "
-        f"MLflow 3, so m-{'0' * 32} cannot be found by its id: ask for .* runs:/<run id>/<name>"
+        f"MLflow 3, so m-{'0' * 32} cannot be found by its id: request the model by its run .* runs:/<run id>/<name>"
     )
     with pytest.raises(ModelNotFoundError, match=says):
         ask(f"models:/m-{'0' * 32}")
 
 
-def test_its_model_scores(mlflow_2_server: MlflowServer, tmp_path: Path) -> None:
+def test_its_model_scores(mlflow_2_server: Mlflow2Server, tmp_path: Path) -> None:
     found = ask("latest")
     loaded = load(found, ModelCache(tmp_path, 10**9).fetch(found))
     payments = [json.dumps({"amt": amt, "city_pop": 3.0}).encode() for amt in (1.0, 39.0)]
     assert list(score(loaded, payments).prediction) == [0, 1]
 
 
-def test_check_passes_and_shows_server_version(mlflow_2_server: MlflowServer, tmp_path: Path) -> None:
+def test_check_passes_and_shows_server_version(mlflow_2_server: Mlflow2Server, tmp_path: Path) -> None:
     found = check(tmp_path)
     assert all(one.ok for one in found.values()), found
     assert found["MLflow"].text == f"answers at {mlflow_2_server.address}, version 2.22.5"
@@ -114,7 +114,7 @@ def test_check_passes_and_shows_server_version(mlflow_2_server: MlflowServer, tm
 
 @pytest.mark.parametrize("answer", [(403, '{"message": "Forbidden"}'), (404, ""), (405, "no")])
 def test_a_hosted_server_that_refuses_logged_models_is_asked_for_artifacts(
-    mlflow_2_server: MlflowServer, answer: tuple[int, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    mlflow_2_server: Mlflow2Server, answer: tuple[int, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with proxy(mlflow_2_server.address, {"logged-models": answer, "/version": (404, "")}) as front:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", front.address)
@@ -131,7 +131,7 @@ def test_a_hosted_server_that_refuses_logged_models_is_asked_for_artifacts(
 
 
 def test_a_server_too_old_is_named_with_its_version(
-    mlflow_2_server: MlflowServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    mlflow_2_server: Mlflow2Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """As one before 2.0 answers: it knows no search of experiments, and no aliases."""
     missing = (404, "<!doctype html><title>404 Not Found</title>")
@@ -160,7 +160,7 @@ def train(address: str, experiment: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_a_model_trained_here_is_logged_registered_and_latest(mlflow_2_server: MlflowServer, tmp_path: Path) -> None:
+def test_a_model_trained_here_is_logged_registered_and_latest(mlflow_2_server: Mlflow2Server, tmp_path: Path) -> None:
     done = train(mlflow_2_server.address, "trained")
     assert done.returncode == 0, done.stderr
     run_id = done.stdout.split()[1]

@@ -172,7 +172,7 @@ def test_tasks_that_tidy_at_the_same_time_do_not_trip_over_each_other(tmp_path: 
         (tmp_path / f"model-{number}").mkdir()
         (tmp_path / f"model-{number}/MLmodel").write_bytes(b"x")
     with ThreadPoolExecutor(8) as tasks:
-        list(tasks.map(cache._tidy, ["mine"] * 8))
+        list(tasks.map(cache._evict, ["mine"] * 8))
     assert entries(tmp_path) == set()
 
 
@@ -214,7 +214,7 @@ def test_a_task_killed_while_it_downloads_does_not_block_the_next(lab: Lab, tmp_
         assert downloading.stdout is not None
         assert downloading.stdout.readline() == "downloading\n"
         cache = ModelCache(tmp_path, GIGABYTE)
-        with cache._tried(run.cache_key, "download") as free:
+        with cache._try_lock(run.cache_key, "download") as free:
             assert not free
         downloading.kill()
     assert cache.fetch(run).is_dir()

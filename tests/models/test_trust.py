@@ -189,7 +189,7 @@ def test_a_file_that_is_named_like_our_own_is_not_unpickled(
     assert not mark.exists()
     # The name was right: there it would be unpickled.
     shutil.copy(files / name, folder)
-    with pytest.raises(ModelError, match="NoneType, no classifier"):
+    with pytest.raises(ModelError, match="NoneType, not a classifier"):
         load(run_of(), folder, allow_pickles=False)
     assert mark.exists()
 
@@ -236,7 +236,7 @@ def test_what_is_trained_here_scores_the_same(
     folder = accepted(logged(files), cache)
     for _ in range(2):
         model = load(run_of(), folder, allow_pickles=False)
-        frame = PAYMENTS[[column.name for column in model.takes]]
+        frame = PAYMENTS[[column.name for column in model.input_columns]]
         probability = model.predict(frame).probability
         assert probability is not None
         assert probability.tolist() == pipeline.predict_proba(frame)[:, 1].tolist()

@@ -94,7 +94,7 @@ def test_columns_that_no_payment_has_are_found_before_any_payment_is_scored(
     del text["flavors"]["sklearn"]
     text["signature"]["inputs"] = json.dumps([{"name": "device", "type": "double"}])
     (folder / "MLmodel").write_text(yaml.safe_dump(text))
-    with pytest.raises(ModelInputError, match="wants columns that payments do not have: device; payments have: "):
+    with pytest.raises(ModelInputError, match="needs columns that payments do not have: device; payments have: "):
         run(here, lab, folder)
     assert here.drain().payments == len(PAYMENTS)
     assert (scored(here), dead(here)) == ([], [])
