@@ -203,7 +203,7 @@ def test_what_was_downloaded_before_is_held_to_the_same(
         file.write_bytes(b"planted")
     cache_module._write_digests(folder)
     assert kept(folder)
-    assert not cache_module._is_whole(folder)
+    assert not cache_module._is_intact(folder)
 
 
 def test_the_models_own_list_of_trusted_types_is_not_believed(
