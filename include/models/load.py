@@ -150,12 +150,12 @@ def _score_with_categories(scorer: _Scorer, dtypes: dict[str, pd.CategoricalDtyp
 
 def _model_column_names(model: Any) -> list[str]:
     """Return the columns that the model itself names; empty if it was trained on an array."""
-    found = getattr(model, "feature_names_in_", None)
-    if found is None and is_booster(model):
-        found = model.feature_name() if hasattr(model, "feature_name") else model.feature_names
-    elif found is None and is_boosted(model):
-        found = getattr(model, "feature_names_", None)
-    names = [str(name) for name in (() if found is None else found)]
+    stored = getattr(model, "feature_names_in_", None)
+    if stored is None and is_booster(model):
+        stored = model.feature_name() if hasattr(model, "feature_name") else model.feature_names
+    elif stored is None and is_boosted(model):
+        stored = getattr(model, "feature_names_", None)
+    names = [str(name) for name in (() if stored is None else stored)]
     # Boosted models number the columns of an array.
     are_numbers = is_boosted(model) and all(re.fullmatch(r"(Column_|f)?\d+", name) for name in names)
     return [] if are_numbers else names
