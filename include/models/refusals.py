@@ -31,14 +31,14 @@ def refusal_of(
     for column in takes:
         kind = group.classes[column.name]
         if column.kind == "text" and kind != TEXT:
-            return Refusal("bad_value", f"{column.name}: {column.expects} expected, {WORDS[kind]} found")
+            return Refusal("bad_value", f"{column.name}: {column.kind_text} expected, {WORDS[kind]} found")
         fits = kind in (WHOLE, FRACTION, BOOLEAN) or (kind == TEXT and _is_number(group.frame[column.name].iloc[place]))
         if column.is_number and not fits:
-            return Refusal("bad_value", f"{column.name}: {column.expects} expected, {WORDS[kind]} found")
+            return Refusal("bad_value", f"{column.name}: {column.kind_text} expected, {WORDS[kind]} found")
         if kind in (HUGE, UNSIGNED, BIG):
             return Refusal("bad_value", f"{column.name}: a number too large for the model")
         if kind == NULL:
-            return Refusal("bad_value", f"{column.name}: {column.expects} expected, null found")
+            return Refusal("bad_value", f"{column.name}: {column.kind_text} expected, null found")
     what = "gave no prediction" if error is None else f"raised {type(error).__name__}"
     return Refusal(UNEXPLAINED, f"the model {what} for this payment")
 

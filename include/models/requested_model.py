@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from include.errors import ModelNotFoundError
-from include.models.candidates import Candidate, names_of
+from include.models.candidates import Candidate, model_names
 from include.models.mlflow_client import MODEL_NAME, ModelStore
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ def candidate_of_run(store: ModelStore, run_id: str, name: str = MODEL_NAME) -> 
         raise ModelNotFoundError(
             f"run {run_id} is {run.info.status}: only a FINISHED run's model scores payments; choose another"
         )
-    model_uri = store.model_of(run, name)
+    model_uri = store.find_model(run, name)
     if model_uri is not None:
         return Candidate(run, model_uri)
     nothing = f"run {run_id} has no model: nothing is logged under the name `{name}`"
-    if names := names_of(store, run):
+    if names := model_names(store, run):
         raise ModelNotFoundError(f"{nothing}, but under {join_names(names)}: ask for runs:/{run_id}/{names[0]}")
-    if absence := store.logged_models.absence:
-        raise ModelNotFoundError(f"{nothing} among its artifacts. {absence}")
+    if reason := store.logged_models.unavailable_reason:
+        raise ModelNotFoundError(f"{nothing} among its artifacts. {reason}")
     raise ModelNotFoundError(nothing)
 
 
@@ -101,7 +101,7 @@ def _by_number(store: ModelStore, name: str, number: str) -> ModelVersion:
 
 
 def _model(store: ModelStore, name: str) -> Any:
-    model = store.registered(name)
+    model = store.registered_model(name)
     if model is None:
         raise ModelNotFoundError(f"MLflow at {store.shown_uri} has no registered model {name!r}")
     return model

@@ -21,7 +21,7 @@ from include.errors import (
     SettingError,
 )
 from include.models import requirements, trust
-from include.models.candidates import MOST_LISTED, Candidate, Candidates, other_names
+from include.models.candidates import MAX_LISTED_RUNS, Candidate, Candidates, other_model_names
 from include.models.description import Description, parse_threshold
 from include.models.mlflow_client import MODEL_NAME, ModelStore
 from include.models.model_cache import ModelCache
@@ -108,7 +108,7 @@ def _resolve(
         asked=asked,
         chosen_by=chosen_by,
         reason=reason,
-        url=store.run_page(found.run),
+        url=store.run_url(found.run),
         threshold=_threshold(description, found.run),
     )
 
@@ -130,7 +130,7 @@ def _newest(store: ModelStore, asked: str, experiment: str | None) -> Candidate:
             "artifacts of %d runs without a logged model were not searched (limit: the newest %d); if one of them has "
             "a model among its artifacts, request it by its run id",
             candidates.skipped,
-            MOST_LISTED,
+            MAX_LISTED_RUNS,
         )
     if found is not None:
         return found
@@ -149,7 +149,7 @@ def _newest(store: ModelStore, asked: str, experiment: str | None) -> Candidate:
 
 def _other_models(store: ModelStore, looked_at: list[Experiment]) -> str:
     """Return what is there that does not count, for an error; nothing where there is nothing."""
-    names = {name: run_id for each in looked_at[:MOST_NAMED] for name, run_id in other_names(store, each).items()}
+    names = {name: run_id for each in looked_at[:MOST_NAMED] for name, run_id in other_model_names(store, each).items()}
     notes = []
     if names:
         name, run_id = next(iter(names.items()))
@@ -157,8 +157,8 @@ def _other_models(store: ModelStore, looked_at: list[Experiment]) -> str:
             f"there are models of other names than {MODEL_NAME!r}: {join_names(names)}; log with "
             f"name={MODEL_NAME!r}, or ask for one, such as runs:/{run_id}/{name}"
         )
-    if absence := store.logged_models.absence:
-        notes.append(f"{absence}, so only models among the artifacts of runs were seen")
+    if reason := store.logged_models.unavailable_reason:
+        notes.append(f"{reason}, so only models among the artifacts of runs were seen")
     return "".join(f". {note[0].upper()}{note[1:]}" for note in notes)
 
 
@@ -176,7 +176,7 @@ def _candidates(candidates: Candidates, experiment: str | None, looked_at: list[
     store = candidates.store
     for each in [_experiment(store, experiment)] if experiment else store.experiments():
         looked_at.append(each)
-        yield from candidates.of(each)
+        yield from candidates.in_experiment(each)
 
 
 def _experiment(store: ModelStore, name: str) -> Experiment:
@@ -195,12 +195,12 @@ def _version_of(store: ModelStore, found: Candidate) -> ModelVersion | None:
     """The newest registered version of this very model, if any."""
     run_id = found.run.info.run_id
     same = {found.model_uri, f"runs:/{run_id}/model"}
-    versions = [version for version in store.versions_of(run_id) if version.source in same]
+    versions = [version for version in store.versions_of_run(run_id) if version.source in same]
     return max(versions, key=lambda version: int(version.version), default=None)
 
 
 def _describe(store: ModelStore, found: Candidate) -> Description:
-    text = store.text(found.model_uri, "MLmodel")
+    text = store.read_text(found.model_uri, "MLmodel")
     if text is None:
         raise ModelNotFoundError(
             f"run {found.run.info.run_id} has a model, but its MLmodel file is gone from {found.model_uri}"
@@ -209,10 +209,10 @@ def _describe(store: ModelStore, found: Candidate) -> Description:
 
 
 def _requirements(store: ModelStore, found: Candidate) -> list[str]:
-    text = store.text(found.model_uri, "requirements.txt")
+    text = store.read_text(found.model_uri, "requirements.txt")
     if text is not None:
         return text.splitlines()
-    return requirements.lines_of_conda(store.text(found.model_uri, "conda.yaml") or "")
+    return requirements.lines_of_conda(store.read_text(found.model_uri, "conda.yaml") or "")
 
 
 def _threshold(description: Description, run: Run) -> float | None:

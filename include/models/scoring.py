@@ -85,10 +85,10 @@ class _FrameScoring:
     works: bool | None = None
 
     def run(self) -> Scored:
-        builder = FrameBuilder(self.model.takes, strict=self.model.strict)
+        builder = FrameBuilder(self.model.input_columns, strict=self.model.strict)
         frames = builder.build(self.payments)
         self.result = Scored(
-            np.full(len(self.payments), -1, dtype=np.int8), np.full(len(self.payments), np.nan), frames.refused
+            np.full(len(self.payments), -1, dtype=np.int8), np.full(len(self.payments), np.nan), frames.refusals
         )
         # All of them first, so that it is known whether the model scores anything before a culprit is looked for.
         tried = [self._try_whole(group) for group in frames.groups]
@@ -187,7 +187,7 @@ class _FrameScoring:
         self.by_model += 1
         row = int(group.rows[place])
         self.result.probability[row] = np.nan
-        refusal = refusal_of(group, place, self.model.takes, self.specimen, error)
+        refusal = refusal_of(group, place, self.model.input_columns, self.specimen, error)
         self.result.refusals[row] = refusal
         # No prediction, and nothing that the payment holds or lacks explains it.
         self.unexplained += error is None and refusal.code == UNEXPLAINED
@@ -227,15 +227,16 @@ class _FrameScoring:
 
     def _ordinary(self) -> pd.DataFrame | None:
         payment: dict[str, object] = dict(zip(COLUMNS, _ORDINARY, strict=True))
-        for column in self.model.takes:
+        for column in self.model.input_columns:
             if column.name in self.columns:
                 payment.setdefault(column.name, _ORDINARY_KINDS.get(column.kind, 1.0))
-        groups = FrameBuilder(self.model.takes, strict=self.model.strict).build([msgspec.json.encode(payment)]).groups
+        builder = FrameBuilder(self.model.input_columns, strict=self.model.strict)
+        groups = builder.build([msgspec.json.encode(payment)]).groups
         return groups[0].frame if groups else None
 
     def _at_fault(self) -> ModelError:
         errors = ", ".join(sorted(self.raised)[:3]) or "no prediction"
-        description = Description.of(self.model.folder)
+        description = Description.from_folder(self.model.folder)
         if description.is_of_other_sklearn:
             errors += f"; {description.versions}"
         said = f" ({self.of_ordinary})" if self.of_ordinary else ""

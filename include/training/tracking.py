@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mlflow.exceptions import MlflowException
 
 from include.errors import ModelStoreError, SettingError
-from include.models.mlflow_server import Server
+from include.models.mlflow_server import MlflowServer
 from include.models.tracking_uri import TRACKING, registry_uri, tracking_uri, without_credentials
 
 QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
@@ -31,7 +31,7 @@ def tracking() -> Iterator[str]:
     with _quiet():
         with _reported(address, "does not answer"), _environment(IMPATIENT):
             client = mlflow.MlflowClient(address)
-            old = Server(client).version_error()
+            old = MlflowServer(client).version_error()
             if old is None:
                 client.search_experiments(max_results=1)
         if old:

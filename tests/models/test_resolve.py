@@ -409,7 +409,7 @@ def test_another_server_is_not_asked_for_a_model(
     elsewhere, name = place.format(address), lab.experiment()
     run_id = lab.run(name, model=model)
     moved(services, run_id, elsewhere)
-    with pytest.raises(UntrustedModelError, match=f"lie at {elsewhere}.*models come from MLflow at http"):
+    with pytest.raises(UntrustedModelError, match=f"stored at {elsewhere}.*loaded from MLflow at http"):
         ask(run_id)
     # Where MLflow knows of no model, nobody looks whether files that lie elsewhere are one.
     with pytest.raises(UntrustedModelError if model == "logged" else ModelNotFoundError):
@@ -446,10 +446,10 @@ def test_places_from_which_models_are_taken(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     store = ModelStore()
     if taken:
-        store._places.check("it", place)
+        store._artifact_uris.require_trusted("it", place)
         return
     with pytest.raises(UntrustedModelError) as caught:
-        store._places.check("it", place)
+        store._artifact_uris.require_trusted("it", place)
     assert "secret" not in str(caught.value)
 
 
@@ -468,7 +468,7 @@ def test_a_copied_version_leads_to_the_place_of_the_first(lab: Lab, registered: 
     copied = lab.client.copy_model_version(f"models:/{name}/1", f"{name} copied")
     try:
         assert ask(f"models:/{copied.name}/{copied.version}").run_id == run_id
-        assert ModelStore()._places.of(f"models:/{copied.name}/1").startswith("s3://mlflow/")
+        assert ModelStore()._artifact_uris.resolve(f"models:/{copied.name}/1").startswith("s3://mlflow/")
     finally:
         lab.client.delete_registered_model(copied.name)
 

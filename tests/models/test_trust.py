@@ -189,7 +189,7 @@ def test_a_file_that_is_named_like_our_own_is_not_unpickled(
     assert not mark.exists()
     # The name was right: there it would be unpickled.
     shutil.copy(files / name, folder)
-    with pytest.raises(ModelError, match="NoneType, no classifier"):
+    with pytest.raises(ModelError, match="NoneType, not a classifier"):
         load(run_of(), folder, allow_pickles=False)
     assert mark.exists()
 
@@ -203,7 +203,7 @@ def test_what_was_downloaded_before_is_held_to_the_same(
         file.write_bytes(b"planted")
     cache_module._write_digests(folder)
     assert kept(folder)
-    assert not cache_module._is_whole(folder)
+    assert not cache_module._is_intact(folder)
 
 
 def test_the_models_own_list_of_trusted_types_is_not_believed(
@@ -236,7 +236,7 @@ def test_what_is_trained_here_scores_the_same(
     folder = accepted(logged(files), cache)
     for _ in range(2):
         model = load(run_of(), folder, allow_pickles=False)
-        frame = PAYMENTS[[column.name for column in model.takes]]
+        frame = PAYMENTS[[column.name for column in model.input_columns]]
         probability = model.predict(frame).probability
         assert probability is not None
         assert probability.tolist() == pipeline.predict_proba(frame)[:, 1].tolist()

@@ -55,7 +55,7 @@ class ResolveModelOperator(BatchOperator):
         use_aws_connection()
         if choice.keep:
             note_earlier_change(context)
-        without_pickles = None if settings.allow_pickles else ModelCache.of(settings)
+        without_pickles = None if settings.allow_pickles else ModelCache.from_settings(settings)
         if choice.model:
             run = resolve(
                 choice.model,
