@@ -31,11 +31,11 @@ def outbox(folder: Storage) -> Outbox:
 
 
 def settle(outbox: Outbox, *partitions: int) -> None:
-    outbox.note_commits(lambda: {partition: committed_by(SECOND, 20) for partition in partitions})
+    outbox.record_commits(lambda: {partition: committed_by(SECOND, 20) for partition in partitions})
 
 
 def mail(outbox: Outbox) -> None:
-    for report in outbox.owed():
+    for report in outbox.pending_reports():
         outbox.record_delivery(report, DELIVERY)
 
 
@@ -80,7 +80,7 @@ def test_where_nothing_was_committed_nothing_is_recorded(outbox: Outbox, staged:
 
 def test_a_publisher_that_died_is_recorded_by_the_committed_offset(outbox: Outbox, staged: Stage, folder: Storage):
     publish(outbox, staged(FIRST, {0: 0}))
-    outbox.note_commits(lambda: {0: committed_by(FIRST)})
+    outbox.record_commits(lambda: {0: committed_by(FIRST)})
     (record,) = records(folder)
     assert [part.partition for part in record.partitions] == [0]
     assert "publish" not in record.seconds
@@ -94,7 +94,7 @@ def test_only_what_was_committed_counts(outbox: Outbox, staged: Stage, folder: S
     ]
     replace(scored, partitions=tuple(parts)).save(folder, manifest.folder)
     publish(outbox, manifest, 1)
-    outbox.note_commits(lambda: {0: CommittedOffset(10), 1: committed_by(FIRST)})
+    outbox.record_commits(lambda: {0: CommittedOffset(10), 1: committed_by(FIRST)})
     assert paths(folder) == []
     mail(outbox)
     (early,) = records(folder)
@@ -109,8 +109,8 @@ def test_a_partition_that_got_through_later_has_its_own_mail(outbox: Outbox, sta
     manifest = staged(FIRST, {0: 1, 1: 1})
     publish(outbox, manifest, 0)
     mail(outbox)
-    outbox.note_commit(manifest, 1)
-    (report,) = outbox.owed()
+    outbox.record_commit(manifest, 1)
+    (report,) = outbox.pending_reports()
     later = replace(DELIVERY, message_id="<later@test>", at=DELIVERY.at + timedelta(hours=1))
     outbox.record_delivery(report, later)
     assert outbox.entries() == []
@@ -127,14 +127,14 @@ def test_who_dies_between_the_mark_and_the_record_is_made_up_for(
     publish(outbox, staged(FIRST, {0: 1}), 0)
     if settled:
         settle(outbox, 0)
-    (report,) = outbox.owed()
+    (report,) = outbox.pending_reports()
     with monkeypatch.context() as dying:
         dying.setattr("include.batch.outbox.write_record", interrupted)
         with pytest.raises(KeyboardInterrupt):
             outbox.record_delivery(report, DELIVERY)
     assert outbox.entries() == [FIRST]
     settle(outbox, 0)
-    assert list(outbox.owed()) == outbox.entries() == []
+    assert list(outbox.pending_reports()) == outbox.entries() == []
     assert records(folder)[-1].deliveries == [DELIVERY]
 
 
@@ -172,8 +172,8 @@ def test_seconds_are_those_of_the_longest_shard(outbox: Outbox, staged: Stage, f
         model = MODEL | {"seconds": 0.75, "who": "alice"}
         replace(scored, model=model, partitions=(scores,), seconds=predicted).save(folder, manifest.folder, shard)
     outbox.open_entry(manifest)
-    outbox.note_commit(manifest, 0, 6.0)
-    outbox.note_commit(manifest, 1, 5.0)
+    outbox.record_commit(manifest, 0, 6.0)
+    outbox.record_commit(manifest, 1, 5.0)
     settle(outbox, 0, 1)
     (record,) = records(folder)
     assert record.seconds == {"drain": 2.5, "resolve_model": 0.75, "predict": 4.0, "publish": 6.0}

@@ -31,24 +31,24 @@ def committed_by(batch_id: str | None, offset: int = 13) -> CommittedOffset:
 def owed(outbox: Outbox) -> dict[str, list[tuple[str, int]]]:
     return {
         report.key: [(fraud.source, fraud.row) for fraud in report.frauds]  # type: ignore[attr-defined]
-        for report in outbox.owed()
+        for report in outbox.pending_reports()
     }
 
 
 def publish(outbox: Outbox, manifest: Manifest, *partitions: int) -> None:
     outbox.open_entry(manifest)
     for partition in partitions:
-        outbox.note_commit(manifest, partition)
+        outbox.record_commit(manifest, partition)
 
 
 def test_a_report_is_owed_from_the_first_commit_until_it_was_mailed(outbox: Outbox, staged: Stage):
     manifest = staged(FIRST, {0: 1, 1: 2})
     outbox.open_entry(manifest)
     assert owed(outbox) == {}
-    outbox.note_commit(manifest, 0)
+    outbox.record_commit(manifest, 0)
     assert owed(outbox) == {FIRST: [("topic/0/10", 0)]}
-    outbox.note_commit(manifest, 1)
-    (report,) = outbox.owed()
+    outbox.record_commit(manifest, 1)
+    (report,) = outbox.pending_reports()
     assert [fraud.source for fraud in report.frauds] == ["topic/0/10", "topic/1/10", "topic/1/11"]
     assert next(iter(report.frauds)).record == b'{"n":10,"is_fraud":1,"fraud_confirmed":null}'
     assert report.facts.ranges == (("topic", 0, 10, 13), ("topic", 1, 10, 13))
@@ -62,11 +62,11 @@ def test_a_report_is_owed_from_the_first_commit_until_it_was_mailed(outbox: Outb
 def test_a_partition_that_got_through_later_has_a_report_of_its_own(outbox: Outbox, staged: Stage):
     manifest = staged(FIRST, {0: 1, 1: 1})
     publish(outbox, manifest, 0)
-    (report,) = outbox.owed()
-    outbox.note_commit(manifest, 1)
+    (report,) = outbox.pending_reports()
+    outbox.record_commit(manifest, 1)
     outbox.record_delivery(report, DELIVERY)
     assert owed(outbox) == {FIRST: [("topic/1/10", 0)]}
-    (report,) = outbox.owed()
+    (report,) = outbox.pending_reports()
     assert report.facts.ranges == (("topic", 1, 10, 13),)
     outbox.record_delivery(report, DELIVERY)
     assert outbox.entries() == []
@@ -75,7 +75,7 @@ def test_a_partition_that_got_through_later_has_a_report_of_its_own(outbox: Outb
 def test_a_batch_without_fraud_owes_nothing(outbox: Outbox, staged: Stage):
     publish(outbox, staged(FIRST, {0: 0, 1: 0}), 0, 1)
     assert owed(outbox) == {}
-    outbox.note_commits(lambda: {0: committed_by(FIRST), 1: committed_by(FIRST)})
+    outbox.record_commits(lambda: {0: committed_by(FIRST), 1: committed_by(FIRST)})
     assert outbox.entries() == []
 
 
@@ -87,7 +87,7 @@ def test_frauds_wait_for_nobody_and_oldest_come_first(outbox: Outbox, staged: St
 
 def test_a_publisher_that_died_is_spoken_for_by_the_committed_offset(outbox: Outbox, staged: Stage):
     publish(outbox, staged(FIRST, {0: 1, 1: 1}))
-    outbox.note_commits(lambda: {0: committed_by(FIRST), 1: CommittedOffset(10)})
+    outbox.record_commits(lambda: {0: committed_by(FIRST), 1: CommittedOffset(10)})
     assert owed(outbox) == {FIRST: [("topic/0/10", 0)]}
 
 
@@ -96,14 +96,14 @@ def test_a_publisher_that_died_is_spoken_for_by_the_committed_offset(outbox: Out
 )
 def test_a_batch_that_was_overtaken_is_closed(outbox: Outbox, staged: Stage, now: CommittedOffset):
     publish(outbox, staged(FIRST, {0: 1}))
-    outbox.note_commits(lambda: {0: now})
+    outbox.record_commits(lambda: {0: now})
     assert owed(outbox) == {}
     assert outbox.entries() == []
 
 
 def test_a_batch_that_may_still_be_published_stays_open(outbox: Outbox, staged: Stage):
     publish(outbox, staged(FIRST, {0: 1, 1: 0}), 1)
-    outbox.note_commits(lambda: {0: CommittedOffset(10), 1: committed_by(FIRST)})
+    outbox.record_commits(lambda: {0: CommittedOffset(10), 1: committed_by(FIRST)})
     assert outbox.entries() == [FIRST]
 
 
@@ -115,23 +115,23 @@ def test_a_batch_that_is_planned_while_the_offsets_are_read_stays_open(outbox: O
         publish(outbox, second)
         return {0: committed_by(None, 5)}
 
-    outbox.note_commits(read)
+    outbox.record_commits(read)
     assert outbox.entries() == [SECOND]
 
 
 def test_of_partitions_that_were_not_asked_for_nothing_is_known(outbox: Outbox, staged: Stage):
     publish(outbox, staged(FIRST, {0: 1, 1: 1}))
-    outbox.note_commits(lambda: {0: committed_by(SECOND, 20)})
+    outbox.record_commits(lambda: {0: committed_by(SECOND, 20)})
     assert outbox.entries() == [FIRST]
 
 
 def test_what_was_committed_stays_owed_when_the_rest_was_overtaken(outbox: Outbox, staged: Stage):
     publish(outbox, staged(FIRST, {0: 1, 1: 1}), 0)
-    outbox.note_commits(lambda: {0: committed_by(SECOND, 20), 1: committed_by(SECOND, 20)})
-    (report,) = outbox.owed()
+    outbox.record_commits(lambda: {0: committed_by(SECOND, 20), 1: committed_by(SECOND, 20)})
+    (report,) = outbox.pending_reports()
     assert report.facts.ranges == (("topic", 0, 10, 13),)
     outbox.record_delivery(report, DELIVERY)
-    outbox.note_commits(lambda: {0: committed_by(SECOND, 20), 1: committed_by(SECOND, 20)})
+    outbox.record_commits(lambda: {0: committed_by(SECOND, 20), 1: committed_by(SECOND, 20)})
     assert outbox.entries() == []
 
 
@@ -142,8 +142,8 @@ def test_a_report_that_cannot_be_read_now_stays_owed(
     with monkeypatch.context() as broken:
         broken.setattr(Storage, "read", unreadable)
         assert owed(outbox) == {}
-        assert outbox.owed_batches() == list(outbox.unreadable()) == [FIRST]
-        outbox.note_commits(lambda: {0: committed_by(FIRST)})
+        assert outbox.pending_batches() == list(outbox.unreadable()) == [FIRST]
+        outbox.record_commits(lambda: {0: committed_by(FIRST)})
     assert list(owed(outbox)) == [FIRST]
     assert outbox.unreadable() == {}
 
@@ -157,13 +157,13 @@ def test_what_only_waits_for_the_mail_is_not_read_by_scoring(
 ):
     manifest = staged(FIRST, {0: 1})
     publish(outbox, manifest, 0)
-    outbox.note_commits(lambda: {0: committed_by(FIRST)})
+    outbox.record_commits(lambda: {0: committed_by(FIRST)})
     with monkeypatch.context() as broken:
         broken.setattr(Storage, "read", unreadable)
-        outbox.note_commits(lambda: {0: committed_by(SECOND, 20)})
-        assert outbox.owed_batches() == [FIRST]
+        outbox.record_commits(lambda: {0: committed_by(SECOND, 20)})
+        assert outbox.pending_batches() == [FIRST]
     outbox.open_entry(manifest)
-    (report,) = outbox.owed()
+    (report,) = outbox.pending_reports()
     outbox.record_delivery(report, DELIVERY)
     assert outbox.entries() == []
 
@@ -178,13 +178,13 @@ def test_a_batch_that_cannot_be_read_stays_until_a_person_decides(
     publish(outbox, lost, 0)
     publish(outbox, staged(SECOND, {0: 1}), 0)
     if whole:
-        outbox.note_commits(lambda: {0: committed_by(SECOND)})
+        outbox.record_commits(lambda: {0: committed_by(SECOND)})
     file = tmp_path / "staging" / lost.folder / name
     content = file.read_bytes()
     file.unlink() if harm == "missing" else file.write_bytes(content[:-1])
-    outbox.note_commits(lambda: {0: committed_by(SECOND)})
+    outbox.record_commits(lambda: {0: committed_by(SECOND)})
     assert list(owed(outbox)) == [SECOND]
-    assert outbox.owed_batches() == [FIRST, SECOND]
+    assert outbox.pending_batches() == [FIRST, SECOND]
     (reason,) = outbox.unreadable().values()
     assert f"{lost.folder}/{name}" in reason
     assert f"is {harm}" in reason
@@ -203,9 +203,9 @@ def test_a_shard_that_is_gone_does_not_shorten_the_report_unseen(outbox: Outbox,
     publish(outbox, manifest, 0)
     folder.delete(f"{manifest.folder}/scored-1.json")
     assert owed(outbox) == {FIRST: [("topic/0/10", 0)]}
-    outbox.note_commit(manifest, 1)
+    outbox.record_commit(manifest, 1)
     assert owed(outbox) == {}
-    assert "what predict found of partitions [1] is gone" in outbox.unreadable()[FIRST]
+    assert "the scores of committed partitions [1] are missing from " in outbox.unreadable()[FIRST]
 
 
 def test_groups_and_topics_owe_apart(folder: Storage, outbox: Outbox, staged: Stage):

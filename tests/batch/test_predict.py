@@ -46,7 +46,7 @@ def test_chunks_of_dead_letters_alone_do_not_pile_up_in_memory(tmp_path: Path, m
             offsets, nothing, nothing, [b"?"] * ROWS, nothing, nothing, nothing, ["not_json: no"] * ROWS
         )
         chunks.write_payments(storage, folder, 0, number, columns)
-    monkeypatch.setattr(step, "_AT_ONCE", 3 * ROWS)
+    monkeypatch.setattr("include.batch.chunk_groups._GROUP_ROWS", 3 * ROWS)
     scored = step.predict(Settings(), storage, manifest, run_of())
     assert (scored.scored, scored.dead_letters, scored.reasons) == (0, ROWS * CHUNKS, {"not_json": ROWS * CHUNKS})
     assert (storage.held, storage.most_held) == (0, 3)

@@ -47,7 +47,7 @@ def test_operators_are_told_of_what_fails_and_incidents_end(dag: Any):
     assert isinstance(dag.on_failure_callback, IncidentNotifier)
     for task in dag.tasks:
         assert isinstance(task.on_failure_callback[0], IncidentNotifier)
-        assert "the next run records it" in task.on_failure_callback[0].task_next
+        assert "the next run records them" in task.on_failure_callback[0].task_next
         assert task.on_success_callback[0] is close_incident
         assert (task.retries, task.retry_delay, task.owner) == (2, timedelta(seconds=10), "fraud")
         # A backlog is written in many transactions.

@@ -8,13 +8,14 @@ from collections.abc import Callable
 import pytest
 from confluent_kafka import Producer
 
-from include.batch.alarm_texts import BEHIND_AGE, CLOSE, HELD_UP, TIMESTAMP
+from include.batch.alarm_texts import BEHIND_AGE, BLOCKED, CLOSE_TO_RETENTION, IMPLAUSIBLE_TIMESTAMP
 from include.batch.manifest import Manifest
 from tests.integration.test_protocol import payments, scored, send, servers
 from tests.support import kafka_log
 from tests.support.scoring import Scoring
 
 MINUTE = 60_000
+TOO_OLD = [CLOSE_TO_RETENTION, BEHIND_AGE]
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def open_transaction(here: Scoring) -> Producer:
     return client
 
 
-@pytest.mark.parametrize(("minutes", "kinds"), [(14, []), (15, [CLOSE, BEHIND_AGE]), (29, [CLOSE, BEHIND_AGE])])
+@pytest.mark.parametrize(("minutes", "kinds"), [(14, []), (15, TOO_OLD), (29, TOO_OLD)])
 def test_the_oldest_payment_is_held_against_the_settings_and_the_topic(here: Scoring, minutes: int, kinds: list[str]):
     produce_old(kafka_log.producer(servers(here)), here, minutes)
     send(here, *payments(2, 3))
@@ -50,7 +51,7 @@ def test_the_oldest_payment_is_held_against_the_settings_and_the_topic(here: Sco
     told = found(here, here.drain())
     assert list(told) == kinds
     if kinds:
-        assert "keeps payments for 30 min (retention.ms)" in told[CLOSE]
+        assert "keeps payments for 30 min (retention.ms)" in told[CLOSE_TO_RETENTION]
         assert "Partitions: 0 (" in told[BEHIND_AGE]
 
 
@@ -61,8 +62,8 @@ def test_timestamps_in_seconds_raise_no_age_alarm(here: Scoring):
     assert client.flush(30) == 0
     send(here, *payments(2), partition=1)
     told = found(here, here.drain())
-    assert list(told) == [TIMESTAMP]
-    assert "/0 from offset 0 (1970-01-" in told[TIMESTAMP]
+    assert list(told) == [IMPLAUSIBLE_TIMESTAMP]
+    assert "/0 from offset 0 (1970-01-" in told[IMPLAUSIBLE_TIMESTAMP]
 
 
 def test_what_a_producer_holds_up_is_told_though_nothing_can_be_read(here: Scoring, open_transaction: Producer):
@@ -75,15 +76,15 @@ def test_what_a_producer_holds_up_is_told_though_nothing_can_be_read(here: Scori
     # It goes through an XCom.
     told = found(here, Manifest.from_dict(manifest.to_dict()))
     topic = here.settings.input_topic
-    assert list(told) == [HELD_UP, CLOSE]
-    assert f"holds up payments: {topic}/0 at offset 1 (3 offsets, since 20 min" in told[HELD_UP]
-    assert "0 (20 min" in told[CLOSE]
+    assert list(told) == [BLOCKED, CLOSE_TO_RETENTION]
+    assert f"holds up payments: {topic}/0 at offset 1 (3 offsets, since 20 min" in told[BLOCKED]
+    assert "0 (20 min" in told[CLOSE_TO_RETENTION]
 
     # Beside a partition that goes on.
     send(here, *payments(4), partition=1)
     manifest = here.drain_and_predict()
     here.publish(manifest)
-    assert list(found(here, manifest)) == [HELD_UP, CLOSE]
+    assert list(found(here, manifest)) == [BLOCKED, CLOSE_TO_RETENTION]
     open_transaction.abort_transaction()
     manifest = here.drain_and_predict()
     here.publish(manifest)

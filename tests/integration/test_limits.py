@@ -79,11 +79,11 @@ def test_scoring_ends_in_time_between_two_messages(scoring: Make, predict: Calla
     manifest = here.drain()
     first = predict(late, manifest)
     assert first.scored == 666 * 3
-    assert first.left_of(manifest) == 1_001 - 666
+    assert first.offsets_left(manifest) == 1_001 - 666
     assert here.publish(manifest).newest is None
     assert stands_at(here) == {0: 666}
     assert dead(here) == []
-    (report,) = here.outbox.owed()
+    (report,) = here.outbox.pending_reports()
     assert report.facts.ranges == ((here.settings.input_topic, 0, 0, 666),)
     assert len(list(report.frauds)) == report.facts.frauds == 666
     manifest = here.drain()
@@ -98,7 +98,8 @@ def test_a_message_that_takes_longer_than_a_run_is_scored_whole(
     scoring: Make, predict: Callable[..., ScoredBatch], monkeypatch: pytest.MonkeyPatch
 ):
     """Else each run would begin it, and none would end it."""
-    monkeypatch.setattr(step, "_AT_ONCE", 400)
+    monkeypatch.setattr(step, "_MAX_PAYMENTS", 800)
+    monkeypatch.setattr("include.batch.chunk_groups._GROUP_ROWS", 400)
     here = scoring(1)
     send(here, message(*[1.0] * 2_500), message(*[2.0] * 2_500))
     late = here.change(max_seconds=NOW)
@@ -112,7 +113,8 @@ def test_a_message_that_takes_longer_than_a_run_is_scored_whole(
 def test_so_is_one_that_begins_with_a_dead_letter(
     scoring: Make, predict: Callable[..., ScoredBatch], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(step, "_AT_ONCE", 400)
+    monkeypatch.setattr(step, "_MAX_PAYMENTS", 800)
+    monkeypatch.setattr("include.batch.chunk_groups._GROUP_ROWS", 400)
     here = scoring(1)
     rows = json.loads(message(*[1.0] * 2_500))
     rows["data"].insert(0, "no row")
@@ -129,9 +131,9 @@ def test_a_model_is_asked_for_as_much_as_memory_holds(
     scoring: Make, predict: Callable[..., ScoredBatch], monkeypatch: pytest.MonkeyPatch
 ):
     """However large each payment is."""
-    for limit in ("include.batch.drain._HELD_PAYMENTS", "include.kafka.range_reader._MAX_MESSAGES"):
+    for limit in ("include.batch.drain._MAX_BUFFERED_ROWS", "include.kafka.range_reader._MAX_MESSAGES"):
         monkeypatch.setattr(limit, 10)
-    monkeypatch.setattr(step, "_HELD_BYTES", 30 * len(message(1.0)))
+    monkeypatch.setattr("include.batch.chunk_groups._GROUP_BYTES", 30 * len(message(1.0)))
     sizes: list[int] = []
     score = scores.score
 
@@ -168,7 +170,7 @@ def test_no_partition_is_left_behind_for_good(scoring: Make, predict: Callable[.
     for _ in range(3):
         manifest = here.change(max_seconds=60.0).drain()
         waiting = sum(part.end - part.start for part in manifest.partitions)
-        assert predict(here, manifest).left_of(manifest) == waiting - 2_000
+        assert predict(here, manifest).offsets_left(manifest) == waiting - 2_000
         before = stands_at(here)
         here.publish(manifest)
         order.append([partition for partition, at in stands_at(here).items() if at != before[partition]])
@@ -201,7 +203,7 @@ def test_what_is_left_is_told(scoring: Make, predict: Callable[..., ScoredBatch]
     assert manifest.oldest is not None
     assert manifest.newest is not None
     assert manifest.oldest <= manifest.newest
-    assert predict(here, manifest).left_of(manifest) == 2
+    assert predict(here, manifest).offsets_left(manifest) == 2
     assert here.publish(manifest).newest == manifest.newest
 
 
@@ -209,7 +211,7 @@ def test_a_chunk_is_closed_between_two_messages_however_many_come_at_once(
     scoring: Make, monkeypatch: pytest.MonkeyPatch
 ):
     """One message can hold thousands of rows: so memory is looked at after each."""
-    monkeypatch.setattr("include.batch.drain._HELD_PAYMENTS", 7)
+    monkeypatch.setattr("include.batch.drain._MAX_BUFFERED_ROWS", 7)
     here = scoring(2)
     for partition in (0, 1):
         send(here, *[message(1, 2, 3)] * 10, b"no JSON", *payments(1), partition=partition)
@@ -232,7 +234,7 @@ def test_a_chunk_is_closed_between_two_messages_however_many_come_at_once(
 
 @pytest.mark.timeout(120)
 def test_messages_that_are_next_to_nothing_close_a_chunk_too(scoring: Make, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("include.batch.drain._HELD_PAYMENTS", 7)
+    monkeypatch.setattr("include.batch.drain._MAX_BUFFERED_ROWS", 7)
     here = scoring(2)
     send(here, *payments(1), partition=0)
     send(here, *[None] * 30, partition=1)
@@ -245,7 +247,7 @@ def test_messages_that_are_next_to_nothing_close_a_chunk_too(scoring: Make, monk
 
 
 def test_keys_and_headers_count_as_held(scoring: Make, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("include.batch.drain._HELD_BYTES", 20_000)
+    monkeypatch.setattr("include.batch.drain._MAX_BUFFERED_BYTES", 20_000)
     here = scoring()
     producer = kafka_log.producer(str(here.kafka["bootstrap.servers"]))
     for value in [*payments(*range(10)), *[b"no JSON"] * 10]:

@@ -93,7 +93,7 @@ def test_a_batch_that_commits_while_it_is_about_to_be_moved_keeps_its_report(
 
     monkeypatch.setattr("include.batch.group_offsets.set_offsets", late)
     fraud(here, "set", "--to", "earliest", "--yes")
-    (report,) = here.outbox.owed()
+    (report,) = here.outbox.pending_reports()
     assert report.key == batch.batch_id
 
 
@@ -101,14 +101,14 @@ def test_a_partition_that_moved_since_somebody_agreed_is_left_alone(scoring: Mak
     here = scoring(2)
     send(here, 3)
     send(here, 3, partition=1)
-    with GroupOffsets.opened(here.cluster, here.settings) as group:
-        agreed = {row.partition: row for row in group.standings()}
+    with GroupOffsets.open(here.cluster, here.settings) as group:
+        shown = {row.partition: row for row in group.read()}
         manifest = here.drain_and_predict()
         here.storage.delete(f"{manifest.partitions[1].staged}/payments-1-0.parquet")
         with pytest.raises(StagingError):
             here.publish(manifest)
-        moved, untouched = group.move({0: 1, 1: 1}, agreed)
-    assert str(moved.error).startswith("it stood at None when you were asked, and stands at 3 now")
+        moved, untouched = group.commit({0: 1, 1: 1}, shown)
+    assert str(moved.error).startswith("the committed offset was None when you confirmed, and is 3 now")
     assert untouched.error is None
     assert [row[2] for row in standing(here)] == [3, 1]
 
@@ -130,7 +130,7 @@ def test_progress_that_is_damaged_is_written_anew(scoring: Make):
     (path,) = Path(here.settings.staging_url, "progress").rglob("0.json")
     path.write_bytes(b"damaged")
     here.forget_group()
-    with pytest.raises(StagingError, match=r"0\.json is damaged. Decide where it goes on with `fraud offsets set"):
+    with pytest.raises(StagingError, match=r"0\.json is damaged. Choose the offset .* with `fraud offsets set"):
         here.drain()
     fraud(here, "set", "--to", "3", "--yes")
     assert here.drain().partitions == ()
@@ -227,7 +227,7 @@ def test_a_report_that_is_owed_is_not_forgotten(scoring: Make):
     here.storage.delete(f"{batch.folder}/committed-0")
     fraud(here, "set", "--to", "earliest", "--yes")
     here.drain()
-    assert [report.key for report in here.outbox.owed()] == [batch.batch_id]
+    assert [report.key for report in here.outbox.pending_reports()] == [batch.batch_id]
 
 
 def test_it_decides_after_the_topic_was_made_again(scoring: Make):
@@ -269,7 +269,7 @@ def test_it_decides_where_the_group_is_past_the_end(scoring: Make):
     wanted = ConsumerGroupTopicPartitions(here.settings.group, [TopicPartition(topic, 0, 9)])
     (answer,) = client.alter_consumer_group_offsets([wanted]).values()
     assert answer.result(30).topic_partitions[0].error is None
-    with pytest.raises(TopicChangedError, match="past the topic's end"):
+    with pytest.raises(TopicChangedError, match="past the end offset 3:"):
         here.drain()
     assert "past the end now" in fraud(here, "set", "--to", "latest", "--yes").stdout
     assert here.drain().partitions == ()

@@ -19,9 +19,9 @@ import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from include.batch.alarm_texts import MOVED
+from include.batch.alarm_texts import OFFSETS_MOVED
 from include.batch.manifest import Manifest
-from include.batch.outbox import note_what_is_committed
+from include.batch.outbox import record_committed_batches
 from include.batch.predict import predict
 from include.batch.publish import Outcome
 from include.batch.scored_batch import ScoredBatch
@@ -77,7 +77,7 @@ def dead(scoring: Scoring) -> list[str]:
 
 
 def owed(scoring: Scoring) -> list[str]:
-    return [report.key for report in scoring.outbox.owed()]
+    return [report.key for report in scoring.outbox.pending_reports()]
 
 
 def admin(scoring: Scoring) -> AdminClient:
@@ -309,10 +309,10 @@ def test_a_topic_made_again_is_not_taken_for_the_old_one(scoring: Make):
     drained = here.drain_and_predict()
     make_again(here)
     send(here, *payments(*range(10, 20)))
-    with pytest.raises(TopicChangedError, match=r"was deleted and made again .*asks where to begin"):
+    with pytest.raises(TopicChangedError, match=r"was deleted and recreated .*says how to choose where it starts"):
         here.publish(drained)
     # Kafka forgot the group's offsets together with the topic.
-    with pytest.raises(TopicChangedError, match=f"made again \\(id {drained.topic_id}, now .*after offset 2"):
+    with pytest.raises(TopicChangedError, match=f"recreated \\(id {drained.topic_id}, now .*after offset 2"):
         here.drain()
     # Somebody restores the offset, as it was.
     note = CommitNote("b", drained.topic_id, "now").encode()
@@ -320,7 +320,7 @@ def test_a_topic_made_again_is_not_taken_for_the_old_one(scoring: Make):
     consumer = Consumer({"bootstrap.servers": servers(here), "group.id": here.settings.group})
     consumer.commit(offsets=[place], asynchronous=False)
     consumer.close()
-    with pytest.raises(TopicChangedError, match=f"made again \\(id {drained.topic_id}, now .*after offset 2"):
+    with pytest.raises(TopicChangedError, match=f"recreated \\(id {drained.topic_id}, now .*after offset 2"):
         here.drain()
     # The decision that the message asks for.
     set_offset(here, 0)
@@ -355,7 +355,7 @@ def test_an_offset_past_the_end_is_refused(scoring: Make):
     here = scoring()
     send(here, *payments(1))
     set_offset(here, 7)
-    with pytest.raises(TopicChangedError, match="the committed offset 7 is past the topic's end 1"):
+    with pytest.raises(TopicChangedError, match="committed offset 7 is past the end offset 1:"):
         here.drain()
 
 
@@ -398,14 +398,16 @@ def test_offsets_that_somebody_moved_stop_a_batch_in_flight(scoring: Make, offse
     send(here, *payments(3, 4, 5))
     manifest = here.drain_and_predict()
     set_offset(here, offset)
-    message = rf"stands at {offset} on .*/0, but batch {manifest.batch_id} of offsets \[2, 5\) was drained from 2"
+    message = (
+        rf"committed offset of .*/0 is {offset}, but batch {manifest.batch_id} of offsets \[2, 5\) was planned at 2"
+    )
     with pytest.raises(OffsetsChangedError, match=message):
         here.publish(manifest)
     assert scored(here) == ["0/0", "0/1"]
     # The next run begins where the group stands now, and nothing is owed of the other.
     following = here.drain_and_predict()
-    (alarm,) = [one for one in here.alarms(following) if one.kind == MOVED]
-    way = "2 to be scored again", "1 to be scored again", "", "", "2 passed over", "3 passed over"
+    (alarm,) = [one for one in here.alarms(following) if one.kind == OFFSETS_MOVED]
+    way = "2 to be scored again", "1 to be scored again", "", "", "2 skipped", "3 skipped"
     assert alarm.sentence.endswith(f"/0 from 2 to {offset} ({way[offset]}).")
     here.publish(following)
     # Told once: a batch of its own settles it, even one without a payment.
@@ -434,7 +436,7 @@ def test_a_commit_of_another_program_on_a_partition_that_was_never_published_is_
     set_offset(here, 2)
     following = here.drain_and_predict()
     (alarm,) = here.alarms(following)
-    assert alarm.sentence.endswith("/0 from 0 to 2 (2 passed over).")
+    assert alarm.sentence.endswith("/0 from 0 to 2 (2 skipped).")
     here.publish(following)
     assert scored(here) == ["0/2", "1/0"]
 
@@ -477,7 +479,7 @@ def test_offsets_that_are_moved_while_a_batch_is_sent_stop_it(scoring: Make, poi
     here = scoring()
     send(here, *payments(1, 2, 3))
     manifest = here.drain_and_predict()
-    with pytest.raises(OffsetsChangedError, match=r"stands at 1 on .* another program committed the offset"):
+    with pytest.raises(OffsetsChangedError, match=r"/0 is 1, but .* another program committed the offset"):
         here.publish(manifest, lambda passed: set_offset(here, 1) if passed == point else None)
     assert scored(here) == []
     here.run()
@@ -569,7 +571,7 @@ def test_an_attempt_that_wakes_up_late_changes_neither_what_is_published_nor_its
     def late(point: str) -> None:
         """With other chunks and other answers, as a model that was slower, or another one, would leave them."""
         if point in ("before fence", "committed"):
-            monkeypatch.setattr("include.batch.drain._HELD_PAYMENTS", 2 if point == "committed" else 3)
+            monkeypatch.setattr("include.batch.drain._MAX_BUFFERED_ROWS", 2 if point == "committed" else 3)
             here.drain_shard(Manifest.load_plan(here.storage, manifest.batch_id), 0)
             here.predict_without_model(manifest, lambda offset: offset == 1)
 
@@ -580,7 +582,7 @@ def test_an_attempt_that_wakes_up_late_changes_neither_what_is_published_nor_its
     assert scored(here) == every
     values = [message.value() for message in kafka_log.read_all(servers(here), here.settings.output_topic)]
     assert all(b'"is_fraud":1' in (value or b"") for value in values)
-    (report,) = here.outbox.owed()
+    (report,) = here.outbox.pending_reports()
     assert [fraud.source.partition("/")[2] for fraud in report.frauds] == every
     assert report.facts.frauds == 12
 
@@ -606,7 +608,7 @@ def test_what_got_through_is_owed_although_another_partition_failed(scoring: Mak
     with pytest.raises(StagingError, match="payments-1-0"):
         here.publish(manifest)
     assert scored(here) == ["0/0", "0/1"]
-    (report,) = here.outbox.owed()
+    (report,) = here.outbox.pending_reports()
     assert report.facts.ranges == ((here.settings.input_topic, 0, 0, 2),)
     assert [fraud.source for fraud in report.frauds] == [f"{here.settings.input_topic}/0/{n}" for n in range(2)]
     here.outbox.record_delivery(report, DELIVERY)
@@ -746,7 +748,7 @@ def test_a_publisher_killed_anywhere_leaves_each_payment_once(scoring: Make, poi
         here.publish(last)
         assert scored(here) == ["0/0", "0/1", "0/3"]
     assert dead(here) == ["0/2"]
-    note_what_is_committed(here.cluster, here.settings, here.outbox)
+    record_committed_batches(here.cluster, here.settings, here.outbox)
     assert owed(here) == sorted({last.batch_id} if died_before else {manifest.batch_id, last.batch_id})
 
 
@@ -835,7 +837,7 @@ def test_a_broker_that_does_not_answer_is_not_waited_for_without_end(
             patched.setattr(transaction, "_GRACE_SECONDS", 1.0)
             words = r"could not add the offset within 3 s: a coordinator does not answer at 127\."
             with pytest.raises(ClusterError, match=words):
-                here.publish(drained, reached=lambda point: broker.suspend() if point == "published" else None)
+                here.publish(drained, on_step=lambda point: broker.suspend() if point == "published" else None)
         assert time.monotonic() - began < 20
     finally:
         rescue.cancel()

@@ -49,7 +49,7 @@ def test_each_payment_once_in_any_order_and_one_report(scoring: Make, order: tup
     for shard in order:
         here.publish(manifest, shard=shard)
     assert scored(here) == sent
-    (report,) = here.outbox.owed()
+    (report,) = here.outbox.pending_reports()
     assert report.facts.frauds == report.facts.scored == 15
     assert [(part, end) for _, part, _, end in report.facts.ranges] == [(0, 3), (1, 5), (2, 2), (3, 4), (4, 1)]
     here.outbox.record_delivery(report, DELIVERY)
@@ -94,7 +94,7 @@ def test_one_shard_that_fails_holds_up_no_other(scoring: Make):
     here.publish(manifest, shard=1)
     published = [place for place in sent if not place.startswith(f"{moved}/")]
     assert scored(here) == published
-    (report,) = here.outbox.owed()
+    (report,) = here.outbox.pending_reports()
     assert moved not in [partition for _, partition, _, _ in report.facts.ranges]
     manifest = drained_and_scored(here, 3)
     for shard in range(len(manifest.shards)):

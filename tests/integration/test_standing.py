@@ -103,9 +103,9 @@ def test_a_batch_is_known_by_its_note_after_it_was_kept_alive(scoring: Make):
     here.publish(batch)
     here.storage.delete(f"{batch.folder}/committed-0")
     assert keep(here, standing(here), TOMORROW) == [0]
-    assert here.outbox.committed(batch) == set()
+    assert here.outbox.committed_partitions(batch) == set()
     here.drain()
-    assert here.outbox.committed(batch) == {0}
+    assert here.outbox.committed_partitions(batch) == {0}
     assert scored(here) == ["0/0", "0/1"]
 
 
@@ -186,7 +186,7 @@ def test_a_batch_in_flight_is_told_and_publishes_nothing(scoring: Make, to: int)
     batch = here.drain_and_predict()
     assert move_to(here, {0: to}) == [OffsetChange(0, 2, to)]
     # Also where it would have ended itself: nobody has published what lies between.
-    message = rf"stands at {to} on .*/0, but batch {batch.batch_id} .*, and 'set by operator x' committed the offset"
+    message = rf"/0 is {to}, but batch {batch.batch_id} .*, and 'set by operator x' committed the offset"
     with pytest.raises(OffsetsChangedError, match=message):
         here.publish(batch)
     assert scored(here) == ["0/0", "0/1"]

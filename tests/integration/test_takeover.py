@@ -79,7 +79,7 @@ def test_staging_area_stays_three_batches_large_while_publish_fails(scoring: Mak
         assert len(here.outbox.entries()) <= 3
     check_all_come_out_once(here)
     # Of batches that committed nothing, no report is owed.
-    assert len([report.key for report in here.outbox.owed()]) == 1
+    assert len([report.key for report in here.outbox.pending_reports()]) == 1
     assert here.outbox.unreadable() == {}
 
 
@@ -114,7 +114,7 @@ def test_a_frozen_publisher_that_was_taken_over_publishes_nothing_and_says_so(sc
     with pytest.raises(errors.get(point, ClusterError), match=r"taken over|fenced"):
         here.publish(batch, frozen)
     assert scored(here) == []
-    assert batch.batch_id not in staged(here) or ScoredBatch.has_begun(here.storage, batch.folder)
+    assert batch.batch_id not in staged(here) or ScoredBatch.publishing_has_begun(here.storage, batch.folder)
     assert batch.batch_id not in here.outbox.entries()
     assert here.outbox.unreadable() == {}
     check_all_come_out_once(here)
@@ -135,7 +135,7 @@ def test_a_batch_that_was_committed_unseen_keeps_its_report(scoring: Make):
 
     with pytest.raises(ProcessDied):
         here.publish(batch, frozen)
-    (report,) = here.outbox.owed()
+    (report,) = here.outbox.pending_reports()
     assert (report.key, [fraud.source for fraud in report.frauds]) == (
         batch.batch_id,
         [f"{here.settings.input_topic}/0/{offset}" for offset in (0, 1)],
@@ -159,8 +159,8 @@ def test_a_partition_that_cannot_be_published_is_not_staged_again_and_again(scor
         batches.append(manifest.batch_id)
     copies = list(Path(here.settings.staging_url).rglob("payments-1-*.parquet"))
     assert len(copies) <= 3
-    assert sorted(report.key for report in here.outbox.owed()) == sorted(batches)
-    assert [[fraud.row for fraud in report.frauds] for report in here.outbox.owed()] == [[0]] * RUNS
+    assert sorted(report.key for report in here.outbox.pending_reports()) == sorted(batches)
+    assert [[fraud.row for fraud in report.frauds] for report in here.outbox.pending_reports()] == [[0]] * RUNS
     assert len(here.outbox.open_entries()) <= 3
     here.run()
     assert len(scored(here)) == COUNT + RUNS
@@ -192,7 +192,7 @@ def test_a_partition_that_cannot_be_fenced_holds_up_no_other(scoring: Make, monk
     here.drain()
     here.drain()
     # Sorted, for batches of one second have no order.
-    assert sorted(report.facts.frauds for report in here.outbox.owed()) == [1] * runs + [COUNT]
+    assert sorted(report.facts.frauds for report in here.outbox.pending_reports()) == [1] * runs + [COUNT]
     assert (here.outbox.open_entries(), here.outbox.unreadable()) == ([], {})
     assert not list(Path(here.settings.staging_url).rglob("payments-1-*.parquet"))[3:]
 
@@ -210,7 +210,7 @@ def test_a_batch_of_a_version_without_claims_is_published_after_the_upgrade(scor
     for _ in range(RUNS):
         here.drain()
     assert here.publish(batch).predictions == COUNT
-    assert [report.key for report in here.outbox.owed()] == [batch.batch_id]
+    assert [report.key for report in here.outbox.pending_reports()] == [batch.batch_id]
     check_all_come_out_once(here)
 
 
@@ -228,13 +228,13 @@ def test_a_shard_that_was_taken_over_leaves_the_report_of_a_shard_that_commits(s
                 here.publish(batch, shard=1)
 
     here.publish(batch, frozen, shard=0)
-    (report,) = here.outbox.owed()
+    (report,) = here.outbox.pending_reports()
     assert [place[1] for place in report.facts.ranges] == [first]
     here.run()
     assert scored(here) == sent
     here.drain()
     here.drain()
-    assert sorted([place[1] for place in report.facts.ranges] for report in here.outbox.owed()) == [[0], [1]]
+    assert sorted([place[1] for place in report.facts.ranges] for report in here.outbox.pending_reports()) == [[0], [1]]
     assert here.outbox.open_entries() == []
 
 
