@@ -15,7 +15,7 @@ ROWS, CHUNKS = 10, 12
 
 
 class WatchedStorage(Storage):
-    """The real one, which notes how many chunks were read and their predictions not written yet."""
+    """Real storage that counts the chunks that were read and have no predictions yet: `held`, and its maximum."""
 
     held = most_held = 0
 
@@ -31,7 +31,7 @@ class WatchedStorage(Storage):
         super().write(path, data)
 
 
-def test_chunks_of_dead_letters_alone_do_not_pile_up_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_chunks_with_only_dead_letters_count_as_buffered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     storage = WatchedStorage.open(str(tmp_path / "staging"))
     assert isinstance(storage, WatchedStorage)
     folder = "batches/20260101T00/20260101T000000Z-aaaaaa/an-attempt"
