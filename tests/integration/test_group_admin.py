@@ -226,7 +226,7 @@ def test_setting_offsets_aborts_an_open_transaction(scoring: Make):
     here = scoring()
     send(here, 2)
     with here.group() as group:
-        step = Transaction(fence(group.cluster, group.name, group.topic.name, [0])[0], group, 0)
+        transaction = Transaction(fence(group.cluster, group.name, group.topic.name, [0])[0], group, 0)
 
         def on_step(step: str) -> None:
             if step == "offsets sent":
@@ -235,7 +235,7 @@ def test_setting_offsets_aborts_an_open_transaction(scoring: Make):
                 assert set_to(here, {0: 1}) == [OffsetChange(0, None, 1)]
 
         with pytest.raises(ClusterError, match="fenced"):
-            step.run((), 2, CommitNote("b", group.topic.topic_id, "now"), on_step)
+            transaction.run((), 2, CommitNote("b", group.topic.topic_id, "now"), on_step)
     assert committed_offsets_of(here)[0].offset == 1
 
 
