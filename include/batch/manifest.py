@@ -115,12 +115,12 @@ class Manifest:
         run_id: The id of the Airflow run that planned it.
         run_url: Its page in Airflow's UI.
         topic_id: The id of the input topic: a recreated topic of the same name has another id.
-        drained_at: When the batch was planned, in ISO 8601.
+        drained_at: When the batch was planned, in ISO 8601. (The key is older than the step `plan`.)
         partitions: The partitions to read, or as they were read.
         shards: The partition numbers of each shard.
         columns: The columns that the payments have; empty unless every shard knows all of its columns.
         lag: How many offsets are left for later runs, without those of blocked partitions.
-        held_up: The blocked partitions.
+        held_up: The blocked partitions: see BlockedPartition.
         seconds: How long `plan` took.
         has_claim: Whether the batch needs a claim to be published. Earlier versions did not write claims.
     """
