@@ -94,7 +94,7 @@ class FraudReportOperator(EmailOperator):
         """Mail all that is owed, and add to `refused` whom the server refused for an accepted mail. Raises ReportError,
         at once where the server takes no mail."""
         mailed, failed, drops = {"reports": 0, "frauds": 0, "left_out": 0}, [], 0
-        for report in outbox.owed():
+        for report in outbox.pending_reports():
             began = time.monotonic()
             try:
                 mail = self._mail(report, outbox, mask=settings.mask_cards)

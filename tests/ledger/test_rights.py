@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 
 from dev.stack import postgres
-from include.batch.outbox import note_what_is_committed
+from include.batch.outbox import record_committed_batches
 from include.check.check_result import run
 from include.check.ledger_check import _DONE as TABLES
 from include.check.ledger_check import check_ledger
@@ -97,7 +97,7 @@ class Work:
         made = payment(950.75)
         kafka_log.send(str(pipeline.kafka["bootstrap.servers"]), pipeline.settings.input_topic, [made.message])
         pipeline.run()
-        note_what_is_committed(pipeline.cluster, pipeline.settings, pipeline.outbox)
+        record_committed_batches(pipeline.cluster, pipeline.settings, pipeline.outbox)
         record(pipeline.cluster, pipeline.settings, owner)
         record_batches(pipeline.storage, owner)
         return cls(pipeline, owner, str(made.values["trans_num"]))

@@ -36,7 +36,7 @@ class Outbox:
         self.deliveries: list[ReportDelivery] = []
         self.begun: list[str] = []
 
-    def owed(self) -> Iterable[PendingReport]:
+    def pending_reports(self) -> Iterable[PendingReport]:
         return list(self.waiting.values())
 
     def unreadable(self) -> dict[str, str]:

@@ -629,9 +629,9 @@ def test_an_alarm_is_told_once_while_it_lasts_and_again_after_a_batch_without_it
 
 def test_alarms_of_several_kinds_come_and_go_alone(mail_server: StartServer) -> None:
     inbox = mail_server()
-    end_batch(alarm_texts.HELD_UP, alarm_texts.BEHIND_AGE)
+    end_batch(alarm_texts.BLOCKED, alarm_texts.BEHIND_AGE)
     end_batch(alarm_texts.BEHIND_AGE)
-    end_batch(alarm_texts.HELD_UP, alarm_texts.BEHIND_AGE)
+    end_batch(alarm_texts.BLOCKED, alarm_texts.BEHIND_AGE)
     assert [message["Subject"].split(": ")[1] for message in inbox.messages] == [
         "Payments are held up by a producer",
         "Payments waited too long",
@@ -641,8 +641,8 @@ def test_alarms_of_several_kinds_come_and_go_alone(mail_server: StartServer) -> 
 
 def test_an_alarm_that_lasts_is_reminded_of(mail_server: StartServer) -> None:
     inbox = mail_server()
-    end_batch(alarm_texts.CLOSE)
-    end_batch(alarm_texts.CLOSE, minutes=361)
+    end_batch(alarm_texts.CLOSE_TO_RETENTION)
+    end_batch(alarm_texts.CLOSE_TO_RETENTION, minutes=361)
     assert inbox.messages[1]["Subject"].startswith("Reminder: score_payments: Payments are about to expire unread")
     assert "Still so since 2026-11-24 08:01:00 UTC, 2 times so far" in body(inbox.messages[1])
 
@@ -734,7 +734,8 @@ def test_an_implausible_timestamp_is_told_once(mail_server: StartServer) -> None
     inbox = mail_server()
     for _ in range(30):
         end_batch(
-            alarm_texts.TIMESTAMP, sentence="The Kafka timestamp is implausible: topic_1/0 from offset 5 (1970-01-21)."
+            alarm_texts.IMPLAUSIBLE_TIMESTAMP,
+            sentence="The Kafka timestamp is implausible: topic_1/0 from offset 5 (1970-01-21).",
         )
     assert subjects(inbox) == [
         "score_payments: Timestamps are implausible: The Kafka timestamp is implausible: topic_1/0 from offset 5 "
@@ -761,11 +762,11 @@ def test_an_alarm_that_no_server_took_is_told_by_the_next_run(
 ) -> None:
     inbox = mail_server(extra={"retry_limit": 0})
     inbox.refusals = ["451 later", "451 later"]
-    end_batch(alarm_texts.CLOSE, alarm_texts.BEHIND_AGE)
+    end_batch(alarm_texts.CLOSE_TO_RETENTION, alarm_texts.BEHIND_AGE)
     assert inbox.messages == []
     assert "operators could not be told of close to retention, the next run tries again: SMTPDataError" in caplog.text
-    end_batch(alarm_texts.CLOSE, alarm_texts.BEHIND_AGE)
-    end_batch(alarm_texts.CLOSE, alarm_texts.BEHIND_AGE)
+    end_batch(alarm_texts.CLOSE_TO_RETENTION, alarm_texts.BEHIND_AGE)
+    end_batch(alarm_texts.CLOSE_TO_RETENTION, alarm_texts.BEHIND_AGE)
     assert len(inbox.messages) == 2
 
 
@@ -773,7 +774,7 @@ def expired(number: int) -> str:
     return f"{number} offsets expired before they were read."
 
 
-@pytest.mark.parametrize("kind", [alarm_texts.EXPIRED, alarm_texts.MOVED])
+@pytest.mark.parametrize("kind", [alarm_texts.EXPIRED, alarm_texts.OFFSETS_MOVED])
 def test_what_stands_in_one_batch_only_is_told_though_no_server_took_it_then(
     mail_server: StartServer, kind: str
 ) -> None:
@@ -800,7 +801,7 @@ def test_a_mail_server_that_hangs_keeps_no_alarm_from_being_noted(
 
     with monkeypatch.context() as patched:
         patched.setattr(IncidentNotifier, "send", hangs)
-        end_batch(alarm_texts.EXPIRED, alarm_texts.MOVED)
+        end_batch(alarm_texts.EXPIRED, alarm_texts.OFFSETS_MOVED)
     inbox = mail_server()
     end_batch()
     assert [message["Subject"].split(": ")[1] for message in inbox.messages] == [

@@ -50,7 +50,7 @@ class ShardOperator(BatchOperator):
         self.shard = shard
 
     def execute(self, context: Context) -> Any:
-        numbers = [str(part.partition) for part in batch_of(context).of_shard(self.shard)]
+        numbers = [str(part.partition) for part in batch_of(context).shard_partitions(self.shard)]
         more = f" and {len(numbers) - _NAMED} more" if len(numbers) > _NAMED else ""
         name = "partitions" if len(numbers) > 1 else "partition"
         context["partitions"] = f"{name} {', '.join(numbers[:_NAMED])}{more}"  # type: ignore[typeddict-unknown-key]

@@ -37,17 +37,17 @@ class OwedReportsOperator(BaseBranchOperator):
     def choose_branch(self, context: Context) -> list[str] | None:
         """Return the tasks that have something to do. `catch_up` is also left to its trigger rule where a task of this
         run has failed: it then fails with it, and the run is red, as its other leaf need not be."""
-        from include.batch.outbox import Outbox, note_what_is_committed
+        from include.batch.outbox import Outbox, record_committed_batches
 
         with plain_failures():
             settings = Settings.from_environment()
             storage = staging(settings)
             outbox = Outbox(storage, settings.group, settings.input_topic)
             if outbox.entries():
-                note_what_is_committed(kafka_cluster(), settings, outbox)
-            owed = outbox.owed_batches()
+                record_committed_batches(kafka_cluster(), settings, outbox)
+            owed = outbox.pending_batches()
             manifest, scored = _batch(context, storage)
-            left = scored.left_of(manifest) if scored and manifest else 0
+            left = scored.offsets_left(manifest) if scored and manifest else 0
             found = list(self._alarms(context, settings, outbox, manifest, scored))
             for alarm in found:
                 if alarm.cause:
@@ -84,7 +84,7 @@ class OwedReportsOperator(BaseBranchOperator):
             return
         batch_id = manifest.batch_id
         count = partial(KeptIncidents(settings, context["ti"].dag_id).count_dead_letters, batch_id)
-        alarm = find_dead_letter_alarm(settings, batch_id, scored, outbox.committed(manifest), count)
+        alarm = find_dead_letter_alarm(settings, batch_id, scored, outbox.committed_partitions(manifest), count)
         if alarm is not None:
             yield alarm
 
