@@ -10,7 +10,14 @@ from include.errors import ModelError, ModelOutputError
 from include.models.agreement import Agreement
 from include.models.estimator import gives_probabilities, is_bare_catboost
 from include.models.model_run import ModelRun
-from include.models.outputs import Scores, check_count, from_labels, from_probability, labels, probabilities_by_class
+from include.models.outputs import (
+    Scores,
+    check_count,
+    parse_class_probabilities,
+    parse_labels,
+    scores_from_labels,
+    scores_from_probability,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +58,7 @@ def classifier_scorer(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Sco
             probability = shares[:, fraud[0]] if len(fraud) else np.zeros(count)
         own = None
         if probability is not None and not takes_largest and agreement.count < _COMPARED:
-            own = labels(_predictions(model, frame.copy(deep=False), classes))
+            own = parse_labels(_predictions(model, frame.copy(deep=False), classes))
             agreement.add(own, probability)
             agreement.check("predict and predict_proba (are its columns in the order of classes_?)")
         if run.threshold is not None:
@@ -63,7 +70,7 @@ def classifier_scorer(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Sco
             prediction = classes[np.argmax(shares, axis=1)]
         else:
             prediction = _predictions(model, frame, classes)
-        return from_labels(prediction, probability, run.threshold)
+        return scores_from_labels(prediction, probability, run.threshold)
 
     return ask
 
@@ -72,7 +79,7 @@ def _classes(model: Any, run: ModelRun) -> npt.NDArray[np.int8]:
     import numpy as np
 
     try:
-        return labels(np.asarray(model.classes_))
+        return parse_labels(np.asarray(model.classes_))
     except (ModelError, ValueError) as error:
         raise ModelError(
             f"model of run {run.run_id} has the classes {str(model.classes_)[:100]}: only classifiers of 0 and 1 are "
@@ -96,7 +103,9 @@ def booster_scorer(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Scores
             raise ModelOutputError(
                 f"the model returned the probabilities of {found.shape[1]} classes, and 2 were expected"
             )
-        return from_probability(probabilities_by_class(found)[:, 1] if found.ndim == 2 else found, run.threshold)
+        return scores_from_probability(
+            parse_class_probabilities(found)[:, 1] if found.ndim == 2 else found, run.threshold
+        )
 
     return ask
 
@@ -133,7 +142,7 @@ def _shares(model: Any, frame: pd.DataFrame, classes: Any) -> npt.NDArray[Any]:
         if set(names) != set(wanted):
             raise ModelOutputError(f"predict_proba returned the columns {', '.join(names)} for {', '.join(wanted)}")
         shares = shares[:, [names.index(name) for name in wanted]]
-    return probabilities_by_class(shares)
+    return parse_class_probabilities(shares)
 
 
 def _predict_sorted_by_leaf(forest: Any, predict_proba: Callable[[Any], Any], rows: Any) -> Any:

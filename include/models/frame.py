@@ -17,7 +17,7 @@ import msgspec
 
 from include.models.coerce import coerce, fits
 from include.models.column import CURRENT_TIME, DERIVED, Column
-from include.models.series import BIG, CLASSES, MISSING, NULL, UNSIGNED, classify, series
+from include.models.series import BIG, CLASS_COUNT, MISSING, NULL, UNSIGNED, classify, typed_series
 from include.payments.refusal import Refusal
 from include.payments.timestamps import date_time_text, moment_of, unix_time
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-    from include.models.series import Classified
+    from include.models.series import ColumnClasses
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class FrameBuilder:
                 ]
 
     def _groups(
-        self, columns: list[list[Any]], classified: list[Classified], refused: dict[int, Refusal]
+        self, columns: list[list[Any]], classified: list[ColumnClasses], refused: dict[int, Refusal]
     ) -> Iterator[PaymentGroup]:
         import numpy as np
 
@@ -120,7 +120,7 @@ class FrameBuilder:
         for code in codes:
             if not isinstance(code, int):
                 # Made small again after each column, so that any number of columns fits.
-                pattern = np.unique(pattern * CLASSES + code, return_inverse=True)[1]
+                pattern = np.unique(pattern * CLASS_COUNT + code, return_inverse=True)[1]
         pattern[list(refused)] = -1
         found = [np.flatnonzero(pattern == value) for value in np.unique(pattern[pattern >= 0])]
         groups = []
@@ -137,7 +137,7 @@ class FrameBuilder:
                     data[column.name] = numbers if pick is None else numbers[rows]
                     continue
                 picked = values if pick is None else list(pick(values)[: len(rows)])
-                data[column.name] = series(picked, kind, column)
+                data[column.name] = typed_series(picked, kind, column)
             untyped = [each.name for each in self._takes if each.kind == "any" and classes[each.name] == NULL]
             groups.append(PaymentGroup(rows, _frame(data, len(rows)), classes, tuple(untyped)))
         yield from sorted(groups, key=lambda group: (bool(group.missing), -len(group.rows)))

@@ -95,7 +95,7 @@ class ModelCache:
             root = _root(new)
             if root is None:
                 raise ModelNotFoundError(f"run {run.run_id}: no MLmodel file among what lies at {run.model_uri}")
-            for foreign in root.glob(pickle_cache.PATTERN):
+            for foreign in root.glob(pickle_cache.FILE_PATTERN):
                 # Taken for our own, it would be unpickled.
                 foreign.rename(folder / foreign.name)
             _write_digests(root)
@@ -194,7 +194,7 @@ def _is_whole(entry: Path) -> bool:
     try:
         expected = json.loads((entry / _DIGESTS).read_text())
         # A file of a name that only ours have was downloaded before such were put aside.
-        if "MLmodel" not in expected or any(fnmatch(name, pickle_cache.PATTERN) for name in expected):
+        if "MLmodel" not in expected or any(fnmatch(name, pickle_cache.FILE_PATTERN) for name in expected):
             return False
         return all(_digest(entry / name) == digest for name, digest in expected.items())
     except (OSError, ValueError):

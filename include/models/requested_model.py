@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 # Names in an error, and experiments that are looked at for them.
-MOST_NAMED = 20
+MAX_NAMES = 20
 
 
-def candidate_of_run(store: ModelStore, run_id: str, name: str = MODEL_NAME) -> Candidate:
+def find_run_model(store: ModelStore, run_id: str, name: str = MODEL_NAME) -> Candidate:
     run = store.run(run_id)
     if run is None:
         raise ModelNotFoundError(f"MLflow at {store.shown_uri} has no run {run_id}")
@@ -38,7 +38,7 @@ def candidate_of_run(store: ModelStore, run_id: str, name: str = MODEL_NAME) -> 
     raise ModelNotFoundError(nothing)
 
 
-def candidate_of_logged_model(store: ModelStore, asked: str) -> Candidate:
+def find_logged_model(store: ModelStore, asked: str) -> Candidate:
     """A logged model that somebody names counts whatever its run's end was, as a registered version does."""
     model = store.logged_models.get(asked.removeprefix("models:/"))
     if str(model.status) != "READY":
@@ -64,10 +64,10 @@ def _check_not_deleted(store: ModelStore, run: Run) -> None:
         )
 
 
-def candidate_of_version(store: ModelStore, asked: str) -> Candidate:
+def find_registered_version(store: ModelStore, asked: str) -> Candidate:
     """A version that somebody registered counts whatever its run's end was."""
     name, _, alias = asked.removeprefix("models:/").partition("@")
-    version = _by_alias(store, name, alias) if alias else _by_number(store, *name.split("/"))
+    version = _version_by_alias(store, name, alias) if alias else _version_by_number(store, *name.split("/"))
     if version.status != "READY":
         raise ModelNotFoundError(f"{version.name} version {version.version} is {version.status}, not READY")
     source = str(version.source or "")
@@ -79,20 +79,20 @@ def candidate_of_version(store: ModelStore, asked: str) -> Candidate:
     return Candidate(run, source if logged else f"models:/{version.name}/{version.version}", version)
 
 
-def _by_alias(store: ModelStore, name: str, alias: str) -> ModelVersion:
+def _version_by_alias(store: ModelStore, name: str, alias: str) -> ModelVersion:
     version = store.version_by_alias(name, alias)
     if version is None:
-        aliases = sorted(_model(store, name).aliases)
+        aliases = sorted(_registered_model(store, name).aliases)
         raise ModelNotFoundError(
             f"registered model {name!r} has no alias {alias!r}; it has: {', '.join(aliases) or 'none'}"
         )
     return version
 
 
-def _by_number(store: ModelStore, name: str, number: str) -> ModelVersion:
+def _version_by_number(store: ModelStore, name: str, number: str) -> ModelVersion:
     version = store.version(name, number)
     if version is None:
-        newest = max((int(each.version) for each in _model(store, name).latest_versions), default=0)
+        newest = max((int(each.version) for each in _registered_model(store, name).latest_versions), default=0)
         raise ModelNotFoundError(
             f"registered model {name!r} has no version {number}; "
             + (f"its newest is {newest}" if newest else "it has none")
@@ -100,7 +100,7 @@ def _by_number(store: ModelStore, name: str, number: str) -> ModelVersion:
     return version
 
 
-def _model(store: ModelStore, name: str) -> Any:
+def _registered_model(store: ModelStore, name: str) -> Any:
     model = store.registered(name)
     if model is None:
         raise ModelNotFoundError(f"MLflow at {store.shown_uri} has no registered model {name!r}")
@@ -109,6 +109,6 @@ def _model(store: ModelStore, name: str) -> Any:
 
 def join_names(names: Collection[str]) -> str:
     """Return the first of them, for an error."""
-    shown = [repr(name) for name in islice(names, MOST_NAMED)]
+    shown = [repr(name) for name in islice(names, MAX_NAMES)]
     more = len(names) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")

@@ -24,9 +24,9 @@ _NEVER_NEEDED = (
     "jupyterlab", "matplotlib-inline", "nbconvert", "nbformat", "notebook", "pip", "setuptools", "traitlets", "wheel",
 )  # fmt: skip
 # The same library under another distribution's name: xgboost-cpu, psycopg2-binary, opencv-python-headless.
-_VARIANT = re.compile(r"[-_](binary|cpu|cu\d+|cuda\d*x?|gpu|headless|intel|macos|nightly)$")
+_VARIANT_SUFFIX = re.compile(r"[-_](binary|cpu|cu\d+|cuda\d*x?|gpu|headless|intel|macos|nightly)$")
 # Modules that bear another name than their distribution.
-_MODULES = {
+_MODULE_NAMES = {
     "beautifulsoup4": "bs4",
     "opencv-python": "cv2",
     "pillow": "PIL",
@@ -39,7 +39,7 @@ _MODULES = {
 
 
 @dataclass(frozen=True)
-class Unmet:
+class UnmetRequirement:
     """`found` is None where the package is not installed; `extra` is what asks for it where only an extra does;
     `module` is what can be imported all the same."""
 
@@ -61,15 +61,15 @@ def check(lines: Iterable[str], *, run_id: str = "", required: bool = True) -> l
     What only an extra adds (mlflow[extras]) is seldom needed to predict: it is but noted. Where it is not `required`,
     because a person said so of this run, what is missing is noted too.
     """
-    missing: list[Unmet] = []
-    differing: list[Unmet] = []
+    missing: list[UnmetRequirement] = []
+    differing: list[UnmetRequirement] = []
     notes: list[str] = []
     for line in _logical_lines(lines):
         requirement = _parse(line)
         if requirement is None:
             notes.append(f"cannot be checked: {line}")
             continue
-        for unmet in _unmet(requirement):
+        for unmet in _find_unmet(requirement):
             if unmet.extra or canonicalize_name(unmet.name) in _NEVER_NEEDED:
                 notes.append(str(unmet))
             else:
@@ -91,7 +91,7 @@ def check(lines: Iterable[str], *, run_id: str = "", required: bool = True) -> l
     return [*map(str, differing), *notes]
 
 
-def lines_of_conda(text: str) -> list[str]:
+def pip_lines_of_conda(text: str) -> list[str]:
     """The pip part of a conda.yaml. Conda's own names are not pip's (pytorch, torch), so they cannot be checked."""
     import yaml
 
@@ -134,19 +134,19 @@ def _parse(line: str) -> Requirement | None:
         return None
 
 
-def _importable(name: str) -> str | None:
+def _find_module(name: str) -> str | None:
     """Return the module that a package gives, where that can be imported: another distribution may give it, too."""
     plain: str = canonicalize_name(name)
-    while (shorter := _VARIANT.sub("", plain)) != plain:
+    while (shorter := _VARIANT_SUFFIX.sub("", plain)) != plain:
         plain = shorter
-    for module in (_MODULES.get(plain), plain.replace("-", "_")):
+    for module in (_MODULE_NAMES.get(plain), plain.replace("-", "_")):
         # A folder without __init__.py has no origin: it may be any folder on the path.
         if module and (spec := find_spec(module)) is not None and spec.origin is not None:
             return module
     return None
 
 
-def _unmet(requirement: Requirement, extra: str = "", by: str | None = None) -> Iterator[Unmet]:
+def _find_unmet(requirement: Requirement, extra: str = "", by: str | None = None) -> Iterator[UnmetRequirement]:
     environment = {**default_environment(), "extra": extra}
     if requirement.marker is not None and not requirement.marker.evaluate(environment):  # type: ignore[arg-type]
         return
@@ -154,14 +154,14 @@ def _unmet(requirement: Requirement, extra: str = "", by: str | None = None) -> 
     try:
         distribution = metadata.distribution(requirement.name)
     except metadata.PackageNotFoundError:
-        yield Unmet(requirement.name, wanted, None, by, _importable(requirement.name))
+        yield UnmetRequirement(requirement.name, wanted, None, by, _find_module(requirement.name))
         return
     if not requirement.specifier.contains(distribution.version, prereleases=True):
-        yield Unmet(requirement.name, wanted, distribution.version, by)
+        yield UnmetRequirement(requirement.name, wanted, distribution.version, by)
     for wanted_extra in requirement.extras:
         for line in distribution.requires or ():
             needed = Requirement(line)
             # Only what the extra adds: a package's plain requirements came with its installation.
             is_self = canonicalize_name(needed.name) == canonicalize_name(requirement.name)
             if "extra" in str(needed.marker) and not is_self:
-                yield from _unmet(needed, wanted_extra, f"{requirement.name}[{wanted_extra}]")
+                yield from _find_unmet(needed, wanted_extra, f"{requirement.name}[{wanted_extra}]")

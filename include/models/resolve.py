@@ -27,13 +27,13 @@ from include.models.mlflow_client import MODEL_NAME, ModelStore
 from include.models.model_cache import ModelCache
 from include.models.model_run import ModelRun
 from include.models.requested_model import (
-    MOST_NAMED,
-    candidate_of_logged_model,
-    candidate_of_run,
-    candidate_of_version,
+    MAX_NAMES,
+    find_logged_model,
+    find_registered_version,
+    find_run_model,
     join_names,
 )
-from include.models.selection import ALLOWED, HELD, HOLD_VARIABLE, is_allowed, names_logged_model
+from include.models.selection import ALLOWED, HOLD_REMEDY, HOLD_VARIABLE, is_allowed, names_logged_model
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
@@ -58,7 +58,7 @@ def resolve(
     the cache into which the model is fetched, to look into it. `unchecked` are the runs whose model is taken although
     packages that it requires are missing."""
     if not is_allowed(asked):
-        raise _not_allowed(asked, chosen_by)
+        raise _not_allowed_error(asked, chosen_by)
     try:
         allow_pickles = without_pickles is None
         run = _resolve(asked, experiment, chosen_by, reason, unchecked, allow_pickles=allow_pickles)
@@ -70,7 +70,7 @@ def resolve(
     except ModelError as error:
         if chosen_by != HOLD:
             raise
-        raise type(error)(f"{error}. {HELD}") from error
+        raise type(error)(f"{error}. {HOLD_REMEDY}") from error
 
 
 def _resolve(
@@ -84,21 +84,21 @@ def _resolve(
 ) -> ModelRun:
     store = ModelStore()
     if asked in ("latest", "previous"):
-        found = _newest(store, asked, experiment)
+        found = _find_newest(store, asked, experiment)
     elif names_logged_model(asked):
-        found = candidate_of_logged_model(store, asked)
+        found = find_logged_model(store, asked)
     elif asked.startswith("models:/"):
-        found = candidate_of_version(store, asked)
+        found = find_registered_version(store, asked)
     else:
-        found = candidate_of_run(store, *asked.removeprefix("runs:/").split("/", 1))
-    description = _describe(store, found)
+        found = find_run_model(store, *asked.removeprefix("runs:/").split("/", 1))
+    description = _read_description(store, found)
     if not allow_pickles:
         # Before anything large is fetched, and before its requirements are asked for: those of a pickle do not matter.
         trust.check(found.run.info.run_id, description)
     run_id = found.run.info.run_id
-    for note in requirements.check(_requirements(store, found), run_id=run_id, required=run_id not in unchecked):
+    for note in requirements.check(_read_requirements(store, found), run_id=run_id, required=run_id not in unchecked):
         log.info("model run %s: %s", run_id, note)
-    version = found.version or _version_of(store, found)
+    version = found.version or _find_version(store, found)
     return ModelRun(
         run_id=found.run.info.run_id,
         model_uri=found.model_uri,
@@ -113,18 +113,18 @@ def _resolve(
     )
 
 
-def _not_allowed(asked: str, chosen_by: str) -> FraudError:
+def _not_allowed_error(asked: str, chosen_by: str) -> FraudError:
     if chosen_by == RUN_CONFIGURATION:
         return RunConfigurationError(f"model={asked!r} is not allowed; allowed: {ALLOWED}")
     where = f"the Airflow Variable {HOLD_VARIABLE}" if chosen_by == HOLD else "FRAUD_MODEL"
     return SettingError(f"{where}: {asked!r} is no model; allowed: {ALLOWED}")
 
 
-def _newest(store: ModelStore, asked: str, experiment: str | None) -> Candidate:
+def _find_newest(store: ModelStore, asked: str, experiment: str | None) -> Candidate:
     looked_at: list[Experiment] = []
     candidates = Candidates(store)
     skip = 0 if asked == "latest" else 1
-    found = next(islice(_candidates(candidates, experiment, looked_at), skip, None), None)
+    found = next(islice(_iterate_candidates(candidates, experiment, looked_at), skip, None), None)
     if candidates.skipped:
         log.info(
             "artifacts of %d runs without a logged model were not searched (limit: the newest %d); if one of them has "
@@ -137,19 +137,19 @@ def _newest(store: ModelStore, asked: str, experiment: str | None) -> Candidate:
     if not looked_at:
         raise ModelNotFoundError(f"MLflow at {store.shown_uri} has no experiment: train a model first")
     where = f"experiment {experiment!r}" if experiment else f"any of the {len(looked_at)} experiments"
-    if skip and next(_candidates(candidates, experiment, []), None) is not None:
+    if skip and next(_iterate_candidates(candidates, experiment, []), None) is not None:
         raise ModelNotFoundError(
             f"there is no previous model: only one finished run with a model in {where} of MLflow at {store.shown_uri}"
         )
     raise ModelNotFoundError(
         f"no finished run with a model in {where} of MLflow at {store.shown_uri}: train one first"
-        f"{_other_models(store, looked_at)}"
+        f"{_describe_other_models(store, looked_at)}"
     )
 
 
-def _other_models(store: ModelStore, looked_at: list[Experiment]) -> str:
+def _describe_other_models(store: ModelStore, looked_at: list[Experiment]) -> str:
     """Return what is there that does not count, for an error; nothing where there is nothing."""
-    names = {name: run_id for each in looked_at[:MOST_NAMED] for name, run_id in other_names(store, each).items()}
+    names = {name: run_id for each in looked_at[:MAX_NAMES] for name, run_id in other_names(store, each).items()}
     notes = []
     if names:
         name, run_id = next(iter(names.items()))
@@ -165,21 +165,23 @@ def _other_models(store: ModelStore, looked_at: list[Experiment]) -> str:
 def newest_run(experiment: str) -> str | None:
     """The run that is latest there, for whoever only asks whether there is one."""
     try:
-        found = next(_candidates(Candidates(ModelStore()), experiment, []), None)
+        found = next(_iterate_candidates(Candidates(ModelStore()), experiment, []), None)
     except ModelNotFoundError:
         return None
     return found.run.info.run_id if found else None
 
 
-def _candidates(candidates: Candidates, experiment: str | None, looked_at: list[Experiment]) -> Iterator[Candidate]:
+def _iterate_candidates(
+    candidates: Candidates, experiment: str | None, looked_at: list[Experiment]
+) -> Iterator[Candidate]:
     """Newest first: the first is the latest, the second the previous."""
     store = candidates.store
-    for each in [_experiment(store, experiment)] if experiment else store.experiments():
+    for each in [_find_experiment(store, experiment)] if experiment else store.experiments():
         looked_at.append(each)
         yield from candidates.of(each)
 
 
-def _experiment(store: ModelStore, name: str) -> Experiment:
+def _find_experiment(store: ModelStore, name: str) -> Experiment:
     found = store.experiment(name)
     if found is None or found.lifecycle_stage != "active":
         known = [each.name for each in islice(store.experiments(), 20)]
@@ -191,7 +193,7 @@ def _experiment(store: ModelStore, name: str) -> Experiment:
     return found
 
 
-def _version_of(store: ModelStore, found: Candidate) -> ModelVersion | None:
+def _find_version(store: ModelStore, found: Candidate) -> ModelVersion | None:
     """The newest registered version of this very model, if any."""
     run_id = found.run.info.run_id
     same = {found.model_uri, f"runs:/{run_id}/model"}
@@ -199,7 +201,7 @@ def _version_of(store: ModelStore, found: Candidate) -> ModelVersion | None:
     return max(versions, key=lambda version: int(version.version), default=None)
 
 
-def _describe(store: ModelStore, found: Candidate) -> Description:
+def _read_description(store: ModelStore, found: Candidate) -> Description:
     text = store.text(found.model_uri, "MLmodel")
     if text is None:
         raise ModelNotFoundError(
@@ -208,11 +210,11 @@ def _describe(store: ModelStore, found: Candidate) -> Description:
     return Description.parse(text)
 
 
-def _requirements(store: ModelStore, found: Candidate) -> list[str]:
+def _read_requirements(store: ModelStore, found: Candidate) -> list[str]:
     text = store.text(found.model_uri, "requirements.txt")
     if text is not None:
         return text.splitlines()
-    return requirements.lines_of_conda(store.text(found.model_uri, "conda.yaml") or "")
+    return requirements.pip_lines_of_conda(store.text(found.model_uri, "conda.yaml") or "")
 
 
 def _threshold(description: Description, run: Run) -> float | None:

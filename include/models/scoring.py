@@ -20,8 +20,8 @@ from include.errors import ModelError, ModelInputError, ModelOutputError
 from include.models.description import Description
 from include.models.frame import FrameBuilder, PaymentGroup
 from include.models.load import LoadedModel
-from include.models.refusals import UNEXPLAINED, refusal_of
-from include.models.vetting import ENOUGH_ROWS, check_outputs, check_row_independence
+from include.models.refusals import MODEL_REFUSED, explain_refusal
+from include.models.vetting import ROWS_TO_RESCORE, check_outputs, check_row_independence
 from include.payments.columns import COLUMNS
 from include.payments.refusal import Refusal
 
@@ -32,23 +32,23 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Invented, and as ordinary as can be: what a model cannot score if it can score nothing.
-_ORDINARY = (
+_ORDINARY_PAYMENT = (
     "2024-06-03 14:05:09", 4000000000000002, "fraud_Kirlin and Sons", "personal_care", 21.5, "Ann", "Smith", "F",
     "1 Main Street", "Springfield", "IL", 62701, 39.8, -89.6, 114230, "Teacher, primary school", "1980-02-29",
     "00000000000000000000000000000000", 1717423509000, 39.9, -89.5, None,
 )  # fmt: skip
-_ORDINARY_KINDS: dict[str, object] = {"text": "a", "boolean": False, "datetime": "2024-06-03T14:05:09"}
-_PROBES = 20
+_ORDINARY_VALUES: dict[str, object] = {"text": "a", "boolean": False, "datetime": "2024-06-03T14:05:09"}
+_PROBE_PAYMENTS = 20
 # A flood of culprits must not outlast the task: past so many tries, a slice of which the model raises for each of
 # _PROBES payments is refused whole.
-_TRIES = 5_000
-_FEW = 16
+_MAX_TRIES = 5_000
+_SMALL_SLICE = 16
 # The characters of a model's error that are shown.
-_SENTENCE = 300
+_MAX_ERROR_CHARACTERS = 300
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoringResult:
     """One entry a payment, in order: `prediction` is -1 and `probability` NaN where `refusals` has the reason."""
 
     prediction: npt.NDArray[np.int8]
@@ -56,13 +56,13 @@ class Scored:
     refusals: dict[int, Refusal]
 
 
-def score(model: LoadedModel, payments: Sequence[bytes], *, columns: Collection[str] = ()) -> Scored:
+def score(model: LoadedModel, payments: Sequence[bytes], *, columns: Collection[str] = ()) -> ScoringResult:
     """Score payments that are a JSON object each; `columns` are those that some payment of the whole batch has.
 
     Raise ModelError where the fault is the model's: then nothing may be published of the batch.
     """
     try:
-        return _FrameScoring(model, payments, columns).run()
+        return _Scorer(model, payments, columns).run()
     except ModelOutputError as error:
         raise ModelError(
             f"the model of run {model.run.run_id} cannot score: {error}. Choose another model, for instance with the "
@@ -71,7 +71,7 @@ def score(model: LoadedModel, payments: Sequence[bytes], *, columns: Collection[
 
 
 @dataclass
-class _FrameScoring:
+class _Scorer:
     model: LoadedModel
     payments: Sequence[bytes]
     columns: Collection[str] = ()
@@ -84,10 +84,10 @@ class _FrameScoring:
     specimen: pd.DataFrame | None = None
     works: bool | None = None
 
-    def run(self) -> Scored:
+    def run(self) -> ScoringResult:
         builder = FrameBuilder(self.model.takes, strict=self.model.strict)
         frames = builder.build(self.payments)
-        self.result = Scored(
+        self.result = ScoringResult(
             np.full(len(self.payments), -1, dtype=np.int8), np.full(len(self.payments), np.nan), frames.refused
         )
         # All of them first, so that it is known whether the model scores anything before a culprit is looked for.
@@ -133,13 +133,13 @@ class _FrameScoring:
         if high - low == 1:
             self._refuse(group, low, error)
             return
-        if self.tries > _TRIES and not self._scores_any(group, low, high):
+        if self.tries > _MAX_TRIES and not self._scores_any(group, low, high):
             for place in range(low, high):
                 self._refuse(group, place, error)
             return
         middle = (low + high) // 2
         halves = [(start, end, self._try(group, start, end)) for start, end in ((low, middle), (middle, high))]
-        if high - low <= _FEW and all(found is not None for _, _, found in halves):
+        if high - low <= _SMALL_SLICE and all(found is not None for _, _, found in halves):
             # Where culprits lie close together, halving on finds no innocents to save.
             halves = [(place, place + 1, self._try(group, place, place + 1)) for place in range(low, high)]
         for start, end, found in halves:
@@ -168,7 +168,7 @@ class _FrameScoring:
         except Exception as error:
             self.raised.add(type(error).__name__)
             return error
-        if self.model.rows_compared < ENOUGH_ROWS and len(frame) > 1:
+        if self.model.rows_compared < ROWS_TO_RESCORE and len(frame) > 1:
             self.model.rows_compared += check_row_independence(self.model, frame, scores)
         rows = group.rows[low:high]
         self.result.prediction[rows] = scores.prediction
@@ -187,10 +187,10 @@ class _FrameScoring:
         self.by_model += 1
         row = int(group.rows[place])
         self.result.probability[row] = np.nan
-        refusal = refusal_of(group, place, self.model.takes, self.specimen, error)
+        refusal = explain_refusal(group, place, self.model.takes, self.specimen, error)
         self.result.refusals[row] = refusal
         # No prediction, and nothing that the payment holds or lacks explains it.
-        self.unexplained += error is None and refusal.code == UNEXPLAINED
+        self.unexplained += error is None and refusal.code == MODEL_REFUSED
 
     def _needs(self, names: list[str]) -> bool:
         """Whether the model fails without these columns where it does not fail with them."""
@@ -205,7 +205,7 @@ class _FrameScoring:
 
     def _scores_any(self, group: PaymentGroup, low: int = 0, high: int | None = None) -> bool:
         end = len(group.rows) if high is None else high
-        places = sorted({int(place) for place in np.linspace(low, end - 1, _PROBES)})
+        places = sorted({int(place) for place in np.linspace(low, end - 1, _PROBE_PAYMENTS)})
         return any(self._try(group, place, place + 1) is None for place in places)
 
     def _works(self) -> bool:
@@ -222,14 +222,14 @@ class _FrameScoring:
             log.debug("not scored: %s", type(error).__name__)
             if get == self._ordinary:
                 # The payment is made up, so the model's words quote nobody's.
-                self.of_ordinary = " ".join(f"{type(error).__name__}: {error}".split())[:_SENTENCE]
+                self.of_ordinary = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_ERROR_CHARACTERS]
             return False
 
     def _ordinary(self) -> pd.DataFrame | None:
-        payment: dict[str, object] = dict(zip(COLUMNS, _ORDINARY, strict=True))
+        payment: dict[str, object] = dict(zip(COLUMNS, _ORDINARY_PAYMENT, strict=True))
         for column in self.model.takes:
             if column.name in self.columns:
-                payment.setdefault(column.name, _ORDINARY_KINDS.get(column.kind, 1.0))
+                payment.setdefault(column.name, _ORDINARY_VALUES.get(column.kind, 1.0))
         groups = FrameBuilder(self.model.takes, strict=self.model.strict).build([msgspec.json.encode(payment)]).groups
         return groups[0].frame if groups else None
 

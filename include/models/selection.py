@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from include.errors import RunConfigurationError, SettingError
 
-KEYS = ("model", "keep", "reason")
+CONF_KEYS = ("model", "keep", "reason")
 ALLOWED = (
     "latest, previous, an MLflow run id (32 hexadecimal digits), runs:/<run id>/<name>, models:/name@alias, "
     "models:/name/version or models:/m-<id>"
@@ -20,8 +20,8 @@ MODEL_PATTERN = (
     r"|models:/(m-[0-9a-f]{32}|[^/:]+(@[A-Za-z0-9_-]+|/[0-9]+)))?$"
 )
 HOLD_VARIABLE = "fraud_model_hold"
-END_OF_HOLD = 'trigger a run with {"model": "latest", "keep": true}'
-HELD = f"It is held ({HOLD_VARIABLE}); to end the hold, {END_OF_HOLD}"
+HOW_TO_END_HOLD = 'trigger a run with {"model": "latest", "keep": true}'
+HOLD_REMEDY = f"It is held ({HOLD_VARIABLE}); to end the hold, {HOW_TO_END_HOLD}"
 
 
 def is_allowed(model: str) -> bool:
@@ -44,9 +44,9 @@ class ModelChoice:
     @classmethod
     def parse(cls, conf: Mapping[str, object]) -> ModelChoice:
         """Raises RunConfigurationError, which lists what is allowed."""
-        unknown = sorted(set(conf) - set(KEYS))
+        unknown = sorted(set(conf) - set(CONF_KEYS))
         if unknown:
-            raise RunConfigurationError(f"unknown in the run configuration: {unknown}; allowed: {', '.join(KEYS)}")
+            raise RunConfigurationError(f"unknown in the run configuration: {unknown}; allowed: {', '.join(CONF_KEYS)}")
         model, keep, reason = conf.get("model"), conf.get("keep"), conf.get("reason")
         if model is not None and not isinstance(model, str):
             raise RunConfigurationError(f"model={model!r} is no text; allowed: {ALLOWED}")
@@ -101,17 +101,17 @@ class Hold:
         try:
             hold = cls(**json.loads(text))
         except (ValueError, TypeError) as error:
-            raise _unreadable("it does not hold what a hold is made of") from error
+            raise _unreadable_hold("it does not hold what a hold is made of") from error
         texts = (hold.run_id, hold.asked, hold.who, hold.since, hold.reason or "", hold.model or "")
         if not all(isinstance(text, str) for text in texts):
-            raise _unreadable("its values are not all texts")
+            raise _unreadable_hold("its values are not all texts")
         if not is_allowed(hold.pinned):
-            raise _unreadable(f"{hold.pinned!r} is no model; allowed: {ALLOWED}")
+            raise _unreadable_hold(f"{hold.pinned!r} is no model; allowed: {ALLOWED}")
         return hold
 
 
-def _unreadable(why: str) -> SettingError:
+def _unreadable_hold(why: str) -> SettingError:
     return SettingError(
         f"the Airflow Variable {HOLD_VARIABLE} cannot be read: {why}. "
-        f"To end the hold, delete the Variable or {END_OF_HOLD}"
+        f"To end the hold, delete the Variable or {HOW_TO_END_HOLD}"
     )

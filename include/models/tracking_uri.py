@@ -15,9 +15,9 @@ _QUOTES = "\"'`“”„«»\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTAT
 # A host name with a port, or with a dot in it, or localhost; with or without a path behind.
 _HOST = re.compile(r"(([\w-]+\.)+[\w-]+|localhost|\[[0-9a-fA-F:]+\])(:\d+)?(/.*)?|[\w-]+:\d+(/.*)?")
 # MLflow's own names for Databricks, and what plugins take (arn:aws:sagemaker:…).
-_OTHER = re.compile(r"databricks(-uc)?|uc|arn:.+")
+_OTHER_SCHEMES = re.compile(r"databricks(-uc)?|uc|arn:.+")
 # Of these, what stands before an @ is a path, not a login.
-_OF_DISK = re.compile(r"(sqlite|file)[^/]*:|/")
+_LOCAL_PATH = re.compile(r"(sqlite|file)[^/]*:|/")
 
 
 def tracking_uri() -> str:
@@ -28,34 +28,34 @@ def tracking_uri() -> str:
             f"{TRACKING} is not set: give the address of the MLflow that holds the models, such as "
             "http://127.0.0.1:5000"
         )
-    return _checked(TRACKING, uri)
+    return _validate(TRACKING, uri)
 
 
 def registry_uri() -> str | None:
     """Return the address of a registry of its own; None where the registry is MLflow's."""
     uri = os.environ.get(REGISTRY, "").strip()
-    return _checked(REGISTRY, uri) if uri else None
+    return _validate(REGISTRY, uri) if uri else None
 
 
 def without_credentials(uri: str) -> str:
     """Return the address as it was given, without a login."""
-    if not _OF_DISK.match(uri):
+    if not _LOCAL_PATH.match(uri):
         # To the last @: a password may hold any character.
         uri = re.sub(r"^([^/]*//|[\"'`]?).*@", r"\1", uri)
         uri = re.sub(r"(?i)((?:password|pwd|token|secret)=)[^&\s]*", r"\1…", uri)
     return uri
 
 
-def _checked(name: str, uri: str) -> str:
-    for wrong in _mistakes(uri):
+def _validate(name: str, uri: str) -> str:
+    for wrong in _find_mistakes(uri):
         raise SettingError(f"{name}={without_credentials(uri)}: {wrong}")
     return uri
 
 
-def _mistakes(uri: str) -> Iterator[str]:
+def _find_mistakes(uri: str) -> Iterator[str]:
     if uri[0] in _QUOTES or uri[-1] in _QUOTES:
         yield "the value itself has quotes around it: remove them (docker's --env-file keeps them)"
-    if _OTHER.fullmatch(uri):
+    if _OTHER_SCHEMES.fullmatch(uri):
         return
     if "://" not in uri and _HOST.fullmatch(without_credentials(uri)) and not Path(uri).exists():
         address = without_credentials(uri)
@@ -76,14 +76,14 @@ def _mistakes(uri: str) -> Iterator[str]:
         if not host or re.search(r"\s", uri):
             yield "it names no host: give an address such as http://127.0.0.1:5000"
         if "#" in uri:
-            yield _of_fragment(uri)
+            yield _fragment_mistake(uri)
     elif parts.scheme.startswith("sqlite"):
-        yield from _of_file(uri.split("://", 1)[-1].split("?")[0].removeprefix("/"))
+        yield from _find_database_mistakes(uri.split("://", 1)[-1].split("?")[0].removeprefix("/"))
     elif parts.scheme in ("", "file"):
-        yield from _of_folder(unquote(parts.path) if parts.scheme else uri)
+        yield from _find_folder_mistakes(unquote(parts.path) if parts.scheme else uri)
 
 
-def _of_fragment(uri: str) -> str:
+def _fragment_mistake(uri: str) -> str:
     address, _, rest = uri.partition("#")
     if "@" in rest:
         # The address may end in the middle of a password.
@@ -94,7 +94,7 @@ def _of_fragment(uri: str) -> str:
     )
 
 
-def _of_file(path: str) -> Iterator[str]:
+def _find_database_mistakes(path: str) -> Iterator[str]:
     """SQLAlchemy's form: after sqlite:/// comes the path, so that an absolute one makes four slashes."""
     if not path.startswith("/"):
         yield (
@@ -105,7 +105,7 @@ def _of_file(path: str) -> Iterator[str]:
         yield f"the folder {Path(path).parent} does not exist on this machine"
 
 
-def _of_folder(path: str) -> Iterator[str]:
+def _find_folder_mistakes(path: str) -> Iterator[str]:
     if not path.startswith("/"):
         yield (
             "it is not a server address (http://… or https://…), and as a folder it is relative, so each process "

@@ -12,14 +12,14 @@ from include.errors import TrainingError
 from include.payments.columns import COLUMNS, PREDICTION
 from include.storage.filesystem import open_url, whole_url, without_login
 from include.storage.s3_errors import S3Settings, first_line
-from include.training.training_data import TIME, DataSource, dates, digest
+from include.training.training_data import TIME, DataSource, digest, parse_dates
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, FileSystem
 
 log = logging.getLogger(__name__)
 
-KEY = "trans_num"
+PAYMENT_ID = "trans_num"
 _OPTION = "--confirmed"
 _S3 = S3Settings("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", _OPTION, "AWS_ENDPOINT_URL_S3")
 
@@ -36,7 +36,9 @@ class ConfirmedPayments:
     def usable(self, *, complete: tuple[str, ...] = ()) -> ConfirmedPayments:
         """Without payments that have no time, or nothing in one of these columns: nobody can mend what was published,
         and it must not stop the training on all others."""
-        good = dates(self.frame[TIME]).notna() & (dates(self.frame["dob"]).notna() | self.frame["dob"].isna())
+        good = parse_dates(self.frame[TIME]).notna() & (
+            parse_dates(self.frame["dob"]).notna() | self.frame["dob"].isna()
+        )
         good &= self.frame[list(complete)].notna().all(axis="columns")
         left_out = len(self.frame) - int(good.sum())
         if left_out:
@@ -45,7 +47,7 @@ class ConfirmedPayments:
 
     def join(self, payments: pd.DataFrame) -> pd.DataFrame:
         """The others, but for those that are confirmed, and then these: in the others' columns."""
-        if KEY in payments.columns:
+        if PAYMENT_ID in payments.columns:
             payments = payments[~self._replaces(payments)]
         confirmed = self.frame.reindex(columns=payments.columns)
         texts = [name for name, kind in confirmed.dtypes.items() if kind == "str"]
@@ -53,12 +55,14 @@ class ConfirmedPayments:
 
     def _replaces(self, payments: pd.DataFrame) -> pd.Series[bool]:
         """Tell which payments are confirmed: by trans_num, and where several have the same one, also by their time."""
-        names = payments[KEY].astype("str").where(payments[KEY].notna())
-        replaced = names.isin(self.frame[KEY])
-        shared = replaced & (names.duplicated(keep=False) | names.isin(self.frame[KEY][self.frame[KEY].duplicated()]))
+        names = payments[PAYMENT_ID].astype("str").where(payments[PAYMENT_ID].notna())
+        replaced = names.isin(self.frame[PAYMENT_ID])
+        shared = replaced & (
+            names.duplicated(keep=False) | names.isin(self.frame[PAYMENT_ID][self.frame[PAYMENT_ID].duplicated()])
+        )
         if shared.any() and TIME in payments.columns:
-            known = pd.MultiIndex.from_arrays([self.frame[KEY], dates(self.frame[TIME])])
-            own = pd.MultiIndex.from_arrays([names[shared], dates(payments.loc[shared, TIME])])
+            known = pd.MultiIndex.from_arrays([self.frame[PAYMENT_ID], parse_dates(self.frame[TIME])])
+            own = pd.MultiIndex.from_arrays([names[shared], parse_dates(payments.loc[shared, TIME])])
             replaced[shared] = own.isin(known)
         return replaced
 
@@ -78,7 +82,7 @@ def read_confirmed(url: str) -> ConfirmedPayments:
     shown = without_login(url)
     try:
         filesystem, root = open_url(url, _OPTION)
-        files = _files(filesystem, root)
+        files = _list_files(filesystem, root)
         if not files:
             raise TrainingError(
                 f"there are no confirmed payments at {shown}: no Parquet file. `fraud export-confirmed` stores them "
@@ -97,11 +101,11 @@ def read_confirmed(url: str) -> ConfirmedPayments:
 def _newest(frames: list[pd.DataFrame]) -> pd.DataFrame:
     """An export stores all payments of a trans_num in one file, so that they replace what an older file says of it."""
     whole = pd.concat(frames, keys=range(len(frames)), names=["file", None]).reset_index(level="file")
-    newest = whole[whole["file"] == whole.groupby(KEY)["file"].transform("max")]
+    newest = whole[whole["file"] == whole.groupby(PAYMENT_ID)["file"].transform("max")]
     return newest.drop(columns="file").reset_index(drop=True)
 
 
-def _files(filesystem: FileSystem, root: str) -> list[FileInfo]:
+def _list_files(filesystem: FileSystem, root: str) -> list[FileInfo]:
     """By name, and so by time."""
     from pyarrow.fs import FileSelector
 

@@ -20,7 +20,7 @@ from sklearn.metrics import (
 )
 
 BINS = 10
-COUNTS = ("true_negatives", "false_positives", "false_negatives", "true_positives")
+COUNT_METRICS = ("true_negatives", "false_positives", "false_negatives", "true_positives")
 
 mpl.use("Agg")  # no screen is needed, nor is there one on a server
 
@@ -28,7 +28,7 @@ Labels = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
-def decide(model: Any, payments: Any, threshold: float) -> tuple[Labels, Floats]:
+def predict(model: Any, payments: Any, threshold: float) -> tuple[Labels, Floats]:
     """Predictions and fraud probabilities; at 0.5 the model's own predictions."""
     probabilities = model.predict_proba(payments)[:, list(model.classes_).index(1)]
     if threshold == 0.5:
@@ -36,7 +36,7 @@ def decide(model: Any, payments: Any, threshold: float) -> tuple[Labels, Floats]
     return (probabilities >= threshold).astype("int64"), probabilities
 
 
-def figures(truth: Labels, predictions: Labels, probabilities: Floats) -> dict[str, float]:
+def compute_metrics(truth: Labels, predictions: Labels, probabilities: Floats) -> dict[str, float]:
     precision, recall, f1, _ = precision_recall_fscore_support(truth, predictions, average="binary", zero_division=0)
     matrix = confusion_matrix(truth, predictions, labels=[0, 1]).ravel()
     return {
@@ -47,7 +47,7 @@ def figures(truth: Labels, predictions: Labels, probabilities: Floats) -> dict[s
         "average_precision": float(average_precision_score(truth, probabilities)),
         "brier_score": float(brier_score_loss(truth, probabilities)),
         "calibration_error": calibration_error(truth, probabilities),
-        **{name: float(count) for name, count in zip(COUNTS, matrix, strict=True)},
+        **{name: float(count) for name, count in zip(COUNT_METRICS, matrix, strict=True)},
     }
 
 
@@ -58,7 +58,7 @@ def calibration_error(truth: Labels, probabilities: Floats) -> float:
     return float(np.abs(np.bincount(bins, probabilities - truth)).sum() / len(truth))
 
 
-def pictures(truth: Labels, predictions: Labels, probabilities: Floats) -> dict[str, Figure]:
+def draw_plots(truth: Labels, predictions: Labels, probabilities: Floats) -> dict[str, Figure]:
     """By file name. The part of the payments that is fraud is where a model that guesses would be."""
     share = float(truth.mean())
     confusion, roc, curve = (Figure(figsize=(6, 5), dpi=120, layout="constrained") for _ in range(3))

@@ -16,13 +16,13 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import StandardScaler
 
 from include.errors import TrainingError
-from include.models import payment_features, travelling_features
+from include.models import features_module, payment_features
 from include.payments.columns import MEASURED, PREDICTION
 from include.training.training_data import SMOTE_NEIGHBOURS
 
 # Features whose values SMOTENC must copy, not interpolate.
-_CATEGORICAL = ("night", "weekday", "category_", "gender_")
-Form = Literal["payment", "numeric"]
+_CATEGORICAL_PREFIXES = ("night", "weekday", "category_", "gender_")
+FeatureSet = Literal["payment", "numeric"]
 """Which features a model takes: computed from the payment, or the payment's own numbers (docs/training.md says why only
 those)."""
 SAMPLINGS = ("none", "weights", "smote", "smotenc")
@@ -30,10 +30,10 @@ SAMPLINGS = ("none", "weights", "smote", "smotenc")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PipelineConfig:
     """What is trained: the columns taken, and the code that has to travel with the model."""
 
-    form: Form
+    form: FeatureSet
     columns: tuple[str, ...]
     trees: int
     seed: int
@@ -46,7 +46,7 @@ class Recipe:
         code: list[Path] = []
         names: list[str] = []
         if self.form == "payment":
-            features, file = _travelling_features(folder)
+            features, file = _copy_features(folder)
             names = list(clone(features).fit(rows).get_feature_names_out())
             fill = SimpleImputer(strategy="median", keep_empty_features=True)
             steps = [("features", features), ("fill", fill), *steps]
@@ -65,27 +65,27 @@ class Recipe:
         if self.sampling == "smote":
             return SMOTE(random_state=self.seed, k_neighbors=SMOTE_NEIGHBOURS)
         if self.sampling == "smotenc":
-            categories = [place for place, name in enumerate(names) if name.startswith(_CATEGORICAL)]
+            categories = [place for place, name in enumerate(names) if name.startswith(_CATEGORICAL_PREFIXES)]
             return SMOTENC(categories, random_state=self.seed, k_neighbors=SMOTE_NEIGHBOURS)
         return None
 
 
-def recipe(form: str, trees: int, seed: int, sampling: str = SAMPLINGS[0]) -> Recipe:
+def pipeline_config(form: str, trees: int, seed: int, sampling: str = SAMPLINGS[0]) -> PipelineConfig:
     if trees < 1:
         raise TrainingError(f"{trees} trees: give at least 1")
     if sampling not in SAMPLINGS:
         raise TrainingError(f"sampling {sampling!r}: give {', '.join(SAMPLINGS[:-1])} or {SAMPLINGS[-1]}")
     if form == "payment":
-        return Recipe("payment", payment_features.COLUMNS, trees, seed, sampling)
+        return PipelineConfig("payment", payment_features.COLUMNS, trees, seed, sampling)
     if form == "numeric":
         if sampling == "smotenc":
             raise TrainingError("sampling smotenc needs categories, and numeric features have none: give smote")
-        return Recipe("numeric", MEASURED, trees, seed, sampling)
+        return PipelineConfig("numeric", MEASURED, trees, seed, sampling)
     raise TrainingError(f"features {form!r}: give payment or numeric")
 
 
-def _travelling_features(folder: Path) -> tuple[Any, Path]:
+def _copy_features(folder: Path) -> tuple[Any, Path]:
     """The transformer, from a copy of its module, which goes with the model."""
-    file = folder / f"{travelling_features.module_name()}.py"
-    file.write_bytes(travelling_features.FILE.read_bytes())
-    return sys.modules[travelling_features.register(file)].PaymentFeatures(), file
+    file = folder / f"{features_module.module_name()}.py"
+    file.write_bytes(features_module.FILE.read_bytes())
+    return sys.modules[features_module.register_module(file)].PaymentFeatures(), file

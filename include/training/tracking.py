@@ -18,29 +18,29 @@ from include.errors import ModelStoreError, SettingError
 from include.models.mlflow_server import Server
 from include.models.tracking_uri import TRACKING, registry_uri, tracking_uri, without_credentials
 
-QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
-PATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
-IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+QUIET_CONFIG = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+RETRY_CONFIG = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
+NO_RETRY_CONFIG = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 
 
 @contextlib.contextmanager
-def tracking() -> Iterator[str]:
+def mlflow_session() -> Iterator[str]:
     """Yields MLflow's address; before that it has answered, and its errors inside become ModelStoreError."""
     address = tracking_uri()
     registry_uri()
     with _quiet():
-        with _reported(address, "does not answer"), _environment(IMPATIENT):
+        with _translate_errors(address, "does not answer"), _environment(NO_RETRY_CONFIG):
             client = mlflow.MlflowClient(address)
             old = Server(client).version_error()
             if old is None:
                 client.search_experiments(max_results=1)
         if old:
             raise SettingError(f"{TRACKING}={without_credentials(address)}: {old}")
-        with _reported(address, "did not take the run"), _environment({**PATIENT, **os.environ}):
+        with _translate_errors(address, "did not take the run"), _environment({**RETRY_CONFIG, **os.environ}):
             yield address
 
 
-def pages(address: str, experiment_id: str, run_id: str, name: str, version: str) -> tuple[str, ...]:
+def page_urls(address: str, experiment_id: str, run_id: str, name: str, version: str) -> tuple[str, ...]:
     """The run's and the registered model's pages, where MLflow has pages."""
     if not address.startswith(("http://", "https://")):
         return ()
@@ -49,11 +49,11 @@ def pages(address: str, experiment_id: str, run_id: str, name: str, version: str
 
 
 @contextlib.contextmanager
-def _reported(address: str, what: str) -> Iterator[None]:
+def _translate_errors(address: str, what: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, Boto3Error, BotoCoreError, ClientError, OSError) as error:
-        reason = _reason(error).replace(address, without_credentials(address))
+        reason = _root_cause(error).replace(address, without_credentials(address))
         raise ModelStoreError(
             f"MLflow at {without_credentials(address)} (MLFLOW_TRACKING_URI) {what}: {reason}"
         ) from error
@@ -65,7 +65,7 @@ def _quiet() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
     # The registry prints to stderr what TrainedRun says anyway.
-    with warnings.catch_warnings(), _environment(QUIET), contextlib.redirect_stderr(io.StringIO()):
+    with warnings.catch_warnings(), _environment(QUIET_CONFIG), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         for logger in loggers:
             logger.setLevel(logging.ERROR)
@@ -90,7 +90,7 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _reason(error: BaseException) -> str:
+def _root_cause(error: BaseException) -> str:
     """One line: what the system said at the bottom of it ("Connection refused"), else the error's own first line."""
     chain: list[BaseException] = [error]
     while below := chain[-1].__cause__ or chain[-1].__context__:

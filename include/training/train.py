@@ -16,11 +16,11 @@ from mlflow.data.pandas_dataset import from_pandas
 from include.errors import TrainingError
 from include.payments.columns import MEASURED, PREDICTION
 from include.training.confirmed_data import ConfirmedPayments
-from include.training.evaluation import decide, figures, pictures
+from include.training.evaluation import compute_metrics, draw_plots, predict
 from include.training.logged_model import log_model
-from include.training.pipeline import SAMPLINGS, Recipe, recipe
-from include.training.tracking import pages, tracking
-from include.training.training_data import TIME, DataSource, DataSplit, check, digest, split
+from include.training.pipeline import SAMPLINGS, PipelineConfig, pipeline_config
+from include.training.tracking import mlflow_session, page_urls
+from include.training.training_data import TIME, DataSource, DataSplit, digest, split, validate
 
 log = logging.getLogger(__name__)
 
@@ -68,12 +68,12 @@ def train(
     """
     if not 0 < threshold < 1:
         raise TrainingError(f"threshold {threshold}: give a number between 0 and 1")
-    chosen = recipe(features, trees, seed, sampling)
+    chosen = pipeline_config(features, trees, seed, sampling)
     source = source or DataSource("payments", digest(payments))
     if confirmed is not None:
         confirmed = confirmed.usable(complete=chosen.columns if features == "numeric" else ())
         payments = confirmed.join(payments)
-    payments = check(payments, tuple(dict.fromkeys((TIME, *chosen.columns))), MEASURED)
+    payments = validate(payments, tuple(dict.fromkeys((TIME, *chosen.columns))), MEASURED)
     if features == "numeric":
         empty = [column for column in chosen.columns if payments[column].isna().any()]
         if empty:
@@ -87,7 +87,7 @@ def train(
             "other data, and too few to be split. Confirm more payments, or give newer reference data",
             apart,
         )
-    with tracking() as address, tempfile.TemporaryDirectory() as folder:
+    with mlflow_session() as address, tempfile.TemporaryDirectory() as folder:
         log.info(
             "training on %d payments with %d frauds, judging on %d later ones with %d frauds",
             len(parts.train),
@@ -116,21 +116,21 @@ def train(
             mlflow.log_metrics(metrics)
         run_id = run.info.run_id
         trained = TrainedRun(
-            run_id, metrics, name, registered, pages(address, run.info.experiment_id, run_id, name, registered)
+            run_id, metrics, name, registered, page_urls(address, run.info.experiment_id, run_id, name, registered)
         )
     log.info("MLflow run %s: model %s, version %s", run_id, name, registered)
     return trained
 
 
 def _fit_and_log(
-    chosen: Recipe, parts: DataSplit, threshold: float, name: str, folder: Path
+    chosen: PipelineConfig, parts: DataSplit, threshold: float, name: str, folder: Path
 ) -> tuple[dict[str, float], str]:
     """Return the metrics and the registered version. Registering comes last, so a run that failed has none."""
     pipeline, code = chosen.fit(parts.train, folder)
     truth = parts.held_out[PREDICTION].to_numpy()
-    predictions, probabilities = decide(pipeline, parts.held_out[list(chosen.columns)], threshold)
-    metrics = figures(truth, predictions, probabilities)
-    for file, figure in pictures(truth, predictions, probabilities).items():
+    predictions, probabilities = predict(pipeline, parts.held_out[list(chosen.columns)], threshold)
+    metrics = compute_metrics(truth, predictions, probabilities)
+    for file, figure in draw_plots(truth, predictions, probabilities).items():
         mlflow.log_figure(figure, f"plots/{file}")
     example = pd.DataFrame([EXAMPLE])[list(chosen.columns)]
     version = log_model(

@@ -14,11 +14,11 @@ from include.payments.columns import COLUMNS, NUMBERS, PREDICTION
 from include.payments.csv_text import csv_text
 
 TIME = "trans_date_trans_time"
-HELD_OUT = 0.2
+HELD_OUT_SHARE = 0.2
 SMOTE_NEIGHBOURS = 5
-LEAST_OF_EACH = SMOTE_NEIGHBOURS + 1
+MIN_TRAINING_PER_CLASS = SMOTE_NEIGHBOURS + 1
 """SMOTE looks for a fraud's five nearest others."""
-LEAST_HELD_OUT = 10
+MIN_HELD_OUT_PER_CLASS = 10
 """Of each class, where payments come from two sources: fewer say nothing about a model."""
 
 
@@ -73,7 +73,7 @@ def digest(frame: pd.DataFrame) -> str:
     return hashlib.sha256(",".join(frame.columns).encode() + rows.tobytes()).hexdigest()
 
 
-def check(frame: pd.DataFrame, columns: tuple[str, ...], numeric: tuple[str, ...]) -> pd.DataFrame:
+def validate(frame: pd.DataFrame, columns: tuple[str, ...], numeric: tuple[str, ...]) -> pd.DataFrame:
     """The payments with `numeric` columns and is_fraud as numbers; TrainingError names what cannot be used."""
     missing = [name for name in (*columns, PREDICTION) if name not in frame.columns]
     if missing:
@@ -84,34 +84,36 @@ def check(frame: pd.DataFrame, columns: tuple[str, ...], numeric: tuple[str, ...
     for name in numeric:
         numbers = pd.to_numeric(frame[name], errors="coerce").astype("float64")
         infinite = numbers.abs() == float("inf")
-        _refuse(name, (numbers.isna() & frame[name].notna()) | infinite, "holds no number")
+        _raise_if_any(name, (numbers.isna() & frame[name].notna()) | infinite, "holds no number")
         frame[name] = numbers
     for name in (TIME, "dob"):
         if name in columns:
-            _refuse(name, dates(frame[name]).isna() & frame[name].notna(), "holds no date like 2024-10-31 15:56:25")
-    _refuse(TIME, frame[TIME].isna(), "is empty")
+            _raise_if_any(
+                name, parse_dates(frame[name]).isna() & frame[name].notna(), "holds no date like 2024-10-31 15:56:25"
+            )
+    _raise_if_any(TIME, frame[TIME].isna(), "is empty")
     labels = pd.to_numeric(frame[PREDICTION], errors="coerce")
-    _refuse(PREDICTION, ~labels.isin([0, 1]), "is neither 0 nor 1")
+    _raise_if_any(PREDICTION, ~labels.isin([0, 1]), "is neither 0 nor 1")
     frame[PREDICTION] = labels.astype("int64")
     return frame
 
 
-def dates(texts: pd.Series[Any]) -> pd.Series[pd.Timestamp]:
+def parse_dates(texts: pd.Series[Any]) -> pd.Series[pd.Timestamp]:
     """NaT where a text is no date like 2024-10-31 15:56:25."""
     return pd.to_datetime(texts.astype("str"), format="ISO8601", utc=True, errors="coerce")
 
 
-def split(frame: pd.DataFrame, held_out: float = HELD_OUT, *, apart: int = 0) -> DataSplit:
+def split(frame: pd.DataFrame, held_out: float = HELD_OUT_SHARE, *, apart: int = 0) -> DataSplit:
     """Hold out the latest payments: each is later than every payment of the training part, wherever it comes from.
 
     `apart`: so many rows at the end are from another source. Each source has a time from which its latest share
     begins; the later of the two is the cut-off for both, so that the model learns from either source. Where too few
     payments of one class are that late, the cut-off is earlier, down to the other of the two times.
     """
-    times = dates(frame[TIME])
+    times = parse_dates(frame[TIME])
     sources = [some for some in (times.iloc[: len(frame) - apart], times.iloc[len(frame) - apart :]) if len(some)]
     starts = [some.sort_values(kind="stable").iloc[int(len(some) * (1 - held_out))] for some in sources]
-    enough = [_latest(times[frame[PREDICTION] == label], LEAST_HELD_OUT) for label in (0, 1)]
+    enough = [_start_of_latest(times[frame[PREDICTION] == label], MIN_HELD_OUT_PER_CLASS) for label in (0, 1)]
     cut_off = max(min(starts), min(max(starts), *enough))
     # A cut-off before all of the later source costs held-out payments and gains no training ones.
     if cut_off <= sources[starts.index(max(starts))].min():
@@ -119,7 +121,7 @@ def split(frame: pd.DataFrame, held_out: float = HELD_OUT, *, apart: int = 0) ->
     frame = frame.iloc[times.argsort(kind="stable")]
     held = (times[frame.index] >= cut_off).to_numpy()
     parts = DataSplit(train=frame[~held], held_out=frame[held])
-    for name, part, least in (("training", parts.train, LEAST_OF_EACH), ("held-out", parts.held_out, 1)):
+    for name, part, least in (("training", parts.train, MIN_TRAINING_PER_CLASS), ("held-out", parts.held_out, 1)):
         frauds = int(part[PREDICTION].sum())
         if min(frauds, len(part) - frauds) < least:
             raise TrainingError(
@@ -129,13 +131,13 @@ def split(frame: pd.DataFrame, held_out: float = HELD_OUT, *, apart: int = 0) ->
     return parts
 
 
-def _latest(times: pd.Series[pd.Timestamp], count: int) -> pd.Timestamp:
+def _start_of_latest(times: pd.Series[pd.Timestamp], count: int) -> pd.Timestamp:
     """Return the time from which on there are so many, or else the first of all times."""
     latest = times.nlargest(count)
     return latest.min() if len(latest) == count else pd.Timestamp.min.tz_localize("UTC")
 
 
-def _refuse(name: str, bad: pd.Series[bool], why: str) -> None:
+def _raise_if_any(name: str, bad: pd.Series[bool], why: str) -> None:
     """Says where, not what: a payment's values have no place in messages."""
     if bad.any():
         raise TrainingError(f"{name} {why} in {int(bad.sum())} of {len(bad)} payments, first in row {bad.argmax() + 1}")

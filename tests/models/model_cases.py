@@ -467,10 +467,10 @@ def model_cases() -> dict[str, Callable[[], ModelCase]]:
             lambda frame: pd.DataFrame(
                 {"fraud": _share(frame), "genuine": [1 - one if one < 0.9 else "n/a" for one in _share(frame)]}
             ),
-            "no numbers",
+            "not numbers",
         ),
         "pyfunc classes from one": lambda: wrong(
-            lambda frame: pd.DataFrame({"prob_1": 1 - _share(frame), "prob_2": _share(frame)}), "which do not say"
+            lambda frame: pd.DataFrame({"prob_1": 1 - _share(frame), "prob_2": _share(frame)}), "whose names do not say"
         ),
         "pyfunc normal is 1, mostly": lambda: wrong(
             lambda frame: (_share(frame) < 0.97).astype(int), "label 1 for nearly all"
@@ -500,10 +500,11 @@ def model_cases() -> dict[str, Callable[[], ModelCase]]:
         "pyfunc percent": lambda: wrong(lambda frame: 100 * _share(frame), contract),
         "pyfunc risk score": lambda: wrong(lambda frame: (100 * _share(frame)).round(), contract),
         "pyfunc unknown columns": lambda: wrong(
-            lambda frame: pd.DataFrame({"a": _share(frame), "b": 1 - _share(frame)}), "columns a, b, which do not say"
+            lambda frame: pd.DataFrame({"a": _share(frame), "b": 1 - _share(frame)}),
+            "columns a, b, whose names do not",
         ),
         "pyfunc genuine only": lambda: wrong(
-            lambda frame: pd.DataFrame({"genuine": 1 - _share(frame)}), "columns genuine, which do not say"
+            lambda frame: pd.DataFrame({"genuine": 1 - _share(frame)}), "columns genuine, whose names do not say"
         ),
         "pyfunc label and score with a threshold": lambda: wrong(_confidence("score"), "label beside score", 0.3),
         "pyfunc label and confidence": lambda: wrong(_confidence("probability"), "contradict each other"),
@@ -527,7 +528,7 @@ def model_cases() -> dict[str, Callable[[], ModelCase]]:
         "pyfunc tuple": lambda: wrong(lambda frame: (_share(frame), _share(frame)), "a tuple"),
         "pyfunc index of its own": lambda: wrong(
             lambda frame: pd.Series(_share(frame), index=[f"k{row}" for row in frame.index]),
-            "another index than its input",
+            "index differs from its input",
         ),
         "pyfunc by company": lambda: wrong(
             lambda frame: 1 / (1 + np.exp(frame["amt"].mean() - frame["amt"].to_numpy())),

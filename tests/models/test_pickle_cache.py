@@ -16,7 +16,7 @@ import skops.io
 from include.errors import ModelError
 from include.models.load import load
 from include.producer.simulator import Simulator
-from include.training.pipeline import recipe
+from include.training.pipeline import pipeline_config
 from tests.models.zoo import NUMERIC, history, run_of, save_sklearn, seed_pipeline
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
@@ -102,7 +102,7 @@ def test_other_formats_are_loaded_as_ever(tmp_path: Path):
 def test_code_that_travels_with_the_model_is_found(tmp_path: Path):
     """In a process that has never heard of it."""
     payments = Simulator(seed=3, per_day=2000, fraud_share=0.04, cards=200).frame(days=1)
-    pipeline, code = recipe("payment", 5, 1).fit(payments, tmp_path)
+    pipeline, code = pipeline_config("payment", 5, 1).fit(payments, tmp_path)
     folder = save_skops(tmp_path, pipeline, code_paths=[str(file) for file in code])
     payments.drop(columns="is_fraud").head(50).to_json(tmp_path / "payments.json", orient="split")
     script = (

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from include.errors import ModelRequirementsError
-from include.models.requirements import check, lines_of_conda
+from include.models.requirements import check, pip_lines_of_conda
 
 SKLEARN = version("scikit-learn")
 
@@ -104,4 +104,4 @@ def test_a_person_can_set_the_check_aside(caplog: pytest.LogCaptureFixture) -> N
     ],
 )
 def test_the_pip_part_of_a_conda_file(text: str, lines: list[str]) -> None:
-    assert lines_of_conda(text) == lines
+    assert pip_lines_of_conda(text) == lines

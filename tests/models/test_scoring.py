@@ -27,7 +27,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 from include.errors import ModelError, ModelInputError
 from include.models.load import LoadedModel, load
-from include.models.scoring import Scored, score
+from include.models.scoring import ScoringResult, score
 from include.payments.columns import COLUMNS
 from tests.models.zoo import NUMERIC, history, payment, quiet, run_of, save_pyfunc, save_sklearn, signature
 
@@ -49,7 +49,7 @@ def oracle(bare: Any, names: list[str], each: dict[str, Any]) -> int | None:
             return None
 
 
-def agrees(scored: Scored, expected: list[int | None]) -> None:
+def agrees(scored: ScoringResult, expected: list[int | None]) -> None:
     assert scored.prediction.tolist() == [-1 if each is None else each for each in expected]
     assert set(scored.refusals) == {place for place, each in enumerate(expected) if each is None}
     assert np.isnan(scored.probability[scored.prediction < 0]).all()
@@ -189,7 +189,7 @@ def test_culprits_are_found_without_asking_for_each(texts_folder: Path) -> None:
 
 
 def test_a_flood_of_culprits_is_bounded(texts_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("include.models.scoring._TRIES", 100)
+    monkeypatch.setattr("include.models.scoring._MAX_TRIES", 100)
     model = Counting(load(run_of(), texts_folder))
     payments = [payment(category="home" if place < 200 else f"unheard {place}") for place in range(4000)]
     scored = score(model, encoded(payments))  # type: ignore[arg-type]

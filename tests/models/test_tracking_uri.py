@@ -9,7 +9,7 @@ from include.errors import SettingError
 from include.models.artifact_uri import cleaned
 from include.models.mlflow_client import ModelStore
 from include.models.tracking_uri import registry_uri, tracking_uri, without_credentials
-from include.training.tracking import pages, tracking
+from include.training.tracking import mlflow_session, page_urls
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_invalid_address_error_names_the_mistake(monkeypatch: pytest.MonkeyPatch
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         monkeypatch.setenv(name, uri)
-        for use in (ModelStore, lambda: tracking().__enter__()):
+        for use in (ModelStore, lambda: mlflow_session().__enter__()):
             with pytest.raises(SettingError, match=f"{name}{says}") as caught:
                 use()  # type: ignore[operator]
             assert "secret" not in str(caught.value)
@@ -99,7 +99,7 @@ def test_a_link_to_a_page_of_mlflow_has_one_slash(monkeypatch: pytest.MonkeyPatc
     run = Run(RunInfo("a" * 32, "1", "ann", "FINISHED", 0, 1, "active"), RunData())
     page = f"http://mlflow:5000/#/experiments/1/runs/{'a' * 32}"
     assert ModelStore().run_page(run) == page
-    assert pages("http://ann:secret@mlflow:5000/", "1", "a" * 32, "fraud", "2")[0] == page
+    assert page_urls("http://ann:secret@mlflow:5000/", "1", "a" * 32, "fraud", "2")[0] == page
 
 
 def test_an_error_shows_the_address_with_its_slash_and_without_its_login() -> None:

@@ -25,15 +25,15 @@ from include.batch.manifest import Manifest
 from include.errors import ModelError, UntrustedModelError
 from include.models import model_cache as cache_module
 from include.models import pickle_cache, trust
+from include.models.features_module import module_name
 from include.models.load import load
 from include.models.model_cache import ModelCache
 from include.models.model_run import ModelRun
 from include.models.resolve import DEFAULT, resolve
 from include.models.selection import Hold
-from include.models.travelling_features import module_name
 from include.producer.simulator import Simulator
 from include.settings import Settings
-from include.training.pipeline import recipe
+from include.training.pipeline import pipeline_config
 from tests.models.conftest import Lab
 from tests.models.test_pickle_cache import kept, save_skops
 from tests.models.zoo import NUMERIC, history, run_of, save_pyfunc, save_seed_model, seed_pipeline, signature
@@ -151,7 +151,7 @@ def elsewhere(folder: Path) -> Path:
         (pyfunc, "has the flavor python_function"),
         (loader, "has the flavor python_function"),
         (xgboost, "has the flavor python_function and xgboost"),
-        (elsewhere, "keeps its file at '../../other/model.skops'"),
+        (elsewhere, "names the file '../../other/model.skops', which is not in the model's folder"),
     ],
 )
 def test_what_says_that_it_may_run_code_is_not_even_fetched(
@@ -179,9 +179,9 @@ def test_a_file_that_is_named_like_our_own_is_not_unpickled(
     logged: Callable[[Path], str], cache: ModelCache, tmp_path: Path, evil: bytes, mark: Path
 ) -> None:
     files = save_skops(tmp_path, seed_pipeline())
-    types = (*trust.TYPES, f"{module_name()}.PaymentFeatures")
+    types = (*trust.TRUSTED_TYPES, f"{module_name()}.PaymentFeatures")
     for trusted in ((), types):
-        name = f".built-{pickle_cache._versions(trusted)}.pickle"
+        name = f".built-{pickle_cache._versions_digest(trusted)}.pickle"
         (files / name).write_bytes(hashlib.sha256(evil).digest() + evil)
     folder = accepted(logged(files), cache)
     for allow in (False, True):
@@ -229,7 +229,7 @@ def test_the_models_own_list_of_trusted_types_is_not_believed(
 def test_what_is_trained_here_scores_the_same(
     logged: Callable[[Path], str], cache: ModelCache, tmp_path: Path, mark: Path, form: str
 ) -> None:
-    pipeline, code = recipe(form, 5, 1).fit(PAYMENTS, tmp_path)
+    pipeline, code = pipeline_config(form, 5, 1).fit(PAYMENTS, tmp_path)
     files = save_skops(tmp_path, pipeline, code_paths=[str(file) for file in code] or None)
     for file in files.glob("code/*.py"):
         file.write_text(f"import os; os.mkdir({str(mark)!r})")
@@ -246,11 +246,11 @@ def test_what_is_trained_here_scores_the_same(
 def test_features_of_another_version_are_refused_by_name(
     logged: Callable[[Path], str], cache: ModelCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipeline, code = recipe("payment", 2, 1).fit(PAYMENTS, tmp_path)
+    pipeline, code = pipeline_config("payment", 2, 1).fit(PAYMENTS, tmp_path)
     files = save_skops(tmp_path, pipeline, code_paths=[str(file) for file in code])
     changed = tmp_path / "payment_features.py"
     changed.write_bytes(code[0].read_bytes() + b"\n# of later\n")
-    monkeypatch.setattr("include.models.travelling_features.FILE", changed)
+    monkeypatch.setattr("include.models.features_module.FILE", changed)
     assert f"holds objects of {code[0].stem}.PaymentFeatures:" in refused(logged(files), cache)
 
 

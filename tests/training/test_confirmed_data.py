@@ -19,7 +19,7 @@ from include.payments.columns import COLUMNS, MEASURED
 from include.producer.simulator import Simulator
 from include.reviews.confirmed_file import ConfirmedFile, ConfirmedPayment
 from include.training.confirmed_data import ConfirmedPayments, read_confirmed
-from include.training.training_data import check, read_csv, split
+from include.training.training_data import read_csv, split, validate
 from tests.support.payments import payment
 
 
@@ -72,7 +72,7 @@ def test_they_replace_others_of_the_same_trans_num(folder: Path, tmp_path: Path,
     assert joined.iloc[-3:]["trans_num"].tolist() == ["a", "b", "c"]
     assert joined.iloc[-3:]["amt"].tolist() == [1.5] * 3
     assert joined["note"].isna().sum() == 3
-    checked = check(joined, TAKEN, MEASURED)
+    checked = validate(joined, TAKEN, MEASURED)
     assert checked["is_fraud"].sum() == reference.drop(index=reference.index[7])["is_fraud"].sum() + 2
     assert {len(card) for card in joined["cc_num"].iloc[-3:]} == {19}
 
@@ -82,13 +82,13 @@ def test_they_join_simulated_ones(folder: Path) -> None:
     joined = read_confirmed(str(folder)).join(simulated)
     assert len(joined) == len(simulated) + 3
     assert set(joined["cc_num"].map(type)) == {str}
-    check(joined, TAKEN, MEASURED)
+    validate(joined, TAKEN, MEASURED)
 
 
 def test_reference_data_without_a_column_is_told_all_the_same(folder: Path, payments: pd.DataFrame) -> None:
     joined = read_confirmed(str(folder)).join(payments.drop(columns=["dob", "trans_num"]))
     with pytest.raises(TrainingError, match="lack the column dob"):
-        check(joined, TAKEN, MEASURED)
+        validate(joined, TAKEN, MEASURED)
 
 
 def test_a_payment_that_no_model_can_learn_from_stops_nothing(tmp_path: Path) -> None:

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from sklearn.dummy import DummyClassifier
 
-from include.training.evaluation import calibration_error, decide, figures, pictures
+from include.training.evaluation import calibration_error, compute_metrics, draw_plots, predict
 
 TRUTH = np.array([0, 0, 0, 0, 1, 1, 1, 1])
 PROBABILITIES = np.array([0.1, 0.2, 0.3, 0.7, 0.4, 0.6, 0.8, 0.9])
 
 
 def test_figures_by_hand() -> None:
-    measured = figures(TRUTH, (PROBABILITIES > 0.5).astype(int), PROBABILITIES)
+    measured = compute_metrics(TRUTH, (PROBABILITIES > 0.5).astype(int), PROBABILITIES)
 
     assert measured == pytest.approx(
         {
@@ -39,7 +39,7 @@ def test_probabilities_that_are_the_shares_of_frauds_have_no_calibration_error()
 
 
 def test_a_model_that_finds_nothing_has_no_precision_and_no_warning() -> None:
-    measured = figures(TRUTH, np.zeros(8, dtype=int), PROBABILITIES)
+    measured = compute_metrics(TRUTH, np.zeros(8, dtype=int), PROBABILITIES)
 
     assert measured["precision"] == measured["recall"] == measured["f1"] == 0
 
@@ -48,14 +48,14 @@ def test_the_threshold_decides() -> None:
     model = DummyClassifier(strategy="prior").fit(np.zeros((10, 1)), [0] * 7 + [1] * 3)
     payments = np.zeros((2, 1))
 
-    assert decide(model, payments, 0.5)[0].tolist() == [0, 0]
-    assert decide(model, payments, 0.3)[0].tolist() == [1, 1]
-    assert decide(model, payments, 0.31)[0].tolist() == [0, 0]
-    assert decide(model, payments, 0.3)[1].tolist() == [0.3, 0.3]
+    assert predict(model, payments, 0.5)[0].tolist() == [0, 0]
+    assert predict(model, payments, 0.3)[0].tolist() == [1, 1]
+    assert predict(model, payments, 0.31)[0].tolist() == [0, 0]
+    assert predict(model, payments, 0.3)[1].tolist() == [0.3, 0.3]
 
 
 def test_pictures_show_what_was_counted() -> None:
-    drawn = pictures(TRUTH, (PROBABILITIES > 0.5).astype(int), PROBABILITIES)
+    drawn = draw_plots(TRUTH, (PROBABILITIES > 0.5).astype(int), PROBABILITIES)
 
     assert list(drawn) == ["confusion_matrix.png", "roc_curve.png", "precision_recall_curve.png"]
     confusion, roc, curve = (figure.axes[0] for figure in drawn.values())

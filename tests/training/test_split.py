@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from include.training.confirmed_data import ConfirmedPayments, read_confirmed
-from include.training.training_data import TIME, DataSource, DataSplit, dates, split
+from include.training.training_data import TIME, DataSource, DataSplit, parse_dates, split
 from tests.support.payments import payment
 from tests.training.test_confirmed_data import exported_payments
 
@@ -33,7 +33,7 @@ def parts_of(reference: pd.DataFrame, confirmed: pd.DataFrame) -> DataSplit:
 
 
 def trained_too_late(parts: DataSplit) -> int:
-    return int((dates(parts.train[TIME]) >= dates(parts.held_out[TIME]).min()).sum())
+    return int((parse_dates(parts.train[TIME]) >= parse_dates(parts.held_out[TIME]).min()).sum())
 
 
 @pytest.mark.parametrize(

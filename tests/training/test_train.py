@@ -222,7 +222,7 @@ def test_two_versions_of_the_feature_code_live_in_one_process(
     changed = tmp_path / "payment_features.py"
     text = Path(str(payment_features.__file__)).read_text()
     changed.write_text(text.replace("EARTH_RADIUS_KM = 6371.0088", "EARTH_RADIUS_KM = 3959.0"))
-    monkeypatch.setattr("include.models.travelling_features.FILE", changed)
+    monkeypatch.setattr("include.models.features_module.FILE", changed)
     newer = trained(payments, tmp_path)
 
     old, new = (mlflow.sklearn.load_model(str(one.model))[0] for one in (by_payment, newer))

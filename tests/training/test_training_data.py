@@ -10,7 +10,7 @@ import pytest
 from include.errors import TrainingError
 from include.models.payment_features import COLUMNS as TAKEN
 from include.payments.columns import COLUMNS
-from include.training.training_data import check, read_csv, split
+from include.training.training_data import read_csv, split, validate
 
 HEADER = ",".join(COLUMNS)
 NUMERIC = ("amt",)
@@ -59,12 +59,12 @@ def test_a_header_without_payments(tmp_path: Path) -> None:
     file.write_text(HEADER + "\n")
 
     with pytest.raises(TrainingError, match="0 rows"):
-        check(read_csv(file)[0], TAKEN, NUMERIC)
+        validate(read_csv(file)[0], TAKEN, NUMERIC)
 
 
 def test_missing_columns_are_named(payments: pd.DataFrame) -> None:
     with pytest.raises(TrainingError, match="lack the column dob, is_fraud"):
-        check(payments.drop(columns=["dob", "is_fraud", "cc_num"]), TAKEN, NUMERIC)
+        validate(payments.drop(columns=["dob", "is_fraud", "cc_num"]), TAKEN, NUMERIC)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_value_that_cannot_be_used_is_located_not_shown(
     frame.loc[frame.index[3], column] = value
 
     with pytest.raises(TrainingError, match=message) as raised:
-        check(frame, TAKEN, NUMERIC)
+        validate(frame, TAKEN, NUMERIC)
 
     assert not isinstance(value, str) or value not in str(raised.value)
 
@@ -94,7 +94,7 @@ def test_a_value_that_cannot_be_used_is_located_not_shown(
 def test_check_reads_numbers_given_as_text(payments: pd.DataFrame) -> None:
     frame = payments.head(20).astype({"amt": "str", "is_fraud": "str"})
 
-    checked = check(frame, TAKEN, NUMERIC)
+    checked = validate(frame, TAKEN, NUMERIC)
 
     assert checked["amt"].tolist() == payments["amt"].head(20).tolist()
     assert checked["is_fraud"].tolist() == payments["is_fraud"].head(20).tolist()
