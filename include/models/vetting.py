@@ -51,10 +51,8 @@ def check_outputs(model: LoadedModel, frames: Sequence[pd.DataFrame | None]) -> 
     """
     if not model.is_classifier:
         _score(model, model.input_example, "its stored example")
-    attempts = [
-        _score(model, partial(variations, frame), "a generated payment") for frame in frames if frame is not None
-    ]
-    scored = [scores for scores in attempts if scores is not None]
+    results = [_score(model, partial(variations, frame), "a made-up payment") for frame in frames if frame is not None]
+    scored = [scores for scores in results if scores is not None]
     if not scored:
         return False
     all_fraud = all(_share_of_fraud(scores) > _MAX_FRAUD_SHARE for scores in scored)

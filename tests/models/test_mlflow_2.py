@@ -81,7 +81,7 @@ def test_latest_previous_a_run_and_an_alias_are_found(mlflow_2_server: MlflowSer
 
 def test_a_model_of_another_name_is_named_and_can_be_asked_for(mlflow_2_server: MlflowServer) -> None:
     with pytest.raises(
-        ModelNotFoundError, match=f"but under 'calibrated': ask for runs:/{mlflow_2_server.other}/calibrated"
+        ModelNotFoundError, match=f"it has 'calibrated': request runs:/{mlflow_2_server.other}/calibrated"
     ):
         ask(mlflow_2_server.other)
     assert ask(f"runs:/{mlflow_2_server.other}/calibrated").model_uri.endswith(
