@@ -143,6 +143,6 @@ def test_an_empty_number_stays_empty(tmp_path: Path, reader: Any, name: str) -> 
 @pytest.mark.parametrize("word", ["NA", "None", "nan", "x"])
 def test_a_word_among_numbers_is_located_and_no_empty_field(tmp_path: Path, word: str) -> None:
     (tmp_path / "p.csv").write_text(content({}, {"amt": word}, {"amt": ""}))
-    with pytest.raises(TrainingError, match="amt holds no number in 1 of 3 payments, first in row 2"):
+    with pytest.raises(TrainingError, match="amt is not a number in 1 of 3 payments, first in row 2"):
         validate(read_csv(tmp_path / "p.csv")[0], COLUMNS, ("amt",))
     assert [row["amt"] for row in produced(tmp_path / "p.csv")] == [1, word, None]
