@@ -161,9 +161,9 @@ def _pipeline() -> tuple[Any, Any]:
     from include.producer.simulator import Simulator
     from include.training.pipeline import pipeline_config
 
-    recipe_ = pipeline_config("numeric", TREES, SEED, "smote")
-    pipeline, _ = recipe_.fit(training_payments(), Path())
-    return pipeline, Simulator(SEED + 1).frame(SCORED)[list(recipe_.columns)]
+    config = pipeline_config("numeric", TREES, SEED, "smote")
+    pipeline, _ = config.fit(training_payments(), Path())
+    return pipeline, Simulator(SEED + 1).frame(SCORED)[list(config.columns)]
 
 
 _SHORTCUTS: dict[str, Callable[[], list[tuple[str, Work, Work]]]] = {

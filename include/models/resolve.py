@@ -91,33 +91,33 @@ def _resolve(
 ) -> ModelRun:
     store = ModelStore()
     if requested in ("latest", "previous"):
-        found = _find_newest(store, requested, experiment)
+        candidate = _find_newest(store, requested, experiment)
     elif names_logged_model(requested):
-        found = find_logged_model(store, requested)
+        candidate = find_logged_model(store, requested)
     elif requested.startswith("models:/"):
-        found = find_registered_version(store, requested)
+        candidate = find_registered_version(store, requested)
     else:
-        found = find_run_model(store, *requested.removeprefix("runs:/").split("/", 1))
-    run_id = found.run.info.run_id
-    description = _read_description(store, found)
+        candidate = find_run_model(store, *requested.removeprefix("runs:/").split("/", 1))
+    run_id = candidate.run.info.run_id
+    description = _read_description(store, candidate)
     if not allow_pickles:
         # Checked before a large file is downloaded, and before the requirements: a pickle's do not matter.
         trust.check(run_id, description)
     is_required = run_id not in unchecked_requirements
-    for note in requirements.check(_read_requirements(store, found), run_id=run_id, required=is_required):
+    for note in requirements.check(_read_requirements(store, candidate), run_id=run_id, required=is_required):
         log.info("model run %s: %s", run_id, note)
-    version = found.version or _find_version(store, found)
+    version = candidate.version or _find_version(store, candidate)
     return ModelRun(
         run_id=run_id,
-        model_uri=found.model_uri,
-        experiment=store.experiment_of(found.run).name,
+        model_uri=candidate.model_uri,
+        experiment=store.experiment_of(candidate.run).name,
         name=version.name if version else None,
         version=str(version.version) if version else None,
         asked=requested,
         chosen_by=chosen_by,
         reason=reason,
-        url=store.run_page(found.run),
-        threshold=_threshold(description, found.run),
+        url=store.run_page(candidate.run),
+        threshold=_threshold(description, candidate.run),
     )
 
 
@@ -133,7 +133,7 @@ def _find_newest(store: ModelStore, requested: str, experiment: str | None) -> C
     searched: list[Experiment] = []
     candidates = Candidates(store)
     skip = 0 if requested == "latest" else 1
-    found = next(islice(_iterate_candidates(candidates, experiment, searched), skip, None), None)
+    candidate = next(islice(_iterate_candidates(candidates, experiment, searched), skip, None), None)
     if candidates.skipped:
         log.info(
             "artifacts of %d runs without a logged model were not searched (limit: the newest %d); if one of them has "
@@ -141,8 +141,8 @@ def _find_newest(store: ModelStore, requested: str, experiment: str | None) -> C
             candidates.skipped,
             MOST_LISTED,
         )
-    if found is not None:
-        return found
+    if candidate is not None:
+        return candidate
     if not searched:
         raise ModelNotFoundError(f"MLflow at {store.shown_uri} has no experiment: train a model first")
     where = f"experiment {experiment!r}" if experiment else f"any of the {len(searched)} experiments"
@@ -176,57 +176,57 @@ def _describe_other_models(store: ModelStore, searched: list[Experiment]) -> str
 def newest_run(experiment: str) -> str | None:
     """Return the id of the run that is latest in an experiment, None if the experiment or a model is missing."""
     try:
-        found = next(_iterate_candidates(Candidates(ModelStore()), experiment, []), None)
+        candidate = next(_iterate_candidates(Candidates(ModelStore()), experiment, []), None)
     except ModelNotFoundError:
         return None
-    return found.run.info.run_id if found else None
+    return candidate.run.info.run_id if candidate else None
 
 
 def _iterate_candidates(
-    candidates: Candidates, experiment: str | None, searched: list[Experiment]
+    candidates: Candidates, experiment_name: str | None, searched: list[Experiment]
 ) -> Iterator[Candidate]:
     """Yield the latest model, the previous one, and so on. Append each experiment to `searched`."""
     store = candidates.store
-    for each in [_find_experiment(store, experiment)] if experiment else store.experiments():
-        searched.append(each)
-        yield from candidates.of(each)
+    for experiment in [_find_experiment(store, experiment_name)] if experiment_name else store.experiments():
+        searched.append(experiment)
+        yield from candidates.of(experiment)
 
 
 def _find_experiment(store: ModelStore, name: str) -> Experiment:
-    found = store.experiment(name)
-    if found is None or found.lifecycle_stage != "active":
+    experiment = store.experiment(name)
+    if experiment is None or experiment.lifecycle_stage != "active":
         known = [each.name for each in islice(store.experiments(), MAX_NAMES)]
-        state = "is deleted" if found is not None else "does not exist"
+        state = "is deleted" if experiment is not None else "does not exist"
         raise ModelNotFoundError(
             f"FRAUD_EXPERIMENT: experiment {name!r} {state} in MLflow at {store.shown_uri}; it has: "
             f"{', '.join(map(repr, known)) or 'none'}"
         )
-    return found
+    return experiment
 
 
-def _find_version(store: ModelStore, found: Candidate) -> ModelVersion | None:
+def _find_version(store: ModelStore, candidate: Candidate) -> ModelVersion | None:
     """Return the newest registered version of the same model, None if it is not registered."""
-    run_id = found.run.info.run_id
-    same = {found.model_uri, f"runs:/{run_id}/model"}
+    run_id = candidate.run.info.run_id
+    same = {candidate.model_uri, f"runs:/{run_id}/model"}
     versions = [version for version in store.versions_of(run_id) if version.source in same]
     return max(versions, key=lambda version: int(version.version), default=None)
 
 
-def _read_description(store: ModelStore, found: Candidate) -> Description:
-    text = store.text(found.model_uri, "MLmodel")
+def _read_description(store: ModelStore, candidate: Candidate) -> Description:
+    text = store.text(candidate.model_uri, "MLmodel")
     if text is None:
         raise ModelNotFoundError(
-            f"run {found.run.info.run_id} has a model, but its MLmodel file is gone from {found.model_uri}: log the "
-            "model again, or choose another"
+            f"run {candidate.run.info.run_id} has a model, but its MLmodel file is gone from {candidate.model_uri}: "
+            "log the model again, or choose another"
         )
     return Description.parse(text)
 
 
-def _read_requirements(store: ModelStore, found: Candidate) -> list[str]:
-    text = store.text(found.model_uri, "requirements.txt")
+def _read_requirements(store: ModelStore, candidate: Candidate) -> list[str]:
+    text = store.text(candidate.model_uri, "requirements.txt")
     if text is not None:
         return text.splitlines()
-    return requirements.pip_lines_of_conda(store.text(found.model_uri, "conda.yaml") or "")
+    return requirements.pip_lines_of_conda(store.text(candidate.model_uri, "conda.yaml") or "")
 
 
 def _threshold(description: Description, run: Run) -> float | None:
