@@ -56,7 +56,7 @@ def predict(settings: Settings, storage: Storage, manifest: Manifest, run: Model
     model = _load(settings, run) if any(part.payments for part in parts) else None
     if model is not None:
         # Before a payment is scored: none must become a dead letter for a column that all of them lack.
-        Description.of(model.folder).check_columns(manifest.columns)
+        Description.from_folder(model.folder).check_columns(manifest.columns)
     with chunks.paused_collector():
         scoring = _Prediction(storage, manifest, parts, model, time.monotonic() + settings.max_seconds)
         counts = scoring.run()
@@ -76,7 +76,7 @@ def _load(settings: Settings, run: ModelRun) -> LoadedModel:
     from include.models.load import load
     from include.models.model_cache import ModelCache
 
-    return load(run, ModelCache.of(settings).fetch(run), allow_pickles=settings.allow_pickles)
+    return load(run, ModelCache.from_settings(settings).fetch(run), allow_pickles=settings.allow_pickles)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def check_models(settings: Settings, asked: str, chosen_by: str) -> Iterator[Che
     yield CheckResult("MLflow", f"answers at {store.shown_uri}" + (f", version {version}" if version else ""))
     if settings.experiment is None and asked in ("latest", "previous"):
         yield CheckResult("FRAUD_EXPERIMENT", _experiments(store))
-    cache = ModelCache.of(settings)
+    cache = ModelCache.from_settings(settings)
     run = resolve(
         asked,
         experiment=settings.experiment,
@@ -49,7 +49,7 @@ def _experiments(store: ModelStore) -> str:
     candidates, with_model, newer = Candidates(store), [], []
     shown = list(islice(store.experiments(), _NAMED + 1))
     for experiment in shown[:_NAMED]:
-        if next(candidates.of(experiment), None) is not None:
+        if next(candidates.in_experiment(experiment), None) is not None:
             with_model.append(repr(experiment.name))
         elif not with_model:
             newer.append(repr(experiment.name))

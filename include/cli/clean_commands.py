@@ -67,7 +67,7 @@ def _clean_disk() -> str:
     from include.models.model_cache import ModelCache
 
     settings, began = Settings.from_environment(), time.monotonic()
-    evicted = ModelCache.of(settings).trim()
+    evicted = ModelCache.from_settings(settings).trim()
     logs = trim_logs(log_folder(), settings.log_days)
     return f"disk: removed {logs.files:,} logs ({logs.bytes:,} bytes) and {evicted} models, {_seconds_since(began)}"
 

@@ -1,10 +1,10 @@
-"""The runs that latest and previous choose from: FINISHED, no child of another run, and with a model named `model`.
+"""Find the runs that latest and previous choose from: FINISHED, not a child run, with a model named `model`.
 
-The number of requests does not grow with the runs: one search for the newest runs of an experiment, one for their
-logged models (MLflow 3), and, only if these do not suffice, three for all older runs. Experiments with more than 100
-older models named `model` cost two searches more for each 500 of them, until the wanted candidate is certain. MLflow 2
-records a logged model in a tag of its run. A model that was only copied to a run's artifacts needs one request a run,
-so only the first 10 runs without another sign are inspected.
+The number of requests does not grow with the number of runs: one search for the newest runs of an experiment, one for
+their logged models (MLflow 3), and, only if these do not suffice, three for all older runs. In an experiment with more
+than 100 older models named `model`, each 500 of them cost two more searches, until the wanted candidate is certain.
+MLflow 2 records a logged model in a tag of its run. A model that was only copied to a run's artifacts needs one request
+per run, so only the first 10 runs without another sign of a model are inspected.
 """
 
 from __future__ import annotations
@@ -29,19 +29,21 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Runs without any sign of a model whose artifacts are listed, in all experiments together.
-MOST_LISTED = 10
-# Run ids in one search. MLflow's parser takes about 3,300 (sqlparse 0.6.1), and older SQLite 999.
-_IDS = 500
-# A run starts before its models are created, by clocks that differ by less than this (ms): the client's and the
-# server's.
-_CLOCKS = 24 * 3600 * 1000
+MAX_LISTED_RUNS = 10
+# MLflow's parser accepts about 3,300 run ids in one filter (sqlparse 0.6.1), and older SQLite 999.
+_RUN_IDS_PER_SEARCH = 500
+# A run starts before its models are created. The client's clock sets one time and the server's the other: they are
+# assumed to differ by less than this.
+_MAX_CLOCK_SKEW_MS = 24 * 3600 * 1000
 HISTORY_TAG = "mlflow.log-model.history"
-_NAMED = f"name = '{MODEL_NAME}'"
-_IN_HISTORY = f""" AND tags.`{HISTORY_TAG}` LIKE '%"artifact_path": "{MODEL_NAME}"%'"""
+_NAME_FILTER = f"name = '{MODEL_NAME}'"
+_HISTORY_FILTER = f""" AND tags.`{HISTORY_TAG}` LIKE '%"artifact_path": "{MODEL_NAME}"%'"""
 
 
 @dataclass(frozen=True)
 class Candidate:
+    """A run and its model; `version` is the registered version, if the model was requested by one."""
+
     run: Run
     model_uri: str
     version: ModelVersion | None = None
@@ -49,145 +51,162 @@ class Candidate:
 
 @dataclass
 class Candidates:
-    """Find an experiment's candidates, the newest (by start time) first. `skipped` counts the runs of the newest page
-    whose artifacts were not listed; older runs without a sign of a model are not counted."""
+    """Find an experiment's candidates.
+
+    `skipped` counts the runs of the newest page whose artifacts were not listed. It does not count older runs without
+    a sign of a model.
+    """
 
     store: ModelStore
     skipped: int = 0
-    _listed: set[str] = field(default_factory=set)
+    _listed_run_ids: set[str] = field(default_factory=set)
 
-    def of(self, experiment: Experiment) -> Iterator[Candidate]:
-        for runs, is_last in self.store.finished_runs(experiment.experiment_id):
-            yield from self._newest(experiment.experiment_id, runs)
-            if not is_last:
-                yield from self._older(experiment.experiment_id, {run.info.run_id for run in runs})
-            return
+    def in_experiment(self, experiment: Experiment) -> Iterator[Candidate]:
+        """Yield the experiment's candidates, the newest (by start time) first.
 
-    def _newest(self, experiment_id: str, runs: list[Run]) -> Iterator[Candidate]:
-        logged = self._logged(experiment_id, [run.info.run_id for run in runs])
+        Raise ModelStoreError if MLflow does not show whether a run has a model.
+        """
+        runs, is_last = next(self.store.finished_runs(experiment.experiment_id))
+        yield from self._among_newest(experiment.experiment_id, runs)
+        if not is_last:
+            yield from self._among_older(experiment.experiment_id, {run.info.run_id for run in runs})
+
+    def _among_newest(self, experiment_id: str, runs: list[Run]) -> Iterator[Candidate]:
+        logged_uris = self._logged_model_uris(experiment_id, [run.info.run_id for run in runs])
         for run in runs:
-            model_uri = logged.get(run.info.run_id) or _in_history(run)
+            model_uri = logged_uris.get(run.info.run_id) or _uri_from_history(run)
             if model_uri is None:
                 self.store.logged_models.check_readable(run)
-                model_uri = self._listing(run)
+                model_uri = self._uri_from_artifacts(run)
             if model_uri is not None:
                 yield Candidate(run, model_uri)
 
-    def _older(self, experiment_id: str, newest: set[str]) -> Iterator[Candidate]:
-        logged: dict[str, str] = {}
-        searches = (self._with_logged_model(experiment_id, newest, logged), self._runs(experiment_id, _IN_HISTORY))
-        last = None
-        for run in heapq.merge(*searches, key=_age):
-            model_uri = logged.get(run.info.run_id) or _in_history(run)
-            if run.info.run_id not in newest and run.info.run_id != last and model_uri is not None:
+    def _among_older(self, experiment_id: str, newest_ids: set[str]) -> Iterator[Candidate]:
+        logged_uris: dict[str, str] = {}
+        searches = (
+            self._runs_with_logged_model(experiment_id, newest_ids, logged_uris),
+            self._runs(experiment_id, _HISTORY_FILTER),
+        )
+        last_id = None
+        for run in heapq.merge(*searches, key=_newest_first):
+            model_uri = logged_uris.get(run.info.run_id) or _uri_from_history(run)
+            if run.info.run_id not in newest_ids and run.info.run_id != last_id and model_uri is not None:
                 yield Candidate(run, model_uri)
-            last = run.info.run_id
+            last_id = run.info.run_id
 
-    def _with_logged_model(self, experiment_id: str, passed: set[str], logged: dict[str, str]) -> Iterator[Run]:
-        """Yield runs in the order of their start, from models in the order of their creation: a run waits until no
-        model that is still to come can be of a later one. Fill `logged` with the newest model of each run."""
-        models = self.store.logged_models.search(experiment_id, _NAMED)
-        waiting: list[tuple[int, str, Run, Iterator[Run]]] = []
+    def _runs_with_logged_model(
+        self, experiment_id: str, newest_ids: set[str], logged_uris: dict[str, str]
+    ) -> Iterator[Run]:
+        """Yield runs, the newest (by start time) first, and set the URI of each run's newest model in `logged_uris`.
 
-        def await_next(runs: Iterator[Run]) -> None:
+        MLflow returns the models by creation time. A run is yielded only once no model that is still to be read can
+        belong to a run that started later.
+        """
+        models = self.store.logged_models.search(experiment_id, _NAME_FILTER)
+        # A heap of the next run of each search, with the rest of that search.
+        next_runs: list[tuple[int, str, Run, Iterator[Run]]] = []
+
+        def push_next(runs: Iterator[Run]) -> None:
             if (run := next(runs, None)) is not None:
-                heapq.heappush(waiting, (*_age(run), run, runs))
+                heapq.heappush(next_runs, (*_newest_first(run), run, runs))
 
-        def newest_until(start: float) -> Iterator[Run]:
-            while waiting and waiting[0][2].info.start_time >= start:
-                _, _, run, others = heapq.heappop(waiting)
-                await_next(others)
+        def pop_started_since(start_ms: float) -> Iterator[Run]:
+            while next_runs and next_runs[0][2].info.start_time >= start_ms:
+                _, _, run, runs = heapq.heappop(next_runs)
+                push_next(runs)
                 yield run
 
-        while found := list(islice(models, _IDS)):
-            ids = {str(model.source_run_id) for model in found if model.source_run_id} - passed - logged.keys()
-            for model in found:
-                logged.setdefault(str(model.source_run_id), f"models:/{model.model_id}")
-            if ids:
-                await_next(self._runs(experiment_id, f" AND attributes.run_id IN ({_quoted(ids)})"))
-            yield from newest_until(found[-1].creation_timestamp + _CLOCKS)
-        yield from newest_until(-math.inf)
+        while page := list(islice(models, _RUN_IDS_PER_SEARCH)):
+            run_ids = {str(model.source_run_id) for model in page if model.source_run_id}
+            run_ids -= newest_ids | logged_uris.keys()
+            for model in page:
+                logged_uris.setdefault(str(model.source_run_id), f"models:/{model.model_id}")
+            if run_ids:
+                push_next(self._runs(experiment_id, f" AND attributes.run_id IN ({_quote(run_ids)})"))
+            yield from pop_started_since(page[-1].creation_timestamp + _MAX_CLOCK_SKEW_MS)
+        yield from pop_started_since(-math.inf)
 
     def _runs(self, experiment_id: str, where: str) -> Iterator[Run]:
         for runs, _ in self.store.finished_runs(experiment_id, where):
             yield from runs
 
-    def _logged(self, experiment_id: str, run_ids: list[str]) -> dict[str, str]:
-        """Return the newest model of each of these runs."""
+    def _logged_model_uris(self, experiment_id: str, run_ids: list[str]) -> dict[str, str]:
+        """Return the URI of the newest model of each of these runs that has one."""
         if not run_ids:
             return {}
-        models = self.store.logged_models.search(experiment_id, f"{_NAMED} AND source_run_id IN ({_quoted(run_ids)})")
+        where = f"{_NAME_FILTER} AND source_run_id IN ({_quote(run_ids)})"
+        models = self.store.logged_models.search(experiment_id, where)
         return {str(model.source_run_id): f"models:/{model.model_id}" for model in reversed(list(models))}
 
-    def _listing(self, run: Run) -> str | None:
-        if run.info.run_id not in self._listed and len(self._listed) >= MOST_LISTED:
+    def _uri_from_artifacts(self, run: Run) -> str | None:
+        if run.info.run_id not in self._listed_run_ids and len(self._listed_run_ids) >= MAX_LISTED_RUNS:
             self.skipped += 1
             return None
-        self._listed.add(run.info.run_id)
+        self._listed_run_ids.add(run.info.run_id)
         try:
             return self.store.model_among_artifacts(run)
         except UntrustedModelError as error:
             # Other users of this MLflow may store artifacts anywhere.
-            log.warning("passed over: %s", error)
+            log.warning("run %s is skipped: %s", run.info.run_id, error)
             return None
         except ModelStoreError as error:
             if is_missing_bucket(error):
-                log.warning("passed over: run %s, for its artifacts are gone: %s", run.info.run_id, error)
+                log.warning("run %s is skipped, its artifacts are gone: %s", run.info.run_id, error)
                 return None
-            # It may have a model, and then no older one is the latest.
+            # The run may have a model, and then no older model is the latest.
             raise type(error)(
-                f"whether run {run.info.run_id} has a model is unknown: {error}. If the run is none of yours, set "
-                "FRAUD_EXPERIMENT, or delete it in MLflow"
+                f"cannot determine whether run {run.info.run_id} has a model: {error}. If the run is not yours, set "
+                "FRAUD_EXPERIMENT to your experiment, or delete the run in MLflow"
             ) from error
 
 
-def names_of(store: ModelStore, run: Run) -> list[str]:
-    """Return the names of all models of a run, sorted."""
+def model_names(store: ModelStore, run: Run) -> list[str]:
+    """Return the names of all models of a run, sorted; of models among its artifacts, those in the first 10 folders."""
     logged = store.logged_models.search(run.info.experiment_id, f"source_run_id = '{run.info.run_id}'")
-    names = {str(model.name) for model in logged} | _history(run)
+    names = {str(model.name) for model in logged} | _names_from_history(run)
     try:
-        folders = [path for path in store.artifacts(run) if path not in names][:MOST_LISTED]
+        folders = [path for path in store.list_artifacts(run) if path not in names][:MAX_LISTED_RUNS]
         names.update(folder for folder in folders if store.model_among_artifacts(run, folder))
     except UntrustedModelError as error:
-        log.debug("not listed: %s", error)
+        log.debug("artifacts of run %s are not listed: %s", run.info.run_id, error)
     return sorted(names)
 
 
-def other_names(store: ModelStore, experiment: Experiment) -> dict[str, str]:
-    """Return the names of models in an experiment, other than `model`, each with the newest run that has one."""
+def other_model_names(store: ModelStore, experiment: Experiment) -> dict[str, str]:
+    """Return the names of an experiment's models, other than `model`, each with the newest run that has one.
+
+    Only the newest page of runs is searched.
+    """
     names: dict[str, str] = {}
-    for runs, _ in store.finished_runs(experiment.experiment_id):
-        by_id = {run.info.run_id: run for run in runs}
-        if runs:
-            where = f"source_run_id IN ({_quoted(by_id)})"
-            for model in store.logged_models.search(experiment.experiment_id, where):
-                if model.source_run_id in by_id:
-                    names.setdefault(str(model.name), str(model.source_run_id))
-        for run in runs:
-            for name in _history(run):
-                names.setdefault(name, run.info.run_id)
-        break
+    runs, _ = next(store.finished_runs(experiment.experiment_id))
+    run_ids = [run.info.run_id for run in runs]
+    if runs:
+        for model in store.logged_models.search(experiment.experiment_id, f"source_run_id IN ({_quote(run_ids)})"):
+            names.setdefault(str(model.name), str(model.source_run_id))
+    for run in runs:
+        for name in _names_from_history(run):
+            names.setdefault(name, run.info.run_id)
     names.pop(MODEL_NAME, None)
     return names
 
 
-def _in_history(run: Run) -> str | None:
-    return f"{run.info.artifact_uri}/{MODEL_NAME}" if MODEL_NAME in _history(run) else None
+def _uri_from_history(run: Run) -> str | None:
+    return f"{run.info.artifact_uri}/{MODEL_NAME}" if MODEL_NAME in _names_from_history(run) else None
 
 
-def _history(run: Run) -> set[str]:
-    """Return the artifact paths of models that MLflow 2 noted."""
+def _names_from_history(run: Run) -> set[str]:
+    """Return the artifact paths of the models that MLflow 2 recorded in the run's tag."""
     try:
         return {str(entry["artifact_path"]) for entry in json.loads(run.data.tags.get(HISTORY_TAG, "[]"))}
     except (ValueError, TypeError, KeyError):
-        # Cut off, where it was too long for a tag.
+        # MLflow cuts off a text that is too long for a tag.
         return set()
 
 
-def _quoted(run_ids: Iterable[str]) -> str:
+def _quote(run_ids: Iterable[str]) -> str:
     return ", ".join(f"'{run_id}'" for run_id in run_ids)
 
 
-def _age(run: Run) -> tuple[int, str]:
-    """Return what sorts the newest first."""
+def _newest_first(run: Run) -> tuple[int, str]:
+    """Return a sort key that puts the newest run first."""
     return (-run.info.start_time, run.info.run_id)

@@ -1,7 +1,7 @@
-"""Columns of pandas' dtype `category` that a boosted model was trained on, and the categories of each.
+"""Find the columns that a boosted model was trained on with pandas' dtype `category`, and the categories of each.
 
-LightGBM and XGBoost replace a category by its number in the list of categories, so a frame of plain values is refused
-or read wrongly. A value that is not in the list is missing, as it is in the frame of training.
+LightGBM and XGBoost replace a category by its position in the list of categories, so they reject or misread a frame of
+plain values. A value that is not in the list is missing, as it was in the training frame.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from include.errors import ModelError
-from include.models.estimator import is_booster, library_of
+from include.models.estimator import boosting_library, is_booster
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,25 +22,37 @@ if TYPE_CHECKING:
 _REMEDY = "Encode the column in a pipeline, for instance with scikit-learn's OrdinalEncoder"
 
 
-def categories_of(model: Any, columns: Sequence[Column], run: ModelRun) -> dict[str, pd.CategoricalDtype]:
-    """Return the dtype of each categorical column, by its name; `columns` are the model's, in order. Raise ModelError
-    where the categories are unknown: a whole number would be read as the code of a category."""
-    found: dict[str, pd.CategoricalDtype] = {}
-    for boosted in _boosted_in(model):
-        places = (_lightgbm if library_of(boosted) == "lightgbm" else _xgboost)(boosted, columns)
-        dtypes = {columns[place].name: dtype for place, dtype in (places or {}).items()}
-        if places is None or any(found.setdefault(name, dtype) != dtype for name, dtype in dtypes.items()):
+def categorical_dtypes(model: Any, columns: Sequence[Column], run: ModelRun) -> dict[str, pd.CategoricalDtype]:
+    """Return the dtype of each categorical column by name; `columns` are the model's input columns, in order.
+
+    Raise ModelError if the categories are unknown: a whole number would be read as the code of a category.
+    """
+    dtypes: dict[str, pd.CategoricalDtype] = {}
+    for boosted in _boosted_models(model):
+        by_index = (_lightgbm_dtypes if boosting_library(boosted) == "lightgbm" else _xgboost_dtypes)(boosted, columns)
+        by_name = {columns[index].name: dtype for index, dtype in (by_index or {}).items()}
+        if by_index is None or any(dtypes.setdefault(name, dtype) != dtype for name, dtype in by_name.items()):
             raise ModelError(
                 f"model of run {run.run_id} is {type(model).__name__} with categorical columns whose categories are "
-                f"not stored for certain. {_REMEDY}"
+                f"not stored reliably. {_REMEDY}"
             )
-    return found
+    return dtypes
 
 
-def _boosted_in(model: Any) -> Iterator[Any]:
-    """Yield the models of LightGBM and XGBoost that get the frame as it is: the model itself, or those within a search,
-    a calibration, a vote or a stack."""
-    if library_of(model) in ("lightgbm", "xgboost"):
+def with_category_kind(dtype: pd.CategoricalDtype | None, column: Column) -> Column:
+    """Return the column with the kind of its categories, which may differ from the kind in the model's signature."""
+    if dtype is None:
+        return column
+    kind = {"i": "int64", "u": "int64", "f": "float64", "b": "boolean"}.get(dtype.categories.dtype.kind, "text")
+    return replace(column, kind=kind, declared=True)
+
+
+def _boosted_models(model: Any) -> Iterator[Any]:
+    """Yield the LightGBM and XGBoost models that get the frame unchanged.
+
+    These are the model itself, or the models inside a search, a calibration, a voting or a stacking classifier.
+    """
+    if boosting_library(model) in ("lightgbm", "xgboost"):
         yield model
         return
     inner = [getattr(model, name, None) for name in ("best_estimator_", "estimator_")]
@@ -49,81 +61,76 @@ def _boosted_in(model: Any) -> Iterator[Any]:
     inner += estimators if isinstance(estimators, list) else []
     for one in inner:
         if one is not None and one is not model:
-            yield from _boosted_in(one)
+            yield from _boosted_models(one)
 
 
-def typed_by(dtype: pd.CategoricalDtype | None, column: Column) -> Column:
-    """Return the column with the type of its categories, which may be another one than that of its signature."""
-    if dtype is None:
-        return column
-    kind = {"i": "int64", "u": "int64", "f": "float64", "b": "boolean"}.get(dtype.categories.dtype.kind, "text")
-    return replace(column, kind=kind, declared=True)
-
-
-def _lightgbm(model: Any, columns: Sequence[Column]) -> dict[int, pd.CategoricalDtype] | None:
+def _lightgbm_dtypes(model: Any, columns: Sequence[Column]) -> dict[int, pd.CategoricalDtype] | None:
+    """Return the dtype of each categorical column by its index, None if the categories are not certain."""
     import pandas as pd
 
     booster = model if is_booster(model) else model.booster_
-    lists = booster.pandas_categorical
-    if not lists:
+    category_lists = booster.pandas_categorical
+    if not category_lists:
         return {}
-    # The first name is of a model in memory, the second of one that was read from a file.
-    listed = booster.params.get("categorical_column") or booster.params.get("categorical_feature") or []
-    places = sorted(place for place in listed if isinstance(place, int)) if isinstance(listed, list) else []
-    if len(places) != len(lists):
+    # A model in memory has the first parameter, a model that was read from a file the second.
+    parameter = booster.params.get("categorical_column") or booster.params.get("categorical_feature") or []
+    indices = sorted(index for index in parameter if isinstance(index, int)) if isinstance(parameter, list) else []
+    if len(indices) != len(category_lists):
         return None
-    found = {place: pd.CategoricalDtype(categories) for place, categories in zip(places, lists, strict=True)}
-    # LightGBM stores which columns are categorical, and the categories of those of pandas' dtype `category`: the same
-    # columns unless `categorical_feature` was given.
-    infos = _infos(booster)
-    for place, dtype in found.items():
-        if not _codes(infos[place]) <= set(range(-1, len(dtype.categories))) or _is_fraction(dtype):
+    dtypes = {index: pd.CategoricalDtype(categories) for index, categories in zip(indices, category_lists, strict=True)}
+    # LightGBM stores two things: which columns are categorical, and the categories of the columns of pandas' dtype
+    # `category`. They belong to the same columns unless `categorical_feature` was given.
+    features = _lightgbm_features(booster)
+    for index, dtype in dtypes.items():
+        if not _category_codes(features[index]) <= set(range(-1, len(dtype.categories))) or _has_fractions(dtype):
             return None
-    numbers = {place for place, dtype in found.items() if not _holds_text(dtype, columns[place])}
-    suspects = {f"[0:{len(found[place].categories) - 1}]" for place in numbers}
-    if any(info in suspects for place, info in enumerate(infos) if place not in found):
+    numeric = [dtype for index, dtype in dtypes.items() if not _is_text(dtype, columns[index])]
+    # A column of numbers from 0 to the last code of some categories may be the column that these categories belong to.
+    code_ranges = {f"[0:{len(dtype.categories) - 1}]" for dtype in numeric}
+    if any(feature in code_ranges for index, feature in enumerate(features) if index not in dtypes):
         return None
-    return found
+    return dtypes
 
 
-def _infos(booster: Any) -> list[str]:
-    """Return of each column the range of its values, `[0:3]`, or the codes of its categories, `0:2:1`."""
+def _lightgbm_features(booster: Any) -> list[str]:
+    """Return for each column its range of values, as in `[0:3]`, or the codes of its categories, as in `0:2:1`."""
     header = booster.model_to_string(num_iteration=1)
     (line,) = (line for line in header.split("\n") if line.startswith("feature_infos="))
     return str(line.partition("=")[2]).split(" ")
 
 
-def _codes(info: str) -> set[int]:
-    return set() if info.startswith("[") or info == "none" else {int(code) for code in info.split(":")}
+def _category_codes(feature: str) -> set[int]:
+    return set() if feature.startswith("[") or feature == "none" else {int(code) for code in feature.split(":")}
 
 
-def _holds_text(dtype: pd.CategoricalDtype, column: Column) -> bool:
+def _is_text(dtype: pd.CategoricalDtype, column: Column) -> bool:
     return column.kind == "text" and all(isinstance(value, str) for value in dtype.categories)
 
 
-def _is_fraction(dtype: pd.CategoricalDtype) -> bool:
-    """Return whether a category is no whole number: a float32 equals no number of a payment."""
+def _has_fractions(dtype: pd.CategoricalDtype) -> bool:
+    """Return whether a category is not a whole number: such a float32 equals no number in a payment."""
     return dtype.categories.dtype.kind == "f" and not all(value.is_integer() for value in dtype.categories)
 
 
-def _xgboost(model: Any, columns: Sequence[Column]) -> dict[int, pd.CategoricalDtype] | None:
+def _xgboost_dtypes(model: Any, columns: Sequence[Column]) -> dict[int, pd.CategoricalDtype] | None:
+    """Return the dtype of each categorical column by its index, None if the categories are not certain."""
     import pandas as pd
     from pyarrow.lib import ArrowException
 
     booster = model if is_booster(model) else model.get_booster()
-    places = [place for place, kind in enumerate(booster.feature_types or ()) if kind == "c"]
-    if not places:
+    indices = [index for index, kind in enumerate(booster.feature_types or ()) if kind == "c"]
+    if not indices:
         return {}
     try:
-        # XGBoost before 3.1 stores none, nor does a model that was trained on numbers of categories.
+        # XGBoost before 3.1 stores no categories, and neither does a model that was trained on their numbers.
         stored = booster.get_categories(export_to_arrow=True).to_arrow() if hasattr(booster, "get_categories") else None
-        if not stored or any(stored[place][1] is None for place in places):
+        if not stored or any(stored[index][1] is None for index in indices):
             return None
-        found = {place: pd.CategoricalDtype(stored[place][1].to_pandas()) for place in places}
+        dtypes = {index: pd.CategoricalDtype(stored[index][1].to_pandas()) for index in indices}
     except (ValueError, ArrowException):
         return None
-    # XGBoost 3.2 cuts texts that are not ASCII at the wrong places.
-    texts = [value for dtype in found.values() for value in dtype.categories if isinstance(value, str)]
-    if not all(text.isascii() for text in texts) or any(map(_is_fraction, found.values())):
+    # XGBoost 3.2 splits texts that are not ASCII at the wrong positions.
+    texts = [value for dtype in dtypes.values() for value in dtype.categories if isinstance(value, str)]
+    if not all(text.isascii() for text in texts) or any(map(_has_fractions, dtypes.values())):
         return None
-    return found
+    return dtypes

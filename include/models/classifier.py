@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.errors import ModelError, ModelOutputError
 from include.models.agreement import Agreement
-from include.models.estimator import gives_probabilities, is_bare_catboost
+from include.models.estimator import has_probabilities, is_bare_catboost
 from include.models.model_run import ModelRun
 from include.models.outputs import (
     Scores,
@@ -24,58 +24,60 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-# Below this many rows, starting the threads of a forest costs more than they save, and so does sorting for it.
+# With fewer rows, starting a forest's threads and sorting for it cost more than they save.
 _MANY_ROWS = 1_000
-# `predict` is called for the first payments also where a threshold decides, to compare it with `predict_proba`.
-_COMPARED = 200
+# For the first payments `predict` is called even if a threshold decides, to compare it with `predict_proba`.
+_COMPARED_PAYMENTS = 200
 
 
 def classifier_scorer(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Scores]:
-    """Return a function that scores a frame by a model that has `classes_`. Raise ModelError for classes other than 0
-    and 1."""
+    """Return a function that scores a frame with a model that has `classes_`.
+
+    Raise ModelError for classes other than 0 and 1, and for a threshold of a model without probabilities.
+    """
     import numpy as np
 
-    classes = _classes(model, run)
-    fraud = np.flatnonzero(classes == 1)
-    forest = _forest(model)
+    classes = _class_labels(model, run)
+    fraud_columns = np.flatnonzero(classes == 1)
+    forest = _find_forest(model)
     if forest is not None:
         forest.predict_proba = partial(_predict_sorted_by_leaf, forest, forest.predict_proba)
-    takes_largest = forest is not None or is_bare_catboost(model)
+    predicts_likeliest_class = forest is not None or is_bare_catboost(model)
     agreement = Agreement()
-    has_probability = gives_probabilities(model)
+    has_probability = has_probabilities(model)
     if run.threshold is not None and not has_probability:
-        raise ModelError(f"model of run {run.run_id} has a threshold ({run.threshold}), but gives no probabilities")
+        raise ModelError(
+            f"model of run {run.run_id} has a threshold ({run.threshold}), but gives no probabilities. Remove the "
+            "threshold, or choose another model"
+        )
 
-    def ask(frame: pd.DataFrame) -> Scores:
+    def score(frame: pd.DataFrame) -> Scores:
         count = len(frame)
         if forest is not None:
             forest.n_jobs = 1 if count < _MANY_ROWS else -1
-        shares = probability = None
+        by_class = probability = None
         if has_probability:
-            # A model that changes its frame must not change it for the next question.
-            shares = _shares(model, frame.copy(deep=False), model.classes_)
-            # Without fraud among the payments that it was trained on, there is no such class.
-            probability = shares[:, fraud[0]] if len(fraud) else np.zeros(count)
-        own = None
-        if probability is not None and not takes_largest and agreement.count < _COMPARED:
-            own = parse_labels(_predictions(model, frame.copy(deep=False), classes))
-            agreement.add(own, probability)
+            # A model may change its frame: the next call needs it unchanged.
+            by_class = _class_probabilities(model, frame.copy(deep=False))
+            # A model that was trained without fraud has no class 1.
+            probability = by_class[:, fraud_columns[0]] if len(fraud_columns) else np.zeros(count)
+        predicted = None
+        if probability is not None and not predicts_likeliest_class and agreement.count < _COMPARED_PAYMENTS:
+            predicted = parse_labels(_predict_labels(model, frame.copy(deep=False), classes))
+            agreement.add(predicted, probability)
             agreement.check("predict and predict_proba (are its columns in the order of classes_?)")
-        if run.threshold is not None:
-            prediction = None
-        elif own is not None:
-            prediction = own
-        elif takes_largest and shares is not None:
-            # What a forest's predict does with the same probabilities; asking it would grow them once more.
-            prediction = classes[np.argmax(shares, axis=1)]
-        else:
-            prediction = _predictions(model, frame, classes)
-        return scores_from_labels(prediction, probability, run.threshold)
+        if run.threshold is None and predicted is None:
+            if predicts_likeliest_class and by_class is not None:
+                # The forest's own `predict` does the same, but computes the probabilities a second time.
+                predicted = classes[np.argmax(by_class, axis=1)]
+            else:
+                predicted = _predict_labels(model, frame, classes)
+        return scores_from_labels(predicted, probability, run.threshold)
 
-    return ask
+    return score
 
 
-def _classes(model: Any, run: ModelRun) -> npt.NDArray[np.int8]:
+def _class_labels(model: Any, run: ModelRun) -> npt.NDArray[np.int8]:
     import numpy as np
 
     try:
@@ -88,61 +90,61 @@ def _classes(model: Any, run: ModelRun) -> npt.NDArray[np.int8]:
 
 
 def booster_scorer(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Scores]:
-    """Return a function that scores a frame by a bare Booster, whose objective gives the probability of fraud."""
+    """Return a function that scores a frame with a bare Booster, whose output is the probability of fraud."""
     import numpy as np
 
-    def ask(frame: pd.DataFrame) -> Scores:
+    def score(frame: pd.DataFrame) -> Scores:
         if type(model).__module__.startswith("xgboost"):
             from xgboost import DMatrix
 
-            found = np.asarray(model.predict(DMatrix(frame, enable_categorical=True)))
+            output = np.asarray(model.predict(DMatrix(frame, enable_categorical=True)))
         else:
-            found = np.asarray(model.predict(frame))
-        check_count(found, len(frame))
-        if found.ndim == 2 and found.shape[1] != 2:
+            output = np.asarray(model.predict(frame))
+        check_count(output, len(frame))
+        if output.ndim == 2 and output.shape[1] != 2:
             raise ModelOutputError(
-                f"the model returned the probabilities of {found.shape[1]} classes, and 2 were expected"
+                f"the model returned the probabilities of {output.shape[1]} classes, and 2 were expected"
             )
         return scores_from_probability(
-            parse_class_probabilities(found)[:, 1] if found.ndim == 2 else found, run.threshold
+            parse_class_probabilities(output)[:, 1] if output.ndim == 2 else output, run.threshold
         )
 
-    return ask
+    return score
 
 
-def _predictions(model: Any, frame: pd.DataFrame, classes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _predict_labels(model: Any, frame: pd.DataFrame, classes: npt.NDArray[Any]) -> npt.NDArray[Any]:
     import numpy as np
 
-    found: npt.NDArray[Any] = np.asarray(model.predict(frame))
-    check_count(found, len(frame))
-    if found.ndim == 2 and found.shape[1] == 1:
-        # CatBoost returns a column where it was trained on more than one objective.
-        return found[:, 0]
-    if found.ndim == 2 and found.shape[1] == len(classes):
+    predicted: npt.NDArray[Any] = np.asarray(model.predict(frame))
+    check_count(predicted, len(frame))
+    if predicted.ndim == 2 and predicted.shape[1] == 1:
+        # CatBoost returns a column if it was trained on several objectives.
+        return predicted[:, 0]
+    if predicted.ndim == 2 and predicted.shape[1] == len(classes):
         # XGBoost returns the probabilities of both classes for multi:softprob.
-        found = classes[np.argmax(found, axis=1)]
-    return found
+        predicted = classes[np.argmax(predicted, axis=1)]
+    return predicted
 
 
-def _shares(model: Any, frame: pd.DataFrame, classes: Any) -> npt.NDArray[Any]:
-    """Return the probability of each class, in the order of `classes`."""
+def _class_probabilities(model: Any, frame: pd.DataFrame) -> npt.NDArray[Any]:
+    """Return the probability of each class, in the order of `classes_`."""
     import numpy as np
 
     if is_bare_catboost(model):
-        found = model.predict(frame, prediction_type="Probability")
+        output = model.predict(frame, prediction_type="Probability")
     else:
-        found = model.predict_proba(frame)
-    names = [str(name) for name in getattr(found, "columns", ())]
-    wanted = [str(name) for name in classes]
-    shares = np.asarray(found)
-    check_count(shares, len(frame))
-    if shares.ndim != 2 or shares.shape[1] != len(wanted):
-        raise ModelOutputError(f"predict_proba returned the shape {shares.shape} for {len(wanted)} classes")
-    if names and names != [str(place) for place in range(len(names))]:
-        if set(names) != set(wanted):
-            raise ModelOutputError(f"predict_proba returned the columns {', '.join(names)} for {', '.join(wanted)}")
-        shares = shares[:, [names.index(name) for name in wanted]]
-    return parse_class_probabilities(shares)
+        output = model.predict_proba(frame)
+    columns = [str(name) for name in getattr(output, "columns", ())]
+    classes = [str(name) for name in model.classes_]
+    by_class = np.asarray(output)
+    check_count(by_class, len(frame))
+    if by_class.ndim != 2 or by_class.shape[1] != len(classes):
+        raise ModelOutputError(f"predict_proba returned the shape {by_class.shape} for {len(classes)} classes")
+    if columns and columns != [str(index) for index in range(len(columns))]:
+        if set(columns) != set(classes):
+            raise ModelOutputError(f"predict_proba returned the columns {', '.join(columns)} for {', '.join(classes)}")
+        by_class = by_class[:, [columns.index(name) for name in classes]]
+    return parse_class_probabilities(by_class)
 
 
 def _predict_sorted_by_leaf(forest: Any, predict_proba: Callable[[Any], Any], rows: Any) -> Any:
@@ -156,18 +158,18 @@ def _predict_sorted_by_leaf(forest: Any, predict_proba: Callable[[Any], Any], ro
     if rows.shape[0] < _MANY_ROWS:
         return predict_proba(rows)
     order = np.argsort(forest.estimators_[0].apply(rows), kind="stable")
-    asked = predict_proba(rows.iloc[order] if hasattr(rows, "iloc") else rows[order])
-    shares = np.empty_like(asked)
-    shares[order] = asked
-    return shares
+    in_leaf_order = predict_proba(rows.iloc[order] if hasattr(rows, "iloc") else rows[order])
+    by_class = np.empty_like(in_leaf_order)
+    by_class[order] = in_leaf_order
+    return by_class
 
 
-def _forest(model: Any) -> Any:
-    """The forest that a model is, or that a pipeline ends with."""
+def _find_forest(model: Any) -> Any:
+    """Return the model if it is a forest, or the forest that is a pipeline's last step; else None."""
     from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
     from sklearn.pipeline import Pipeline
 
     is_plain_pipeline = isinstance(model, Pipeline) and type(model).__module__.startswith(("sklearn.", "imblearn."))
-    last = model.steps[-1][1] if is_plain_pipeline else model
-    # A class derived from a forest or a pipeline may predict in its own way.
-    return last if type(last) in (RandomForestClassifier, ExtraTreesClassifier) else None
+    estimator = model.steps[-1][1] if is_plain_pipeline else model
+    # A subclass of a forest or a pipeline may predict differently.
+    return estimator if type(estimator) in (RandomForestClassifier, ExtraTreesClassifier) else None

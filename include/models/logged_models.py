@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from include.errors import ModelNotFoundError
-from include.models.mlflow_errors import NOT_THERE, translate_errors
-from include.models.mlflow_server import Server
+from include.models.mlflow_errors import NOT_FOUND_CODES, translate_errors
+from include.models.mlflow_server import MlflowServer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -17,28 +17,33 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# The first page is as small as the server's default, for it mostly suffices.
+# The first page has the server's default size, because it mostly suffices.
 _LARGE_PAGE = 1_000
 _NEWEST_FIRST = [{"field_name": "creation_timestamp", "ascending": False}]
 
 
 class LoggedModels:
-    """Search logged models by experiment. Raise ModelStoreError where the server refuses them for one experiment and
-    answers for another: a hidden model may be the newest."""
+    """The logged models of one MLflow server.
 
-    def __init__(self, client: MlflowClient, uri: str, server: Server) -> None:
+    A server that rejects requests for them in every experiment counts as one without logged models. If it rejects them
+    for one experiment and answers for another, the methods raise ModelStoreError: a hidden model may be the newest.
+    """
+
+    def __init__(self, client: MlflowClient, uri: str, server: MlflowServer) -> None:
         self._client = client
         self._uri = uri
         self._server = server
-        self._answered = False
-        # HTTP statuses by experiment.
-        self._refused: dict[str, int] = {}
+        self._has_answered = False
+        # The HTTP status of a rejected search, by experiment id.
+        self._rejections: dict[str, int] = {}
 
     def search(self, experiment_id: str, where: str) -> Iterator[LoggedModel]:
-        """Yield those that are READY, the newest (by creation) first; none where the server has no logged models. Raise
-        ModelStoreError where it has them and refuses them, for the missing ones may be the newest."""
+        """Yield the READY models that match the filter, the newest (by creation time) first.
+
+        Yield none if the server has no logged models. Raise ModelStoreError if it has them and rejects the search.
+        """
         token = None
-        while experiment_id not in self._refused:
+        while experiment_id not in self._rejections:
             page = self._page(experiment_id, where, token)
             yield from (model for model in page if str(model.status) == "READY")
             token = page.token
@@ -46,7 +51,7 @@ class LoggedModels:
                 return
 
     def _page(self, experiment_id: str, where: str, token: str | None) -> PagedList[LoggedModel]:
-        """Return an empty one where the server has no logged models."""
+        """Return a page of the search, which is empty if the server has no logged models."""
         from mlflow.exceptions import MlflowException
         from mlflow.store.entities import PagedList
 
@@ -56,55 +61,54 @@ class LoggedModels:
                 page = self._client.search_logged_models(
                     [experiment_id], where, max_results=size, order_by=_NEWEST_FIRST, page_token=token
                 )
-                self._answered = True
+                self._has_answered = True
             except MlflowException:
-                status = self._server.status_without_logged_models(experiment_id)
+                status = self._server.rejection_of_search(experiment_id)
                 if status is None:
                     raise
-                if not self._refused:
-                    log.info("%s: models are looked for among the artifacts of runs", self._absence(status))
-                self._refused[experiment_id] = status
+                if not self._rejections:
+                    log.info("%s: the artifacts of runs are searched for models instead", self._describe(status))
+                self._rejections[experiment_id] = status
                 page = PagedList([], None)
-        if self._answered and self._refused:
-            experiment_id, status = next(iter(self._refused.items()))
-            raise self._server.refusal(status, f"for the experiment {experiment_id}, but not for others")
+        if self._has_answered and self._rejections:
+            experiment_id, status = next(iter(self._rejections.items()))
+            raise self._server.rejection_error(status, f"for the experiment {experiment_id}, but not for others")
         return page
 
     def check_readable(self, run: Run) -> None:
-        """Raise ModelStoreError where the run names a logged model, so that the server must have them, but they were
-        refused."""
-        status = self._refused.get(run.info.experiment_id)
+        """Raise ModelStoreError if the run has a logged model, but the server rejected the search for it."""
+        status = self._rejections.get(run.info.experiment_id)
         if status is not None and run.outputs and run.outputs.model_outputs:
-            raise self._server.refusal(status, f"although run {run.info.run_id} has a logged model")
+            raise self._server.rejection_error(status, f"although run {run.info.run_id} has a logged model")
 
     @property
-    def absence(self) -> str | None:
-        """Return what the server answered for logged models where it has none; None where that is not known."""
-        return self._absence(next(iter(self._refused.values()))) if self._refused else None
+    def unavailable_reason(self) -> str | None:
+        """Return a sentence on the server's answer if a search found that it has no logged models, else None."""
+        return self._describe(next(iter(self._rejections.values()))) if self._rejections else None
 
-    def _absence(self, status: int) -> str:
+    def _describe(self, status: int) -> str:
         version = self._server.version()
-        which = f" (version {version})" if version else ""
+        suffix = f" (version {version})" if version else ""
         return (
-            f"MLflow at {self._server.shown_uri}{which} answers {status} for the logged models that came with MLflow 3"
+            f"MLflow at {self._server.shown_uri}{suffix} answers {status} for the logged models that came with MLflow 3"
         )
 
     def get(self, model_id: str) -> LoggedModel:
-        """Raise ModelNotFoundError where there is none of that id, or the server has no logged models."""
+        """Return a logged model. Raise ModelNotFoundError if the server has none of that id, or no logged models."""
         from mlflow.exceptions import MlflowException
 
         with translate_errors(self._uri, self._server):
             try:
                 return self._client.get_logged_model(model_id)
             except MlflowException as error:
-                if error.error_code in NOT_THERE:
+                if error.error_code in NOT_FOUND_CODES:
                     raise ModelNotFoundError(
                         f"MLflow at {self._server.shown_uri} has no logged model {model_id}"
                     ) from error
-                status = self._server.status_without_logged_model(model_id)
+                status = self._server.rejection_of_get(model_id)
                 if status is None:
                     raise
                 raise ModelNotFoundError(
-                    f"{self._absence(status)}, so {model_id} cannot be found by its id: ask for the model by its run "
+                    f"{self._describe(status)}, so {model_id} cannot be found by its id: request the model by its run "
                     "and its name, runs:/<run id>/<name>"
                 ) from error

@@ -1,4 +1,4 @@
-"""The model run that scores a batch, as it travels through an XCom and stands beside the predictions."""
+"""The model run that scores a batch, as it is passed in an XCom and stored beside the predictions."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ from include.models.selection import names_logged_model
 
 @dataclass(frozen=True)
 class ModelRun:
-    """`model_uri` is where the model's files lie; `url` the run's page in MLflow (empty where MLflow has none). `who`
-    triggered the run, or began the hold, that `asked` for it; `seconds` is what it took to find it."""
+    """An MLflow run with a model, and how it was chosen. The field names are keys in stored JSON.
+
+    `asked` is the requested model: latest, previous, or one of the forms in `selection.ALLOWED`. `who` triggered the
+    DAG run, or began the hold, that requested it. `model_uri` names the model in MLflow or its artifact store, `url` is
+    the run's page (empty if MLflow has none). `name` and `version` are those of the registered model, if there is one.
+    `threshold` is a probability between 0 and 1, exclusive, and `seconds` the time that the search for the run took.
+    """
 
     run_id: str
     model_uri: str
@@ -31,26 +36,30 @@ class ModelRun:
     seconds: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name, as XComs and records hold them."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelRun:
-        """Also of what another version of the product has written, with fewer or more."""
+        """Return the model run of such a dict, which another version may have written with fewer or more fields.
+
+        Raise msgspec.ValidationError if a required field is missing or has another type.
+        """
         return msgspec.convert(dict(values), cls)
 
     @property
     def cache_key(self) -> str:
-        """One run can hold several models."""
+        """Return the model's name in the model cache. A run can have several models."""
         return f"{self.run_id}-{hashlib.sha256(self.model_uri.encode()).hexdigest()[:8]}"
 
     @property
     def pinned(self) -> str | None:
-        """What asks for the same model again, where the run id alone would not."""
+        """Return a request that finds the same model again, None if the run id alone finds it."""
         if self.asked.startswith("runs:/") or names_logged_model(self.asked):
             return self.asked
         return f"models:/{self.name}/{self.version}" if self.asked.startswith("models:/") else None
 
     @property
     def title(self) -> str:
-        """For people: the registered name and version, else the run id."""
+        """Return the registered name and version for people to read, else the run id."""
         return f"{self.name} version {self.version}" if self.name else f"run {self.run_id}"

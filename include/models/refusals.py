@@ -41,7 +41,7 @@ def explain_refusal(
         )
         is_other_type = (column.kind == "text" and value_class != TEXT) or (column.is_number and not is_number)
         if is_other_type or value_class == NULL:
-            return Refusal("bad_value", f"{column.name}: {column.expects} expected, {CLASS_NAMES[value_class]} found")
+            return Refusal("bad_value", f"{column.name}: {column.kind_text} expected, {CLASS_NAMES[value_class]} found")
         if value_class in (HUGE, UNSIGNED, BIG):
             return Refusal("bad_value", f"{column.name}: a number too large for the model")
     what = "gave no prediction" if error is None else f"raised {type(error).__name__}"

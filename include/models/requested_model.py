@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from include.errors import ModelNotFoundError
-from include.models.candidates import Candidate, names_of
+from include.models.candidates import Candidate, model_names
 from include.models.mlflow_client import MODEL_NAME, ModelStore
 
 if TYPE_CHECKING:
@@ -32,14 +32,14 @@ def find_run_model(store: ModelStore, run_id: str, name: str = MODEL_NAME) -> Ca
         raise ModelNotFoundError(
             f"run {run_id} is {run.info.status}: only a FINISHED run's model scores payments. Choose another run"
         )
-    model_uri = store.model_of(run, name)
+    model_uri = store.find_model(run, name)
     if model_uri is not None:
         return Candidate(run, model_uri)
     failure = f"run {run_id} has no model named `{name}`"
-    if names := names_of(store, run):
+    if names := model_names(store, run):
         raise ModelNotFoundError(f"{failure}; it has {join_names(names)}: request runs:/{run_id}/{names[0]}")
-    if absence := store.logged_models.absence:
-        raise ModelNotFoundError(f"{failure} among its artifacts. {absence}")
+    if reason := store.logged_models.unavailable_reason:
+        raise ModelNotFoundError(f"{failure} among its artifacts. {reason}")
     raise ModelNotFoundError(failure)
 
 
@@ -114,7 +114,7 @@ def _version_by_number(store: ModelStore, name: str, number: str) -> ModelVersio
 
 
 def _registered_model(store: ModelStore, name: str) -> Any:
-    model = store.registered(name)
+    model = store.registered_model(name)
     if model is None:
         raise ModelNotFoundError(f"MLflow at {store.shown_uri} has no registered model {name!r}")
     return model

@@ -21,7 +21,7 @@ from include.errors import (
     SettingError,
 )
 from include.models import requirements, trust
-from include.models.candidates import MOST_LISTED, Candidate, Candidates, other_names
+from include.models.candidates import MAX_LISTED_RUNS, Candidate, Candidates, other_model_names
 from include.models.description import Description, parse_threshold
 from include.models.mlflow_client import MODEL_NAME, ModelStore
 from include.models.model_cache import ModelCache
@@ -116,7 +116,7 @@ def _resolve(
         asked=requested,
         chosen_by=chosen_by,
         reason=reason,
-        url=store.run_page(candidate.run),
+        url=store.run_url(candidate.run),
         threshold=_threshold(description, candidate.run),
     )
 
@@ -139,7 +139,7 @@ def _find_newest(store: ModelStore, requested: str, experiment: str | None) -> C
             "artifacts of %d runs without a logged model were not searched (limit: the newest %d); if one of them has "
             "a model among its artifacts, request it by its run id",
             candidates.skipped,
-            MOST_LISTED,
+            MAX_LISTED_RUNS,
         )
     if candidate is not None:
         return candidate
@@ -159,7 +159,9 @@ def _find_newest(store: ModelStore, requested: str, experiment: str | None) -> C
 def _describe_other_models(store: ModelStore, searched: list[Experiment]) -> str:
     """Return sentences about models that latest and previous ignore, for an error; empty if there are none."""
     names = {
-        name: run_id for experiment in searched[:MAX_NAMES] for name, run_id in other_names(store, experiment).items()
+        name: run_id
+        for experiment in searched[:MAX_NAMES]
+        for name, run_id in other_model_names(store, experiment).items()
     }
     notes = []
     if names:
@@ -168,8 +170,8 @@ def _describe_other_models(store: ModelStore, searched: list[Experiment]) -> str
             f"there are models of other names than {MODEL_NAME!r}: {join_names(names)}; log with "
             f"name={MODEL_NAME!r}, or request one of them, such as runs:/{run_id}/{name}"
         )
-    if absence := store.logged_models.absence:
-        notes.append(f"{absence}, so only models among the artifacts of runs were found")
+    if reason := store.logged_models.unavailable_reason:
+        notes.append(f"{reason}, so only models among the artifacts of runs were found")
     return "".join(f". {note[0].upper()}{note[1:]}" for note in notes)
 
 
@@ -189,7 +191,7 @@ def _iterate_candidates(
     store = candidates.store
     for experiment in [_find_experiment(store, experiment_name)] if experiment_name else store.experiments():
         searched.append(experiment)
-        yield from candidates.of(experiment)
+        yield from candidates.in_experiment(experiment)
 
 
 def _find_experiment(store: ModelStore, name: str) -> Experiment:
@@ -208,12 +210,12 @@ def _find_version(store: ModelStore, candidate: Candidate) -> ModelVersion | Non
     """Return the newest registered version of the same model, None if it is not registered."""
     run_id = candidate.run.info.run_id
     same = {candidate.model_uri, f"runs:/{run_id}/model"}
-    versions = [version for version in store.versions_of(run_id) if version.source in same]
+    versions = [version for version in store.versions_of_run(run_id) if version.source in same]
     return max(versions, key=lambda version: int(version.version), default=None)
 
 
 def _read_description(store: ModelStore, candidate: Candidate) -> Description:
-    text = store.text(candidate.model_uri, "MLmodel")
+    text = store.read_text(candidate.model_uri, "MLmodel")
     if text is None:
         raise ModelNotFoundError(
             f"run {candidate.run.info.run_id} has a model, but its MLmodel file is gone from {candidate.model_uri}: "
@@ -223,10 +225,10 @@ def _read_description(store: ModelStore, candidate: Candidate) -> Description:
 
 
 def _read_requirements(store: ModelStore, candidate: Candidate) -> list[str]:
-    text = store.text(candidate.model_uri, "requirements.txt")
+    text = store.read_text(candidate.model_uri, "requirements.txt")
     if text is not None:
         return text.splitlines()
-    return requirements.pip_lines_of_conda(store.text(candidate.model_uri, "conda.yaml") or "")
+    return requirements.pip_lines_of_conda(store.read_text(candidate.model_uri, "conda.yaml") or "")
 
 
 def _threshold(description: Description, run: Run) -> float | None:

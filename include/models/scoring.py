@@ -89,10 +89,10 @@ class _Scorer:
     works: bool | None = None
 
     def run(self) -> ScoringResult:
-        builder = FrameBuilder(self.model.takes, strict=self.model.strict)
+        builder = FrameBuilder(self.model.input_columns, strict=self.model.strict)
         frames = builder.build(self.payments)
         self.result = ScoringResult(
-            np.full(len(self.payments), -1, dtype=np.int8), np.full(len(self.payments), np.nan), frames.refused
+            np.full(len(self.payments), -1, dtype=np.int8), np.full(len(self.payments), np.nan), frames.refusals
         )
         # All groups first, to know whether the model scores anything before the search for refused payments begins.
         attempts = [self._try_group(group) for group in frames.groups]
@@ -197,7 +197,7 @@ class _Scorer:
         self.refused_by_model += 1
         row = int(group.rows[position])
         self.result.probability[row] = np.nan
-        refusal = explain_refusal(group, position, self.model.takes, self.scored_frame, error)
+        refusal = explain_refusal(group, position, self.model.input_columns, self.scored_frame, error)
         self.result.refusals[row] = refusal
         # The model returned no prediction, and nothing in the payment explains it.
         self.unexplained += error is None and refusal.code == MODEL_REFUSED
@@ -239,16 +239,20 @@ class _Scorer:
     def _ordinary_frame(self) -> pd.DataFrame | None:
         """Return a frame of the ordinary payment, with a value in each further column that the batch has."""
         payment: dict[str, object] = dict(zip(COLUMNS, _ORDINARY_PAYMENT, strict=True))
-        for column in self.model.takes:
+        for column in self.model.input_columns:
             if column.name in self.columns:
                 payment.setdefault(column.name, _ORDINARY_VALUES.get(column.kind, 1.0))
-        groups = FrameBuilder(self.model.takes, strict=self.model.strict).build([msgspec.json.encode(payment)]).groups
+        groups = (
+            FrameBuilder(self.model.input_columns, strict=self.model.strict)
+            .build([msgspec.json.encode(payment)])
+            .groups
+        )
         return groups[0].frame if groups else None
 
     def _model_fault(self) -> ModelError:
         """Return the error for a model that scores nothing."""
         errors = ", ".join(sorted(self.error_types)[:3]) or "no prediction"
-        description = Description.of(self.model.folder)
+        description = Description.from_folder(self.model.folder)
         if description.is_of_other_sklearn:
             errors += f"; {description.versions}"
         detail = f" ({self.error_for_ordinary})" if self.error_for_ordinary else ""

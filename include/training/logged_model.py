@@ -14,7 +14,7 @@ from mlflow.models import Model
 
 from include.models.candidates import HISTORY_TAG
 from include.models.mlflow_client import MODEL_NAME
-from include.models.mlflow_server import Server
+from include.models.mlflow_server import MlflowServer
 
 
 def log_model(pipeline: Any, registered_name: str, **options: Any) -> str:
@@ -25,7 +25,7 @@ def log_model(pipeline: Any, registered_name: str, **options: Any) -> str:
     client, run = mlflow.MlflowClient(), mlflow.active_run()
     if run is None:
         raise RuntimeError("no MLflow run is active")
-    if Server(client).status_without_logged_models(run.info.experiment_id) is None:
+    if MlflowServer(client).rejection_of_search(run.info.experiment_id) is None:
         model = mlflow.sklearn.log_model(pipeline, name=MODEL_NAME, registered_model_name=registered_name, **options)
         return str(model.registered_model_version)
     _log_among_artifacts(client, run.info.run_id, pipeline, options)

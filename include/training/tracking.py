@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mlflow.exceptions import MlflowException
 
 from include.errors import ModelStoreError, SettingError
-from include.models.mlflow_server import Server
+from include.models.mlflow_server import MlflowServer
 from include.models.tracking_uri import TRACKING, registry_uri, tracking_uri, without_credentials
 from include.storage.s3_errors import causes, first_line
 
@@ -36,7 +36,7 @@ def mlflow_session() -> Iterator[str]:
     with _quiet():
         with _translate_errors(address, "does not answer"), _environment(NO_RETRY_CONFIG):
             client = mlflow.MlflowClient(address)
-            version_error = Server(client).version_error()
+            version_error = MlflowServer(client).version_error()
             if version_error is None:
                 client.search_experiments(max_results=1)
         if version_error:

@@ -14,12 +14,12 @@ from tests.models.zoo import save_seed_model
 
 @pytest.fixture(scope="session")
 def seed_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of a model in the seed project's form."""
+    """Return the folder of a saved model of the seed project's kind (see `zoo.seed_pipeline`)."""
     return save_seed_model(tmp_path_factory.mktemp("seed") / "m")
 
 
 class Lab:
-    """Makes experiments, runs and models in a real MLflow, as people leave them behind."""
+    """Create experiments, runs and models in a real MLflow, as users leave them there."""
 
     def __init__(self, files: Path) -> None:
         self.client = MlflowClient()
@@ -27,7 +27,7 @@ class Lab:
         self._start = itertools.count(1_700_000_000_000, 1000)
 
     def experiment(self) -> str:
-        """Its name."""
+        """Create an experiment and return its name."""
         name = f"payments {uuid.uuid4().hex}"
         self.client.create_experiment(name)
         return name
@@ -42,7 +42,11 @@ class Lab:
         artifact: str = "model",
         start: int | None = None,
     ) -> str:
-        """A run's id. `model`: "logged" as MLflow 3 does, "artifacts" as earlier ones did, None for none."""
+        """Create a run and return its id.
+
+        `model` is "logged" for a logged model of MLflow 3, "artifacts" for a model among the run's artifacts, as
+        earlier versions store it, or None for a run without a model. `start` is in milliseconds since 1970.
+        """
         experiment_id = self.client.get_experiment_by_name(experiment).experiment_id
         run_id = self.client.create_run(experiment_id, start_time=start or next(self._start)).info.run_id
         if model == "artifacts":
@@ -54,17 +58,17 @@ class Lab:
         return run_id
 
     def log(self, experiment_id: str, run_id: str, name: str = "model", files: Path | None = None) -> str:
-        """The address of a model that MLflow 3 knows."""
-        made = self.client.create_logged_model(experiment_id, name, run_id)
-        self.client.log_model_artifacts(made.model_id, str(files or self.files))
-        self.client.finalize_logged_model(made.model_id, LoggedModelStatus.READY)
-        self.client.log_outputs(run_id, [LoggedModelOutput(made.model_id, 0)])
-        return f"models:/{made.model_id}"
+        """Create a logged model of MLflow 3 and return its URI."""
+        model_id = self.client.create_logged_model(experiment_id, name, run_id).model_id
+        self.client.log_model_artifacts(model_id, str(files or self.files))
+        self.client.finalize_logged_model(model_id, LoggedModelStatus.READY)
+        self.client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
+        return f"models:/{model_id}"
 
 
 @pytest.fixture
 def lab(service_environment: dict[str, str], seed_folder: Path, tmp_path: Path) -> Lab:
-    """Its models are their small files only, which is all that is looked at before a model is fetched."""
+    """Return a lab whose models have only small files, which are all that is read before a model is downloaded."""
     small = tmp_path / "small"
     small.mkdir()
     for name in ("MLmodel", "requirements.txt"):
@@ -74,7 +78,7 @@ def lab(service_environment: dict[str, str], seed_folder: Path, tmp_path: Path) 
 
 @pytest.fixture
 def registered(lab: Lab) -> Iterator[Callable[..., str]]:
-    """Registers a run's model under a new name."""
+    """Yield a function that registers a run's model, under a new name if none is given, and returns the name."""
     names = []
 
     def register(run_id: str, source: str, name: str | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Models of each kind that people log, with what each must give: the score of a payment alone, or a refusal."""
+"""Models of each kind that users log, with the expected result: the score of a payment alone, or an error."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ TYPES = {"category": "str", "gender": "str", "zip": "int64", "city_pop": "int64"
 
 
 def training_frame() -> tuple[pd.DataFrame, pd.Series]:
-    """Return payments as a CSV file gives them, some texts of which are empty: these are mostly fraud."""
+    """Return payments as pandas reads them from a CSV file, and their labels.
+
+    Some texts are empty; most of these payments are fraud.
+    """
     frame, fraud = history()
     rng = np.random.default_rng(3)
     frame["zip"] = rng.choice([6441, 10001, 94103], len(frame))
@@ -58,8 +61,8 @@ def training_frame() -> tuple[pd.DataFrame, pd.Series]:
 FRAME, FRAUD = training_frame()
 
 
-def frame_of_training(payment: dict[str, Any], names: list[str]) -> pd.DataFrame:
-    """Return one payment in the types that a CSV file of such payments has."""
+def payment_frame(payment: dict[str, Any], names: list[str]) -> pd.DataFrame:
+    """Return the frame of one payment, with the types that pandas reads from a CSV file of payments."""
     data = {}
     for name in names:
         value, dtype = payment[name], TYPES.get(name, "float64")
@@ -69,37 +72,41 @@ def frame_of_training(payment: dict[str, Any], names: list[str]) -> pd.DataFrame
     return pd.DataFrame(data)
 
 
-Answer = Callable[[pd.DataFrame], tuple[int, float | None]]
+ExpectedScore = Callable[[pd.DataFrame], tuple[int, float | None]]
 
 
 @dataclass(frozen=True)
 class ModelCase:
-    """`expected_score` gives label and probability of a frame of one payment with the columns `names`; without it the
-    model is refused, and `expected_error` is in the error."""
+    """A saved model and its expected result.
+
+    `expected_score` returns the label and probability of a frame of one payment with the columns `names`. Without it
+    the model must be rejected, with an error that matches `expected_error`. `strict` is true if MLflow enforces the
+    signature.
+    """
 
     save: Callable[[Path], Path]
     names: list[str]
-    expected_score: Answer | None = None
+    expected_score: ExpectedScore | None = None
     expected_error: str = ""
     threshold: float | None = None
-    strict: bool = False  # MLflow enforces the signature
+    strict: bool = False
 
 
-def _of_classifier(model: Any) -> Answer:
-    def answer(frame: pd.DataFrame) -> tuple[int, float | None]:
+def _classifier_score(model: Any) -> ExpectedScore:
+    def expected_score(frame: pd.DataFrame) -> tuple[int, float | None]:
         if type(model) is catboost.CatBoost:
             probability = float(model.predict(frame, prediction_type="Probability")[0, 1])
             return int(probability > 0.5), probability
         probability = float(model.predict_proba(frame)[0, 1]) if hasattr(model, "predict_proba") else None
         return int(np.ravel(model.predict(frame))[0]), probability
 
-    return answer
+    return expected_score
 
 
 def classifier(model: Any, names: list[str], *, signature: bool = False) -> ModelCase:
     model.fit(FRAME[names], FRAUD)
     options = {"signature": _signature(names)} if signature else {}
-    return ModelCase(lambda folder: save_sklearn(folder, model, **options), names, _of_classifier(model))
+    return ModelCase(lambda folder: save_sklearn(folder, model, **options), names, _classifier_score(model))
 
 
 def _signature(names: list[str]) -> Any:
@@ -107,7 +114,7 @@ def _signature(names: list[str]) -> Any:
         return infer_signature(FRAME[names], FRAUD)
 
 
-def _native(flavor: Any, model: Any, names: list[str] = NUMERIC) -> Callable[[Path], Path]:
+def _save_native(flavor: Any, model: Any, names: list[str] = NUMERIC) -> Callable[[Path], Path]:
     def save(folder: Path) -> Path:
         with quiet():
             flavor.save_model(model, str(folder), signature=_signature(names), pip_requirements=REQUIREMENTS)
@@ -116,52 +123,52 @@ def _native(flavor: Any, model: Any, names: list[str] = NUMERIC) -> Callable[[Pa
     return save
 
 
-def native(flavor: Any, model: Any) -> ModelCase:
+def native_classifier(flavor: Any, model: Any) -> ModelCase:
     model.fit(FRAME[NUMERIC], FRAUD)
-    return ModelCase(_native(flavor, model), NUMERIC, _of_classifier(model))
+    return ModelCase(_save_native(flavor, model), NUMERIC, _classifier_score(model))
 
 
-def booster(flavor: Any, model: Any, ask: Callable[[pd.DataFrame], Any], names: list[str]) -> ModelCase:
-    def answer(frame: pd.DataFrame) -> tuple[int, float | None]:
-        probability = float(ask(with_categories(frame))[0])
+def booster_case(flavor: Any, model: Any, predict: Callable[[pd.DataFrame], Any], names: list[str]) -> ModelCase:
+    def expected_score(frame: pd.DataFrame) -> tuple[int, float | None]:
+        probability = float(predict(with_categories(frame))[0])
         return int(probability >= 0.5), probability
 
-    return ModelCase(_native(flavor, model, names), names, answer)
+    return ModelCase(_save_native(flavor, model, names), names, expected_score)
 
 
 def with_categories(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with its columns of text, and `zip`, as categories of the frame of training."""
-    named = [name for name in ("category", "gender", "zip") if name in frame]
-    return frame.astype({name: FRAME[name].astype("category").dtype for name in named})
+    """Return the frame with its columns of text, and `zip`, as categories of the training frame."""
+    names = [name for name in ("category", "gender", "zip") if name in frame]
+    return frame.astype({name: FRAME[name].astype("category").dtype for name in names})
 
 
-def of_categories(model: Any, flavor: Any = None) -> ModelCase:
+def classifier_of_categories(model: Any, flavor: Any = None) -> ModelCase:
     model.fit(with_categories(FRAME[TEXTS]), FRAUD)
-    answer = _of_classifier(model)
-    save = _native(flavor, model, TEXTS) if flavor else lambda folder: save_sklearn(folder, model)
-    return ModelCase(save, TEXTS, lambda frame: answer(with_categories(frame)))
+    expected_score = _classifier_score(model)
+    save = _save_native(flavor, model, TEXTS) if flavor else lambda folder: save_sklearn(folder, model)
+    return ModelCase(save, TEXTS, lambda frame: expected_score(with_categories(frame)))
 
 
-def refused(
+def rejected(
     model: Any,
-    says: str,
+    expected_error: str,
     *,
-    fit: Any = FRAUD,
+    labels: Any = FRAUD,
     names: list[str] = NUMERIC,
     frame: pd.DataFrame = FRAME,
     flavor: Any = None,
     **options: Any,
 ) -> ModelCase:
-    model.fit(frame[names], fit, **options)
+    model.fit(frame[names], labels, **options)
     if flavor is not None:
-        return ModelCase(_native(flavor, model, names), names, expected_error=says)
+        return ModelCase(_save_native(flavor, model, names), names, expected_error=expected_error)
     return ModelCase(
-        lambda folder: save_sklearn(folder, model, signature=_signature(names)), names, expected_error=says
+        lambda folder: save_sklearn(folder, model, signature=_signature(names)), names, expected_error=expected_error
     )
 
 
 class Function(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    """Returns what a function makes of the frame."""
+    """Return the result of a function of the frame."""
 
     def __init__(self, function: Callable[[pd.DataFrame], Any]) -> None:
         self.function = function
@@ -170,12 +177,12 @@ class Function(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         return self.function(model_input)
 
 
-def _share(frame: pd.DataFrame) -> Any:
+def _probability(frame: pd.DataFrame) -> Any:
     """Return a probability of fraud that grows with the amount."""
     return (1 - np.exp(-frame["amt"] / 300)).to_numpy()
 
 
-def _pyfunc(function: Callable[[pd.DataFrame], Any], example: Any = None) -> Callable[[Path], Path]:
+def _save_pyfunc(function: Callable[[pd.DataFrame], Any], example: Any = None) -> Callable[[Path], Path]:
     def save(folder: Path) -> Path:
         with quiet():
             mlflow.pyfunc.save_model(
@@ -193,31 +200,31 @@ def _pyfunc(function: Callable[[pd.DataFrame], Any], example: Any = None) -> Cal
 def pyfunc(
     function: Callable[[pd.DataFrame], Any],
     *,
-    probability: bool = True,
+    has_probability: bool = True,
     has_labels: bool = False,
     limit: float = 0.5,
     label: Callable[[Any, pd.Series], Any] | None = None,
 ) -> ModelCase:
-    def answer(frame: pd.DataFrame) -> tuple[int, float | None]:
-        share = float(_share(frame)[0])
-        if share == share:
-            own = share >= limit if label is None else label(_share(frame), frame["zip"])[0]
-            return int(own), share if probability else None
+    def expected_score(frame: pd.DataFrame) -> tuple[int, float | None]:
+        expected = float(_probability(frame)[0])
+        if expected == expected:
+            is_fraud = expected >= limit if label is None else label(_probability(frame), frame["zip"])[0]
+            return int(is_fraud), expected if has_probability else None
         if not has_labels:
             raise ValueError("no prediction")
         return 0, None
 
-    return ModelCase(_pyfunc(function), TEXTS, answer, strict=True)
+    return ModelCase(_save_pyfunc(function), TEXTS, expected_score, strict=True)
 
 
-def wrong(
-    function: Callable[[pd.DataFrame], Any], says: str, threshold: float | None = None, example: Any = None
+def rejected_pyfunc(
+    function: Callable[[pd.DataFrame], Any], expected_error: str, threshold: float | None = None, example: Any = None
 ) -> ModelCase:
-    return ModelCase(_pyfunc(function, example=example), TEXTS, expected_error=says, threshold=threshold)
+    return ModelCase(_save_pyfunc(function, example=example), TEXTS, expected_error=expected_error, threshold=threshold)
 
 
-def _by_segment(share: Any, zip_code: pd.Series) -> Any:
-    return (share >= np.where(zip_code == 94103, 0.2, 0.6)).astype(int)
+def _label_by_segment(probability: Any, zip_code: pd.Series) -> Any:
+    return (probability >= np.where(zip_code == 94103, 0.2, 0.6)).astype(int)
 
 
 def _bare_catboost(loss: str) -> Any:
@@ -257,39 +264,34 @@ def _tree(**options: Any) -> Any:
     return RandomForestClassifier(9, random_state=1, **options)
 
 
-class Percents(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A classifier of its own making, whose probabilities go up to 100."""
+class _AmountClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Label payments by their amount, whatever it was trained on."""
 
-    def fit(self, X: pd.DataFrame, y: Any) -> Percents:  # noqa: N803
+    def fit(self, X: pd.DataFrame, y: Any) -> _AmountClassifier:  # noqa: N803
         self.feature_names_in_ = np.array(X.columns, dtype=object)
         self.classes_ = np.array([0, 1])
         return self
 
-    def predict_proba(self, X: pd.DataFrame) -> Any:  # noqa: N803
-        share = _share(X)
-        return 100 * np.column_stack([1 - share, share])
-
     def predict(self, X: pd.DataFrame) -> Any:  # noqa: N803
-        return (_share(X) >= 0.5).astype(int)
+        return (_probability(X) >= 0.5).astype(int)
 
 
-class Swapped(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class Percents(_AmountClassifier):
+    """A classifier whose probabilities are percentages."""
+
+    def predict_proba(self, X: pd.DataFrame) -> Any:  # noqa: N803
+        return 100 * np.column_stack([1 - _probability(X), _probability(X)])
+
+
+class Swapped(_AmountClassifier):
     """A classifier whose predict_proba has the columns (fraud, genuine)."""
 
-    def fit(self, X: pd.DataFrame, y: Any) -> Swapped:  # noqa: N803
-        self.feature_names_in_ = np.array(X.columns, dtype=object)
-        self.classes_ = np.array([0, 1])
-        return self
-
     def predict_proba(self, X: pd.DataFrame) -> Any:  # noqa: N803
-        return np.column_stack([_share(X), 1 - _share(X)])
-
-    def predict(self, X: pd.DataFrame) -> Any:  # noqa: N803
-        return (_share(X) >= 0.5).astype(int)
+        return np.column_stack([_probability(X), 1 - _probability(X)])
 
 
 def model_cases() -> dict[str, Callable[[], ModelCase]]:
-    """Each is made when a test asks for it."""
+    """Return functions that create the cases, by name: a case trains its model when a test needs it."""
     xgb = {"n_estimators": 10, "max_depth": 3, "n_jobs": 1}
     lgb = {"n_estimators": 10, "verbose": -1, "n_jobs": 1}
     scored: dict[str, Callable[[], ModelCase]] = {
@@ -316,90 +318,103 @@ def model_cases() -> dict[str, Callable[[], ModelCase]]:
             ),
             ["category", "amt"],
         ),
-        "LightGBM": lambda: native(mlflow.lightgbm, lightgbm.LGBMClassifier(**lgb)),
-        "XGBoost": lambda: native(mlflow.xgboost, xgboost.XGBClassifier(**xgb)),
-        "CatBoost": lambda: native(
+        "LightGBM": lambda: native_classifier(mlflow.lightgbm, lightgbm.LGBMClassifier(**lgb)),
+        "XGBoost": lambda: native_classifier(mlflow.xgboost, xgboost.XGBClassifier(**xgb)),
+        "CatBoost": lambda: native_classifier(
             mlflow.catboost, catboost.CatBoostClassifier(10, thread_count=1, verbose=0, allow_writing_files=False)
         ),
-        "LightGBM of categories": lambda: of_categories(lightgbm.LGBMClassifier(**lgb), mlflow.lightgbm),
-        "LightGBM of categories by scikit-learn": lambda: of_categories(lightgbm.LGBMClassifier(**lgb)),
-        "search over LightGBM of categories": lambda: of_categories(
+        "LightGBM of categories": lambda: classifier_of_categories(lightgbm.LGBMClassifier(**lgb), mlflow.lightgbm),
+        "LightGBM of categories by scikit-learn": lambda: classifier_of_categories(lightgbm.LGBMClassifier(**lgb)),
+        "search over LightGBM of categories": lambda: classifier_of_categories(
             GridSearchCV(lightgbm.LGBMClassifier(**lgb), {"max_depth": [2]}, cv=2)
         ),
-        "XGBoost of categories": lambda: of_categories(
+        "XGBoost of categories": lambda: classifier_of_categories(
             xgboost.XGBClassifier(enable_categorical=True, **xgb), mlflow.xgboost
         ),
-        "XGBoost of categories by scikit-learn": lambda: of_categories(
+        "XGBoost of categories by scikit-learn": lambda: classifier_of_categories(
             xgboost.XGBClassifier(enable_categorical=True, **xgb)
         ),
-        "calibrated LightGBM of categories": lambda: of_categories(
+        "calibrated LightGBM of categories": lambda: classifier_of_categories(
             CalibratedClassifierCV(lightgbm.LGBMClassifier(**lgb), cv=2)
         ),
-        "vote of XGBoost and LightGBM of categories": lambda: of_categories(
+        "vote of XGBoost and LightGBM of categories": lambda: classifier_of_categories(
             VotingClassifier(
                 [("x", xgboost.XGBClassifier(enable_categorical=True, **xgb)), ("l", lightgbm.LGBMClassifier(**lgb))],
                 voting="soft",
             )
         ),
-        "boosting of categories": lambda: of_categories(HistGradientBoostingClassifier(max_iter=10)),
+        "boosting of categories": lambda: classifier_of_categories(HistGradientBoostingClassifier(max_iter=10)),
         "LightGBM's Booster of categories": lambda: _lightgbm_booster({"objective": "binary"}, TEXTS),
         "XGBoost's Booster of categories": lambda: _xgboost_booster({"objective": "binary:logistic"}, TEXTS),
         "LightGBM's Booster": lambda: _lightgbm_booster({"objective": "binary"}),
         "XGBoost's Booster": lambda: _xgboost_booster({"objective": "binary:logistic"}),
         "pyfunc labels": lambda: pyfunc(
-            lambda frame: (_share(frame) >= 0.5).astype(int), probability=False, has_labels=True
+            lambda frame: (_probability(frame) >= 0.5).astype(int), has_probability=False, has_labels=True
         ),
-        "pyfunc probabilities": lambda: pyfunc(_share),
-        "pyfunc list": lambda: pyfunc(lambda frame: _share(frame).tolist()),
-        "pyfunc two columns": lambda: pyfunc(lambda frame: np.column_stack([1 - _share(frame), _share(frame)])),
+        "pyfunc probabilities": lambda: pyfunc(_probability),
+        "pyfunc list": lambda: pyfunc(lambda frame: _probability(frame).tolist()),
+        "pyfunc two columns": lambda: pyfunc(
+            lambda frame: np.column_stack([1 - _probability(frame), _probability(frame)])
+        ),
         "pyfunc named columns, fraud first": lambda: pyfunc(
-            lambda frame: pd.DataFrame({"fraud": _share(frame), "genuine": 1 - _share(frame)})
+            lambda frame: pd.DataFrame({"fraud": _probability(frame), "genuine": 1 - _probability(frame)})
         ),
         "pyfunc label and probability": lambda: pyfunc(
-            lambda frame: pd.DataFrame({"prediction": (_share(frame) >= 0.3).astype(int), "proba": _share(frame)}),
+            lambda frame: pd.DataFrame(
+                {"prediction": (_probability(frame) >= 0.3).astype(int), "proba": _probability(frame)}
+            ),
             has_labels=True,
             limit=0.3,
         ),
         "pyfunc labels by segment": lambda: pyfunc(
             lambda frame: pd.DataFrame(
-                {"prediction": _by_segment(_share(frame), frame["zip"]), "fraud_probability": _share(frame)}
+                {
+                    "prediction": _label_by_segment(_probability(frame), frame["zip"]),
+                    "fraud_probability": _probability(frame),
+                }
             ),
-            label=_by_segment,
+            label=_label_by_segment,
             has_labels=True,
         ),
         "pyfunc frame with added columns": lambda: pyfunc(
-            lambda frame: frame.assign(fraud_probability=_share(frame), prediction=(_share(frame) >= 0.5).astype(int)),
+            lambda frame: frame.assign(
+                fraud_probability=_probability(frame), prediction=(_probability(frame) >= 0.5).astype(int)
+            ),
             has_labels=True,
         ),
-        "pyfunc null for one": lambda: pyfunc(lambda frame: [None if np.isnan(one) else one for one in _share(frame)]),
-        "pyfunc frame without a name": lambda: pyfunc(lambda frame: pd.DataFrame(_share(frame))),
-        "bare CatBoost": lambda: native(mlflow.catboost, _bare_catboost("Logloss")),
-        "pyfunc records": lambda: pyfunc(lambda frame: [{"fraud_probability": one} for one in _share(frame)]),
+        "pyfunc null among probabilities": lambda: pyfunc(
+            lambda frame: [None if np.isnan(one) else one for one in _probability(frame)]
+        ),
+        "pyfunc frame without a name": lambda: pyfunc(lambda frame: pd.DataFrame(_probability(frame))),
+        "bare CatBoost": lambda: native_classifier(mlflow.catboost, _bare_catboost("Logloss")),
+        "pyfunc records": lambda: pyfunc(lambda frame: [{"fraud_probability": one} for one in _probability(frame)]),
         "pyfunc re-sorted series": lambda: pyfunc(
-            lambda frame: pd.Series(_share(frame), index=frame.index).sort_values(na_position="first")
+            lambda frame: pd.Series(_probability(frame), index=frame.index).sort_values(na_position="first")
         ),
         "pyfunc float labels": lambda: pyfunc(
-            lambda frame: (_share(frame) >= 0.5).astype(float), probability=False, has_labels=True
+            lambda frame: (_probability(frame) >= 0.5).astype(float), has_probability=False, has_labels=True
         ),
         "pyfunc text labels": lambda: pyfunc(
-            lambda frame: ["1" if one >= 0.5 else "0" for one in _share(frame)], probability=False, has_labels=True
+            lambda frame: ["1" if one >= 0.5 else "0" for one in _probability(frame)],
+            has_probability=False,
+            has_labels=True,
         ),
     }
-    outlier, contract = "is an? outlier detector|outlier detector, which calls ordinary payments 1", "returned"
-    refusals: dict[str, Callable[[], ModelCase]] = {
-        "XGBoost of numbers of categories": lambda: refused(
+    outlier, contract = "is an? outlier detector|outlier detector, which labels ordinary payments 1", "returned"
+    errors: dict[str, Callable[[], ModelCase]] = {
+        "XGBoost of numbers of categories": lambda: rejected(
             xgboost.XGBClassifier(enable_categorical=True, feature_types=["q", "c"], **xgb),
             "XGBClassifier with categorical columns whose categories are not stored",
             names=["amt", "zip"],
         ),
-        "LightGBM of categories and of numbers that are some": lambda: refused(
+        "LightGBM of categories and of numbers as categories": lambda: rejected(
             lightgbm.LGBMClassifier(**lgb),
             "LGBMClassifier with categorical columns whose categories are not stored",
             names=["amt", "zip", "city_pop"],
             frame=FRAME.assign(zip=FRAME["zip"].astype("category")),
             categorical_feature=["city_pop"],
         ),
-        "XGBoost of categories beyond ASCII": lambda: refused(
+        "XGBoost of categories beyond ASCII": lambda: rejected(
             xgboost.XGBClassifier(enable_categorical=True, **xgb),
             "XGBClassifier with categorical columns whose categories are not stored",
             names=["amt", "category"],
@@ -407,149 +422,172 @@ def model_cases() -> dict[str, Callable[[], ModelCase]]:
                 category=("B\N{LATIN SMALL LETTER U WITH DIAERESIS}cher " + FRAME["category"]).astype("category")
             ),
         ),
-        "LightGBM of ordered categories": lambda: refused(
+        "LightGBM of ordered categories": lambda: rejected(
             lightgbm.LGBMClassifier(**lgb),
             "LGBMClassifier with categorical columns whose categories are not stored",
             names=["amt", "zip"],
             frame=FRAME.assign(zip=pd.Categorical(FRAME["zip"], ordered=True)),
         ),
-        "isolation forest": lambda: refused(IsolationForest(n_estimators=9), f"IsolationForest.*{outlier}"),
-        "one-class SVM": lambda: refused(OneClassSVM(), f"OneClassSVM.*{outlier}"),
-        "outlier detector in a pipeline": lambda: refused(
+        "isolation forest": lambda: rejected(IsolationForest(n_estimators=9), f"IsolationForest.*{outlier}"),
+        "one-class SVM": lambda: rejected(OneClassSVM(), f"OneClassSVM.*{outlier}"),
+        "outlier detector in a pipeline": lambda: rejected(
             make_pipeline(StandardScaler(), IsolationForest(n_estimators=9)), f"IsolationForest.*{outlier}"
         ),
-        "local outlier factor": lambda: refused(LocalOutlierFactor(novelty=True), outlier),
-        "elliptic envelope": lambda: refused(EllipticEnvelope(random_state=1), outlier, names=["amt", "lat"]),
-        "regressor": lambda: refused(LinearRegression(), "LinearRegression, a regressor"),
-        "LightGBM regressor": lambda: refused(lightgbm.LGBMRegressor(**lgb), "LGBMRegressor, a regressor"),
-        "clusterer": lambda: refused(KMeans(2, n_init=1), "KMeans, a clusterer"),
-        "mixture": lambda: refused(GaussianMixture(2), "GaussianMixture, a density estimator"),
-        "labels 1 and 2": lambda: refused(_tree(), "only classifiers of 0 and 1", fit=FRAUD + 1),
-        "text labels": lambda: refused(
-            _tree(), "only classifiers of 0 and 1", fit=FRAUD.map({0: "genuine", 1: "fraud"})
+        "local outlier factor": lambda: rejected(LocalOutlierFactor(novelty=True), outlier),
+        "elliptic envelope": lambda: rejected(EllipticEnvelope(random_state=1), outlier, names=["amt", "lat"]),
+        "regressor": lambda: rejected(LinearRegression(), "LinearRegression, a regressor"),
+        "LightGBM regressor": lambda: rejected(lightgbm.LGBMRegressor(**lgb), "LGBMRegressor, a regressor"),
+        "clusterer": lambda: rejected(KMeans(2, n_init=1), "KMeans, a clusterer"),
+        "mixture": lambda: rejected(GaussianMixture(2), "GaussianMixture, a density estimator"),
+        "labels 1 and 2": lambda: rejected(_tree(), "only classifiers of 0 and 1", labels=FRAUD + 1),
+        "text labels": lambda: rejected(
+            _tree(), "only classifiers of 0 and 1", labels=FRAUD.map({0: "genuine", 1: "fraud"})
         ),
-        "XGBoost margins": lambda: refused(
+        "XGBoost margins": lambda: rejected(
             xgboost.XGBClassifier(objective="binary:logitraw", **xgb), "binary:logitraw"
         ),
-        "XGBoost custom objective": lambda: refused(
+        "XGBoost custom objective": lambda: rejected(
             xgboost.XGBClassifier(objective=_squared_error, **xgb), "objective custom"
         ),
-        "LightGBM custom objective": lambda: refused(
+        "LightGBM custom objective": lambda: rejected(
             lightgbm.LGBMClassifier(objective=_squared_error, **lgb), "objective custom"
         ),
-        "XGBoost's Booster of three classes": lambda: _refused_booster(
+        "XGBoost's Booster of three classes": lambda: _rejected_booster(
             _xgboost_booster({"objective": "multi:softprob", "num_class": 3}), "of 3 classes"
         ),
-        "LightGBM's Booster of three classes": lambda: _refused_booster(
+        "LightGBM's Booster of three classes": lambda: _rejected_booster(
             _lightgbm_booster({"objective": "multiclass", "num_class": 3}), "of 3 classes"
         ),
-        "bare CatBoost of numbers": lambda: refused(_bare_catboost("RMSE"), "CatBoost", flavor=mlflow.catboost),
-        "classifier with its columns swapped": lambda: refused(Swapped(), "predict and predict_proba .* contradict"),
+        "bare CatBoost of numbers": lambda: rejected(_bare_catboost("RMSE"), "CatBoost", flavor=mlflow.catboost),
+        "classifier with its columns swapped": lambda: rejected(Swapped(), "predict and predict_proba .* contradict"),
         "classifier with its columns swapped and a threshold": lambda: replace(
-            refused(Swapped(), "predict and predict_proba .* contradict"), threshold=0.3
+            rejected(Swapped(), "predict and predict_proba .* contradict"), threshold=0.3
         ),
-        "pyfunc genuine, mostly": lambda: wrong(lambda frame: 1 - _share(frame) ** 40, "0.5 for nearly all"),
-        "pyfunc two columns, fraud first": lambda: wrong(
-            lambda frame: np.column_stack([_share(frame) ** 40, 1 - _share(frame) ** 40]), "0.5 for nearly all"
+        "pyfunc probability of genuine": lambda: rejected_pyfunc(
+            lambda frame: 1 - _probability(frame) ** 40, "0.5 for nearly all"
         ),
-        "pyfunc frame without names, fraud first": lambda: wrong(
-            lambda frame: pd.DataFrame(np.column_stack([_share(frame) ** 40, 1 - _share(frame) ** 40])),
+        "pyfunc two columns, fraud first": lambda: rejected_pyfunc(
+            lambda frame: np.column_stack([_probability(frame) ** 40, 1 - _probability(frame) ** 40]),
             "0.5 for nearly all",
         ),
-        "pyfunc genuine, with a threshold": lambda: wrong(
+        "pyfunc frame without names, fraud first": lambda: rejected_pyfunc(
+            lambda frame: pd.DataFrame(np.column_stack([_probability(frame) ** 40, 1 - _probability(frame) ** 40])),
+            "0.5 for nearly all",
+        ),
+        "pyfunc genuine, with a threshold": lambda: rejected_pyfunc(
             lambda frame: np.exp(-frame["amt"].fillna(0) / 5000), "0.5 for nearly all", threshold=0.97
         ),
-        "pyfunc label of genuine beside its probability": lambda: wrong(
-            lambda frame: pd.DataFrame({"prediction": (_share(frame) < 0.5) * 1, "fraud_probability": _share(frame)}),
+        "pyfunc label of genuine beside its probability": lambda: rejected_pyfunc(
+            lambda frame: pd.DataFrame(
+                {"prediction": (_probability(frame) < 0.5) * 1, "fraud_probability": _probability(frame)}
+            ),
             "contradict each other",
         ),
-        "pyfunc text for one": lambda: wrong(
+        "pyfunc text among probabilities": lambda: rejected_pyfunc(
             lambda frame: pd.DataFrame(
-                {"fraud": _share(frame), "genuine": [1 - one if one < 0.9 else "n/a" for one in _share(frame)]}
+                {
+                    "fraud": _probability(frame),
+                    "genuine": [1 - one if one < 0.9 else "n/a" for one in _probability(frame)],
+                }
             ),
             "not numbers",
         ),
-        "pyfunc classes from one": lambda: wrong(
-            lambda frame: pd.DataFrame({"prob_1": 1 - _share(frame), "prob_2": _share(frame)}), "whose names do not say"
+        "pyfunc classes 1 and 2": lambda: rejected_pyfunc(
+            lambda frame: pd.DataFrame({"prob_1": 1 - _probability(frame), "prob_2": _probability(frame)}),
+            "whose names do not",
         ),
-        "pyfunc normal is 1, mostly": lambda: wrong(
-            lambda frame: (_share(frame) < 0.97).astype(int), "label 1 for nearly all"
+        "pyfunc label 1 for normal": lambda: rejected_pyfunc(
+            lambda frame: (_probability(frame) < 0.97).astype(int), "label 1 for nearly all"
         ),
-        "XGBoost's Booster of numbers": lambda: _refused_booster(_xgboost_booster({}), "reg:squarederror"),
-        "XGBoost's Booster of margins": lambda: _refused_booster(
+        "XGBoost's Booster of numbers": lambda: _rejected_booster(_xgboost_booster({}), "reg:squarederror"),
+        "XGBoost's Booster of margins": lambda: _rejected_booster(
             _xgboost_booster({"objective": "binary:logitraw"}), "binary:logitraw"
         ),
-        "LightGBM's Booster of numbers": lambda: _refused_booster(
+        "LightGBM's Booster of numbers": lambda: _rejected_booster(
             _lightgbm_booster({"objective": "regression"}), "objective regression"
         ),
         "CatBoost of numbers": lambda: ModelCase(
-            _native(
+            _save_native(
                 mlflow.catboost,
                 catboost.CatBoostRegressor(5, verbose=0, allow_writing_files=False).fit(FRAME[NUMERIC], FRAUD),
             ),
             NUMERIC,
             expected_error="CatBoostRegressor, a regressor",
         ),
-        "pyfunc isolation forest": lambda: wrong(_isolation(), "returned -1"),
-        "pyfunc labels 1 and 2": lambda: wrong(lambda frame: 1 + (_share(frame) >= 0.5).astype(int), "returned 2"),
-        "pyfunc margins": lambda: wrong(lambda frame: np.log(_share(frame) / (1 - _share(frame))), contract),
-        "pyfunc logits": lambda: wrong(lambda frame: np.column_stack([-_share(frame), _share(frame)]), contract),
-        "pyfunc two columns that are no shares": lambda: wrong(
-            lambda frame: np.column_stack([_share(frame) / 3, _share(frame)]), "add up to"
+        "pyfunc isolation forest": lambda: rejected_pyfunc(_isolation_forest(), "returned -1"),
+        "pyfunc labels 1 and 2": lambda: rejected_pyfunc(
+            lambda frame: 1 + (_probability(frame) >= 0.5).astype(int), "returned 2"
         ),
-        "pyfunc percent": lambda: wrong(lambda frame: 100 * _share(frame), contract),
-        "pyfunc risk score": lambda: wrong(lambda frame: (100 * _share(frame)).round(), contract),
-        "pyfunc unknown columns": lambda: wrong(
-            lambda frame: pd.DataFrame({"a": _share(frame), "b": 1 - _share(frame)}),
+        "pyfunc margins": lambda: rejected_pyfunc(
+            lambda frame: np.log(_probability(frame) / (1 - _probability(frame))), contract
+        ),
+        "pyfunc logits": lambda: rejected_pyfunc(
+            lambda frame: np.column_stack([-_probability(frame), _probability(frame)]), contract
+        ),
+        "pyfunc two columns that do not add up to 1": lambda: rejected_pyfunc(
+            lambda frame: np.column_stack([_probability(frame) / 3, _probability(frame)]), "add up to"
+        ),
+        "pyfunc percent": lambda: rejected_pyfunc(lambda frame: 100 * _probability(frame), contract),
+        "pyfunc risk score": lambda: rejected_pyfunc(lambda frame: (100 * _probability(frame)).round(), contract),
+        "pyfunc unknown columns": lambda: rejected_pyfunc(
+            lambda frame: pd.DataFrame({"a": _probability(frame), "b": 1 - _probability(frame)}),
             "columns a, b, whose names do not",
         ),
-        "pyfunc genuine only": lambda: wrong(
-            lambda frame: pd.DataFrame({"genuine": 1 - _share(frame)}), "columns genuine, whose names do not say"
+        "pyfunc genuine only": lambda: rejected_pyfunc(
+            lambda frame: pd.DataFrame({"genuine": 1 - _probability(frame)}), "columns genuine, whose names do not"
         ),
-        "pyfunc label and score with a threshold": lambda: wrong(_confidence("score"), "label beside score", 0.3),
-        "pyfunc label and confidence": lambda: wrong(_confidence("probability"), "contradict each other"),
-        "pyfunc no prediction at all": lambda: wrong(lambda frame: np.full(len(frame), np.nan), "scored none"),
-        "pyfunc no prediction but for its example": lambda: wrong(
+        "pyfunc label and score with a threshold": lambda: rejected_pyfunc(
+            _confidence("score"), "label beside score", 0.3
+        ),
+        "pyfunc label and confidence": lambda: rejected_pyfunc(_confidence("probability"), "contradict each other"),
+        "pyfunc no prediction at all": lambda: rejected_pyfunc(
+            lambda frame: np.full(len(frame), np.nan), "scored none"
+        ),
+        "pyfunc no prediction but for its example": lambda: rejected_pyfunc(
             lambda frame: np.where(frame["amt"] < 1, 0.25, np.nan),
             "neither label nor probability",
             example=FRAME[TEXTS].iloc[:1].assign(amt=0.5),
         ),
-        "pyfunc score alone": lambda: wrong(
-            lambda frame: _confidence("score")(frame)[["score"]], "columns score, which"
+        "pyfunc score alone": lambda: rejected_pyfunc(
+            lambda frame: _confidence("score")(frame)[["score"]], "columns score, whose names"
         ),
-        "pyfunc all fraud": lambda: wrong(lambda frame: np.ones(len(frame), dtype=int), "label 1 for nearly all"),
-        "classifier of percents": lambda: refused(Percents(), "returned"),
-        "margins in a vote": lambda: refused(
+        "pyfunc all fraud": lambda: rejected_pyfunc(
+            lambda frame: np.ones(len(frame), dtype=int), "label 1 for nearly all"
+        ),
+        "classifier of percents": lambda: rejected(Percents(), "returned"),
+        "margins in a vote": lambda: rejected(
             VotingClassifier([("a", xgboost.XGBClassifier(objective="binary:logitraw", **xgb))], voting="soft"),
             "returned",
         ),
-        "pyfunc too few": lambda: wrong(lambda frame: _share(frame)[:-1], "shape|rows|for 1 payments"),
-        "pyfunc one number": lambda: wrong(lambda frame: 0.5, "shape"),
-        "pyfunc tuple": lambda: wrong(lambda frame: (_share(frame), _share(frame)), "a tuple"),
-        "pyfunc index of its own": lambda: wrong(
-            lambda frame: pd.Series(_share(frame), index=[f"k{row}" for row in frame.index]),
+        "pyfunc too few": lambda: rejected_pyfunc(lambda frame: _probability(frame)[:-1], "shape|rows|for 1 payments"),
+        "pyfunc one number": lambda: rejected_pyfunc(lambda frame: 0.5, "shape"),
+        "pyfunc tuple": lambda: rejected_pyfunc(lambda frame: (_probability(frame), _probability(frame)), "a tuple"),
+        "pyfunc index of its own": lambda: rejected_pyfunc(
+            lambda frame: pd.Series(_probability(frame), index=[f"k{row}" for row in frame.index]),
             "index differs from its input",
         ),
-        "pyfunc by company": lambda: wrong(
+        "pyfunc that depends on the other rows": lambda: rejected_pyfunc(
             lambda frame: 1 / (1 + np.exp(frame["amt"].mean() - frame["amt"].to_numpy())),
             "score in another batch",
         ),
-        "pyfunc sorted without an index": lambda: wrong(lambda frame: np.sort(_share(frame)), "score in another batch"),
+        "pyfunc sorted without an index": lambda: rejected_pyfunc(
+            lambda frame: np.sort(_probability(frame)), "score in another batch"
+        ),
     }
-    return scored | refusals
+    return scored | errors
 
 
 def _confidence(name: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    """The label and how sure the model is of it."""
+    """Return a model whose output is a label, and the probability of that label in the column `name`."""
 
     def predict(frame: pd.DataFrame) -> pd.DataFrame:
-        share = _share(frame)
-        return pd.DataFrame({"label": (share >= 0.5).astype(int), name: np.maximum(share, 1 - share)})
+        fraud = _probability(frame)
+        return pd.DataFrame({"label": (fraud >= 0.5).astype(int), name: np.maximum(fraud, 1 - fraud)})
 
     return predict
 
 
-def _isolation() -> Callable[[pd.DataFrame], Any]:
+def _isolation_forest() -> Callable[[pd.DataFrame], Any]:
     forest = IsolationForest(n_estimators=20, random_state=1, contamination=0.05).fit(FRAME[["amt", "zip"]])
     return lambda frame: forest.predict(frame[["amt", "zip"]].fillna(0))
 
@@ -559,20 +597,20 @@ def _xgboost_booster(params: dict[str, Any], names: list[str] = NUMERIC) -> Mode
         return xgboost.DMatrix(frame, fraud, enable_categorical=True)
 
     model = xgboost.train({"nthread": 1, **params}, matrix(with_categories(FRAME[names]), FRAUD), 10)
-    return booster(mlflow.xgboost, model, lambda frame: model.predict(matrix(frame)), names)
+    return booster_case(mlflow.xgboost, model, lambda frame: model.predict(matrix(frame)), names)
 
 
 def _lightgbm_booster(params: dict[str, Any], names: list[str] = NUMERIC) -> ModelCase:
     data = lightgbm.Dataset(with_categories(FRAME[names]), FRAUD)
     model = lightgbm.train({"verbose": -1, "num_threads": 1, **params}, data, 10)
-    return booster(mlflow.lightgbm, model, model.predict, names)
+    return booster_case(mlflow.lightgbm, model, model.predict, names)
 
 
-def _refused_booster(case: ModelCase, says: str) -> ModelCase:
-    return ModelCase(case.save, case.names, expected_error=says)
+def _rejected_booster(case: ModelCase, expected_error: str) -> ModelCase:
+    return ModelCase(case.save, case.names, expected_error=expected_error)
 
 
-def silently(call: Callable[[], Any]) -> Any:
+def without_warnings(call: Callable[[], Any]) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return call()

@@ -7,35 +7,35 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from include.models.column import Column, column_of_payment
+from include.models.column import Column, payment_column
 from include.models.frame import FrameBuilder, Frames
 from tests.models.zoo import payment
 
 
-def build(takes: list[Column | str], payments: list[Any], *, strict: bool = False) -> Frames:
-    columns = [column if isinstance(column, Column) else column_of_payment(column) for column in takes]
+def build(input_columns: list[Column | str], payments: list[Any], *, strict: bool = False) -> Frames:
+    columns = [column if isinstance(column, Column) else payment_column(column) for column in input_columns]
     texts = [value if isinstance(value, bytes) else json.dumps(value).encode() for value in payments]
     return FrameBuilder(columns, strict=strict).build(texts)
 
 
-def only(frames: Frames) -> pd.DataFrame:
-    assert frames.refused == {}
+def single_frame(frames: Frames) -> pd.DataFrame:
+    assert frames.refusals == {}
     assert len(frames.groups) == 1
     return frames.groups[0].frame
 
 
-def test_columns_come_in_the_models_order_with_the_types_they_have_alone() -> None:
+def test_columns_have_the_models_order_and_the_types_of_pandas() -> None:
     payments = [payment(amt=1.5), payment(amt=2), payment(amt=3.25)]
-    frame = only(build(["zip", "amt", "category"], payments))
+    frame = single_frame(build(["zip", "amt", "category"], payments))
     pd.testing.assert_frame_equal(frame, pd.DataFrame(payments)[["zip", "amt", "category"]])
 
 
 @pytest.mark.parametrize("name", ["a b", "class", 'quo"te', "ünï", "", "__init__", "1"])
-def test_any_name_can_be_a_column(name: str) -> None:
-    assert only(build([name], [{name: 1, "x": 2}, {name: 2}]))[name].tolist() == [1, 2]
+def test_any_field_name_can_be_a_column(name: str) -> None:
+    assert single_frame(build([name], [{name: 1, "x": 2}, {name: 2}]))[name].tolist() == [1, 2]
 
 
-def test_payments_of_one_pattern_share_a_frame_the_largest_first() -> None:
+def test_payments_of_same_types_share_a_frame_largest_first() -> None:
     payments = [payment(), payment(amt="16.18"), payment(), payment(amt=None), payment(amt=1e300), payment(amt=...)]
     payments += [payment(amt=True), payment(amt=[1]), payment()]
     groups = build(["amt", "lat"], payments).groups
@@ -45,7 +45,7 @@ def test_payments_of_one_pattern_share_a_frame_the_largest_first() -> None:
     assert list(groups[-1].frame.columns) == ["lat"]
     for group in groups[1:-1]:
         frame = pd.DataFrame([payments[group.rows[0]]])[["amt", "lat"]]
-        # An empty field of a CSV file makes no other type of the column.
+        # In a CSV file an empty field leaves the column's type unchanged.
         expected = frame.astype({"amt": "float64"}) if frame["amt"].isna().any() else frame
         pd.testing.assert_frame_equal(group.frame, expected)
 
@@ -55,37 +55,37 @@ def test_payments_of_one_pattern_share_a_frame_the_largest_first() -> None:
     [
         (Column("zip", "int64"), [6441, 6.5, 6441.0, "6441", None], ["int64", "float64", "int64", "int64", "float64"]),
         (Column("zip", "text"), [6441, "06441", None], ["str", "str", "str"]),
-        (column_of_payment("zip"), [6441, 6.5, 6441.0, "0644", None], ["int64", "float64", "int64", "str", "float64"]),
-        (column_of_payment("amt"), [16, 16.18, None], ["float64"] * 3),
-        (column_of_payment("category"), ["home", None, 5], ["str", "str", "int64"]),
-        (column_of_payment("more"), [1, 1.5, "a", None], ["int64", "float64", "str", "object"]),
+        (payment_column("zip"), [6441, 6.5, 6441.0, "0644", None], ["int64", "float64", "int64", "str", "float64"]),
+        (payment_column("amt"), [16, 16.18, None], ["float64"] * 3),
+        (payment_column("category"), ["home", None, 5], ["str", "str", "int64"]),
+        (payment_column("more"), [1, 1.5, "a", None], ["int64", "float64", "str", "object"]),
         (Column("share", "float32"), [1, 1.5, None], ["float32"] * 3),
         (Column("flag", "boolean"), [True, "false", 1, None], ["bool", "bool", "bool", "object"]),
         (Column("at", "datetime"), ["2024-10-31 15:56:25", None], ["datetime64[us]"] * 2),
     ],
 )  # fmt: skip
-def test_a_column_has_the_type_of_the_training_frame_whatever_its_neighbours_hold(
+def test_type_of_a_value_does_not_depend_on_other_payments(
     column: Column, values: list[Any], dtypes: list[str]
 ) -> None:
     name = column.name
     groups = build([column], [{name: value} for value in values]).groups
-    together = {int(row): group.frame[name] for group in groups for row in group.rows}
-    assert [str(together[row].dtype) for row in range(len(values))] == dtypes
+    column_of_row = {int(row): group.frame[name] for group in groups for row in group.rows}
+    value_of_row = {int(row): one for group in groups for row, one in zip(group.rows, group.frame[name], strict=True)}
+    assert [str(column_of_row[row].dtype) for row in range(len(values))] == dtypes
     for row, value in enumerate(values):
         (alone,) = build([column], [{name: value}]).groups
         assert str(alone.frame[name].dtype) == dtypes[row]
-        among_others = {int(at): found for g in groups for at, found in zip(g.rows, g.frame[name], strict=True)}[row]
-        assert among_others == alone.frame[name].iloc[0] or (value is None and pd.isna(among_others))
+        assert value_of_row[row] == alone.frame[name].iloc[0] or (value is None and pd.isna(value_of_row[row]))
 
 
 @pytest.mark.parametrize("card", [4311964829736450187, 9999999999999999999, 2**63 - 1, 2**80, 10**400])
-def test_whole_numbers_are_exact_at_any_size(card: int) -> None:
+def test_whole_numbers_of_any_size_stay_exact(card: int) -> None:
     groups = build(["cc_num"], [payment(cc_num=card), payment(cc_num=1)]).groups
     assert {int(group.frame["cc_num"].iloc[0]) for group in groups if group.rows[0] == 0} == {card}
 
 
 @pytest.mark.parametrize("text", [b'{"amt": 1e400}', b'{"amt": ' + b"9" * 4000 + b"}", b'{"amt": "\\ud800"}'])
-def test_what_the_quick_decoder_does_not_read_harms_no_other(text: bytes) -> None:
+def test_payment_that_msgspec_rejects_gets_a_frame_of_its_own(text: bytes) -> None:
     frames = build(["amt"], [payment(), text, payment()])
     assert frames.groups[0].rows.tolist() == [0, 2]
     assert [group.rows.tolist() for group in frames.groups[1:]] == [[1]]
@@ -94,25 +94,25 @@ def test_what_the_quick_decoder_does_not_read_harms_no_other(text: bytes) -> Non
 @pytest.mark.parametrize(
     "text", [b"[1]", b"", b"{}{}", b'{"amt": ' + b"9" * 5000 + b"}", b"\xff", b'{"amt": 1}, {"amt": 2}']
 )
-def test_what_cannot_be_read_is_refused(text: bytes) -> None:
+def test_unreadable_payment_is_refused(text: bytes) -> None:
     frames = build(["amt"], [payment(), text])
-    assert {row: refusal.code for row, refusal in frames.refused.items()} == {1: "bad_value"}
+    assert {row: refusal.code for row, refusal in frames.refusals.items()} == {1: "bad_value"}
     assert frames.groups[0].rows.tolist() == [0]
 
 
-def test_no_payments_make_no_frame() -> None:
+def test_no_payments_give_no_frame() -> None:
     assert build(["amt"], []) == Frames([], {})
 
 
-def test_the_time_columns_come_from_current_time_where_they_are_missing() -> None:
+def test_missing_time_columns_are_derived_from_current_time() -> None:
     old = payment(trans_date_trans_time=..., unix_time=..., current_time=1730390185811)
-    frame = only(build(["unix_time", "trans_date_trans_time"], [old, payment(current_time=5)]))
+    frame = single_frame(build(["unix_time", "trans_date_trans_time"], [old, payment(current_time=5)]))
     assert frame["unix_time"].tolist() == [1730390185811, 1730390185811]
     assert frame["trans_date_trans_time"].tolist() == ["2024-10-31 15:56:25", "2024-10-31 15:56:25"]
 
 
 @pytest.mark.parametrize("time", ["soon", None, 1e300, [1]])
-def test_a_current_time_that_is_no_time_leaves_them_missing(time: object) -> None:
+def test_invalid_current_time_leaves_time_columns_missing(time: object) -> None:
     old = payment(trans_date_trans_time=..., current_time=time)
     assert build(["trans_date_trans_time"], [old]).groups[0].missing == ["trans_date_trans_time"]
 
@@ -129,15 +129,15 @@ def test_a_current_time_that_is_no_time_leaves_them_missing(time: object) -> Non
          np.array(["2024-10-31T15:56:25"] * 2, "M8[us]")),
     ],
 )  # fmt: skip
-def test_values_become_what_a_signature_wants(kind: str, values: list[Any], expected: Any) -> None:
-    series = only(build([Column("x", kind)], [{"x": value} for value in values], strict=True))["x"]
+def test_values_are_converted_to_the_signatures_type(kind: str, values: list[Any], expected: Any) -> None:
+    series = single_frame(build([Column("x", kind)], [{"x": value} for value in values], strict=True))["x"]
     assert series.tolist() == pd.Series(expected).tolist()
     assert series.dtype.kind == expected.dtype.kind
     assert series.dtype.itemsize == expected.dtype.itemsize
 
 
-def test_texts_become_texts() -> None:
-    frame = only(build([Column("x", "text")], [{"x": value} for value in ("a", 6441, 1.5, True)], strict=True))
+def test_values_of_text_column_are_converted_to_text() -> None:
+    frame = single_frame(build([Column("x", "text")], [{"x": value} for value in ("a", 6441, 1.5, True)], strict=True))
     assert frame["x"].tolist() == ["a", "6441", "1.5", "true"]
 
 
@@ -152,17 +152,17 @@ def test_texts_become_texts() -> None:
         ("text", [[1], {}]),
     ],
 )
-def test_what_cannot_become_it_is_refused_without_being_quoted(kind: str, values: list[Any]) -> None:
+def test_refusal_of_inconvertible_value_does_not_quote_it(kind: str, values: list[Any]) -> None:
     frames = build([Column("x", kind)], [{"x": value} for value in values], strict=True)
     assert frames.groups == []
-    assert set(frames.refused) == set(range(len(values)))
-    assert {str(refusal) for refusal in frames.refused.values()} == {
-        f"bad_value: x: {Column('x', kind).expects} expected"
+    assert set(frames.refusals) == set(range(len(values)))
+    assert {str(refusal) for refusal in frames.refusals.values()} == {
+        f"bad_value: x: {Column('x', kind).kind_text} expected"
     }
 
 
 @pytest.mark.parametrize("kind", ["float64", "int64", "text", "boolean", "datetime", "any"])
-def test_a_null_is_what_an_empty_field_of_a_csv_file_is(kind: str) -> None:
-    frame = only(build([Column("x", kind)], [{"x": None}], strict=True))
+def test_null_becomes_nan_in_every_kind_of_column(kind: str) -> None:
+    frame = single_frame(build([Column("x", kind)], [{"x": None}], strict=True))
     assert frame["x"].isna().all()
     assert frame["x"].tolist() != [None]

@@ -14,19 +14,19 @@ CHANGE = HoldChange("manual__noon", NOON.isoformat())
 @pytest.mark.parametrize(
     ("dag_run", "minutes", "superseded"),
     [
-        # A run that was triggered before, and is cleared or comes late.
+        # A run that was triggered earlier, and is cleared or delayed.
         ("manual__older", -1, True),
-        # The same run again: a retry, or cleared.
+        # The same run, retried or cleared.
         ("manual__noon", 0, True),
         ("manual__newer", 1, False),
         ("manual__at_once", 0, False),
     ],
 )
-def test_only_a_newer_run_changes_the_hold(dag_run: str, minutes: int, superseded: bool):
+def test_change_supersedes_same_and_older_runs(dag_run: str, minutes: int, superseded: bool):
     assert CHANGE.supersedes(dag_run, NOON + timedelta(minutes=minutes)) is superseded
 
 
-def test_it_is_read_as_it_was_written():
+def test_from_json_reads_what_to_json_wrote():
     assert HoldChange.from_json(CHANGE.to_json()) == CHANGE
 
 
@@ -38,6 +38,6 @@ def test_it_is_read_as_it_was_written():
         '{"dag_run": "a", "triggered": "2026-11-30T12:00:00+00:00", "more": 1}',
     ],
 )
-def test_an_edited_variable_is_named(text: str):
+def test_invalid_variable_raises_setting_error(text: str):
     with pytest.raises(SettingError, match=r"fraud_model_hold_change .*: delete the Variable"):
         HoldChange.from_json(text)

@@ -40,10 +40,10 @@ TEST, _ = history(1500, seed=8)
 
 
 def names(model: Any) -> list[str]:
-    return [column.name for column in model.takes]
+    return [column.name for column in model.input_columns]
 
 
-def test_the_seed_projects_form_takes_the_numeric_columns(tmp_path: Path) -> None:
+def test_seed_model_takes_the_numeric_columns_and_scores_as_mlflow_does(tmp_path: Path) -> None:
     folder = save_seed_model(tmp_path / "m")
     model = load(run_of(), folder)
     assert names(model) == NUMERIC
@@ -55,7 +55,7 @@ def test_the_seed_projects_form_takes_the_numeric_columns(tmp_path: Path) -> Non
     assert 0 < scores.prediction.sum() < len(TEST)
 
 
-def test_skops_with_its_stored_trusted_types(tmp_path: Path) -> None:
+def test_skops_model_with_stored_trusted_types_scores(tmp_path: Path) -> None:
     pipeline = seed_pipeline()
     trusted = skops.io.get_untrusted_types(data=skops.io.dumps(pipeline))
     folder = save_sklearn(tmp_path / "m", pipeline, serialization_format="skops", skops_trusted_types=trusted)
@@ -64,7 +64,7 @@ def test_skops_with_its_stored_trusted_types(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [str, float, bool, lambda label: f"{label}.0"])
-def test_labels_of_any_type(tmp_path: Path, write: Any) -> None:
+def test_labels_of_any_type_become_0_and_1(tmp_path: Path, write: Any) -> None:
     forest = RandomForestClassifier(15, random_state=1).fit(FRAME[NUMERIC], [write(label) for label in FRAUD])
     scores = load(run_of(), save_sklearn(tmp_path / "m", forest)).predict(TEST[NUMERIC])
     assert scores.prediction.tolist() == [int(label == write(1)) for label in forest.predict(TEST[NUMERIC])]
@@ -72,7 +72,7 @@ def test_labels_of_any_type(tmp_path: Path, write: Any) -> None:
     assert np.array_equal(scores.probability, forest.predict_proba(TEST[NUMERIC])[:, 1])
 
 
-def test_a_model_of_texts_and_numbers_without_a_signature(tmp_path: Path) -> None:
+def test_model_of_text_and_numbers_scores_without_a_signature(tmp_path: Path) -> None:
     encode = make_column_transformer((OneHotEncoder(), ["category"]), (StandardScaler(), ["amt"]))
     pipeline = make_pipeline(encode, LogisticRegression()).fit(FRAME[["category", "amt"]], FRAUD)
     model = load(run_of(), save_sklearn(tmp_path / "m", pipeline))
@@ -82,7 +82,7 @@ def test_a_model_of_texts_and_numbers_without_a_signature(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("sparse", [True, False])
-def test_a_forest_answers_each_row_as_it_would_alone(tmp_path: Path, sparse: bool) -> None:
+def test_forest_gives_each_row_its_score_alone(tmp_path: Path, sparse: bool) -> None:
     encode = make_column_transformer(
         (OneHotEncoder(sparse_output=sparse), ["category"]), (StandardScaler(), ["amt"]), sparse_threshold=float(sparse)
     )
@@ -96,7 +96,7 @@ def test_a_forest_answers_each_row_as_it_would_alone(tmp_path: Path, sparse: boo
     assert len(set(scores.probability)) > 10
 
 
-def test_without_names_of_its_own_a_model_takes_its_signatures_inputs(tmp_path: Path) -> None:
+def test_model_trained_on_array_takes_the_signatures_columns(tmp_path: Path) -> None:
     forest = RandomForestClassifier(15, random_state=1).fit(FRAME[["amt", "lat"]].to_numpy(), FRAUD)
     model = load(run_of(), save_sklearn(tmp_path / "m", forest, signature=signature("amt", "lat")))
     assert names(model) == ["amt", "lat"]
@@ -104,26 +104,26 @@ def test_without_names_of_its_own_a_model_takes_its_signatures_inputs(tmp_path: 
 
 
 @pytest.mark.parametrize("value", ["94103", 94103.0])
-def test_a_value_of_another_type_is_the_category_that_it_stands_for(tmp_path: Path, value: object) -> None:
+def test_value_of_another_type_matches_its_category(tmp_path: Path, value: object) -> None:
     case = model_cases()["LightGBM of categories by scikit-learn"]()
     model = load(run_of(), case.save(tmp_path / "m"))
-    given = score(model, [json.dumps(payment(zip=one)).encode() for one in (94103, value, 6441)]).probability
-    assert given[0] == given[1] != given[2]
+    probability = score(model, [json.dumps(payment(zip=one)).encode() for one in (94103, value, 6441)]).probability
+    assert probability[0] == probability[1] != probability[2]
 
 
-def test_columns_whose_type_nothing_says_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_warning_names_columns_of_unknown_type(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     frame = FRAME[["amt"]].assign(velocity=1.0)
     load(run_of(), save_sklearn(tmp_path / "m", RandomForestClassifier(2).fit(frame, FRAUD)))
-    assert "has no signature, and its columns velocity are none of the usual ones" in caplog.text
+    assert "has no signature, and its columns velocity are not standard columns of a payment" in caplog.text
 
 
-def test_a_model_that_names_no_columns_is_refused(tmp_path: Path) -> None:
+def test_model_without_column_names_raises_model_input_error(tmp_path: Path) -> None:
     forest = RandomForestClassifier(2).fit(FRAME[["amt"]].to_numpy(), FRAUD)
     with pytest.raises(ModelInputError, match="train it on a DataFrame, or log it with a signature"):
         load(run_of(), save_sklearn(tmp_path / "m", forest))
 
 
-def test_a_model_without_probabilities_gives_labels(tmp_path: Path) -> None:
+def test_model_without_probabilities_gives_labels_and_rejects_threshold(tmp_path: Path) -> None:
     machine = make_pipeline(StandardScaler(), LinearSVC()).fit(FRAME[NUMERIC], FRAUD)
     folder = save_sklearn(tmp_path / "m", machine)
     scores = load(run_of(), folder).predict(TEST[NUMERIC])
@@ -133,12 +133,12 @@ def test_a_model_without_probabilities_gives_labels(tmp_path: Path) -> None:
         load(run_of(threshold=0.3), folder)
 
 
-def test_a_threshold_decides_instead_of_the_model(tmp_path: Path) -> None:
+def test_threshold_overrides_the_models_labels(tmp_path: Path) -> None:
     folder = save_seed_model(tmp_path / "m")
-    shares = mlflow.sklearn.load_model(str(folder)).predict_proba(TEST[NUMERIC])[:, 1]
+    probabilities = mlflow.sklearn.load_model(str(folder)).predict_proba(TEST[NUMERIC])[:, 1]
     scores = load(run_of(threshold=0.3), folder).predict(TEST[NUMERIC])
-    assert scores.prediction.tolist() == (shares >= 0.3).astype(int).tolist()
-    assert scores.prediction.tolist() != (shares > 0.5).astype(int).tolist()
+    assert scores.prediction.tolist() == (probabilities >= 0.3).astype(int).tolist()
+    assert scores.prediction.tolist() != (probabilities > 0.5).astype(int).tolist()
 
 
 @pytest.mark.parametrize(
@@ -149,37 +149,37 @@ def test_a_threshold_decides_instead_of_the_model(tmp_path: Path) -> None:
         RandomForestClassifier(2).fit(FRAME[NUMERIC], np.column_stack([FRAUD, FRAUD])),
     ],
 )
-def test_other_classes_than_fraud_or_not_are_refused(tmp_path: Path, model: Any) -> None:
+def test_classes_other_than_0_and_1_raise_model_error(tmp_path: Path, model: Any) -> None:
     with pytest.raises(ModelError, match="only classifiers of 0 and 1"):
         load(run_of(), save_sklearn(tmp_path / "m", model))
 
 
-def test_a_forest_uses_threads_only_where_they_pay(tmp_path: Path) -> None:
+def test_forest_with_threads_gives_the_same_labels_as_without(tmp_path: Path) -> None:
     model = load(run_of(), save_seed_model(tmp_path / "m"))
     few, many = model.predict(TEST[NUMERIC][:999]), model.predict(TEST[NUMERIC])
     assert few.prediction.tolist() == many.prediction[:999].tolist()
 
 
 class LargeAmounts(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    """What it returns depends on `form`."""
+    """Return labels, probabilities or a frame of both, depending on `form`."""
 
     def __init__(self, form: str) -> None:
         self.form = form
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> Any:
-        share = model_input["amt"].to_numpy() / 1000
+        scaled = model_input["amt"].to_numpy() / 1000
         return {
-            "labels": (share > 0.16).astype(int),
-            "probabilities": share.clip(0, 1),
-            "frame": pd.DataFrame({"prediction": (share > 0.16).astype(int), "probability": share.clip(0, 1)}),
+            "labels": (scaled > 0.16).astype(int),
+            "probabilities": scaled.clip(0, 1),
+            "frame": pd.DataFrame({"prediction": (scaled > 0.16).astype(int), "probability": scaled.clip(0, 1)}),
         }[self.form]
 
 
 @pytest.mark.parametrize("form", ["labels", "probabilities", "frame"])
-def test_a_pyfunc_model(tmp_path: Path, form: str) -> None:
+def test_pyfunc_model_takes_the_signatures_columns_and_scores(tmp_path: Path, form: str) -> None:
     folder = save_pyfunc(tmp_path / "m", LargeAmounts(form), ["cc_num", "amt", "category"])
     model = load(run_of(), folder)
-    assert [(column.name, column.kind) for column in model.takes] == [
+    assert [(column.name, column.kind) for column in model.input_columns] == [
         ("cc_num", "int64"),
         ("amt", "float64"),
         ("category", "text"),
@@ -190,13 +190,13 @@ def test_a_pyfunc_model(tmp_path: Path, form: str) -> None:
     assert (scores.probability is None) == (form == "labels")
 
 
-def test_a_pyfunc_model_without_a_signature_is_refused(tmp_path: Path) -> None:
+def test_pyfunc_model_without_a_signature_raises_model_input_error(tmp_path: Path) -> None:
     folder = save_pyfunc(tmp_path / "m", LargeAmounts("labels"), [])
     with pytest.raises(ModelInputError, match="which columns"):
         load(run_of(), folder)
 
 
-def test_a_model_whose_module_is_not_here_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_names_the_module_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "passing_module.py").write_text(
         "from sklearn.dummy import DummyClassifier\nclass Passing(DummyClassifier):\n    pass\n"
     )
@@ -210,14 +210,14 @@ def test_a_model_whose_module_is_not_here_names_it(tmp_path: Path, monkeypatch: 
         load(run_of(), folder)
 
 
-def test_a_model_that_cannot_be_loaded_says_what_it_was_trained_with(tmp_path: Path) -> None:
+def test_error_of_damaged_model_names_its_scikit_learn_version(tmp_path: Path) -> None:
     folder = save_seed_model(tmp_path / "m")
     (folder / "model.pkl").write_bytes(b"damaged")
     with pytest.raises(ModelError, match=r"UnpicklingError.*trained with scikit-learn 1"):
         load(run_of(), folder)
 
 
-def test_a_flavor_that_is_neither_is_named(tmp_path: Path) -> None:
+def test_error_names_unsupported_flavor(tmp_path: Path) -> None:
     (tmp_path / "MLmodel").write_text("flavors: {spark: {}}")
     with pytest.raises(ModelError, match="only spark"):
         load(run_of(), tmp_path)

@@ -1,4 +1,4 @@
-"""Logged models of a real MLflow 3: where requests for them are refused, and where there are thousands of them."""
+"""Tests on logged models of a real MLflow 3: a server that rejects requests for them, and thousands of models."""
 
 from __future__ import annotations
 
@@ -18,101 +18,106 @@ from tests.support.live_stack import LiveStack
 
 DAY = 24 * 3600 * 1000
 SEARCH = "POST /api/2.0/mlflow/logged-models/search"
-FORBIDDEN, NO_VERSION = (403, "Forbidden"), {"/version": (404, "")}
+FORBIDDEN, WITHOUT_VERSION = (403, "Forbidden"), {"/version": (404, "")}
 Answers = dict[str, tuple[int, str]]
 
 
 @pytest.fixture
-def front(
+def mlflow_proxy(
     service_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[Answers], AbstractContextManager[Proxy]]:
-    """Makes a proxy in front of MLflow that answers some requests itself."""
+    """Return a function that starts a proxy in front of MLflow, which answers some requests itself."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     return lambda answers: proxy(service_environment["MLFLOW_TRACKING_URI"], answers)
 
 
-Front = Callable[[Answers], AbstractContextManager[Proxy]]
+StartProxy = Callable[[Answers], AbstractContextManager[Proxy]]
 
 
-def ask(asked: str, experiment: str | None = None) -> str:
-    return resolve(asked, experiment=experiment, chosen_by=DEFAULT).run_id
+def resolve_run_id(requested: str, experiment: str | None = None) -> str:
+    return resolve(requested, experiment=experiment, chosen_by=DEFAULT).run_id
 
 
 def run_of_mlflow_2(lab: Lab, experiment: str) -> str:
-    """As a client of MLflow 2 leaves it: the model is among the artifacts, and noted in a tag."""
+    """Create a run as a client of MLflow 2 does: the model is among the artifacts, and recorded in a tag."""
     run_id = lab.run(experiment, model="artifacts")
     lab.client.set_tag(run_id, "mlflow.log-model.history", json.dumps([{"artifact_path": "model"}]))
     return run_id
 
 
 @pytest.mark.parametrize("status", [403, 404, 405])
-def test_a_server_that_refuses_logged_models_and_has_them_does_not_give_an_older_model(
-    lab: Lab, front: Front, monkeypatch: pytest.MonkeyPatch, status: int
+def test_server_that_hides_a_runs_logged_model_gives_no_older_model(
+    lab: Lab, mlflow_proxy: StartProxy, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    """The run itself names its logged model."""
+    """The run's outputs name its logged model."""
     name = lab.experiment()
     run_of_mlflow_2(lab, name)
     newest = lab.run(name)
-    with front({"logged-models": (status, "no")}) as server:
+    with mlflow_proxy({"logged-models": (status, "no")}) as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
         with pytest.raises(ModelStoreError, match=f"{status} to {SEARCH}, although run {newest} has a logged model"):
-            ask("latest", name)
+            resolve_run_id("latest", name)
         with pytest.raises(ModelNotFoundError, match=f"answers {status} for the logged models"):
-            ask(newest)
+            resolve_run_id(newest)
 
 
 @pytest.mark.parametrize("status", [403, 404, 405, 501])
-def test_models_among_artifacts_are_found_where_logged_models_are_refused(
-    lab: Lab, front: Front, monkeypatch: pytest.MonkeyPatch, status: int
+def test_models_among_artifacts_are_found_if_logged_models_are_rejected(
+    lab: Lab, mlflow_proxy: StartProxy, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     name = lab.experiment()
     run_ids = [run_of_mlflow_2(lab, name), lab.run(name, model="artifacts")]
-    with front({"logged-models": (status, "")}) as server:
+    with mlflow_proxy({"logged-models": (status, "")}) as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
-        assert [ask("previous", name), ask("latest", name)] == run_ids
-        assert ask(run_ids[0]) == run_ids[0]
+        assert [resolve_run_id("previous", name), resolve_run_id("latest", name)] == run_ids
+        assert resolve_run_id(run_ids[0]) == run_ids[0]
 
 
-@pytest.mark.parametrize("refused_first", [True, False])
-def test_a_server_that_refuses_logged_models_for_one_experiment_only_has_them(
-    lab: Lab, front: Front, monkeypatch: pytest.MonkeyPatch, refused_first: bool
+@pytest.mark.parametrize("rejected_first", [True, False])
+def test_rejection_for_one_experiment_only_raises_model_store_error(
+    lab: Lab, mlflow_proxy: StartProxy, monkeypatch: pytest.MonkeyPatch, rejected_first: bool
 ) -> None:
-    """`previous` reads two experiments; the refused one may hold what is asked for."""
+    """`previous` reads two experiments, and the rejected one may have the requested model."""
     older, newer = lab.experiment(), lab.experiment()
     lab.run(older)
     run_of_mlflow_2(lab, newer)
-    refused = lab.client.get_experiment_by_name(newer if refused_first else older).experiment_id
-    with front({f'logged-models/search{{"experiment_ids":["{refused}"]': FORBIDDEN, **NO_VERSION}) as server:
+    rejected = lab.client.get_experiment_by_name(newer if rejected_first else older).experiment_id
+    with mlflow_proxy(
+        {f'logged-models/search{{"experiment_ids":["{rejected}"]': FORBIDDEN, **WITHOUT_VERSION}
+    ) as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
-        with pytest.raises(ModelStoreError, match=f"for the experiment {refused}, but not for others"):
-            ask("previous")
+        with pytest.raises(ModelStoreError, match=f"for the experiment {rejected}, but not for others"):
+            resolve_run_id("previous")
 
 
-def test_a_registered_version_of_a_logged_model_says_where_logged_models_are_missing(
-    lab: Lab, registered: Callable[..., str], front: Front, monkeypatch: pytest.MonkeyPatch
+def test_error_for_logged_model_by_id_says_that_the_server_has_none(
+    lab: Lab, registered: Callable[..., str], mlflow_proxy: StartProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A registry of MLflow 3 beside a tracking server that has no logged models, and says no version."""
+    """The registry is of MLflow 3; the tracking server has no logged models and does not tell its version."""
     run_id = lab.run(lab.experiment())
     source = resolve(run_id, experiment=None, chosen_by=DEFAULT).model_uri
     name = registered(run_id, source)
-    with front({"logged-models": FORBIDDEN, **NO_VERSION}) as server:
+    with mlflow_proxy({"logged-models": FORBIDDEN, **WITHOUT_VERSION}) as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
-        for asked in (f"models:/{name}/1", source):
+        for requested in (f"models:/{name}/1", source):
             with pytest.raises(ModelNotFoundError, match=r"answers 403 for the logged models .* runs:/<run id>/<name>"):
-                ask(asked)
+                resolve_run_id(requested)
 
 
-def test_a_logged_model_that_was_deleted_under_its_version_is_named(lab: Lab, registered: Callable[..., str]) -> None:
+def test_error_names_the_deleted_logged_model_of_a_registered_version(lab: Lab, registered: Callable[..., str]) -> None:
     run_id = lab.run(lab.experiment())
     source = resolve(run_id, experiment=None, chosen_by=DEFAULT).model_uri
     name = registered(run_id, source)
     lab.client.delete_logged_model(source.removeprefix("models:/"))
     with pytest.raises(ModelNotFoundError, match=f"has no logged model {source.removeprefix('models:/')}"):
-        ask(f"models:/{name}/1")
+        resolve_run_id(f"models:/{name}/1")
 
 
 def insert_runs(services: LiveStack, experiment_id: str, *, count: int, start: int, parent: str | None = None) -> None:
-    """Finished runs, a second apart. Those of a parent each log a model a minute after their start."""
+    """Insert finished runs into MLflow's database, a second apart.
+
+    `start` is in milliseconds since 1970. Runs with a `parent` each have a model, created a minute after their start.
+    """
     with services.database("mlflow") as connection, connection, connection.cursor() as cursor:
         cursor.execute("SELECT artifact_location FROM experiments WHERE experiment_id = %s", (experiment_id,))
         (location,) = cursor.fetchone()
@@ -149,11 +154,13 @@ def insert_runs(services: LiveStack, experiment_id: str, *, count: int, start: i
             )
 
 
-def test_latest_and_previous_go_by_the_start_of_runs_among_thousands_of_older_models(
-    lab: Lab, services: LiveStack, front: Front, monkeypatch: pytest.MonkeyPatch
+def test_latest_and_previous_go_by_start_of_run_among_thousands_of_models(
+    lab: Lab, services: LiveStack, mlflow_proxy: StartProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The trials of a search each have a model, and the newest 60 runs have none. `long` started first of all, and
-    logged its model after the trials; `short` logged its model before them."""
+    """Each of 3,500 trials has a model, and the newest 60 runs have none.
+
+    The run `long` started first, and logged its model after the trials; the run `short` logged its model before them.
+    """
     name = lab.experiment()
     experiment_id = lab.client.get_experiment_by_name(name).experiment_id
     began = 1_700_000_000_000
@@ -168,22 +175,20 @@ def test_latest_and_previous_go_by_the_start_of_runs_among_thousands_of_older_mo
     long, short, newest = run(0, 10 * DAY), run(DAY, DAY + 60_000), run(20 * DAY, 20 * DAY + 60_000)
     insert_runs(services, experiment_id, count=3_500, start=began + 2 * DAY, parent=long)
     insert_runs(services, experiment_id, count=60, start=began + 21 * DAY)
-    with front({}) as server:
+    with mlflow_proxy({}) as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
-        assert ask("latest", name) == newest
+        assert resolve_run_id("latest", name) == newest
         searches = [request for request in server.requests if request.endswith("/search")]
-        # Of runs: the newest, those of the newest 500 models, those of MLflow 2. Of logged models: those of the newest
-        # runs, two pages. And of registered versions.
+        # Three searches for runs (the newest, those of the newest 500 models, those of MLflow 2), three for logged
+        # models (those of the newest runs, and two pages), one for registered versions.
         assert len(searches) <= 7, searches
         server.requests.clear()
-        assert ask("previous", name) == short
+        assert resolve_run_id("previous", name) == short
         searches = [request for request in server.requests if request.endswith("/search")]
         assert len(searches) <= 20, searches
 
 
-def test_a_search_that_fails_for_another_reason_does_not_let_children_fill_the_pages(
-    lab: Lab, services: LiveStack
-) -> None:
+def test_failed_search_does_not_end_the_filter_on_child_runs(lab: Lab, services: LiveStack) -> None:
     name = lab.experiment()
     experiment_id = lab.client.get_experiment_by_name(name).experiment_id
     parent = lab.run(name, model=None)

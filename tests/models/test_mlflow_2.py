@@ -1,5 +1,7 @@
-"""A real MLflow 2 server: latest, previous, runs, aliases, scoring, `fraud check` and `fraud train`; and servers that
-refuse what MLflow 3 brought."""
+"""Tests with a real MLflow 2 server: latest, previous, runs, aliases, scoring, `fraud check` and `fraud train`.
+
+A proxy in front of it stands for servers that reject the endpoints of MLflow 3, and for older servers.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +33,8 @@ pytestmark = pytest.mark.timeout(600)
 
 
 @dataclass(frozen=True)
-class MlflowServer:
-    """An MLflow 2 server, and the ids of its runs."""
+class Mlflow2Server:
+    """The address of an MLflow 2 server, and the ids of its runs."""
 
     address: str
     first: str
@@ -42,9 +44,12 @@ class MlflowServer:
 
 
 @pytest.fixture(scope="module")
-def mlflow_2_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    """Two models of a client of MLflow 2, the later one registered with an alias; a newer child run and a newer run
-    whose model has another name."""
+def mlflow_2_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mlflow2Server]:
+    """Yield a server with models of a client of MLflow 2.
+
+    The model of the run `second`, which is newer than `first`, is registered and has an alias. The runs `trial`, a
+    child run, and `other`, whose model has another name, are newer.
+    """
     with mlflow_2.server(tmp_path_factory.mktemp("mlflow2")) as address:
         runs = mlflow_2.log_models(address, "cards", "model", "model", "model", "calibrated")
         first, second, trial, other = runs
@@ -55,70 +60,74 @@ def mlflow_2_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mlflow
         client.set_registered_model_alias("cards", "champion", "1")
         empty = client.create_run(client.create_experiment("no models")).info.run_id
         client.set_terminated(empty)
-        yield MlflowServer(address, first, second, trial, other)
+        yield Mlflow2Server(address, first, second, trial, other)
 
 
 @pytest.fixture(autouse=True)
-def tracking(mlflow_2_server: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def tracking(mlflow_2_server: Mlflow2Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_2_server.address)
 
 
-def ask(asked: str) -> ModelRun:
-    return resolve(asked, experiment="cards", chosen_by=DEFAULT)
+def resolve_run(requested: str) -> ModelRun:
+    return resolve(requested, experiment="cards", chosen_by=DEFAULT)
 
 
 def check(tmp_path: Path) -> dict[str, CheckResult]:
     settings = Settings(model_cache=tmp_path / "models", experiment="cards")
-    return {one.name: one for one in run([("tried", lambda: check_models(settings, "latest", DEFAULT))])}
+    return {result.name: result for result in run([("models", lambda: check_models(settings, "latest", DEFAULT))])}
 
 
-def test_latest_previous_a_run_and_an_alias_are_found(mlflow_2_server: MlflowServer) -> None:
-    assert [ask(asked).run_id for asked in ("latest", "previous")] == [mlflow_2_server.second, mlflow_2_server.first]
-    assert ask(mlflow_2_server.first).run_id == mlflow_2_server.first
-    for asked in ("models:/cards@champion", "models:/cards/1", "latest"):
-        assert (ask(asked).name, ask(asked).version, ask(asked).run_id) == ("cards", "1", mlflow_2_server.second)
+def test_latest_previous_run_id_alias_and_version_are_found(mlflow_2_server: Mlflow2Server) -> None:
+    assert [resolve_run(requested).run_id for requested in ("latest", "previous")] == [
+        mlflow_2_server.second,
+        mlflow_2_server.first,
+    ]
+    assert resolve_run(mlflow_2_server.first).run_id == mlflow_2_server.first
+    for requested in ("models:/cards@champion", "models:/cards/1", "latest"):
+        run = resolve_run(requested)
+        assert (run.name, run.version, run.run_id) == ("cards", "1", mlflow_2_server.second)
 
 
-def test_a_model_of_another_name_is_named_and_can_be_asked_for(mlflow_2_server: MlflowServer) -> None:
+def test_error_names_model_of_another_name_which_can_be_requested(mlflow_2_server: Mlflow2Server) -> None:
     with pytest.raises(
         ModelNotFoundError, match=f"it has 'calibrated': request runs:/{mlflow_2_server.other}/calibrated"
     ):
-        ask(mlflow_2_server.other)
-    assert ask(f"runs:/{mlflow_2_server.other}/calibrated").model_uri.endswith(
+        resolve_run(mlflow_2_server.other)
+    assert resolve_run(f"runs:/{mlflow_2_server.other}/calibrated").model_uri.endswith(
         f"/{mlflow_2_server.other}/artifacts/calibrated"
     )
 
 
-def test_a_logged_model_asked_for_by_id_is_refused_with_what_to_ask_for(mlflow_2_server: MlflowServer) -> None:
-    says = (
+def test_error_for_logged_model_by_id_says_what_to_request(mlflow_2_server: Mlflow2Server) -> None:
+    message = (
         f"MLflow at {mlflow_2_server.address} \\(version 2.22.5\\) answers 404 for the logged models that came with "
-        f"MLflow 3, so m-{'0' * 32} cannot be found by its id: ask for .* runs:/<run id>/<name>"
+        f"MLflow 3, so m-{'0' * 32} cannot be found by its id: request the model by its run .* runs:/<run id>/<name>"
     )
-    with pytest.raises(ModelNotFoundError, match=says):
-        ask(f"models:/m-{'0' * 32}")
+    with pytest.raises(ModelNotFoundError, match=message):
+        resolve_run(f"models:/m-{'0' * 32}")
 
 
-def test_its_model_scores(mlflow_2_server: MlflowServer, tmp_path: Path) -> None:
-    found = ask("latest")
-    loaded = load(found, ModelCache(tmp_path, 10**9).fetch(found))
+def test_model_of_mlflow_2_scores(mlflow_2_server: Mlflow2Server, tmp_path: Path) -> None:
+    run = resolve_run("latest")
+    model = load(run, ModelCache(tmp_path, 10**9).fetch(run))
     payments = [json.dumps({"amt": amt, "city_pop": 3.0}).encode() for amt in (1.0, 39.0)]
-    assert list(score(loaded, payments).prediction) == [0, 1]
+    assert list(score(model, payments).prediction) == [0, 1]
 
 
-def test_check_passes_and_shows_server_version(mlflow_2_server: MlflowServer, tmp_path: Path) -> None:
-    found = check(tmp_path)
-    assert all(one.ok for one in found.values()), found
-    assert found["MLflow"].text == f"answers at {mlflow_2_server.address}, version 2.22.5"
-    assert f"is run {mlflow_2_server.second}, cards version 1" in found["model"].text
+def test_check_passes_and_shows_server_version(mlflow_2_server: Mlflow2Server, tmp_path: Path) -> None:
+    results = check(tmp_path)
+    assert all(result.ok for result in results.values()), results
+    assert results["MLflow"].text == f"answers at {mlflow_2_server.address}, version 2.22.5"
+    assert f"is run {mlflow_2_server.second}, cards version 1" in results["model"].text
 
 
 @pytest.mark.parametrize("answer", [(403, '{"message": "Forbidden"}'), (404, ""), (405, "no")])
-def test_a_hosted_server_that_refuses_logged_models_is_asked_for_artifacts(
-    mlflow_2_server: MlflowServer, answer: tuple[int, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_server_that_rejects_logged_models_gives_models_among_artifacts(
+    mlflow_2_server: Mlflow2Server, answer: tuple[int, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with proxy(mlflow_2_server.address, {"logged-models": answer, "/version": (404, "")}) as front:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", front.address)
-        assert [ask(asked).run_id for asked in ("latest", "previous", mlflow_2_server.first)] == [
+        assert [resolve_run(requested).run_id for requested in ("latest", "previous", mlflow_2_server.first)] == [
             mlflow_2_server.second,
             mlflow_2_server.first,
             mlflow_2_server.first,
@@ -127,30 +136,30 @@ def test_a_hosted_server_that_refuses_logged_models_is_asked_for_artifacts(
         with pytest.raises(ModelNotFoundError, match=f"answers {answer[0]} for the logged models"):
             resolve("latest", experiment="no models", chosen_by=DEFAULT)
         with pytest.raises(ModelNotFoundError, match=f"answers {answer[0]} for the logged models .* runs:/<run id>/"):
-            ask(f"models:/m-{'0' * 32}")
+            resolve_run(f"models:/m-{'0' * 32}")
 
 
-def test_a_server_too_old_is_named_with_its_version(
-    mlflow_2_server: MlflowServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_error_of_too_old_server_names_its_version(
+    mlflow_2_server: Mlflow2Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """As one before 2.0 answers: it knows no search of experiments, and no aliases."""
+    """A server before 2.0 has no search for experiments, and no aliases."""
     missing = (404, "<!doctype html><title>404 Not Found</title>")
     with proxy(
         mlflow_2_server.address, {"experiments/search": missing, "/alias": missing, "/version": (200, "1.27.0")}
     ) as front:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", front.address)
-        told = (
+        message = (
             f"MLFLOW_TRACKING_URI={front.address}: the server runs MLflow 1.27.0, which is too old: upgrade it to 2.4"
         )
-        for asked in ("latest", "models:/cards@champion"):
-            with pytest.raises(SettingError, match=told):
-                resolve(asked, experiment=None, chosen_by=DEFAULT)
-        found = check(tmp_path)
-        assert list(found) == ["tried"]
-        assert told in found["tried"].text
-        done = train(front.address, "old")
-        assert done.returncode == 1
-        assert told in done.stderr
+        for requested in ("latest", "models:/cards@champion"):
+            with pytest.raises(SettingError, match=message):
+                resolve(requested, experiment=None, chosen_by=DEFAULT)
+        results = check(tmp_path)
+        assert list(results) == ["models"]
+        assert message in results["models"].text
+        training = train(front.address, "old")
+        assert training.returncode == 1
+        assert message in training.stderr
 
 
 def train(address: str, experiment: str) -> subprocess.CompletedProcess[str]:
@@ -160,10 +169,10 @@ def train(address: str, experiment: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_a_model_trained_here_is_logged_registered_and_latest(mlflow_2_server: MlflowServer, tmp_path: Path) -> None:
-    done = train(mlflow_2_server.address, "trained")
-    assert done.returncode == 0, done.stderr
-    run_id = done.stdout.split()[1]
-    found = resolve("latest", experiment="trained", chosen_by=DEFAULT)
-    assert (found.run_id, found.name, found.version) == (run_id, "fraud_scoring", "1")
-    assert load(found, ModelCache(tmp_path, 10**9).fetch(found)).run == found
+def test_fraud_train_logs_and_registers_the_latest_model(mlflow_2_server: Mlflow2Server, tmp_path: Path) -> None:
+    training = train(mlflow_2_server.address, "trained")
+    assert training.returncode == 0, training.stderr
+    run_id = training.stdout.split()[1]
+    run = resolve("latest", experiment="trained", chosen_by=DEFAULT)
+    assert (run.run_id, run.name, run.version) == (run_id, "fraud_scoring", "1")
+    assert load(run, ModelCache(tmp_path, 10**9).fetch(run)).run == run

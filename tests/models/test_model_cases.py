@@ -1,10 +1,14 @@
-"""The rule of scoring, held against each kind of model: a payment's score equals what the model gives for that payment
-alone, in the frame that it was trained on; or the run says no before anything is published."""
+"""Tests of the rule of scoring for each kind of model.
+
+A payment's score equals what the model gives for that payment alone, in a frame with the types of the training frame;
+or scoring raises an error before anything is published.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +20,11 @@ from threadpoolctl import threadpool_limits
 from include.errors import ModelError
 from include.models.load import LoadedModel, load
 from include.models.scoring import ScoringResult, score
-from tests.models.model_cases import ModelCase, frame_of_training, model_cases, silently
+from tests.models.model_cases import ModelCase, model_cases, payment_frame, without_warnings
 from tests.models.zoo import history, payment, run_of
 
 CASES = model_cases()
-# Each changes a payment in one way that the world sends.
+# Each changes a payment in a way that producers do.
 CHANGES: list[dict[str, Any]] = [
     {}, {"category": None}, {"gender": None}, {"category": None, "gender": None}, {"zip": 6441.5}, {"zip": 94103},
     {"zip": 94103.0}, {"zip": None}, {"amt": None}, {"amt": 700}, {"amt": 1.5}, {"category": "unheard"}, {"lat": None},
@@ -29,42 +33,40 @@ CHANGES: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="module")
 def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[ModelCase, Path]]:
-    """Makes each case once."""
-    found: dict[str, tuple[ModelCase, Path]] = {}
+    """Return a function that trains and saves the model of a case once, and returns the case and the folder."""
 
-    def make(name: str) -> tuple[ModelCase, Path]:
-        if name not in found:
-            case = silently(CASES[name])
-            found[name] = case, case.save(tmp_path_factory.mktemp("kind") / "m")
-        return found[name]
+    @cache
+    def save(name: str) -> tuple[ModelCase, Path]:
+        case: ModelCase = without_warnings(CASES[name])
+        return case, case.save(tmp_path_factory.mktemp("kind") / "m")
 
-    return make
+    return save
 
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Threads that wait for each other take a minute for these small frames on a busy machine."""
+    """Run in one thread: threads that wait for each other take a minute for these small frames on a busy machine."""
     with threadpool_limits(1):
         yield
 
 
 def scored(model: LoadedModel, payments: list[dict[str, Any]]) -> ScoringResult:
-    return silently(lambda: score(model, [json.dumps(each).encode() for each in payments]))
+    return without_warnings(lambda: score(model, [json.dumps(each).encode() for each in payments]))
 
 
 def expected(case: ModelCase, each: dict[str, Any]) -> tuple[int, float | None] | None:
-    """What the bare model gives for the payment alone; None where it raises."""
+    """Return what the bare model gives for the payment alone, None if it raises."""
     assert case.expected_score is not None
     if case.strict and (each["zip"] is None or each["zip"] != int(each["zip"])):
         return None
     try:
-        return silently(lambda: case.expected_score(frame_of_training(each, case.names)))
+        return without_warnings(lambda: case.expected_score(payment_frame(each, case.names)))
     except (ValueError, TypeError):
         return None
 
 
 @pytest.mark.parametrize("name", list(CASES))
-def test_score_in_a_batch_equals_score_alone_or_model_is_refused(
+def test_score_in_a_batch_equals_score_alone_or_model_is_rejected(
     saved_model: Callable[[str], tuple[ModelCase, Path]], name: str
 ) -> None:
     case, folder = saved_model(name)
@@ -86,7 +88,7 @@ def test_score_in_a_batch_equals_score_alone_or_model_is_refused(
         ("pyfunc labels 1 and 2", 12.0), ("pyfunc isolation forest", 110.0), ("pyfunc risk score", 1.5),
     ],
 )  # fmt: skip
-def test_one_payment_whose_answer_fits_by_chance_is_not_published(
+def test_single_payment_with_plausible_output_by_chance_raises_model_error(
     saved_model: Callable[[str], tuple[ModelCase, Path]], name: str, amount: float
 ) -> None:
     case, folder = saved_model(name)
@@ -94,7 +96,7 @@ def test_one_payment_whose_answer_fits_by_chance_is_not_published(
         scored(load(run_of(case.threshold), folder), [payment(amt=amount)])
 
 
-SOME = st.fixed_dictionaries(
+CHANGED_FIELDS = st.fixed_dictionaries(
     {},
     optional={
         "category": st.sampled_from(["home", "travel", "unheard", None]),
@@ -111,7 +113,7 @@ SOME = st.fixed_dictionaries(
     "name", ["one-hot that ignores unknown texts", "numbers as text", "ordinal encoder and boosting", "XGBoost"]
 )
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(SOME, min_size=1, max_size=6))
+@given(st.lists(CHANGED_FIELDS, min_size=1, max_size=6))
 def test_score_does_not_depend_on_other_rows(
     saved_model: Callable[[str], tuple[ModelCase, Path]], name: str, changes: list[dict[str, Any]]
 ) -> None:
@@ -119,15 +121,14 @@ def test_score_does_not_depend_on_other_rows(
 
 
 def check(case: ModelCase, folder: Path, payments: list[dict[str, Any]]) -> None:
-    model = silently(lambda: load(run_of(case.threshold), folder))
+    model = without_warnings(lambda: load(run_of(case.threshold), folder))
     together = scored(model, payments)
-    for place, each in enumerate(payments):
-        alone = scored(model, [each]) if place % 4 == 0 else None
-        wanted = expected(case, each)
-        found = int(together.prediction[place])
-        assert found == (-1 if wanted is None else wanted[0]), (place, each)
-        assert (place in together.refusals) == (wanted is None)
-        if wanted is not None and wanted[1] is not None:
-            assert together.probability[place] == pytest.approx(wanted[1], abs=1e-6)
-        if alone is not None:
-            assert int(alone.prediction[0]) == found
+    for index, each in enumerate(payments):
+        score_alone = expected(case, each)
+        prediction = int(together.prediction[index])
+        assert prediction == (-1 if score_alone is None else score_alone[0]), (index, each)
+        assert (index in together.refusals) == (score_alone is None)
+        if score_alone is not None and score_alone[1] is not None:
+            assert together.probability[index] == pytest.approx(score_alone[1], abs=1e-6)
+        if index % 4 == 0:
+            assert int(scored(model, [each]).prediction[0]) == prediction

@@ -109,7 +109,7 @@ def test_code_stored_with_the_model_is_importable(tmp_path: Path):
         "import sys, pathlib, pandas as pd; from include.models.load import load; from tests.models.zoo import run_of; "
         f"model = load(run_of(), pathlib.Path({str(folder)!r})); "
         f"frame = pd.read_json({str(tmp_path / 'payments.json')!r}, orient='split'); "
-        "print(model.predict(frame[[c.name for c in model.takes]]).probability.tolist())"
+        "print(model.predict(frame[[c.name for c in model.input_columns]]).probability.tolist())"
     )
     printed = []
     for _ in range(2):

@@ -406,7 +406,7 @@ def test_foreign_server_receives_no_request_for_a_model(
     elsewhere, name = place.format(address), lab.experiment()
     run_id = lab.run(name, model=model)
     move_files(services, run_id, elsewhere)
-    with pytest.raises(UntrustedModelError, match=f"lie at {elsewhere}.*models come from MLflow at http"):
+    with pytest.raises(UntrustedModelError, match=f"stored at {elsewhere}.*loaded from MLflow at http"):
         resolve_default(run_id)
     # Without a logged model, artifacts in other places are not searched.
     with pytest.raises(UntrustedModelError if model == "logged" else ModelNotFoundError):
@@ -443,10 +443,10 @@ def test_models_are_loaded_from_trusted_locations_only(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     store = ModelStore()
     if is_trusted:
-        store._places.check("it", uri)
+        store._artifact_uris.require_trusted("it", uri)
         return
     with pytest.raises(UntrustedModelError) as caught:
-        store._places.check("it", uri)
+        store._artifact_uris.require_trusted("it", uri)
     assert "secret" not in str(caught.value)
 
 
@@ -465,7 +465,7 @@ def test_copied_version_resolves_to_the_original_files(lab: Lab, registered: Reg
     copied = lab.client.copy_model_version(f"models:/{name}/1", f"{name} copied")
     try:
         assert resolve_default(f"models:/{copied.name}/{copied.version}").run_id == run_id
-        assert ModelStore()._places.of(f"models:/{copied.name}/1").startswith("s3://mlflow/")
+        assert ModelStore()._artifact_uris.resolve(f"models:/{copied.name}/1").startswith("s3://mlflow/")
     finally:
         lab.client.delete_registered_model(copied.name)
 

@@ -6,7 +6,7 @@ import pytest
 from mlflow.entities import Run, RunData, RunInfo
 
 from include.errors import SettingError
-from include.models.artifact_uri import cleaned
+from include.models.artifact_uri import redact
 from include.models.mlflow_client import ModelStore
 from include.models.tracking_uri import registry_uri, tracking_uri, without_credentials
 from include.training.tracking import mlflow_session, page_urls
@@ -98,10 +98,10 @@ def test_page_url_has_one_slash_after_the_address(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:secret@mlflow:5000/")
     run = Run(RunInfo("a" * 32, "1", "ann", "FINISHED", 0, 1, "active"), RunData())
     page = f"http://mlflow:5000/#/experiments/1/runs/{'a' * 32}"
-    assert ModelStore().run_page(run) == page
+    assert ModelStore().run_url(run) == page
     assert page_urls("http://ann:secret@mlflow:5000/", "1", "a" * 32, "fraud", "2")[0] == page
 
 
 def test_error_keeps_the_slash_of_the_address_and_hides_its_login() -> None:
     text = "http://ann:secret@mlflow:5000/api/2.0/mlflow: connection refused"
-    assert cleaned(text, "http://ann:secret@mlflow:5000/") == "http://mlflow:5000/api/2.0/mlflow: connection refused"
+    assert redact(text, "http://ann:secret@mlflow:5000/") == "http://mlflow:5000/api/2.0/mlflow: connection refused"

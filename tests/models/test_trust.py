@@ -189,7 +189,7 @@ def test_downloaded_file_named_like_a_cached_pickle_is_not_unpickled(
     assert not mark.exists()
     # The name is right: if the file is in the cache, it is unpickled.
     shutil.copy(files / name, folder)
-    with pytest.raises(ModelError, match="NoneType, no classifier"):
+    with pytest.raises(ModelError, match="NoneType, not a classifier"):
         load(run_of(), folder, allow_pickles=False)
     assert mark.exists()
 
@@ -236,7 +236,7 @@ def test_model_trained_here_scores_the_same_without_its_code(
     folder = fetch(log_model(files), cache)
     for _ in range(2):
         model = load(run_of(), folder, allow_pickles=False)
-        frame = PAYMENTS[[column.name for column in model.takes]]
+        frame = PAYMENTS[[column.name for column in model.input_columns]]
         probability = model.predict(frame).probability
         assert probability is not None
         assert probability.tolist() == pipeline.predict_proba(frame)[:, 1].tolist()

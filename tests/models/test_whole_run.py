@@ -16,7 +16,7 @@ from include.errors import ModelError, ModelInputError
 from include.models.resolve import resolve
 from tests.integration.test_protocol import dead, scored, send, stands_at
 from tests.models.conftest import Lab
-from tests.models.model_cases import frame_of_training, model_cases, silently
+from tests.models.model_cases import model_cases, payment_frame, without_warnings
 from tests.models.zoo import payment
 from tests.support import kafka_log
 from tests.support.scoring import Scoring
@@ -43,7 +43,7 @@ def run(pipeline: Scoring, lab: Lab, folder: Path, threshold: str | None = None)
         lab.client.set_tag(run_id, "fraud_threshold", threshold)
     manifest = pipeline.drain()
     model = resolve("latest", experiment=experiment, chosen_by="default")
-    silently(lambda: predict(pipeline.settings, pipeline.storage, manifest, model))
+    without_warnings(lambda: predict(pipeline.settings, pipeline.storage, manifest, model))
     pipeline.publish(manifest)
 
 
@@ -60,13 +60,13 @@ SCORED = [
 def test_published_score_equals_the_score_of_the_payment_alone(
     pipeline: Scoring, lab: Lab, tmp_path: Path, name: str, threshold: str | None
 ) -> None:
-    case = silently(CASES[name])
+    case = without_warnings(CASES[name])
     run(pipeline, lab, case.save(tmp_path / "m"), threshold)
     assert dead(pipeline) == []
     messages = kafka_log.read_all(pipeline.kafka["bootstrap.servers"], pipeline.settings.output_topic)
     assert len(messages) == len(PAYMENTS)
     for each, published in zip(PAYMENTS, messages, strict=True):
-        label, probability = silently(lambda each=each: case.expected_score(frame_of_training(each, case.names)))
+        label, probability = without_warnings(lambda each=each: case.expected_score(payment_frame(each, case.names)))
         headers = dict(published.headers() or [])
         assert float(headers["fraud_probability"]) == pytest.approx(probability, abs=1e-6)
         expected = label if threshold is None else int(probability >= float(threshold))
@@ -79,7 +79,7 @@ def test_published_score_equals_the_score_of_the_payment_alone(
 )
 def test_refused_model_publishes_nothing(pipeline: Scoring, lab: Lab, tmp_path: Path, name: str) -> None:
     with pytest.raises(ModelError):
-        run(pipeline, lab, silently(CASES[name]).save(tmp_path / "m"))
+        run(pipeline, lab, without_warnings(CASES[name]).save(tmp_path / "m"))
     assert (scored(pipeline), dead(pipeline)) == ([], [])
     assert stands_at(pipeline) == {0: None}
     assert pipeline.drain().payments == len(PAYMENTS)
@@ -94,7 +94,7 @@ def test_missing_columns_are_found_before_any_payment_is_scored(
     del text["flavors"]["sklearn"]
     text["signature"]["inputs"] = json.dumps([{"name": "device", "type": "double"}])
     (folder / "MLmodel").write_text(yaml.safe_dump(text))
-    with pytest.raises(ModelInputError, match="wants columns that payments do not have: device; payments have: "):
+    with pytest.raises(ModelInputError, match="needs columns that payments do not have: device; payments have: "):
         run(pipeline, lab, folder)
     assert pipeline.drain().payments == len(PAYMENTS)
     assert (scored(pipeline), dead(pipeline)) == ([], [])

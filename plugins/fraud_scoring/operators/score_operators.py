@@ -55,7 +55,7 @@ class ResolveModelOperator(BatchOperator):
         use_aws_connection()
         if choice.keep:
             note_earlier_change(context)
-        trust_check_cache = None if settings.allow_pickles else ModelCache.of(settings)
+        trust_check_cache = None if settings.allow_pickles else ModelCache.from_settings(settings)
         if choice.model:
             run = resolve(
                 choice.model,

@@ -42,7 +42,7 @@ class TrimModelsOperator(TrimOperator):
     def trim(self, settings: Settings) -> tuple[str, Mapping[str, int]]:
         from include.models.model_cache import ModelCache
 
-        cache = ModelCache.of(settings)
+        cache = ModelCache.from_settings(settings)
         return str(cache.folder), {"models": cache.trim()}
 
 
