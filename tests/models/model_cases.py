@@ -515,7 +515,7 @@ def model_cases() -> dict[str, Callable[[], ModelCase]]:
             example=FRAME[TEXTS].iloc[:1].assign(amt=0.5),
         ),
         "pyfunc score alone": lambda: wrong(
-            lambda frame: _confidence("score")(frame)[["score"]], "columns score, which"
+            lambda frame: _confidence("score")(frame)[["score"]], "columns score, whose names"
         ),
         "pyfunc all fraud": lambda: wrong(lambda frame: np.ones(len(frame), dtype=int), "label 1 for nearly all"),
         "classifier of percents": lambda: refused(Percents(), "returned"),
