@@ -77,15 +77,8 @@ class Description:
                 f"the model's MLmodel file cannot be read ({type(error).__name__}): it is not one that MLflow writes. "
                 "Log the model again, or choose another"
             ) from error
-        return cls(
-            tuple(flavors),
-            inputs,
-            parse_threshold(threshold, "the model's metadata"),
-            trained_with,
-            serialization,
-            code,
-            file,
-        )
+        limit = parse_threshold(threshold, "the model's metadata")
+        return cls(tuple(flavors), inputs, limit, trained_with, serialization, code, file)
 
     def check_columns(self, payment_columns: Collection[str] | None) -> None:
         """Raise ModelInputError for a required column that none of the payments has.

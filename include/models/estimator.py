@@ -44,14 +44,11 @@ def require_classifier(model: Any, run: ModelRun) -> None:
     """Raise ModelError for an estimator that is known not to be a classifier, or whose output is not a probability."""
     final = final_estimator(model)
     name = type(final).__name__
-    estimator_type = _estimator_type(final)
-    must_be_classifier = is_boosted(final) and not is_booster(final)
-    if (
-        estimator_type in _UNSUPPORTED_TYPES
-        or (estimator_type != "classifier" and must_be_classifier)
-        or not hasattr(model, "predict")
-    ):
-        description = _UNSUPPORTED_TYPES.get(str(estimator_type), "not a classifier")
+    kind = _estimator_type(final)
+    # Every model of a boosting library tells its type, except a bare Booster.
+    has_kind = is_boosted(final) and not is_booster(final)
+    if kind in _UNSUPPORTED_TYPES or (has_kind and kind != "classifier") or not hasattr(model, "predict"):
+        description = _UNSUPPORTED_TYPES.get(str(kind), "not a classifier")
         raise ModelError(f"model of run {run.run_id} is {name}, {description}. {_REMEDY}")
     objective = _unsupported_objective(final)
     if objective is not None:

@@ -123,14 +123,11 @@ def _read_native(folder: Path, flavor: str) -> Any:
     return importlib.import_module(f"mlflow.{flavor}").load_model(str(folder))
 
 
-def _load_estimator(
-    run: ModelRun, description: Description, folder: Path, read_model: Callable[[], Any]
-) -> LoadedModel:
-    model = _read_or_explain(run, description, read_model)
+def _load_estimator(run: ModelRun, description: Description, folder: Path, read: Callable[[], Any]) -> LoadedModel:
+    model = _read_or_explain(run, description, read)
     require_classifier(model, run)
     names = _model_column_names(model)
     columns = _input_columns(names, run, description)
-    scorer: _Scorer
     is_classifier = True
     if is_booster(model):
         scorer = booster_scorer(model, run)
@@ -153,12 +150,12 @@ def _score_with_categories(scorer: _Scorer, dtypes: dict[str, pd.CategoricalDtyp
 
 def _model_column_names(model: Any) -> list[str]:
     """Return the columns that the model itself names; empty if it was trained on an array."""
-    found = getattr(model, "feature_names_in_", None)
-    if found is None and is_booster(model):
-        found = model.feature_name() if hasattr(model, "feature_name") else model.feature_names
-    elif found is None and is_boosted(model):
-        found = getattr(model, "feature_names_", None)
-    names = [str(name) for name in (() if found is None else found)]
+    stored = getattr(model, "feature_names_in_", None)
+    if stored is None and is_booster(model):
+        stored = model.feature_name() if hasattr(model, "feature_name") else model.feature_names
+    elif stored is None and is_boosted(model):
+        stored = getattr(model, "feature_names_", None)
+    names = [str(name) for name in (() if stored is None else stored)]
     # Boosted models number the columns of an array.
     are_numbers = is_boosted(model) and all(re.fullmatch(r"(Column_|f)?\d+", name) for name in names)
     return [] if are_numbers else names
@@ -168,12 +165,10 @@ def _input_columns(names: list[str], run: ModelRun, description: Description) ->
     """Return the columns that the model itself names, else those of its signature."""
     declared = {column.name: column for column in description.inputs or ()}
     if not names:
-        names = list(declared)
+        names = list(declared) or _raise_no_columns(run)
     elif len(names) == len(declared) and [name.replace(" ", "_") for name in declared] == names:
         # LightGBM replaces a blank with an underscore.
         names = list(declared)
-    if not names:
-        _raise_no_columns(run)
     columns = tuple(declared.get(name) or payment_column(name) for name in names)
     if untyped := [column.name for column in columns if column.kind == "any" and not column.declared]:
         log.warning(
@@ -186,16 +181,14 @@ def _input_columns(names: list[str], run: ModelRun, description: Description) ->
 
 
 def _load_pyfunc(run: ModelRun, folder: Path, description: Description) -> LoadedModel:
-    def read_model() -> Any:
+    def read() -> Any:
         # Imported here, because the import raises warnings about MLflow's own type hints.
         from mlflow.pyfunc import load_model
 
         return load_model(str(folder), suppress_warnings=True)
 
-    model = _read_or_explain(run, description, read_model)
-    columns = description.inputs
-    if columns is None:
-        _raise_no_columns(run)
+    model = _read_or_explain(run, description, read)
+    columns = description.inputs or _raise_no_columns(run)
     optional = [column for column in columns if not column.required]
     nullable = [column.name for column in optional if column.is_whole or column.kind == "boolean"]
     scorer = _output_scorer(partial(_predict_pyfunc, model, nullable), run, columns)
@@ -224,12 +217,12 @@ def _raise_no_columns(run: ModelRun) -> NoReturn:
     )
 
 
-def _read_or_explain(run: ModelRun, description: Description, read_model: Callable[[], Any]) -> Any:
-    """Return the model that `read_model` returns, and log its warnings; raise ModelError with the cause if it fails."""
+def _read_or_explain(run: ModelRun, description: Description, read: Callable[[], Any]) -> Any:
+    """Return the model that `read` returns, and log its warnings; raise ModelError with the cause if it fails."""
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            model = read_model()
+            model = read()
     except UntrustedModelError:
         raise
     except ModuleNotFoundError as error:

@@ -118,10 +118,10 @@ class ModelStore:
                 # MLflow before 3 rejects IS NULL in a filter: child runs then take up room on the pages.
                 if error.error_code not in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
                     raise
-            page = search(where)
-            self._filters_children = False
-            return page
-        return search(where)
+        page = search(where)
+        # If this search fails too, the reason is not IS NULL.
+        self._filters_children = False
+        return page
 
     def run(self, run_id: str) -> Run | None:
         """Return the run, deleted or not, None if there is none of that id."""

@@ -53,7 +53,7 @@ class ModelCache:
         return cls(settings.model_cache, int(settings.model_cache_gb * 1e9))
 
     def trim(self) -> int:
-        """Evict models as each download does, and return their number. Raise ModelStoreError if the folder fails."""
+        """Evict models as each download does, and return their number. Raise ModelStoreError if the disk fails."""
         try:
             return self._evict("") if self.folder.is_dir() else 0
         except OSError as error:
@@ -94,7 +94,8 @@ class ModelCache:
         return entry
 
     def _download(self, run: ModelRun, entry: Path) -> None:
-        self._remove_leftovers(run.cache_key)
+        for leftover in self.folder.glob(f"{_PREFIX}{run.cache_key}-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{run.cache_key}-", dir=self.folder))
         try:
             new = folder / "new"
@@ -162,10 +163,6 @@ class ModelCache:
                 # Another task has just moved it, because it is damaged or evicted.
                 continue
 
-    def _remove_leftovers(self, key: str) -> None:
-        for leftover in self.folder.glob(f"{_PREFIX}{key}-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-
     def _make_folders(self) -> None:
         (self.folder / ".locks").mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder.chmod(0o700)
@@ -203,7 +200,7 @@ def _write_digests(entry: Path) -> None:
 
 
 def _is_intact(entry: Path) -> bool:
-    """Return whether the entry exists and no file of it has changed. Files that were added, as bytecode, may differ."""
+    """Return whether the entry exists and none of its files has changed. Added files (bytecode) do not matter."""
     try:
         expected = json.loads((entry / _DIGESTS).read_text())
         # An earlier version of the product kept a downloaded file with a name of the pickle cache.

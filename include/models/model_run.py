@@ -16,10 +16,11 @@ from include.models.selection import names_logged_model
 class ModelRun:
     """An MLflow run with a model, and how it was chosen. The field names are keys in stored JSON.
 
-    `asked` is the requested model: latest, previous, or one of the forms in `selection.ALLOWED`. `who` triggered the
-    DAG run, or began the hold, that requested it. `model_uri` names the model in MLflow or its artifact store, `url` is
-    the run's page (empty if MLflow has none). `name` and `version` are those of the registered model, if there is one.
-    `threshold` is a probability between 0 and 1, exclusive, and `seconds` the time that the search for the run took.
+    `asked` is the requested model: latest, previous, or one of the forms in `selection.ALLOWED`. `chosen_by` names
+    its source: the run configuration, the hold or the default. `who` triggered the DAG run, or began the hold, and
+    may have given a `reason`. `model_uri` names the model in MLflow or its artifact store, `url` the run's page (empty
+    if MLflow has none). `name` and `version` are those of the registered model, if there is one. `threshold` is a
+    probability between 0 and 1, exclusive, and `seconds` the time that the search for the run took.
     """
 
     run_id: str

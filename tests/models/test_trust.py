@@ -194,7 +194,7 @@ def test_downloaded_file_named_like_a_cached_pickle_is_not_unpickled(
     assert mark.exists()
 
 
-def test_cache_of_earlier_version_with_such_a_file_is_not_whole(
+def test_cache_of_earlier_version_with_such_a_file_is_not_intact(
     log_model: Callable[[Path], str], cache: ModelCache, tmp_path: Path
 ) -> None:
     """Earlier versions downloaded such a file and stored its digest."""
@@ -203,7 +203,7 @@ def test_cache_of_earlier_version_with_such_a_file_is_not_whole(
         file.write_bytes(b"planted")
     cache_module._write_digests(folder)
     assert pickles(folder)
-    assert not cache_module._is_whole(folder)
+    assert not cache_module._is_intact(folder)
 
 
 def test_trusted_types_in_the_mlmodel_are_ignored(
