@@ -67,8 +67,29 @@ def resolve(
     if not is_allowed(requested):
         raise _not_allowed_error(requested, chosen_by)
     try:
-        allow_pickles = trust_check_cache is None
-        run = _resolve(requested, experiment, chosen_by, reason, unchecked_requirements, allow_pickles=allow_pickles)
+        store = ModelStore()
+        candidate = _find_candidate(store, requested, experiment)
+        run_id = candidate.run.info.run_id
+        description = _read_description(store, candidate)
+        if trust_check_cache is not None:
+            # Checked before a large file is downloaded, and before the requirements: a pickle's do not matter.
+            trust.check(run_id, description)
+        is_required = run_id not in unchecked_requirements
+        for note in requirements.check(_read_requirements(store, candidate), run_id=run_id, required=is_required):
+            log.info("model run %s: %s", run_id, note)
+        version = candidate.version or _find_version(store, candidate)
+        run = ModelRun(
+            run_id=run_id,
+            model_uri=candidate.model_uri,
+            experiment=store.experiment_of(candidate.run).name,
+            name=version.name if version else None,
+            version=str(version.version) if version else None,
+            asked=requested,
+            chosen_by=chosen_by,
+            reason=reason,
+            url=store.run_url(candidate.run),
+            threshold=_threshold(description, candidate.run),
+        )
         if trust_check_cache is not None:
             from include.models.load import load
 
@@ -80,45 +101,14 @@ def resolve(
         raise type(error)(f"{error}. {HOLD_REMEDY}") from error
 
 
-def _resolve(
-    requested: str,
-    experiment: str | None,
-    chosen_by: str,
-    reason: str | None,
-    unchecked_requirements: Collection[str],
-    *,
-    allow_pickles: bool,
-) -> ModelRun:
-    store = ModelStore()
+def _find_candidate(store: ModelStore, requested: str, experiment: str | None) -> Candidate:
     if requested in ("latest", "previous"):
-        candidate = _find_newest(store, requested, experiment)
-    elif names_logged_model(requested):
-        candidate = find_logged_model(store, requested)
-    elif requested.startswith("models:/"):
-        candidate = find_registered_version(store, requested)
-    else:
-        candidate = find_run_model(store, *requested.removeprefix("runs:/").split("/", 1))
-    run_id = candidate.run.info.run_id
-    description = _read_description(store, candidate)
-    if not allow_pickles:
-        # Checked before a large file is downloaded, and before the requirements: a pickle's do not matter.
-        trust.check(run_id, description)
-    is_required = run_id not in unchecked_requirements
-    for note in requirements.check(_read_requirements(store, candidate), run_id=run_id, required=is_required):
-        log.info("model run %s: %s", run_id, note)
-    version = candidate.version or _find_version(store, candidate)
-    return ModelRun(
-        run_id=run_id,
-        model_uri=candidate.model_uri,
-        experiment=store.experiment_of(candidate.run).name,
-        name=version.name if version else None,
-        version=str(version.version) if version else None,
-        asked=requested,
-        chosen_by=chosen_by,
-        reason=reason,
-        url=store.run_url(candidate.run),
-        threshold=_threshold(description, candidate.run),
-    )
+        return _find_newest(store, requested, experiment)
+    if names_logged_model(requested):
+        return find_logged_model(store, requested)
+    if requested.startswith("models:/"):
+        return find_registered_version(store, requested)
+    return find_run_model(store, *requested.removeprefix("runs:/").split("/", 1))
 
 
 def _not_allowed_error(requested: str, chosen_by: str) -> FraudError:
