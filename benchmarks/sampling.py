@@ -50,17 +50,17 @@ def _parts(seed: int) -> Any:
     from include.models.payment_features import COLUMNS
     from include.payments.columns import MEASURED
     from include.producer.simulator import Simulator
-    from include.training.training_data import check, split
+    from include.training.training_data import split, validate
 
-    return split(check(Simulator(seed=seed, per_day=PAYMENTS / DAYS).frame(days=DAYS), COLUMNS, MEASURED))
+    return split(validate(Simulator(seed=seed, per_day=PAYMENTS / DAYS).frame(days=DAYS), COLUMNS, MEASURED))
 
 
 def _trainer(sampling: str, payments: Any, seed: int) -> Callable[[], Any]:
-    from include.training.pipeline import recipe
+    from include.training.pipeline import pipeline_config
 
     def train() -> Any:
         with tempfile.TemporaryDirectory() as folder:
-            return recipe("payment", TREES, seed, sampling).fit(payments, Path(folder))[0]
+            return pipeline_config("payment", TREES, seed, sampling).fit(payments, Path(folder))[0]
 
     return train
 
@@ -85,15 +85,15 @@ def _calibrated_trainer(method: str, payments: Any, seed: int) -> Callable[[], A
 def _evaluate(train: Callable[[], Any], held_out: Any) -> dict[str, float]:
     import numpy as np
 
-    from include.training.evaluation import decide, figures
+    from include.training.evaluation import compute_metrics, predict
 
     began = time.perf_counter()
     model = train()
     seconds = time.perf_counter() - began
     truth = held_out["is_fraud"].to_numpy()
-    predictions, probabilities = decide(model, held_out[list(model.feature_names_in_)], 0.5)
+    predictions, probabilities = predict(model, held_out[list(model.feature_names_in_)], 0.5)
     alerts = np.argsort(-probabilities, kind="stable")[: round(len(truth) * ALERTS)]
-    found = figures(truth, predictions, probabilities) | {"recall_of_alerts": truth[alerts].sum() / truth.sum()}
+    found = compute_metrics(truth, predictions, probabilities) | {"recall_of_alerts": truth[alerts].sum() / truth.sum()}
     return {
         **{name: float(found[name]) for name in METRICS},
         "expected_frauds": float(probabilities.sum() / truth.sum()),

@@ -133,13 +133,13 @@ def _pickle_cache() -> list[tuple[str, Work, Work]]:
     import skops.io
 
     from include.models import pickle_cache, trust
-    from include.models.travelling_features import register
+    from include.models.features_module import register_module
 
-    types = (*trust.TYPES, f"{register()}.PaymentFeatures")
+    types = (*trust.TRUSTED_TYPES, f"{register_module()}.PaymentFeatures")
     folder = Path(tempfile.mkdtemp())
     skops.io.dump(_pipeline()[0], folder / "model.skops")
     build = partial(skops.io.load, folder / "model.skops", trusted=types)
-    load = partial(pickle_cache.kept, folder, build, trusted=types)
+    load = partial(pickle_cache.load_or_build, folder, build, trusted_types=types)
     load()
     return [("load a model", load, build)]
 
@@ -159,11 +159,11 @@ def _pipeline() -> tuple[Any, Any]:
     """Return the forest of the other benchmarks in its pipeline, and payments to score."""
     from benchmarks.forest import SEED, TREES, training_payments
     from include.producer.simulator import Simulator
-    from include.training.pipeline import recipe
+    from include.training.pipeline import pipeline_config
 
-    recipe_ = recipe("numeric", TREES, SEED, "smote")
-    pipeline, _ = recipe_.fit(training_payments(), Path())
-    return pipeline, Simulator(SEED + 1).frame(SCORED)[list(recipe_.columns)]
+    config = pipeline_config("numeric", TREES, SEED, "smote")
+    pipeline, _ = config.fit(training_payments(), Path())
+    return pipeline, Simulator(SEED + 1).frame(SCORED)[list(config.columns)]
 
 
 _SHORTCUTS: dict[str, Callable[[], list[tuple[str, Work, Work]]]] = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from include.ledger import prediction_row
-from include.models.refusals import UNEXPLAINED
+from include.models.refusals import MODEL_REFUSED
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -24,7 +24,7 @@ def test_links_lead_somewhere(page: Path):
 def test_every_code_of_a_dead_letter_is_documented():
     sources = [path.read_text() for path in (ROOT / "include").rglob("*.py")]
     codes = {code for text in sources for code in re.findall(r'Refusal\(\s*"(\w+)"', text)}
-    codes.add(UNEXPLAINED)
+    codes.add(MODEL_REFUSED)
     # Of the headers that say how a payment was scored, two may be missing.
     codes |= {f"bad_{name}" for name in prediction_row._SCORING}
     codes |= {f"no_{name}" for name in prediction_row._SCORING if name not in ("model_name", "model_version")}

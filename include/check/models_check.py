@@ -33,8 +33,8 @@ def check_models(settings: Settings, asked: str, chosen_by: str) -> Iterator[Che
         asked,
         experiment=settings.experiment,
         chosen_by=chosen_by,
-        without_pickles=None if settings.allow_pickles else cache,
-        unchecked=settings.unchecked_requirements,
+        trust_check_cache=None if settings.allow_pickles else cache,
+        unchecked_requirements=settings.unchecked_requirements,
     )
     registered = f", {run.name} version {run.version}" if run.name else ""
     yield CheckResult(

@@ -132,12 +132,12 @@ def _training_data(csv: Path | None, seed: int, payments: int, days: float) -> t
 
 
 def _report(out: Output, experiment: str, trained: TrainedRun) -> None:
-    from include.training.evaluation import COUNTS
+    from include.training.evaluation import COUNT_METRICS
 
     out.line(f"{'run':<18}{trained.run_id}")
     out.line(f"{'model':<18}{trained.name}, version {trained.version}")
     for metric, value in trained.metrics.items():
-        out.line(f"{metric:<18}{value:.0f}" if metric in COUNTS else f"{metric:<18}{value:.3f}")
+        out.line(f"{metric:<18}{value:.0f}" if metric in COUNT_METRICS else f"{metric:<18}{value:.3f}")
     for page in trained.pages:
         out.line(page)
     out.document(

@@ -10,7 +10,14 @@ from include.errors import ModelError, ModelOutputError
 from include.models.agreement import Agreement
 from include.models.estimator import has_probabilities, is_bare_catboost
 from include.models.model_run import ModelRun
-from include.models.outputs import Scores, check_count, from_labels, from_probability, labels, probabilities_by_class
+from include.models.outputs import (
+    Scores,
+    check_count,
+    parse_class_probabilities,
+    parse_labels,
+    scores_from_labels,
+    scores_from_probability,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,7 +63,7 @@ def classifier_scorer(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Sco
             probability = by_class[:, fraud_columns[0]] if len(fraud_columns) else np.zeros(count)
         predicted = None
         if probability is not None and not predicts_likeliest_class and agreement.count < _COMPARED_PAYMENTS:
-            predicted = labels(_predict_labels(model, frame.copy(deep=False), classes))
+            predicted = parse_labels(_predict_labels(model, frame.copy(deep=False), classes))
             agreement.add(predicted, probability)
             agreement.check("predict and predict_proba (are its columns in the order of classes_?)")
         if run.threshold is None and predicted is None:
@@ -65,7 +72,7 @@ def classifier_scorer(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Sco
                 predicted = classes[np.argmax(by_class, axis=1)]
             else:
                 predicted = _predict_labels(model, frame, classes)
-        return from_labels(predicted, probability, run.threshold)
+        return scores_from_labels(predicted, probability, run.threshold)
 
     return score
 
@@ -74,7 +81,7 @@ def _class_labels(model: Any, run: ModelRun) -> npt.NDArray[np.int8]:
     import numpy as np
 
     try:
-        return labels(np.asarray(model.classes_))
+        return parse_labels(np.asarray(model.classes_))
     except (ModelError, ValueError) as error:
         raise ModelError(
             f"model of run {run.run_id} has the classes {str(model.classes_)[:100]}: only classifiers of 0 and 1 are "
@@ -98,7 +105,9 @@ def booster_scorer(model: Any, run: ModelRun) -> Callable[[pd.DataFrame], Scores
             raise ModelOutputError(
                 f"the model returned the probabilities of {output.shape[1]} classes, and 2 were expected"
             )
-        return from_probability(probabilities_by_class(output)[:, 1] if output.ndim == 2 else output, run.threshold)
+        return scores_from_probability(
+            parse_class_probabilities(output)[:, 1] if output.ndim == 2 else output, run.threshold
+        )
 
     return score
 
@@ -135,7 +144,7 @@ def _class_probabilities(model: Any, frame: pd.DataFrame) -> npt.NDArray[Any]:
         if set(columns) != set(classes):
             raise ModelOutputError(f"predict_proba returned the columns {', '.join(columns)} for {', '.join(classes)}")
         by_class = by_class[:, [columns.index(name) for name in classes]]
-    return probabilities_by_class(by_class)
+    return parse_class_probabilities(by_class)
 
 
 def _predict_sorted_by_leaf(forest: Any, predict_proba: Callable[[Any], Any], rows: Any) -> Any:

@@ -17,7 +17,7 @@ import msgspec
 
 from include.models.coerce import coerce, matches_kind
 from include.models.column import CURRENT_TIME, DERIVED_COLUMNS, Column
-from include.models.series import BIG, CLASSES, MISSING, NULL, UNSIGNED, classify, series
+from include.models.series import BIG, CLASS_COUNT, MISSING, NULL, UNSIGNED, classify, typed_series
 from include.payments.refusal import Refusal
 from include.payments.timestamps import date_time_text, parse_unix_time, unix_time
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-    from include.models.series import Classified
+    from include.models.series import ColumnClasses
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class FrameBuilder:
                 ]
 
     def _groups(
-        self, columns: list[list[Any]], classified: list[Classified], refusals: dict[int, Refusal]
+        self, columns: list[list[Any]], classified: list[ColumnClasses], refusals: dict[int, Refusal]
     ) -> list[PaymentGroup]:
         import numpy as np
 
@@ -128,7 +128,7 @@ class FrameBuilder:
         for classes, _ in classified:
             if not isinstance(classes, int):
                 # `unique` renumbers the patterns after each column, so that no number of columns overflows.
-                patterns = np.unique(patterns * CLASSES + classes, return_inverse=True)[1]
+                patterns = np.unique(patterns * CLASS_COUNT + classes, return_inverse=True)[1]
         patterns[list(refusals)] = -1
         groups = []
         for pattern in np.unique(patterns[patterns >= 0]):
@@ -145,7 +145,7 @@ class FrameBuilder:
                     data[column.name] = numbers if pick is None else numbers[rows]
                     continue
                 picked = values if pick is None else list(pick(values)[: len(rows)])
-                data[column.name] = series(picked, value_class, column)
+                data[column.name] = typed_series(picked, value_class, column)
             untyped_nulls = tuple(
                 column.name
                 for column in self._input_columns

@@ -22,7 +22,7 @@ from include.models.estimator import is_boosted, is_booster, require_classifier
 from include.models.model_run import ModelRun
 from include.models.output_reader import OutputReader
 from include.models.outputs import Scores
-from include.models.pickle_cache import built
+from include.models.pickle_cache import load_or_build_if_skops
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,7 +116,7 @@ def load(run: ModelRun, folder: Path, *, allow_pickles: bool = True) -> LoadedMo
 def _read_sklearn(folder: Path, description: Description) -> Any:
     from mlflow.sklearn import load_model
 
-    return built(folder, description, lambda: load_model(str(folder)))  # type: ignore[no-untyped-call]
+    return load_or_build_if_skops(folder, description, lambda: load_model(str(folder)))  # type: ignore[no-untyped-call]
 
 
 def _read_native(folder: Path, flavor: str) -> Any:

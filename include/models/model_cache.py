@@ -106,7 +106,7 @@ class ModelCache:
                 raise ModelNotFoundError(
                     f"run {run.run_id}: {run.model_uri} has no MLmodel file. Log the model again, or choose another"
                 )
-            for foreign in root.glob(pickle_cache.PATTERN):
+            for foreign in root.glob(pickle_cache.FILE_PATTERN):
                 # The pickle cache would take a file of this name for its own, and unpickle it.
                 foreign.rename(folder / foreign.name)
             _write_digests(root)
@@ -204,7 +204,7 @@ def _is_intact(entry: Path) -> bool:
     try:
         expected = json.loads((entry / _DIGESTS).read_text())
         # An earlier version of the product kept a downloaded file with a name of the pickle cache.
-        if "MLmodel" not in expected or any(fnmatch(name, pickle_cache.PATTERN) for name in expected):
+        if "MLmodel" not in expected or any(fnmatch(name, pickle_cache.FILE_PATTERN) for name in expected):
             return False
         return all(_digest(entry / name) == digest for name, digest in expected.items())
     except (OSError, ValueError):

@@ -1,6 +1,6 @@
-"""Convert labels and probabilities to predictions of 0 and 1.
+"""Convert a model's labels and probabilities to predictions of 0 and 1.
 
-Raise ModelOutputError for any other value: no payment can cause it, so the model is at fault.
+Every function raises ModelOutputError for another value: no payment can cause one, so the fault is the model's.
 """
 
 from __future__ import annotations
@@ -14,74 +14,82 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-_WORDS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
-# A float32's rounding; what lies further out is no probability.
+_LABEL_TEXTS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
+# The rounding error of a float32: a value further outside [0, 1] is not a probability.
 _ROUNDING = 1e-6
-_ROUNDING_OF_SUM = 1e-3
+_SUM_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
 class Scores:
-    """`prediction` is 0 or 1, and -1 where the model gave none; `probability` is None where it knows none.
+    """Hold a model's scores, one entry per payment.
 
-    `is_named`: the model's own name for the probability says that it is of fraud.
+    `prediction` is 0 or 1, and -1 if the model returned nothing for the payment. `probability` is None if the model
+    returns labels only. `is_named_fraud` is true if the model's own name for the probability mentions fraud.
     """
 
     prediction: npt.NDArray[np.int8]
     probability: npt.NDArray[np.float64] | None
-    is_named: bool = False
+    is_named_fraud: bool = False
 
 
-def labels(values: Any) -> npt.NDArray[np.int8]:
-    """Return 0 and 1 from the forms they come in: true, 1.0, "1". Raise ModelOutputError for any other."""
+def parse_labels(values: Any) -> npt.NDArray[np.int8]:
+    """Return the labels as 0 and 1, and -1 where a value is missing.
+
+    Labels may be booleans, numbers or texts such as "1". Raise ModelOutputError for any other value.
+    """
     import numpy as np
     import pandas as pd
 
     array = np.asarray(values)
     if array.ndim != 1:
-        raise ModelOutputError(f"the model returned {form(array)}: one label a payment was expected")
+        raise ModelOutputError(f"the model returned {describe_array(array)}: expected one label per payment")
     if array.dtype.kind in "biuf":
         known = np.isin(array, (0, 1))
-        none = np.isnan(array) if array.dtype.kind == "f" else np.zeros(len(array), dtype=bool)
+        missing = np.isnan(array) if array.dtype.kind == "f" else np.zeros(len(array), dtype=bool)
         result = np.full(len(array), -1, dtype=np.int8)
         result[known] = array[known].astype(np.int8)
     else:
-        none = np.asarray(pd.isna(array))
-        # By distinct value, of which a model has few.
+        missing = np.asarray(pd.isna(array))
+        # Each distinct label is converted once: a model returns few of them.
         codes, distinct = pd.factorize(array.astype(object))
-        known_values = np.array([_WORDS.get(str(value).lower(), -2) for value in distinct] + [-1], dtype=np.int8)
-        result = known_values[codes]
+        distinct_labels = np.array([_LABEL_TEXTS.get(str(value).lower(), -2) for value in distinct] + [-1], np.int8)
+        result = distinct_labels[codes]
         known = result >= 0
-    if not (known | none).all():
-        # A text is not quoted: it might be the payment's.
-        unknown = array[~(known | none)][0]
+    if not (known | missing).all():
+        unknown = array[~(known | missing)][0]
+        # A text is not quoted, because it may come from the payment.
         shown = f"{unknown:g}" if array.dtype.kind in "iuf" else f"a {type(unknown).__name__}"
-        raise ModelOutputError(f"the model returned {shown}: labels 0 and 1 were expected")
+        raise ModelOutputError(f"the model returned {shown}: expected the labels 0 and 1")
     return result
 
 
-def from_labels(prediction: Any, probability: npt.NDArray[np.float64] | None, threshold: float | None) -> Scores:
-    """Return the model's own predictions, unless a threshold on its probabilities overrules them."""
+def scores_from_labels(labels: Any, probability: npt.NDArray[np.float64] | None, threshold: float | None) -> Scores:
+    """Return scores with the model's own labels; with a threshold, the probabilities decide instead.
+
+    Raise ModelOutputError if there is a threshold and no probability.
+    """
     if threshold is not None:
         if probability is None:
             raise ModelOutputError(
-                f"threshold {threshold} needs a model that gives probabilities; this one gives labels only"
+                f"threshold {threshold} needs a model that returns probabilities; this one returns labels only"
             )
-        return from_probability(probability, threshold)
-    return Scores(labels(prediction), probability)
+        return scores_from_probability(probability, threshold)
+    return Scores(parse_labels(labels), probability)
 
 
-def from_probability(values: Any, threshold: float | None) -> Scores:
+def scores_from_probability(values: Any, threshold: float | None) -> Scores:
+    """Return scores with prediction 1 from the threshold up (default 0.5), and -1 where the probability is NaN."""
     import numpy as np
 
-    probability = probabilities(values)
+    probability = parse_probabilities(values)
     prediction = (probability >= (0.5 if threshold is None else threshold)).astype(np.int8)
     prediction[np.isnan(probability)] = -1
     return Scores(prediction, probability)
 
 
-def probabilities(values: Any) -> npt.NDArray[np.float64]:
-    """Return the values within [0, 1], NaN where there is none. Raise ModelOutputError for a value outside."""
+def parse_probabilities(values: Any) -> npt.NDArray[np.float64]:
+    """Return the probabilities, in [0, 1], and NaN where one is missing. Raise ModelOutputError for another value."""
     import numpy as np
     import pandas as pd
 
@@ -89,39 +97,41 @@ def probabilities(values: Any) -> npt.NDArray[np.float64]:
         array = np.asarray(values)
         if array.dtype.kind == "O":
             array = np.where(pd.isna(array), np.nan, array)
-        found = array.astype(np.float64)
+        probabilities = array.astype(np.float64)
     except (ValueError, TypeError) as error:
-        # Its text might be the payment's.
-        kinds = ", ".join(sorted({type(value).__name__ for value in np.ravel(array)} - {"float", "float64", "int"})[:3])
-        raise ModelOutputError(f"the model returned probabilities that are no numbers ({kinds})") from error
-    outside = (found < -_ROUNDING) | (found > 1 + _ROUNDING)
-    if outside.any():
+        # The error names the types only: a text may come from the payment.
+        types = ", ".join(sorted({type(value).__name__ for value in np.ravel(array)} - {"float", "float64", "int"})[:3])
+        raise ModelOutputError(f"the model returned probabilities that are not numbers ({types})") from error
+    is_outside = (probabilities < -_ROUNDING) | (probabilities > 1 + _ROUNDING)
+    if is_outside.any():
         raise ModelOutputError(
-            f"the model returned {found[outside][0]:g}: a label (0 or 1) or a probability (0 to 1) was expected"
+            f"the model returned {probabilities[is_outside][0]:g}: expected a label (0 or 1) or a probability (0 to 1)"
         )
-    return found.clip(0, 1)
+    return probabilities.clip(0, 1)
 
 
-def probabilities_by_class(values: Any) -> npt.NDArray[np.float64]:
-    """Return an array of shape (payments, classes). Raise ModelOutputError where a row does not add up to 1."""
+def parse_class_probabilities(values: Any) -> npt.NDArray[np.float64]:
+    """Return probabilities of shape (payments, classes). Raise ModelOutputError if a row does not add up to 1."""
     import numpy as np
 
-    found = probabilities(values)
-    sums = found.sum(axis=1)
-    # A row of NaN is a payment without a prediction.
-    wrong = np.abs(sums - 1) > _ROUNDING_OF_SUM
-    if wrong.any():
+    probabilities = parse_probabilities(values)
+    sums = probabilities.sum(axis=1)
+    # A row of NaN, a payment without a prediction, compares false.
+    is_wrong = np.abs(sums - 1) > _SUM_ROUNDING
+    if is_wrong.any():
         raise ModelOutputError(
-            f"the model returned {found.shape[1]} columns that add up to {sums[wrong][0]:g} for a payment: "
+            f"the model returned {probabilities.shape[1]} columns that add up to {sums[is_wrong][0]:g} for a payment: "
             "probabilities add up to 1"
         )
-    return found
+    return probabilities
 
 
 def check_count(array: npt.NDArray[Any], count: int) -> None:
+    """Raise ModelOutputError unless the array has one row for each of `count` payments."""
     if array.ndim == 0 or len(array) != count:
-        raise ModelOutputError(f"the model returned {form(array)} for {count} payments")
+        raise ModelOutputError(f"the model returned {describe_array(array)} for {count} payments")
 
 
-def form(array: npt.NDArray[Any]) -> str:
+def describe_array(array: npt.NDArray[Any]) -> str:
+    """Return the array's type and shape, for an error."""
     return f"values of type {array.dtype} in the shape {array.shape}"

@@ -1,9 +1,10 @@
-"""Where pickles are refused: which models are loaded all the same, and how.
+"""Load only models that can run no code of their own, for FRAUD_ALLOW_PICKLES=false.
 
-A model is read by skops, if every type in it is trusted by skops itself or stands in `TYPES`. What the model says of
-itself is not believed: not the list of trusted types in its MLmodel, which MLflow's own loader would take, and not the
-name of its file, for what is no skops file is an error. Code that travels with it is never put on the path: what the
-models trained here need, `include/models/payment_features.py`, is our own copy, where its text is the same.
+skops reads the model, and each of its types must be one that skops itself trusts or one of `TRUSTED_TYPES`. What the
+model says of itself proves nothing. The list of trusted types in its MLmodel, which MLflow's own loader would accept,
+is ignored, and so is the name of its file: skops raises an error for any other format. Code that is stored with the
+model is never put on the path: models that are trained here need only `include/models/payment_features.py`, and get
+this project's copy if its digest is the same.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from typing import Any
 
 from include.errors import UntrustedModelError
 from include.models.description import Description
-from include.models.pickle_cache import kept
+from include.models.pickle_cache import load_or_build
 
-# What forests, histogram boosting and SMOTE pipelines are made of beyond what skops trusts. To trust another type, look
-# at its __setstate__ and __reduce__, and add it here.
-TYPES = (
+# The types in forests, histogram boosting and SMOTE pipelines that skops does not trust. Before you add a type, read
+# its __setstate__ and __reduce__.
+TRUSTED_TYPES = (
     "imblearn.over_sampling._smote.base.SMOTE",
     "imblearn.over_sampling._smote.base.SMOTENC",
     "imblearn.pipeline.Pipeline",
@@ -28,26 +29,27 @@ TYPES = (
     "sklearn.neighbors._kd_tree.KDTree",
     "sklearn.tree._tree.Tree",
 )
-_SHOWN = 5
+_MAX_TYPES_SHOWN = 5
 
 
 def check(run_id: str, description: Description) -> None:
-    """By what the model's MLmodel says, before anything else of it is fetched. Raises UntrustedModelError."""
+    """Raise UntrustedModelError unless the MLmodel names a file of skops. No other file is needed for this check."""
     if "sklearn" not in description.flavors:
-        raise _untrusted(run_id, f"has the flavor {' and '.join(description.flavors)}, whose files can hold code")
+        raise _untrusted_error(run_id, f"has the flavor {' and '.join(description.flavors)}, whose files can hold code")
     if description.serialization != "skops":
-        raise _untrusted(run_id, f"is stored as {description.serialization or 'pickle'}")
+        raise _untrusted_error(run_id, f"is stored as {description.serialization or 'pickle'}")
     if description.file is None or Path(description.file).name != description.file:
-        raise _untrusted(run_id, f"keeps its file at {description.file!r}")
+        raise _untrusted_error(run_id, f"names the file {description.file!r}, which is not in the model's folder")
 
 
 def load(run_id: str, folder: Path, description: Description) -> Any:
-    """The model itself. Raises UntrustedModelError."""
-    from include.models.travelling_features import register
+    """Return the model whose files are in `folder`. Raise UntrustedModelError if it fails a check."""
+    from include.models.features_module import register_module
 
     check(run_id, description)
-    types = (*TYPES, f"{register()}.PaymentFeatures")
-    return kept(folder, lambda: _build(run_id, folder / str(description.file), types, description), trusted=types)
+    types = (*TRUSTED_TYPES, f"{register_module()}.PaymentFeatures")
+    file = folder / str(description.file)
+    return load_or_build(folder, lambda: _build(run_id, file, types, description), trusted_types=types)
 
 
 def _build(run_id: str, file: Path, types: tuple[str, ...], description: Description) -> Any:
@@ -57,21 +59,22 @@ def _build(run_id: str, file: Path, types: tuple[str, ...], description: Descrip
     try:
         return skops.io.load(file, trusted=types)
     except UntrustedTypesFoundException as error:
-        found = set(skops.io.get_untrusted_types(file=file)) - set(types)
-        raise _untrusted(run_id, f"holds objects of {_listed(found)}") from error
+        untrusted = set(skops.io.get_untrusted_types(file=file)) - set(types)
+        raise _untrusted_error(run_id, f"holds objects of {_join_types(untrusted)}") from error
     except Exception as error:
         versions = f"; {description.versions}" if description.is_of_other_sklearn else ""
-        raise _untrusted(run_id, f"has a file that skops cannot read ({type(error).__name__}{versions})") from error
+        reason = f"has a file that skops cannot read ({type(error).__name__}{versions})"
+        raise _untrusted_error(run_id, reason) from error
 
 
-def _untrusted(run_id: str, found: str) -> UntrustedModelError:
+def _untrusted_error(run_id: str, reason: str) -> UntrustedModelError:
     return UntrustedModelError(
-        f"model of run {run_id} {found}: FRAUD_ALLOW_PICKLES=false refuses what could run code of its own. Log it with "
-        "serialization_format='skops' and of known types only (docs/security.md), or choose another"
+        f"model of run {run_id} {reason}: FRAUD_ALLOW_PICKLES=false refuses models that could run code of their own. "
+        "Log it with serialization_format='skops' and with known types only (docs/security.md), or choose another model"
     )
 
 
-def _listed(types: Iterable[str]) -> str:
+def _join_types(types: Iterable[str]) -> str:
     names = sorted(types)
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more types" if more > 0 else "")
+    more = len(names) - _MAX_TYPES_SHOWN
+    return ", ".join(names[:_MAX_TYPES_SHOWN]) + (f" and {more} more types" if more > 0 else "")

@@ -1,8 +1,8 @@
 """Check a model's output before its scores are used.
 
 For every payment of a small batch, a margin, a percentage or the labels 1 and 2 can look like a probability or like 0
-and 1. So a model whose output type is unknown first scores its stored example and generated variations of one payment.
-And a payment's score must not depend on the other rows: a sample is scored again, in another order and alone.
+and 1. So a model whose output type is unknown first scores its stored example and made-up variations of one payment.
+A payment's score must not depend on the other rows either: a sample is scored again, in another order and alone.
 """
 
 from __future__ import annotations
@@ -25,75 +25,78 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Plausible amounts, from a coffee to a flight, and places near and far.
+# Plausible amounts from a coffee to a flight, hours of a day, and distances between card holder and merchant.
 _AMOUNTS = (1.0, 4.5, 12.0, 30.0, 75.0, 150.0, 300.0, 550.0, 800.0, 990.0)
 _HOURS = (0, 3, 9, 14, 22)
 _DEGREES = (0.0, 0.5, 2.0, 10.0)
-# Between 0 and the value: a count stays a count, a share a share.
+# Factors of at most 1, so that a count stays a plausible count and a share stays a share.
 _FACTORS = (0.0, 0.25, 0.5, 1.0)
-# Above this share of fraud among ordinary payments, the output probably means the opposite.
-_MOST = 0.9
-# So many are asked for again, and no more of a frame.
-ENOUGH_ROWS = 20
-# Between batches of another size, sums of floats come out in another order.
+# With a larger share of frauds among ordinary payments, the output probably means the opposite.
+_MAX_FRAUD_SHARE = 0.9
+# Rows of one model that are scored again, in all its frames together and in each of them at most.
+ROWS_TO_RESCORE = 20
+# Sums of floats depend on the batch size, because it changes the order in which they are added.
 _TOLERANCE = 1e-4
 
 
-def check_outputs(model: LoadedModel, specimens: Sequence[pd.DataFrame | None]) -> bool:
-    """Score generated variations of some payments, each a frame of one, and the stored example of a model whose output
-    type is unknown. Return whether it scored any variation: a model that raises for them proves nothing.
+def check_outputs(model: LoadedModel, frames: Sequence[pd.DataFrame | None]) -> bool:
+    """Score variations of some payments, given as frames of one row. Return whether the model scored any of them.
 
-    Raise ModelOutputError if an output is not 0, 1 or a probability, or if a model that does not name a probability of
-    fraud calls more than 90 % of these payments fraud: it may be an outlier detector, whose 1 is normal, or return the
-    probability of genuine payments.
+    If the model's output type is unknown, score its stored example, too. A model that raises an error for all of them
+    is not checked.
+
+    Raise ModelOutputError if an output is not 0, 1 or a probability. Raise it also if more than 90 % of the variations
+    are scored as fraud and the model does not name its output a probability of fraud: it may be an outlier detector,
+    which returns 1 for ordinary payments, or return the probability of genuine payments.
     """
     if not model.is_classifier:
-        _answer(model, model.input_example, "its stored example")
-    varied = [
-        _answer(model, partial(variations, specimen), "a made-up payment")
-        for specimen in specimens
-        if specimen is not None
-    ]
-    made_up = [answer for answer in varied if answer is not None]
-    if not made_up:
+        _score(model, model.input_example, "its stored example")
+    results = [_score(model, partial(variations, frame), "a made-up payment") for frame in frames if frame is not None]
+    scored = [scores for scores in results if scores is not None]
+    if not scored:
         return False
-    if not model.is_classifier and not made_up[0].is_named and all(_share_of_fraud(one) > _MOST for one in made_up):
-        what = "a probability above 0.5" if made_up[0].probability is not None else "the label 1"
+    all_fraud = all(_share_of_fraud(scores) > _MAX_FRAUD_SHARE for scores in scored)
+    if not model.is_classifier and not scored[0].is_named_fraud and all_fraud:
+        what = "a probability above 0.5" if scored[0].probability is not None else "the label 1"
         raise ModelOutputError(
-            f"the model returned {what} for nearly all of {sum(len(one.prediction) for one in made_up)} made-up "
-            "ordinary payments: is it of genuine payments, or is 1 what an outlier detector calls normal? If it is of "
-            "fraud, return a DataFrame with a column `fraud_probability`"
+            f"the model returned {what} for nearly all of {sum(len(scores.prediction) for scores in scored)} made-up "
+            "ordinary payments: is it the probability of genuine payments, or an outlier detector's 1 for ordinary "
+            "ones? If it means fraud, return a DataFrame with a column `fraud_probability`"
         )
     return True
 
 
 def _share_of_fraud(scores: Scores) -> float:
-    """Return the share of payments with a probability above 0.5, or with the label 1, whatever the run's threshold."""
+    """Return the share with a probability above 0.5, whatever the run's threshold is, or with the label 1."""
     if scores.probability is not None:
         return float((scores.probability > 0.5).mean())
     return float((scores.prediction == 1).mean())
 
 
-def _answer(model: LoadedModel, get: Callable[[], pd.DataFrame | None], name: str) -> Scores | None:
+def _score(model: LoadedModel, make_frame: Callable[[], pd.DataFrame | None], name: str) -> Scores | None:
+    """Return the scores of the frame, None if there is no frame or the model raises an error for it."""
     try:
-        frame = get()
+        frame = make_frame()
         return model.predict(frame) if frame is not None and len(frame) else None
     except ModelOutputError as error:
         raise ModelOutputError(f"{error} (for {name})") from error
     except Exception as error:
-        log.debug("%s cannot be asked: %s", name, type(error).__name__)
+        log.debug("%s is not scored: %s", name, type(error).__name__)
         return None
 
 
 def check_row_independence(model: LoadedModel, frame: pd.DataFrame, scores: Scores) -> int:
-    """Score up to 20 rows again, in reverse order, and the last one alone; return their number. Raise ModelOutputError
-    if a score changes."""
+    """Score up to 20 rows again, in reverse order, and the last one alone; return their number.
+
+    Raise ModelOutputError if a score differs from `scores`.
+    """
     import numpy as np
 
-    sample = np.unique(np.linspace(0, len(frame) - 1, min(ENOUGH_ROWS, len(frame))).astype(int))[::-1]
-    for places in (sample, sample[:1]):
+    sample = np.unique(np.linspace(0, len(frame) - 1, min(ROWS_TO_RESCORE, len(frame))).astype(int))[::-1]
+    threshold = 0.5 if model.run.threshold is None else model.run.threshold
+    for rows in (sample, sample[:1]):
         try:
-            again = model.predict(frame.iloc[places].reset_index(drop=True))
+            rescored = model.predict(frame.iloc[rows].reset_index(drop=True))
         except ModelOutputError:
             raise
         except Exception as error:
@@ -101,63 +104,66 @@ def check_row_independence(model: LoadedModel, frame: pd.DataFrame, scores: Scor
                 f"the model raises {type(error).__name__} for payments that it scored in a larger batch: a payment's "
                 "score must not depend on the other rows of the frame"
             ) from error
-        if not _same(_rows(scores, places), again, 0.5 if model.run.threshold is None else model.run.threshold):
+        if not _are_same(_select_rows(scores, rows), rescored, threshold):
             raise ModelOutputError(
-                "the model gives a payment another score in another batch: the score of a row must depend on that row "
-                "only"
+                "the model gives a payment another score in another batch: a payment's score must not depend on the "
+                "other rows of the frame"
             )
     return len(sample)
 
 
-def variations(specimen: pd.DataFrame) -> pd.DataFrame:
-    """Return copies of a frame of one payment with other amounts, hours and places, and other numbers in the columns
-    that are not known. Texts stay, for a model may refuse one that it does not know."""
+def variations(payment: pd.DataFrame) -> pd.DataFrame:
+    """Return 40 variations of a frame of one payment: other amounts, times and places.
+
+    Numbers in unknown columns change, too. Texts stay, because a model may refuse one that it does not know.
+    """
     import numpy as np
     import pandas as pd
 
-    rows = len(_AMOUNTS) * len(_DEGREES)
-    frame = pd.concat([specimen] * rows, ignore_index=True)
-    number = np.arange(rows)
+    count = len(_AMOUNTS) * len(_DEGREES)
+    frame = pd.concat([payment] * count, ignore_index=True)
+    rows = np.arange(count)
     for name in frame:
         column = frame[name]
         if column.dtype.kind not in "iuf":
             continue
-        changed = _varied(str(name), np.nan_to_num(column.to_numpy()), number)
+        varied = _vary(str(name), np.nan_to_num(column.to_numpy()), rows)
         with np.errstate(invalid="ignore"):
-            frame[name] = changed.astype(column.to_numpy().dtype)
+            frame[name] = varied.astype(column.to_numpy().dtype)
     return frame
 
 
-def _varied(name: str, values: npt.NDArray[Any], number: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
+def _vary(name: str, values: npt.NDArray[Any], rows: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
+    """Return other values for a column; `rows` are the row numbers."""
     import numpy as np
 
     varied: npt.NDArray[Any] = values
     if name == "amt":
-        varied = np.array(_AMOUNTS)[number % len(_AMOUNTS)]
+        varied = np.array(_AMOUNTS)[rows % len(_AMOUNTS)]
     elif name == "unix_time":
         hour = 3_600_000 if np.abs(values).max() > 1e11 else 3_600
-        varied = values + np.array(_HOURS)[number % len(_HOURS)] * hour
+        varied = values + np.array(_HOURS)[rows % len(_HOURS)] * hour
     elif name in ("lat", "long", "merch_lat", "merch_long"):
         sign = 1 if name.startswith("merch") else -1
-        varied = values + sign * np.array(_DEGREES)[number // len(_AMOUNTS) % len(_DEGREES)]
+        varied = values + sign * np.array(_DEGREES)[rows // len(_AMOUNTS) % len(_DEGREES)]
     elif name == "city_pop":
-        varied = values * np.array((1, 10, 100))[number % 3] // 10
+        varied = values * np.array((1, 10, 100))[rows % 3] // 10
     elif name not in ("cc_num", "zip"):
-        # By name, so that no two columns change together, and that each try is the same.
+        # The name seeds the generator: columns vary independently of each other, and each retry is the same.
         draw = np.random.default_rng(zlib.crc32(name.encode()))
-        varied = values * draw.choice(_FACTORS, len(number))
+        varied = values * draw.choice(_FACTORS, len(rows))
     return varied
 
 
-def _rows(scores: Scores, places: npt.NDArray[np.intp]) -> Scores:
+def _select_rows(scores: Scores, rows: npt.NDArray[np.intp]) -> Scores:
     from include.models.outputs import Scores
 
-    probability = None if scores.probability is None else scores.probability[places]
-    return Scores(scores.prediction[places], probability)
+    probability = None if scores.probability is None else scores.probability[rows]
+    return Scores(scores.prediction[rows], probability)
 
 
-def _same(first: Scores, second: Scores, limit: float) -> bool:
-    """Return whether both give the same labels and probabilities; within a rounding of the limit labels may differ."""
+def _are_same(first: Scores, second: Scores, threshold: float) -> bool:
+    """Return whether both have the same labels and, within the tolerance, the same probabilities."""
     import numpy as np
 
     differ = first.prediction != second.prediction
@@ -165,5 +171,5 @@ def _same(first: Scores, second: Scores, limit: float) -> bool:
         return first.probability is second.probability and not differ.any()
     if not np.allclose(first.probability, second.probability, rtol=0, atol=_TOLERANCE, equal_nan=True):
         return False
-    # Where a probability lies at the limit, its rounding decides.
-    return not (differ & (np.abs(first.probability - limit) > _TOLERANCE)).any()
+    # Rounding may change the label of a probability that equals the threshold.
+    return not (differ & (np.abs(first.probability - threshold) > _TOLERANCE)).any()

@@ -18,8 +18,10 @@ from include.models.mlflow_server import MlflowServer
 
 
 def log_model(pipeline: Any, registered_name: str, **options: Any) -> str:
-    """Log it to the active run, register it, and return the registered version. `options` are those of
-    `mlflow.sklearn.save_model`."""
+    """Log the pipeline to the active run, register it, and return the registered version.
+
+    `options` are those of `mlflow.sklearn.save_model`. Raise RuntimeError if no run is active.
+    """
     client, run = mlflow.MlflowClient(), mlflow.active_run()
     if run is None:
         raise RuntimeError("no MLflow run is active")
@@ -32,22 +34,22 @@ def log_model(pipeline: Any, registered_name: str, **options: Any) -> str:
 
 
 def _log_among_artifacts(client: mlflow.MlflowClient, run_id: str, pipeline: Any, options: dict[str, Any]) -> None:
-    """As clients of MLflow 2 did, which noted the model in a tag of its run: that is how it is found."""
+    """Log the model as clients of MLflow 2 did: they note it in a tag of its run, by which it is found."""
     model = Model(artifact_path=MODEL_NAME, run_id=run_id)
     with tempfile.TemporaryDirectory() as folder:
         mlflow.sklearn.save_model(pipeline, str(Path(folder, MODEL_NAME)), mlflow_model=model, **options)
         client.log_artifacts(run_id, str(Path(folder, MODEL_NAME)), MODEL_NAME)
-    note = {
+    entry = {
         "run_id": run_id,
         "artifact_path": MODEL_NAME,
         "utc_time_created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f"),
         "flavors": {flavor: {} for flavor in model.flavors},
     }
-    client.set_tag(run_id, HISTORY_TAG, json.dumps([note]))
+    client.set_tag(run_id, HISTORY_TAG, json.dumps([entry]))
 
 
 def _register(client: mlflow.MlflowClient, name: str, source: str, run_id: str) -> str:
-    """Past MLflow's own register_model, which asks for the logged model first (3.17)."""
+    """Register without `mlflow.register_model`, which in 3.17 requests the logged model first."""
     try:
         client.create_registered_model(name)
     except MlflowException as error:

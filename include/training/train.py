@@ -1,4 +1,4 @@
-"""One training: payments in, one finished MLflow run with a registered model out."""
+"""Train a model on payments: the result is a finished MLflow run with a registered model."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mlflow.data.pandas_dataset import from_pandas
 from include.errors import TrainingError
 from include.payments.columns import MEASURED, PREDICTION
 from include.training.confirmed_data import ConfirmedPayments
-from include.training.evaluation import decide, figures, pictures
+from include.training.evaluation import compute_metrics, draw_plots, predict
 from include.training.logged_model import log_model
-from include.training.pipeline import SAMPLINGS, Recipe, recipe
-from include.training.tracking import pages, tracking
-from include.training.training_data import TIME, DataSource, DataSplit, check, digest, split
+from include.training.pipeline import SAMPLINGS, PipelineConfig, pipeline_config
+from include.training.tracking import mlflow_session, page_urls
+from include.training.training_data import TIME, DataSource, DataSplit, digest, split, validate
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +37,13 @@ EXAMPLE = {
     "merch_lat": 41.6,
     "merch_long": -73.1,
 }
-"""Made up: a payment from the training set would put a person's data into MLflow."""
+"""The input example is made up: a payment of the training set would put a person's data into MLflow."""
 
 
 @dataclass(frozen=True)
 class TrainedRun:
+    """Describe the MLflow run and the registered model of a training. `pages` are their URLs."""
+
     run_id: str
     metrics: dict[str, float]
     name: str
@@ -62,34 +64,38 @@ def train(
     source: DataSource | None = None,
     confirmed: ConfirmedPayments | None = None,
 ) -> TrainedRun:
-    """Trains on the earlier payments, judges on the later ones, logs to MLflow and registers the model as `name`.
+    """Train on the earlier payments, evaluate on the later ones, log to MLflow and register the model as `name`.
 
-    Confirmed payments replace others with the same trans_num.
+    `threshold` is the probability, in (0, 1), from which a payment counts as fraud. Confirmed payments replace others
+    with the same trans_num. Raise TrainingError if the options or the payments are invalid, and SettingError or
+    ModelStoreError if MLflow cannot be used.
     """
     if not 0 < threshold < 1:
         raise TrainingError(f"threshold {threshold}: give a number between 0 and 1")
-    chosen = recipe(features, trees, seed, sampling)
+    config = pipeline_config(features, trees, seed, sampling)
     source = source or DataSource("payments", digest(payments))
     if confirmed is not None:
-        confirmed = confirmed.usable(complete=chosen.columns if features == "numeric" else ())
-        payments = confirmed.join(payments)
-    payments = check(payments, tuple(dict.fromkeys((TIME, *chosen.columns))), MEASURED)
+        confirmed = confirmed.drop_unusable(required=config.columns if features == "numeric" else ())
+        payments = confirmed.append_to(payments)
+    payments = validate(payments, tuple(dict.fromkeys((TIME, *config.columns))), MEASURED)
     if features == "numeric":
-        empty = [column for column in chosen.columns if payments[column].isna().any()]
-        if empty:
-            raise TrainingError(f"numeric features know no missing values: {', '.join(empty)} has some")
-    apart = len(confirmed.frame) if confirmed else 0
-    parts = split(payments, apart=apart)
-    confirmed_trained = int((parts.train.index >= len(payments) - apart).sum())
-    if apart and not confirmed_trained:
+        incomplete = [column for column in config.columns if payments[column].isna().any()]
+        if incomplete:
+            raise TrainingError(
+                f"numeric features need a value in every row, and values are missing in: {', '.join(incomplete)}"
+            )
+    confirmed_count = len(confirmed.frame) if confirmed else 0
+    parts = split(payments, second_source_rows=confirmed_count)
+    confirmed_trained = int((parts.train.index >= len(payments) - confirmed_count).sum())
+    if confirmed_count and not confirmed_trained:
         log.warning(
             "all %d confirmed payments are held out, so the model learns from none of them: they are later than the "
             "other data, and too few to be split. Confirm more payments, or give newer reference data",
-            apart,
+            confirmed_count,
         )
-    with tracking() as address, tempfile.TemporaryDirectory() as folder:
+    with mlflow_session() as address, tempfile.TemporaryDirectory() as folder:
         log.info(
-            "training on %d payments with %d frauds, judging on %d later ones with %d frauds",
+            "training on %d payments with %d frauds, evaluating on %d later ones with %d frauds",
             len(parts.train),
             parts.train[PREDICTION].sum(),
             len(parts.held_out),
@@ -100,48 +106,48 @@ def train(
             mlflow.log_params(
                 {
                     "features": features,
-                    "columns": ", ".join(chosen.columns),
+                    "columns": ", ".join(config.columns),
                     "trees": trees,
                     "threshold": threshold,
                     "seed": seed,
                     "sampling": sampling,
                     "data": source.name,
                     "data_sha256": source.sha256,
-                    **parts.describe(),
-                    **(confirmed.describe() | {"confirmed_trained": confirmed_trained} if confirmed else {}),
+                    **parts.to_params(),
+                    **(confirmed.to_params() | {"confirmed_trained": confirmed_trained} if confirmed else {}),
                 }
             )
             mlflow.log_input(from_pandas(payments, targets=PREDICTION, name=source.name), "training")
-            metrics, registered = _fit_and_log(chosen, parts, threshold, name, Path(folder))
+            metrics, registered = _fit_and_log(config, parts, threshold, name, Path(folder))
             mlflow.log_metrics(metrics)
         run_id = run.info.run_id
         trained = TrainedRun(
-            run_id, metrics, name, registered, pages(address, run.info.experiment_id, run_id, name, registered)
+            run_id, metrics, name, registered, page_urls(address, run.info.experiment_id, run_id, name, registered)
         )
     log.info("MLflow run %s: model %s, version %s", run_id, name, registered)
     return trained
 
 
 def _fit_and_log(
-    chosen: Recipe, parts: DataSplit, threshold: float, name: str, folder: Path
+    config: PipelineConfig, parts: DataSplit, threshold: float, name: str, folder: Path
 ) -> tuple[dict[str, float], str]:
-    """Return the metrics and the registered version. Registering comes last, so a run that failed has none."""
-    pipeline, code = chosen.fit(parts.train, folder)
-    truth = parts.held_out[PREDICTION].to_numpy()
-    predictions, probabilities = decide(pipeline, parts.held_out[list(chosen.columns)], threshold)
-    metrics = figures(truth, predictions, probabilities)
-    for file, figure in pictures(truth, predictions, probabilities).items():
+    """Return the metrics and the registered version. Registering is the last step, so a failed run registers none."""
+    pipeline, code_files = config.fit(parts.train, folder)
+    labels = parts.held_out[PREDICTION].to_numpy()
+    predictions, probabilities = predict(pipeline, parts.held_out[list(config.columns)], threshold)
+    metrics = compute_metrics(labels, predictions, probabilities)
+    for file, figure in draw_plots(labels, predictions, probabilities).items():
         mlflow.log_figure(figure, f"plots/{file}")
-    example = pd.DataFrame([EXAMPLE])[list(chosen.columns)]
+    example = pd.DataFrame([EXAMPLE])[list(config.columns)]
     version = log_model(
         pipeline,
         name,
         signature=mlflow.models.infer_signature(example, pipeline.predict(example)),
         input_example=example,
         pip_requirements=[f"{package}=={version_of(package)}" for package in REQUIREMENTS],
-        code_paths=[str(file) for file in code] or None,
+        code_paths=[str(file) for file in code_files] or None,
         serialization_format="skops",
-        # What was made here a moment ago is trusted; MLflow stores the list, so loading needs no argument.
+        # The pipeline was just built here, so its types are trusted. MLflow stores the list for its loader.
         skops_trusted_types=skops.io.get_untrusted_types(data=skops.io.dumps(pipeline)),
         metadata={"threshold": threshold} if threshold != 0.5 else None,
     )

@@ -1,4 +1,4 @@
-"""Payments to learn from: read, checked, and split so that the held-out part is later in time."""
+"""Read, validate and split payments to train on. The held-out part is later in time than the training part."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from include.payments.columns import COLUMNS, NUMBERS, PREDICTION
 from include.payments.csv_text import csv_text
 
 TIME = "trans_date_trans_time"
-HELD_OUT = 0.2
+HELD_OUT_SHARE = 0.2
 SMOTE_NEIGHBOURS = 5
-LEAST_OF_EACH = SMOTE_NEIGHBOURS + 1
-"""SMOTE looks for a fraud's five nearest others."""
-LEAST_HELD_OUT = 10
-"""Of each class, where payments come from two sources: fewer say nothing about a model."""
+MIN_TRAINING_PER_CLASS = SMOTE_NEIGHBOURS + 1
+"""SMOTE interpolates between a fraud and its five nearest neighbours."""
+MIN_HELD_OUT_PER_CLASS = 10
+"""Applies if the payments come from two sources: with fewer, the metrics say nothing about a model."""
 
 
 @dataclass(frozen=True)
 class DataSource:
-    """Where payments came from; the sha256 is the file's, as `sha256sum` prints it, or else the frame's."""
+    """Name where payments come from. `sha256` is the digest of the file, as `sha256sum` prints it, or of the frame."""
 
     name: str
     sha256: str
@@ -32,27 +32,29 @@ class DataSource:
 
 @dataclass(frozen=True)
 class DataSplit:
+    """Hold the two parts of the payments, each in the order of time."""
+
     train: pd.DataFrame
     held_out: pd.DataFrame
 
-    def describe(self) -> dict[str, Any]:
-        """Counts and time spans, as MLflow parameters."""
-        described: dict[str, Any] = {}
+    def to_params(self) -> dict[str, Any]:
+        """Return the counts and time spans as parameters of an MLflow run."""
+        params: dict[str, Any] = {}
         for part, frame in (("train", self.train), ("held_out", self.held_out)):
-            described |= {
+            params |= {
                 f"{part}_payments": len(frame),
                 f"{part}_frauds": int(frame[PREDICTION].sum()),
                 f"{part}_from": str(frame[TIME].iloc[0]),
                 f"{part}_to": str(frame[TIME].iloc[-1]),
             }
-        return described
+        return params
 
 
 def read_csv(path: Path) -> tuple[pd.DataFrame, DataSource]:
-    """A file with the payments' columns, packed or not. An unnamed index column, as in public data sets, is left out.
+    """Read a CSV file of payments, which may be compressed. Leave out an unnamed index column of public data sets.
 
-    Only an empty field counts as missing, as for `fraud produce csv`: NA, None, null and nan are text, and errors in a
-    column of numbers.
+    Only an empty field is a missing value, as for `fraud produce csv`: NA, None, null and nan are texts, and thus
+    errors in a column of numbers. Raise TrainingError if the file is empty or not CSV.
     """
     texts = dict.fromkeys((name for name in COLUMNS if name not in NUMBERS), "str")
     try:
@@ -63,79 +65,89 @@ def read_csv(path: Path) -> tuple[pd.DataFrame, DataSource]:
     except pd.errors.EmptyDataError as error:
         raise TrainingError(f"{path}: the file is empty; a CSV of payments is needed") from error
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise TrainingError(f"{path} is no CSV file in UTF-8: {error}") from error
+        raise TrainingError(f"{path} is not a CSV file in UTF-8: {error}") from error
     unnamed = [name for name in frame.columns if name.startswith("Unnamed:")]
     return frame.drop(columns=unnamed), DataSource(path.name, digest)
 
 
 def digest(frame: pd.DataFrame) -> str:
+    """Return the SHA-256 of the frame's column names and values."""
     rows = pd.util.hash_pandas_object(frame, index=False).to_numpy()
     return hashlib.sha256(",".join(frame.columns).encode() + rows.tobytes()).hexdigest()
 
 
-def check(frame: pd.DataFrame, columns: tuple[str, ...], numeric: tuple[str, ...]) -> pd.DataFrame:
-    """The payments with `numeric` columns and is_fraud as numbers; TrainingError names what cannot be used."""
+def validate(frame: pd.DataFrame, columns: tuple[str, ...], numeric: tuple[str, ...]) -> pd.DataFrame:
+    """Return the payments with the `numeric` columns and is_fraud as numbers, indexed from 0.
+
+    Raise TrainingError if a column is missing or holds an invalid value.
+    """
     missing = [name for name in (*columns, PREDICTION) if name not in frame.columns]
     if missing:
-        raise TrainingError(f"the payments lack the column {', '.join(missing)}; there is {', '.join(frame.columns)}")
+        raise TrainingError(f"the payments lack the column {', '.join(missing)}; they have {', '.join(frame.columns)}")
     if frame.empty:
         raise TrainingError("there are no payments to train on: 0 rows")
     frame = frame.reset_index(drop=True)
     for name in numeric:
         numbers = pd.to_numeric(frame[name], errors="coerce").astype("float64")
-        infinite = numbers.abs() == float("inf")
-        _refuse(name, (numbers.isna() & frame[name].notna()) | infinite, "holds no number")
+        is_infinite = numbers.abs() == float("inf")
+        _raise_if_any(name, (numbers.isna() & frame[name].notna()) | is_infinite, "is not a number")
         frame[name] = numbers
     for name in (TIME, "dob"):
         if name in columns:
-            _refuse(name, dates(frame[name]).isna() & frame[name].notna(), "holds no date like 2024-10-31 15:56:25")
-    _refuse(TIME, frame[TIME].isna(), "is empty")
+            is_invalid = parse_dates(frame[name]).isna() & frame[name].notna()
+            _raise_if_any(name, is_invalid, "is not a date like 2024-10-31 15:56:25")
+    _raise_if_any(TIME, frame[TIME].isna(), "is empty")
     labels = pd.to_numeric(frame[PREDICTION], errors="coerce")
-    _refuse(PREDICTION, ~labels.isin([0, 1]), "is neither 0 nor 1")
+    _raise_if_any(PREDICTION, ~labels.isin([0, 1]), "is neither 0 nor 1")
     frame[PREDICTION] = labels.astype("int64")
     return frame
 
 
-def dates(texts: pd.Series[Any]) -> pd.Series[pd.Timestamp]:
-    """NaT where a text is no date like 2024-10-31 15:56:25."""
+def parse_dates(texts: pd.Series[Any]) -> pd.Series[pd.Timestamp]:
+    """Return texts like 2024-10-31 15:56:25 as times in UTC, and NaT for any other text."""
     return pd.to_datetime(texts.astype("str"), format="ISO8601", utc=True, errors="coerce")
 
 
-def split(frame: pd.DataFrame, held_out: float = HELD_OUT, *, apart: int = 0) -> DataSplit:
-    """Hold out the latest payments: each is later than every payment of the training part, wherever it comes from.
+def split(frame: pd.DataFrame, held_out: float = HELD_OUT_SHARE, *, second_source_rows: int = 0) -> DataSplit:
+    """Hold out the latest payments: each is later than every payment of the training part, whatever its source.
 
-    `apart`: so many rows at the end are from another source. Each source has a time from which its latest share
-    begins; the later of the two is the cut-off for both, so that the model learns from either source. Where too few
-    payments of one class are that late, the cut-off is earlier, down to the other of the two times.
+    `held_out` is a share in (0, 1). The last `second_source_rows` rows come from a second source. Each source has a
+    time at which its latest share begins. The later of the two times is the cut-off for both sources, so that the model
+    learns from both. If too few payments of a class are that late, the cut-off is earlier, but not before the other
+    time. Raise TrainingError if a part has too few payments of a class.
     """
-    times = dates(frame[TIME])
-    sources = [some for some in (times.iloc[: len(frame) - apart], times.iloc[len(frame) - apart :]) if len(some)]
-    starts = [some.sort_values(kind="stable").iloc[int(len(some) * (1 - held_out))] for some in sources]
-    enough = [_latest(times[frame[PREDICTION] == label], LEAST_HELD_OUT) for label in (0, 1)]
-    cut_off = max(min(starts), min(max(starts), *enough))
-    # A cut-off before all of the later source costs held-out payments and gains no training ones.
+    times = parse_dates(frame[TIME])
+    boundary = len(frame) - second_source_rows
+    sources = [source for source in (times.iloc[:boundary], times.iloc[boundary:]) if len(source)]
+    starts = [source.sort_values(kind="stable").iloc[int(len(source) * (1 - held_out))] for source in sources]
+    latest_allowed = [_start_of_latest(times[frame[PREDICTION] == label], MIN_HELD_OUT_PER_CLASS) for label in (0, 1)]
+    cut_off = max(min(starts), min(max(starts), *latest_allowed))
+    # If all of the later source is held out anyway, a later cut-off adds none of its payments to the training part.
     if cut_off <= sources[starts.index(max(starts))].min():
         cut_off = min(starts)
     frame = frame.iloc[times.argsort(kind="stable")]
-    held = (times[frame.index] >= cut_off).to_numpy()
-    parts = DataSplit(train=frame[~held], held_out=frame[held])
-    for name, part, least in (("training", parts.train, LEAST_OF_EACH), ("held-out", parts.held_out, 1)):
+    is_held_out = (times[frame.index] >= cut_off).to_numpy()
+    parts = DataSplit(train=frame[~is_held_out], held_out=frame[is_held_out])
+    for name, part, minimum in (("training", parts.train, MIN_TRAINING_PER_CLASS), ("held-out", parts.held_out, 1)):
         frauds = int(part[PREDICTION].sum())
-        if min(frauds, len(part) - frauds) < least:
+        if min(frauds, len(part) - frauds) < minimum:
             raise TrainingError(
                 f"too few payments: of {len(frame)}, {len(part)} are in the {name} part, {frauds} frauds and "
-                f"{len(part) - frauds} genuine ones; at least {least} of each are needed there"
+                f"{len(part) - frauds} genuine ones; at least {minimum} of each are needed there"
             )
     return parts
 
 
-def _latest(times: pd.Series[pd.Timestamp], count: int) -> pd.Timestamp:
-    """Return the time from which on there are so many, or else the first of all times."""
+def _start_of_latest(times: pd.Series[pd.Timestamp], count: int) -> pd.Timestamp:
+    """Return the time of the earliest of the latest `count` payments, or the minimum time if there are fewer."""
     latest = times.nlargest(count)
     return latest.min() if len(latest) == count else pd.Timestamp.min.tz_localize("UTC")
 
 
-def _refuse(name: str, bad: pd.Series[bool], why: str) -> None:
-    """Says where, not what: a payment's values have no place in messages."""
-    if bad.any():
-        raise TrainingError(f"{name} {why} in {int(bad.sum())} of {len(bad)} payments, first in row {bad.argmax() + 1}")
+def _raise_if_any(name: str, is_invalid: pd.Series[bool], problem: str) -> None:
+    """Raise TrainingError, which gives the row but not the value: payment data must not reach a log."""
+    if is_invalid.any():
+        raise TrainingError(
+            f"{name} {problem} in {int(is_invalid.sum())} of {len(is_invalid)} payments, first in row "
+            f"{is_invalid.argmax() + 1}"
+        )

@@ -13,7 +13,7 @@ from airflow.sdk.bases.xcom import BaseXCom
 from include.errors import ModelError, RunConfigurationError
 from include.models.hold_change import HOLD_CHANGE_VARIABLE, HoldChange
 from include.models.model_run import ModelRun
-from include.models.selection import HELD, HOLD_VARIABLE, Hold, ModelChoice
+from include.models.selection import HOLD_REMEDY, HOLD_VARIABLE, Hold, ModelChoice
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def name_the_hold(run: ModelRun) -> Iterator[None]:
         hold = held_model()
         if hold is None or hold.run_id != run.run_id:
             raise
-        raise type(error)(f"{error}. {HELD}") from error
+        raise type(error)(f"{error}. {HOLD_REMEDY}") from error
 
 
 def note_earlier_change(context: Context) -> None:

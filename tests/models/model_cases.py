@@ -490,11 +490,11 @@ def model_cases() -> dict[str, Callable[[], ModelCase]]:
                     "genuine": [1 - one if one < 0.9 else "n/a" for one in _probability(frame)],
                 }
             ),
-            "no numbers",
+            "not numbers",
         ),
         "pyfunc classes 1 and 2": lambda: rejected_pyfunc(
             lambda frame: pd.DataFrame({"prob_1": 1 - _probability(frame), "prob_2": _probability(frame)}),
-            "which do not say",
+            "whose names do not",
         ),
         "pyfunc label 1 for normal": lambda: rejected_pyfunc(
             lambda frame: (_probability(frame) < 0.97).astype(int), "label 1 for nearly all"
@@ -531,10 +531,10 @@ def model_cases() -> dict[str, Callable[[], ModelCase]]:
         "pyfunc risk score": lambda: rejected_pyfunc(lambda frame: (100 * _probability(frame)).round(), contract),
         "pyfunc unknown columns": lambda: rejected_pyfunc(
             lambda frame: pd.DataFrame({"a": _probability(frame), "b": 1 - _probability(frame)}),
-            "columns a, b, which do not say",
+            "columns a, b, whose names do not",
         ),
         "pyfunc genuine only": lambda: rejected_pyfunc(
-            lambda frame: pd.DataFrame({"genuine": 1 - _probability(frame)}), "columns genuine, which do not say"
+            lambda frame: pd.DataFrame({"genuine": 1 - _probability(frame)}), "columns genuine, whose names do not"
         ),
         "pyfunc label and score with a threshold": lambda: rejected_pyfunc(
             _confidence("score"), "label beside score", 0.3
@@ -549,7 +549,7 @@ def model_cases() -> dict[str, Callable[[], ModelCase]]:
             example=FRAME[TEXTS].iloc[:1].assign(amt=0.5),
         ),
         "pyfunc score alone": lambda: rejected_pyfunc(
-            lambda frame: _confidence("score")(frame)[["score"]], "columns score, which"
+            lambda frame: _confidence("score")(frame)[["score"]], "columns score, whose names"
         ),
         "pyfunc all fraud": lambda: rejected_pyfunc(
             lambda frame: np.ones(len(frame), dtype=int), "label 1 for nearly all"
@@ -564,7 +564,7 @@ def model_cases() -> dict[str, Callable[[], ModelCase]]:
         "pyfunc tuple": lambda: rejected_pyfunc(lambda frame: (_probability(frame), _probability(frame)), "a tuple"),
         "pyfunc index of its own": lambda: rejected_pyfunc(
             lambda frame: pd.Series(_probability(frame), index=[f"k{row}" for row in frame.index]),
-            "another index than its input",
+            "index differs from its input",
         ),
         "pyfunc that depends on the other rows": lambda: rejected_pyfunc(
             lambda frame: 1 / (1 + np.exp(frame["amt"].mean() - frame["amt"].to_numpy())),

@@ -90,7 +90,7 @@ def test_latest_previous_run_id_alias_and_version_are_found(mlflow_2_server: Mlf
 
 def test_error_names_model_of_another_name_which_can_be_requested(mlflow_2_server: Mlflow2Server) -> None:
     with pytest.raises(
-        ModelNotFoundError, match=f"but under 'calibrated': ask for runs:/{mlflow_2_server.other}/calibrated"
+        ModelNotFoundError, match=f"it has 'calibrated': request runs:/{mlflow_2_server.other}/calibrated"
     ):
         resolve_run(mlflow_2_server.other)
     assert resolve_run(f"runs:/{mlflow_2_server.other}/calibrated").model_uri.endswith(

@@ -19,7 +19,7 @@ from include.models.model_run import ModelRun
 from include.models.resolve import DEFAULT, resolve
 from include.models.scoring import score
 from tests.models.conftest import Lab
-from tests.models.test_scoring import encoded
+from tests.models.test_scoring import to_json
 from tests.models.zoo import payment, run_of
 
 GIGABYTE = 10**9
@@ -83,7 +83,7 @@ def entries(folder: Path) -> set[str]:
 def test_fetched_model_scores(lab: Lab, tmp_path: Path, model: str) -> None:
     run = resolve_run(lab.run(lab.experiment(), model=model))
     folder = ModelCache(tmp_path / "cache", GIGABYTE).fetch(run)
-    assert score(load(run, folder), encoded([payment()])).prediction.tolist() == [0]
+    assert score(load(run, folder), to_json([payment()])).prediction.tolist() == [0]
     assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
 
 

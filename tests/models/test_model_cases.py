@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from include.errors import ModelError
 from include.models.load import LoadedModel, load
-from include.models.scoring import Scored, score
+from include.models.scoring import ScoringResult, score
 from tests.models.model_cases import ModelCase, model_cases, payment_frame, without_warnings
 from tests.models.zoo import history, payment, run_of
 
@@ -50,7 +50,7 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-def scored(model: LoadedModel, payments: list[dict[str, Any]]) -> Scored:
+def scored(model: LoadedModel, payments: list[dict[str, Any]]) -> ScoringResult:
     return without_warnings(lambda: score(model, [json.dumps(each).encode() for each in payments]))
 
 

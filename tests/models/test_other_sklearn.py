@@ -1,4 +1,4 @@
-"""Real pickles of scikit-learn 1.2.2: pickles/recipe.py has made them."""
+"""Load real pickles of scikit-learn 1.2.2, which pickles/recipe.py wrote."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from include.models.scoring import score
 PICKLES = sorted((Path(__file__).parent / "pickles").glob("*.pickle"))
 
 
-def saved(folder: Path, pickle: Path, *, flavor: bool) -> ModelRun:
-    """As MLflow 2 saved it, with the flavor sklearn or only as a pyfunc model."""
+def save(folder: Path, pickle: Path, *, flavor: bool) -> ModelRun:
+    """Write the files that MLflow 2 saved, with the flavor sklearn or only python_function."""
     flavors: dict[str, dict[str, object]] = {
         "python_function": {"loader_module": "mlflow.sklearn", "model_path": "model.pkl", "predict_fn": "predict"}
     }
@@ -39,10 +39,8 @@ def saved(folder: Path, pickle: Path, *, flavor: bool) -> ModelRun:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("pickle", PICKLES, ids=lambda pickle: pickle.stem)
 @pytest.mark.parametrize("flavor", [True, False], ids=["sklearn", "pyfunc"])
-def test_a_pickle_of_another_scikit_learn_is_refused_with_both_versions(
-    tmp_path: Path, pickle: Path, flavor: bool
-) -> None:
-    run = saved(tmp_path, pickle, flavor=flavor)
+def test_error_for_pickle_of_other_sklearn_names_both_versions(tmp_path: Path, pickle: Path, flavor: bool) -> None:
+    run = save(tmp_path, pickle, flavor=flavor)
     with pytest.raises(ModelError) as caught:
         score(load(run, tmp_path), [b'{"amt": 1.0, "city_pop": 3.0}'])
     assert f"trained with scikit-learn 1.2.2, here is {version('scikit-learn')}" in str(caught.value)

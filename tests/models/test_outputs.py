@@ -8,7 +8,7 @@ import pytest
 
 from include.errors import ModelError
 from include.models.output_reader import OutputReader
-from include.models.outputs import labels
+from include.models.outputs import parse_labels
 
 
 @pytest.mark.parametrize(
@@ -19,22 +19,22 @@ from include.models.outputs import labels
         np.array([0, 1, 1], dtype=np.uint8), pd.Series([0, 1, 1]), np.array([0, 1, True], dtype=object),
     ],
 )  # fmt: skip
-def test_labels_in_each_form(values: Any) -> None:
-    assert labels(values).tolist() == [0, 1, 1]
+def test_labels_are_read_from_booleans_numbers_and_texts(values: Any) -> None:
+    assert parse_labels(values).tolist() == [0, 1, 1]
 
 
 @pytest.mark.parametrize("values", [[0.0, np.nan], ["0", None], pd.Series(["0", None], dtype="str")])
-def test_no_label_is_minus_one(values: Any) -> None:
-    assert labels(values).tolist() == [0, -1]
+def test_missing_label_becomes_minus_one(values: Any) -> None:
+    assert parse_labels(values).tolist() == [0, -1]
 
 
 @pytest.mark.parametrize(
-    ("values", "says"),
+    ("values", "message"),
     [([-1, 1], "returned -1"), ([0.5, 1], "returned 0.5"), (["Ann Smith"], "returned a str"), ([[0, 1]], "shape")],
 )
-def test_other_labels_are_named_but_no_text_is_quoted(values: Any, says: str) -> None:
-    with pytest.raises(ModelError, match=says) as caught:
-        labels(values)
+def test_error_shows_unknown_number_but_not_text(values: Any, message: str) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        parse_labels(values)
     assert "Ann" not in str(caught.value)
 
 
@@ -58,7 +58,7 @@ def test_other_labels_are_named_but_no_text_is_quoted(values: Any, says: str) ->
         (pd.DataFrame({"our_fraud_probability": [0.2, 0.6]}), None, [0, 1], [0.2, 0.6]),
         (pd.DataFrame({"isFraud": [0, 1], "fraudProbability": [0.2, 0.6]}), 0.1, [1, 1], [0.2, 0.6]),
         (pd.DataFrame({"class": [0, 1], "class_1": [0.2, 0.6], "class_0": [0.8, 0.4]}), 0.1, [1, 1], [0.2, 0.6]),
-        # A segment may have a limit of its own.
+        # A segment of payments may have a threshold of its own.
         (pd.DataFrame({"prediction": [1, 0], "fraud_probability": [0.3, 0.6]}), None, [1, 0], [0.3, 0.6]),
         (pd.DataFrame({"Scored Labels": [0, 1], "Scored Probabilities": [0.2, 0.6]}), 0.1, [1, 1], [0.2, 0.6]),
         (pd.DataFrame({"fraud": [False, True], "fraud_probability": [0.2, 0.6]}), None, [0, 1], [0.2, 0.6]),
@@ -98,7 +98,7 @@ def test_other_labels_are_named_but_no_text_is_quoted(values: Any, says: str) ->
         (np.array([0.2, np.nan]), None, [0, -1], [0.2, np.nan]),
     ],
 )
-def test_what_models_return(
+def test_output_is_read_as_labels_and_probabilities(
     output: Any, threshold: float | None, prediction: list[int], probability: list[float] | None
 ) -> None:
     scores = OutputReader(threshold, {"amt", "category"}).read(output, 2)
@@ -110,35 +110,39 @@ def test_what_models_return(
 
 
 @pytest.mark.parametrize(
-    ("output", "threshold", "says"),
+    ("output", "threshold", "message"),
     [
         (np.array([0.1, 1.7]), None, "returned 1.7"),
         (np.array([0, 1, 1]), None, r"shape \(3,\) for 2 payments"),
         (np.array(1), None, "for 2 payments"),
         (None, None, "for 2 payments"),
         (np.array([[0, 1, 0], [1, 0, 0]]), None, r"shape \(2, 3\)"),
-        (np.array([0, 1]), 0.3, "needs a model that gives probabilities"),
+        (np.array([0, 1]), 0.3, "needs a model that returns probabilities"),
         (np.array([[2.1, -2.1], [-1.0, 1.0]]), None, "returned"),
         (np.array([[0.2, 0.2], [0.4, 0.4]]), None, "add up to 0.4"),
-        (pd.DataFrame({"a": [0.2, 0.6], "b": [0.8, 0.4]}), None, "the columns a, b, which do not say"),
-        ({"output_0": [0.2, 0.6], "output_1": [0.8, 0.4]}, None, "the columns output_0, output_1, which do not say"),
-        (pd.DataFrame({"genuine": [0.2, 0.6]}), None, "the columns genuine, which do not say"),
-        (pd.DataFrame({1: [0.8, 0.4], 2: [0.2, 0.6]}), None, "which do not say"),
+        (pd.DataFrame({"a": [0.2, 0.6], "b": [0.8, 0.4]}), None, "the columns a, b, whose names do not say"),
+        (
+            {"output_0": [0.2, 0.6], "output_1": [0.8, 0.4]},
+            None,
+            "the columns output_0, output_1, whose names do not say",
+        ),
+        (pd.DataFrame({"genuine": [0.2, 0.6]}), None, "the columns genuine, whose names do not say"),
+        (pd.DataFrame({1: [0.8, 0.4], 2: [0.2, 0.6]}), None, "whose names do not say"),
         (pd.DataFrame({"prediction": [0, 1], "fraud_confidence": [0.9, 0.8]}), 0.3, "beside fraud_confidence"),
         (pd.DataFrame({"prediction": [[0], [1]]}), None, "cannot be read"),
-        (pd.DataFrame({"probability": [[0.8, 0.2], [0.4, 0.6]], "prediction": [0, 1]}), None, "no numbers .list"),
-        (pd.DataFrame({"proba": [0.2, 0.6], "probability": [0.8, 0.4]}), None, "say the same thing"),
+        (pd.DataFrame({"probability": [[0.8, 0.2], [0.4, 0.6]], "prediction": [0, 1]}), None, "not numbers .list"),
+        (pd.DataFrame({"proba": [0.2, 0.6], "probability": [0.8, 0.4]}), None, "mean the same"),
         (pd.DataFrame({"prediction": [1, 0], "probability": [0.2, 0.6]}), None, "contradict each other"),
         (pd.DataFrame({"label": [0, 1], "score": [0.9, 0.8]}), 0.3, "label beside score"),
-        (pd.Series([0.2, 0.6], index=["a", "b"]), None, "another index than its input"),
-        (pd.DataFrame({"Score": [0.2, 0.6]}), None, "the columns Score, which do not say"),
-        (pd.DataFrame({"confidence": [0.2, 0.6]}), None, "the columns confidence, which do not say"),
-        (np.array([0.0, 1.0]), 0.3, "needs a model that gives probabilities"),
-        (pd.DataFrame({"label": [0.0, 1.0], "score": [0.9, 0.4]}), 0.3, "needs a model that gives probabilities"),
-        (pd.Series([0.2, 0.6], name="genuine"), None, "the columns genuine, which do not say"),
-        (pd.Series([0.2, 0.6], name="confidence"), None, "the columns confidence, which do not say"),
+        (pd.Series([0.2, 0.6], index=["a", "b"]), None, "index differs from its input"),
+        (pd.DataFrame({"Score": [0.2, 0.6]}), None, "the columns Score, whose names do not say"),
+        (pd.DataFrame({"confidence": [0.2, 0.6]}), None, "the columns confidence, whose names do not say"),
+        (np.array([0.0, 1.0]), 0.3, "needs a model that returns probabilities"),
+        (pd.DataFrame({"label": [0.0, 1.0], "score": [0.9, 0.4]}), 0.3, "needs a model that returns probabilities"),
+        (pd.Series([0.2, 0.6], name="genuine"), None, "the columns genuine, whose names do not say"),
+        (pd.Series([0.2, 0.6], name="confidence"), None, "the columns confidence, whose names do not say"),
         *(
-            (pd.DataFrame({name: [0.2, 0.6]}), None, "which do not say")
+            (pd.DataFrame({name: [0.2, 0.6]}), None, "whose names do not say")
             for name in (
                 "approval_probability",
                 "nonfraud_probability",
@@ -157,27 +161,27 @@ def test_what_models_return(
                 "fraud_0",
             )
         ),
-        (pd.DataFrame({"fraud_probability": ["HIGH", 0.2]}), None, "no numbers"),
+        (pd.DataFrame({"fraud_probability": ["HIGH", 0.2]}), None, "not numbers"),
         (pd.Series([0.2], index=[0]), None, "1 rows for 2 payments"),
         ((np.array([0, 1]), np.array([0.2, 0.6])), None, "a tuple of 2"),
         ({"prediction": 1}, None, "cannot be converted to a DataFrame"),
     ],
 )
-def test_what_is_no_prediction_is_said(output: Any, threshold: float | None, says: str) -> None:
-    with pytest.raises(ModelError, match=says):
+def test_unclear_output_raises_error(output: Any, threshold: float | None, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
         OutputReader(threshold).read(output, 2)
 
 
-def test_a_probability_that_is_mostly_high_for_genuine_payments_is_of_something_else() -> None:
-    """A batch of genuine payments only shows it, too."""
+def test_high_probabilities_of_genuine_labels_contradict() -> None:
+    """Batches without any fraud label suffice to see it."""
     reader = OutputReader(None)
-    confident = pd.DataFrame({"prediction": [0] * 10, "probability": [0.97] * 10})
-    assert reader.read(confident, 10).prediction.tolist() == [0] * 10
+    genuine_only = pd.DataFrame({"prediction": [0] * 10, "probability": [0.97] * 10})
+    assert reader.read(genuine_only, 10).prediction.tolist() == [0] * 10
     with pytest.raises(ModelError, match="contradict each other"):
-        reader.read(confident, 10)
+        reader.read(genuine_only, 10)
 
 
-def test_labels_and_probabilities_are_compared_from_call_to_call() -> None:
+def test_labels_and_probabilities_are_compared_across_calls() -> None:
     reader = OutputReader(None)
     reader.read(pd.DataFrame({"prediction": [0], "probability": [0.6]}), 1)
     with pytest.raises(ModelError, match="contradict each other"):
@@ -185,34 +189,34 @@ def test_labels_and_probabilities_are_compared_from_call_to_call() -> None:
 
 
 @pytest.mark.parametrize("later", [[0, 0], [1, 0], pd.DataFrame({"fraud": [0, 1]}), pd.DataFrame({"output": [0, 1]})])
-def test_whole_numbers_of_a_model_that_gave_fractions_are_probabilities(later: Any) -> None:
+def test_whole_numbers_after_fractions_are_probabilities(later: Any) -> None:
     reader = OutputReader(0.3)
     assert reader.read(pd.DataFrame({"fraud": [0.0, 0.25]}), 2).probability is not None
     assert reader.read(later, 2).probability is not None
 
 
-def test_a_column_fraud_of_zeros_and_ones_holds_labels() -> None:
+def test_column_fraud_with_zeros_and_ones_holds_labels() -> None:
     for values in ([0.0, 1.0], [False, True], ["0", "1"]):
         scores = OutputReader(None).read(pd.DataFrame({"fraud": values}), 2)
         assert (scores.prediction.tolist(), scores.probability) == ([0, 1], None)
 
 
-def test_the_payments_own_is_fraud_is_not_the_models_label() -> None:
-    given = pd.Series([None, None], dtype=object)
-    passed_on = pd.DataFrame({"is_fraud": given, "fraud_probability": [0.2, 0.6]})
-    assert OutputReader(None, {"is_fraud"}).read(passed_on, 2, given).prediction.tolist() == [0, 1]
-    own = pd.DataFrame({"is_fraud": [1, 1], "fraud_probability": [0.2, 0.6]})
-    assert OutputReader(None, {"is_fraud"}).read(own, 2, given).prediction.tolist() == [1, 1]
+def test_is_fraud_of_the_input_is_not_the_models_label() -> None:
+    input_is_fraud = pd.Series([None, None], dtype=object)
+    unchanged = pd.DataFrame({"is_fraud": input_is_fraud, "fraud_probability": [0.2, 0.6]})
+    assert OutputReader(None, {"is_fraud"}).read(unchanged, 2, input_is_fraud).prediction.tolist() == [0, 1]
+    replaced = pd.DataFrame({"is_fraud": [1, 1], "fraud_probability": [0.2, 0.6]})
+    assert OutputReader(None, {"is_fraud"}).read(replaced, 2, input_is_fraud).prediction.tolist() == [1, 1]
 
 
-def test_null_alone_is_no_prediction_once_the_model_gave_probabilities() -> None:
+def test_nulls_only_are_missing_probabilities_after_fractions() -> None:
     reader = OutputReader(None)
     assert reader.read([0.2, None], 2).probability is not None
-    alone = reader.read([None], 1)
-    assert (alone.prediction.tolist(), np.isnan(alone.probability).tolist()) == ([-1], [True])
+    nulls = reader.read([None], 1)
+    assert (nulls.prediction.tolist(), np.isnan(nulls.probability).tolist()) == ([-1], [True])
 
 
-def test_zeros_and_ones_among_fractions_are_probabilities() -> None:
+def test_zeros_and_ones_become_probabilities_after_fractions() -> None:
     reader = OutputReader(None)
     assert reader.read(np.array([0.0, 1.0]), 2).probability is None
     assert reader.read(np.array([0.0, 0.25]), 2).probability is not None

@@ -1,4 +1,4 @@
-"""A skops model is built once and then taken as it was built, unless anything speaks against it."""
+"""A skops model is built once and then loaded from its pickle, unless the pickle is damaged or out of date."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import skops.io
 from include.errors import ModelError
 from include.models.load import load
 from include.producer.simulator import Simulator
-from include.training.pipeline import recipe
+from include.training.pipeline import pipeline_config
 from tests.models.zoo import NUMERIC, history, run_of, save_sklearn, seed_pipeline
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
@@ -36,35 +36,35 @@ def save_skops(folder: Path, model: Any, **options: Any) -> Path:
 
 @pytest.fixture
 def builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Grows with each model that MLflow builds."""
+    """A list with one entry for each model that MLflow builds."""
     built: list[str] = []
-    really = mlflow.sklearn.load_model
-    monkeypatch.setattr(mlflow.sklearn, "load_model", lambda path: built.append(path) or really(path))
+    load_model = mlflow.sklearn.load_model
+    monkeypatch.setattr(mlflow.sklearn, "load_model", lambda path: built.append(path) or load_model(path))
     return built
 
 
-def kept(folder: Path) -> list[Path]:
+def pickles(folder: Path) -> list[Path]:
     return list(folder.glob(".built-*.pickle"))
 
 
 def scores(folder: Path) -> list[float]:
     probability = load(run_of(), folder).predict(history()[0][NUMERIC]).probability
     assert probability is not None
-    return [float(chance) for chance in probability]
+    return [float(value) for value in probability]
 
 
-def test_built_once_and_the_same_afterwards(folder: Path, builds: list[str]):
+def test_model_is_built_once_and_scores_the_same_from_its_pickle(folder: Path, builds: list[str]):
     first = scores(folder)
     assert scores(folder) == first
     assert len(builds) == 1
-    (file,) = kept(folder)
+    (file,) = pickles(folder)
     assert file.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 500, None])
-def test_what_is_damaged_is_built_anew(folder: Path, builds: list[str], content: bytes | None):
+def test_damaged_pickle_is_built_again(folder: Path, builds: list[str], content: bytes | None):
     first = scores(folder)
-    (file,) = kept(folder)
+    (file,) = pickles(folder)
     whole = file.read_bytes()
     file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]) if content is None else content)
     assert scores(folder) == first
@@ -73,14 +73,14 @@ def test_what_is_damaged_is_built_anew(folder: Path, builds: list[str], content:
     assert len(builds) == 2
 
 
-def test_another_version_of_a_library_builds_anew(folder: Path, builds: list[str], monkeypatch: pytest.MonkeyPatch):
+def test_other_library_version_builds_again(folder: Path, builds: list[str], monkeypatch: pytest.MonkeyPatch):
     scores(folder)
     monkeypatch.setattr("importlib.metadata.version", lambda name: "0.0")
     scores(folder)
     assert len(builds) == 2
 
 
-def test_where_mlflow_may_load_nothing_it_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_mlflow_reports_that_pickles_are_forbidden(folder: Path, monkeypatch: pytest.MonkeyPatch):
     scores(folder)
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     with pytest.raises(ModelError, match="MLFLOW_ALLOW_PICKLE_DESERIALIZATION"):
@@ -88,21 +88,21 @@ def test_where_mlflow_may_load_nothing_it_says_so(folder: Path, monkeypatch: pyt
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
-def test_a_folder_that_cannot_be_written_still_scores(folder: Path):
+def test_model_in_read_only_folder_scores(folder: Path):
     folder.chmod(0o500)
     assert scores(folder)
 
 
-def test_other_formats_are_loaded_as_ever(tmp_path: Path):
+def test_other_formats_get_no_pickle(tmp_path: Path):
     plain = save_sklearn(tmp_path / "model", seed_pipeline())
     assert scores(plain)
-    assert kept(plain) == []
+    assert pickles(plain) == []
 
 
-def test_code_that_travels_with_the_model_is_found(tmp_path: Path):
-    """In a process that has never heard of it."""
+def test_code_stored_with_the_model_is_importable(tmp_path: Path):
+    """A new process has not imported it."""
     payments = Simulator(seed=3, per_day=2000, fraud_share=0.04, cards=200).frame(days=1)
-    pipeline, code = recipe("payment", 5, 1).fit(payments, tmp_path)
+    pipeline, code = pipeline_config("payment", 5, 1).fit(payments, tmp_path)
     folder = save_skops(tmp_path, pipeline, code_paths=[str(file) for file in code])
     payments.drop(columns="is_fraud").head(50).to_json(tmp_path / "payments.json", orient="split")
     script = (
@@ -111,13 +111,13 @@ def test_code_that_travels_with_the_model_is_found(tmp_path: Path):
         f"frame = pd.read_json({str(tmp_path / 'payments.json')!r}, orient='split'); "
         "print(model.predict(frame[[c.name for c in model.input_columns]]).probability.tolist())"
     )
-    said = []
+    printed = []
     for _ in range(2):
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True,
             env={**os.environ, "PYTHONPATH": "."},
         )  # fmt: skip
-        said.append(done.stdout.splitlines()[-1])
-    assert len(kept(folder)) == 1
-    assert said[0] == said[1]
-    assert len(json.loads(said[0])) == 50
+        printed.append(done.stdout.splitlines()[-1])
+    assert len(pickles(folder)) == 1
+    assert printed[0] == printed[1]
+    assert len(json.loads(printed[0])) == 50

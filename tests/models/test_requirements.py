@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from include.errors import ModelRequirementsError
-from include.models.requirements import check, lines_of_conda
+from include.models.requirements import check, pip_lines_of_conda
 
 SKLEARN = version("scikit-learn")
 
@@ -22,19 +22,19 @@ SKLEARN = version("scikit-learn")
         ["requests[security]", "mlflow @ git+https://example.invalid/mlflow@main"],
     ],
 )
-def test_what_is_installed_is_enough(lines: list[str]) -> None:
+def test_installed_packages_meet_requirements(lines: list[str]) -> None:
     assert check(lines) == []
 
 
-def test_another_version_is_worth_a_note() -> None:
+def test_other_version_becomes_a_note() -> None:
     assert check(["scikit-learn==0.0.1"]) == [f"scikit-learn (wanted ==0.0.1, found {SKLEARN})"]
 
 
-def test_what_cannot_be_checked_is_worth_a_note() -> None:
+def test_line_that_names_no_package_becomes_a_note() -> None:
     assert check(["./code/thing.tar.gz"]) == ["cannot be checked: ./code/thing.tar.gz"]
 
 
-def test_all_that_is_missing_is_listed_with_what_was_found() -> None:
+def test_error_lists_every_missing_package_and_other_versions() -> None:
     lines = ["some-absent-package==1.2", "scikit-learn==0.0.1", "git+https://example.invalid/x#egg=other_absent&a=b"]
     lines += ["/wheels/third_absent-1.0-py3-none-any.whl", "-e git+https://example.invalid/y#egg=fourth_absent"]
     with pytest.raises(ModelRequirementsError) as caught:
@@ -45,13 +45,13 @@ def test_all_that_is_missing_is_listed_with_what_was_found() -> None:
         assert name in str(caught.value)
 
 
-def test_what_only_an_extra_adds_is_worth_a_note() -> None:
+def test_missing_package_of_an_extra_becomes_a_note() -> None:
     assert any(note.startswith("openpyxl (wanted ") for note in check(["pandas[excel]"]))
     assert all("by pandas[excel]" in note for note in check(["pandas[excel]"]))
     assert check(["mlflow[extras,sqlserver]"])
 
 
-def test_what_an_extra_adds_is_needed_where_the_model_asks_for_it_itself() -> None:
+def test_package_of_an_extra_is_required_if_also_listed() -> None:
     with pytest.raises(ModelRequirementsError, match="openpyxl"):
         check(["pandas[excel]", "openpyxl"])
 
@@ -60,12 +60,12 @@ def test_what_an_extra_adds_is_needed_where_the_model_asks_for_it_itself() -> No
     "line",
     ["numpy-cpu", "psycopg2-binary>=2", "psycopg2", "sklearn", "scikit_learn_intel", "numpy-gpu==1"],
 )
-def test_what_can_be_imported_is_there(line: str) -> None:
+def test_module_of_another_distribution_meets_requirement(line: str) -> None:
     for note in check([line]):
         assert "of another package" in note
 
 
-def test_a_folder_on_the_path_is_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_without_init_does_not_count_as_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "some_absent_package").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ModelRequirementsError, match="some-absent-package"):
@@ -78,14 +78,14 @@ def test_a_folder_on_the_path_is_no_package(tmp_path: Path, monkeypatch: pytest.
     assert len(check(["some-absent-package-cpu", "some_absent_package_cu12"])) == 2
 
 
-def test_what_notebooks_need_is_never_needed() -> None:
+def test_notebook_packages_are_never_required() -> None:
     assert check(["ipykernel==6", "jupyter_client"]) == [
         "ipykernel (wanted ==6, found none)",
         "jupyter_client (wanted any version, found none)",
     ]
 
 
-def test_a_person_can_set_the_check_aside(caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_packages_are_logged_if_not_required(caplog: pytest.LogCaptureFixture) -> None:
     assert check(["some-absent-package==1.2"], run_id="r", required=False) == []
     assert "(FRAUD_UNCHECKED_REQUIREMENTS): some-absent-package (wanted ==1.2, found none)" in caplog.text
 
@@ -103,5 +103,5 @@ def test_a_person_can_set_the_check_aside(caplog: pytest.LogCaptureFixture) -> N
         ("a: [", []),
     ],
 )
-def test_the_pip_part_of_a_conda_file(text: str, lines: list[str]) -> None:
-    assert lines_of_conda(text) == lines
+def test_pip_requirements_are_read_from_conda_file(text: str, lines: list[str]) -> None:
+    assert pip_lines_of_conda(text) == lines

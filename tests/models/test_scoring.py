@@ -27,19 +27,19 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 from include.errors import ModelError, ModelInputError
 from include.models.load import LoadedModel, load
-from include.models.scoring import Scored, score
+from include.models.scoring import ScoringResult, score
 from include.payments.columns import COLUMNS
 from tests.models.zoo import NUMERIC, history, payment, quiet, run_of, save_pyfunc, save_sklearn, signature
 
 FRAME, FRAUD = history()
 
 
-def encoded(payments: list[dict[str, Any]]) -> list[bytes]:
+def to_json(payments: list[dict[str, Any]]) -> list[bytes]:
     return [json.dumps(each).encode() for each in payments]
 
 
 def oracle(bare: Any, names: list[str], each: dict[str, Any]) -> int | None:
-    """The bare model's prediction for a frame of one row; None where it raises."""
+    """Return the bare model's prediction for a frame of one row, None if it raises an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -49,9 +49,9 @@ def oracle(bare: Any, names: list[str], each: dict[str, Any]) -> int | None:
             return None
 
 
-def agrees(scored: Scored, expected: list[int | None]) -> None:
+def assert_predictions(scored: ScoringResult, expected: list[int | None]) -> None:
     assert scored.prediction.tolist() == [-1 if each is None else each for each in expected]
-    assert set(scored.refusals) == {place for place, each in enumerate(expected) if each is None}
+    assert set(scored.refusals) == {row for row, each in enumerate(expected) if each is None}
     assert np.isnan(scored.probability[scored.prediction < 0]).all()
 
 
@@ -67,23 +67,23 @@ def bare(seed_folder: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def texts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Takes texts and numbers, and was trained on more columns than it uses."""
+    """A model of texts and numbers that was trained on more columns than it uses."""
     encode = make_column_transformer((OneHotEncoder(), ["category", "gender"]), (StandardScaler(), ["amt"]))
     pipeline = make_pipeline(encode, RandomForestClassifier(9, random_state=1))
     pipeline.fit(FRAME[["job", "category", "gender", "amt", "zip"]], FRAUD)
     return save_sklearn(tmp_path_factory.mktemp("texts") / "m", pipeline)
 
 
-def test_many_payments_score_as_each_alone(seed: LoadedModel, bare: Any) -> None:
+def test_many_payments_score_like_each_alone(seed: LoadedModel, bare: Any) -> None:
     payments = [{**payment(), **each} for each in history(1200, seed=9)[0].to_dict("records")]
-    scored = score(seed, encoded(payments))
+    scored = score(seed, to_json(payments))
     assert scored.prediction.tolist() == bare.predict(pd.DataFrame(payments)[NUMERIC]).tolist()
     assert scored.refusals == {}
-    for place in range(0, 1200, 60):
-        assert scored.prediction[place] == oracle(bare, NUMERIC, payments[place])
+    for row in range(0, 1200, 60):
+        assert scored.prediction[row] == oracle(bare, NUMERIC, payments[row])
 
 
-ROUGH = st.one_of(
+ANY_VALUE = st.one_of(
     st.integers(-(10**6), 10**12),
     st.floats(allow_nan=False, allow_infinity=False),
     st.integers(),
@@ -93,10 +93,12 @@ ROUGH = st.one_of(
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.dictionaries(st.sampled_from([*NUMERIC, "cc_num", "job", "more"]), ROUGH, max_size=3), max_size=8))
-def test_rough_payments_score_as_each_alone(seed: LoadedModel, bare: Any, changes: list[dict[str, Any]]) -> None:
+@given(
+    st.lists(st.dictionaries(st.sampled_from([*NUMERIC, "cc_num", "job", "more"]), ANY_VALUE, max_size=3), max_size=8)
+)
+def test_invalid_payments_score_like_each_alone(seed: LoadedModel, bare: Any, changes: list[dict[str, Any]]) -> None:
     payments = [payment(), *(payment(**each) for each in changes)]
-    agrees(score(seed, encoded(payments)), [oracle(bare, NUMERIC, each) for each in payments])
+    assert_predictions(score(seed, to_json(payments)), [oracle(bare, NUMERIC, each) for each in payments])
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -106,18 +108,20 @@ def test_rough_payments_score_as_each_alone(seed: LoadedModel, bare: Any, change
             {},
             optional={
                 "category": st.sampled_from(["home", "travel", "news", None, 5, ...]),
-                "amt": ROUGH,
-                "zip": ROUGH,
+                "amt": ANY_VALUE,
+                "zip": ANY_VALUE,
             },
         ),
         max_size=8,
     )
 )
-def test_texts_score_as_each_alone(texts_folder: Path, changes: list[dict[str, Any]]) -> None:
+def test_texts_score_like_each_alone(texts_folder: Path, changes: list[dict[str, Any]]) -> None:
     bare = mlflow.sklearn.load_model(str(texts_folder))
     payments = [payment(), *(payment(**each) for each in changes)]
     names = ["job", "category", "gender", "amt", "zip"]
-    agrees(score(load(run_of(), texts_folder), encoded(payments)), [oracle(bare, names, each) for each in payments])
+    assert_predictions(
+        score(load(run_of(), texts_folder), to_json(payments)), [oracle(bare, names, each) for each in payments]
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,19 +134,17 @@ def test_texts_score_as_each_alone(texts_folder: Path, changes: list[dict[str, A
         ({"amt": 3e38, "lat": -3e38}, None),
     ],
 )
-def test_why_a_payment_is_refused_names_the_column_only(
-    seed: LoadedModel, changes: dict[str, Any], reason: str | None
-) -> None:
-    scored = score(seed, encoded([payment(), payment(**changes)]))
+def test_refusal_names_the_column_only(seed: LoadedModel, changes: dict[str, Any], reason: str | None) -> None:
+    scored = score(seed, to_json([payment(), payment(**changes)]))
     if reason is not None:
-        assert {place: str(refusal) for place, refusal in scored.refusals.items()} == {1: reason}
+        assert {row: str(refusal) for row, refusal in scored.refusals.items()} == {1: reason}
 
 
-def test_a_column_that_the_model_does_not_need_may_be_missing(seed: LoadedModel, texts_folder: Path) -> None:
+def test_column_that_the_model_does_not_need_may_be_missing(seed: LoadedModel, texts_folder: Path) -> None:
     few = {name: value for name, value in payment().items() if name in NUMERIC}
-    assert score(seed, encoded([few])).refusals == {}
-    scored = score(load(run_of(), texts_folder), encoded([payment(job=..., zip=...), payment(gender=...), payment()]))
-    assert {place: refusal.sentence for place, refusal in scored.refusals.items()} == {
+    assert score(seed, to_json([few])).refusals == {}
+    scored = score(load(run_of(), texts_folder), to_json([payment(job=..., zip=...), payment(gender=...), payment()]))
+    assert {row: refusal.sentence for row, refusal in scored.refusals.items()} == {
         1: "the payment lacks gender, which the model needs"
     }
 
@@ -150,12 +152,12 @@ def test_a_column_that_the_model_does_not_need_may_be_missing(seed: LoadedModel,
 def test_old_payments_with_current_time_are_scored(seed: LoadedModel) -> None:
     now = payment(unix_time=1730390185811)
     old = payment(unix_time=..., trans_date_trans_time=..., current_time=1730390185811)
-    scored = score(seed, encoded([now, old]))
+    scored = score(seed, to_json([now, old]))
     assert scored.probability[0] == scored.probability[1]
 
 
-def test_a_payment_at_fault_alone_is_refused_not_the_model(seed: LoadedModel) -> None:
-    scored = score(seed, encoded([payment(amt="much")]))
+def test_invalid_payment_alone_is_refused_not_the_model(seed: LoadedModel) -> None:
+    scored = score(seed, to_json([payment(amt="much")]))
     assert list(scored.refusals) == [0]
 
 
@@ -164,60 +166,60 @@ def test_nothing_to_score(seed: LoadedModel) -> None:
 
 
 class Counting:
-    """Counts how often the model is asked."""
+    """A model that counts the calls of `predict`."""
 
     def __init__(self, model: LoadedModel) -> None:
         self.model = model
-        self.asked = 0
+        self.calls = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)
 
     def predict(self, frame: pd.DataFrame) -> Any:
-        self.asked += 1
+        self.calls += 1
         return self.model.predict(frame)
 
 
-def test_culprits_are_found_without_asking_for_each(texts_folder: Path) -> None:
+def test_refused_payments_are_found_in_few_calls(texts_folder: Path) -> None:
     model = Counting(load(run_of(), texts_folder))
-    payments = [payment(category="unheard" if place in (5, 700, 701) else "home") for place in range(1000)]
-    scored = score(model, encoded(payments))  # type: ignore[arg-type]
-    assert {place: str(each) for place, each in scored.refusals.items()} == dict.fromkeys(
+    payments = [payment(category="unknown" if row in (5, 700, 701) else "home") for row in range(1000)]
+    scored = score(model, to_json(payments))  # type: ignore[arg-type]
+    assert {row: str(each) for row, each in scored.refusals.items()} == dict.fromkeys(
         (5, 700, 701), "model_refused: the model raised ValueError for this payment"
     )
-    assert model.asked < 100
+    assert model.calls < 100
 
 
-def test_a_flood_of_culprits_is_bounded(texts_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("include.models.scoring._TRIES", 100)
+def test_many_refused_payments_take_few_calls(texts_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("include.models.scoring._MAX_TRIES", 100)
     model = Counting(load(run_of(), texts_folder))
-    payments = [payment(category="home" if place < 200 else f"unheard {place}") for place in range(4000)]
-    scored = score(model, encoded(payments))  # type: ignore[arg-type]
+    payments = [payment(category="home" if row < 200 else f"unknown {row}") for row in range(4000)]
+    scored = score(model, to_json(payments))  # type: ignore[arg-type]
     assert set(scored.refusals) == set(range(200, 4000))
-    assert model.asked < 1000
+    assert model.calls < 1000
 
 
-def test_a_column_that_other_payments_of_the_batch_have_is_not_unheard_of(tmp_path: Path) -> None:
+def test_payment_without_a_column_that_the_batch_has_is_refused(tmp_path: Path) -> None:
     history_with_age = FRAME[["amt"]].assign(device_age=FRAME["amt"] * 2)
     fitted = RandomForestClassifier(5, random_state=1).fit(history_with_age, FRAUD)
     model = load(run_of(), save_sklearn(tmp_path / "m", fitted))
-    rough = encoded([payment()] * 30)
+    payments = to_json([payment()] * 30)
     with pytest.raises(ModelInputError, match="device_age"):
-        score(model, rough)
-    scored = score(model, rough, columns=[*COLUMNS, "device_age"])
+        score(model, payments)
+    scored = score(model, payments, columns=[*COLUMNS, "device_age"])
     assert {each.code for each in scored.refusals.values()} == {"missing_column"}
     assert len(scored.refusals) == 30
 
 
-def test_a_flood_without_a_needed_column_is_refused_at_once(seed: LoadedModel) -> None:
+def test_many_payments_without_a_required_column_take_few_calls(seed: LoadedModel) -> None:
     model = Counting(seed)
-    scored = score(model, encoded([payment(amt=...)] * 5000))  # type: ignore[arg-type]
+    scored = score(model, to_json([payment(amt=...)] * 5000))  # type: ignore[arg-type]
     assert len(scored.refusals) == 5000
-    assert model.asked < 10
+    assert model.calls < 10
 
 
 class Broken(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Cannot score anything, as after an update of a library; `limit` is what it minds."""
+    """A classifier that raises an error for amounts from `limit` up, as after an update of a library."""
 
     def __init__(self, limit: float = 0) -> None:
         self.limit = limit
@@ -233,59 +235,59 @@ class Broken(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.ones(len(X), dtype=int)
 
 
-def test_a_model_that_scores_nothing_is_at_fault_itself(tmp_path: Path) -> None:
+def test_model_that_scores_nothing_raises_model_error(tmp_path: Path) -> None:
     model = Counting(load(run_of(), save_sklearn(tmp_path / "m", Broken().fit(FRAME[["amt"]], FRAUD))))
     for count in (1, 5000):
         with pytest.raises(
             ModelError, match=f"scored none of {count} payments .AttributeError.*the fault is the model's"
         ) as caught:
-            score(model, encoded([payment()] * count))  # type: ignore[arg-type]
+            score(model, to_json([payment()] * count))  # type: ignore[arg-type]
         assert "16.18" not in str(caught.value)
-        # Of the made-up payment the model's own words are shown.
+        # The error text for the made-up payment is shown.
         assert "made-up ordinary payment (AttributeError: no attribute for 21.5)" in str(caught.value)
-    assert model.asked < 100
+    assert model.calls < 100
 
 
-def test_a_rough_majority_does_not_put_the_blame_on_the_model(texts_folder: Path) -> None:
-    """Nor where the model, which knows few categories, cannot score an ordinary payment."""
-    payments = [payment(category=None)] * 40 + [payment(), payment(category="unheard")]
-    scored = score(load(run_of(), texts_folder), encoded(payments))
+def test_mostly_invalid_batch_does_not_raise_model_error(texts_folder: Path) -> None:
+    """This holds although the model, which knows few categories, cannot score the ordinary payment."""
+    payments = [payment(category=None)] * 40 + [payment(), payment(category="unknown")]
+    scored = score(load(run_of(), texts_folder), to_json(payments))
     assert scored.prediction.tolist() == [-1] * 40 + [0, -1]
 
 
-def test_the_models_own_example_shows_that_it_works(tmp_path: Path) -> None:
-    """An ordinary payment is beyond this model, but not what it was made for."""
+def test_input_example_proves_that_the_model_works(tmp_path: Path) -> None:
+    """This model raises an error for the ordinary payment, but not for its example."""
     broken = Broken(limit=10).fit(FRAME[["amt"]], FRAUD)
     example = pd.DataFrame({"amt": [1.5]})
     folder = save_sklearn(tmp_path / "m", broken, signature=signature("amt"), input_example=example)
-    assert len(score(load(run_of(), folder), encoded([payment()] * 3)).refusals) == 3
+    assert len(score(load(run_of(), folder), to_json([payment()] * 3)).refusals) == 3
 
 
-def test_a_column_that_no_payment_has_is_the_models_fault(tmp_path: Path) -> None:
+def test_required_column_that_no_payment_has_raises_model_error(tmp_path: Path) -> None:
     frame = FRAME[["amt", "lat"]].rename(columns={"lat": "device"})
     forest = RandomForestClassifier(3).fit(frame, FRAUD)
     model = load(run_of(), save_sklearn(tmp_path / "m", forest, input_example=frame.iloc[:1]))
     with pytest.raises(ModelInputError, match="no payment of this batch has: device"):
-        score(model, encoded([payment(), payment(amt=...)]))
-    assert score(model, encoded([payment(), payment(device=1.5)])).refusals[0].code == "missing_column"
+        score(model, to_json([payment(), payment(amt=...)]))
+    assert score(model, to_json([payment(), payment(device=1.5)])).refusals[0].code == "missing_column"
 
 
-def test_a_column_that_it_was_trained_on_but_does_not_need_is_nobodys_fault(tmp_path: Path) -> None:
+def test_training_column_that_the_model_does_not_use_may_be_missing(tmp_path: Path) -> None:
     frame = FRAME[["amt", "lat"]].assign(**{"Unnamed: 0": 1})
     pipeline = make_pipeline(make_column_transformer(("passthrough", ["amt", "lat"])), RandomForestClassifier(3))
     example = frame.iloc[:1]
     folder = save_sklearn(tmp_path / "m", pipeline.fit(frame, FRAUD), input_example=example)
-    scored = score(load(run_of(), folder), encoded([payment(), payment(amt=...)]))
-    assert {place: each.sentence for place, each in scored.refusals.items()} == {
+    scored = score(load(run_of(), folder), to_json([payment(), payment(amt=...)]))
+    assert {row: each.sentence for row, each in scored.refusals.items()} == {
         1: "the payment lacks amt, which the model needs"
     }
-    assert score(load(run_of(), folder), encoded([payment(amt=...)])).refusals[0].code == "missing_column"
+    assert score(load(run_of(), folder), to_json([payment(amt=...)])).refusals[0].code == "missing_column"
 
 
 class Shares(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> Any:
-        if (model_input["category"] == "unheard").any():
-            raise KeyError("unheard")
+        if (model_input["category"] == "unknown").any():
+            raise KeyError("unknown")
         return model_input["amt"].to_numpy() / 1000 + (model_input["cc_num"] % 2).to_numpy() / 100_000
 
 
@@ -294,14 +296,14 @@ class Shares(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     [
         ({}, 0), ({"amt": 700}, 1), ({"amt": "700"}, 1), ({"cc_num": "377895991033232"}, 0), ({"category": 5}, 0),
         ({"amt": None}, "bad_value"), ({"amt": "x"}, "bad_value"),
-        ({"cc_num": 10**19}, "bad_value"), ({"cc_num": None}, "bad_value"), ({"category": "unheard"}, "model_refused"),
+        ({"cc_num": 10**19}, "bad_value"), ({"cc_num": None}, "bad_value"), ({"category": "unknown"}, "model_refused"),
         ({"category": ...}, "missing_column"), ({"job": ...}, 0),
     ],
 )  # fmt: skip
-def test_a_pyfunc_model_gets_what_its_signature_wants(
+def test_pyfunc_model_gets_the_types_of_its_signature(
     shares: LoadedModel, changes: dict[str, Any], prediction: int | str
 ) -> None:
-    scored = score(shares, encoded([payment(amt=600), payment(**changes), payment()]))
+    scored = score(shares, to_json([payment(amt=600), payment(**changes), payment()]))
     assert scored.prediction[[0, 2]].tolist() == [1, 0]
     assert scored.probability[0] == pytest.approx(0.6)
     found = scored.refusals[1].code if 1 in scored.refusals else int(scored.prediction[1])
@@ -313,10 +315,10 @@ def shares(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     return load(run_of(), save_pyfunc(tmp_path_factory.mktemp("shares") / "m", Shares(), ["cc_num", "amt", "category"]))
 
 
-def test_a_value_that_no_payment_can_cause_is_the_models_fault(shares: LoadedModel) -> None:
-    """Nothing is put aside: one payment is enough to show it, and all of them wait."""
+def test_output_that_no_payment_can_cause_raises_model_error(shares: LoadedModel) -> None:
+    """One such output is enough: no payment becomes a dead letter, and all of them wait."""
     with pytest.raises(ModelError, match=r"returned 9: .*Choose another model.*The payments wait"):
-        score(shares, encoded([payment(amt=60), payment(amt=9000), payment(amt=None)]))
+        score(shares, to_json([payment(amt=60), payment(amt=9000), payment(amt=None)]))
 
 
 class Margins(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
@@ -325,15 +327,17 @@ class Margins(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("example", [None, pd.DataFrame({"amt": [12.5]})])
-def test_output_that_only_looks_like_a_probability_is_refused(tmp_path: Path, example: pd.DataFrame | None) -> None:
-    """The batch alone does not show it: made-up payments do, and the model's own example."""
+def test_output_that_only_looks_like_a_probability_raises_model_error(
+    tmp_path: Path, example: pd.DataFrame | None
+) -> None:
+    """The batch alone does not show it, but made-up payments or the stored example do."""
     with quiet():
         mlflow.pyfunc.save_model(
             tmp_path / "m", python_model=Margins(), signature=signature("amt"), input_example=example,
             pip_requirements=["scikit-learn"],
         )  # fmt: skip
     with pytest.raises(ModelError, match=r"returned -1.*stored example" if example is not None else "made-up payment"):
-        score(load(run_of(), tmp_path / "m"), encoded([payment(amt=250)]))
+        score(load(run_of(), tmp_path / "m"), to_json([payment(amt=250)]))
 
 
 class Relative(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
@@ -341,8 +345,8 @@ class Relative(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         return (model_input["amt"] / model_input["amt"].max()).to_numpy()
 
 
-def test_payments_are_compared_until_enough_of_them_were(tmp_path: Path) -> None:
-    """Two that agree by chance are not enough: those with a null come in a frame of their own."""
+def test_rows_of_small_frames_are_rescored_too(tmp_path: Path) -> None:
+    """Two rows that agree by chance are not enough: payments with a null have a frame of their own."""
     with quiet():
         mlflow.pyfunc.save_model(
             tmp_path / "m", python_model=Relative(), signature=signature("amt", "category"),
@@ -350,24 +354,22 @@ def test_payments_are_compared_until_enough_of_them_were(tmp_path: Path) -> None
         )  # fmt: skip
     payments = [payment(amt=900), payment(amt=900), payment(amt=10, category=None), payment(amt=5, category=None)]
     with pytest.raises(ModelError, match=r"another score|another batch"):
-        score(load(run_of(), tmp_path / "m"), encoded(payments))
+        score(load(run_of(), tmp_path / "m"), to_json(payments))
 
 
-def test_payments_without_a_prediction_that_lack_a_value_are_put_aside(shares: LoadedModel) -> None:
-    """NaN for a null is the payment's fault, also where no other payment is in the batch."""
-    assert score(shares, encoded([payment(amt=None)])).refusals[0].code == "bad_value"
+def test_payment_with_null_and_no_prediction_is_refused(shares: LoadedModel) -> None:
+    """NaN for a null is the payment's fault, also if the batch has no other payment."""
+    assert score(shares, to_json([payment(amt=None)])).refusals[0].code == "bad_value"
 
 
 @pytest.mark.parametrize("required", [True, False])
-def test_null_in_a_column_of_whole_numbers_is_scored_where_the_signature_makes_it_optional(
-    tmp_path: Path, required: bool
-) -> None:
+def test_null_in_optional_column_of_whole_numbers_is_scored(tmp_path: Path, required: bool) -> None:
     columns = Schema([ColSpec("double", "amt"), ColSpec("long", "zip", required=required)])
     with quiet():
         mlflow.pyfunc.save_model(
             tmp_path / "m", python_model=NoZip(), signature=ModelSignature(columns), pip_requirements=["scikit-learn"]
         )
-    scored = score(load(run_of(), tmp_path / "m"), encoded([payment(), payment(zip=None), payment(zip=...)]))
+    scored = score(load(run_of(), tmp_path / "m"), to_json([payment(), payment(zip=None), payment(zip=...)]))
     if required:
         assert [scored.refusals[row].code for row in (1, 2)] == ["bad_value", "missing_column"]
     else:
@@ -381,11 +383,11 @@ class NoZip(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         return np.where(model_input["zip"].isna(), 0.75, 0.25)
 
 
-def test_null_in_a_column_of_unknown_type_is_tried_as_text_and_as_a_number(tmp_path: Path) -> None:
-    """Neither a signature nor the contract names its type."""
+def test_null_in_column_of_unknown_type_is_tried_as_text_and_as_number(tmp_path: Path) -> None:
+    """Neither a signature nor the payment contract gives the type."""
     frame = FRAME[["amt"]].assign(device=FRAME["lat"])
     model = lightgbm.LGBMClassifier(n_estimators=5, verbose=-1, n_jobs=1).fit(frame, FRAUD)
-    scored = score(load(run_of(), save_sklearn(tmp_path / "m", model)), encoded([payment(device=None)]))
+    scored = score(load(run_of(), save_sklearn(tmp_path / "m", model)), to_json([payment(device=None)]))
     assert scored.refusals == {}
     alone = pd.DataFrame({"amt": [16.18], "device": [np.nan]})
     assert scored.probability[0] == pytest.approx(model.predict_proba(alone)[0, 1])
@@ -394,24 +396,24 @@ def test_null_in_a_column_of_unknown_type_is_tried_as_text_and_as_a_number(tmp_p
 @pytest.mark.parametrize(
     "make", [lambda: payment(first="Zebulon", amt="Zebulon"), lambda: payment(amt=1e300, first="Zebulon")]
 )
-def test_no_payment_data_reaches_the_log_or_a_reason(
+def test_log_and_refusal_hold_no_payment_data(
     seed: LoadedModel, caplog: pytest.LogCaptureFixture, make: Callable[[], dict[str, Any]]
 ) -> None:
     with caplog.at_level("DEBUG"):
-        scored = score(seed, encoded([make(), payment()]))
+        scored = score(seed, to_json([make(), payment()]))
     assert "refused 1 payments" in caplog.text
     for text in (caplog.text, str(scored.refusals[0])):
         assert "Zebulon" not in text
         assert "e+300" not in text
 
 
-def test_a_value_of_another_type_changes_no_neighbours_times(tmp_path: Path) -> None:
+def test_value_of_another_type_does_not_change_other_payments_times(tmp_path: Path) -> None:
     pipeline = make_pipeline(FunctionTransformer(hours), LogisticRegression()).fit(TIMED, FRAUD)
     folder = save_sklearn(tmp_path / "m", pipeline, signature=infer(TIMED))
     times = ["2024-10-31 03:56:25", "2024-10-31 15:56:25", [1], {"a": 1}]
     payments = [payment(trans_date_trans_time=time) for time in times]
-    scored = score(load(run_of(), folder), encoded(payments))
-    alone = [score(load(run_of(), folder), encoded([each])).probability[0] for each in payments[:2]]
+    scored = score(load(run_of(), folder), to_json(payments))
+    alone = [score(load(run_of(), folder), to_json([each])).probability[0] for each in payments[:2]]
     assert scored.probability[:2].tolist() == pytest.approx(alone)
     assert set(scored.refusals) == {2, 3}
 
@@ -428,12 +430,12 @@ def infer(frame: pd.DataFrame) -> ModelSignature:
         return infer_signature(frame, FRAUD)
 
 
-def test_a_model_that_changes_its_frame_is_asked_with_a_new_one(tmp_path: Path) -> None:
-    """`predict_proba` and `predict` get the same values."""
+def test_model_that_changes_its_frame_gets_a_copy_per_call(tmp_path: Path) -> None:
+    """So `predict_proba` and `predict` get the same values."""
     pipeline = make_pipeline(FunctionTransformer(logarithm), LogisticRegression()).fit(FRAME[["amt"]].copy(), FRAUD)
     model = load(run_of(), save_sklearn(tmp_path / "m", pipeline))
     for amounts in ([300.0], [20.0, 300.0, 150.0]):
-        scored = score(model, encoded([payment(amt=amount) for amount in amounts]))
+        scored = score(model, to_json([payment(amt=amount) for amount in amounts]))
         expected = [int(pipeline.predict(pd.DataFrame({"amt": [amount]}))[0]) for amount in amounts]
         assert scored.prediction.tolist() == expected
 
@@ -443,12 +445,12 @@ def logarithm(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def test_a_model_that_knows_its_columns_by_place_is_not_asked_where_one_is_missing(tmp_path: Path) -> None:
-    """The columns behind it would be taken for it."""
+def test_model_with_columns_by_position_does_not_score_without_one(tmp_path: Path) -> None:
+    """The model would take the next column for the missing one."""
     booster = xgboost.train({"objective": "binary:logistic"}, xgboost.DMatrix(FRAME[NUMERIC].to_numpy(), FRAUD), 5)
     with quiet():
         mlflow.xgboost.save_model(booster, tmp_path / "m", signature=signature(*NUMERIC), pip_requirements=["xgboost"])
-    scored = score(load(run_of(), tmp_path / "m"), encoded([payment(), payment(amt=...)]))
+    scored = score(load(run_of(), tmp_path / "m"), to_json([payment(), payment(amt=...)]))
     assert {row: refusal.code for row, refusal in scored.refusals.items()} == {1: "missing_column"}
     assert scored.probability[0] == pytest.approx(booster.predict(xgboost.DMatrix(frame_of(payment())))[0])
 
@@ -457,13 +459,13 @@ def frame_of(each: dict[str, Any]) -> Any:
     return pd.DataFrame([each])[NUMERIC].to_numpy()
 
 
-def test_a_count_stays_a_count_in_made_up_payments(tmp_path: Path) -> None:
+def test_made_up_payments_keep_whole_numbers_plausible(tmp_path: Path) -> None:
     with quiet():
         mlflow.pyfunc.save_model(
             tmp_path / "m", python_model=Counted(), pip_requirements=["scikit-learn"],
             signature=infer(FRAME[["amt"]].assign(recent=3)),
         )  # fmt: skip
-    assert score(load(run_of(), tmp_path / "m"), encoded([payment(recent=3)])).probability.tolist() == [0.3]
+    assert score(load(run_of(), tmp_path / "m"), to_json([payment(recent=3)])).probability.tolist() == [0.3]
 
 
 class Counted(mlflow.pyfunc.PythonModel):  # type: ignore[misc]

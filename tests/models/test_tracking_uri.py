@@ -9,11 +9,11 @@ from include.errors import SettingError
 from include.models.artifact_uri import redact
 from include.models.mlflow_client import ModelStore
 from include.models.tracking_uri import registry_uri, tracking_uri, without_credentials
-from include.training.tracking import pages, tracking
+from include.training.tracking import mlflow_session, page_urls
 
 
 @pytest.mark.parametrize(
-    ("uri", "says"),
+    ("uri", "message"),
     [
         ("mlflow.example.com:5000", "=mlflow.example.com:5000: it has no scheme: give http://mlflow.example.com:5000"),
         ("127.0.0.1:5000", "=127.0.0.1:5000: it has no scheme"),
@@ -29,11 +29,11 @@ from include.training.tracking import pages, tracking
         ("http://ann:secret/@mlflow:5000", "=http://mlflow:5000: it is not a valid address"),
         (
             "http://mlflow:5000/#/experiments",
-            "=http://mlflow:5000/#/experiments: what stands from # on is a page of MLflow's user interface, "
+            "=http://mlflow:5000/#/experiments: the part from # on is a page of MLflow's user interface, "
             "not an address of the server: give http://mlflow:5000$",
         ),
-        ("http://ann:secret@mlflow:5000/ui/#/models", "=.*: what stands from # .*: give http://mlflow:5000/ui$"),
-        ("https://mlflow/#", "=https://mlflow/#: what stands from # .*: give https://mlflow$"),
+        ("http://ann:secret@mlflow:5000/ui/#/models", "=.*: the part from # .*: give http://mlflow:5000/ui$"),
+        ("https://mlflow/#", "=https://mlflow/#: the part from # .*: give https://mlflow$"),
         ("http://ann:12#secret@mlflow:5000", "=http://mlflow:5000: it has a # in it: write a # in a password as %23"),
         ("/no/such/folder", "=/no/such/folder: the folder /no/such/folder does not exist"),
         ("file:///no/such/folder", "=file:///no/such/folder: the folder /no/such/folder does not exist"),
@@ -47,12 +47,12 @@ from include.training.tracking import pages, tracking
         ("sqlite:////no/such/mlflow.db", "=sqlite:////no/such/mlflow.db: the folder /no/such does not exist"),
     ],
 )
-def test_invalid_address_error_names_the_mistake(monkeypatch: pytest.MonkeyPatch, uri: str, says: str) -> None:
+def test_invalid_address_error_names_the_mistake(monkeypatch: pytest.MonkeyPatch, uri: str, message: str) -> None:
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         monkeypatch.setenv(name, uri)
-        for use in (ModelStore, lambda: tracking().__enter__()):
-            with pytest.raises(SettingError, match=f"{name}{says}") as caught:
+        for use in (ModelStore, lambda: mlflow_session().__enter__()):
+            with pytest.raises(SettingError, match=f"{name}{message}") as caught:
                 use()  # type: ignore[operator]
             assert "secret" not in str(caught.value)
             assert "cret@" not in str(caught.value)
@@ -74,13 +74,13 @@ def test_invalid_address_error_names_the_mistake(monkeypatch: pytest.MonkeyPatch
         "file:///tmp",
     ],
 )
-def test_other_addresses_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+def test_other_valid_addresses_are_unchanged(monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f" {uri} ")
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", uri)
     assert (tracking_uri(), registry_uri()) == (uri, uri)
 
 
-def test_an_address_is_shown_as_it_was_given_without_its_login(tmp_path: Path) -> None:
+def test_without_credentials_removes_the_login_only(tmp_path: Path) -> None:
     for uri in (
         "sqlite:////srv/a@b.db",
         "sqlite:///mlflow.db",
@@ -94,14 +94,14 @@ def test_an_address_is_shown_as_it_was_given_without_its_login(tmp_path: Path) -
     assert without_credentials("postgresql://ann:secret@h/db?password=secret&a=b") == "postgresql://h/db?password=…&a=b"
 
 
-def test_a_link_to_a_page_of_mlflow_has_one_slash(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_url_has_one_slash_after_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:secret@mlflow:5000/")
     run = Run(RunInfo("a" * 32, "1", "ann", "FINISHED", 0, 1, "active"), RunData())
     page = f"http://mlflow:5000/#/experiments/1/runs/{'a' * 32}"
     assert ModelStore().run_url(run) == page
-    assert pages("http://ann:secret@mlflow:5000/", "1", "a" * 32, "fraud", "2")[0] == page
+    assert page_urls("http://ann:secret@mlflow:5000/", "1", "a" * 32, "fraud", "2")[0] == page
 
 
-def test_an_error_shows_the_address_with_its_slash_and_without_its_login() -> None:
-    told = "http://ann:secret@mlflow:5000/api/2.0/mlflow: connection refused"
-    assert redact(told, "http://ann:secret@mlflow:5000/") == "http://mlflow:5000/api/2.0/mlflow: connection refused"
+def test_error_keeps_the_slash_of_the_address_and_hides_its_login() -> None:
+    text = "http://ann:secret@mlflow:5000/api/2.0/mlflow: connection refused"
+    assert redact(text, "http://ann:secret@mlflow:5000/") == "http://mlflow:5000/api/2.0/mlflow: connection refused"

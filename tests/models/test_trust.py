@@ -1,4 +1,4 @@
-"""Where pickles are refused: a real MLflow hands out models whose code would leave a mark, and none is ever left."""
+"""With FRAUD_ALLOW_PICKLES=false, models of a real MLflow whose code would create a folder never do."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from include.batch.manifest import Manifest
 from include.errors import ModelError, UntrustedModelError
 from include.models import model_cache as cache_module
 from include.models import pickle_cache, trust
+from include.models.features_module import module_name
 from include.models.load import load
 from include.models.model_cache import ModelCache
 from include.models.model_run import ModelRun
 from include.models.resolve import DEFAULT, resolve
 from include.models.selection import Hold
-from include.models.travelling_features import module_name
 from include.producer.simulator import Simulator
 from include.settings import Settings
-from include.training.pipeline import recipe
+from include.training.pipeline import pipeline_config
 from tests.models.conftest import Lab
-from tests.models.test_pickle_cache import kept, save_skops
+from tests.models.test_pickle_cache import pickles, save_skops
 from tests.models.zoo import NUMERIC, history, run_of, save_pyfunc, save_seed_model, seed_pipeline, signature
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
@@ -44,7 +44,7 @@ PAYMENTS = Simulator(seed=3, per_day=2000, fraud_share=0.04, cards=200).frame(da
 
 
 class Mark:
-    """Unpickled, it makes a folder."""
+    """An object that creates a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -55,7 +55,7 @@ class Mark:
 
 @pytest.fixture
 def mark(tmp_path: Path) -> Path:
-    """What the pickle in `evil` makes: seen here to work."""
+    """The folder that `evil_pickle` creates, which is proved here."""
     path = tmp_path / "mark"
     pickle.loads(pickle.dumps(Mark(path)))
     path.rmdir()
@@ -63,7 +63,7 @@ def mark(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def evil(mark: Path) -> bytes:
+def evil_pickle(mark: Path) -> bytes:
     return pickle.dumps(Mark(mark))
 
 
@@ -73,28 +73,28 @@ def cache(tmp_path: Path) -> ModelCache:
 
 
 @pytest.fixture
-def logged(lab: Lab) -> Callable[[Path], str]:
-    """The id of a run with these files as its model."""
+def log_model(lab: Lab) -> Callable[[Path], str]:
+    """A function that logs files as a model and returns the id of its run."""
     return lambda files: lab.run(lab.experiment(), files=files)
 
 
-def refused(run_id: str, cache: ModelCache) -> str:
-    """What is said of it."""
+def refusal(run_id: str, cache: ModelCache) -> str:
+    """Return the error text of the refused run."""
     with pytest.raises(
         UntrustedModelError, match=f"{run_id}.*FRAUD_ALLOW_PICKLES=false.*serialization_format"
     ) as caught:
-        resolve(run_id, experiment=None, chosen_by=DEFAULT, without_pickles=cache)
+        resolve(run_id, experiment=None, chosen_by=DEFAULT, trust_check_cache=cache)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-def accepted(run_id: str, cache: ModelCache) -> Path:
-    """Where it lies in the cache."""
-    return cache.fetch(resolve(run_id, experiment=None, chosen_by=DEFAULT, without_pickles=cache))
+def fetch(run_id: str, cache: ModelCache) -> Path:
+    """Resolve the run with the check, and return the model's folder in the cache."""
+    return cache.fetch(resolve(run_id, experiment=None, chosen_by=DEFAULT, trust_check_cache=cache))
 
 
 def edit(folder: Path, **flavors: dict[str, Any] | None) -> Path:
-    """With other flavors, or other entries in them, in its MLmodel."""
+    """Change the flavors in the MLmodel: None deletes a flavor, and `...` deletes an entry."""
     file = folder / "MLmodel"
     content = yaml.safe_load(file.read_text())
     for name, entries in flavors.items():
@@ -120,8 +120,8 @@ def pickled(folder: Path) -> Path:
     return edit(seed(folder), sklearn={"serialization_format": "pickle"})
 
 
-def of_old(folder: Path) -> Path:
-    """MLflow takes a model that does not say how it is stored for a pickle."""
+def without_format(folder: Path) -> Path:
+    """MLflow unpickles a model that does not name its format."""
     return edit(seed(folder), sklearn={"serialization_format": ...})
 
 
@@ -130,7 +130,7 @@ def pyfunc(folder: Path) -> Path:
 
 
 def loader(folder: Path) -> Path:
-    """MLflow would import that module, from the folder of code."""
+    """MLflow would import the module `evil` from the code folder."""
     return edit(seed(folder), sklearn=None, python_function={"loader_module": "evil", "code": "code"})
 
 
@@ -138,102 +138,102 @@ def xgboost(folder: Path) -> Path:
     return edit(seed(folder), sklearn=None, xgboost={"model_class": "xgboost.sklearn.XGBClassifier"})
 
 
-def elsewhere(folder: Path) -> Path:
+def outside(folder: Path) -> Path:
     return edit(save_skops(folder, seed_pipeline()), sklearn={"pickled_model": "../../other/model.skops"})
 
 
 @pytest.mark.parametrize(
-    ("make", "found"),
+    ("make", "reason"),
     [
         (seed, "is stored as cloudpickle"),
         (pickled, "is stored as pickle"),
-        (of_old, "is stored as pickle"),
+        (without_format, "is stored as pickle"),
         (pyfunc, "has the flavor python_function"),
         (loader, "has the flavor python_function"),
         (xgboost, "has the flavor python_function and xgboost"),
-        (elsewhere, "keeps its file at '../../other/model.skops'"),
+        (outside, "names the file '../../other/model.skops', which is not in the model's folder"),
     ],
 )
-def test_what_says_that_it_may_run_code_is_not_even_fetched(
-    logged: Callable[[Path], str], cache: ModelCache, tmp_path: Path, make: Callable[[Path], Path], found: str
+def test_model_that_may_run_code_is_refused_before_download(
+    log_model: Callable[[Path], str], cache: ModelCache, tmp_path: Path, make: Callable[[Path], Path], reason: str
 ) -> None:
     files = make(tmp_path)
-    assert found in refused(logged(files), cache)
+    assert reason in refusal(log_model(files), cache)
     assert not cache.folder.exists()
-    with pytest.raises(UntrustedModelError, match=found):
+    with pytest.raises(UntrustedModelError, match=reason):
         load(run_of(), files, allow_pickles=False)
 
 
-def test_a_pickle_that_is_called_skops_is_not_unpickled(
-    logged: Callable[[Path], str], cache: ModelCache, tmp_path: Path, evil: bytes, mark: Path
+def test_pickle_named_skops_is_not_unpickled(
+    log_model: Callable[[Path], str], cache: ModelCache, tmp_path: Path, evil_pickle: bytes, mark: Path
 ) -> None:
     files = save_skops(tmp_path, seed_pipeline())
-    (files / "model.skops").write_bytes(evil)
+    (files / "model.skops").write_bytes(evil_pickle)
     for _ in range(2):
-        # The second time it lies in the cache.
-        assert "skops cannot read (BadZipFile)" in refused(logged(files), cache)
+        # The second time the model is in the cache.
+        assert "skops cannot read (BadZipFile)" in refusal(log_model(files), cache)
     assert not mark.exists()
 
 
-def test_a_file_that_is_named_like_our_own_is_not_unpickled(
-    logged: Callable[[Path], str], cache: ModelCache, tmp_path: Path, evil: bytes, mark: Path
+def test_downloaded_file_named_like_a_cached_pickle_is_not_unpickled(
+    log_model: Callable[[Path], str], cache: ModelCache, tmp_path: Path, evil_pickle: bytes, mark: Path
 ) -> None:
     files = save_skops(tmp_path, seed_pipeline())
-    types = (*trust.TYPES, f"{module_name()}.PaymentFeatures")
+    types = (*trust.TRUSTED_TYPES, f"{module_name()}.PaymentFeatures")
     for trusted in ((), types):
-        name = f".built-{pickle_cache._versions(trusted)}.pickle"
-        (files / name).write_bytes(hashlib.sha256(evil).digest() + evil)
-    folder = accepted(logged(files), cache)
+        name = f".built-{pickle_cache._versions_digest(trusted)}.pickle"
+        (files / name).write_bytes(hashlib.sha256(evil_pickle).digest() + evil_pickle)
+    folder = fetch(log_model(files), cache)
     for allow in (False, True):
         assert load(run_of(), folder, allow_pickles=allow).predict(FRAME[NUMERIC]).prediction.sum() > 0
     assert not mark.exists()
-    # The name was right: there it would be unpickled.
+    # The name is right: if the file is in the cache, it is unpickled.
     shutil.copy(files / name, folder)
     with pytest.raises(ModelError, match="NoneType, not a classifier"):
         load(run_of(), folder, allow_pickles=False)
     assert mark.exists()
 
 
-def test_what_was_downloaded_before_is_held_to_the_same(
-    logged: Callable[[Path], str], cache: ModelCache, tmp_path: Path
+def test_cache_of_earlier_version_with_such_a_file_is_not_intact(
+    log_model: Callable[[Path], str], cache: ModelCache, tmp_path: Path
 ) -> None:
-    """A cache of before has such a file among what it knows the digests of."""
-    folder = accepted(logged(save_skops(tmp_path, seed_pipeline())), cache)
-    for file in kept(folder):
+    """Earlier versions downloaded such a file and stored its digest."""
+    folder = fetch(log_model(save_skops(tmp_path, seed_pipeline())), cache)
+    for file in pickles(folder):
         file.write_bytes(b"planted")
     cache_module._write_digests(folder)
-    assert kept(folder)
+    assert pickles(folder)
     assert not cache_module._is_intact(folder)
 
 
-def test_the_models_own_list_of_trusted_types_is_not_believed(
-    logged: Callable[[Path], str], cache: ModelCache, tmp_path: Path
+def test_trusted_types_in_the_mlmodel_are_ignored(
+    log_model: Callable[[Path], str], cache: ModelCache, tmp_path: Path
 ) -> None:
-    """MLflow's loader believes it: the model would remove a folder when it is asked."""
+    """MLflow's own loader accepts the list: this model would remove a folder when it predicts."""
     model = make_pipeline(FunctionTransformer(shutil.rmtree), RandomForestClassifier(2))
     model[-1].fit(FRAME[NUMERIC], FRAUD)
     files = save_skops(tmp_path, model, signature=signature(*NUMERIC))
-    run_id = logged(files)
+    run_id = log_model(files)
     assert (
         "shutil.rmtree" in yaml.safe_load((files / "MLmodel").read_text())["flavors"]["sklearn"]["skops_trusted_types"]
     )
-    assert "holds objects of shutil.rmtree:" in refused(run_id, cache)
-    # Nor once it was built where pickles were allowed.
+    assert "holds objects of shutil.rmtree:" in refusal(run_id, cache)
+    # The same holds after a run that allowed pickles has cached the model.
     folder = cache.fetch(resolve(run_id, experiment=None, chosen_by=DEFAULT))
     load(run_of(), folder)
-    assert len(kept(folder)) == 1
-    assert "shutil.rmtree" in refused(run_id, cache)
+    assert len(pickles(folder)) == 1
+    assert "shutil.rmtree" in refusal(run_id, cache)
 
 
 @pytest.mark.parametrize("form", ["numeric", "payment"])
-def test_what_is_trained_here_scores_the_same(
-    logged: Callable[[Path], str], cache: ModelCache, tmp_path: Path, mark: Path, form: str
+def test_model_trained_here_scores_the_same_without_its_code(
+    log_model: Callable[[Path], str], cache: ModelCache, tmp_path: Path, mark: Path, form: str
 ) -> None:
-    pipeline, code = recipe(form, 5, 1).fit(PAYMENTS, tmp_path)
+    pipeline, code = pipeline_config(form, 5, 1).fit(PAYMENTS, tmp_path)
     files = save_skops(tmp_path, pipeline, code_paths=[str(file) for file in code] or None)
     for file in files.glob("code/*.py"):
         file.write_text(f"import os; os.mkdir({str(mark)!r})")
-    folder = accepted(logged(files), cache)
+    folder = fetch(log_model(files), cache)
     for _ in range(2):
         model = load(run_of(), folder, allow_pickles=False)
         frame = PAYMENTS[[column.name for column in model.input_columns]]
@@ -243,34 +243,34 @@ def test_what_is_trained_here_scores_the_same(
     assert not mark.exists()
 
 
-def test_features_of_another_version_are_refused_by_name(
-    logged: Callable[[Path], str], cache: ModelCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_features_of_another_version_are_refused(
+    log_model: Callable[[Path], str], cache: ModelCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipeline, code = recipe("payment", 2, 1).fit(PAYMENTS, tmp_path)
+    pipeline, code = pipeline_config("payment", 2, 1).fit(PAYMENTS, tmp_path)
     files = save_skops(tmp_path, pipeline, code_paths=[str(file) for file in code])
     changed = tmp_path / "payment_features.py"
-    changed.write_bytes(code[0].read_bytes() + b"\n# of later\n")
-    monkeypatch.setattr("include.models.travelling_features.FILE", changed)
-    assert f"holds objects of {code[0].stem}.PaymentFeatures:" in refused(logged(files), cache)
+    changed.write_bytes(code[0].read_bytes() + b"\n# a later version\n")
+    monkeypatch.setattr("include.models.features_module.FILE", changed)
+    assert f"holds objects of {code[0].stem}.PaymentFeatures:" in refusal(log_model(files), cache)
 
 
 @pytest.mark.parametrize("held", [False, True])
-def test_the_task_refuses_by_the_setting(
-    logged: Callable[[Path], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: bool
+def test_task_applies_the_setting(
+    log_model: Callable[[Path], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: bool
 ) -> None:
-    run_id = logged(seed(tmp_path))
+    run_id = log_model(seed(tmp_path))
     hold = Hold(run_id, "latest", None, "ann", "2026-11-26T12:00:00+00:00")
     monkeypatch.setenv("AIRFLOW_VAR_FRAUD_MODEL_HOLD", hold.to_json())
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
     context = cast("Context", {"dag_run": SimpleNamespace(conf={} if held else {"model": run_id})})
     task = ResolveModelOperator(task_id="resolve_model")
-    # Of a batch in which nothing waits: a model that is to be held is looked at all the same.
+    # An empty batch: a model that is to be held is checked all the same.
     manifest = Manifest("b", "r", "", "group", "topic_1", "t", "2026-11-26T12:00:00+00:00", ())
     settings = Settings.from_environment({**os.environ, "FRAUD_ALLOW_PICKLES": "false"})
     with pytest.raises(UntrustedModelError, match="is stored as cloudpickle"):
         task.step(context, settings, manifest)
 
 
-def test_a_run_without_the_setting_scores_with_a_pickle(logged: Callable[[Path], str], tmp_path: Path) -> None:
-    run: ModelRun = resolve(logged(seed(tmp_path)), experiment=None, chosen_by=DEFAULT)
+def test_pickle_is_loaded_without_the_setting(log_model: Callable[[Path], str], tmp_path: Path) -> None:
+    run: ModelRun = resolve(log_model(seed(tmp_path)), experiment=None, chosen_by=DEFAULT)
     assert load(run, tmp_path / "m").predict(FRAME[NUMERIC]).prediction.sum() > 0

@@ -1,4 +1,4 @@
-"""Kinds of models through a whole run: resolved from a real MLflow, fetched, asked, and published on a real Kafka."""
+"""Run whole batches with models of many kinds, from a real MLflow to predictions on a real Kafka."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def message(each: dict[str, Any]) -> bytes:
 
 
 @pytest.fixture
-def here(scoring: Callable[..., Scoring], service_environment: dict[str, str], tmp_path: Path) -> Scoring:
-    found = scoring(1, model_cache=tmp_path / "cache")
-    send(found, *map(message, PAYMENTS))
-    return found
+def pipeline(scoring: Callable[..., Scoring], service_environment: dict[str, str], tmp_path: Path) -> Scoring:
+    pipeline = scoring(1, model_cache=tmp_path / "cache")
+    send(pipeline, *map(message, PAYMENTS))
+    return pipeline
 
 
-def run(here: Scoring, lab: Lab, folder: Path, threshold: str | None = None) -> None:
+def run(pipeline: Scoring, lab: Lab, folder: Path, threshold: str | None = None) -> None:
     experiment = lab.experiment()
     run_id = lab.run(experiment, files=folder)
     if threshold:
         lab.client.set_tag(run_id, "fraud_threshold", threshold)
-    manifest = here.drain()
+    manifest = pipeline.drain()
     model = resolve("latest", experiment=experiment, chosen_by="default")
-    without_warnings(lambda: predict(here.settings, here.storage, manifest, model))
-    here.publish(manifest)
+    without_warnings(lambda: predict(pipeline.settings, pipeline.storage, manifest, model))
+    pipeline.publish(manifest)
 
 
 SCORED = [
@@ -57,15 +57,15 @@ SCORED = [
 @pytest.mark.parametrize(
     ("name", "threshold"), [*((name, None) for name in SCORED), *((name, "0.3") for name in ("LightGBM", "CatBoost"))]
 )
-def test_each_payment_is_published_with_what_the_model_gives_for_it_alone(
-    here: Scoring, lab: Lab, tmp_path: Path, name: str, threshold: str | None
+def test_published_score_equals_the_score_of_the_payment_alone(
+    pipeline: Scoring, lab: Lab, tmp_path: Path, name: str, threshold: str | None
 ) -> None:
     case = without_warnings(CASES[name])
-    run(here, lab, case.save(tmp_path / "m"), threshold)
-    assert dead(here) == []
-    found = kafka_log.read_all(here.kafka["bootstrap.servers"], here.settings.output_topic)
-    assert len(found) == len(PAYMENTS)
-    for each, published in zip(PAYMENTS, found, strict=True):
+    run(pipeline, lab, case.save(tmp_path / "m"), threshold)
+    assert dead(pipeline) == []
+    messages = kafka_log.read_all(pipeline.kafka["bootstrap.servers"], pipeline.settings.output_topic)
+    assert len(messages) == len(PAYMENTS)
+    for each, published in zip(PAYMENTS, messages, strict=True):
         label, probability = without_warnings(lambda each=each: case.expected_score(payment_frame(each, case.names)))
         headers = dict(published.headers() or [])
         assert float(headers["fraud_probability"]) == pytest.approx(probability, abs=1e-6)
@@ -77,24 +77,24 @@ def test_each_payment_is_published_with_what_the_model_gives_for_it_alone(
     "name",
     ["isolation forest", "pyfunc isolation forest", "pyfunc labels 1 and 2", "pyfunc percent", "XGBoost margins"],
 )
-def test_refused_model_publishes_nothing(here: Scoring, lab: Lab, tmp_path: Path, name: str) -> None:
+def test_refused_model_publishes_nothing(pipeline: Scoring, lab: Lab, tmp_path: Path, name: str) -> None:
     with pytest.raises(ModelError):
-        run(here, lab, without_warnings(CASES[name]).save(tmp_path / "m"))
-    assert (scored(here), dead(here)) == ([], [])
-    assert committed_offsets(here) == {0: None}
-    assert here.drain().payments == len(PAYMENTS)
+        run(pipeline, lab, without_warnings(CASES[name]).save(tmp_path / "m"))
+    assert (scored(pipeline), dead(pipeline)) == ([], [])
+    assert committed_offsets(pipeline) == {0: None}
+    assert pipeline.drain().payments == len(PAYMENTS)
 
 
-def test_columns_that_no_payment_has_are_found_before_any_payment_is_scored(
-    here: Scoring, lab: Lab, seed_folder: Path, tmp_path: Path
+def test_missing_columns_are_found_before_any_payment_is_scored(
+    pipeline: Scoring, lab: Lab, seed_folder: Path, tmp_path: Path
 ) -> None:
-    """No payment becomes a dead letter for what its model lacks, and nothing is published."""
+    """No payment becomes a dead letter because of a column that only the model has, and nothing is published."""
     folder = copytree(seed_folder, tmp_path / "device")
     text = yaml.safe_load((folder / "MLmodel").read_text())
     del text["flavors"]["sklearn"]
     text["signature"]["inputs"] = json.dumps([{"name": "device", "type": "double"}])
     (folder / "MLmodel").write_text(yaml.safe_dump(text))
     with pytest.raises(ModelInputError, match="needs columns that payments do not have: device; payments have: "):
-        run(here, lab, folder)
-    assert here.drain().payments == len(PAYMENTS)
-    assert (scored(here), dead(here)) == ([], [])
+        run(pipeline, lab, folder)
+    assert pipeline.drain().payments == len(PAYMENTS)
+    assert (scored(pipeline), dead(pipeline)) == ([], [])

@@ -1,4 +1,4 @@
-"""Payments and models of each kind, small enough to train in a moment."""
+"""Make payments and small models of each kind, which train in less than a second."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REQUIREMENTS = ["scikit-learn"]
 
 
 def payment(**changes: Any) -> dict[str, Any]:
-    """As it is on the topic, but for `changes`; a change to `...` takes the column away."""
+    """Return a payment as it is on the topic, with `changes`; `...` removes a field."""
     values = (
         "2024-10-31 15:56:25", 377895991033232, "fraud_McDermott, Osinski and Morar", "home", 16.18, "Kim", "Myers",
         "F", "6881 King Isle", "Higganum", "CT", 6441, 41.4682, -72.5751, 5438, "Librarian, academic", "1964-11-17",
@@ -37,7 +37,7 @@ def payment(**changes: Any) -> dict[str, Any]:
 
 
 def history(rows: int = 400, seed: int = 7) -> tuple[pd.DataFrame, pd.Series]:
-    """Payments to train on, and which of them were fraud: mostly the large ones, with some noise."""
+    """Return payments to train on and their labels: mostly the large ones are fraud, with some noise."""
     rng = np.random.default_rng(seed)
     frame = pd.DataFrame([payment()] * rows).drop(columns="is_fraud")
     frame["cc_num"] = rng.integers(4 * 10**15, 5 * 10**15, rows)
@@ -65,7 +65,7 @@ def seed_pipeline(trees: int = 15) -> ImbalancedPipeline:
 
 
 def save_seed_model(folder: Path) -> Path:
-    """The seed project's form: cloudpickle, a signature of all 21 columns, a pipeline that takes the numeric ones."""
+    """Save a pipeline of the numeric columns as cloudpickle, with a signature of all 21 columns."""
     return save_sklearn(folder, seed_pipeline(), signature=signature())
 
 
@@ -77,7 +77,7 @@ def save_sklearn(folder: Path, model: Any, **options: Any) -> Path:
 
 
 def save_pyfunc(folder: Path, model: mlflow.pyfunc.PythonModel, columns: list[str]) -> Path:
-    """`columns` of the signature; with none there is no signature."""
+    """Save a pyfunc model with a signature of the columns, or without a signature if there are none."""
     with quiet():
         mlflow.pyfunc.save_model(
             folder,
@@ -89,7 +89,7 @@ def save_pyfunc(folder: Path, model: mlflow.pyfunc.PythonModel, columns: list[st
 
 
 def signature(*columns: str) -> ModelSignature:
-    """Of some columns, or of all 21."""
+    """Return a signature of the columns, or of all 21."""
     frame, fraud = history()
     with quiet():
         return infer_signature(frame[list(columns) or list(frame)], fraud)
@@ -97,7 +97,7 @@ def signature(*columns: str) -> ModelSignature:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """MLflow advises on signatures, examples and pickles whoever saves a model."""
+    """Ignore MLflow's advice on signatures, examples and pickles."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

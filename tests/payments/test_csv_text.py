@@ -21,7 +21,7 @@ import pytest
 from include.errors import FraudError, ProducerError, TrainingError
 from include.payments.columns import COLUMNS, NUMBERS
 from include.producer.csv_file import CsvPayments
-from include.training.training_data import check, read_csv
+from include.training.training_data import read_csv, validate
 
 TEXTS = [name for name in COLUMNS if name not in NUMBERS]
 EMPTY_WORDS = ["NA", "N/A", "None", "null", "NULL", "nan", "NaN", "n/a", "#N/A", "-nan", "<NA>", "inf", "true", "0001"]
@@ -148,6 +148,6 @@ def test_empty_number_is_null(tmp_path: Path, reader: Any, name: str) -> None:
 @pytest.mark.parametrize("word", ["NA", "None", "nan", "x"])
 def test_word_among_numbers_is_located_and_kept(tmp_path: Path, word: str) -> None:
     (tmp_path / "p.csv").write_text(content({}, {"amt": word}, {"amt": ""}))
-    with pytest.raises(TrainingError, match="amt holds no number in 1 of 3 payments, first in row 2"):
-        check(read_csv(tmp_path / "p.csv")[0], COLUMNS, ("amt",))
+    with pytest.raises(TrainingError, match="amt is not a number in 1 of 3 payments, first in row 2"):
+        validate(read_csv(tmp_path / "p.csv")[0], COLUMNS, ("amt",))
     assert [row["amt"] for row in read_for_producing(tmp_path / "p.csv")] == [1, word, None]

@@ -36,12 +36,12 @@ def features() -> PaymentFeatures:
     return PaymentFeatures().fit(frame({}, {"category": "travel"}))
 
 
-def named(features: PaymentFeatures, payments: pd.DataFrame) -> pd.DataFrame:
+def transformed(features: PaymentFeatures, payments: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(features.transform(payments), columns=features.get_feature_names_out())
 
 
-def test_computes_what_a_person_would(features: PaymentFeatures) -> None:
-    row = named(features, frame({})).iloc[0]
+def test_features_equal_those_computed_by_hand(features: PaymentFeatures) -> None:
+    row = transformed(features, frame({})).iloc[0]
 
     assert row["log_amount"] == pytest.approx(np.log(100))
     assert row["hours_since_noon"] == 11.5
@@ -55,14 +55,14 @@ def test_computes_what_a_person_would(features: PaymentFeatures) -> None:
 
 @pytest.mark.parametrize(("time", "night"), [("21:59:59", 0), ("22:00:00", 1), ("03:59:59", 1), ("04:00:00", 0)])
 def test_night_is_from_ten_to_four(features: PaymentFeatures, time: str, night: int) -> None:
-    assert named(features, frame({"trans_date_trans_time": f"2024-10-31 {time}"}))["night"].tolist() == [night]
+    assert transformed(features, frame({"trans_date_trans_time": f"2024-10-31 {time}"}))["night"].tolist() == [night]
 
 
-def test_a_row_alone_is_what_it_is_among_others(payments: pd.DataFrame) -> None:
+def test_features_of_a_row_do_not_depend_on_other_rows(payments: pd.DataFrame) -> None:
     features = PaymentFeatures().fit(payments)
     together = features.transform(payments)
 
-    # A frame made of one block holds its columns strided: numpy takes another path through those.
+    # A frame of one block has strided columns, for which numpy runs other code.
     strided = payments[list(COLUMNS)].astype(object)
     strided = pd.DataFrame(strided.to_numpy(), columns=strided.columns)
     alone = np.vstack([features.transform(payments.iloc[[i]]) for i in range(200)])
@@ -71,7 +71,7 @@ def test_a_row_alone_is_what_it_is_among_others(payments: pd.DataFrame) -> None:
     assert (alone == together[:200]).all()
 
 
-def test_takes_its_columns_from_any_frame_in_any_order(features: PaymentFeatures) -> None:
+def test_columns_are_found_in_any_frame_in_any_order(features: PaymentFeatures) -> None:
     plain = frame({})
     other = plain[list(reversed(COLUMNS))].assign(cc_num="4" * 19, street="6881 King Isle")
 
@@ -82,13 +82,13 @@ def test_takes_its_columns_from_any_frame_in_any_order(features: PaymentFeatures
 
 @pytest.mark.parametrize("missing", [None, float("nan"), pd.NA])
 def test_missing_values_become_nan_or_zeros(features: PaymentFeatures, missing: Any) -> None:
-    row = named(features, frame(dict.fromkeys(COLUMNS, missing))).iloc[0]
+    row = transformed(features, frame(dict.fromkeys(COLUMNS, missing))).iloc[0]
 
     assert row[list(payment_features.MEASURES)].isna().all()
     assert (row.drop(list(payment_features.MEASURES)) == 0).all()
 
 
-def test_one_missing_value_leaves_the_other_payments_alone(features: PaymentFeatures) -> None:
+def test_missing_value_does_not_change_other_payments(features: PaymentFeatures) -> None:
     rows = features.transform(frame({}, {"dob": None, "amt": None}, {}))
 
     assert (rows[0] == rows[2]).all()
@@ -96,8 +96,8 @@ def test_one_missing_value_leaves_the_other_payments_alone(features: PaymentFeat
 
 
 @pytest.mark.parametrize("value", ["spaceship", 5, "HOME"])
-def test_an_unknown_category_or_gender_becomes_zeros(features: PaymentFeatures, value: Any) -> None:
-    row = named(features, frame({"category": value, "gender": value})).iloc[0]
+def test_unknown_category_or_gender_becomes_zeros(features: PaymentFeatures, value: Any) -> None:
+    row = transformed(features, frame({"category": value, "gender": value})).iloc[0]
 
     assert row.filter(regex="category_|gender_").sum() == 0
 
@@ -114,7 +114,7 @@ def test_an_unknown_category_or_gender_becomes_zeros(features: PaymentFeatures, 
         ("dob", date(1964, 10, 31), "1964-10-31"),
     ],
 )
-def test_other_spellings_of_a_value(features: PaymentFeatures, column: str, value: Any, same_as: Any) -> None:
+def test_other_spellings_of_a_value_are_equal(features: PaymentFeatures, column: str, value: Any, same_as: Any) -> None:
     rows = features.transform(frame({column: value}, {column: same_as}))
 
     assert (rows[0] == rows[1]).all()
@@ -139,9 +139,7 @@ def test_other_spellings_of_a_value(features: PaymentFeatures, column: str, valu
         ("gender", {"value": "F"}),
     ],
 )
-def test_what_cannot_be_read_raises_and_names_the_column_only(
-    features: PaymentFeatures, column: str, value: Any
-) -> None:
+def test_error_for_invalid_value_names_the_column_only(features: PaymentFeatures, column: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^{column}: ") as raised:
         features.transform(frame({}, {column: value}))
 
@@ -149,14 +147,14 @@ def test_what_cannot_be_read_raises_and_names_the_column_only(
     assert raised.value.__cause__ is None
 
 
-def test_a_missing_column_is_named(features: PaymentFeatures) -> None:
+def test_error_names_missing_column(features: PaymentFeatures) -> None:
     with pytest.raises(ValueError, match="merch_lat is missing"):
         features.transform(frame({}).drop(columns="merch_lat"))
     with pytest.raises(ValueError, match="DataFrame"):
         features.transform(frame({}).to_numpy())
 
 
-def test_the_module_needs_nothing_that_a_model_would_not_find() -> None:
+def test_module_imports_only_libraries_of_the_model() -> None:
     tree = ast.parse(Path(str(payment_features.__file__)).read_text())
     imported = {
         name.split(".")[0]

@@ -14,17 +14,17 @@ from sklearn.ensemble import RandomForestClassifier
 
 from include.errors import TrainingError
 from include.models import payment_features
-from include.models.travelling_features import register
-from include.models.trust import TYPES
+from include.models.features_module import register_module
+from include.models.trust import TRUSTED_TYPES
 from include.payments.columns import MEASURED
 from include.producer.simulator import Simulator
-from include.training.evaluation import figures
-from include.training.pipeline import SAMPLINGS, recipe
-from include.training.training_data import check, split
+from include.training.evaluation import compute_metrics
+from include.training.pipeline import SAMPLINGS, pipeline_config
+from include.training.training_data import split, validate
 
 
-def test_payment_form_carries_code_named_by_its_digest(payments: pd.DataFrame, tmp_path: Path) -> None:
-    pipeline, [file] = recipe("payment", trees=3, seed=1).fit(payments, tmp_path)
+def test_payment_features_come_with_code_named_by_its_digest(payments: pd.DataFrame, tmp_path: Path) -> None:
+    pipeline, [file] = pipeline_config("payment", trees=3, seed=1).fit(payments, tmp_path)
 
     text = Path(str(payment_features.__file__)).read_bytes()
     assert file.read_bytes() == text
@@ -34,27 +34,27 @@ def test_payment_form_carries_code_named_by_its_digest(payments: pd.DataFrame, t
     assert tuple(pipeline.feature_names_in_) == payment_features.COLUMNS
 
 
-def test_numeric_form_is_scaler_and_forest_on_the_payments_numbers(payments: pd.DataFrame, tmp_path: Path) -> None:
-    pipeline, code = recipe("numeric", trees=3, seed=1).fit(payments, tmp_path)
+def test_numeric_features_are_scaled_numbers_of_the_payment(payments: pd.DataFrame, tmp_path: Path) -> None:
+    pipeline, code = pipeline_config("numeric", trees=3, seed=1).fit(payments, tmp_path)
 
     assert code == []
     assert [name for name, _ in pipeline.steps] == ["scale", "forest"]
     assert list(pipeline.feature_names_in_) == ["amt", "lat", "long", "city_pop", "merch_lat", "merch_long"]
 
 
-CHOICES = [
+COMBINATIONS = [
     *(("payment", sampling) for sampling in SAMPLINGS),
     *(("numeric", sampling) for sampling in SAMPLINGS if sampling != "smotenc"),
 ]
 
 
-@pytest.mark.parametrize(("form", "sampling"), CHOICES)
-def test_a_model_of_each_sampling_loads_without_pickles_and_ends_with_a_plain_forest(
-    payments: pd.DataFrame, tmp_path: Path, form: str, sampling: str
+@pytest.mark.parametrize(("features", "sampling"), COMBINATIONS)
+def test_model_of_each_sampling_loads_without_pickles_and_ends_with_a_forest(
+    payments: pd.DataFrame, tmp_path: Path, features: str, sampling: str
 ) -> None:
-    """Of a plain forest at the end of a plain pipeline, scoring knows how to ask it twice as fast."""
-    pipeline, _ = recipe(form, 3, 1, sampling).fit(payments, tmp_path)
-    types = [*TYPES, f"{register()}.PaymentFeatures"]
+    """Scoring is fast for a forest as the last step of a pipeline, but not for derived classes."""
+    pipeline, _ = pipeline_config(features, 3, 1, sampling).fit(payments, tmp_path)
+    types = [*TRUSTED_TYPES, f"{register_module()}.PaymentFeatures"]
 
     loaded = skops.io.loads(skops.io.dumps(pipeline), trusted=types)
 
@@ -71,57 +71,57 @@ def predicted(pipeline: Pipeline, payments: pd.DataFrame) -> Any:
     return pipeline.predict_proba(payments[list(pipeline.feature_names_in_)])
 
 
-def test_smotenc_invents_no_fractions_of_categories(payments: pd.DataFrame, tmp_path: Path) -> None:
-    pipeline, _ = recipe("payment", 3, 1, "smotenc").fit(payments, tmp_path)
+def test_smotenc_creates_no_fractions_of_categories(payments: pd.DataFrame, tmp_path: Path) -> None:
+    pipeline, _ = pipeline_config("payment", 3, 1, "smotenc").fit(payments, tmp_path)
     names = pipeline[0].get_feature_names_out()
     rows = pipeline[:3].transform(payments[list(payment_features.COLUMNS)])
 
-    invented = pipeline.named_steps["smote"].fit_resample(rows, payments["is_fraud"])[0][len(rows) :]
+    synthetic = pipeline.named_steps["smote"].fit_resample(rows, payments["is_fraud"])[0][len(rows) :]
 
-    assert len(invented)
+    assert len(synthetic)
     fractions = [
         name
-        for place, name in enumerate(names)
+        for index, name in enumerate(names)
         if name.startswith(("night", "weekday", "category_", "gender_"))
-        and not np.isin(invented[:, place], rows[:, place]).all()
+        and not np.isin(synthetic[:, index], rows[:, index]).all()
     ]
     assert fractions == []
 
 
-def test_the_default_judges_later_payments_better_than_smote(tmp_path: Path) -> None:
-    better = {"average_precision": 0.0, "brier_score": 0.0, "calibration_error": 0.0}
+def test_default_sampling_has_better_metrics_than_smote(tmp_path: Path) -> None:
+    difference = {"average_precision": 0.0, "brier_score": 0.0, "calibration_error": 0.0}
     for seed in (1, 2):
         simulated = Simulator(seed=seed, per_day=2000, fraud_share=0.02, cards=200).frame(days=4)
-        parts = split(check(simulated, payment_features.COLUMNS, MEASURED))
-        found = []
-        for chosen in (recipe("payment", 25, seed), recipe("payment", 25, seed, "smote")):
-            pipeline, _ = chosen.fit(parts.train, tmp_path)
+        parts = split(validate(simulated, payment_features.COLUMNS, MEASURED))
+        metrics = []
+        for config in (pipeline_config("payment", 25, seed), pipeline_config("payment", 25, seed, "smote")):
+            pipeline, _ = config.fit(parts.train, tmp_path)
             probabilities = predicted(pipeline, parts.held_out)[:, 1]
-            found.append(figures(parts.held_out["is_fraud"].to_numpy(), probabilities > 0.5, probabilities))
-        better = {name: total + found[0][name] - found[1][name] for name, total in better.items()}
-    assert better["average_precision"] > 0
-    assert better["brier_score"] < 0
-    assert better["calibration_error"] < 0
+            metrics.append(compute_metrics(parts.held_out["is_fraud"].to_numpy(), probabilities > 0.5, probabilities))
+        difference = {name: total + metrics[0][name] - metrics[1][name] for name, total in difference.items()}
+    assert difference["average_precision"] > 0
+    assert difference["brier_score"] < 0
+    assert difference["calibration_error"] < 0
 
 
-@pytest.mark.parametrize(("form", "sampling"), [("payment", "smote"), ("payment", "smotenc"), ("numeric", "smote")])
-def test_no_training_rows_stay_in_the_model(payments: pd.DataFrame, tmp_path: Path, form: str, sampling: str) -> None:
-    pipeline, _ = recipe(form, 3, 1, sampling).fit(payments, tmp_path)
+@pytest.mark.parametrize(("features", "sampling"), [("payment", "smote"), ("payment", "smotenc"), ("numeric", "smote")])
+def test_model_holds_no_training_rows(payments: pd.DataFrame, tmp_path: Path, features: str, sampling: str) -> None:
+    pipeline, _ = pipeline_config(features, 3, 1, sampling).fit(payments, tmp_path)
 
     smote = pipeline.named_steps["smote"]
     assert not [name for name in vars(smote) if name.endswith("_") and not name.startswith("_")]
 
 
-def test_the_same_seed_gives_the_same_model(payments: pd.DataFrame, tmp_path: Path) -> None:
-    first, second = (recipe("payment", trees=5, seed=1).fit(payments, tmp_path)[0] for _ in range(2))
+def test_same_seed_gives_same_model(payments: pd.DataFrame, tmp_path: Path) -> None:
+    first, second = (pipeline_config("payment", trees=5, seed=1).fit(payments, tmp_path)[0] for _ in range(2))
 
     assert (first.predict_proba(payments) == second.predict_proba(payments)).all()
 
 
-def test_payment_form_learns_from_and_scores_gaps(payments: pd.DataFrame, tmp_path: Path) -> None:
+def test_payment_features_accept_missing_values(payments: pd.DataFrame, tmp_path: Path) -> None:
     gaps = payments.copy()
     gaps.loc[gaps.index[::7], ["amt", "dob", "lat", "gender", "category"]] = np.nan
-    pipeline, _ = recipe("payment", trees=3, seed=1).fit(gaps, tmp_path)
+    pipeline, _ = pipeline_config("payment", trees=3, seed=1).fit(gaps, tmp_path)
 
     together = pipeline.predict_proba(gaps)
     alone = np.vstack([pipeline.predict_proba(gaps.iloc[[row]]) for row in range(15)])
@@ -129,15 +129,15 @@ def test_payment_form_learns_from_and_scores_gaps(payments: pd.DataFrame, tmp_pa
     assert (alone == together[:15]).all()
 
 
-def test_unknown_choices() -> None:
+def test_error_names_invalid_option() -> None:
     with pytest.raises(TrainingError, match="'all'"):
-        recipe("all", trees=3, seed=1)
+        pipeline_config("all", trees=3, seed=1)
     with pytest.raises(TrainingError, match="0 trees"):
-        recipe("numeric", trees=0, seed=1)
+        pipeline_config("numeric", trees=0, seed=1)
     with pytest.raises(TrainingError, match="'adasyn': give none, weights, smote or smotenc"):
-        recipe("payment", 3, 1, "adasyn")
+        pipeline_config("payment", 3, 1, "adasyn")
     with pytest.raises(TrainingError, match="smotenc needs categories"):
-        recipe("numeric", 3, 1, "smotenc")
+        pipeline_config("numeric", 3, 1, "smotenc")
 
 
 def test_no_identifier_is_a_feature() -> None:

@@ -1,4 +1,4 @@
-"""Against the stack's real MLflow, with its artifacts on the stack's real S3."""
+"""Train against the stack's real MLflow, with its artifacts on the stack's real S3."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ pytestmark = pytest.mark.stack
 
 NAME = EXPERIMENT = f"training_test_{uuid.uuid4().hex[:8]}"
 
-# Loads a model as anybody would, where nothing of this project can be imported.
-STRANGER = """
+# Loads a model in a process that can import nothing of this project.
+OTHER_PROCESS = """
 import sys
 sys.modules["include"] = None
 import mlflow, pandas
@@ -65,8 +65,8 @@ def trained(payments: pd.DataFrame, folder: Path, **choices: Any) -> Trained:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _leaves_nothing(tracking_server: dict[str, str]) -> Iterator[None]:
-    """Other tests of the session ask for the latest model."""
+def _delete_models(tracking_server: dict[str, str]) -> Iterator[None]:
+    """Delete the models, because other tests of the session request the latest one."""
     yield
     client = mlflow.MlflowClient()
     client.delete_registered_model(NAME)
@@ -88,7 +88,7 @@ def by_number(
     return trained(payments, tmp_path_factory.mktemp("numeric"), features="numeric")
 
 
-def test_the_run_tells_how_it_was_made(by_payment: Trained, payments: pd.DataFrame) -> None:
+def test_run_has_parameters_of_the_training(by_payment: Trained, payments: pd.DataFrame) -> None:
     params = by_payment.logged.data.params
 
     assert by_payment.logged.info.status == "FINISHED"
@@ -101,7 +101,7 @@ def test_the_run_tells_how_it_was_made(by_payment: Trained, payments: pd.DataFra
     assert params["held_out_to"] == payments["trans_date_trans_time"].max()
 
 
-def test_the_run_names_its_data_set(by_payment: Trained) -> None:
+def test_run_names_its_data_set(by_payment: Trained) -> None:
     [entry] = by_payment.logged.inputs.dataset_inputs
 
     assert entry.dataset.name == "two days"
@@ -111,23 +111,23 @@ def test_the_run_names_its_data_set(by_payment: Trained) -> None:
     )
 
 
-def test_metrics_are_those_of_the_later_payments(by_payment: Trained, payments: pd.DataFrame) -> None:
+def test_metrics_are_those_of_the_held_out_payments(by_payment: Trained, payments: pd.DataFrame) -> None:
     held_out = split(payments).held_out
-    truth = held_out["is_fraud"].to_numpy() == 1
+    labels = held_out["is_fraud"].to_numpy() == 1
 
     model = mlflow.sklearn.load_model(str(by_payment.model))
-    found = model.predict_proba(held_out)[:, 1] >= 0.3
+    is_found = model.predict_proba(held_out)[:, 1] >= 0.3
 
     metrics = by_payment.logged.data.metrics
     assert metrics == by_payment.run.metrics
-    assert metrics["true_positives"] == (found & truth).sum() > 0
-    assert metrics["precision"] == pytest.approx(truth[found].mean())
-    assert metrics["recall"] == pytest.approx(found[truth].mean())
+    assert metrics["true_positives"] == (is_found & labels).sum() > 0
+    assert metrics["precision"] == pytest.approx(labels[is_found].mean())
+    assert metrics["recall"] == pytest.approx(is_found[labels].mean())
     assert 0.5 < metrics["average_precision"] < 1
     assert 0.5 < metrics["roc_auc"] < 1
 
 
-def test_pictures_are_pngs(by_payment: Trained, tmp_path: Path) -> None:
+def test_plots_are_png_files(by_payment: Trained, tmp_path: Path) -> None:
     folder = mlflow.artifacts.download_artifacts(f"runs:/{by_payment.run.run_id}/plots", dst_path=str(tmp_path))
     files = sorted(Path(folder).iterdir())
 
@@ -135,7 +135,7 @@ def test_pictures_are_pngs(by_payment: Trained, tmp_path: Path) -> None:
     assert all(file.read_bytes().startswith(b"\x89PNG") and file.stat().st_size > 5_000 for file in files)
 
 
-def test_the_model_is_registered(by_payment: Trained, by_number: Trained) -> None:
+def test_model_is_registered(by_payment: Trained, by_number: Trained) -> None:
     client = mlflow.MlflowClient()
 
     for one in (by_payment, by_number):
@@ -143,7 +143,7 @@ def test_the_model_is_registered(by_payment: Trained, by_number: Trained) -> Non
     assert by_number.run.version != by_payment.run.version
 
 
-def test_the_model_is_stored_without_pickle(by_payment: Trained) -> None:
+def test_model_is_stored_without_pickle(by_payment: Trained) -> None:
     flavor = by_payment.mlmodel["flavors"]["sklearn"]
 
     assert flavor["serialization_format"] == "skops"
@@ -151,7 +151,7 @@ def test_the_model_is_stored_without_pickle(by_payment: Trained) -> None:
     assert not [file for file in by_payment.model.rglob("*") if file.suffix == ".pkl"]
 
 
-def test_requirements_are_pinned_to_what_trained(by_payment: Trained) -> None:
+def test_requirements_pin_the_installed_versions(by_payment: Trained) -> None:
     lines = (by_payment.model / "requirements.txt").read_text().split()
 
     assert {"scikit-learn", "imbalanced-learn", "skops", "pandas", "numpy", "mlflow"} <= {
@@ -160,18 +160,18 @@ def test_requirements_are_pinned_to_what_trained(by_payment: Trained) -> None:
     assert all(version(line.split("==")[0]) == line.split("==")[1] for line in lines)
 
 
-def test_signature_and_example_name_the_columns_taken(by_payment: Trained, by_number: Trained) -> None:
-    taken = json.loads(by_payment.mlmodel["signature"]["inputs"])
+def test_signature_and_example_name_the_input_columns(by_payment: Trained, by_number: Trained) -> None:
+    inputs = json.loads(by_payment.mlmodel["signature"]["inputs"])
     example = json.loads((by_payment.model / "input_example.json").read_text())
 
-    assert tuple(column["name"] for column in taken) == payment_features.COLUMNS
+    assert tuple(column["name"] for column in inputs) == payment_features.COLUMNS
     assert tuple(example["columns"]) == payment_features.COLUMNS
     assert [column["name"] for column in json.loads(by_number.mlmodel["signature"]["inputs"])] == list(
         mlflow.sklearn.load_model(str(by_number.model)).feature_names_in_
     )
 
 
-def test_nobodys_data_is_in_the_model(by_payment: Trained, payments: pd.DataFrame) -> None:
+def test_model_holds_no_payment_data(by_payment: Trained, payments: pd.DataFrame) -> None:
     files = [file.read_bytes() for file in by_payment.model.rglob("*") if file.is_file()]
     with ZipFile(by_payment.model / "model.skops") as archive:
         files += [archive.read(name) for name in archive.namelist()]
@@ -182,22 +182,22 @@ def test_nobodys_data_is_in_the_model(by_payment: Trained, payments: pd.DataFram
         assert not [value for value in payments[column].astype("str").unique() if value.encode() in logged]
 
 
-def test_a_threshold_travels_with_the_model(by_payment: Trained, by_number: Trained) -> None:
+def test_threshold_is_stored_with_the_model(by_payment: Trained, by_number: Trained) -> None:
     assert by_payment.mlmodel["metadata"] == {"threshold": 0.3}
     assert not by_number.mlmodel.get("metadata")
 
 
-@pytest.mark.parametrize("form", ["by_payment", "by_number"])
-def test_a_process_without_this_project_predicts_the_same(
-    request: pytest.FixtureRequest, payments: pd.DataFrame, tmp_path: Path, form: str
+@pytest.mark.parametrize("fixture", ["by_payment", "by_number"])
+def test_process_without_this_project_predicts_the_same(
+    request: pytest.FixtureRequest, payments: pd.DataFrame, tmp_path: Path, fixture: str
 ) -> None:
-    one: Trained = request.getfixturevalue(form)
-    some = payments.head(500)
-    some.to_csv(tmp_path / "payments.csv", index=False)
+    one: Trained = request.getfixturevalue(fixture)
+    sample = payments.head(500)
+    sample.to_csv(tmp_path / "payments.csv", index=False)
 
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     subprocess.run(
-        [sys.executable, "-c", STRANGER, f"runs:/{one.run.run_id}/model", "payments.csv", "scores.csv"],
+        [sys.executable, "-c", OTHER_PROCESS, f"runs:/{one.run.run_id}/model", "payments.csv", "scores.csv"],
         cwd=tmp_path,
         env=environment,
         check=True,
@@ -206,13 +206,13 @@ def test_a_process_without_this_project_predicts_the_same(
 
     scores = pd.read_csv(tmp_path / "scores.csv")
     model = mlflow.sklearn.load_model(str(one.model))
-    taken = some[list(model.feature_names_in_)]
-    assert scores["fraud"].tolist() == model.predict(taken).tolist()
-    assert np.allclose(scores["probability"], model.predict_proba(taken)[:, 1], rtol=0, atol=1e-12)
+    inputs = sample[list(model.feature_names_in_)]
+    assert scores["fraud"].tolist() == model.predict(inputs).tolist()
+    assert np.allclose(scores["probability"], model.predict_proba(inputs)[:, 1], rtol=0, atol=1e-12)
     assert 0 < scores["fraud"].sum() < len(scores)
 
 
-def test_two_versions_of_the_feature_code_live_in_one_process(
+def test_one_process_loads_two_versions_of_the_feature_code(
     by_payment: Trained,
     tracking_server: dict[str, str],
     payments: pd.DataFrame,
@@ -222,17 +222,17 @@ def test_two_versions_of_the_feature_code_live_in_one_process(
     changed = tmp_path / "payment_features.py"
     text = Path(str(payment_features.__file__)).read_text()
     changed.write_text(text.replace("EARTH_RADIUS_KM = 6371.0088", "EARTH_RADIUS_KM = 3959.0"))
-    monkeypatch.setattr("include.models.travelling_features.FILE", changed)
+    monkeypatch.setattr("include.models.features_module.FILE", changed)
     newer = trained(payments, tmp_path)
 
     old, new = (mlflow.sklearn.load_model(str(one.model))[0] for one in (by_payment, newer))
 
-    place = list(old.get_feature_names_out()).index("distance_km")
-    distances = old.transform(payments)[:, place], new.transform(payments)[:, place]
+    index = list(old.get_feature_names_out()).index("distance_km")
+    distances = old.transform(payments)[:, index], new.transform(payments)[:, index]
     assert np.allclose(distances[0] * 3959.0 / 6371.0088, distances[1])
 
 
-def test_too_little_data_leaves_no_run(tracking_server: dict[str, str], payments: pd.DataFrame) -> None:
+def test_too_little_data_creates_no_run(tracking_server: dict[str, str], payments: pd.DataFrame) -> None:
     with pytest.raises(TrainingError, match="0 frauds and"):
         train(payments[payments["is_fraud"] == 0], experiment="training of nothing")
 
@@ -240,17 +240,19 @@ def test_too_little_data_leaves_no_run(tracking_server: dict[str, str], payments
 
 
 @pytest.mark.parametrize("threshold", [0, 1, -0.1, float("nan")])
-def test_a_threshold_that_is_no_probability(payments: pd.DataFrame, threshold: float) -> None:
+def test_threshold_outside_0_and_1_is_an_error(payments: pd.DataFrame, threshold: float) -> None:
     with pytest.raises(TrainingError, match="between 0 and 1"):
         train(payments, threshold=threshold)
 
 
-def test_numbers_with_gaps_are_refused_by_name(payments: pd.DataFrame) -> None:
-    with pytest.raises(TrainingError, match="city_pop has some"):
+def test_error_names_numeric_column_with_missing_values(payments: pd.DataFrame) -> None:
+    with pytest.raises(TrainingError, match="values are missing in: city_pop"):
         train(payments.assign(city_pop=np.nan), features="numeric")
 
 
-def test_no_address_of_mlflow(payments: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_mlflow_address_is_an_error(
+    payments: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
 
@@ -260,10 +262,10 @@ def test_no_address_of_mlflow(payments: pd.DataFrame, monkeypatch: pytest.Monkey
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_mlflow_that_does_not_answer(payments: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as taken:  # bound and not listening: connections are refused
-        taken.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://someone:secret@127.0.0.1:{taken.getsockname()[1]}")
+def test_error_for_stopped_mlflow_hides_password(payments: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as unused:  # bound and not listening: connections are refused
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://someone:secret@127.0.0.1:{unused.getsockname()[1]}")
 
         with pytest.raises(ModelStoreError, match=r"MLflow at http://127\.0\.0\.1:\d+ .* refused") as raised:
             train(payments)
@@ -271,13 +273,17 @@ def test_an_mlflow_that_does_not_answer(payments: pd.DataFrame, monkeypatch: pyt
     assert "secret" not in str(raised.value)
 
 
-def test_the_command(tracking_server: dict[str, str], payments: pd.DataFrame, tmp_path: Path) -> None:
+def test_command_trains_and_logs(tracking_server: dict[str, str], payments: pd.DataFrame, tmp_path: Path) -> None:
     file = tmp_path / "payments.csv"
     payments.to_csv(file)
-    words = ["train", "--csv", str(file), "--experiment", EXPERIMENT, "--name", NAME, "--trees", "5"]
+    arguments = ["train", "--csv", str(file), "--experiment", EXPERIMENT, "--name", NAME, "--trees", "5"]
 
     done = subprocess.run(
-        [str(Path(sys.executable).parent / "fraud"), *words], capture_output=True, text=True, timeout=120, check=False
+        [str(Path(sys.executable).parent / "fraud"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
     assert done.returncode == 0, done.stderr
@@ -285,16 +291,16 @@ def test_the_command(tracking_server: dict[str, str], payments: pd.DataFrame, tm
     run = mlflow.MlflowClient().get_run(output["run"])
     assert float(output["recall"]) == pytest.approx(run.data.metrics["recall"], abs=0.0005)
     assert run.data.params["data_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
-    # Libraries write nothing: the lines are ours, and training that is slow enough has lines of progress.
+    # Libraries print nothing here. A slow training prints lines of progress.
     first_words = [line.split()[0] for line in done.stderr.splitlines()]
     assert first_words[-1] == "MLflow"
     assert set(first_words[:-1]) <= {"training"}
 
-    again = CliRunner().invoke(app, [*words, "--if-none"])
+    again = CliRunner().invoke(app, [*arguments, "--if-none"])
     assert (again.exit_code, again.output) == (0, f"experiment {EXPERIMENT} has a model: run {output['run']}\n")
 
 
-def test_the_command_learns_from_confirmed_payments(
+def test_command_learns_from_confirmed_payments(
     tracking_server: dict[str, str], payments: pd.DataFrame, tmp_path: Path
 ) -> None:
     file = ConfirmedFile()
@@ -302,8 +308,8 @@ def test_the_command_learns_from_confirmed_payments(
     file.add([ConfirmedPayment(one["trans_num"], fraud=True, payment=json.dumps(one)) for one in rows])
     (tmp_path / "confirmed.parquet").write_bytes(file.bytes())
     payments.to_csv(tmp_path / "reference.csv", index=False)
-    words = ["--csv", str(tmp_path / "reference.csv"), "--confirmed", str(tmp_path), "--trees", "2"]
-    done = CliRunner().invoke(app, ["train", *words, "--experiment", EXPERIMENT, "--name", NAME])
+    arguments = ["--csv", str(tmp_path / "reference.csv"), "--confirmed", str(tmp_path), "--trees", "2"]
+    done = CliRunner().invoke(app, ["train", *arguments, "--experiment", EXPERIMENT, "--name", NAME])
     assert done.exit_code == 0, done.output
     params = mlflow.get_run(re.findall(r"^run +(\w+)$", done.output, re.MULTILINE)[0]).data.params
     assert (params["confirmed"], params["confirmed_payments"]) == (tmp_path.as_uri(), "40")
@@ -312,7 +318,7 @@ def test_the_command_learns_from_confirmed_payments(
     assert int(params["train_frauds"]) + int(params["held_out_frauds"]) == frauds
 
 
-def test_the_command_tells_what_is_wrong_in_one_line(tmp_path: Path) -> None:
+def test_command_prints_error_in_one_line(tmp_path: Path) -> None:
     done = subprocess.run(
         [str(Path(sys.executable).parent / "fraud"), "train", "--csv", str(tmp_path / "none.csv")],
         capture_output=True,

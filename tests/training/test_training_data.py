@@ -8,16 +8,16 @@ import pandas as pd
 import pytest
 
 from include.errors import TrainingError
-from include.models.payment_features import COLUMNS as TAKEN
+from include.models.payment_features import COLUMNS as MODEL_COLUMNS
 from include.payments.columns import COLUMNS
-from include.training.training_data import check, read_csv, split
+from include.training.training_data import read_csv, split, validate
 
 HEADER = ",".join(COLUMNS)
 NUMERIC = ("amt",)
 
 
-def small(frauds: list[int]) -> pd.DataFrame:
-    """One payment a minute, with these labels."""
+def one_a_minute(frauds: list[int]) -> pd.DataFrame:
+    """Return one payment per minute, with these labels."""
     times = pd.date_range("2024-01-01", periods=len(frauds), freq="min").strftime("%Y-%m-%d %H:%M:%S")
     return pd.DataFrame({"trans_date_trans_time": times, "amt": 1.0, "is_fraud": frauds})
 
@@ -40,10 +40,10 @@ def test_read_csv_keeps_card_numbers_and_drops_the_index(tmp_path: Path, payment
         (None, "No such file"),
         (b"", "is empty"),
         (b"\x7fELF\xd0\xff\x00", "CSV file in UTF-8"),
-        (b'a,b\n1,2,3,4\n"', "no CSV file"),
+        (b'a,b\n1,2,3,4\n"', "not a CSV file"),
     ],
 )
-def test_a_file_that_is_no_csv(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_error_names_file_that_is_not_csv(tmp_path: Path, content: bytes | None, message: str) -> None:
     file = tmp_path / "payments.csv"
     if content is not None:
         file.write_bytes(content)
@@ -54,54 +54,54 @@ def test_a_file_that_is_no_csv(tmp_path: Path, content: bytes | None, message: s
     assert str(file) in str(raised.value)
 
 
-def test_a_header_without_payments(tmp_path: Path) -> None:
+def test_header_without_payments_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "payments.csv"
     file.write_text(HEADER + "\n")
 
     with pytest.raises(TrainingError, match="0 rows"):
-        check(read_csv(file)[0], TAKEN, NUMERIC)
+        validate(read_csv(file)[0], MODEL_COLUMNS, NUMERIC)
 
 
-def test_missing_columns_are_named(payments: pd.DataFrame) -> None:
+def test_error_names_missing_columns(payments: pd.DataFrame) -> None:
     with pytest.raises(TrainingError, match="lack the column dob, is_fraud"):
-        check(payments.drop(columns=["dob", "is_fraud", "cc_num"]), TAKEN, NUMERIC)
+        validate(payments.drop(columns=["dob", "is_fraud", "cc_num"]), MODEL_COLUMNS, NUMERIC)
 
 
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        ("amt", "sixteen", "amt holds no number in 1 of 20 payments, first in row 4"),
-        ("amt", float("inf"), "amt holds no number"),
-        ("trans_date_trans_time", "yesterday", "trans_date_trans_time holds no date"),
+        ("amt", "sixteen", "amt is not a number in 1 of 20 payments, first in row 4"),
+        ("amt", float("inf"), "amt is not a number"),
+        ("trans_date_trans_time", "yesterday", "trans_date_trans_time is not a date"),
         ("trans_date_trans_time", None, "trans_date_trans_time is empty in 1 of 20 payments"),
-        ("dob", "17/11/1964", "dob holds no date"),
+        ("dob", "17/11/1964", "dob is not a date"),
         ("is_fraud", 2, "is_fraud is neither 0 nor 1"),
         ("is_fraud", None, "is_fraud is neither 0 nor 1"),
     ],
 )
-def test_a_value_that_cannot_be_used_is_located_not_shown(
+def test_error_gives_row_of_invalid_value_but_not_the_value(
     payments: pd.DataFrame, column: str, value: Any, message: str
 ) -> None:
     frame = payments.head(20).astype(object)
     frame.loc[frame.index[3], column] = value
 
     with pytest.raises(TrainingError, match=message) as raised:
-        check(frame, TAKEN, NUMERIC)
+        validate(frame, MODEL_COLUMNS, NUMERIC)
 
     assert not isinstance(value, str) or value not in str(raised.value)
 
 
-def test_check_reads_numbers_given_as_text(payments: pd.DataFrame) -> None:
+def test_numbers_given_as_text_are_accepted(payments: pd.DataFrame) -> None:
     frame = payments.head(20).astype({"amt": "str", "is_fraud": "str"})
 
-    checked = check(frame, TAKEN, NUMERIC)
+    checked = validate(frame, MODEL_COLUMNS, NUMERIC)
 
     assert checked["amt"].tolist() == payments["amt"].head(20).tolist()
     assert checked["is_fraud"].tolist() == payments["is_fraud"].head(20).tolist()
 
 
 def test_split_holds_out_the_latest_fifth() -> None:
-    ordered = small([0, 1] * 50)
+    ordered = one_a_minute([0, 1] * 50)
 
     parts = split(ordered.sample(frac=1, random_state=1))
 
@@ -111,8 +111,8 @@ def test_split_holds_out_the_latest_fifth() -> None:
     assert parts.train.index.tolist() == list(range(80))
 
 
-def test_split_never_parts_payments_of_one_second() -> None:
-    frame = small([0, 1] * 50)
+def test_split_keeps_payments_of_one_second_together() -> None:
+    frame = one_a_minute([0, 1] * 50)
     frame.loc[70:90, "trans_date_trans_time"] = frame.loc[70, "trans_date_trans_time"]
 
     parts = split(frame)
@@ -131,15 +131,15 @@ def test_split_never_parts_payments_of_one_second() -> None:
         ([1], "of 1, 0 are in the training part"),
     ],
 )
-def test_too_few_of_a_kind_says_how_many_there_are(frauds: list[int], message: str) -> None:
+def test_error_counts_payments_of_each_class(frauds: list[int], message: str) -> None:
     with pytest.raises(TrainingError, match=message):
-        split(small(frauds))
+        split(one_a_minute(frauds))
 
 
-def test_six_frauds_are_enough() -> None:
-    parts = split(small([1] * 6 + [0] * 90 + [1] * 4))
+def test_six_training_frauds_suffice() -> None:
+    parts = split(one_a_minute([1] * 6 + [0] * 90 + [1] * 4))
 
-    assert parts.describe() == {
+    assert parts.to_params() == {
         "train_payments": 80,
         "train_frauds": 6,
         "train_from": "2024-01-01 00:00:00",

@@ -55,15 +55,15 @@ class ResolveModelOperator(BatchOperator):
         use_aws_connection()
         if choice.keep:
             note_earlier_change(context)
-        without_pickles = None if settings.allow_pickles else ModelCache.from_settings(settings)
+        trust_check_cache = None if settings.allow_pickles else ModelCache.from_settings(settings)
         if choice.model:
             run = resolve(
                 choice.model,
                 experiment=settings.experiment,
                 chosen_by=RUN_CONFIGURATION,
                 reason=choice.reason,
-                without_pickles=without_pickles,
-                unchecked=settings.unchecked_requirements,
+                trust_check_cache=trust_check_cache,
+                unchecked_requirements=settings.unchecked_requirements,
             )
             run = replace(run, who=triggered_by(context))
             if choice.keep:
@@ -75,8 +75,8 @@ class ResolveModelOperator(BatchOperator):
                 experiment=settings.experiment,
                 chosen_by=HOLD if hold else DEFAULT,
                 reason=hold.reason if hold else None,
-                without_pickles=without_pickles,
-                unchecked=settings.unchecked_requirements,
+                trust_check_cache=trust_check_cache,
+                unchecked_requirements=settings.unchecked_requirements,
             )
             run = replace(run, who=hold.who if hold else None)
         run = replace(run, seconds=round(time.monotonic() - began, 3))

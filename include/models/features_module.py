@@ -1,6 +1,6 @@
-"""The features' code under the name by which a model's file asks for it: one that holds the digest of its text.
+"""Import the payment features' code under the module name that stored models refer to: it holds the code's digest.
 
-Models of two versions can then be loaded into one process, each with its own code, and none needs this project.
+So one process can load models of two versions, each with its own code, and a model needs nothing else of this project.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ FILE = Path(str(payment_features.__file__))
 
 
 def module_name() -> str:
+    """Return the name under which models that are trained now refer to the code: it changes with every byte."""
     return f"payment_features_{hashlib.sha256(FILE.read_bytes()).hexdigest()[:12]}"
 
 
-def register(file: Path = FILE) -> str:
-    """Makes the module known, from this file or a copy of it, and says its name."""
+def register_module(file: Path = FILE) -> str:
+    """Import the code from `file` (this project's, or a copy) unless it is imported, and return the module's name."""
     name = module_name()
     if name not in sys.modules:
         module = ModuleType(name)
