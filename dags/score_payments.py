@@ -109,7 +109,7 @@ def score_payments() -> None:
         outlets=[SCORED_PAYMENTS],
     ).expand(shard=shards)
     # Reports are owed for what was committed, whatever became of the rest.
-    reports = step.OwedReportsOperator(
+    reports = step.PendingReportsOperator(
         task_id=step.REPORTS, trigger_rule="all_done", on_success_callback=[close_incident, mail_alarms]
     )
     # The next run sends pending reports: a mail server that hangs must not keep that one from scoring.

@@ -30,7 +30,9 @@ _FOUND = re.compile(r"^Checking table (\w+)\s+Found (\d+) rows", re.MULTILINE)
 
 def clean_history(before: datetime) -> dict[str, int]:
     """Delete runs before that time, and return the number of deleted rows by table, without rows that refer to them.
-    Raise HousekeepingError if the command fails."""
+
+    Raise HousekeepingError if the command fails.
+    """
     printed = airflow(
         "db",
         "clean",

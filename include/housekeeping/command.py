@@ -19,7 +19,9 @@ _RAISED = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Violation|Exit)\b: .
 
 def airflow(*words: str) -> str:
     """Run `airflow` with these arguments and return what it printed. If the caller is interrupted, stop the command.
-    Raise HousekeepingError with the command's last error, in one line."""
+
+    Raise HousekeepingError with the command's last error, in one line.
+    """
     with subprocess.Popen(  # noqa: S603
         [sys.executable, "-u", "-m", "airflow", *words],
         stdin=subprocess.DEVNULL,

@@ -29,8 +29,10 @@ def log_folder() -> Path:
 
 
 def trim_logs(folder: Path, days: float) -> RemovedLogs:
-    """Remove files that were last written more than `days` ago: no task still writes to them. Links are neither
-    followed nor removed. Raise HousekeepingError at the end if something could not be removed."""
+    """Remove files that were last written more than `days` ago: no task still writes to them.
+
+    Links are neither followed nor removed. Raise HousekeepingError at the end if something could not be removed.
+    """
     logs = _OldLogs(time.time() - days * 86_400)
     for entry in logs.entries(folder):
         if entry.name.startswith(_PREFIXES) and entry.is_dir() and not entry.is_symlink():

@@ -37,8 +37,10 @@ def cell(value: Value | int | float) -> str:
 
 
 def _neutral(found: re.Match[str]) -> str:
-    """Put an apostrophe where a cell begins. A spreadsheet that splits at semicolons or tabs ignores our quotes, so one
-    of its cells may begin inside ours."""
+    """Put an apostrophe where a cell begins.
+
+    A spreadsheet that splits at semicolons or tabs ignores our quotes, so one of its cells may begin inside ours.
+    """
     start, end = found.span(1)
     inner = _BREAKS.search(found[1]) or found.string[start - 1 : start] == ";"
     first = "'" if start == 0 else ""

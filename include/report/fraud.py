@@ -16,8 +16,11 @@ CARD_COLUMN = "cc_num"
 
 @dataclass(frozen=True)
 class Fraud:
-    """A fraudulent payment. `source` is topic/partition/offset, `row` the index in that message. `record` is the
-    published JSON object, with its columns in their original order."""
+    """A fraudulent payment.
+
+    `source` is topic/partition/offset, `row` the payment's index in that message. `record` is the published JSON
+    object, with its columns in their original order.
+    """
 
     source: str
     row: int
@@ -36,7 +39,9 @@ Value = str | bool | None
 
 def columns(fraud: Fraud, *, mask: bool) -> dict[str, Value]:
     """Return the payment's columns: numbers as `Number`, nested values as JSON text, the card number masked if `mask`.
-    Raise ReportError if the record is not a JSON object."""
+
+    Raise ReportError if the record is not a JSON object.
+    """
     try:
         record = json.loads(fraud.record, parse_int=Number, parse_float=Number, parse_constant=Number)
         values = {name: _value(value) for name, value in record.items()}
@@ -49,8 +54,10 @@ def columns(fraud: Fraud, *, mask: bool) -> dict[str, Value]:
 
 
 def amount(fraud: Fraud) -> Decimal | None:
-    """Return the payment's amount, or None if it has none that is a number below 10^30. Raise ReportError as
-    `columns`."""
+    """Return the payment's amount, or None if it has none that is a number below 10^30.
+
+    Raise ReportError as `columns` does.
+    """
     try:
         text = bytes(_AMOUNT.decode(fraud.record).amt).decode()
     except (msgspec.MsgspecError, UnicodeDecodeError):

@@ -10,7 +10,7 @@ import mlflow
 import pytest
 from confluent_kafka import Consumer
 
-from include.check.check_result import CheckResult, run
+from include.check.check_result import CheckResult, run_checks
 from include.check.kafka_check import check_kafka
 from include.check.mail_check import check_addresses
 from include.check.models_check import check_models
@@ -26,7 +26,7 @@ Make = Callable[..., Scoring]
 
 
 def found(check: Callable[[], Iterator[CheckResult]]) -> dict[str, CheckResult]:
-    return {one.name: one for one in run([("tried", check)])}
+    return {one.name: one for one in run_checks([("tried", check)])}
 
 
 def kafka(here: Scoring) -> dict[str, CheckResult]:
@@ -54,7 +54,7 @@ def test_a_topic_that_is_missing(scoring: Make, which: str) -> None:
     here = scoring().change(**{which: "no_such_topic"})
     wrong = [one for one in kafka(here).values() if not one.ok]
     assert [(one.name, one.text.partition(":")[0]) for one in wrong] == [("topic no_such_topic", "does not exist")]
-    assert f"or FRAUD_{which.upper()} names another" in wrong[0].text
+    assert f"or set FRAUD_{which.upper()} to another" in wrong[0].text
 
 
 @pytest.mark.parametrize("which", ["group", "ledger_group"])
@@ -178,7 +178,7 @@ def test_what_a_foreign_error_says_is_not_shown() -> None:
         yield CheckResult("first", "well")
         raise ValueError("password=secret")
 
-    assert list(run([("tried", fails)])) == [
+    assert list(run_checks([("tried", fails)])) == [
         CheckResult("first", "well"),
         CheckResult("tried", "failed with ValueError", ok=False),
     ]

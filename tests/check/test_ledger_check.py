@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from include.check.check_result import CheckResult, run
+from include.check.check_result import CheckResult, run_checks
 from include.check.ledger_check import check_ledger
 from include.ledger.connection import LedgerConnection
 from tests.support.ledger import query
@@ -15,7 +15,7 @@ TABLES = "ledger's tables"
 
 
 def check(address: LedgerConnection) -> dict[str, CheckResult]:
-    return {one.name: one for one in run([("tried", lambda: check_ledger(address))])}
+    return {one.name: one for one in run_checks([("tried", lambda: check_ledger(address))])}
 
 
 def test_a_ledger_that_is_well(ledger: LedgerConnection) -> None:

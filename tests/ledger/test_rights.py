@@ -12,7 +12,7 @@ import pytest
 
 from dev.stack import postgres
 from include.batch.outbox import note_what_is_committed
-from include.check.check_result import run
+from include.check.check_result import run_checks
 from include.check.ledger_check import _DONE as TABLES
 from include.check.ledger_check import check_ledger
 from include.errors import LedgerAccessError, LedgerGapError
@@ -151,7 +151,7 @@ def test_the_rights_are_enough_and_none_is_too_many(roles: Roles, scoring: Calla
             pass
         else:
             needless.append(f"{right} ON {place}")
-        found = run([("tried", lambda: check_ledger(roles.worker))])
+        found = run_checks([("tried", lambda: check_ledger(roles.worker))])
         if all(one.ok for one in found):
             unnoticed.append(f"{right} ON {place}")
         roles.give("GRANT", right, place)

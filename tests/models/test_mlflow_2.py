@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 
 from dev.stack.part import BIN
-from include.check.check_result import CheckResult, run
+from include.check.check_result import CheckResult, run_checks
 from include.check.models_check import check_models
 from include.errors import ModelNotFoundError, SettingError
 from include.models.load import load
@@ -69,7 +69,7 @@ def ask(asked: str) -> ModelRun:
 
 def check(tmp_path: Path) -> dict[str, CheckResult]:
     settings = Settings(model_cache=tmp_path / "models", experiment="cards")
-    return {one.name: one for one in run([("tried", lambda: check_models(settings, "latest", DEFAULT))])}
+    return {one.name: one for one in run_checks([("tried", lambda: check_models(settings, "latest", DEFAULT))])}
 
 
 def test_latest_previous_a_run_and_an_alias_are_found(mlflow_2_server: MlflowServer) -> None:
