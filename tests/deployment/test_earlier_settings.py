@@ -164,13 +164,13 @@ def test_a_blank_at_the_end_that_is_escaped_is_meant(tmp_path: Path):
         ('sasl.username="hunter2"', "in quotes"),
         ("sasl.username='hunter2'", "in quotes"),
         ("sasl.username=\u201chunter2\u201d", "in quotes"),
-        ("sasl.username=hunter2 # mine", "a comment behind"),
+        ("sasl.username=hunter2 # mine", "a comment after"),
         ("export SASL_USERNAME=hunter2", "belongs to shell scripts"),
         ("sasl.username={{ HUNTER2 }}", "contains a placeholder"),
         ("sasl.username=<HUNTER2>", "contains a placeholder"),
         ('sasl.jaas.config=Plain required password="b" username="{{ hunter2 }}";', "contains a placeholder"),
         ('sasl.jaas.config=Plain required username="a" password=hunter-2;', "password without quotes"),
-        ('sasl.jaas.config=Plain required password="b" username="hunter2"; # mine', "a comment behind"),
+        ('sasl.jaas.config=Plain required password="b" username="hunter2"; # mine', "a comment after"),
     ],
 )
 def test_quotes_and_comments_in_properties_are_refused_by_name(tmp_path: Path, line: str, why: str):

@@ -86,7 +86,7 @@ def test_another_value_counts_only_when_asked_for(tmp_path: Path):
     (tmp_path / "secrets.ps1").write_text(EARLIER)
     (tmp_path / ".env").write_text("COMPOSE_PROFILES=accounts\nSASL_USERNAME=mine\n")
     done = fraud_env(tmp_path, "--from", str(tmp_path / "secrets.ps1"))
-    assert "kept, although the earlier setup has another value (--replace takes that): SASL_USERNAME" in done.stdout
+    assert "kept, although the earlier setup has another value (--replace copies that): SASL_USERNAME" in done.stdout
     assert read(tmp_path)["SASL_USERNAME"] == "mine"
     fraud_env(tmp_path, "--from", str(tmp_path / "secrets.ps1"), "--replace")
     assert read(tmp_path)["SASL_USERNAME"] == "KEY"
@@ -153,7 +153,7 @@ def test_another_profile_is_refused(tmp_path: Path):
     (tmp_path / ".env").write_text("COMPOSE_PROFILES=mine\n")
     done = fraud_env(tmp_path, "--accounts")
     assert done.returncode == 1
-    assert "holds COMPOSE_PROFILES=mine" in done.stderr
+    assert "COMPOSE_PROFILES=mine is not for accounts" in done.stderr
     assert (tmp_path / ".env").read_text() == "COMPOSE_PROFILES=mine\n"
 
 
