@@ -46,7 +46,7 @@ def columns(fraud: Fraud, *, mask: bool) -> dict[str, Value]:
         record = json.loads(fraud.record, parse_int=Number, parse_float=Number, parse_constant=Number)
         values = {name: _value(value) for name, value in record.items()}
     except (ValueError, AttributeError, RecursionError):
-        raise _broken(fraud) from None
+        raise _invalid_record(fraud) from None
     card = values.get(CARD_COLUMN)
     if mask and card is not None:
         values[CARD_COLUMN] = mask_card(str(card))
@@ -61,7 +61,7 @@ def amount(fraud: Fraud) -> Decimal | None:
     try:
         text = bytes(_AMOUNT.decode(fraud.record).amt).decode()
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise _broken(fraud) from None
+        raise _invalid_record(fraud) from None
     try:
         number = Decimal(text.strip('" ')) if len(text) <= 40 else None
     except InvalidOperation:
@@ -85,6 +85,6 @@ def _value(value: object) -> Value:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _broken(fraud: Fraud) -> ReportError:
+def _invalid_record(fraud: Fraud) -> ReportError:
     """Return the error to raise without its cause, whose text would quote the payment."""
     return ReportError(f"the record of payment {fraud.source} row {fraud.row} is not a JSON object")

@@ -79,8 +79,10 @@ class Bucket:
             yield S3Hook(aws_conn_id=AWS).get_conn(), {"Bucket": self.name, "Key": f"{self.prefix}{key}"}
         except (BotoCoreError, ClientError) as error:
             is_rejected = find_fault(error) in (S3Fault.WRONG_KEYS, S3Fault.NO_RIGHT)
-            kind = ExportAccessError if is_rejected else ExportError
-            raise kind(f"cannot write {key} to s3://{self.name}/{self.prefix}: {_S3.with_remedy(error)}") from error
+            error_class = ExportAccessError if is_rejected else ExportError
+            raise error_class(
+                f"cannot write {key} to s3://{self.name}/{self.prefix}: {_S3.with_remedy(error)}"
+            ) from error
 
 
 def export_confirmed() -> tuple[str, list[ExportedFile]]:

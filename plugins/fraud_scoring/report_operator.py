@@ -86,7 +86,7 @@ class FraudReportOperator(EmailOperator):
             settings = Settings.from_environment()
             connection = self._set_addresses(settings)
         except SettingError as error:
-            raise AirflowFailException(f"{error}. The reports stay pending until then") from error
+            raise AirflowFailException(f"{error}. Reports stay pending until this is corrected") from error
         # The server's reply for each address that it refused, over all reports.
         refused: dict[str, str] = {}
         try:
@@ -94,7 +94,7 @@ class FraudReportOperator(EmailOperator):
         except (Exception, AirflowTaskTimeout) as error:
             if not refused:
                 raise
-            # These addresses did not get reports that are now delivered: no later run will mention it.
+            # Name these addresses now: reports that they did not get are recorded as delivered, and not sent again.
             reason = str(error) if isinstance(error, FraudError) else f"{type(error).__name__}: see this task's log"
             raise RecipientsRefusedError(f"{self._refusal(refused)}. {reason}") from error
         if refused:

@@ -7,6 +7,7 @@ import re
 import smtplib
 import ssl
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import Any
 
 from airflow.providers.smtp.hooks.smtp import SmtpHook
@@ -40,8 +41,8 @@ class MailServer(SmtpHook):
         return smtp_connection(conn_id)
 
     def _build_client(self) -> smtplib.SMTP:
-        kind = _TlsClient if self.use_ssl else _Client
-        return kind(**self._build_client_kwargs(is_async=False))
+        client_class = _TlsClient if self.use_ssl else _Client
+        return client_class(**self._build_client_kwargs(is_async=False))
 
     def send_email_smtp(self, **mail: Any) -> None:
         """Send a mail, and set `refused`. Raise SMTPRecipientsRefused if the server refused every recipient."""
@@ -91,7 +92,7 @@ def smtp_connection(name: str) -> Connection:
     Raise SettingError if it does not exist, has no host or no sender, or has an invalid field.
     """
     connection = require_connection(name)
-    if not (connection.host or "").strip():
+    if not (host := (connection.host or "").strip()):
         raise SettingError(f"connection {name} names no host: add the mail server's name to its field host")
     extra = {key: value for key, value in connection.extra_dejson.items() if value not in (None, "")}
     if not extra.get("from_email"):
@@ -106,19 +107,9 @@ def smtp_connection(name: str) -> Connection:
             extra[field] = _number(name, field, extra[field], minimum)
     if extra.get("ssl_context") not in _SSL_CONTEXTS:
         raise SettingError(f"connection {name}: ssl_context={extra['ssl_context']!r}: give default or none")
-    return _copy(connection, json.dumps(extra))
-
-
-def _copy(connection: Connection, extra: str) -> Connection:
-    return Connection(
-        conn_id=connection.conn_id,
-        conn_type=connection.conn_type,
-        host=(connection.host or "").strip(),
-        login=connection.login,
-        password=connection.password,
-        port=connection.port,
-        extra=extra,
-    )
+    validated = copy(connection)
+    validated.host, validated.extra = host, json.dumps(extra)
+    return validated
 
 
 def _flag(name: str, flag: str, value: object) -> bool:
