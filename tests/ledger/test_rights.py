@@ -13,7 +13,7 @@ import pytest
 from dev.stack import postgres
 from include.batch.outbox import note_what_is_committed
 from include.check.check_result import run_checks
-from include.check.ledger_check import _DONE as TABLES
+from include.check.ledger_check import _OPERATIONS as TABLES
 from include.check.ledger_check import check_ledger
 from include.errors import LedgerAccessError, LedgerGapError
 from include.ledger.connection import LedgerConnection
