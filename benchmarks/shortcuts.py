@@ -79,7 +79,7 @@ def _seconds(work: Work) -> float:
 
 
 def _decode() -> list[tuple[str, Work, Work]]:
-    """Stage messages column by column (`_Slot._add_records`), or each by itself (`_add_results`)."""
+    """Stage messages column by column (`_PartitionBuffer._add_payments`), or each by itself (`_add_results`)."""
     from benchmarks.payments import messages
     from include.batch import drain
     from include.batch.manifest import PartitionBatch
@@ -89,12 +89,12 @@ def _decode() -> list[tuple[str, Work, Work]]:
     chunks = [known[at : at + MESSAGES_AT_ONCE] for at in range(0, MESSAGES, MESSAGES_AT_ONCE)]
 
     def columns() -> None:
-        slot, decoder = drain._Slot(PartitionBatch(0, 0, MESSAGES, None)), Decoder()
+        slot, decoder = drain._PartitionBuffer(PartitionBatch(0, 0, MESSAGES, None)), Decoder()
         for chunk in chunks:
             list(slot.add(chunk, decoder))
 
     def one_by_one() -> None:
-        slot, decoder = drain._Slot(PartitionBatch(0, 0, MESSAGES, None)), Decoder()
+        slot, decoder = drain._PartitionBuffer(PartitionBatch(0, 0, MESSAGES, None)), Decoder()
         for chunk in chunks:
             for message in chunk:
                 drain._add_results(slot.columns, message, message.value(), decoder)

@@ -1,23 +1,24 @@
 """
-### Exports the payments that people have confirmed, once a day, for training
+### Export the verdicts on payments, once a day, for training
 
-What `fraud confirm` has noted in the ledger since the last export goes as a Parquet file to `FRAUD_CONFIRMED_URL`: the
-columns of training data, with `is_fraud` as people say it was. `fraud train --confirmed` learns from all files there.
+The task reads the verdicts that `fraud confirm` has stored in the ledger since the last export, and writes a Parquet
+file to `FRAUD_CONFIRMED_URL`. The file has the columns of training data, with the person's verdict as `is_fraud`.
+`fraud train --confirmed` reads all files there.
 
 | task | exports | to |
 |---|---|---|
-| `export_confirmed` | new and changed verdicts, by whole `trans_num`s | `FRAUD_CONFIRMED_URL`, by `aws_default` |
+| `export_confirmed` | new and changed verdicts | `FRAUD_CONFIRMED_URL`, with the connection `aws_default` |
 
-A verdict that has changed is exported again, in a later file: **of a `trans_num`, the newest file counts**.
+The file has all payments of a `trans_num`, if one of them has a new verdict. A verdict that has changed is exported
+again, in a later file: **for each `trans_num`, the newest file counts**. A day without new verdicts adds no file.
 
-Files hold card numbers: the bucket needs the same care as the topics. Nothing is deleted there.
+The files hold card numbers: protect the bucket as you protect the topics. The DAG deletes nothing there.
 
-**A failed run needs no hand** where what it names has been mended: the next one stores what is missing, under the same
-name. A day without new verdicts leaves no file.
+**After a failed run**, correct what the error names. The next run exports what is missing, under the same file name.
 
-**Clear or trigger it at any time**, or call `fraud export-confirmed`, which does the same.
+**You may clear or trigger the DAG at any time**, or run `fraud export-confirmed`, which does the same.
 
-**A backfill is refused**: one run exports every verdict that waits, however old.
+**A backfill is refused**: a run exports every verdict that is not exported yet, whatever its date.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ from fraud_scoring.dag_defaults import dag_defaults
 from fraud_scoring.incidents import IncidentNotifier
 from fraud_scoring.operators import export_operator as step
 
-TELL = IncidentNotifier(
-    task_next="Scoring goes on, and verdicts stay in the ledger until this works again. The next run is tomorrow's, "
-    "unless you trigger one."
+NOTIFIER = IncidentNotifier(
+    task_next="Scoring continues, and verdicts stay in the ledger until this DAG works again. Its next run is "
+    "tomorrow, unless you trigger one."
 )
 
 
@@ -41,9 +42,10 @@ TELL = IncidentNotifier(
     schedule=CronTriggerTimetable("47 2 * * *", timezone="UTC"),
     doc_md=__doc__,
     tags=["fraud", "ledger"],
-    **dag_defaults(TELL, retry_delay=timedelta(minutes=5), execution_timeout=timedelta(hours=1)),
+    **dag_defaults(NOTIFIER, retry_delay=timedelta(minutes=5), execution_timeout=timedelta(hours=1)),
 )
 def export_confirmed() -> None:
+    """Define the task."""
     step.ExportConfirmedOperator(task_id="export_confirmed")
 
 

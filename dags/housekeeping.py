@@ -1,25 +1,25 @@
 """
-### Trims what the scoring leaves behind, once a day
+### Delete old files, once a day
 
-A run a minute leaves batches in the staging area, models in the cache and thousands of log files a day. Each task trims
-one of them, on its own; no other task waits for it.
+A run every minute leaves batches in the staging area, models in the cache and thousands of log files a day. Each task
+trims one of these; the tasks do not depend on each other.
 
 | task | trims | to |
 |---|---|---|
-| `trim_staging` | staged batches, but for those whose report is owed | `FRAUD_STAGING_HOURS` |
-| | records of batches that no ledger has taken over | that or `FRAUD_TOPIC_RETENTION_HOURS`, the longer |
-| `trim_models` | the model cache of its machine, but for models in use | `FRAUD_MODEL_CACHE_GB` |
-| `trim_logs` | Airflow's log folder of its machine, and the one on S3, **of every DAG** | `FRAUD_LOG_DAYS` |
+| `trim_staging` | staged batches without a pending report | `FRAUD_STAGING_HOURS` |
+| | batch records that no ledger has read | that or `FRAUD_TOPIC_RETENTION_HOURS`, the longer one |
+| `trim_models` | the model cache of its machine, without the models in use | `FRAUD_MODEL_CACHE_GB` |
+| `trim_logs` | Airflow's log folder of its machine, and its logs on S3, **of every DAG** | `FRAUD_LOG_DAYS` |
 
-The runs of `score_payments` themselves trim the first two as well, each time that they stage a batch or download a
-model: card data does not wait for this DAG. Workers that share no disk have `fraud clean-disk` for the others.
+The runs of `score_payments` trim batches and models too, when they stage a batch or download a model: card data does
+not wait for this DAG. A task trims the disk of the worker that runs it: on other workers run `fraud clean-disk`.
 
-**Airflow's own database** is out of a task's reach: `fraud clean-history` trims it, to `FRAUD_HISTORY_DAYS`.
+**Airflow's database** cannot be trimmed by a task: run `fraud clean-history`, which trims it to `FRAUD_HISTORY_DAYS`.
 
-**A failed run needs no hand** where what it names has been mended: the next one trims all that has become old. Trigger
-the DAG if the disk cannot wait for that.
+**After a failed run**, correct what the error names. The next run deletes all that is old. If the disk cannot wait for
+it, trigger the DAG.
 
-**A backfill is refused**: one run trims all that is old.
+**A backfill is refused**: a run deletes all that is old.
 """
 
 from __future__ import annotations
@@ -32,20 +32,21 @@ from fraud_scoring.dag_defaults import dag_defaults
 from fraud_scoring.incidents import IncidentNotifier
 from fraud_scoring.operators import trim_operators as step
 
-TELL = IncidentNotifier(
-    task_next="Scoring goes on, and what is old stays until this works again: disks fill up meanwhile. The next run is "
-    "tomorrow's, unless you trigger one."
+NOTIFIER = IncidentNotifier(
+    task_next="Scoring continues, and old files stay until this DAG works again: disks may fill up. Its next run is "
+    "tomorrow, unless you trigger one."
 )
 
 
 @dag(
-    # At night in Europe, and not at a full hour, when everything else begins.
+    # At night in Europe, and not at a full hour, when many other jobs start.
     schedule=CronTriggerTimetable("17 3 * * *", timezone="UTC"),
     doc_md=__doc__,
     tags=["fraud", "housekeeping"],
-    **dag_defaults(TELL, retry_delay=timedelta(minutes=5), execution_timeout=timedelta(hours=1)),
+    **dag_defaults(NOTIFIER, retry_delay=timedelta(minutes=5), execution_timeout=timedelta(hours=1)),
 )
 def housekeeping() -> None:
+    """Define the tasks."""
     step.TrimStagingOperator(task_id="trim_staging")
     step.TrimModelsOperator(task_id="trim_models")
     step.TrimLogsOperator(task_id="trim_logs")

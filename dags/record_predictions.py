@@ -1,25 +1,25 @@
 """
-### Records every scored payment in the ledger, a PostgreSQL database
+### Record every scored payment in the ledger, a PostgreSQL database
 
-It is woken by each batch that `score_payments` publishes, and every ten minutes by itself, so that nothing waits for
-ever where an event was lost. What is recorded, only the offsets say that stand in the ledger beside the rows: both are
-written in one database transaction, so each message is recorded once, whatever is killed, retried or run twice.
+The DAG runs after each batch that `score_payments` publishes, and every ten minutes in case such an event is lost. The
+events only trigger the DAG. What is recorded already is defined by the offsets in the ledger: rows and offsets are
+written in one database transaction, so each message is recorded once, even if a task is killed, retried or run twice.
 
 | task | records | from |
 |---|---|---|
-| `record_predictions` | one row a payment, with its prediction | the output topic |
-| `record_batches` | one row a batch: which model and why, counts, offsets, who was mailed | the staging area |
+| `record_predictions` | one row for each payment, with its prediction | the output topic |
+| `record_batches` | one row for each batch: model and why it was chosen, counts, offsets, report | the staging area |
 
-What stands on the output topic and is no prediction goes to `FRAUD_OUTPUT_DEAD_LETTER_TOPIC`, with its reason.
-Operators are mailed where it is much (`FRAUD_DEAD_LETTER_SHARE`), and when that is over.
+Messages of the output topic that are not predictions go to `FRAUD_OUTPUT_DEAD_LETTER_TOPIC`, with the reason in a
+header. Operators get a mail if their share reaches `FRAUD_DEAD_LETTER_SHARE`, and another one when that ends.
 
-**A failed run needs no hand** where what it names has been mended: the next one goes on where the ledger stands. While
-the ledger's database is away, payments are scored, published and mailed all the same.
+**After a failed run**, correct what the error names. The next run continues at the offsets in the ledger. If the
+ledger's database is down, payments are scored, published and mailed all the same.
 
-**Clear or trigger it at any time**: what is recorded already stays as it is. `fraud ledger show` says how far it is,
-`fraud ledger rewind` has it record again, and `fraud reconcile` proves that nothing is missing.
+**You may clear or trigger the DAG at any time**: recorded rows stay as they are. `fraud ledger show` shows how far it
+has come, `fraud ledger rewind` makes it record again, and `fraud reconcile` proves that nothing is missing.
 
-**A backfill is refused**: to record again what is recorded, `fraud ledger rewind`.
+**A backfill is refused**: to record messages again, run `fraud ledger rewind`.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from fraud_scoring.dag_defaults import dag_defaults
 from fraud_scoring.incidents import IncidentNotifier, close_incident
 from fraud_scoring.operators import record_operators as step
 
-TELL = IncidentNotifier(
-    task_next="Scoring goes on and reports are mailed. What is not recorded stays on the output topic until its "
-    "retention deletes it; the next run records it."
+NOTIFIER = IncidentNotifier(
+    task_next="Scoring continues and reports are mailed. Predictions that are not recorded stay on the output topic "
+    "until its retention deletes them; the next run records them."
 )
 
 
@@ -47,21 +47,21 @@ TELL = IncidentNotifier(
     doc_md=__doc__,
     tags=["fraud", "kafka", "ledger"],
     **dag_defaults(
-        TELL,
+        NOTIFIER,
         retry_delay=timedelta(seconds=10),
         retry_exponential_backoff=True,
         max_retry_delay=timedelta(minutes=1),
-        # A backlog is written in many transactions: what is done stays done if this ends it.
+        # A backlog is written in many transactions: those before the timeout stay committed.
         execution_timeout=timedelta(hours=1),
     ),
 )
 def record_predictions() -> None:
-    # Neither waits for the other: a topic that cannot be read keeps no batch from its record.
+    """Define the tasks. They are independent: batches are recorded even if the topic cannot be read."""
     step.RecordPredictionsOperator(
         task_id="record_predictions",
         on_success_callback=[close_incident, mail_alarms],
-        # What a try sent to the dead letters before it failed, no later try finds.
-        on_failure_callback=[TELL, mail_alarms],
+        # A try that fails may have sent dead letters, which no later try finds again.
+        on_failure_callback=[NOTIFIER, mail_alarms],
         on_retry_callback=mail_alarms,
     )
     step.RecordBatchesOperator(task_id="record_batches")

@@ -1,42 +1,42 @@
 """
-### Scores the card payments that wait on the input topic, once a minute
+### Score the card payments that wait on the input topic, once a minute
 
 | task | does |
 |---|---|
-| `plan` | fixes the offsets of this run's batch, and shares its partitions out to shards: one, or `FRAUD_SHARDS` |
+| `plan` | fixes the offsets of this run's batch, and distributes its partitions over shards: one, or `FRAUD_SHARDS` |
 | `drain` `[ ]` | reads the payments of a shard and stages them |
 | `resolve_model` | decides which MLflow model run scores the batch |
 | `predict` `[ ]` | scores the payments of a shard |
-| `publish` `[ ]` | writes predictions, dead letters and the group's offsets in one kafka transaction per partition |
-| `reports` | finds the batches whose reports are pending |
-| `email` | mails them. Skipped where none is pending |
-| `catch_up` | starts the next run at once. Skipped unless this one left payments behind, for it has its limits |
+| `publish` `[ ]` | commits predictions, dead letters and the group's offset, in one kafka transaction per partition |
+| `reports` | finds the batches with a pending report |
+| `email` | mails the pending reports; skipped if there are none |
+| `catch_up` | starts the next run at once; skipped if this run's limits left no payments behind |
 
-Tasks marked `[ ]` have one instance per shard, named by its partitions. A run that finds nothing to do ends with
-`plan`, and one with a model but no payments with `resolve_model`: all other tasks are skipped.
+Tasks marked `[ ]` have one instance per shard, named by its partitions. A run with nothing to do ends with `plan`, and
+a run that was triggered with a model while no payments wait ends with `resolve_model`: the other tasks are
+skipped.
 
-**Roll back** with the trigger button: `previous`, an MLflow run id, `runs:/<run id>/<name>`, `models:/name@alias`,
-`models:/name/version` or `models:/m-<id>`.
-Tick `keep` and the scheduled runs that follow use that model too, until a run with `latest` and `keep` ends it. The
-Variable `fraud_model_hold` shows the held model.
+**To roll back**, use the trigger button. `Model` takes `previous`, an MLflow run id, `runs:/<run id>/<name>`,
+`models:/name@alias`, `models:/name/version` or `models:/m-<id>`. With `Keep`, the scheduled runs after it use that
+model too, until a run with `latest` and `Keep` ends the hold. The Variable `fraud_model_hold` shows the held model.
 
-**Nothing is published twice**, whatever is retried or cleared, because the group's committed offsets alone say what is
-done. To start a run over, clear `plan`. If you clear
-- `plan`, or a whole old run: the run scores what waits *now*, with the configuration it was given then; it changes a
+**You may retry or clear any task**: no payment is published twice, because only the group's committed offsets define
+what is done. To start a run over, clear `plan`. If you clear
+- `plan`, or a whole old run: the run scores the payments that wait *now*, with its original configuration. It changes a
   hold only if it has not done so before and no newer run has;
 - `drain`: it reads the same offsets again;
 - `resolve_model` or `predict`: the batch is scored again;
-- `publish`: a batch that was committed is left alone, whichever run committed it; one that was not is published,
-  unless the group's offset is elsewhere by now: then the task fails and names the offsets;
-- `reports` or `email`: only reports that no mail server has accepted yet are sent.
+- `publish`: partitions that are committed already, by whichever run, are left alone. Others are published, unless the
+  group's offset has changed: then the task fails and names the offsets;
+- `reports` or `email`: only reports that no mail server has accepted yet are mailed.
 
-`drain` and `predict` leave a batch alone whose publishing has begun. Where newer runs have taken over its payments,
-the task fails and says so. Nothing needs to be done after either failure: the next run scores the payments.
+`drain` and `predict` do not change a batch whose publishing has begun. If newer runs have taken over its payments, the
+task fails and says so. Nothing needs to be done after either failure: the next run scores the payments.
 
-**A failed run needs no action**: the next run scores what it has not committed.
+**A failed run needs no action**: the next run scores the payments that it did not commit.
 
-**A backfill is refused**: a run scores what waits now, whatever its interval. To score payments again that were
-already scored, use `fraud offsets set --to TIME`.
+**A backfill is refused**: a run scores the payments that wait now, whatever its data interval. To score payments again,
+run `fraud offsets set --to TIME`.
 """
 
 from __future__ import annotations
@@ -63,21 +63,23 @@ PARAMS = {
         examples=["latest", "previous"],
         description="latest, previous, an MLflow run id, runs:/<run id>/<name>, models:/name@alias, "
         "models:/name/version or models:/m-<id>. "
-        "Empty: the model that is held, else the configured one.",
+        "Empty: the held model, or FRAUD_MODEL if none is held.",
     ),
     "keep": Param(
         False,
         type="boolean",
         title="Keep",
-        description="Hold on to this model for the scheduled runs that follow. With latest: end the hold.",
+        description="Use this model for the scheduled runs after this one, too. With latest: end the hold.",
     ),
-    "reason": Param(None, type=["null", "string"], title="Reason", description="Why, for whoever asks later."),
+    "reason": Param(
+        None, type=["null", "string"], title="Reason", description="Shown with the hold and in the ledger."
+    ),
 }
 
 
 @dag(
     schedule=CronTriggerTimetable("* * * * *", timezone="UTC"),
-    # Later than the deadline, which would else be dropped unseen.
+    # Later than the deadline: Airflow drops the deadlines of ended runs (3.3.2).
     dagrun_timeout=late_after() + timedelta(minutes=15),
     deadline=late_run_alert(late_after()),
     params=PARAMS,
@@ -92,31 +94,32 @@ PARAMS = {
     ),
 )
 def score_payments() -> None:
-    # It also knows what operators must hear of though nothing has failed.
+    """Define the tasks and their order."""
+    # plan also finds alarms, so its success is mailed too.
     plan = step.PlanOperator(task_id=step.PLAN, on_success_callback=[close_incident, mail_alarms])
     shards = XComArg(plan)
     drain = step.DrainOperator.partial(task_id=step.DRAIN, map_index_template=step.SHARD_NAME).expand(shard=shards)
     resolve_model = step.ResolveModelOperator(task_id=step.RESOLVE_MODEL)
-    # Where there is no shard, drain is skipped at once. What follows must wait for resolve_model, and fail with it.
+    # Without a shard drain is skipped at once, but predict must wait for resolve_model, and fail with it.
     predict = step.PredictOperator.partial(
         task_id=step.PREDICT, trigger_rule="none_failed", map_index_template=step.SHARD_NAME
     ).expand(shard=shards)
     publish = step.PublishOperator.partial(
         task_id=step.PUBLISH,
         map_index_template=step.SHARD_NAME,
-        # Shorter than the kafka transaction's own time-out, after which the broker would end it.
+        # Shorter than the timeout after which the broker aborts the kafka transaction.
         execution_timeout=timedelta(minutes=4),
         outlets=[SCORED_PAYMENTS],
     ).expand(shard=shards)
-    # Reports are owed for what was committed, whatever became of the rest.
+    # Committed partitions have a report, even if other partitions failed.
     reports = step.PendingReportsOperator(
         task_id=step.REPORTS, trigger_rule="all_done", on_success_callback=[close_incident, mail_alarms]
     )
-    # The next run sends pending reports: a mail server that hangs must not keep that one from scoring.
+    # The next run sends pending reports, so a mail server that hangs must not delay its scoring.
     email = FraudReportOperator(
         task_id=step.EMAIL, outbox=step.outbox, retries=0, execution_timeout=timedelta(seconds=90)
     )
-    # The leaf that keeps a failed run red: reports passes it by only where nothing has failed.
+    # This leaf makes a run with a failed task fail: reports skips it only if no task has failed.
     catch_up = step.CatchUpOperator(task_id=step.CATCH_UP, trigger_rule="none_failed_min_one_success")
 
     plan >> [drain, resolve_model] >> predict >> publish >> [reports, catch_up]

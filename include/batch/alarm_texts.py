@@ -1,29 +1,30 @@
-"""The kinds of alarm, and what each means to the person who is mailed of it.
+"""Name the kinds of alarm, and say what each means to the operators who are mailed.
 
-The DAG file reads them, so nothing slow is imported here.
+The DAG file imports this module, so it imports nothing slow.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Kinds are stored with incidents and stand in subjects of mails.
 EXPIRED = "expired unread"
-MOVED = "moved by another program"
-HELD_UP = "held up by a kafka transaction"
-CLOSE = "close to retention"
+OFFSETS_MOVED = "moved by another program"
+BLOCKED = "held up by a kafka transaction"
+CLOSE_TO_RETENTION = "close to retention"
 BEHIND_PAYMENTS = "behind: payments"
 BEHIND_AGE = "behind: age"
-TIMESTAMP = "timestamp implausible"
+IMPLAUSIBLE_TIMESTAMP = "timestamp implausible"
 DEAD_LETTERS = "many dead letters"
 OUTPUT_DEAD_LETTERS = "many dead letters of the output topic"
 
 
 @dataclass(frozen=True)
 class Advice:
-    """A kind of alarm in the operators' words: its title, what it means, what to do next.
+    """What a mail says about a kind of alarm: its title, what it means, and what to do next.
 
-    `is_event`: it occurs in one batch only, so each occurrence is reported; other kinds are found in every batch while
-    they last. `end`: the mail when the alarm ends; None if its end is not mailed.
+    `is_event` is true for what happens in one batch, so that each occurrence is mailed; a batch finds the other kinds
+    as long as they last. `end` is the mail when the alarm ends, None if its end is not mailed.
     """
 
     title: str
@@ -34,48 +35,49 @@ class Advice:
 
 
 ADVICE = {
-    # Alarms of the batch that `plan` fixes.
+    # Found by `plan`.
     EXPIRED: Advice(
         "Payments expired unread",
-        "Kafka deleted these payments before a run read them. They were not scored and cannot be any more; the run "
-        "went on with the first payment that is left.",
-        "Find them at their source (the offsets are named above, all of them in plan's log) and produce them again. "
-        "Then see in the DAG's earlier runs why they did not keep up, and raise the topic's retention.ms well above "
-        "the longest outage to survive.",
+        "Kafka deleted these payments before a run read them, so they were not scored. The run started at the first "
+        "payment that was left.",
+        "Find them at their source (their offsets are named above, and all of them in plan's log) and produce them "
+        "again. Then look at the DAG's earlier runs for the cause, and raise the topic's retention.ms well above the "
+        "longest outage to survive.",
         is_event=True,
     ),
-    MOVED: Advice(
+    OFFSETS_MOVED: Advice(
         "The group's offsets were moved",
         "Another program committed offsets of this DAG's consumer group: a consumer that uses the same group, or "
-        "kafka-consumer-groups.sh. Runs go on from where it put them. Payments that were passed over are not scored; "
-        "where it went back, payments are scored and published a second time.",
-        "If nobody meant it, stop that program or give it a group of its own, and put the offset back with `fraud "
-        "offsets set`: payments from there on are scored, those that were scored already once more.",
+        "kafka-consumer-groups.sh. Runs continue at these offsets. Payments that were skipped are not scored; after a "
+        "move back, payments are scored and published a second time.",
+        "If this was a mistake, stop that program or give it a group of its own, and set the offset back with `fraud "
+        "offsets set`: all payments from that offset on are scored, some of them for the second time.",
         is_event=True,
     ),
-    HELD_UP: Advice(
+    BLOCKED: Advice(
         "Payments are held up by a producer",
-        "A producer has opened a kafka transaction on the topic and neither committed nor aborted it. Whoever reads "
-        "committed messages, as this DAG does, gets nothing of that partition before it ends, however much others "
-        "produce behind it. Nothing is lost until the topic's retention deletes it.",
-        "See what became of that producer. Kafka ends its transaction after the producer's own transaction.timeout.ms; "
-        "one that stays is hanging: find it with `kafka-transactions.sh find-hanging` and end it with its command "
-        "abort. Then see what brought it about: a single broker that was killed, or an old client.",
+        "A producer has opened a kafka transaction on the topic and neither committed nor aborted it. This DAG reads "
+        "committed messages only: until the transaction ends, it gets no later message of that partition, whoever sent "
+        "it. Nothing is lost until the topic's retention deletes it.",
+        "Find out what happened to that producer. Kafka ends its transaction after the producer's own "
+        "transaction.timeout.ms. A transaction that stays open longer is hanging: find it with `kafka-transactions.sh "
+        "find-hanging` and end it with `kafka-transactions.sh abort`. Usual causes are a broker that was killed and an "
+        "old client.",
     ),
-    CLOSE: Advice(
+    CLOSE_TO_RETENTION: Advice(
         "Payments are about to expire unread",
-        "Kafka deletes payments at the topic's retention, whether they were read or not. These are still there.",
-        "First gain time: raise retention.ms (and retention.bytes) of the topic now, it counts at once. Then see why "
-        "runs do not keep up: failed runs, FRAUD_MAX_PAYMENTS, FRAUD_SHARDS.",
+        "Kafka deletes payments after the topic's retention, read or not. These payments are still there.",
+        "First gain time: raise retention.ms (and retention.bytes) of the topic now, it takes effect at once. Then "
+        "find out why runs do not keep up: failed runs, FRAUD_MAX_PAYMENTS, FRAUD_SHARDS.",
     ),
     BEHIND_AGE: Advice(
         "Payments waited too long",
         "The oldest payment that this run found had waited longer than FRAUD_ALARM_AGE_MINUTES: runs were missing, "
         "failing or slow. Nothing is lost.",
-        "After an outage this ends by itself once the backlog is worked off. Otherwise look at the DAG's runs: is it "
-        "paused, does one run hang, does each leave payments behind?",
+        "After an outage this ends when the backlog is scored. Otherwise look at the DAG: is it paused, does a run "
+        "hang, does each run leave payments behind?",
     ),
-    TIMESTAMP: Advice(
+    IMPLAUSIBLE_TIMESTAMP: Advice(
         "Timestamps are implausible",
         "The Kafka timestamps of these payments are before the year 2000 or in the future. The payments are scored as "
         "usual, but their age is unknown, so the alarms on age and on retention.ms ignore them. Kafka applies "
@@ -83,19 +85,19 @@ ADVICE = {
         "Kafka counts milliseconds: correct the producer (seconds become January 1970), or set the topic's "
         "message.timestamp.type to LogAppendTime.",
     ),
-    # Alarms that `reports` raises of the batch as it came out.
+    # Found by `reports`, when the batch is published.
     BEHIND_PAYMENTS: Advice(
-        "More payments wait than runs take",
-        "This run read all that its limits allow and left more behind than FRAUD_ALARM_LAG. Nothing is lost; the runs "
-        "that follow go on with it, at once.",
+        "More payments wait than a run reads",
+        "This run read all that its limits allow, and left more than FRAUD_ALARM_LAG offsets. Nothing is lost: the "
+        "next runs start at once and read them.",
         "If the number does not fall from run to run, more comes in than is scored: raise FRAUD_MAX_PAYMENTS or "
         "FRAUD_SHARDS, or give the workers more cores.",
     ),
     DEAD_LETTERS: Advice(
         "Many messages became dead letters",
-        "They were not scored: each is on the dead-letter topic with its original bytes and the reason in its header. "
+        "They were not scored. Each is on the dead-letter topic, with its original bytes and the reason in a header. "
         "The other payments were scored as usual.",
-        "Find what changed in the producer or the model; docs/messages.md explains the reasons. Then produce them "
+        "Find out what changed in the producer or the model: docs/messages.md explains the reasons. Then produce them "
         "again from the dead-letter topic.",
         end=Advice(
             "The share of dead letters is normal again",
@@ -103,11 +105,11 @@ ADVICE = {
             "Correct the dead letters of this period and produce them again from the dead-letter topic.",
         ),
     ),
-    # The alarm that `record_predictions` raises.
+    # Found by `record_predictions`.
     OUTPUT_DEAD_LETTERS: Advice(
         "Many messages of the output topic became dead letters",
-        "They are no predictions, so the ledger has no rows for them: each is on the output topic's dead-letter topic "
-        "with its original bytes and the reason in its header. The predictions were recorded as usual.",
+        "They are not predictions, so the ledger has no rows for them. Each is on the output topic's dead-letter "
+        "topic, with its original bytes and the reason in a header. The predictions were recorded as usual.",
         "Find the program that writes them to the output topic: only this product should have that right. "
         "docs/messages.md explains the reasons.",
         end=Advice(

@@ -1,6 +1,6 @@
-"""What operators must hear of though no task fails: payments that expired unread, are about to, or wait too long.
+"""Find the alarms of a batch: states that operators must know of though no task fails, such as expired payments.
 
-Sentences hold counts, offsets and times, never payment data.
+The sentences hold counts, offsets and times, never payment data.
 """
 
 from __future__ import annotations
@@ -9,26 +9,38 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 
-from include.batch.alarm_texts import BEHIND_AGE, BEHIND_PAYMENTS, CLOSE, EXPIRED, HELD_UP, MOVED, TIMESTAMP
+from include.batch.alarm_texts import (
+    BEHIND_AGE,
+    BEHIND_PAYMENTS,
+    BLOCKED,
+    CLOSE_TO_RETENTION,
+    EXPIRED,
+    IMPLAUSIBLE_TIMESTAMP,
+    OFFSETS_MOVED,
+)
 from include.batch.manifest import Manifest
 from include.kafka.retention import Retention
 from include.settings import Settings
 
-# From here on there is still as much time to act as has passed.
-_CLOSE = 0.5
-_LISTED = 8
+# The share of the retention from which on an unread payment is close to it: as much time is left as has passed.
+_CLOSE_SHARE = 0.5
+_MAX_LISTED = 8
 # A timestamp in seconds, read as milliseconds, is in January 1970.
-_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-_CLOCK_AHEAD = timedelta(days=1)
+_EARLIEST_PLAUSIBLE = datetime(2000, 1, 1, tzinfo=UTC)
+_MAX_CLOCK_AHEAD = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class PartitionLag:
-    """What waits on one partition: offsets `[committed, stable)`; those before `low` are gone.
+    """What waits on a partition.
 
-    `oldest_at`: when the first one that is left to read was written. `moved_from`: how far the group had come by
-    itself, where another program has committed `committed`. `held_up`: how many offsets from `stable` on wait for the
-    end of a kafka transaction, and none before them waits.
+    Attributes:
+        committed: The group's committed offset, None if it has none.
+        low: The first offset that the partition retains.
+        stable: The last stable offset: messages before it can be read.
+        oldest_at: When the first message to be read was written, None if unknown.
+        moved_from: The offset that this DAG's runs had reached, if another program has committed `committed` instead.
+        blocked: How many offsets from `stable` on wait for the end of a kafka transaction, if nothing before them does.
     """
 
     partition: int
@@ -37,195 +49,200 @@ class PartitionLag:
     stable: int
     oldest_at: datetime | None = None
     moved_from: int | None = None
-    held_up: int = 0
+    blocked: int = 0
 
     @property
     def start(self) -> int:
+        """Return the first offset that is left to read."""
         return self.low if self.committed is None else max(self.committed, self.low)
 
     @property
     def end(self) -> int:
-        return self.stable + self.held_up
+        """Return one past the last offset, blocked ones included."""
+        return self.stable + self.blocked
 
     @property
     def unread(self) -> int:
+        """Return how many offsets are left to read, blocked ones included."""
         return max(0, self.end - self.start)
 
     @property
     def lost(self) -> int:
+        """Return how many offsets expired unread."""
         return self.start - self.committed if self.committed is not None else 0
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """`cause`: empty where the batch does not have this kind of alarm, which ends it; else a new cause is mailed anew,
-    also while the alarm lasts."""
+    """A kind of alarm, and whether the batch has it.
+
+    `sentence` says what was found. An empty `cause` means that the batch does not have this alarm, which ends it. While
+    an alarm lasts, operators get a mail for each further cause.
+    """
 
     kind: str
     sentence: str = ""
     cause: str = ""
 
     def to_dict(self) -> dict[str, str]:
-        """For the XCom `alarms`."""
+        """Return the alarm for the XCom `alarms`."""
         return asdict(self)
 
 
 def find_alarms(
-    topic: str, waiting: Sequence[PartitionLag], retention: Retention | None, settings: Settings, now: datetime
+    topic: str, lags: Sequence[PartitionLag], retention: Retention | None, settings: Settings, now: datetime
 ) -> list[Alarm]:
-    """Return one alarm of each kind that a planned batch shows, over all partitions. Without `retention` none can be
-    close to it."""
+    """Return an alarm of each kind that a planned batch may have, for all of its partitions together.
+
+    If `retention` is None, it is unknown, and nothing is close to it.
+    """
+    close = _close_by_age(topic, lags, retention, now), _close_by_size(lags, retention)
     sentences = {
-        EXPIRED: _expired(topic, waiting),
-        MOVED: _moved(topic, waiting),
-        HELD_UP: _held_up(topic, waiting, settings, now),
-        CLOSE: " ".join(
-            filter(None, (_close_by_age(topic, waiting, retention, now), _close_by_size(waiting, retention)))
-        ),
-        BEHIND_AGE: _old(topic, waiting, settings, now),
-        TIMESTAMP: _implausible(topic, waiting, now),
+        EXPIRED: _expired(topic, lags),
+        OFFSETS_MOVED: _moved(topic, lags),
+        BLOCKED: _blocked(topic, lags, settings, now),
+        CLOSE_TO_RETENTION: " ".join(filter(None, close)),
+        BEHIND_AGE: _waited_too_long(topic, lags, settings, now),
+        IMPLAUSIBLE_TIMESTAMP: _implausible(topic, lags, now),
     }
     return [Alarm(kind, sentence, kind if sentence else "") for kind, sentence in sentences.items()]
 
 
 def find_lag_alarm(planned: Manifest, ends: Mapping[int, int], settings: Settings) -> Alarm:
-    """Return the alarm of the offsets that a run leaves for later ones. `ends`: how far it came, by partition; one that
-    is missing was not read at all."""
+    """Return the alarm of the offsets that a run leaves for later runs.
+
+    `ends` has the offset that each partition was read to; a partition that is missing was not read.
+    """
     left = {part.partition: part.stable - ends.get(part.partition, part.start) for part in planned.partitions}
     if sum(left.values()) <= settings.alarm_lag:
         return Alarm(BEHIND_PAYMENTS)
-    most = sorted(((partition, offsets) for partition, offsets in left.items() if offsets), key=lambda one: -one[1])
-    places = _list(f"{partition} ({offsets:,})" for partition, offsets in most)
+    most = sorted(left.items(), key=lambda item: -item[1])
+    partitions = _list(f"{partition} ({offsets:,})" for partition, offsets in most if offsets)
     sentence = (
         f"{sum(left.values()):,} offsets of {planned.topic} are left for later runs, more than "
-        f"FRAUD_ALARM_LAG={settings.alarm_lag}. Partitions: {places}."
+        f"FRAUD_ALARM_LAG={settings.alarm_lag}. Partitions: {partitions}."
     )
     return Alarm(BEHIND_PAYMENTS, sentence, BEHIND_PAYMENTS)
 
 
-def _expired(topic: str, waiting: Sequence[PartitionLag]) -> str:
-    lost = [item for item in waiting if item.lost]
-    if not lost:
+def _expired(topic: str, lags: Sequence[PartitionLag]) -> str:
+    expired = [lag for lag in lags if lag.lost]
+    if not expired:
         return ""
-    places = _list(f"{topic}/{item.partition} [{item.committed}, {item.start})" for item in lost)
-    return f"{sum(item.lost for item in lost):,} offsets expired before they were read: {places}."
+    ranges = _list(f"{topic}/{lag.partition} [{lag.committed}, {lag.start})" for lag in expired)
+    return f"{sum(lag.lost for lag in expired):,} offsets expired before they were read: {ranges}."
 
 
-def _moved(topic: str, waiting: Sequence[PartitionLag]) -> str:
-    places = []
-    for item in waiting:
-        before, now = item.moved_from, item.committed
-        if before is None or now is None:
+def _moved(topic: str, lags: Sequence[PartitionLag]) -> str:
+    moves = []
+    for lag in lags:
+        before, after = lag.moved_from, lag.committed
+        if before is None or after is None:
             continue
-        way = f"{now - before:,} passed over" if now > before else f"{before - now:,} to be scored again"
-        places.append(f"{topic}/{item.partition} from {before} to {now} ({way})")
-    return f"Another program has moved the group's offsets: {_list(places)}." if places else ""
+        effect = f"{after - before:,} skipped" if after > before else f"{before - after:,} to be scored again"
+        moves.append(f"{topic}/{lag.partition} from {before} to {after} ({effect})")
+    return f"Another program has moved the group's offsets: {_list(moves)}." if moves else ""
 
 
-def _close_by_age(topic: str, waiting: Sequence[PartitionLag], retention: Retention | None, now: datetime) -> str:
+def _close_by_age(topic: str, lags: Sequence[PartitionLag], retention: Retention | None, now: datetime) -> str:
     if retention is None or retention.age is None:
         return ""
-    old = {item: age for item, age in _ages(waiting, now).items() if age >= retention.age * _CLOSE}
+    old = {lag: age for lag, age in _ages(lags, now).items() if age >= retention.age * _CLOSE_SHARE}
     if not old:
         return ""
     oldest = max(old.values())
     left = retention.age - oldest
-    places = _list(f"{item.partition} ({_span(age)}, from offset {item.start})" for item, age in _by_age(old))
+    partitions = _list(f"{lag.partition} ({_span(age)}, from offset {lag.start})" for lag, age in old.items())
     return (
         f"The oldest unread payment is {_span(oldest)} old, and {topic} keeps payments for {_span(retention.age)} "
         f"(retention.ms): {f'{_span(left)} are left' if left > timedelta() else 'it can expire at any moment'}. "
-        f"Partitions: {places}."
+        f"Partitions: {partitions}."
     )
 
 
-def _close_by_size(waiting: Sequence[PartitionLag], retention: Retention | None) -> str:
-    """Where Kafka already deletes to keep a size, what it keeps is the time that is left."""
+def _close_by_size(lags: Sequence[PartitionLag], retention: Retention | None) -> str:
     if retention is None or retention.bytes is None:
         return ""
-    close = [item for item in waiting if item.low and item.unread and item.unread >= (item.end - item.low) * _CLOSE]
+    # If a partition's first offset is not 0, Kafka deletes already: it is as large as it may get.
+    close = [lag for lag in lags if lag.low and lag.unread and lag.unread >= (lag.end - lag.low) * _CLOSE_SHARE]
     if not close:
         return ""
-    places = _list(
-        f"{item.partition} ({item.unread / (item.end - item.low):.0%}: unread from offset {item.start}, kept from "
-        f"{item.low})"
-        for item in close
+    partitions = _list(
+        f"{lag.partition} ({lag.unread / (lag.end - lag.low):.0%}: unread from offset {lag.start}, kept from {lag.low})"
+        for lag in close
     )
-    return f"Unread is half or more of what retention.bytes={retention.bytes} keeps of these partitions: {places}."
+    return f"Unread is half or more of what retention.bytes={retention.bytes} keeps of these partitions: {partitions}."
 
 
-def _old(topic: str, waiting: Sequence[PartitionLag], settings: Settings, now: datetime) -> str:
-    old = _waited_long([item for item in waiting if not item.held_up], settings, now)
+def _waited_too_long(topic: str, lags: Sequence[PartitionLag], settings: Settings, now: datetime) -> str:
+    old = _too_old([lag for lag in lags if not lag.blocked], settings, now)
     if not old:
         return ""
-    places = _list(f"{item.partition} ({_span(age)}, {item.unread:,} offsets unread)" for item, age in _by_age(old))
+    partitions = _list(f"{lag.partition} ({_span(age)}, {lag.unread:,} offsets unread)" for lag, age in old.items())
     return (
         f"The oldest unread payment of {topic} had waited {_span(max(old.values()))}, longer than "
-        f"FRAUD_ALARM_AGE_MINUTES={settings.alarm_age_minutes:g}. Partitions: {places}."
+        f"FRAUD_ALARM_AGE_MINUTES={settings.alarm_age_minutes:g}. Partitions: {partitions}."
     )
 
 
-def _held_up(topic: str, waiting: Sequence[PartitionLag], settings: Settings, now: datetime) -> str:
-    held = [item for item in waiting if item.held_up]
+def _blocked(topic: str, lags: Sequence[PartitionLag], settings: Settings, now: datetime) -> str:
+    blocked = [lag for lag in lags if lag.blocked]
     sentences = []
-    if old := _waited_long(held, settings, now):
-        places = _list(
-            f"{topic}/{item.partition} at offset {item.stable} ({item.held_up:,} offsets, since {_span(age)})"
-            for item, age in _by_age(old)
+    if old := _too_old(blocked, settings, now):
+        partitions = _list(
+            f"{topic}/{lag.partition} at offset {lag.stable} ({lag.blocked:,} offsets, since {_span(age)})"
+            for lag, age in old.items()
         )
         sentences.append(
             f"A kafka transaction that is open for longer than FRAUD_ALARM_AGE_MINUTES={settings.alarm_age_minutes:g} "
-            f"holds up payments: {places}."
+            f"holds up payments: {partitions}."
         )
-    # It may have opened just now, or hang for ever: better one mail too many than none.
-    ages = _ages(held, now)
-    if ageless := [item for item in held if item.unread and item not in ages]:
-        places = _list(
-            f"{topic}/{item.partition} at offset {item.stable} ({item.held_up:,} offsets)" for item in ageless
+    # Without an age it may have opened just now or hang for ever. A superfluous mail is better than none.
+    ages = _ages(blocked, now)
+    if ageless := [lag for lag in blocked if lag.unread and lag not in ages]:
+        partitions = _list(
+            f"{topic}/{lag.partition} at offset {lag.stable} ({lag.blocked:,} offsets)" for lag in ageless
         )
-        sentences.append(f"A kafka transaction holds up payments, for how long their timestamps do not say: {places}.")
+        sentences.append(f"A kafka transaction holds up payments; their timestamps do not say how long: {partitions}.")
     return " ".join(sentences)
 
 
-def _waited_long(waiting: Iterable[PartitionLag], settings: Settings, now: datetime) -> dict[PartitionLag, timedelta]:
-    limit = timedelta(minutes=settings.alarm_age_minutes)
-    return {item: age for item, age in _ages(waiting, now).items() if age > limit}
+def _too_old(lags: Iterable[PartitionLag], settings: Settings, now: datetime) -> dict[PartitionLag, timedelta]:
+    return {lag: age for lag, age in _ages(lags, now).items() if age > timedelta(minutes=settings.alarm_age_minutes)}
 
 
-def _ages(waiting: Iterable[PartitionLag], now: datetime) -> dict[PartitionLag, timedelta]:
-    """Return the age of each unread item, without items whose timestamp is implausible."""
-    return {
-        item: now - item.oldest_at
-        for item in waiting
-        if item.unread and item.oldest_at is not None and _is_plausible(item.oldest_at, now)
+def _ages(lags: Iterable[PartitionLag], now: datetime) -> dict[PartitionLag, timedelta]:
+    """Return the age of each partition's oldest unread message with a plausible timestamp, the highest age first."""
+    ages = {
+        lag: now - lag.oldest_at
+        for lag in lags
+        if lag.unread and lag.oldest_at is not None and _is_plausible(lag.oldest_at, now)
     }
+    return dict(sorted(ages.items(), key=lambda item: item[1], reverse=True))
 
 
 def _is_plausible(at: datetime, now: datetime) -> bool:
-    return _EARLIEST <= at <= now + _CLOCK_AHEAD
+    return _EARLIEST_PLAUSIBLE <= at <= now + _MAX_CLOCK_AHEAD
 
 
-def _implausible(topic: str, waiting: Sequence[PartitionLag], now: datetime) -> str:
-    stamped = [(item, item.oldest_at) for item in waiting if item.unread and item.oldest_at is not None]
-    places = _list(
-        f"{topic}/{item.partition} from offset {item.start} ({at:%Y-%m-%d})"
-        for item, at in stamped
-        if not _is_plausible(at, now)
+def _implausible(topic: str, lags: Sequence[PartitionLag], now: datetime) -> str:
+    offsets = _list(
+        f"{topic}/{lag.partition} from offset {lag.start} ({lag.oldest_at:%Y-%m-%d})"
+        for lag in lags
+        if lag.unread and lag.oldest_at is not None and not _is_plausible(lag.oldest_at, now)
     )
-    return f"The Kafka timestamp is implausible: {places}." if places else ""
+    return f"The Kafka timestamp is implausible: {offsets}." if offsets else ""
 
 
-def _by_age(ages: dict[PartitionLag, timedelta]) -> list[tuple[PartitionLag, timedelta]]:
-    return sorted(ages.items(), key=lambda pair: pair[1], reverse=True)
-
-
-def _list(places: Iterable[str]) -> str:
-    """A topic may have hundreds of partitions."""
-    every = list(places)
-    more = len(every) - _LISTED
-    return ", ".join(every[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+def _list(texts: Iterable[str]) -> str:
+    """Join the texts, the first few of them only: a topic may have hundreds of partitions."""
+    every = list(texts)
+    more = len(every) - _MAX_LISTED
+    return ", ".join(every[:_MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _span(length: timedelta) -> str:
+    """Return the two largest units of a time, such as "20 h 30 min"."""
     minutes, seconds = divmod(int(length.total_seconds()), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)

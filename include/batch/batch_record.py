@@ -1,7 +1,8 @@
-"""What the ledger is told of a batch: `records/<day>/<batch>-<8 hex>.json`, one more file each time that more is known.
+"""Write what the ledger records about a batch: `records/<day>/<batch>-<8 hex digits>.json` in the staging area.
 
-Scoring never asks the ledger, whose database may be down. Each file says all that is known by then, so whoever takes
-them over needs none of the others, nor the batch's own folder. A batch of which nothing was committed has none.
+Scoring never asks the ledger, whose database may be down. A further file is written each time that more is known of the
+batch: a commit, a delivered report. Each file says all that is known by then, so the ledger needs neither the earlier
+files nor the batch's folder. A batch that has committed nothing has no record. Field names are keys of the files.
 """
 
 from __future__ import annotations
@@ -25,14 +26,17 @@ from include.storage.staging import Storage, decode
 
 log = logging.getLogger(__name__)
 
-FOLDER = "records"
-_READERS = 16
+RECORDS_FOLDER = "records"
+_READ_THREADS = 16
 _Kind = TypeVar("_Kind")
 
 
 class PartitionRecord(msgspec.Struct, frozen=True):
-    """`drained`: payments and dead letters as they were read, more than came out where the run's time was over.
-    `delivery` is of the report that told of this partition."""
+    """A committed partition: the offsets `[start, end)` and the counts of what they held.
+
+    `drained` counts the payments and dead letters that were read; some of them may have been left for a later run by
+    `predict`'s time limit. `lost` counts offsets that expired unread. `delivery` is that of the partition's report.
+    """
 
     partition: int
     start: int
@@ -46,8 +50,11 @@ class PartitionRecord(msgspec.Struct, frozen=True):
 
 
 class BatchRecord(msgspec.Struct, frozen=True):
-    """The partitions that were committed, and no others. `marks`: how many of them were committed, and how many
-    reported; of two records of one batch, that with more marks was written later. `seconds` by step, where known."""
+    """A batch and its committed partitions.
+
+    `reasons` counts dead letters by reason code. `seconds` has the duration of each step, where it is known. `marks`
+    counts committed and reported partitions: of two records of a batch, the one with more marks was written later.
+    """
 
     batch_id: str
     run_id: str
@@ -65,13 +72,13 @@ class BatchRecord(msgspec.Struct, frozen=True):
 
     @property
     def deliveries(self) -> list[ReportDelivery]:
-        """Each mail once, in the order they went out."""
+        """Return the delivery of each report, in the order of their times."""
         found = {part.delivery.message_id: part.delivery for part in self.partitions if part.delivery}
         return sorted(found.values(), key=lambda delivery: delivery.at)
 
 
-class StepTimes(msgspec.Struct, frozen=True):
-    """What a step took, as the files say that it leaves; `committed-<partition>` is this alone."""
+class StepDuration(msgspec.Struct, frozen=True):
+    """How long a step took. This is all of a file `committed-<partition>`, and one field of `drained-<shard>.json`."""
 
     seconds: float | None = None
 
@@ -83,30 +90,31 @@ def write_record(
     committed: Collection[int],
     deliveries: Mapping[int, ReportDelivery | None],
 ) -> None:
-    """By the day of writing: a mail may go out long after its batch, and has as long to be taken over. `deliveries` by
-    reported partition."""
-    record = _record(storage, manifest, scored, committed, deliveries)
-    path = f"{FOLDER}/{datetime.now(UTC):%Y%m%d}/{record.batch_id}-{uuid4().hex[:8]}.json"
+    """Write what is known of a batch: its committed partitions, and the deliveries by reported partition.
+
+    `<day>` is today, not the batch's day: a report may be mailed long after its batch, and the ledger has as long to
+    read the record. Raise StagingError if it cannot be written.
+    """
+    record = _build(storage, manifest, scored, committed, deliveries)
+    path = f"{RECORDS_FOLDER}/{datetime.now(UTC):%Y%m%d}/{record.batch_id}-{uuid4().hex[:8]}.json"
     storage.write(path, msgspec.json.encode(record))
 
 
-def _record(
+def _build(
     storage: Storage,
     manifest: Manifest,
     scored: ScoredBatch,
     committed: Collection[int],
     deliveries: Mapping[int, ReportDelivery | None],
 ) -> BatchRecord:
-    found = [scores for scores in scored.due if scores.part.partition in committed]
+    partitions = [scores for scores in scored.to_publish if scores.part.partition in committed]
     model = ModelRun.from_dict(scored.model)
-    marks = [f"{manifest.folder}/committed-{number}" for number in committed]
-    drained = [f"{manifest.folder}/drained-{shard}.json" for shard in range(len(manifest.shards))]
-    read = _longest(_read_all(storage, drained, StepTimes))
+    drained = _longest(_read_durations(storage, manifest, "drained-{}.json", range(len(manifest.shards))))
     seconds = {
-        "drain": None if read is None else round(read + (manifest.seconds or 0), 3),
+        "drain": None if drained is None else round(drained + (manifest.seconds or 0), 3),
         "resolve_model": model.seconds,
         "predict": scored.seconds,
-        "publish": _longest(_read_all(storage, marks, StepTimes)),
+        "publish": _longest(_read_durations(storage, manifest, "committed-{}", committed)),
         "email": _longest(deliveries.values()),
     }
     return BatchRecord(
@@ -119,14 +127,14 @@ def _record(
         drained_at=datetime.fromisoformat(manifest.drained_at),
         scored_at=datetime.fromisoformat(scored.scored_at),
         model=model,
-        partitions=tuple(_partition(scores, deliveries.get(scores.part.partition)) for scores in found),
-        reasons=dict(sum((Counter(scores.reasons) for scores in found), Counter[str]())),
-        seconds={step: taken for step, taken in seconds.items() if taken is not None},
+        partitions=tuple(_build_partition(scores, deliveries.get(scores.part.partition)) for scores in partitions),
+        reasons=dict(sum((Counter(scores.reasons) for scores in partitions), Counter[str]())),
+        seconds={step: duration for step, duration in seconds.items() if duration is not None},
         marks=len(committed) + len(deliveries),
     )
 
 
-def _partition(scores: PartitionScores, delivery: ReportDelivery | None) -> PartitionRecord:
+def _build_partition(scores: PartitionScores, delivery: ReportDelivery | None) -> PartitionRecord:
     part = scores.part
     return PartitionRecord(
         partition=part.partition,
@@ -141,22 +149,28 @@ def _partition(scores: PartitionScores, delivery: ReportDelivery | None) -> Part
     )
 
 
-def _longest(found: Iterable[StepTimes | ReportDelivery | None]) -> float | None:
-    """Of what ran side by side; None where none is known."""
-    return max((one.seconds for one in found if one is not None and one.seconds is not None), default=None)
+def _longest(durations: Iterable[StepDuration | ReportDelivery | None]) -> float | None:
+    """Return the longest time of what ran at the same time, None if no time is known."""
+    return max((one.seconds for one in durations if one is not None and one.seconds is not None), default=None)
 
 
-def _read_all(storage: Storage, paths: list[str], kind: type[_Kind]) -> list[_Kind | None]:
-    """Side by side: each is a request on S3."""
-    with ThreadPoolExecutor(_READERS) as threads:
-        return list(threads.map(lambda path: read_known(storage, path, kind), paths))
+def _read_durations(
+    storage: Storage, manifest: Manifest, name: str, numbers: Iterable[int]
+) -> list[StepDuration | None]:
+    """Read the files in the batch's folder whose names have these numbers; at the same time, for S3 answers slowly."""
+    paths = [f"{manifest.folder}/{name.format(number)}" for number in numbers]
+    with ThreadPoolExecutor(_READ_THREADS) as threads:
+        return list(threads.map(lambda path: read_optional(storage, path, StepDuration), paths))
 
 
-def read_known(storage: Storage, path: str, kind: type[_Kind]) -> _Kind | None:
-    """None where it will never be known: marks of an earlier version are empty, and a damaged file stays damaged."""
+def read_optional(storage: Storage, path: str, kind: type[_Kind]) -> _Kind | None:
+    """Return a JSON file as an object of the type `kind`, or None if it is missing, damaged, or empty.
+
+    Earlier versions wrote empty files.
+    """
     try:
         data = storage.read(path)
         return decode(data, kind) if data else None
     except (StagedFileDamagedError, msgspec.DecodeError) as error:
-        log.warning("the record of a batch goes without what %s says: %s", path, error)
+        log.warning("%s cannot be read, so the batch's record leaves out what it says: %s", path, error)
         return None

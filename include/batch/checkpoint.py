@@ -1,4 +1,8 @@
-"""How far the group had come, kept beside the staged batches: it tells a group that lost its offsets from a new one."""
+"""Store how far a consumer group has come on each partition, in the staging area beside the batches.
+
+Kafka forgets a group's offsets some time after their last commit, and with the topic. A group that lost its offsets
+must not be taken for a new group, which starts at the earliest payment: it would score everything again.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +16,23 @@ from include.storage.staging import Storage
 
 
 class PartitionCheckpoint(msgspec.Struct):
+    """The offset that a group has committed on a partition of the topic with this id."""
+
     topic_id: str
     offset: int
 
 
 class Checkpoint:
-    """One file a partition, for each shard writes its own."""
+    """A group's checkpoint: a file for each partition, because several shards write at the same time."""
 
     def __init__(self, storage: Storage, group: str) -> None:
         self._storage = storage
         self._group = quote(group, safe="")
 
-    def reached(self, topic: Topic, partition: int) -> PartitionCheckpoint | None:
-        """None where this group has never stood on this partition, of whichever topic of that name.
+    def read(self, topic: Topic, partition: int) -> PartitionCheckpoint | None:
+        """Return a partition's checkpoint, None if there is none. It may be of a deleted topic of the same name.
 
-        Raises StagedFileDamagedError: taken for a group that is new, it would score everything again.
+        Raise StagedFileDamagedError if it cannot be read: None would mean a new group.
         """
         path = self._path(topic.name, partition)
         try:
@@ -35,20 +41,21 @@ class Checkpoint:
             return None
         except StagedFileDamagedError as error:
             raise StagedFileDamagedError(
-                f"how far the group had come on {topic.name}/{partition} cannot be read: {path} is damaged. Decide "
-                f"where it goes on with `fraud offsets set --partition {partition}`, which writes it anew"
+                f"the group's checkpoint of {topic.name}/{partition} cannot be read: {path} is damaged. Choose the "
+                f"offset to continue at with `fraud offsets set --partition {partition}`, which writes the file again"
             ) from error
 
     def advance(self, topic: Topic, partition: int, offset: int) -> None:
-        """As `note`, but never back: for a publisher that may wake up late, or publish an old batch again."""
+        """Write a partition's checkpoint, unless it is further already: an old batch may be published again."""
         try:
-            earlier = self.reached(topic, partition)
+            earlier = self.read(topic, partition)
         except StagedFileDamagedError:
             earlier = None
         if earlier is None or earlier.topic_id != topic.topic_id or earlier.offset < offset:
-            self.note(topic, partition, offset)
+            self.write(topic, partition, offset)
 
-    def note(self, topic: Topic, partition: int, offset: int) -> None:
+    def write(self, topic: Topic, partition: int, offset: int) -> None:
+        """Write a partition's checkpoint. Raise StagingError if it cannot be written."""
         self._storage.write(
             self._path(topic.name, partition), msgspec.json.encode(PartitionCheckpoint(topic.topic_id, offset))
         )

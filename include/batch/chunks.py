@@ -1,9 +1,12 @@
-"""Staged payments and their predictions as Parquet: one file pair for a bounded number of payments of one partition.
+"""Read and write chunks: Parquet files with some of a partition's payments, and files with their predictions.
 
-`payments-<partition>-<number>.parquet`: offset, row (null: the whole message), key, value, headers (msgpack), head,
-tail, reason. A row with a reason is a dead letter and has no head; any other is a record (include/payments/decode.py).
-Where a message holds several rows, value and headers stand with the first of them only.
-`predictions-<partition>-<number>.parquet`: prediction (0, 1), probability, reason: line by line for the same rows.
+`payments-<partition>-<number>.parquet` has the columns offset, row, key, value, headers (msgpack), head, tail, reason.
+A row with a reason is a dead letter; its own `row` is null if the whole message is refused. Any other row is a payment,
+whose JSON text is head, prediction and tail (include/payments/decode.py). Of a message with several rows, only the
+first has value and headers.
+
+`predictions-<partition>-<number>.parquet` has the columns prediction (0 or 1), probability and reason, with a row for
+each row of the payments, or for the first of them if scoring reached its time limit.
 """
 
 from __future__ import annotations
@@ -33,14 +36,14 @@ _PAYMENTS = pa.schema(
         "reason": pa.string(),
     }
 )
-# Of payments, that a step holds at once; what it makes of them comes on top.
-HELD_BYTES = 48_000_000
 _PREDICTIONS = pa.schema({"prediction": pa.int8(), "probability": pa.float64(), "reason": pa.string()})
+# How many bytes of payments a step holds in memory at most. What it computes from them takes further memory.
+MAX_BUFFERED_BYTES = 48_000_000
 
 
 @dataclass(slots=True)
 class Columns:
-    """A chunk's columns while it is filled."""
+    """The columns of a chunk while rows are added, as they are in the file."""
 
     offset: list[int] = field(default_factory=list)
     row: list[int | None] = field(default_factory=list)
@@ -53,6 +56,7 @@ class Columns:
 
 
 def write_payments(storage: Storage, folder: str, partition: int, number: int, columns: Columns) -> None:
+    """Write the payments of a partition's chunk; `number` counts its chunks from 0."""
     table = pa.table({name: getattr(columns, name) for name in _PAYMENTS.names}, schema=_PAYMENTS)
     _write(storage, f"{folder}/payments-{partition}-{number}.parquet", table)
 
@@ -60,6 +64,7 @@ def write_payments(storage: Storage, folder: str, partition: int, number: int, c
 def read_payments(
     storage: Storage, folder: str, partition: int, number: int, names: Sequence[str]
 ) -> dict[str, list[Any]]:
+    """Return the named columns of a partition's chunk. Raise StagedFileGoneError if there is no such file."""
     return _read(storage, f"{folder}/payments-{partition}-{number}.parquet", names)
 
 
@@ -73,27 +78,29 @@ def write_predictions(
     probability: Iterable[float | None],
     reason: Iterable[str | None],
 ) -> None:
+    """Write the predictions of a partition's chunk."""
     table = pa.table({"prediction": prediction, "probability": probability, "reason": reason}, schema=_PREDICTIONS)
     _write(storage, f"{folder}/predictions-{partition}-{number}.parquet", table)
 
 
 def read_predictions(storage: Storage, folder: str, partition: int, number: int) -> dict[str, list[Any]]:
+    """Return all columns of a chunk's predictions. Raise StagedFileGoneError if there is no such file."""
     return _read(storage, f"{folder}/predictions-{partition}-{number}.parquet", _PREDICTIONS.names)
 
 
-def pack_headers(headers: Headers | dict[str, str | bytes | None] | None) -> bytes | None:
-    if not headers:
-        return None
-    return msgspec.msgpack.encode(list(headers.items()) if isinstance(headers, dict) else headers)
+def pack_headers(headers: Headers | None) -> bytes | None:
+    """Return a message's headers as msgpack, None if it has none."""
+    return msgspec.msgpack.encode(headers) if headers else None
 
 
 def unpack_headers(packed: bytes | None) -> Headers:
+    """Return the headers that `pack_headers` packed."""
     return msgspec.msgpack.decode(packed, type=list[tuple[str, bytes | None]]) if packed else []
 
 
 @contextmanager
 def paused_collector() -> Iterator[None]:
-    """Millions of small objects that hold no cycles: the collector would look at them again and again for nothing."""
+    """Pause Python's garbage collector: it would traverse millions of small objects, which form no cycles."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -109,6 +116,7 @@ def _write(storage: Storage, path: str, table: pa.Table) -> None:
         table,
         sink,
         compression="lz4",
+        # The other columns rarely repeat a value.
         use_dictionary=["tail", "reason"],
         write_statistics=False,
     )

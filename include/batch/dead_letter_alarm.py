@@ -1,4 +1,4 @@
-"""Raise or end the alarm on the share of dead letters in a published batch, or in what a run recorded."""
+"""Find the alarm on the share of dead letters, of a published batch or of what a run has recorded in the ledger."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from include.batch.dead_letter_counts import CountedBatches, DeadLetterCounts
 from include.batch.scored_batch import ScoredBatch
 from include.settings import Settings
 
-_LISTED = 8
-_Count = Callable[[DeadLetterCounts | None], CountedBatches | None]
+_MAX_LISTED = 8
+# Count a batch whose share of dead letters is too high: add it to those before it, and return all of them, or None if
+# nothing can be stored. If the argument is None, forget them.
+CountBatch = Callable[[DeadLetterCounts | None], CountedBatches | None]
 
 
 @dataclass(frozen=True)
-class _Words:
-    """What a sentence says of the messages that are judged: those of one batch or run, and those of several."""
+class _Wording:
+    """How a sentence names the messages: those of one batch or run, and those of several ("{}" is their number)."""
 
     kind: str
     one: str
@@ -30,59 +32,61 @@ def find_dead_letter_alarm(
     batch_id: str,
     scored: ScoredBatch,
     committed: Collection[int],
-    count: _Count,
+    count: CountBatch,
 ) -> Alarm | None:
-    """Return what `_judge` does for the partitions that were published."""
-    batch = DeadLetterCounts.of(one for one in scored.due if one.part.partition in committed)
+    """Return the alarm of the batch's committed partitions, by the rules of `_judge`."""
+    counts = DeadLetterCounts.of_partitions(
+        scores for scores in scored.to_publish if scores.part.partition in committed
+    )
     one, several = f"of batch {batch_id}", f"of the last {{:,}} batches, to {batch_id},"
-    return _judge(settings, batch, _Words(DEAD_LETTERS, one, several, settings.dead_letter_topic), count)
+    return _judge(settings, counts, _Wording(DEAD_LETTERS, one, several, settings.dead_letter_topic), count)
 
 
-def find_output_dead_letter_alarm(settings: Settings, recorded: DeadLetterCounts, count: _Count) -> Alarm | None:
-    """Return what `_judge` does for the messages of the output topic that a run has read, dead letters included."""
+def find_output_dead_letter_alarm(settings: Settings, recorded: DeadLetterCounts, count: CountBatch) -> Alarm | None:
+    """Return the alarm of the output topic's messages that a run has read, by the rules of `_judge`."""
     one = f"of {settings.output_topic}"
     several = f"{one}, in the last {{:,}} runs with such messages,"
-    words = _Words(OUTPUT_DEAD_LETTERS, one, several, settings.output_dead_letter_topic)
-    return _judge(settings, recorded, words, count)
+    wording = _Wording(OUTPUT_DEAD_LETTERS, one, several, settings.output_dead_letter_topic)
+    return _judge(settings, recorded, wording, count)
 
 
-def _judge(settings: Settings, batch: DeadLetterCounts, words: _Words, count: _Count) -> Alarm | None:
-    """Return an alarm: its cause is the most frequent reason's code, and empty if the share is below
-    FRAUD_DEAD_LETTER_SHARE, which ends the alarm. Return None, which neither
-    raises nor ends an alarm, if there are no messages, or if the share is reached by fewer than
-    FRAUD_DEAD_LETTER_LEAST dead letters, those of earlier such batches included. The sentence holds counts and reason
-    codes only.
+def _judge(settings: Settings, counts: DeadLetterCounts, wording: _Wording, count: CountBatch) -> Alarm | None:
+    """Return an alarm; its cause is the code of the most frequent reason.
 
-    `count` adds a batch whose share is reached to those before it and returns all of them, or None if nothing can be
-    stored. Called with None, it forgets them.
+    An empty cause ends the alarm: the share of dead letters is below FRAUD_DEAD_LETTER_SHARE.
+
+    None neither raises nor ends it: there are no messages, or the share is reached by fewer dead letters than
+    FRAUD_DEAD_LETTER_LEAST, although those of the batches before it that reached the share are added.
+
+    The sentence holds counts and reason codes only.
     """
-    if not batch.messages:
+    if not counts.messages:
         return None
-    if batch.share < settings.dead_letter_share:
+    if counts.share < settings.dead_letter_share:
         count(None)
         return Alarm(
-            words.kind,
-            f"{_counted(batch)} {words.one} became dead letters ({batch.share:.0%}), less than "
+            wording.kind,
+            f"{_totals(counts)} {wording.one} became dead letters ({counts.share:.0%}), less than "
             f"FRAUD_DEAD_LETTER_SHARE={settings.dead_letter_share:g}.",
         )
-    batches = count(batch)
-    judged, which = batch, words.one
-    if batch.dead < settings.dead_letter_least and batches is not None:
-        judged, which = batches.total, words.several.format(batches.number)
-    # Earlier batches were counted by the share that was set then.
+    batches = count(counts)
+    judged, which = counts, wording.one
+    if counts.dead < settings.dead_letter_least and batches is not None:
+        judged, which = batches.total, wording.several.format(batches.number)
+    # The share is compared again, because the setting may have been lower when earlier batches were counted.
     if judged.dead < settings.dead_letter_least or judged.share < settings.dead_letter_share:
         return None
-    counted = f"{_counted(judged)} {which} became dead letters ({judged.share:.0%})"
     reasons = sorted(judged.reasons.items(), key=lambda reason: -reason[1])
-    listed = ", ".join(f"{code} {count:,}" for code, count in reasons[:_LISTED])
-    more = f" and {len(reasons) - _LISTED} more reasons" if len(reasons) > _LISTED else ""
+    listed = ", ".join(f"{code} {number:,}" for code, number in reasons[:_MAX_LISTED])
+    more = f" and {len(reasons) - _MAX_LISTED} more reasons" if len(reasons) > _MAX_LISTED else ""
     return Alarm(
-        words.kind,
-        f"{counted}, FRAUD_DEAD_LETTER_SHARE={settings.dead_letter_share:g} or more: {listed}{more}. They are on "
-        f"{words.dead_letter_topic}.",
+        wording.kind,
+        f"{_totals(judged)} {which} became dead letters ({judged.share:.0%}), "
+        f"FRAUD_DEAD_LETTER_SHARE={settings.dead_letter_share:g} or more: {listed}{more}. They are on "
+        f"{wording.dead_letter_topic}.",
         reasons[0][0] if reasons else "unknown",
     )
 
 
-def _counted(counts: DeadLetterCounts) -> str:
+def _totals(counts: DeadLetterCounts) -> str:
     return f"{counts.dead:,} of {counts.messages:,} messages"

@@ -1,4 +1,4 @@
-"""Step 2: reads exactly the planned offset ranges and stages payments and dead letters. Commits nothing."""
+"""Step `drain`: read exactly the planned offset ranges, and stage payments and dead letters. It commits nothing."""
 
 from __future__ import annotations
 
@@ -27,74 +27,82 @@ from include.storage.staging import Storage
 
 log = logging.getLogger(__name__)
 
-# What is held in memory before it is staged, over all partitions.
-_HELD_PAYMENTS = 50_000
-_HELD_BYTES = chunks.HELD_BYTES
-# Of a row without its bytes, roughly: none is for nothing, not even a message without a value.
+# Memory for rows that are not staged yet, of all partitions together.
+_MAX_BUFFERED_ROWS = 50_000
+_MAX_BUFFERED_BYTES = chunks.MAX_BUFFERED_BYTES
+# Approximate overhead per row, in bytes. A message without a value takes memory as well.
 _ROW_BYTES = 200
 _OFFSET, _KEY, _VALUE = methodcaller("offset"), methodcaller("key"), methodcaller("value")
 
 
 def drain(cluster: Cluster, settings: Settings, storage: Storage, manifest: Manifest, shard: int = 0) -> Drained:
-    """Read and stage one shard's partitions of a planned batch. May be repeated: a batch whose publishing has begun is
-    left as it is. Raise BatchSupersededError where a newer run has taken over its payments."""
-    if ScoredBatch.has_begun(storage, manifest.folder):
+    """Read and stage the partitions of one shard of a planned batch, until FRAUD_MAX_SECONDS.
+
+    It may be repeated: once publishing has begun, return what was staged before. Raise BatchSupersededError if a newer
+    run has taken over the payments, ClusterError, or StagingError.
+    """
+    if ScoredBatch.publishing_has_begun(storage, manifest.folder):
         return manifest.load_drained(storage, shard)
     if not is_claimed(storage, manifest):
         raise BatchSupersededError(
             f"batch {manifest.batch_id} of {manifest.topic} is not drained: newer runs have taken over its payments. "
             "Nothing needs to be done: the next run drains them"
         )
-    began, parts = time.monotonic(), manifest.of_shard(shard)
+    began, parts = time.monotonic(), manifest.shard_partitions(shard)
     with cluster.consumer(settings.group) as consumer:
-        drained = _stage(cluster, consumer, settings, storage, manifest, parts)
+        drained = _read_and_stage(cluster, consumer, settings, storage, manifest, parts)
     drained = replace(drained, seconds=round(time.monotonic() - began, 3))
     manifest.save_drained(storage, shard, drained)
     return drained
 
 
-class _Slot:
-    """One partition's part of the batch, and its chunk while it is filled."""
+class _PartitionBuffer:
+    """The rows of one partition that are not staged yet: its next chunk. `part` counts what is staged."""
 
     def __init__(self, part: PartitionBatch) -> None:
         self.part = part
         self.columns = chunks.Columns()
-        self.held_bytes = 0
-        self.read_to = part.start
+        self.bytes = 0
+        self.next_offset = part.start
 
     @property
-    def held(self) -> int:
+    def rows(self) -> int:
         return len(self.columns.offset)
 
     def add(self, messages: list[Message], decoder: Decoder) -> Iterator[None]:
-        """Pauses where its chunk may have to be closed: one message can hold thousands of rows, and as many bytes."""
+        """Decode messages and add their rows. Yield whenever the caller should check the limits of memory.
+
+        Messages with one clean payment are added many at once. Any other message is added alone, because it may hold
+        thousands of rows and megabytes.
+        """
         values, begin, count = list(map(_VALUE, messages)), 0, len(messages)
         if decoder.halves(values[0]) is None:
-            # Before the others are tried, whose order of columns it may make known.
-            self.held_bytes += _add_results(self.columns, messages[0], values[0], decoder)
+            # Decode it first: from it the decoder may learn the order of columns that the others have as well.
+            self.bytes += _add_results(self.columns, messages[0], values[0], decoder)
             yield
             begin = 1
         halves = [None] * begin + [decoder.halves(value) for value in values[begin:]]
-        for place in (*(place for place in range(begin, count) if halves[place] is None), count):
-            if begin < place:
-                self._add_records(messages[begin:place], values[begin:place], halves[begin:place])
+        for index in (*(index for index in range(begin, count) if halves[index] is None), count):
+            if begin < index:
+                self._add_payments(messages[begin:index], values[begin:index], halves[begin:index])
                 yield
-            if place < count:
-                self.held_bytes += _add_results(self.columns, messages[place], values[place], decoder)
+            if index < count:
+                self.bytes += _add_results(self.columns, messages[index], values[index], decoder)
                 yield
-            begin = place + 1
+            begin = index + 1
         first, last = messages[0], messages[-1]
-        self.read_to = (last.offset() or 0) + 1
+        self.next_offset = (last.offset() or 0) + 1
         self.part = replace(
             self.part,
-            oldest=_time(first) if self.part.oldest is None else self.part.oldest,
-            newest=_time(last) or self.part.newest,
+            oldest=_timestamp(first) if self.part.oldest is None else self.part.oldest,
+            newest=_timestamp(last) or self.part.newest,
         )
 
-    def _add_records(self, messages: list[Message], values: list[Any], halves: list[Any]) -> None:
+    def _add_payments(self, messages: list[Message], values: list[Any], halves: list[Any]) -> None:
+        """Add messages with one payment each. `halves` are its head and tail: see `Decoder.halves`."""
         count, columns = len(messages), self.columns
-        keys, headers = list(map(_KEY, messages)), _packed_headers(messages)
-        self.held_bytes += count * _ROW_BYTES + sum(map(len, values)) + _length(keys) + _length(headers)
+        keys, headers = list(map(_KEY, messages)), _pack_headers(messages)
+        self.bytes += count * _ROW_BYTES + sum(map(len, values)) + _total_length(keys) + _total_length(headers)
         heads, tails = zip(*halves, strict=True)
         columns.offset += map(_OFFSET, messages)
         columns.row += repeat(0, count)
@@ -105,21 +113,21 @@ class _Slot:
         columns.tail += tails
         columns.reason += repeat(None, count)
 
-    def close_chunk(self) -> tuple[int, int, chunks.Columns]:
-        """What is to be written: its partition, its number, and its columns, which are no longer touched here."""
-        closed, part = self.columns, self.part
-        refused = len(closed.reason) - closed.reason.count(None)
+    def take_chunk(self) -> tuple[int, int, chunks.Columns]:
+        """Empty the buffer, and return the chunk to write: partition, number and columns."""
+        columns, part = self.columns, self.part
+        dead_letters = len(columns.reason) - columns.reason.count(None)
         self.part = replace(
             part,
             chunks=part.chunks + 1,
-            payments=part.payments + len(closed.offset) - refused,
-            dead_letters=part.dead_letters + refused,
+            payments=part.payments + len(columns.offset) - dead_letters,
+            dead_letters=part.dead_letters + dead_letters,
         )
-        self.columns, self.held_bytes = chunks.Columns(), 0
-        return part.partition, part.chunks, closed
+        self.columns, self.bytes = chunks.Columns(), 0
+        return part.partition, part.chunks, columns
 
 
-def _stage(
+def _read_and_stage(
     cluster: Cluster,
     consumer: Consumer,
     settings: Settings,
@@ -127,40 +135,41 @@ def _stage(
     manifest: Manifest,
     parts: Sequence[PartitionBatch],
 ) -> Drained:
-    slots = {part.partition: _Slot(part) for part in parts}
+    buffers = {part.partition: _PartitionBuffer(part) for part in parts}
     decoder = Decoder()
     ranges = {part.partition: (part.start, part.end) for part in parts}
-    # In all slots together.
-    held = held_bytes = 0
-    until, in_time = time.monotonic() + settings.max_seconds, True
-    # Parquet is written by native code: the next messages are decoded meanwhile.
-    staged = manifest.new_attempt()
+    # Totals of all buffers, without the one that is being filled.
+    rows = size = 0
+    deadline, in_time = time.monotonic() + settings.max_seconds, True
+    folder = manifest.new_attempt_folder()
+    # Native code writes Parquet, so the next messages are decoded at the same time.
     with chunks.paused_collector(), BackgroundWriter() as writer:
         for partition, messages in read_ranges(cluster, consumer, manifest.topic, ranges):
-            slot = slots[partition]
-            held, held_bytes = held - slot.held, held_bytes - slot.held_bytes
-            for _ in slot.add(messages, decoder):
-                while held + slot.held >= _HELD_PAYMENTS or held_bytes + slot.held_bytes >= _HELD_BYTES:
-                    # The fullest only, so that files stay few and large where partitions are many.
-                    fullest = max(slots.values(), key=attrgetter("held_bytes", "held"))
-                    if fullest is not slot:
-                        held, held_bytes = held - fullest.held, held_bytes - fullest.held_bytes
-                    writer.submit(chunks.write_payments, storage, staged, *fullest.close_chunk())
-            held, held_bytes = held + slot.held, held_bytes + slot.held_bytes
-            if time.monotonic() > until:
+            buffer = buffers[partition]
+            rows, size = rows - buffer.rows, size - buffer.bytes
+            for _ in buffer.add(messages, decoder):
+                while rows + buffer.rows >= _MAX_BUFFERED_ROWS or size + buffer.bytes >= _MAX_BUFFERED_BYTES:
+                    # Only the fullest, so that many partitions make few and large files.
+                    fullest = max(buffers.values(), key=attrgetter("bytes", "rows"))
+                    if fullest is not buffer:
+                        rows, size = rows - fullest.rows, size - fullest.bytes
+                    writer.submit(chunks.write_payments, storage, folder, *fullest.take_chunk())
+            rows, size = rows + buffer.rows, size + buffer.bytes
+            if time.monotonic() > deadline:
                 in_time = False
                 break
-        for slot in slots.values():
-            if slot.held:
-                writer.submit(chunks.write_payments, storage, staged, *slot.close_chunk())
+        for buffer in buffers.values():
+            if buffer.rows:
+                writer.submit(chunks.write_payments, storage, folder, *buffer.take_chunk())
     read = [
-        replace(slot.part, staged=staged, end=slot.part.end if in_time else slot.read_to) for slot in slots.values()
+        replace(buffer.part, staged=folder, end=buffer.part.end if in_time else buffer.next_offset)
+        for buffer in buffers.values()
     ]
     left = sum(part.end for part in parts) - sum(part.end for part in read)
     if left:
         log.info("%d offsets are left for the next run: reading ended after %g seconds", left, settings.max_seconds)
     return Drained(
-        tuple(part for part in read if part.is_due),
+        tuple(part for part in read if part.needs_commit),
         left,
         tuple(sorted(decoder.columns_seen)),
         decoder.all_columns_known,
@@ -168,18 +177,17 @@ def _stage(
 
 
 def _add_results(columns: chunks.Columns, message: Message, value: bytes | None, decoder: Decoder) -> int:
-    """Of a message that is not just one clean payment; about how many bytes that is."""
-    offset, key, (headers,) = message.offset(), message.key(), _packed_headers([message])
-    size = len(value or b"") + _length([headers])
+    """Add the rows of any message to the columns, and return approximately how many bytes of memory they take."""
+    offset, key, (headers,) = message.offset(), message.key(), _pack_headers([message])
+    size = len(value or b"") + _total_length([headers])
     for result in decoder.decode(value, len(key or b"")):
-        size += _ROW_BYTES + _length([key])
+        size += _ROW_BYTES + _total_length([key])
         columns.offset.append(offset or 0)
         columns.row.append(result.row)
         columns.key.append(key)
         columns.value.append(value)
         columns.headers.append(headers)
-        # A message's further rows share its value and headers: with each row, a large one would be staged thousands
-        # of times.
+        # Only the first row has the message's value and headers: a large message would be staged thousands of times.
         value = headers = None
         if isinstance(result, Record):
             size += len(result.head) + len(result.tail)
@@ -193,15 +201,16 @@ def _add_results(columns: chunks.Columns, message: Message, value: bytes | None,
     return size
 
 
-def _length(texts: list[bytes | None]) -> int:
+def _total_length(texts: list[bytes | None]) -> int:
     return sum(len(text) for text in texts if text)
 
 
-def _packed_headers(messages: list[Message]) -> list[bytes | None]:
-    found = [headers_of(message) for message in messages]
-    return list(map(chunks.pack_headers, found)) if any(found) else [None] * len(messages)
+def _pack_headers(messages: list[Message]) -> list[bytes | None]:
+    headers = [headers_of(message) for message in messages]
+    return list(map(chunks.pack_headers, headers)) if any(headers) else [None] * len(messages)
 
 
-def _time(message: Message) -> int | None:
+def _timestamp(message: Message) -> int | None:
+    """Return the Kafka timestamp in milliseconds, None if the message has none."""
     kind, milliseconds = message.timestamp()
     return milliseconds if kind != TIMESTAMP_NOT_AVAILABLE else None

@@ -1,4 +1,4 @@
-"""Where the group stands, as an operator sees and decides it: `fraud offsets`."""
+"""Show and set the group's committed offsets on the input topic, for the commands `fraud offsets`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PartitionOffsets:
-    """`end` is the last stable offset; `committed` is None where the group has none, or a kafka transaction is open."""
+    """A partition's offsets. Field names are keys of the commands' JSON.
+
+    `first` is the first offset that the partition retains, `end` its last stable offset. `committed` is None if the
+    group has no committed offset, or if a kafka transaction is open on it, which makes `unsettled` true. `batch`,
+    `committed_at` and `topic_id` are those of the commit note.
+    """
 
     partition: int
     first: int
@@ -38,14 +43,18 @@ class PartitionOffsets:
 
     @property
     def waiting(self) -> int:
+        """Return how many offsets wait to be read."""
         return max(0, self.end - max(self.first, self.committed or 0))
 
-    def stands_at(self, offset: int, topic: Topic) -> bool:
+    def is_at(self, offset: int, topic: Topic) -> bool:
+        """Return whether this DAG or `fraud offsets` has committed just this offset of the topic."""
         return not self.unsettled and self.committed == offset and self.topic_id == topic.topic_id
 
 
 @dataclass(frozen=True)
 class GroupOffsets:
+    """The group's offsets on the input topic."""
+
     settings: Settings
     group: ConsumerGroup
 
@@ -56,77 +65,89 @@ class GroupOffsets:
 
     @classmethod
     @contextmanager
-    def opened(cls, cluster: Cluster, settings: Settings) -> Iterator[GroupOffsets]:
+    def open(cls, cluster: Cluster, settings: Settings) -> Iterator[GroupOffsets]:
+        """Yield the offsets of the settings' group. Raise ClusterError if the topic cannot be described."""
         topic = cluster.describe_topic(settings.input_topic)
         with ConsumerGroup.open(cluster, settings.group, topic) as group:
             yield cls(settings, group)
 
     def require_unused(self) -> None:
+        """Raise GroupInUseError if the group has members."""
         self.group.cluster.require_unused_group(self.group.name)
 
-    def standings(self) -> list[PartitionOffsets]:
+    def read(self) -> list[PartitionOffsets]:
+        """Return the offsets of each partition. Raise ClusterError if they cannot be read."""
         cluster, name, numbers = self.group.cluster, self.topic.name, self.topic.partitions
         cluster.describe_group(self.group.name)
-        committed = self._committed()
+        committed = self._committed_offsets()
         first = cluster.first_offsets(name, numbers)
         end = cluster.last_stable_offsets(name, numbers)
-        found = []
+        offsets = []
         for number in numbers:
-            now = committed[number] or CommittedOffset(None)
-            found.append(
+            current = committed[number] or CommittedOffset(None)
+            note = current.note
+            offsets.append(
                 PartitionOffsets(
                     partition=number,
                     first=first[number],
-                    committed=now.offset,
+                    committed=current.offset,
                     end=end[number],
-                    batch=now.note.batch if now.note else None,
-                    committed_at=now.note.at if now.note else None,
+                    batch=note.batch if note else None,
+                    committed_at=note.at if note else None,
                     unsettled=committed[number] is None,
-                    topic_id=now.note.topic_id if now.note else None,
+                    topic_id=note.topic_id if note else None,
                 )
             )
-        return found
+        return offsets
 
-    def _committed(self) -> Mapping[int, CommittedOffset | None]:
-        """None where a kafka transaction is open."""
+    def _committed_offsets(self) -> Mapping[int, CommittedOffset | None]:
+        """Return None for partitions whose committed offset a kafka transaction is open on."""
         try:
             return self.group.committed_offsets()
         except HangingTransactionError:
-            return {number: self._committed_of(number) for number in self.topic.partitions}
+            return {number: self._committed_offset(number) for number in self.topic.partitions}
 
-    def _committed_of(self, partition: int) -> CommittedOffset | None:
+    def _committed_offset(self, partition: int) -> CommittedOffset | None:
         try:
             return self.group.committed_offsets([partition])[partition]
         except HangingTransactionError:
             return None
 
-    def targets(self, to: str, partitions: Iterable[int], rows: list[PartitionOffsets]) -> dict[int, int]:
-        """`to` is earliest, latest, an offset or a time; raises SettingError where it cannot be meant."""
+    def resolve_targets(self, to: str, partitions: Iterable[int], rows: list[PartitionOffsets]) -> dict[int, int]:
+        """Return the offset that `to` means on each partition: earliest, latest, an offset or a time.
+
+        `partitions` are all if there are none. Raise SettingError if `to` is none of these, or an offset out of range.
+        """
         bounds = {row.partition: (row.first, row.end) for row in rows}
         return resolve_targets(self.group.cluster, self.topic.name, to, partitions, bounds)
 
-    def move(
-        self, targets: Mapping[int, int], agreed: Mapping[int, PartitionOffsets] | None = None
+    def commit(
+        self, targets: Mapping[int, int], shown: Mapping[int, PartitionOffsets] | None = None
     ) -> list[OffsetChange]:
-        """`agreed`: where the partitions stood when somebody agreed to it; one that has moved since is left alone."""
+        """Commit the target offset of each partition, and return the outcomes.
+
+        `shown` are the offsets that a person has confirmed: a partition whose offset has changed since is left alone.
+        """
         storage = Storage.open(self.settings.staging_url)
-        outbox, progress = Outbox(storage, self.group.name, self.topic.name), Checkpoint(storage, self.group.name)
+        outbox, checkpoint = Outbox(storage, self.group.name, self.topic.name), Checkpoint(storage, self.group.name)
 
-        def seen(partition: int, found: CommittedOffset) -> None:
-            shown = agreed[partition] if agreed else None
-            if shown is not None and not shown.unsettled and shown.committed != found.offset:
+        def check(partition: int, current: CommittedOffset) -> None:
+            before = shown[partition] if shown else None
+            if before is not None and not before.unsettled and before.committed != current.offset:
                 raise OffsetsChangedError(
-                    f"it stood at {shown.committed} when you were asked, and stands at {found.offset} now: look again, "
-                    "and decide anew"
+                    f"the committed offset was {before.committed} when you confirmed, and is {current.offset} now: run "
+                    "the command again"
                 )
-            # The note that is about to go may be the only trace of a batch whose report is still owed.
-            outbox.note_commits(lambda: self.group.committed_offsets([partition]))
+            # The new note replaces one that may be the only trace of a batch with a pending report.
+            outbox.record_commits(lambda: self.group.committed_offsets([partition]))
 
-        moved = set_offsets(self.group, targets, f"set by operator {user_name()}", datetime.now(UTC), seen)
-        for one in moved:
-            if one.error is None:
+        changes = set_offsets(self.group, targets, f"set by operator {user_name()}", datetime.now(UTC), check)
+        for change in changes:
+            if change.error is None:
                 try:
-                    progress.note(self.topic, one.partition, one.target)
+                    checkpoint.write(self.topic, change.partition, change.target)
                 except StagingError as error:
-                    log.warning("partition %s is set, but that cannot be noted: %s", one.partition, error)
-        return moved
+                    log.warning(
+                        "partition %s is set, but its checkpoint cannot be written: %s", change.partition, error
+                    )
+        return changes

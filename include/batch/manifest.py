@@ -1,7 +1,8 @@
-"""What one run has drained: small enough for an XCom, and kept beside the staged payments.
+"""Describe a batch: the offset ranges that one run scores, and what reading them gave.
 
-`manifest.json` fixes the offset ranges and which shard reads which partitions; `drained-<shard>.json` says what that
-shard found there. Whoever loads a manifest gets both.
+A batch's folder in the staging area has `manifest.json`, which `plan` writes: the offset range of each partition, and
+its shard. `drain` adds `drained-<shard>.json` for each shard: how many payments and dead letters it has staged.
+`Manifest.load` reads both. Field names are keys of these files and of the XCom `manifest`.
 """
 
 from __future__ import annotations
@@ -23,12 +24,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PartitionBatch:
-    """One partition's part of a batch: the offsets `[start, end)`, and what was found there.
+    """One partition's part of a batch: the offsets `[start, end)`, and what reading them gave.
 
-    `low` and `stable` are where the partition began and ended then; `oldest` and `newest` the Kafka timestamps of the
-    first and the last message read, in milliseconds. `moved_from` is how far this group had come by itself, where
-    another program has committed `committed_before`. `batch_before` is who committed it, by the note beside it.
-    `staged` is the folder of its chunks, which belongs to the attempt that wrote them: none overwrites another's.
+    Attributes:
+        start: The first offset to read.
+        end: The offset to commit, one past the last offset to read.
+        committed_before: The group's committed offset when the batch was planned, None if it had none.
+        chunks: The number of staged chunks, files that hold the payments and dead letters.
+        payments: The number of payments in them.
+        dead_letters: The number of dead letters in them.
+        lost: How many offsets the retention deleted after `committed_before`, before any run read them.
+        low: The first offset that the partition retained when the batch was planned.
+        stable: Its last stable offset at that time.
+        oldest: The Kafka timestamp of the first message read, in milliseconds.
+        newest: The Kafka timestamp of the last message read, in milliseconds.
+        moved_from: The offset that this DAG's runs had reached, if another program has committed `committed_before`
+            instead.
+        batch_before: The batch that committed `committed_before`, by its commit note.
+        staged: The folder of the chunks. Each attempt at `drain` has a folder of its own and overwrites no other's.
     """
 
     partition: int
@@ -47,20 +60,26 @@ class PartitionBatch:
     batch_before: str | None = None
     staged: str = ""
 
-    def is_untouched(self, now: CommittedOffset) -> bool:
-        """The group still stands where the batch was drained from, and nobody has committed since."""
-        return now.offset == self.committed_before and now.batch == self.batch_before
+    def is_unchanged(self, committed: CommittedOffset) -> bool:
+        """Return whether the committed offset and its note are still those that the batch was planned with."""
+        return committed.offset == self.committed_before and committed.batch == self.batch_before
 
     @property
-    def is_due(self) -> bool:
-        """There is an offset to commit, though perhaps no payment: what expired or was passed over is settled so."""
+    def needs_commit(self) -> bool:
+        """Return whether an offset has to be committed.
+
+        If payments expired or another program moved the offset, the commit keeps later runs from reporting it again.
+        """
         return self.start < self.end or self.lost > 0 or self.moved_from is not None
 
 
 @dataclass(frozen=True)
 class BlockedPartition:
-    """A partition of which nothing can be read though there is something: the offsets `[stable, high)` wait for the end
-    of a kafka transaction that some producer has open. `low` as above."""
+    """A partition without anything to read, because a producer has a kafka transaction open on it.
+
+    The offsets `[stable, high)` wait for the end of that transaction. `committed` is the group's committed offset, None
+    if it has none; `low` is the first offset that the partition retains.
+    """
 
     partition: int
     committed: int | None
@@ -71,7 +90,15 @@ class BlockedPartition:
 
 @dataclass(frozen=True)
 class Drained:
-    """One shard's partitions as they were read. `left`: offsets that it had no more time for; `seconds`: its time."""
+    """The partitions of one shard after `drain`.
+
+    Attributes:
+        partitions: The partitions as they were read. Their ranges end earlier if the time limit was reached.
+        left: How many planned offsets were not read because of the time limit.
+        columns: The columns that the payments have, sorted.
+        all_columns_known: Whether `columns` is complete. It is not if the payments have very many columns.
+        seconds: How long `drain` took.
+    """
 
     partitions: tuple[PartitionBatch, ...]
     left: int = 0
@@ -82,9 +109,21 @@ class Drained:
 
 @dataclass(frozen=True)
 class Manifest:
-    """`shards` are the numbers of the partitions that each reads; `lag` counts the offsets left for later runs, but
-    those that are `held_up`; `seconds` is what planning it took. `has_claim` is false of a batch that a
-    version without claims has staged."""
+    """A batch.
+
+    Attributes:
+        run_id: The id of the Airflow run that planned it.
+        run_url: Its page in Airflow's UI.
+        topic_id: The id of the input topic: a recreated topic of the same name has another id.
+        drained_at: When the batch was planned, in ISO 8601.
+        partitions: The partitions to read, or as they were read.
+        shards: The partition numbers of each shard.
+        columns: The columns that the payments have; empty unless every shard knows all of its columns.
+        lag: How many offsets are left for later runs, without those of blocked partitions.
+        held_up: The blocked partitions.
+        seconds: How long `plan` took.
+        has_claim: Whether the batch needs a claim to be published. Earlier versions did not write claims.
+    """
 
     batch_id: str
     run_id: str
@@ -103,58 +142,68 @@ class Manifest:
 
     @property
     def folder(self) -> str:
+        """Return the batch's folder in the staging area."""
         return folder_of(self.batch_id)
 
-    def new_attempt(self) -> str:
-        """A folder for what one attempt at a step stages."""
+    def new_attempt_folder(self) -> str:
+        """Return a new folder's name, for the files that one attempt at a step stages."""
         return f"{self.folder}/{uuid4().hex[:8]}"
 
     @property
     def payments(self) -> int:
+        """Return the number of payments that were read."""
         return sum(part.payments for part in self.partitions)
 
     @property
     def dead_letters(self) -> int:
+        """Return the number of dead letters that were read."""
         return sum(part.dead_letters for part in self.partitions)
 
     @property
     def lost(self) -> int:
+        """Return how many offsets expired before any run read them."""
         return sum(part.lost for part in self.partitions)
 
     @property
     def oldest(self) -> int | None:
+        """Return the lowest `PartitionBatch.oldest`, None if no message was read."""
         return min((part.oldest for part in self.partitions if part.oldest is not None), default=None)
 
     @property
     def newest(self) -> int | None:
+        """Return the highest `PartitionBatch.newest`, None if no message was read."""
         return max((part.newest for part in self.partitions if part.newest is not None), default=None)
 
-    def of_shard(self, shard: int) -> tuple[PartitionBatch, ...]:
+    def shard_partitions(self, shard: int) -> tuple[PartitionBatch, ...]:
+        """Return the partitions of a shard; none if there is no such shard."""
         numbers = self.shards[shard] if shard < len(self.shards) else ()
         return tuple(part for part in self.partitions if part.partition in numbers)
 
     def to_dict(self) -> dict[str, Any]:
-        """For an XCom: without the columns, whose names come from the topic and might be anything."""
+        """Return the manifest for an XCom, without `columns`: producers name them, perhaps with personal data."""
         plain: dict[str, Any] = msgspec.to_builtins(replace(self, columns=()))
         return plain
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Manifest:
+        """Return the manifest of an XCom."""
         return msgspec.convert(plain, cls)
 
     def save(self, storage: Storage) -> None:
+        """Write `manifest.json`. Raise StagingError if it cannot be written."""
         storage.write(f"{self.folder}/manifest.json", msgspec.json.encode(self))
 
     def save_drained(self, storage: Storage, shard: int, drained: Drained) -> None:
+        """Write `drained-<shard>.json`. Raise StagingError if it cannot be written."""
         storage.write(f"{self.folder}/drained-{shard}.json", msgspec.json.encode(drained))
 
     def load_drained(self, storage: Storage, shard: int) -> Drained:
-        """Raise StagedFileGoneError where the shard has not drained its partitions."""
+        """Read `drained-<shard>.json`. Raise StagedFileGoneError if the shard is not drained."""
         return storage.need_json(f"{self.folder}/drained-{shard}.json", Drained)
 
     @classmethod
     def load(cls, storage: Storage, batch_id: str) -> Manifest:
-        """Raises StagedFileGoneError where a shard has not drained its partitions."""
+        """Return the batch as all of its shards were read. Raise StagedFileGoneError if a shard is not drained."""
         manifest = cls.load_plan(storage, batch_id)
         if not manifest.shards:
             return manifest
@@ -162,10 +211,12 @@ class Manifest:
 
     @classmethod
     def load_plan(cls, storage: Storage, batch_id: str) -> Manifest:
+        """Return the batch as it was planned. Raise StagedFileGoneError if there is no such batch."""
         return storage.need_json(f"{folder_of(batch_id)}/manifest.json", cls)
 
     def with_drained(self, drained: list[Drained]) -> Manifest:
-        # No columns at all where not all are known: then nobody can say that one is missing.
+        """Return the batch with the partitions of these shards as they were read."""
+        # With an incomplete list a column that payments have would look missing.
         known = all(shard.all_columns_known for shard in drained)
         return replace(
             self,
@@ -176,21 +227,22 @@ class Manifest:
 
 
 def new_batch_id(now: datetime) -> str:
-    """Sortable by time, and new for every drain: a batch drained again is another batch until one is committed."""
+    """Return a new id: the UTC time to the second, which makes ids sort by time, and six random digits."""
     return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{uuid4().hex[:6]}"
 
 
 def is_batch_id(text: str) -> bool:
-    """Not what an operator's command, or another program, notes beside an offset."""
+    """Return whether the text is a batch id. A commit note's `batch` may be another text, such as a command's."""
     return re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{6}", text) is not None
 
 
 def folder_of(batch_id: str) -> str:
-    """By hour, so that old ones are found without listing every batch."""
+    """Return a batch's folder, which lies in a folder of its hour: old batches are found without listing all."""
     return f"batches/{hour_of(batch_id)}/{batch_id}"
 
 
 def hour_of(batch_id: str) -> str:
+    """Return the hour of a batch id, such as 20261124T11."""
     return batch_id[:11]
 
 

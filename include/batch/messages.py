@@ -1,4 +1,4 @@
-"""What is published of one partition: its staged rows with their predictions, in the order they came in."""
+"""Build the messages to publish for a partition: its staged rows with their predictions, in the order of the topic."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from include.storage.staging import Storage
 
 @dataclass(frozen=True)
 class OutgoingMessages:
-    """Read anew each time, chunk by chunk. Raises StagingError where the files do not make up the batch."""
+    """The messages of one partition: scored payments for the output topic, dead letters for the dead-letter topic.
+
+    Each iteration reads the chunks again, one after the other, so that memory holds one chunk at a time.
+    """
 
     settings: Settings
     storage: Storage
@@ -30,52 +33,55 @@ class OutgoingMessages:
     scores: PartitionScores
 
     def __iter__(self) -> Iterator[OutgoingMessage]:
-        model = self.scored.model
-        common: Headers = [("model_run_id", model["run_id"].encode())]
-        if model.get("name"):
-            common += [("model_name", model["name"].encode()), ("model_version", str(model["version"]).encode())]
+        """Yield the messages. Raise StagingError if a chunk cannot be read, or has other rows than were counted."""
         batch: Headers = [("batch_id", self.manifest.batch_id.encode())]
-        common += [*batch, ("scored_at", self.scored.scored_at.encode())]
-        place = f"{self.manifest.topic}/{self.scores.part.partition}/"
-        out, dead = self.settings.output_topic, self.settings.dead_letter_topic
+        common = self._common_headers(batch)
+        partition = f"{self.manifest.topic}/{self.scores.part.partition}/"
+        output_topic, dead_letter_topic = self.settings.output_topic, self.settings.dead_letter_topic
         first_row = ("row", b"0")
-        for number, staged, scores in self._chunks():
-            # A model knows few probabilities, many payments have the same one.
-            chances = {chance: repr(chance).encode() for chance in set(scores["probability"])}
-            letters = DeadLetters(
-                staged["offset"], staged["row"], scores["reason"], partial(self._read, number, ("value", "headers"))
-            )
-            rows = zip(*staged.values(), *scores.values(), strict=False)
+        for number, payments, predictions in self._chunks():
+            # Many payments have the same probability, so each is formatted once.
+            probabilities = {value: repr(value).encode() for value in set(predictions["probability"])}
+            read = partial(self._read, number, ("value", "headers"))
+            dead_letters = DeadLetters(payments["offset"], payments["row"], predictions["reason"], read)
+            rows = zip(*payments.values(), *predictions.values(), strict=False)
             for index, (offset, row, key, head, tail, prediction, probability, reason) in enumerate(rows):
-                source = ("source", f"{place}{offset}".encode())
+                source = ("source", f"{partition}{offset}".encode())
                 if reason is not None:
-                    value, headers = letters.content(index, source)
-                    yield dead, key, value, headers + batch
+                    value, headers = dead_letters.content(index, source)
+                    yield dead_letter_topic, key, value, headers + batch
                     continue
                 headers = [*common, source, ("row", b"%d" % row) if row else first_row]
                 if probability is not None:
-                    headers.append(("fraud_probability", chances[probability]))
-                yield out, key, scored_value(head, tail, prediction), headers
+                    headers.append(("fraud_probability", probabilities[probability]))
+                yield output_topic, key, scored_value(head, tail, prediction), headers
+
+    def _common_headers(self, batch: Headers) -> Headers:
+        model = self.scored.model
+        headers: Headers = [("model_run_id", model["run_id"].encode())]
+        if model.get("name"):
+            headers += [("model_name", model["name"].encode()), ("model_version", str(model["version"]).encode())]
+        return [*headers, *batch, ("scored_at", self.scored.scored_at.encode())]
 
     def _chunks(self) -> Iterator[tuple[int, dict[str, list[Any]], dict[str, list[Any]]]]:
-        """What was staged and the predictions of it, chunk by chunk."""
-        due = self.scores.scored + self.scores.dead_letters
+        """Yield the number of each chunk, its payments and their predictions."""
+        left = self.scores.scored + self.scores.dead_letters
         for number in range(self.scores.part.chunks):
-            staged, scores = self._chunk(number)
-            due -= len(scores["reason"])
-            yield number, staged, scores
-        if due:
+            payments, predictions = self._chunk(number)
+            left -= len(predictions["reason"])
+            yield number, payments, predictions
+        if left:
             raise StagingError(
-                f"{self.scores.staged}, partition {self.scores.part.partition}: {abs(due)} "
-                f"{'fewer' if due > 0 else 'more'} rows are staged than were counted; clear the run's plan task: the "
+                f"{self.scores.staged}, partition {self.scores.part.partition}: {abs(left)} "
+                f"{'fewer' if left > 0 else 'more'} rows are staged than were counted; clear the run's plan task: the "
                 "run drains these payments again"
             )
 
     def _chunk(self, number: int) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
-        """The predictions are of its first rows: of all, unless the batch was cut off here."""
-        staged = self._read(number, ("offset", "row", "key", "head", "tail"))
+        """Return a chunk's payments and predictions. The latter are fewer if scoring reached its time limit there."""
+        payments = self._read(number, ("offset", "row", "key", "head", "tail"))
         partition = self.scores.part.partition
-        return staged, chunks.read_predictions(self.storage, self.scores.staged, partition, number)
+        return payments, chunks.read_predictions(self.storage, self.scores.staged, partition, number)
 
     def _read(self, number: int, names: Sequence[str]) -> dict[str, list[Any]]:
         part = self.scores.part

@@ -1,4 +1,4 @@
-"""Step 1: fixes what a batch is: each partition's offset range, from where the group stands. Reads none, moves none."""
+"""Step `plan`: fix the offset range of each partition that a run scores. It reads no payments and commits no batch."""
 
 from __future__ import annotations
 
@@ -24,15 +24,18 @@ from include.storage.staging import Storage
 
 log = logging.getLogger(__name__)
 
-# Well within offsets.retention.minutes, after which the broker forgets an offset: seven days unless set otherwise.
-_KEPT_ALIVE = timedelta(days=1)
+# Well below offsets.retention.minutes, after which the broker expires a committed offset: seven days by default.
+_REFRESH_AGE = timedelta(days=1)
 
 
 def plan(cluster: Cluster, settings: Settings, storage: Storage, *, run_id: str, run_url: str) -> Manifest:
-    """Return the offset ranges of the batch that waits now, shared out to at most FRAUD_SHARDS shards.
+    """Return a new batch with the offset ranges that wait now, distributed over at most FRAUD_SHARDS shards.
 
-    No payment is read yet. The manifest has neither partitions nor shards where nothing waits; else it is saved, with
-    its claim.
+    If nothing waits, it has no partitions and is not saved. Otherwise its manifest and its claim are saved. In either
+    case, first end the claims of older batches, record their commits, and remove their staged files.
+
+    Raise GroupInUseError if the group has members, TopicChangedError if the committed offsets do not fit the topic,
+    ClusterError, or StagingError.
     """
     now, began = datetime.now(UTC), time.monotonic()
     cluster.require_unused_group(settings.group)
@@ -40,16 +43,17 @@ def plan(cluster: Cluster, settings: Settings, storage: Storage, *, run_id: str,
     with ConsumerGroup.open(cluster, settings.group, topic) as group:
         outbox = Outbox(storage, settings.group, topic.name)
         claims = Claims(storage, settings.group, topic.name, run_url, settings.installation)
-        # Free space before staging: otherwise a full disk stays full.
-        ended = claims.end_older(outbox, lambda numbers: fence_producers(group, numbers))
-        # Before a newer batch overwrites it: the note beside an offset may be the only trace of an earlier one.
-        committed = outbox.note_commits(lambda: recover_offsets(group), ended)
+        # Free space before anything is staged: otherwise a full disk stays full.
+        ended = claims.end_older(outbox, lambda partitions: fence_producers(group, partitions))
+        # Before this batch commits: until then the note beside an offset may be the only trace of an earlier commit.
+        committed = outbox.record_commits(lambda: recover_offsets(group), ended)
         claims.remove(ended, outbox, committed)
-        progress = Checkpoint(storage, settings.group)
-        parts, lag, held_up = _fix_ranges(cluster, settings, topic, committed, progress)
-        idle = {at: committed[at] for at in set(topic.partitions) - {part.partition for part in parts}}
-        for partition, offset in refresh_offsets(group, idle, _KEPT_ALIVE, now).items():
-            progress.note(topic, partition, offset)
+        checkpoint = Checkpoint(storage, settings.group)
+        parts, lag, blocked = _plan_partitions(cluster, settings, topic, committed, checkpoint)
+        idle = set(topic.partitions) - {part.partition for part in parts}
+        unchanged = {partition: committed[partition] for partition in idle}
+        for partition, offset in refresh_offsets(group, unchanged, _REFRESH_AGE, now).items():
+            checkpoint.write(topic, partition, offset)
     manifest = Manifest(
         batch_id=new_batch_id(now),
         run_id=run_id,
@@ -60,9 +64,9 @@ def plan(cluster: Cluster, settings: Settings, storage: Storage, *, run_id: str,
         drained_at=now.isoformat(timespec="seconds"),
         partitions=tuple(parts),
         has_claim=True,
-        shards=_share_out(parts, settings.shards),
+        shards=_distribute(parts, settings.shards),
         lag=lag,
-        held_up=tuple(held_up),
+        held_up=tuple(blocked),
         seconds=round(time.monotonic() - began, 3),
     )
     if parts:
@@ -70,65 +74,67 @@ def plan(cluster: Cluster, settings: Settings, storage: Storage, *, run_id: str,
     return manifest
 
 
-def alarms(cluster: Cluster, settings: Settings, manifest: Manifest) -> list[Alarm]:
-    """Return the alarms of a planned batch: each kind, with an empty cause where the batch does not have it.
+def plan_alarms(cluster: Cluster, settings: Settings, manifest: Manifest) -> list[Alarm]:
+    """Return an alarm of each kind for a planned batch; its cause is empty if the batch does not have that alarm.
 
-    Only a batch without partitions knows here that no offsets are left for later runs. Ask the broker only where
-    something waits.
+    The lag is known only if there is nothing to read: otherwise the task `reports` looks at what the run left. The
+    broker is asked only if something waits.
     """
     starts = {part.partition: part.start for part in manifest.partitions}
     oldest = read_oldest_times(cluster, manifest.group, manifest.topic, starts)
-    # Only a reader that does not ask for committed messages sees what is blocked.
-    blocked = {one.partition: one.stable for one in manifest.held_up}
-    oldest |= read_oldest_times(cluster, manifest.group, manifest.topic, blocked, "read_uncommitted")
-    waiting = [
+    # Messages after the last stable offset can only be read uncommitted.
+    stable = {blocked.partition: blocked.stable for blocked in manifest.held_up}
+    oldest |= read_oldest_times(cluster, manifest.group, manifest.topic, stable, "read_uncommitted")
+    lags = [
         PartitionLag(
             part.partition, part.committed_before, part.low, part.stable, oldest.get(part.partition), part.moved_from
         )
         for part in manifest.partitions
     ]
-    waiting += [
+    lags += [
         PartitionLag(
-            one.partition,
-            one.committed,
-            one.low,
-            one.stable,
-            oldest.get(one.partition),
-            held_up=one.high - one.stable,
+            blocked.partition,
+            blocked.committed,
+            blocked.low,
+            blocked.stable,
+            oldest.get(blocked.partition),
+            blocked=blocked.high - blocked.stable,
         )
-        for one in manifest.held_up
+        for blocked in manifest.held_up
     ]
-    retention = read_retention(cluster, manifest.topic) if waiting else None
-    found = find_alarms(manifest.topic, waiting, retention, settings, datetime.now(UTC))
-    return found if manifest.partitions else [*found, find_lag_alarm(manifest, {}, settings)]
+    retention = read_retention(cluster, manifest.topic) if lags else None
+    alarms = find_alarms(manifest.topic, lags, retention, settings, datetime.now(UTC))
+    return alarms if manifest.partitions else [*alarms, find_lag_alarm(manifest, {}, settings)]
 
 
-def _share_out(parts: Sequence[PartitionBatch], shards: int) -> tuple[tuple[int, ...], ...]:
-    """Partition numbers by shard, the largest first, each to the shard with the least so far."""
-    work: list[tuple[int, list[int]]] = [(0, []) for _ in range(min(shards, len(parts)))]
+def _distribute(parts: Sequence[PartitionBatch], shards: int) -> tuple[tuple[int, ...], ...]:
+    """Return the partition numbers of each shard. Each partition, largest first, goes to the smallest shard so far."""
+    offsets = [0] * min(shards, len(parts))
+    partitions: list[list[int]] = [[] for _ in offsets]
     for part in sorted(parts, key=lambda part: part.start - part.end):
-        place = min(range(len(work)), key=lambda place: work[place][0])
-        work[place] = (work[place][0] + part.end - part.start, [*work[place][1], part.partition])
-    return tuple(tuple(sorted(numbers)) for _, numbers in work)
+        shard = offsets.index(min(offsets))
+        offsets[shard] += part.end - part.start
+        partitions[shard].append(part.partition)
+    return tuple(tuple(sorted(numbers)) for numbers in partitions)
 
 
-def _fix_ranges(
+def _plan_partitions(
     cluster: Cluster,
     settings: Settings,
     topic: Topic,
     committed: Mapping[int, CommittedOffset],
-    progress: Checkpoint,
+    checkpoint: Checkpoint,
 ) -> tuple[list[PartitionBatch], int, list[BlockedPartition]]:
-    """The partitions with something to commit, how many offsets are left for later runs, and what is held up."""
-    parts, lag, held_up = [], 0, []
+    """Return partitions with an offset to commit, the number of offsets left for later runs, and blocked partitions."""
+    parts, lag, blocked = [], 0, []
     lows = cluster.first_offsets(topic.name, topic.partitions)
-    # In this order: what comes in between must not look as if it were held up.
+    # High watermarks come first: messages that arrive between the two requests must not look blocked.
     highs = cluster.high_watermarks(topic.name, topic.partitions)
     stables = cluster.last_stable_offsets(topic.name, topic.partitions)
     for partition in topic.partitions:
         low, stable, now = lows[partition], stables[partition], committed[partition]
-        _require_same_topic(settings.group, topic, partition, now, stable, progress)
-        moved_from = _moved_from(topic, partition, committed, low, progress)
+        _require_same_topic(settings.group, topic, partition, now, stable, checkpoint)
+        moved_from = _moved_from(topic, partition, committed, low, checkpoint)
         start = low if now.offset is None else max(now.offset, low)
         lost = start - now.offset if now.offset is not None else 0
         if lost:
@@ -150,64 +156,66 @@ def _fix_ranges(
             moved_from=moved_from,
             batch_before=now.batch,
         )
-        if part.is_due:
+        if part.needs_commit:
             parts.append(part)
         elif highs[partition] > stable:
-            held_up.append(BlockedPartition(partition, now.offset, low, stable, highs[partition]))
-    return parts, lag, held_up
+            blocked.append(BlockedPartition(partition, now.offset, low, stable, highs[partition]))
+    return parts, lag, blocked
 
 
 def _moved_from(
-    topic: Topic, partition: int, committed: Mapping[int, CommittedOffset], low: int, progress: Checkpoint
+    topic: Topic, partition: int, committed: Mapping[int, CommittedOffset], low: int, checkpoint: Checkpoint
 ) -> int | None:
-    """How far this group had come by itself, where another program has committed another offset since."""
+    """Return the offset that this DAG's runs had reached, if another program has committed another one since."""
     now = committed[partition]
     if now.offset is None or now.note is not None:
         return None
-    earlier = progress.reached(topic, partition)
+    earlier = checkpoint.read(topic, partition)
     if earlier is not None and earlier.topic_id == topic.topic_id:
         reached = earlier.offset
-    elif any(_is_of_a_batch(one, topic) for one in committed.values()):
-        # A group that is ours already, not one that another program hands over: this would have begun with the first.
+    elif any(_is_from_batch(offset, topic) for offset in committed.values()):
+        # The group is ours already, so on this partition it would have started at the first offset.
         reached = low
     else:
-        # Taken over as it stands. From now on it is ours, even if the first batch does not get through.
-        progress.note(topic, partition, now.offset)
+        # The group was another program's until now, and continues at its offset. The checkpoint makes it ours, even if
+        # the first batch fails.
+        checkpoint.write(topic, partition, now.offset)
         return None
     return reached if reached != now.offset else None
 
 
-def _is_of_a_batch(committed: CommittedOffset, topic: Topic) -> bool:
+def _is_from_batch(committed: CommittedOffset, topic: Topic) -> bool:
     note = committed.note
     return note is not None and note.topic_id == topic.topic_id and is_batch_id(note.batch)
 
 
 def _require_same_topic(
-    group: str, topic: Topic, partition: int, now: CommittedOffset, stable: int, progress: Checkpoint
+    group: str, topic: Topic, partition: int, now: CommittedOffset, stable: int, checkpoint: Checkpoint
 ) -> None:
-    place = f"{topic.name}/{partition}"
-    mend = (
-        f"Decide where group {group} goes on, and set it with `fraud offsets set --group {quote(group)} "
-        f"--topic {topic.name} --partition {partition} --to earliest` (or latest, an offset, a time)"
+    """Raise TopicChangedError if the committed offset is lost, past the end, or of a deleted topic of the same name."""
+    name = f"{topic.name}/{partition}"
+    remedy = (
+        f"Choose the offset at which group {group} continues, and set it with `fraud offsets set --group "
+        f"{quote(group)} --topic {topic.name} --partition {partition} --to earliest` (or latest, an offset, a time)"
     )
     if now.offset is None:
         # Kafka forgets the group's offsets with the topic.
-        earlier = progress.reached(topic, partition)
+        earlier = checkpoint.read(topic, partition)
     else:
         earlier = PartitionCheckpoint(now.note.topic_id, now.offset) if now.note is not None else None
     if earlier is not None and earlier.topic_id != topic.topic_id:
         raise TopicChangedError(
-            f"{place}: the topic was deleted and made again (id {earlier.topic_id}, now {topic.topic_id}) after "
-            f"offset {earlier.offset} was committed. {mend}"
+            f"{name}: the topic was deleted and recreated (id {earlier.topic_id}, now {topic.topic_id}) after offset "
+            f"{earlier.offset} was committed. {remedy}"
         )
     if now.offset is None:
         if earlier is not None:
             raise TopicChangedError(
-                f"{place}: the group's committed offset is gone; it had reached {earlier.offset}. Starting at the "
-                f"earliest payment could score everything again. {mend}"
+                f"{name}: the group's committed offset is gone; it had reached {earlier.offset}. Starting at the "
+                f"earliest payment could score everything again. {remedy}"
             )
     elif now.offset > stable and now.offset > 0:
         raise TopicChangedError(
-            f"{place}: the committed offset {now.offset} is past the topic's end {stable}: the topic was truncated or "
-            f"made again, or the offset was set by hand. {mend}"
+            f"{name}: committed offset {now.offset} is past the end offset {stable}: the topic was truncated or "
+            f"recreated, or the offset was set by hand. {remedy}"
         )

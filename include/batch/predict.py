@@ -1,7 +1,7 @@
-"""Step 3: scores the staged payments and stages the predictions beside them, as far as its time reaches.
+"""Step `predict`: score the staged payments, and stage the predictions beside them, until the time limit.
 
-A model that is slow, or a batch that is large, must not fail with each try anew: what was not scored in time is cut off
-the batch, and the next run drains it again.
+Payments that are not scored in time are cut off the batch, and the next run drains them again. Otherwise a run with a
+slow model or a large batch would fail, and so would every run after it.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import logging
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from include.batch import chunks
+from include.batch.chunk_groups import PaymentChunk, read_chunk_groups, read_offsets
 from include.batch.manifest import Manifest, PartitionBatch
 from include.batch.scored_batch import PartitionScores, ScoredBatch
 from include.errors import StagedFileGoneError
 from include.models.description import Description
 from include.models.model_run import ModelRun
-from include.payments.encode import unscored_object
 from include.settings import Settings
 from include.storage.staging import Storage
 
@@ -30,228 +30,203 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A model is asked for many payments at once, but not for more than a few seconds' worth.
-_AT_ONCE = 50_000
-_HELD_BYTES = chunks.HELD_BYTES
-_FIRST = 2_000
-_FEWEST = 50
-_ASKED_SECONDS = 5.0
+# How many payments the model scores in one call: first so many, then as many as it scores in these seconds.
+_FIRST_PAYMENTS = 2_000
+_CALL_SECONDS = 5.0
+_MIN_PAYMENTS = 50
+_MAX_PAYMENTS = 100_000
 
 
 def predict(settings: Settings, storage: Storage, manifest: Manifest, run: ModelRun, shard: int = 0) -> ScoredBatch:
-    """Score one shard's payments and return what was found. Raise ModelInputError if the model requires columns that no
-    payment of the batch has, before any is scored.
+    """Score one shard until FRAUD_MAX_SECONDS, save what was found, and return it.
 
-    A batch without a payment to score needs no model. One whose publishing has begun is not scored again: its
-    report, and what is still to be published of it, must say what readers see already."""
+    Without a payment to score, the model is not loaded. Once publishing has begun, return what was saved before: the
+    report, and what is still to be published, must agree with the messages that are published already.
+
+    Raise ModelInputError before anything is scored if the model requires a column that no payment of the batch has:
+    otherwise all payments would become dead letters. Raise another ModelError if the model cannot score at all.
+    """
     began = time.monotonic()
     manifest = Manifest.load(storage, manifest.batch_id)
-    if ScoredBatch.has_begun(storage, manifest.folder):
+    if ScoredBatch.publishing_has_begun(storage, manifest.folder):
         try:
             return ScoredBatch.load_shard(storage, manifest.folder, shard)
         except StagedFileGoneError:
-            # Other shards are published already: one batch, one model.
+            # Only other shards are scored and published. A batch has one model, so this shard gets theirs.
             run = ModelRun.from_dict(ScoredBatch.load(storage, manifest).model)
-    parts = manifest.of_shard(shard) if manifest.shards else manifest.partitions
+    parts = manifest.shard_partitions(shard) if manifest.shards else manifest.partitions
     model = _load(settings, run) if any(part.payments for part in parts) else None
     if model is not None:
-        # Before a payment is scored: none must become a dead letter for a column that all of them lack.
+        # Here and not in resolve_model, which runs beside drain and does not know the columns: see docs/models.md.
         Description.of(model.folder).check_columns(manifest.columns)
     with chunks.paused_collector():
-        scoring = _Prediction(storage, manifest, parts, model, time.monotonic() + settings.max_seconds)
-        counts = scoring.run()
-    left = sum(part.end for part in parts) - sum(counted.part.end for counted in counts)
+        scoring = _ShardScoring(storage, manifest, parts, model, time.monotonic() + settings.max_seconds)
+        partitions = scoring.run()
+    left = sum(part.end for part in parts) - sum(scores.part.end for scores in partitions)
     if left:
         log.info("%d offsets are left for the next run: scoring ended after %g seconds", left, settings.max_seconds)
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    reasons = sum((Counter(counted.reasons) for counted in counts), Counter[str]())
+    reasons = sum((Counter(scores.reasons) for scores in partitions), Counter[str]())
     seconds = round(time.monotonic() - began, 3)
-    scored = ScoredBatch(run.to_dict(), now, counts, dict(reasons), seconds)
+    scored = ScoredBatch(run.to_dict(), now, partitions, dict(reasons), seconds)
     scored.save(storage, manifest.folder, shard)
     return scored
 
 
 def _load(settings: Settings, run: ModelRun) -> LoadedModel:
-    # MLflow, pandas and scikit-learn take seconds to import: only where there is something to score.
+    # Imported only if there is something to score: MLflow, pandas and scikit-learn take seconds.
     from include.models.load import load
     from include.models.model_cache import ModelCache
 
     return load(run, ModelCache.of(settings).fetch(run), allow_pickles=settings.allow_pickles)
 
 
-@dataclass(frozen=True)
-class _PredictedChunk:
-    """`reason` by row; `places` are the rows without one, which the model is asked for."""
-
-    part: PartitionBatch
-    number: int
-    payments: list[bytes]
-    places: list[int]
-    reason: list[str | None]
-
-
 @dataclass
-class _Answers:
-    """The model's, payment by payment; None where `refusals` has the reason."""
+class _Predictions:
+    """What the model returned for the payments of a group, in order: None where `refusals` has the reason."""
 
     labels: list[int | None] = field(default_factory=list)
-    chances: list[float | None] = field(default_factory=list)
+    probabilities: list[float | None] = field(default_factory=list)
     refusals: dict[int, str] = field(default_factory=dict)
 
-    def rows(self, chunk: _PredictedChunk, begin: int, count: int) -> tuple[list[int | None], list[float | None]]:
-        """Those of the chunk's first `count` payments as its rows have them; its `reason` gets the refusals."""
-        labels, chances = self.labels[begin : begin + count], self.chances[begin : begin + count]
-        refused = [index for index in self.refusals if begin <= index < begin + count]
-        for index in refused:
-            chunk.reason[chunk.places[index - begin]] = self.refusals[index]
-        if count == len(chunk.reason):
-            return labels, chances
-        by_row: tuple[list[int | None], list[float | None]] = [None] * len(chunk.reason), [None] * len(chunk.reason)
-        for place, label, chance in zip(chunk.places, labels, chances, strict=False):
-            by_row[0][place], by_row[1][place] = label, chance
-        return by_row
+    def of_chunk(
+        self, chunk: PaymentChunk, begin: int, count: int
+    ) -> tuple[list[int | None], list[float | None], list[str | None]]:
+        """Return label, probability and reason for each row of a chunk.
+
+        The chunk's first `count` payments are scored; the first of them is the group's payment number `begin`.
+        """
+        labels, probabilities = self.labels[begin : begin + count], self.probabilities[begin : begin + count]
+        reasons = list(chunk.reasons)
+        for index, refusal in self.refusals.items():
+            if begin <= index < begin + count:
+                reasons[chunk.row_indices[index - begin]] = refusal
+        rows = len(reasons)
+        if count == rows:
+            return labels, probabilities, reasons
+        row_labels: list[int | None] = [None] * rows
+        row_probabilities: list[float | None] = [None] * rows
+        for index, label, probability in zip(chunk.row_indices, labels, probabilities, strict=False):
+            row_labels[index], row_probabilities[index] = label, probability
+        return row_labels, row_probabilities, reasons
 
 
-class _Prediction:
+class _ShardScoring:
+    """Score the chunks of a shard's partitions. `deadline` is by time.monotonic()."""
+
     def __init__(
         self,
         storage: Storage,
         manifest: Manifest,
         parts: Sequence[PartitionBatch],
         model: LoadedModel | None,
-        until: float,
+        deadline: float,
     ) -> None:
         self._storage = storage
         self._columns = manifest.columns
-        self._staged = manifest.new_attempt()
+        self._folder = manifest.new_attempt_folder()
         self._parts = parts
         self._model = model
-        self._until = until
-        self._at_once = _FIRST
+        self._deadline = deadline
+        self._payments_per_call = _FIRST_PAYMENTS
         self._counts: dict[int, Counter[str]] = {part.partition: Counter() for part in parts}
         self._reasons: dict[int, Counter[str]] = {part.partition: Counter() for part in parts}
-        self._ends: dict[int, int] = {}
+        # Partitions that are cut off, with the offset of the first message that is not scored.
+        self._cut_at: dict[int, int] = {}
 
     def run(self) -> tuple[PartitionScores, ...]:
-        for group in self._groups():
-            answers, begin = self._ask(group), 0
+        """Score and stage group by group until the deadline, and return the counts of each partition."""
+        for group in read_chunk_groups(self._storage, self._parts):
+            predictions, begin = self._score(group), 0
             for chunk in group:
-                count = min(len(answers.labels) - begin, len(chunk.places))
-                self._stage(chunk, count, *answers.rows(chunk, begin, count))
+                count = min(len(predictions.labels) - begin, len(chunk.payments))
+                self._stage(chunk, count, *predictions.of_chunk(chunk, begin, count))
                 begin += count
-            if time.monotonic() > self._until:
+            if time.monotonic() > self._deadline:
                 break
-        return tuple(self._partition(part) for part in self._parts)
+        return tuple(self._partition_scores(part) for part in self._parts)
 
-    def _partition(self, part: PartitionBatch) -> PartitionScores:
+    def _partition_scores(self, part: PartitionBatch) -> PartitionScores:
         counts = self._counts[part.partition]
-        chunks_scored = counts["chunks"]
-        end = self._ends.get(part.partition)
-        if end is None and chunks_scored < part.chunks:
-            end = self._start_of(part, chunks_scored)
+        end = self._cut_at.get(part.partition)
+        if end is None and counts["chunks"] < part.chunks:
+            end = self._first_offset(part, counts["chunks"])
         if end is not None:
-            # When the last one of these was written, nobody has noted.
-            part = replace(part, end=end, chunks=chunks_scored, newest=None)
+            # The time of the last message before the cut is not known.
+            part = replace(part, end=end, chunks=counts["chunks"], newest=None)
         scored, frauds, dead_letters = (counts[name] for name in ("scored", "frauds", "dead_letters"))
-        return PartitionScores(part, self._staged, scored, frauds, dead_letters, dict(self._reasons[part.partition]))
+        return PartitionScores(part, self._folder, scored, frauds, dead_letters, dict(self._reasons[part.partition]))
 
-    def _start_of(self, part: PartitionBatch, number: int) -> int:
-        """Where a chunk begins that was not scored. Offsets before the first chunk's hold nothing to publish."""
-        if number == 0:
-            return part.start
-        return int(self._read(part, number, ("offset",))["offset"][0])
+    def _first_offset(self, part: PartitionBatch, number: int) -> int:
+        """Return the first offset of a chunk; of the first one, that of the partition's whole range."""
+        return part.start if number == 0 else read_offsets(self._storage, part, number)[0]
 
-    def _groups(self) -> Iterator[list[_PredictedChunk]]:
-        """Chunks that are scored together. Each partition in turn, first those that have waited longest: none is left
-        behind for good where the time never reaches for all."""
-        in_turn = sorted(self._parts, key=lambda part: (part.oldest or 0, part.partition))
-        most = max((part.chunks for part in self._parts), default=0)
-        group: list[_PredictedChunk] = []
-        held = rows = 0
-        for number in range(most):
-            for part in in_turn:
-                if number < part.chunks:
-                    group.append(chunk := self._chunk(part, number))
-                    held += sum(map(len, chunk.payments))
-                    # Of all rows: dead letters are held as well, though the model is not asked for them.
-                    rows += len(chunk.reason)
-                    if held >= _HELD_BYTES or rows >= _AT_ONCE:
-                        yield group
-                        group, held, rows = [], 0, 0
-        if group:
-            yield group
-
-    def _chunk(self, part: PartitionBatch, number: int) -> _PredictedChunk:
-        staged = self._read(part, number, ("head", "tail", "reason"))
-        heads, tails, reason = staged["head"], staged["tail"], staged["reason"]
-        places = [place for place, text in enumerate(reason) if text is None]
-        payments = [unscored_object(heads[place], tails[place]) for place in places]
-        return _PredictedChunk(part, number, payments, places, reason)
-
-    def _read(self, part: PartitionBatch, number: int, names: Sequence[str]) -> dict[str, list[Any]]:
-        return chunks.read_payments(self._storage, part.staged, part.partition, number, names)
-
-    def _ask(self, group: Sequence[_PredictedChunk]) -> _Answers:
-        """Of the group's payments one after the other: all, or as many as the time is enough for."""
-        answers = _Answers()
+    def _score(self, group: Sequence[PaymentChunk]) -> _Predictions:
+        """Score the payments of a group in order: all of them, or as many as time allows."""
+        predictions = _Predictions()
         payments = [payment for chunk in group for payment in chunk.payments]
         if self._model is None or not payments:
-            return answers
+            return predictions
         from include.models.scoring import score
 
         done = 0
-        while done < len(payments) and not self._is_enough(group, done):
+        while done < len(payments) and not self._must_stop(group, done):
             began = time.monotonic()
-            asked = payments[done : done + self._at_once]
-            result = score(self._model, asked, columns=self._columns)
-            answers.labels += result.prediction.tolist()
-            answers.chances += [chance if chance == chance else None for chance in result.probability.tolist()]
+            some = payments[done : done + self._payments_per_call]
+            result = score(self._model, some, columns=self._columns)
+            predictions.labels += result.prediction.tolist()
+            predictions.probabilities += [None if value != value else value for value in result.probability.tolist()]
             for index, refusal in result.refusals.items():
-                answers.labels[done + index] = None
-                answers.refusals[done + index] = str(refusal)
-            done += len(asked)
-            speed = len(asked) / max(time.monotonic() - began, 1e-3)
-            self._at_once = max(_FEWEST, min(2 * _AT_ONCE, int(speed * _ASKED_SECONDS)))
-        return answers
+                predictions.labels[done + index] = None
+                predictions.refusals[done + index] = str(refusal)
+            done += len(some)
+            per_second = len(some) / max(time.monotonic() - began, 1e-3)
+            self._payments_per_call = max(_MIN_PAYMENTS, min(_MAX_PAYMENTS, int(per_second * _CALL_SECONDS)))
+        return predictions
 
-    def _is_enough(self, group: Sequence[_PredictedChunk], done: int) -> bool:
-        """Out of time, with something done: each run gets on by one message at least, however many rows it has."""
-        if not done or time.monotonic() < self._until:
+    def _must_stop(self, group: Sequence[PaymentChunk], done: int) -> bool:
+        """Return whether time is over and at least one whole message is scored, so that each run makes progress."""
+        if not done or time.monotonic() < self._deadline:
             return False
         if any(counts["chunks"] for counts in self._counts.values()):
             return True
-        first = next(chunk for chunk in group if chunk.places)
-        if done >= len(first.places):
+        first = next(chunk for chunk in group if chunk.payments)
+        if done >= len(first.payments):
             return True
-        offset = self._read(first.part, first.number, ("offset",))["offset"]
-        return bool(offset[first.places[done]] != offset[0])
+        offsets = read_offsets(self._storage, first.part, first.number)
+        return offsets[first.row_indices[done]] != offsets[0]
 
     def _stage(
-        self, chunk: _PredictedChunk, count: int, prediction: list[int | None], probability: list[float | None]
+        self,
+        chunk: PaymentChunk,
+        count: int,
+        labels: list[int | None],
+        probabilities: list[float | None],
+        reasons: list[str | None],
     ) -> None:
-        """Writes a chunk's predictions: all rows, or those before the first message that was not scored to its end."""
+        """Write the predictions of a chunk: of all rows, or of those before the first message not scored whole."""
         part = chunk.part
-        if part.partition in self._ends:
+        if part.partition in self._cut_at:
             return
-        rows = len(chunk.reason)
-        if count < len(chunk.places):
-            offset = self._read(part, chunk.number, ("offset",))["offset"]
-            self._ends[part.partition] = offset[chunk.places[count]]
-            rows = bisect_left(offset, offset[chunk.places[count]])
+        rows = len(reasons)
+        if count < len(chunk.payments):
+            offsets = read_offsets(self._storage, part, chunk.number)
+            self._cut_at[part.partition] = cut = offsets[chunk.row_indices[count]]
+            rows = bisect_left(offsets, cut)
             if not rows:
                 return
-        reason, prediction = chunk.reason[:rows], prediction[:rows]
+        labels, reasons = labels[:rows], reasons[:rows]
         chunks.write_predictions(
             self._storage,
-            self._staged,
+            self._folder,
             part.partition,
             chunk.number,
-            prediction=prediction,
-            probability=probability[:rows],
-            reason=reason,
+            prediction=labels,
+            probability=probabilities[:rows],
+            reason=reasons,
         )
-        refused = [text.partition(":")[0] for text in reason if text is not None]
+        refused = [reason.partition(":")[0] for reason in reasons if reason is not None]
         self._reasons[part.partition].update(refused)
         self._counts[part.partition].update(
-            chunks=1, dead_letters=len(refused), scored=rows - len(refused), frauds=prediction.count(1)
+            chunks=1, dead_letters=len(refused), scored=rows - len(refused), frauds=labels.count(1)
         )

@@ -1,4 +1,4 @@
-"""Step 4: one kafka transaction per partition: predictions and dead letters out and the offset on, or nothing."""
+"""Step `publish`: commit predictions, dead letters and the offset of each partition in one kafka transaction."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 
 class Outcome(Enum):
+    """What became of a partition."""
+
     PUBLISHED = "published"
     ALREADY_PUBLISHED = "already published"
     PUBLISHED_BY_ANOTHER = "published by another batch"
@@ -43,7 +45,10 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class Published:
-    """Outcome by partition, how many messages this attempt sent, and the newest payment's Kafka timestamp."""
+    """What an attempt to publish did: the outcome of each partition, and how many messages it sent.
+
+    `newest` is the Kafka timestamp of the batch's newest payment, in milliseconds.
+    """
 
     outcomes: dict[int, Outcome]
     predictions: int
@@ -56,61 +61,66 @@ def publish(
     settings: Settings,
     storage: Storage,
     manifest: Manifest,
-    reached: Callable[[str], None] = lambda point: None,
+    on_step: Callable[[str], None] = lambda step: None,
     shard: int = 0,
 ) -> Published:
-    """Safe to repeat at any time. `reached` hears each point of the protocol as it is passed."""
+    """Publish one shard. It may be repeated at any time: what is published already is not published again.
+
+    `on_step` gets the name of each step of the protocol when it is done. A partition that fails does not stop the
+    others; afterwards one error is raised for all that failed: BatchSupersededError if a newer run has taken over the
+    payments, OffsetsChangedError if the group's offset changed, StagingError, or ClusterError. Raise
+    TopicChangedError if the input topic was recreated.
+    """
     began = time.monotonic()
     topic = cluster.describe_topic(manifest.topic)
     if topic.topic_id != manifest.topic_id:
         raise TopicChangedError(
-            f"{manifest.topic} was deleted and made again (id {manifest.topic_id}, now {topic.topic_id}) after this "
-            "batch was drained; the next run's plan asks where to begin"
+            f"{manifest.topic} was deleted and recreated (id {manifest.topic_id}, now {topic.topic_id}) after this "
+            "batch was drained: nothing is published. The next run's plan says how to choose where it starts"
         )
-    scored = ScoredBatch.load_fixed(storage, manifest.folder, shard)
+    scored = ScoredBatch.begin_publishing(storage, manifest.folder, shard)
     outbox = Outbox(storage, manifest.group, manifest.topic)
     outbox.open_entry(manifest)
-    reached("before fence")
-    due = {scores.part.partition: scores for scores in scored.due}
-    progress = Checkpoint(storage, manifest.group)
+    on_step("before fence")
+    to_publish = {scores.part.partition: scores for scores in scored.to_publish}
+    checkpoint = Checkpoint(storage, manifest.group)
     outcomes: dict[int, Outcome] = {}
     errors: list[FraudError] = []
     with ConsumerGroup.open(cluster, manifest.group, topic) as group:
-        for producers in group.fence(due):
-            # Read after the fence: no older attempt can add to it any more.
-            done = outbox.committed(manifest)
+        for producers in group.fence(to_publish):
+            # Read after the fencing, when no older attempt can commit any more.
+            done = outbox.committed_partitions(manifest)
             may_publish = is_claimed(storage, manifest)
-            publishing = _Publishing(group, manifest, outbox, progress, done, may_publish, began, reached)
+            publisher = _PartitionPublisher(group, manifest, outbox, checkpoint, done, may_publish, began, on_step)
             for partition in producers:
-                part = due[partition].part
+                part = to_publish[partition].part
                 try:
-                    messages = OutgoingMessages(settings, storage, manifest, scored, due[partition])
-                    outcome = publishing.publish(part, messages, producers[partition])
+                    messages = OutgoingMessages(settings, storage, manifest, scored, to_publish[partition])
+                    outcome = publisher.publish(part, messages, producers[partition])
                 except FraudError as error:
-                    # The others go on: what is wrong with one partition must not hold them up, now or in any later run.
+                    # A partition that fails with every run must not stop the others.
                     log.error("%s/%s [%s, %s): %s", manifest.topic, partition, part.start, part.end, error)
                     errors.append(error)
                     continue
                 outcomes[partition] = outcome
                 log.info("%s/%s [%s, %s): %s", manifest.topic, partition, part.start, part.end, outcome.value)
     is_superseded = bool(errors) and all(isinstance(error, BatchSupersededError) for error in errors)
-    if is_superseded and not outcomes and len(manifest.shards) < 2 and not outbox.committed(manifest):
-        # This entry was opened after the newer run had listed the outbox, so no other run closes it. With shards,
-        # another one, which is not fenced here, may have committed and not recorded it yet: the next run's plan
-        # closes such an entry.
+    if is_superseded and not outcomes and len(manifest.shards) < 2 and not outbox.committed_partitions(manifest):
+        # This entry was opened after the newer run listed the outbox, so no other run closes it. Another shard, whose
+        # producers are not fenced here, may have committed without a record yet: then the next run's plan closes it.
         outbox.close_entry(manifest.batch_id)
     _raise_together(errors)
-    sent = [scores for scores in scored.due if outcomes.get(scores.part.partition) is Outcome.PUBLISHED]
+    sent = [scores for scores in scored.to_publish if outcomes.get(scores.part.partition) is Outcome.PUBLISHED]
     return Published(
         outcomes,
         sum(scores.scored for scores in sent),
         sum(scores.dead_letters for scores in sent),
-        max((scores.part.newest for scores in scored.due if scores.part.newest is not None), default=None),
+        max((scores.part.newest for scores in scored.to_publish if scores.part.newest is not None), default=None),
     )
 
 
 def _raise_together(errors: list[FraudError]) -> None:
-    """As one error that says all; permanent only if each is, for a retry may mend the others."""
+    """Raise one error with all texts, if there are any; it is permanent only if all are, for a retry may help some."""
     if not errors:
         return
     leading = next((error for error in errors if not error.permanent), errors[0])
@@ -120,62 +130,70 @@ def _raise_together(errors: list[FraudError]) -> None:
 
 
 @dataclass(frozen=True)
-class _Publishing:
-    """`done` are the partitions that this batch is known to have committed, `may_publish` is false where a newer run
-    has ended its claim, both read after the fence; `began` is of time.monotonic()."""
+class _PartitionPublisher:
+    """Publish partitions of a batch whose older producers are fenced.
+
+    `done` are the partitions that are recorded as committed; `may_publish` is false if a newer run has ended the claim.
+    `began` is the start of the step, by time.monotonic().
+    """
 
     group: ConsumerGroup
     manifest: Manifest
     outbox: Outbox
-    progress: Checkpoint
+    checkpoint: Checkpoint
     done: set[int]
     may_publish: bool
     began: float
-    reached: Callable[[str], None]
+    on_step: Callable[[str], None]
 
     def publish(self, part: PartitionBatch, messages: Iterable[OutgoingMessage], producer: Producer) -> Outcome:
-        """`producer` has shut out every older attempt: none can move the offset any more."""
-        now = self._committed(part)
-        outcome = self._outcome_so_far(part, now)
+        """Publish a partition unless it is published already. `producer` has fenced every older attempt."""
+        committed = self._committed_offset(part)
+        outcome = self._find_outcome(part, committed)
         if outcome is None:
-            self._publish(part, messages, producer, now)
+            self._commit(part, messages, producer, committed)
             return Outcome.PUBLISHED
-        self._note(part, outcome)
+        self._record(part, outcome)
         return outcome
 
-    def _committed(self, part: PartitionBatch) -> CommittedOffset:
+    def _committed_offset(self, part: PartitionBatch) -> CommittedOffset:
         return self.group.committed_offsets([part.partition])[part.partition]
 
-    def _note(self, part: PartitionBatch, outcome: Outcome) -> None:
+    def _record(self, part: PartitionBatch, outcome: Outcome) -> None:
         if outcome is Outcome.PUBLISHED:
-            self.outbox.note_commit(self.manifest, part.partition, round(time.monotonic() - self.began, 3))
+            self.outbox.record_commit(self.manifest, part.partition, round(time.monotonic() - self.began, 3))
         elif outcome is Outcome.ALREADY_PUBLISHED and part.partition not in self.done:
-            self.outbox.note_commit(self.manifest, part.partition)
-        self.progress.advance(self.group.topic, part.partition, part.end)
+            self.outbox.record_commit(self.manifest, part.partition)
+        self.checkpoint.advance(self.group.topic, part.partition, part.end)
 
-    def _publish(
-        self, part: PartitionBatch, messages: Iterable[OutgoingMessage], producer: Producer, now: CommittedOffset
+    def _commit(
+        self, part: PartitionBatch, messages: Iterable[OutgoingMessage], producer: Producer, before: CommittedOffset
     ) -> None:
         at = datetime.now(UTC).isoformat(timespec="seconds")
         note = CommitNote(batch=self.manifest.batch_id, topic_id=self.manifest.topic_id, at=at)
-        self.reached("before transaction")
+        self.on_step("before transaction")
         with chunks.paused_collector():
             Transaction(producer, self.group, part.partition).run(
-                messages, part.end, note, self.reached, lambda: self._require_untouched(part)
+                messages, part.end, note, self.on_step, lambda: self._require_unchanged(part)
             )
-        # At once: another program that commits now overwrites the note, and nobody would know of the report.
-        self._note(part, Outcome.PUBLISHED)
-        seen = self.group.await_commit(part.partition, part.end, note, now)
-        if seen.note != note:
-            topic = self.manifest.topic
-            log.warning("%s/%s: %s has committed %s over it", topic, part.partition, _who(seen), seen.offset)
+        # At once, because another program's commit would overwrite the note, and then no one would know of the report.
+        self._record(part, Outcome.PUBLISHED)
+        after = self.group.await_commit(part.partition, part.end, note, before)
+        if after.note != note:
+            log.warning(
+                "%s/%s: %s has committed offset %s after this batch committed %s",
+                *(self.manifest.topic, part.partition, _committer(after), after.offset, part.end),
+            )
 
-    def _outcome_so_far(self, part: PartitionBatch, now: CommittedOffset) -> Outcome | None:
-        """None where this batch is to be published now."""
+    def _find_outcome(self, part: PartitionBatch, committed: CommittedOffset) -> Outcome | None:
+        """Return what became of the partition, None if it is to be published now.
+
+        Raise BatchSupersededError or OffsetsChangedError if it must not be published.
+        """
         batch_id = self.manifest.batch_id
-        if now.batch == batch_id or part.partition in self.done:
+        if committed.batch == batch_id or part.partition in self.done:
             return Outcome.ALREADY_PUBLISHED
-        if part.is_untouched(now):
+        if part.is_unchanged(committed):
             if self.may_publish:
                 return None
             raise BatchSupersededError(
@@ -183,28 +201,29 @@ class _Publishing:
                 "not published: newer runs have taken over its payments and removed its staged files. Nothing needs to "
                 "be done: the next run drains them"
             )
-        # Whoever else commits this offset, an operator or a foreign consumer, has published nothing.
-        if now.offset == part.end and is_batch_id(now.batch or ""):
+        # An operator or another program that commits the same offset has published nothing.
+        if committed.offset == part.end and is_batch_id(committed.batch or ""):
             return Outcome.PUBLISHED_BY_ANOTHER
-        by = "" if now.offset is None else f", and {_who(now)} committed the offset"
+        by = "" if committed.offset is None else f", and {_committer(committed)} committed the offset"
         raise OffsetsChangedError(
-            f"group {self.manifest.group} stands at {now.offset} on {self.manifest.topic}/{part.partition}, but batch "
-            f"{batch_id} of offsets [{part.start}, {part.end}) was drained from {part.committed_before}{by}: no commit "
-            "of this batch is known. The next run drains from where the group stands"
+            f"the committed offset of group {self.manifest.group} on {self.manifest.topic}/{part.partition} is "
+            f"{committed.offset}, but batch {batch_id} of offsets [{part.start}, {part.end}) was planned at "
+            f"{part.committed_before}{by}: no commit of this batch is known. The next run starts at the committed "
+            "offset"
         )
 
-    def _require_untouched(self, part: PartitionBatch) -> None:
-        """Kafka fences producers, but no plain commit: this offset would overwrite what was set meanwhile, unseen."""
+    def _require_unchanged(self, part: PartitionBatch) -> None:
+        """Raise as `_find_outcome` if the committed offset has changed: fencing does not stop a consumer's commit."""
         try:
-            now = self._committed(part)
+            committed = self._committed_offset(part)
         except ClusterError:
-            # Not readable now, and no reason to give up: if the broker is away, adding the offset waits for it.
+            # No reason to give up: if the broker is unavailable, adding the offset waits for it.
             return
-        self._outcome_so_far(part, now)
+        self._find_outcome(part, committed)
 
 
-def _who(committed: CommittedOffset) -> str:
-    """By the note beside the offset; one that was only kept alive has an empty name."""
+def _committer(committed: CommittedOffset) -> str:
+    """Return who committed an offset, by its note. An offset that was only refreshed has a note without a batch."""
     if not committed.batch:
         return "another program"
     return f"batch {committed.batch}" if is_batch_id(committed.batch) else repr(committed.batch)

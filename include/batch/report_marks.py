@@ -1,6 +1,6 @@
-"""Record attempts and deliveries of a batch's reports: one file each, `report-<lowest partition>.json` in its folder.
+"""Record attempts and deliveries of a batch's reports: a file `report-<lowest partition>.json` for each report.
 
-Each attempt writes the file before the mail: if it cannot be written, no mail is sent, or every run would send the
+Each attempt writes the file before it mails: if it cannot be written, no mail is sent, or every run would send the
 report again. The first attempt fixes the partitions, and with them the Message-ID; a partition that is committed later
 gets its own report. After acceptance the delivery is written to the same file, which needs no further right and next
 to no further space.
@@ -16,16 +16,19 @@ from datetime import datetime
 
 import msgspec
 
-from include.batch.batch_record import read_known
+from include.batch.batch_record import read_optional
 from include.report.report import PendingReport, ReportDelivery
 from include.storage.staging import Storage
 
 _PREFIX, _SUFFIX = "report-", ".json"
-_EARLIER = "reported-"
+_EARLIER_PREFIX = "reported-"
 
 
 class ReportMark(msgspec.Struct, frozen=True):
-    """`begun_at`: when the last attempt began. `delivery` is None until a mail server has accepted the report."""
+    """The content of the file.
+
+    `begun_at` is when the last attempt began. `delivery` is None until a mail server has accepted the report.
+    """
 
     partitions: tuple[int, ...]
     begun_at: datetime
@@ -34,19 +37,24 @@ class ReportMark(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class ReportMarks:
-    """`deliveries` by reported partition, None where the mark does not say; `begun`: the partitions of each report that
-    an attempt began to mail, and that no server is known to have accepted."""
+    """The marks of a batch.
+
+    `deliveries` has each reported partition, with None if an earlier version's mark does not tell the delivery. `begun`
+    has the partitions of each report that an attempt began to mail, and that no server is known to have accepted.
+    """
 
     deliveries: Mapping[int, ReportDelivery | None]
     begun: tuple[frozenset[int], ...]
 
     @classmethod
     def read(cls, storage: Storage, folder: str, names: Iterable[str]) -> ReportMarks:
-        """Read the marks among `names`, the files in the batch's `folder`. Raise StagingError if one cannot be read,
-        because then it is unknown what was mailed."""
-        earlier = [name for name in names if name.startswith(_EARLIER)]
+        """Read the marks among `names`, the files in the batch's `folder`.
+
+        Raise StagingError if one cannot be read, because then it is unknown what was mailed.
+        """
+        earlier = [name for name in names if name.startswith(_EARLIER_PREFIX)]
         deliveries = {
-            int(name.removeprefix(_EARLIER)): read_known(storage, f"{folder}/{name}", ReportDelivery)
+            int(name.removeprefix(_EARLIER_PREFIX)): read_optional(storage, f"{folder}/{name}", ReportDelivery)
             for name in earlier
         }
         marks = [
@@ -61,14 +69,17 @@ class ReportMarks:
         return cls(deliveries, tuple(numbers for numbers in begun if not numbers <= deliveries.keys()))
 
     def may_send(self, partitions: frozenset[int]) -> bool:
-        """Return whether a report of exactly these partitions may be sent: none of them was reported, and no report of
-        some of them together with others has begun."""
+        """Return whether a report of exactly these partitions may be sent.
+
+        It may not if one of them was reported, or if a report of some of them together with others was begun.
+        """
         if not partitions.isdisjoint(self.deliveries):
             return False
         return all(partitions == numbers or partitions.isdisjoint(numbers) for numbers in self.begun)
 
 
 def partitions_of(report: PendingReport) -> frozenset[int]:
+    """Return the partitions that a report covers."""
     return frozenset(partition for _, partition, _, _ in report.facts.ranges)
 
 

@@ -1,6 +1,7 @@
-"""What predict found, kept beside the predictions: which model scored the batch, when, and the counts by partition.
+"""Hold what `predict` found: which model scored the batch, when, and the counts of each partition.
 
-One file a shard: `scored-<shard>.json`, and the same as `published-<shard>.json` once its publishing has begun.
+Each shard has a file `scored-<shard>.json` in the batch's folder. When its publishing begins, the file is copied to
+`published-<shard>.json`, which no later attempt at `predict` changes. Field names are keys of these files.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from include.batch.manifest import Manifest, PartitionBatch
 from include.errors import StagedFileGoneError
 from include.storage.staging import Storage
 
-_SCORED, _FIXED = "scored-", "published-"
+_SCORED, _PUBLISHED = "scored-", "published-"
 
 
 @dataclass(frozen=True)
 class PartitionScores:
-    """`part` is what was scored of the drained one: where predict had no time for all, it ends earlier. `staged` is
-    the folder of the predictions, as `PartitionBatch.staged` is that of the payments they belong to."""
+    """The counts of one partition: scored payments, frauds among them, and dead letters, in all and by reason code.
+
+    `part` is the partition as it was drained; it ends earlier if `predict` reached its time limit. `staged` is the
+    folder of the predictions, as `part.staged` is the folder of the payments.
+    """
 
     part: PartitionBatch
     staged: str
@@ -33,8 +37,15 @@ class PartitionScores:
 
 @dataclass(frozen=True)
 class ScoredBatch:
-    """`model` is ModelRun.to_dict(); dead letters, and their count by reason, are those of drain and model together.
-    `seconds` is what predict took, the longest where there are several shards."""
+    """A scored shard, or all scored shards of a batch.
+
+    Attributes:
+        model: The model run, as ModelRun.to_dict() returns it.
+        scored_at: When scoring ended, in ISO 8601.
+        partitions: The counts of each partition.
+        reasons: The number of dead letters by reason code, those of `drain` and of the model together.
+        seconds: How long `predict` took; of several shards, the longest time.
+    """
 
     model: dict[str, Any]
     scored_at: str
@@ -44,55 +55,61 @@ class ScoredBatch:
 
     @property
     def scored(self) -> int:
+        """Return the number of scored payments."""
         return sum(part.scored for part in self.partitions)
 
     @property
     def frauds(self) -> int:
+        """Return the number of frauds."""
         return sum(part.frauds for part in self.partitions)
 
     @property
     def dead_letters(self) -> int:
+        """Return the number of dead letters."""
         return sum(part.dead_letters for part in self.partitions)
 
     @property
-    def due(self) -> tuple[PartitionScores, ...]:
-        """Those with an offset to commit."""
-        return tuple(scores for scores in self.partitions if scores.part.is_due)
+    def to_publish(self) -> tuple[PartitionScores, ...]:
+        """Return the partitions with an offset to commit, including those without a message to publish."""
+        return tuple(scores for scores in self.partitions if scores.part.needs_commit)
 
-    def left_of(self, manifest: Manifest) -> int:
-        """How many offsets the batch leaves behind, whichever of the run's limits it met."""
+    def offsets_left(self, manifest: Manifest) -> int:
+        """Return how many offsets the batch leaves for later runs: limits of `plan`, `drain` and `predict` together."""
         drained = sum(part.end - part.start for part in manifest.partitions)
         return manifest.lag + drained - sum(scores.part.end - scores.part.start for scores in self.partitions)
 
     def save(self, storage: Storage, folder: str, shard: int = 0) -> None:
+        """Write `scored-<shard>.json` in the batch's `folder`. Raise StagingError if it cannot be written."""
         storage.write(_path(folder, _SCORED, shard), msgspec.json.encode(self))
 
     @classmethod
-    def load_fixed(cls, storage: Storage, folder: str, shard: int = 0) -> ScoredBatch:
-        """What publishing begins with, it goes on with, and so does the report: a predict that another attempt has
-        overtaken may wake up and save its own at any time. (Not if it does so between two publishers' first writes.)
+    def begin_publishing(cls, storage: Storage, folder: str, shard: int = 0) -> ScoredBatch:
+        """Return the shard that every attempt to publish it must use; the first one copies it to `published-…`.
+
+        A late attempt at `predict` may save other scores at any time. They would differ from the messages that are
+        published already, and from the report. (Two publishers that copy at the same moment are not guarded.)
         """
-        fixed = cls._fixed(storage, folder, shard)
-        if fixed is None:
-            fixed = storage.need_json(_path(folder, _SCORED, shard), cls)
-            storage.write(_path(folder, _FIXED, shard), msgspec.json.encode(fixed))
-        return fixed
+        published = cls._load_published(storage, folder, shard)
+        if published is None:
+            published = storage.need_json(_path(folder, _SCORED, shard), cls)
+            storage.write(_path(folder, _PUBLISHED, shard), msgspec.json.encode(published))
+        return published
 
     @classmethod
-    def _fixed(cls, storage: Storage, folder: str, shard: int) -> ScoredBatch | None:
+    def _load_published(cls, storage: Storage, folder: str, shard: int) -> ScoredBatch | None:
         try:
-            return storage.need_json(_path(folder, _FIXED, shard), cls)
+            return storage.need_json(_path(folder, _PUBLISHED, shard), cls)
         except StagedFileGoneError:
             return None
 
     @staticmethod
-    def has_begun(storage: Storage, folder: str) -> bool:
-        """Some partition may be published: what is staged stands for what readers see."""
-        return any(name.startswith(_FIXED) for name in storage.list(folder))
+    def publishing_has_begun(storage: Storage, folder: str) -> bool:
+        """Return whether messages of some shard may be published: then staged files must stay as they are."""
+        return any(name.startswith(_PUBLISHED) for name in storage.list(folder))
 
     @classmethod
     def load(cls, storage: Storage, manifest: Manifest) -> ScoredBatch:
-        """Of all shards that were scored. Raises StagedFileGoneError where none was."""
+        """Return all shards that are scored, as one. Raise StagedFileGoneError if none is."""
         found: list[ScoredBatch] = []
         shards = len(manifest.shards) or 1
         for shard in range(shards):
@@ -111,13 +128,14 @@ class ScoredBatch:
 
     @classmethod
     def load_shard(cls, storage: Storage, folder: str, shard: int) -> ScoredBatch:
-        fixed = cls._fixed(storage, folder, shard)
-        return fixed or storage.need_json(_path(folder, _SCORED, shard), cls)
+        """Return one shard, as it is published if that has begun. Raise StagedFileGoneError if it is not scored."""
+        published = cls._load_published(storage, folder, shard)
+        return published or storage.need_json(_path(folder, _SCORED, shard), cls)
 
 
 def _partition(scores: PartitionScores) -> int:
     return scores.part.partition
 
 
-def _path(folder: str, kind: str, shard: int) -> str:
-    return f"{folder}/{kind}{shard}.json"
+def _path(folder: str, prefix: str, shard: int) -> str:
+    return f"{folder}/{prefix}{shard}.json"

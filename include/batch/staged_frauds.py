@@ -14,25 +14,26 @@ from include.storage.staging import Storage
 
 @dataclass(frozen=True)
 class StagedFrauds:
-    """The frauds of some partitions, read from their staged chunks anew each time."""
+    """The frauds of some partitions of a batch. Each iteration reads them from the staged chunks again."""
 
     storage: Storage
     topic: str
     partitions: list[PartitionScores]
 
     def __iter__(self) -> Iterator[Fraud]:
+        """Yield the frauds in the order of partitions and offsets. Raise StagingError if a chunk cannot be read."""
         for part, folder in ((scores.part, scores.staged) for scores in self.partitions):
             for number in range(part.chunks):
-                scores = chunks.read_predictions(self.storage, folder, part.partition, number)
-                frauds = [place for place, prediction in enumerate(scores["prediction"]) if prediction == 1]
+                predictions = chunks.read_predictions(self.storage, folder, part.partition, number)
+                frauds = [index for index, prediction in enumerate(predictions["prediction"]) if prediction == 1]
                 if not frauds:
                     continue
                 names = ("offset", "row", "head", "tail")
-                staged = chunks.read_payments(self.storage, part.staged, part.partition, number, names)
-                for place in frauds:
+                payments = chunks.read_payments(self.storage, part.staged, part.partition, number, names)
+                for index in frauds:
                     yield Fraud(
-                        source=f"{self.topic}/{part.partition}/{staged['offset'][place]}",
-                        row=staged["row"][place],
-                        probability=scores["probability"][place],
-                        record=scored_object(staged["head"][place], staged["tail"][place], 1),
+                        source=f"{self.topic}/{part.partition}/{payments['offset'][index]}",
+                        row=payments["row"][index],
+                        probability=predictions["probability"][index],
+                        record=scored_object(payments["head"][index], payments["tail"][index], 1),
                     )

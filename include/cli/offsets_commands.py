@@ -39,7 +39,7 @@ def show(topic: TopicName = None, group: Group = None, json: JsonSwitch = False)
     import msgspec
 
     with _open_group(topic, group) as offsets:
-        rows = offsets.standings()
+        rows = offsets.read()
         names = {"group": offsets.settings.group, "topic": offsets.topic.name}
     out = output(json=json)
     out.line(_heading(names))
@@ -83,10 +83,10 @@ def set_(
     out = output(json=json)
     with _open_group(topic, group) as offsets:
         offsets.require_unused()
-        rows = offsets.standings()
-        targets = offsets.targets(to, partition or [], rows)
+        rows = offsets.read()
+        targets = offsets.resolve_targets(to, partition or [], rows)
         rows = [row for row in rows if row.partition in targets]
-        changes = [row for row in rows if not row.stands_at(targets[row.partition], offsets.topic)]
+        changes = [row for row in rows if not row.is_at(targets[row.partition], offsets.topic)]
         names = {"group": offsets.settings.group, "topic": offsets.topic.name}
         out.line(_heading(names))
         out.table(
@@ -98,8 +98,8 @@ def set_(
         )
         if changes and not yes:
             _ask()
-        agreed = None if yes else {row.partition: row for row in changes}
-        moves = offsets.move({row.partition: targets[row.partition] for row in changes}, agreed) if changes else []
+        shown = None if yes else {row.partition: row for row in changes}
+        moves = offsets.commit({row.partition: targets[row.partition] for row in changes}, shown) if changes else []
     _report_moves(out, moves)
     out.document({**names, "partitions": [_move_document(row, targets, moves) for row in rows]})
     if any(move.error for move in moves):
@@ -159,7 +159,7 @@ def _open_group(topic: str | None, group: str | None) -> AbstractContextManager[
     from include.settings import Settings
 
     settings = Settings.from_environment().override(input_topic=topic, group=group)
-    return GroupOffsets.opened(Cluster.from_environment(), settings)
+    return GroupOffsets.open(Cluster.from_environment(), settings)
 
 
 def _heading(names: dict[str, str]) -> str:

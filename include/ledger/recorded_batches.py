@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from include.batch.batch_record import FOLDER, BatchRecord
+from include.batch.batch_record import RECORDS_FOLDER, BatchRecord
 from include.errors import LedgerError, StagedFileGoneError, StagingError
 from include.ledger.connection import LedgerConnection
 from include.ledger.schema import open_ledger
@@ -61,7 +61,11 @@ def record_batches(storage: Storage, address: LedgerConnection) -> RecordedBatch
 
     Raises LedgerError, once all others are recorded, where a file cannot be read: it stays.
     """
-    paths = [f"{FOLDER}/{day}/{name}" for day in storage.list(FOLDER) for name in storage.list(f"{FOLDER}/{day}")]
+    paths = [
+        f"{RECORDS_FOLDER}/{day}/{name}"
+        for day in storage.list(RECORDS_FOLDER)
+        for name in storage.list(f"{RECORDS_FOLDER}/{day}")
+    ]
     batches = files = 0
     unread: dict[str, StagingError] = {}
     with open_ledger(address, "fraud record batches") as connection, ThreadPoolExecutor(_READERS) as threads:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from confluent_kafka import Message
 
 from include.batch.background_writer import BackgroundWriter
-from include.batch.chunks import HELD_BYTES, paused_collector
+from include.batch.chunks import MAX_BUFFERED_BYTES, paused_collector
 from include.batch.dead_letter_counts import DeadLetterCounts
 from include.errors import LedgerGapError
 from include.kafka.cluster import Cluster, Topic
@@ -137,7 +137,7 @@ class _Recording:
                 letters.saw(partition, offset)
                 continue
             # One statement cannot write a row twice, so a payment that comes again begins the next chunk.
-            if row.key in chunk.lines or len(chunk.lines) >= _HELD_ROWS or chunk.bytes >= HELD_BYTES:
+            if row.key in chunk.lines or len(chunk.lines) >= _HELD_ROWS or chunk.bytes >= MAX_BUFFERED_BYTES:
                 chunk.ends[partition] = offset
                 chunk = self._next()
             chunk.lines[row.key] = row.line

@@ -80,7 +80,7 @@ class ReportDelivery:
 class ReportQueue(Protocol):
     """A queue of reports that no mail server has accepted yet."""
 
-    def owed(self) -> Iterable[PendingReport]:
+    def pending_reports(self) -> Iterable[PendingReport]:
         """Yield the reports that no mail server has accepted yet, oldest first."""
 
     def unreadable(self) -> Mapping[str, str]:

@@ -109,7 +109,7 @@ class FraudReportOperator(EmailOperator):
         Raise ReportError at the end if a report failed, and at once if the server accepts no mail.
         """
         mailed, failed, drops = {"reports": 0, "frauds": 0, "left_out": 0}, [], 0
-        for report in outbox.owed():
+        for report in outbox.pending_reports():
             started = time.monotonic()
             try:
                 mail = self._mail(report, outbox, mask=settings.mask_cards)

@@ -14,7 +14,7 @@ from tests.support.scoring import MODEL
 
 @pytest.fixture
 def staged(folder: Storage) -> Callable[..., Manifest]:
-    """Stages a batch by partition: its frauds, of two payments and a dead letter each."""
+    """Return a function that stages a batch: two payments and a dead letter per partition, with so many frauds."""
 
     def stage(batch_id: str, frauds: dict[int, int], **changes: Any) -> Manifest:
         attempt = f"batches/{hour_of(batch_id)}/{batch_id}/an-attempt"

@@ -7,7 +7,7 @@ import pytest
 from include.batch.background_writer import BackgroundWriter
 
 
-def test_writes_run_one_after_the_other_while_the_caller_goes_on():
+def test_writes_run_in_order_while_the_caller_continues():
     begun, may_end, done = threading.Event(), threading.Event(), []
 
     def write(number: int) -> None:
@@ -26,7 +26,7 @@ def test_writes_run_one_after_the_other_while_the_caller_goes_on():
 
 
 @pytest.mark.parametrize("writes", [1, 2])
-def test_a_failed_write_is_raised_at_the_end_or_by_the_next_write(writes: int):
+def test_failed_write_is_raised_by_the_next_write_or_at_the_end(writes: int):
     def run() -> None:
         with BackgroundWriter() as writer:
             for _ in range(writes):
@@ -36,7 +36,7 @@ def test_a_failed_write_is_raised_at_the_end_or_by_the_next_write(writes: int):
         run()
 
 
-def test_an_exception_of_the_caller_cancels_the_write():
+def test_exception_of_the_caller_cancels_the_write():
     cancelled = threading.Event()
 
     def run() -> None:

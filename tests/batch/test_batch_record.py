@@ -1,4 +1,4 @@
-"""When a batch's record is left for the ledger, and what it says."""
+"""Batch records for the ledger: when they are written, and what they hold."""
 
 from __future__ import annotations
 
@@ -31,17 +31,15 @@ def outbox(folder: Storage) -> Outbox:
 
 
 def settle(outbox: Outbox, *partitions: int) -> None:
-    outbox.note_commits(lambda: {partition: committed_by(SECOND, 20) for partition in partitions})
+    outbox.record_commits(lambda: {partition: committed_by(SECOND, 20) for partition in partitions})
 
 
 def mail(outbox: Outbox) -> None:
-    for report in outbox.owed():
+    for report in outbox.pending_reports():
         outbox.record_delivery(report, DELIVERY)
 
 
-def test_a_batch_without_fraud_leaves_one_record_before_its_entry_is_closed(
-    outbox: Outbox, staged: Stage, folder: Storage
-):
+def test_batch_without_fraud_has_one_record_when_its_entry_is_closed(outbox: Outbox, staged: Stage, folder: Storage):
     publish(outbox, staged(FIRST, {0: 0, 1: 0}), 0, 1)
     settle(outbox, 0, 1)
     assert outbox.entries() == []
@@ -54,13 +52,13 @@ def test_a_batch_without_fraud_leaves_one_record_before_its_entry_is_closed(
     assert len(paths(folder)) == 1
 
 
-def test_a_fraud_is_recorded_at_once_and_again_with_its_mail(outbox: Outbox, staged: Stage, folder: Storage):
+def test_batch_with_fraud_is_recorded_before_and_after_its_report(outbox: Outbox, staged: Stage, folder: Storage):
     publish(outbox, staged(FIRST, {0: 1}), 0)
     settle(outbox, 0)
-    mail_server_is_down = records(folder)
-    assert [record.deliveries for record in mail_server_is_down] == [[]]
+    before_delivery = records(folder)
+    assert [record.deliveries for record in before_delivery] == [[]]
     settle(outbox, 0)
-    assert records(folder) == mail_server_is_down
+    assert records(folder) == before_delivery
     mail(outbox)
     before, after = records(folder)
     assert after.partitions == (replace_delivery(before.partitions[0]),)
@@ -72,21 +70,21 @@ def replace_delivery(part: PartitionRecord) -> PartitionRecord:
     return msgspec.structs.replace(part, delivery=DELIVERY)
 
 
-def test_where_nothing_was_committed_nothing_is_recorded(outbox: Outbox, staged: Stage, folder: Storage):
+def test_batch_without_commits_has_no_record(outbox: Outbox, staged: Stage, folder: Storage):
     publish(outbox, staged(FIRST, {0: 1}))
     settle(outbox, 0)
     assert outbox.entries() == paths(folder) == []
 
 
-def test_a_publisher_that_died_is_recorded_by_the_committed_offset(outbox: Outbox, staged: Stage, folder: Storage):
+def test_commit_of_a_dead_publisher_is_recorded_from_its_note(outbox: Outbox, staged: Stage, folder: Storage):
     publish(outbox, staged(FIRST, {0: 0}))
-    outbox.note_commits(lambda: {0: committed_by(FIRST)})
+    outbox.record_commits(lambda: {0: committed_by(FIRST)})
     (record,) = records(folder)
     assert [part.partition for part in record.partitions] == [0]
     assert "publish" not in record.seconds
 
 
-def test_only_what_was_committed_counts(outbox: Outbox, staged: Stage, folder: Storage):
+def test_record_has_committed_partitions_only(outbox: Outbox, staged: Stage, folder: Storage):
     manifest = staged(FIRST, {0: 1, 1: 2})
     scored = ScoredBatch.load(folder, manifest)
     parts = [
@@ -94,7 +92,7 @@ def test_only_what_was_committed_counts(outbox: Outbox, staged: Stage, folder: S
     ]
     replace(scored, partitions=tuple(parts)).save(folder, manifest.folder)
     publish(outbox, manifest, 1)
-    outbox.note_commits(lambda: {0: CommittedOffset(10), 1: committed_by(FIRST)})
+    outbox.record_commits(lambda: {0: CommittedOffset(10), 1: committed_by(FIRST)})
     assert paths(folder) == []
     mail(outbox)
     (early,) = records(folder)
@@ -105,12 +103,12 @@ def test_only_what_was_committed_counts(outbox: Outbox, staged: Stage, folder: S
     assert late == early
 
 
-def test_a_partition_that_got_through_later_has_its_own_mail(outbox: Outbox, staged: Stage, folder: Storage):
+def test_record_has_both_deliveries_of_a_later_commit(outbox: Outbox, staged: Stage, folder: Storage):
     manifest = staged(FIRST, {0: 1, 1: 1})
     publish(outbox, manifest, 0)
     mail(outbox)
-    outbox.note_commit(manifest, 1)
-    (report,) = outbox.owed()
+    outbox.record_commit(manifest, 1)
+    (report,) = outbox.pending_reports()
     later = replace(DELIVERY, message_id="<later@test>", at=DELIVERY.at + timedelta(hours=1))
     outbox.record_delivery(report, later)
     assert outbox.entries() == []
@@ -121,20 +119,20 @@ def test_a_partition_that_got_through_later_has_its_own_mail(outbox: Outbox, sta
 
 
 @pytest.mark.parametrize("settled", [False, True])
-def test_who_dies_between_the_mark_and_the_record_is_made_up_for(
+def test_record_is_written_by_the_next_run_if_the_mailing_task_dies(
     outbox: Outbox, staged: Stage, folder: Storage, monkeypatch: pytest.MonkeyPatch, settled: bool
 ):
     publish(outbox, staged(FIRST, {0: 1}), 0)
     if settled:
         settle(outbox, 0)
-    (report,) = outbox.owed()
+    (report,) = outbox.pending_reports()
     with monkeypatch.context() as dying:
         dying.setattr("include.batch.outbox.write_record", interrupted)
         with pytest.raises(KeyboardInterrupt):
             outbox.record_delivery(report, DELIVERY)
     assert outbox.entries() == [FIRST]
     settle(outbox, 0)
-    assert list(outbox.owed()) == outbox.entries() == []
+    assert list(outbox.pending_reports()) == outbox.entries() == []
     assert records(folder)[-1].deliveries == [DELIVERY]
 
 
@@ -142,7 +140,7 @@ def interrupted(*arguments: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_a_record_that_cannot_be_left_holds_up_no_other_batch_and_is_left_later(
+def test_failed_record_stops_no_other_batch_and_is_written_later(
     outbox: Outbox, staged: Stage, folder: Storage, monkeypatch: pytest.MonkeyPatch
 ):
     for batch in (FIRST, SECOND):
@@ -163,7 +161,7 @@ def test_a_record_that_cannot_be_left_holds_up_no_other_batch_and_is_left_later(
     assert [record.batch_id for record in records(folder)] == [FIRST, SECOND]
 
 
-def test_seconds_are_those_of_the_longest_shard(outbox: Outbox, staged: Stage, folder: Storage):
+def test_seconds_are_of_the_slowest_shard(outbox: Outbox, staged: Stage, folder: Storage):
     manifest = replace(staged(FIRST, {0: 0, 1: 0}), shards=((0,), (1,)), seconds=0.5)
     manifest.save(folder)
     scored = ScoredBatch.load_shard(folder, manifest.folder, 0)
@@ -172,17 +170,15 @@ def test_seconds_are_those_of_the_longest_shard(outbox: Outbox, staged: Stage, f
         model = MODEL | {"seconds": 0.75, "who": "alice"}
         replace(scored, model=model, partitions=(scores,), seconds=predicted).save(folder, manifest.folder, shard)
     outbox.open_entry(manifest)
-    outbox.note_commit(manifest, 0, 6.0)
-    outbox.note_commit(manifest, 1, 5.0)
+    outbox.record_commit(manifest, 0, 6.0)
+    outbox.record_commit(manifest, 1, 5.0)
     settle(outbox, 0, 1)
     (record,) = records(folder)
     assert record.seconds == {"drain": 2.5, "resolve_model": 0.75, "predict": 4.0, "publish": 6.0}
     assert record.model.who == "alice"
 
 
-def test_what_an_earlier_version_has_staged_is_recorded_without_what_it_does_not_say(
-    outbox: Outbox, staged: Stage, folder: Storage
-):
+def test_batch_of_earlier_version_is_recorded_without_unknown_fields(outbox: Outbox, staged: Stage, folder: Storage):
     manifest = staged(FIRST, {0: 1})
     scored = folder.need(f"{manifest.folder}/scored-0.json").decode()
     folder.write(f"{manifest.folder}/scored-0.json", scored.replace(',"reasons":{}', "", 1).encode())
@@ -195,7 +191,7 @@ def test_what_an_earlier_version_has_staged_is_recorded_without_what_it_does_not
 
 
 @pytest.mark.parametrize("mark", ["committed-0", "drained-0.json"])
-def test_a_damaged_mark_leaves_a_gap_and_holds_up_nothing(
+def test_record_leaves_out_the_duration_of_a_damaged_file(
     outbox: Outbox, staged: Stage, folder: Storage, tmp_path: Path, mark: str
 ):
     manifest = replace(staged(FIRST, {0: 1}), shards=((0,),))
@@ -211,7 +207,7 @@ def test_a_damaged_mark_leaves_a_gap_and_holds_up_nothing(
     assert len(records(folder)) == len(settled) + 1
 
 
-def test_it_works_on_s3_too(bucket: Storage, folder: Storage, staged: Stage):
+def test_record_is_written_to_s3(bucket: Storage, folder: Storage, staged: Stage):
     manifest = staged(FIRST, {0: 0})
     for name in ("manifest.json", "scored-0.json"):
         bucket.write(f"{manifest.folder}/{name}", folder.need(f"{manifest.folder}/{name}"))
@@ -224,7 +220,7 @@ def test_it_works_on_s3_too(bucket: Storage, folder: Storage, staged: Stage):
     assert f"records/{datetime.now(UTC):%Y%m%d}/{FIRST}-" in path
 
 
-def test_records_that_nobody_takes_over_go_by_the_day_and_outlive_their_batch(storage: Storage):
+def test_old_records_are_removed_by_day(storage: Storage):
     now = datetime.now(UTC)
     days = [f"{now - timedelta(hours=hours):%Y%m%d}" for hours in (200, 160, 0)]
     for day in days:
@@ -237,8 +233,8 @@ def test_records_that_nobody_takes_over_go_by_the_day_and_outlive_their_batch(st
     assert remove_old_records(storage, hours=168) == 0
 
 
-def test_a_record_says_whole_what_it_holds(outbox: Outbox, staged: Stage, folder: Storage):
-    """Nothing of a payment is in it: it stays longer than the batch."""
+def test_record_holds_no_payment_data(outbox: Outbox, staged: Stage, folder: Storage):
+    """A record is kept longer than its batch."""
     publish(outbox, staged(FIRST, {0: 2}), 0)
     mail(outbox)
     (path,) = paths(folder)

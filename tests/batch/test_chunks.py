@@ -26,7 +26,7 @@ def columns() -> chunks.Columns:
     )
 
 
-def test_null_and_empty_are_kept_apart(storage: Storage):
+def test_payments_keep_null_and_empty_values_apart(storage: Storage):
     chunks.write_payments(storage, "batch", 1, 2, columns())
     read = chunks.read_payments(storage, "batch", 1, 2, NAMES)
     assert read == {name: getattr(columns(), name) for name in NAMES}
@@ -34,18 +34,18 @@ def test_null_and_empty_are_kept_apart(storage: Storage):
     assert chunks.unpack_headers(read["headers"][1]) == []
 
 
-def test_predictions_are_kept_line_by_line(storage: Storage):
+def test_predictions_are_read_as_they_were_written(storage: Storage):
     values = {"prediction": [1, 0, None], "probability": [0.1 + 0.2, None, None], "reason": [None, None, "x: y"]}
     chunks.write_predictions(storage, "batch", 0, 0, **values)  # type: ignore[arg-type]
     assert chunks.read_predictions(storage, "batch", 0, 0) == values
 
 
-def test_a_chunk_that_is_gone_is_named(storage: Storage):
+def test_missing_chunk_is_named(storage: Storage):
     with pytest.raises(StagingError, match=r"batch/payments-0-7\.parquet"):
         chunks.read_payments(storage, "batch", 0, 7, NAMES)
 
 
-def test_the_collector_runs_again_whatever_happened():
+def test_garbage_collector_is_enabled_again_after_an_error():
     def fail() -> None:
         with chunks.paused_collector():
             assert not gc.isenabled()

@@ -10,8 +10,8 @@ from include.storage.staging import Storage
 URL = "http://airflow/dags/score_payments/runs/1"
 
 
-def test_installations_of_one_address_keep_their_claims_apart(folder: Storage, staged: Callable[..., Manifest]):
-    """Two Airflows with the same base_url and group, told apart by FRAUD_INSTALLATION only."""
+def test_installations_with_the_same_address_have_separate_claims(folder: Storage, staged: Callable[..., Manifest]):
+    """Only FRAUD_INSTALLATION tells these Airflows apart: base_url and group are the same."""
     one, other = (Claims(folder, "a/group", "topic", URL, name) for name in ("one", "other"))
     for number in range(3):
         one.save(staged(f"20260101T00000{number}-a", {0: 1}))
@@ -20,6 +20,6 @@ def test_installations_of_one_address_keep_their_claims_apart(folder: Storage, s
     assert len(one.end_older(outbox, lambda partitions: set())) == 2
 
 
-def test_without_an_installation_claims_of_earlier_runs_are_found(folder: Storage):
-    """As the folder was named before FRAUD_INSTALLATION counted."""
+def test_folder_of_claims_without_an_installation_is_unchanged(folder: Storage):
+    """Versions without FRAUD_INSTALLATION used this folder."""
     assert Claims(folder, "a/group", "topic", URL)._folder == "claims/a%2Fgroup/topic/5612a75c"

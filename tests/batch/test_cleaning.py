@@ -17,24 +17,24 @@ def stage(storage: Storage, hours_ago: float) -> Manifest:
     return manifest
 
 
-def test_old_batches_go_and_those_whose_report_is_owed_stay(storage: Storage):
-    old, owed, recent = stage(storage, 80), stage(storage, 80), stage(storage, 70)
-    Outbox(storage, "a/group", "topic").open_entry(owed)
+def test_old_batches_are_removed_except_those_with_a_pending_report(storage: Storage):
+    old, pending, recent = stage(storage, 80), stage(storage, 80), stage(storage, 70)
+    Outbox(storage, "a/group", "topic").open_entry(pending)
     claims = Claims(storage, "a/group", "topic", "an/installation/runs/1")
     for one in (old, recent):
         claims.save(one)
     assert remove_old_batches(storage, hours=72) == 1
     assert storage.list(old.folder) == []
-    assert storage.list(owed.folder) == ["manifest.json", "payments-0-0.parquet"]
+    assert storage.list(pending.folder) == ["manifest.json", "payments-0-0.parquet"]
     assert storage.list(recent.folder) == ["claim", "manifest.json", "payments-0-0.parquet"]
-    # What an installation has left that is gone; the newest claim is kept by those that run.
+    # Old claims of an installation that no longer runs are removed; the recent one stays.
     assert storage.list(claims._folder) == [recent.batch_id]
 
-    storage.delete(f"outbox/a%2Fgroup/topic/{owed.batch_id}")
+    storage.delete(f"outbox/a%2Fgroup/topic/{pending.batch_id}")
     remove_old_batches(storage, hours=72)
     assert storage.list("batches") == [hour_of(recent.batch_id)]
 
 
-def test_nothing_staged_is_nothing_to_remove(storage: Storage):
+def test_empty_staging_area_has_nothing_to_remove(storage: Storage):
     assert remove_old_batches(storage, hours=1) == 0
     assert storage.list("batches") == []

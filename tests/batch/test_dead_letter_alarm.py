@@ -18,7 +18,7 @@ SETTINGS = Settings(dead_letter_share=0.2, dead_letter_least=10)
 
 
 def batch(*partitions: tuple[int, dict[str, int]]) -> ScoredBatch:
-    """Partitions by how many payments were scored, and their dead letters by reason."""
+    """Return a batch. Each partition: the number of scored payments, and dead letters by reason."""
     scores = tuple(
         PartitionScores(PartitionBatch(number, 0, 1, 0), "folder", scored, 0, sum(reasons.values()), reasons)
         for number, (scored, reasons) in enumerate(partitions)
@@ -32,13 +32,13 @@ def found(scored: ScoredBatch, settings: Settings = SETTINGS, committed: set[int
     )
 
 
-def test_batches_that_were_counted_by_a_lower_share_raise_no_alarm_by_the_new_one():
+def test_batches_counted_with_a_lower_share_raise_no_alarm_after_it_is_raised():
     earlier = CountedBatches({"a-batch": DeadLetterCounts(420, 25, {"not_json": 25})})
     few = batch((15, {"not_json": 5}))
     assert find_dead_letter_alarm(SETTINGS, "a-batch", few, {0}, lambda _: earlier) is None
 
 
-def test_batch_of_only_dead_letters_lists_reasons():
+def test_alarm_lists_the_reasons():
     assert found(batch((0, {"not_json": 200}), (0, {"not_json": 40, "empty_value": 60}))) == Alarm(
         DEAD_LETTERS,
         "300 of 300 messages of batch a-batch became dead letters (100%), FRAUD_DEAD_LETTER_SHARE=0.2 or more: "
@@ -47,7 +47,7 @@ def test_batch_of_only_dead_letters_lists_reasons():
     )
 
 
-def test_a_share_below_the_bound_ends_the_alarm():
+def test_share_below_the_setting_ends_the_alarm():
     assert found(batch((81, {"not_json": 19}))) == Alarm(
         DEAD_LETTERS,
         "19 of 100 messages of batch a-batch became dead letters (19%), less than FRAUD_DEAD_LETTER_SHARE=0.2.",
@@ -60,26 +60,26 @@ def test_too_few_dead_letters_neither_raise_nor_end_the_alarm(scored: ScoredBatc
     assert found(scored) is None
 
 
-def test_only_what_was_published_counts():
+def test_only_committed_partitions_count():
     scored = batch((0, {"not_json": 300}), (100, {}))
     assert found(scored, committed={1}).cause == ""
     assert found(scored, committed=set()) is None
 
 
-def test_share_and_least_number_are_settings():
+def test_settings_define_share_and_least_number():
     scored = batch((90, {"not_json": 10}))
     assert found(scored, SETTINGS.override(dead_letter_share=0.1)).cause == "not_json"
     assert found(scored, SETTINGS.override(dead_letter_share=0.1, dead_letter_least=11)) is None
 
 
-def test_many_reasons_are_not_all_listed():
+def test_alarm_lists_only_some_of_many_reasons():
     reasons = {f"code_{number:02}": 30 - number for number in range(20)}
     assert found(batch((0, reasons))).sentence.count("code_") == 8
     assert "and 12 more reasons" in found(batch((0, reasons))).sentence
 
 
 class Topic:
-    """One batch after the other, counted in a file as the task `reports` does."""
+    """Batches of a topic one after the other, counted in a file as the task `reports` does."""
 
     def __init__(self, folder: Path) -> None:
         self.file = DeadLetterFile(Storage.open(str(folder)), "dead_letter_counts.json")
@@ -96,7 +96,7 @@ class Topic:
         return find_dead_letter_alarm(settings, name, batch((scored, reasons)), {0}, count)
 
 
-def test_few_dead_letters_a_batch_add_up_to_an_alarm(tmp_path: Path):
+def test_dead_letters_of_several_batches_add_up_to_an_alarm(tmp_path: Path):
     topic = Topic(tmp_path)
     assert topic.batch(0, {"not_json": 9}) is None
     assert topic.batch(0, {}) is None
@@ -106,24 +106,24 @@ def test_few_dead_letters_a_batch_add_up_to_an_alarm(tmp_path: Path):
         "or more: not_json 10, empty_value 7. They are on topic_1_dead_letters.",
         "not_json",
     )
-    # It lasts with every further one.
+    # A further batch with a dead letter keeps the alarm.
     assert topic.batch(0, {"not_json": 1}).cause == "not_json"
 
 
-def test_a_batch_with_a_smaller_share_begins_the_count_anew(tmp_path: Path):
+def test_batch_with_a_smaller_share_resets_the_count(tmp_path: Path):
     topic = Topic(tmp_path)
     assert topic.batch(0, {"not_json": 9}) is None
     assert topic.batch(9, {"not_json": 1}).cause == ""
     assert topic.batch(0, {"not_json": 9}) is None
 
 
-def test_a_batch_that_is_judged_again_counts_once(tmp_path: Path):
+def test_repeated_batch_counts_once(tmp_path: Path):
     topic = Topic(tmp_path)
     for _ in range(3):
         assert topic.batch(0, {"not_json": 9}, "the-same") is None
 
 
-def test_any_number_of_batches_is_counted_in_a_small_file(tmp_path: Path):
+def test_file_stays_small_for_many_batches(tmp_path: Path):
     topic = Topic(tmp_path)
     for _ in range(199):
         assert topic.batch(0, {"not_json": 1}, least=200) is None
@@ -131,7 +131,7 @@ def test_any_number_of_batches_is_counted_in_a_small_file(tmp_path: Path):
     assert (tmp_path / "dead_letter_counts.json").stat().st_size < 2_000
 
 
-def test_a_damaged_count_begins_anew(tmp_path: Path):
+def test_damaged_file_resets_the_count(tmp_path: Path):
     topic = Topic(tmp_path)
     (tmp_path / "dead_letter_counts.json").write_bytes(b"{")
     assert topic.batch(0, {"not_json": 9}) is None

@@ -26,8 +26,8 @@ MANIFEST = Manifest(
 )
 
 
-def test_manifest_goes_through_an_xcom_and_through_storage(storage: Storage):
-    # Columns are named by whoever sends, so they must not reach the metadata database.
+def test_manifest_is_unchanged_by_xcom_and_storage(storage: Storage):
+    # Producers name the columns, perhaps with personal data: they must not reach the metadata database.
     assert Manifest.from_dict(json.loads(json.dumps(MANIFEST.to_dict()))) == replace(MANIFEST, columns=())
     assert MANIFEST.columns
     MANIFEST.save(storage)
@@ -36,7 +36,7 @@ def test_manifest_goes_through_an_xcom_and_through_storage(storage: Storage):
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"batch_id": 7}'])
-def test_a_manifest_of_another_version_is_named(folder: Storage, damage: bytes):
+def test_unreadable_manifest_and_scores_are_named(folder: Storage, damage: bytes):
     folder.write(f"{MANIFEST.folder}/manifest.json", damage)
     folder.write(f"{MANIFEST.folder}/scored-0.json", damage)
     with pytest.raises(StagingError, match=r"manifest\.json in .* was not written by this version"):
@@ -45,7 +45,7 @@ def test_a_manifest_of_another_version_is_named(folder: Storage, damage: bytes):
         ScoredBatch.load(folder, MANIFEST)
 
 
-def test_scored_batch_is_kept_beside_it(folder: Storage):
+def test_scored_batch_is_read_as_it_was_saved(folder: Storage):
     one, two = MANIFEST.partitions
     scores = (PartitionScores(one, "one", 5, 2, 1), PartitionScores(two, "two", 3))
     scored = ScoredBatch(MODEL, "2026-01-01T00:00:00.000+00:00", scores, {"x": 1})
@@ -54,7 +54,7 @@ def test_scored_batch_is_kept_beside_it(folder: Storage):
     assert (scored.scored, scored.frauds, scored.dead_letters) == (8, 2, 1)
 
 
-def test_batch_ids_sort_by_time_in_utc_and_are_never_the_same():
+def test_batch_ids_sort_by_utc_time_and_are_unique():
     now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=5)))
     assert new_batch_id(now).startswith("20260101T220405Z-")
     assert new_batch_id(now) != new_batch_id(now)

@@ -28,86 +28,86 @@ def committed_by(batch_id: str | None, offset: int = 13) -> CommittedOffset:
     return CommittedOffset(offset, CommitNote(batch_id, "id", "now") if batch_id else None)
 
 
-def owed(outbox: Outbox) -> dict[str, list[tuple[str, int]]]:
+def pending_frauds(outbox: Outbox) -> dict[str, list[tuple[str, int]]]:
     return {
         report.key: [(fraud.source, fraud.row) for fraud in report.frauds]  # type: ignore[attr-defined]
-        for report in outbox.owed()
+        for report in outbox.pending_reports()
     }
 
 
 def publish(outbox: Outbox, manifest: Manifest, *partitions: int) -> None:
     outbox.open_entry(manifest)
     for partition in partitions:
-        outbox.note_commit(manifest, partition)
+        outbox.record_commit(manifest, partition)
 
 
-def test_a_report_is_owed_from_the_first_commit_until_it_was_mailed(outbox: Outbox, staged: Stage):
+def test_report_is_pending_from_the_first_commit_until_its_delivery(outbox: Outbox, staged: Stage):
     manifest = staged(FIRST, {0: 1, 1: 2})
     outbox.open_entry(manifest)
-    assert owed(outbox) == {}
-    outbox.note_commit(manifest, 0)
-    assert owed(outbox) == {FIRST: [("topic/0/10", 0)]}
-    outbox.note_commit(manifest, 1)
-    (report,) = outbox.owed()
+    assert pending_frauds(outbox) == {}
+    outbox.record_commit(manifest, 0)
+    assert pending_frauds(outbox) == {FIRST: [("topic/0/10", 0)]}
+    outbox.record_commit(manifest, 1)
+    (report,) = outbox.pending_reports()
     assert [fraud.source for fraud in report.frauds] == ["topic/0/10", "topic/1/10", "topic/1/11"]
     assert next(iter(report.frauds)).record == b'{"n":10,"is_fraud":1,"fraud_confirmed":null}'
     assert report.facts.ranges == (("topic", 0, 10, 13), ("topic", 1, 10, 13))
     assert (report.facts.scored, report.facts.frauds, report.facts.dead_letters) == (4, 3, 2)
     assert report.facts.output_topic == "scored"
     outbox.record_delivery(report, DELIVERY)
-    assert owed(outbox) == {}
+    assert pending_frauds(outbox) == {}
     assert outbox.entries() == []
 
 
-def test_a_partition_that_got_through_later_has_a_report_of_its_own(outbox: Outbox, staged: Stage):
+def test_partition_that_is_committed_later_has_its_own_report(outbox: Outbox, staged: Stage):
     manifest = staged(FIRST, {0: 1, 1: 1})
     publish(outbox, manifest, 0)
-    (report,) = outbox.owed()
-    outbox.note_commit(manifest, 1)
+    (report,) = outbox.pending_reports()
+    outbox.record_commit(manifest, 1)
     outbox.record_delivery(report, DELIVERY)
-    assert owed(outbox) == {FIRST: [("topic/1/10", 0)]}
-    (report,) = outbox.owed()
+    assert pending_frauds(outbox) == {FIRST: [("topic/1/10", 0)]}
+    (report,) = outbox.pending_reports()
     assert report.facts.ranges == (("topic", 1, 10, 13),)
     outbox.record_delivery(report, DELIVERY)
     assert outbox.entries() == []
 
 
-def test_a_batch_without_fraud_owes_nothing(outbox: Outbox, staged: Stage):
+def test_batch_without_fraud_has_no_report(outbox: Outbox, staged: Stage):
     publish(outbox, staged(FIRST, {0: 0, 1: 0}), 0, 1)
-    assert owed(outbox) == {}
-    outbox.note_commits(lambda: {0: committed_by(FIRST), 1: committed_by(FIRST)})
+    assert pending_frauds(outbox) == {}
+    outbox.record_commits(lambda: {0: committed_by(FIRST), 1: committed_by(FIRST)})
     assert outbox.entries() == []
 
 
-def test_frauds_wait_for_nobody_and_oldest_come_first(outbox: Outbox, staged: Stage):
+def test_pending_reports_come_oldest_first(outbox: Outbox, staged: Stage):
     publish(outbox, staged(SECOND, {0: 1}), 0)
     publish(outbox, staged(FIRST, {0: 1, 1: 0}), 0, 1)
-    assert list(owed(outbox)) == [FIRST, SECOND]
+    assert list(pending_frauds(outbox)) == [FIRST, SECOND]
 
 
-def test_a_publisher_that_died_is_spoken_for_by_the_committed_offset(outbox: Outbox, staged: Stage):
+def test_report_of_a_dead_publisher_is_found_by_the_commit_note(outbox: Outbox, staged: Stage):
     publish(outbox, staged(FIRST, {0: 1, 1: 1}))
-    outbox.note_commits(lambda: {0: committed_by(FIRST), 1: CommittedOffset(10)})
-    assert owed(outbox) == {FIRST: [("topic/0/10", 0)]}
+    outbox.record_commits(lambda: {0: committed_by(FIRST), 1: CommittedOffset(10)})
+    assert pending_frauds(outbox) == {FIRST: [("topic/0/10", 0)]}
 
 
 @pytest.mark.parametrize(
     "now", [committed_by(SECOND), committed_by(None), CommittedOffset(9), CommittedOffset(None), committed_by(None, 20)]
 )
-def test_a_batch_that_was_overtaken_is_closed(outbox: Outbox, staged: Stage, now: CommittedOffset):
+def test_entry_is_closed_after_another_commit(outbox: Outbox, staged: Stage, now: CommittedOffset):
     publish(outbox, staged(FIRST, {0: 1}))
-    outbox.note_commits(lambda: {0: now})
-    assert owed(outbox) == {}
+    outbox.record_commits(lambda: {0: now})
+    assert pending_frauds(outbox) == {}
     assert outbox.entries() == []
 
 
-def test_a_batch_that_may_still_be_published_stays_open(outbox: Outbox, staged: Stage):
+def test_entry_stays_open_while_a_partition_may_be_committed(outbox: Outbox, staged: Stage):
     publish(outbox, staged(FIRST, {0: 1, 1: 0}), 1)
-    outbox.note_commits(lambda: {0: CommittedOffset(10), 1: committed_by(FIRST)})
+    outbox.record_commits(lambda: {0: CommittedOffset(10), 1: committed_by(FIRST)})
     assert outbox.entries() == [FIRST]
 
 
-def test_a_batch_that_is_planned_while_the_offsets_are_read_stays_open(outbox: Outbox, staged: Stage):
+def test_entry_that_is_opened_while_offsets_are_read_stays_open(outbox: Outbox, staged: Stage):
     publish(outbox, staged(FIRST, {0: 1}))
     second = staged(SECOND, {0: 1})
 
@@ -115,36 +115,36 @@ def test_a_batch_that_is_planned_while_the_offsets_are_read_stays_open(outbox: O
         publish(outbox, second)
         return {0: committed_by(None, 5)}
 
-    outbox.note_commits(read)
+    outbox.record_commits(read)
     assert outbox.entries() == [SECOND]
 
 
-def test_of_partitions_that_were_not_asked_for_nothing_is_known(outbox: Outbox, staged: Stage):
+def test_partitions_without_a_read_offset_keep_the_entry_open(outbox: Outbox, staged: Stage):
     publish(outbox, staged(FIRST, {0: 1, 1: 1}))
-    outbox.note_commits(lambda: {0: committed_by(SECOND, 20)})
+    outbox.record_commits(lambda: {0: committed_by(SECOND, 20)})
     assert outbox.entries() == [FIRST]
 
 
-def test_what_was_committed_stays_owed_when_the_rest_was_overtaken(outbox: Outbox, staged: Stage):
+def test_report_of_committed_partitions_stays_pending_after_another_commit(outbox: Outbox, staged: Stage):
     publish(outbox, staged(FIRST, {0: 1, 1: 1}), 0)
-    outbox.note_commits(lambda: {0: committed_by(SECOND, 20), 1: committed_by(SECOND, 20)})
-    (report,) = outbox.owed()
+    outbox.record_commits(lambda: {0: committed_by(SECOND, 20), 1: committed_by(SECOND, 20)})
+    (report,) = outbox.pending_reports()
     assert report.facts.ranges == (("topic", 0, 10, 13),)
     outbox.record_delivery(report, DELIVERY)
-    outbox.note_commits(lambda: {0: committed_by(SECOND, 20), 1: committed_by(SECOND, 20)})
+    outbox.record_commits(lambda: {0: committed_by(SECOND, 20), 1: committed_by(SECOND, 20)})
     assert outbox.entries() == []
 
 
-def test_a_report_that_cannot_be_read_now_stays_owed(
+def test_unreadable_batch_stays_pending(
     outbox: Outbox, staged: Stage, folder: Storage, monkeypatch: pytest.MonkeyPatch
 ):
     publish(outbox, staged(FIRST, {0: 1}), 0)
     with monkeypatch.context() as broken:
         broken.setattr(Storage, "read", unreadable)
-        assert owed(outbox) == {}
-        assert outbox.owed_batches() == list(outbox.unreadable()) == [FIRST]
-        outbox.note_commits(lambda: {0: committed_by(FIRST)})
-    assert list(owed(outbox)) == [FIRST]
+        assert pending_frauds(outbox) == {}
+        assert outbox.pending_batches() == list(outbox.unreadable()) == [FIRST]
+        outbox.record_commits(lambda: {0: committed_by(FIRST)})
+    assert list(pending_frauds(outbox)) == [FIRST]
     assert outbox.unreadable() == {}
 
 
@@ -152,18 +152,18 @@ def unreadable(storage: Storage, path: str) -> bytes | None:
     raise StagingError(f"cannot read {path}: 503 Slow Down")
 
 
-def test_what_only_waits_for_the_mail_is_not_read_by_scoring(
+def test_scoring_does_not_read_batches_that_are_marked_as_committed(
     outbox: Outbox, staged: Stage, monkeypatch: pytest.MonkeyPatch
 ):
     manifest = staged(FIRST, {0: 1})
     publish(outbox, manifest, 0)
-    outbox.note_commits(lambda: {0: committed_by(FIRST)})
+    outbox.record_commits(lambda: {0: committed_by(FIRST)})
     with monkeypatch.context() as broken:
         broken.setattr(Storage, "read", unreadable)
-        outbox.note_commits(lambda: {0: committed_by(SECOND, 20)})
-        assert outbox.owed_batches() == [FIRST]
+        outbox.record_commits(lambda: {0: committed_by(SECOND, 20)})
+        assert outbox.pending_batches() == [FIRST]
     outbox.open_entry(manifest)
-    (report,) = outbox.owed()
+    (report,) = outbox.pending_reports()
     outbox.record_delivery(report, DELIVERY)
     assert outbox.entries() == []
 
@@ -171,30 +171,30 @@ def test_what_only_waits_for_the_mail_is_not_read_by_scoring(
 @pytest.mark.parametrize("whole", [False, True], ids=["some partition", "all of it"])
 @pytest.mark.parametrize("name", ["manifest.json", "scored-0.json"])
 @pytest.mark.parametrize("harm", ["missing", "damaged"])
-def test_a_batch_that_cannot_be_read_stays_until_a_person_decides(
+def test_entry_of_an_unreadable_batch_stays(
     outbox: Outbox, staged: Stage, folder: Storage, tmp_path: Path, harm: str, name: str, whole: bool
 ):
     lost = staged(FIRST, {0: 1})
     publish(outbox, lost, 0)
     publish(outbox, staged(SECOND, {0: 1}), 0)
     if whole:
-        outbox.note_commits(lambda: {0: committed_by(SECOND)})
+        outbox.record_commits(lambda: {0: committed_by(SECOND)})
     file = tmp_path / "staging" / lost.folder / name
     content = file.read_bytes()
     file.unlink() if harm == "missing" else file.write_bytes(content[:-1])
-    outbox.note_commits(lambda: {0: committed_by(SECOND)})
-    assert list(owed(outbox)) == [SECOND]
-    assert outbox.owed_batches() == [FIRST, SECOND]
+    outbox.record_commits(lambda: {0: committed_by(SECOND)})
+    assert list(pending_frauds(outbox)) == [SECOND]
+    assert outbox.pending_batches() == [FIRST, SECOND]
     (reason,) = outbox.unreadable().values()
     assert f"{lost.folder}/{name}" in reason
     assert f"is {harm}" in reason
     assert f"delete outbox/a%2Fgroup/topic/{FIRST}*" in reason
     file.write_bytes(content)
-    assert list(owed(outbox)) == [FIRST, SECOND]
+    assert list(pending_frauds(outbox)) == [FIRST, SECOND]
     assert outbox.unreadable() == {}
 
 
-def test_a_shard_that_is_gone_does_not_shorten_the_report_unseen(outbox: Outbox, staged: Stage, folder: Storage):
+def test_missing_shard_makes_the_batch_unreadable(outbox: Outbox, staged: Stage, folder: Storage):
     manifest = replace(staged(FIRST, {0: 1, 1: 1}), shards=((0,), (1,)))
     manifest.save(folder)
     scored = ScoredBatch.load_shard(folder, manifest.folder, 0)
@@ -202,19 +202,19 @@ def test_a_shard_that_is_gone_does_not_shorten_the_report_unseen(outbox: Outbox,
         replace(scored, partitions=(scores,)).save(folder, manifest.folder, shard)
     publish(outbox, manifest, 0)
     folder.delete(f"{manifest.folder}/scored-1.json")
-    assert owed(outbox) == {FIRST: [("topic/0/10", 0)]}
-    outbox.note_commit(manifest, 1)
-    assert owed(outbox) == {}
-    assert "what predict found of partitions [1] is gone" in outbox.unreadable()[FIRST]
+    assert pending_frauds(outbox) == {FIRST: [("topic/0/10", 0)]}
+    outbox.record_commit(manifest, 1)
+    assert pending_frauds(outbox) == {}
+    assert "the scores of committed partitions [1] are missing from " in outbox.unreadable()[FIRST]
 
 
-def test_groups_and_topics_owe_apart(folder: Storage, outbox: Outbox, staged: Stage):
+def test_groups_and_topics_have_separate_outboxes(folder: Storage, outbox: Outbox, staged: Stage):
     publish(outbox, staged(FIRST, {0: 1}), 0)
     for other in (Outbox(folder, "a", "topic"), Outbox(folder, "a/group", "other")):
         assert other.entries() == []
 
 
-def test_it_works_on_s3_too(bucket: Storage):
+def test_outbox_works_on_s3(bucket: Storage):
     outbox = Outbox(bucket, "a/group", "topic")
     values: dict[str, Any] = {"run_id": "r", "run_url": "u", "group": "a/group", "topic": "topic", "topic_id": "id"}
     outbox.open_entry(Manifest(batch_id=FIRST, drained_at="now", partitions=(), **values))

@@ -1,4 +1,4 @@
-"""What is noted of a report: before its mail, and after it."""
+"""Marks of reports: written before the mail, and after its acceptance."""
 
 from __future__ import annotations
 
@@ -26,47 +26,47 @@ def outbox(folder: Storage) -> Outbox:
 def publish(outbox: Outbox, manifest: Manifest, *partitions: int) -> None:
     outbox.open_entry(manifest)
     for partition in partitions:
-        outbox.note_commit(manifest, partition)
+        outbox.record_commit(manifest, partition)
 
 
 def partitions(report: PendingReport) -> list[int]:
     return [partition for _, partition, _, _ in report.facts.ranges]
 
 
-def test_a_report_that_was_begun_stays_owed_with_the_same_message_id(outbox: Outbox, staged: Stage):
+def test_report_that_was_begun_stays_pending_with_the_same_message_id(outbox: Outbox, staged: Stage):
     publish(outbox, staged(BATCH, {0: 1, 1: 1}), 0, 1)
-    (report,) = outbox.owed()
+    (report,) = outbox.pending_reports()
     assert outbox.begin_report(report)
-    (again,) = outbox.owed()
+    (again,) = outbox.pending_reports()
     assert message_id(again.facts) == message_id(report.facts)
     assert outbox.begin_report(again)
     outbox.record_delivery(again, DELIVERY)
-    assert list(outbox.owed()) == outbox.entries() == []
+    assert list(outbox.pending_reports()) == outbox.entries() == []
 
 
-def test_a_partition_that_is_committed_after_a_kill_does_not_change_the_message_id(outbox: Outbox, staged: Stage):
-    """The server may have accepted the first mail: the second must not look like another report."""
+def test_later_commit_does_not_change_the_message_id(outbox: Outbox, staged: Stage):
+    """The server may have accepted the first mail: the second mail must not look like another report."""
     manifest = staged(BATCH, {0: 1, 1: 1})
     publish(outbox, manifest, 1)
-    (report,) = outbox.owed()
+    (report,) = outbox.pending_reports()
     outbox.begin_report(report)
-    outbox.note_commit(manifest, 0)
-    first, second = outbox.owed()
+    outbox.record_commit(manifest, 0)
+    first, second = outbox.pending_reports()
     assert message_id(first.facts) == message_id(report.facts)
     assert (partitions(first), partitions(second)) == ([1], [0])
     for one in (first, second):
         assert outbox.begin_report(one)
         outbox.record_delivery(one, DELIVERY)
-    assert list(outbox.owed()) == outbox.entries() == []
+    assert list(outbox.pending_reports()) == outbox.entries() == []
 
 
-def test_one_file_says_that_all_partitions_of_a_report_were_mailed(
+def test_one_file_records_the_delivery_of_all_partitions(
     outbox: Outbox, staged: Stage, folder: Storage, monkeypatch: pytest.MonkeyPatch
 ):
-    """A kill between two files left a report of the rest, with another Message-ID."""
+    """With a file for each partition, a kill between two files would leave a second report of the rest."""
     manifest = staged(BATCH, {0: 1, 1: 1, 2: 0})
     publish(outbox, manifest, 0, 1, 2)
-    (report,) = outbox.owed()
+    (report,) = outbox.pending_reports()
     outbox.begin_report(report)
     write, written = Storage.write, []
 
@@ -80,63 +80,63 @@ def test_one_file_says_that_all_partitions_of_a_report_were_mailed(
         killed.setattr(Storage, "write", killed_after_one)
         with pytest.raises(KeyboardInterrupt):
             outbox.record_delivery(report, DELIVERY)
-    assert list(outbox.owed()) == []
+    assert list(outbox.pending_reports()) == []
     assert [name for name in folder.list(manifest.folder) if name.startswith("report")] == ["report-0.json"]
 
 
-def test_a_report_that_another_sender_has_mailed_is_not_begun(outbox: Outbox, staged: Stage, folder: Storage):
+def test_report_that_another_sender_has_mailed_is_not_begun(outbox: Outbox, staged: Stage, folder: Storage):
     publish(outbox, staged(BATCH, {0: 1}), 0)
-    (mine,) = outbox.owed()
-    (theirs,) = outbox.owed()
+    (mine,) = outbox.pending_reports()
+    (theirs,) = outbox.pending_reports()
     outbox.begin_report(theirs)
-    # Kept open, as a publisher that is still at work keeps it.
+    # The entry may still be open, because a publisher has not finished.
     outbox.record_delivery(theirs, DELIVERY)
     assert not outbox.begin_report(mine)
 
 
-def test_a_report_of_other_partitions_than_were_begun_is_not_mailed(outbox: Outbox, staged: Stage):
+def test_report_of_other_partitions_than_were_begun_is_not_mailed(outbox: Outbox, staged: Stage):
     manifest = staged(BATCH, {0: 1, 1: 1})
     publish(outbox, manifest, 0)
-    (narrow,) = outbox.owed()
-    outbox.note_commit(manifest, 1)
-    (wide,) = outbox.owed()
+    (narrow,) = outbox.pending_reports()
+    outbox.record_commit(manifest, 1)
+    (wide,) = outbox.pending_reports()
     assert outbox.begin_report(wide)
     assert not outbox.begin_report(narrow)
 
 
 @pytest.mark.parametrize("content", [b"", msgspec.json.encode(DELIVERY)], ids=["empty", "with its delivery"])
-def test_what_an_earlier_version_has_mailed_is_not_mailed_again(
+def test_delivery_of_an_earlier_version_is_not_mailed_again(
     outbox: Outbox, staged: Stage, folder: Storage, content: bytes
 ):
     manifest = staged(BATCH, {0: 1, 1: 1})
     publish(outbox, manifest, 0, 1)
     folder.write(f"{manifest.folder}/reported-0", content)
-    (report,) = outbox.owed()
+    (report,) = outbox.pending_reports()
     assert partitions(report) == [1]
     outbox.begin_report(report)
     outbox.record_delivery(report, DELIVERY)
-    assert list(outbox.owed()) == outbox.entries() == []
+    assert list(outbox.pending_reports()) == outbox.entries() == []
 
 
-def test_a_mark_that_is_damaged_is_named_and_nothing_is_mailed_again(outbox: Outbox, staged: Stage, tmp_path: Path):
+def test_damaged_mark_makes_the_batch_unreadable(outbox: Outbox, staged: Stage, tmp_path: Path):
     manifest = staged(BATCH, {0: 1, 1: 1})
     publish(outbox, manifest, 0)
-    (report,) = outbox.owed()
+    (report,) = outbox.pending_reports()
     outbox.record_delivery(report, DELIVERY)
-    outbox.note_commit(manifest, 1)
+    outbox.record_commit(manifest, 1)
     (tmp_path / "staging" / manifest.folder / "report-0.json").write_bytes(b"damaged")
-    assert list(outbox.owed()) == []
+    assert list(outbox.pending_reports()) == []
     assert f"{manifest.folder}/report-0.json" in outbox.unreadable()[BATCH]
 
 
-def test_it_works_on_s3_too(bucket: Storage, folder: Storage, staged: Stage):
+def test_marks_work_on_s3(bucket: Storage, folder: Storage, staged: Stage):
     manifest = staged(BATCH, {0: 1})
     for name in ("manifest.json", "scored-0.json"):
         bucket.write(f"{manifest.folder}/{name}", folder.need(f"{manifest.folder}/{name}"))
     outbox = Outbox(bucket, "a/group", "topic")
     publish(outbox, manifest, 0)
-    (report,) = outbox.owed()
+    (report,) = outbox.pending_reports()
     assert outbox.begin_report(report)
-    (again,) = outbox.owed()
+    (again,) = outbox.pending_reports()
     outbox.record_delivery(again, DELIVERY)
-    assert list(outbox.owed()) == outbox.entries() == []
+    assert list(outbox.pending_reports()) == outbox.entries() == []

@@ -21,7 +21,7 @@ def dag() -> Any:
         sys.path.remove(str(ROOT / "dags"))
 
 
-def test_once_a_day(dag: Any):
+def test_dag_runs_once_a_day(dag: Any):
     assert dag.dag_id == "export_confirmed"
     assert dag.timetable.expression == "47 2 * * *"
     assert dag.catchup is False
@@ -29,11 +29,11 @@ def test_once_a_day(dag: Any):
     assert "FRAUD_CONFIRMED_URL" in dag.doc_md
 
 
-def test_it_is_one_task(dag: Any):
+def test_dag_has_one_task(dag: Any):
     assert [task.task_id for task in dag.tasks] == ["export_confirmed"]
 
 
-def test_operators_are_told_of_what_fails_and_incidents_end(dag: Any):
+def test_failures_are_mailed_and_success_ends_incidents(dag: Any):
     from fraud_scoring.incidents import IncidentNotifier, close_incident
 
     assert isinstance(dag.on_failure_callback, IncidentNotifier)

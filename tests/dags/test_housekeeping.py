@@ -21,7 +21,7 @@ def dag() -> Any:
         sys.path.remove(str(ROOT / "dags"))
 
 
-def test_once_a_day(dag: Any):
+def test_dag_runs_once_a_day(dag: Any):
     assert dag.dag_id == "housekeeping"
     assert dag.timetable.expression == "17 3 * * *"
     assert dag.catchup is False
@@ -29,12 +29,12 @@ def test_once_a_day(dag: Any):
     assert "FRAUD_LOG_DAYS" in dag.doc_md
 
 
-def test_it_starts_as_any_other_dag_does(dag: Any):
-    """It deletes other DAGs' logs: somebody who has read so unpauses it."""
+def test_dag_is_paused_as_airflow_is_configured(dag: Any):
+    """It deletes other DAGs' logs, so a person who has read that unpauses it."""
     assert dag.is_paused_upon_creation is None
 
 
-def test_no_task_waits_for_another(dag: Any):
+def test_tasks_are_independent(dag: Any):
     assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == {
         "trim_staging": set(),
         "trim_models": set(),
@@ -42,7 +42,7 @@ def test_no_task_waits_for_another(dag: Any):
     }
 
 
-def test_operators_are_told_of_what_fails_and_incidents_end(dag: Any):
+def test_failures_are_mailed_and_success_ends_incidents(dag: Any):
     from fraud_scoring.incidents import IncidentNotifier, close_incident
 
     assert isinstance(dag.on_failure_callback, IncidentNotifier)

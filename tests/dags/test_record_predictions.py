@@ -21,7 +21,7 @@ def dag() -> Any:
         sys.path.remove(str(ROOT / "dags"))
 
 
-def test_woken_by_what_publish_makes_and_every_ten_minutes(dag: Any):
+def test_dag_runs_after_publish_and_every_ten_minutes(dag: Any):
     from fraud_scoring.assets import SCORED_PAYMENTS
 
     assert dag.dag_id == "record_predictions"
@@ -33,26 +33,26 @@ def test_woken_by_what_publish_makes_and_every_ten_minutes(dag: Any):
     assert "FRAUD_OUTPUT_DEAD_LETTER_TOPIC" in dag.doc_md
 
 
-def test_neither_task_waits_for_the_other(dag: Any):
+def test_tasks_are_independent(dag: Any):
     assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == {
         "record_predictions": set(),
         "record_batches": set(),
     }
 
 
-def test_operators_are_told_of_what_fails_and_incidents_end(dag: Any):
+def test_failures_and_alarms_are_mailed_and_success_ends_incidents(dag: Any):
     from fraud_scoring.alarm_mails import mail_alarms
     from fraud_scoring.incidents import IncidentNotifier, close_incident
 
     assert isinstance(dag.on_failure_callback, IncidentNotifier)
     for task in dag.tasks:
         assert isinstance(task.on_failure_callback[0], IncidentNotifier)
-        assert "the next run records it" in task.on_failure_callback[0].task_next
+        assert "the next run records them" in task.on_failure_callback[0].task_next
         assert task.on_success_callback[0] is close_incident
         assert (task.retries, task.retry_delay, task.owner) == (2, timedelta(seconds=10), "fraud")
         # A backlog is written in many transactions.
         assert task.execution_timeout == timedelta(hours=1)
-    # A try that fails may have sent dead letters, which no later one finds.
+    # A try that fails may have sent dead letters, which no later try finds again.
     for callbacks in ("on_success_callback", "on_failure_callback", "on_retry_callback"):
         mailed = {task.task_id: mail_alarms in (getattr(task, callbacks) or []) for task in dag.tasks}
         assert mailed == {"record_predictions": True, "record_batches": False}

@@ -19,7 +19,7 @@ def dag_of(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in DAGS.glob("*.py")))
-def test_every_dag_runs_in_every_way_but_by_backfill(name: str):
+def test_dag_allows_every_run_type_except_backfill(name: str):
     dag = dag_of(name)
     assert dag.dag_id == name
     assert dag.allowed_run_types == {
@@ -29,5 +29,5 @@ def test_every_dag_runs_in_every_way_but_by_backfill(name: str):
         "asset_triggered",
         "asset_materialization",
     }
-    # Airflow's refusal gives no advice, so the DAG's own page does.
+    # Airflow's error gives no advice, so the DAG's page does.
     assert "backfill" in dag.doc_md

@@ -59,7 +59,9 @@ def test_offsets_moved_during_a_run_stop_it_where_they_were_moved(scene: FaultSc
     scene.breakpoint.go_on()
     tasks = scene.finish(run_id, "failed")
     assert (tasks["publish"]["state"], tasks["publish"]["try_number"]) == ("failed", 1)
-    assert f"group fraud_scoring stands at {start + moved} on topic_1/0" in scene.error(run_id, "publish")
+    assert f"the committed offset of group fraud_scoring on topic_1/0 is {start + moved}" in scene.error(
+        run_id, "publish"
+    )
     assert {number: scene.group.committed()[number] for number in (0, 1, 2)} == {
         0: start + moved, 1: scene.window[1][1], 2: scene.window[2][1],
     }  # fmt: skip
@@ -90,7 +92,9 @@ def test_the_operator_s_command_shuts_out_a_publish_that_is_at_work(
     scene.finish(run_id, "failed")
     if point == "offsets sent":
         assert FENCED in scene.error(run_id, "publish", 1)
-    assert f"group fraud_scoring stands at {start + MOVED} on topic_1/0" in scene.error(run_id, "publish")
+    assert f"the committed offset of group fraud_scoring on topic_1/0 is {start + MOVED}" in scene.error(
+        run_id, "publish"
+    )
     scene.check(scene.window | {0: (start + MOVED, scene.window[0][1])})
     _none_of(scene, {0: (start, start + MOVED)})
 
@@ -115,7 +119,7 @@ def test_offsets_that_expire_during_a_run_stop_it(scene: FaultScenario) -> None:
     scene.group.forget()
     scene.breakpoint.go_on()
     scene.finish(run_id, "failed")
-    assert "group fraud_scoring stands at None" in scene.error(run_id, "publish")
+    assert "the committed offset of group fraud_scoring on topic_1/0 is None" in scene.error(run_id, "publish")
     assert scene.arrived() == 0
     scene.group.set(stood)
     scene.check()
@@ -163,7 +167,7 @@ def _is_told_and_put_back(scene: FaultScenario, stricken: FaultStack) -> None:
     run_id = scene.run()
     assert scene.arrived() == 0
     first, end = scene.window[0]
-    told = f"Another program has moved the group's offsets: topic_1/0 from {first} to {end} ({end - first} passed over)"
+    told = f"Another program has moved the group's offsets: topic_1/0 from {first} to {end} ({end - first} skipped)"
     assert told in scene.error(run_id, "plan")
     wait_until(lambda: len(_moved_mails(scene)) == 1, "operators were not told once")
     stricken.set_offsets(scene.start)

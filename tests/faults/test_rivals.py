@@ -112,5 +112,5 @@ def test_a_run_that_another_one_has_overtaken_fails_and_says_why(
     assert (tasks["publish"]["state"], tasks["publish"]["try_number"]) == ("failed", 1)
     error = scene.error(run_id, "publish")
     assert "OffsetsChangedError" in error
-    assert "no commit of this batch is known. The next run drains from where the group stands" in error
+    assert "no commit of this batch is known. The next run starts at the committed offset" in error
     scene.check()

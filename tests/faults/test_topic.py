@@ -62,11 +62,11 @@ def test_topic_made_again_waits_for_a_decision(scene: FaultScenario, stricken: F
     if during:
         scene.breakpoint.go_on()
         scene.finish(run_id, "failed")
-        assert "was deleted and made again" in scene.error(run_id, "publish")
+        assert "was deleted and recreated" in scene.error(run_id, "publish")
     run_id = scene.run("failed")
     tasks = scene.tasks(run_id)
     assert (tasks["plan"]["state"], tasks["plan"]["try_number"]) == ("failed", 1)
-    assert "TopicChangedError: topic_1/0: the topic was deleted and made again" in scene.error(run_id, "plan")
+    assert "TopicChangedError: topic_1/0: the topic was deleted and recreated" in scene.error(run_id, "plan")
     assert scene.arrived() == 0
     # Places of the new topic are those of the old one: only an empty output can be judged.
     scene.group.empty("topic_2", "topic_1_dead_letters")

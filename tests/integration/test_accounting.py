@@ -1,7 +1,7 @@
-"""100,000 payments and every kind of rough input in; each out exactly once, unchanged, with the bare model's score.
+"""100,000 payments and every kind of rough input: each is published once, unchanged, with the bare model's score.
 
-What came out is checked by code that imports nothing of the product, and the model is asked in a program of its own.
-It scores every rough payment and some ordinary ones in a frame of one row each, the other ordinary ones in one frame.
+The checks import nothing of the product, and an oracle scores with the bare model in a process of its own: every rough
+payment and a sample of the ordinary ones in a frame of one row each, the other ordinary payments in one frame.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SHARES = (1, 0.3, 1.1, 1.7, 4)
 DECOY = b'{"columns":["amt"],"index":[0],"data":[["aborted"]]}'
 # Ordinary payments that the oracle scores in a frame of one row.
 SAMPLE = 500
-# So that batches end in the middle of anything: among aborted payments, on a control record, on the last payment.
+# Batches of these sizes end anywhere: among aborted payments, on a control record, on the last payment.
 LIMITS = (1, 2, 17, 4_001, 9_999, 25_000)
 
 
@@ -51,9 +51,9 @@ class Input:
     topic: str
     sent: list[Incoming]
     opened: list[Producer]
-    """Their kafka transactions, one a partition, are still open."""
+    """Producers whose kafka transactions, one for each partition, are still open."""
     last: int
-    """How many of `sent` are in those."""
+    """How many of `sent` are in these transactions."""
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,8 @@ def servers(services: LiveStack) -> Iterator[LiveStack]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _collector_at_rest() -> Iterator[None]:
-    """A million small objects are held, which it would look at again and again."""
+def _paused_collector() -> Iterator[None]:
+    """Pause the garbage collector: it would traverse a million small objects again and again."""
     gc.disable()
     yield
     gc.enable()
@@ -77,7 +77,7 @@ def _collector_at_rest() -> Iterator[None]:
 def messages() -> list[Incoming]:
     simulated = Simulator(seed=11, fraud_share=0.05, cards=500).payments(20_000)
     payments = [tokens(COLUMNS, row) for row in simulated]
-    # The same people five times, each time with other amounts.
+    # The same payments five times, each time with other amounts.
     many = [
         payment | {"amt": f"{float(payment['amt']) * (1 + turn / 7):.2f}"} for turn in range(5) for payment in payments
     ]
@@ -85,7 +85,7 @@ def messages() -> list[Incoming]:
 
 
 def fill(servers: str, topic: str, messages: list[Incoming]) -> Input:
-    """By a plain producer and a transactional one in turns, with payments of aborted kafka transactions between."""
+    """Send messages by a plain and a transactional producer in turns, with aborted transactions in between."""
     rng = random.Random(3)
     plain = kafka_log.producer(servers)
     careful = kafka_log.producer(servers, f"careful-{topic}")
@@ -123,7 +123,7 @@ def fill(servers: str, topic: str, messages: list[Incoming]) -> Input:
         for message in rest[partition::PARTITIONS]:
             client.produce(topic, message.value, message.key, partition, headers=message.headers)
         client.flush()
-        # Behind an open kafka transaction nothing is stable yet.
+        # Messages after an open kafka transaction are not stable yet.
         opened.append(client)
     return Input(topic, messages, opened, last)
 
@@ -136,13 +136,13 @@ def filled(servers: LiveStack, messages: list[Incoming]) -> Iterator[Input]:
 
 
 def payment_model() -> str:
-    """What `fraud train` makes: features computed inside the pipeline. Its run id."""
+    """Train a model as `fraud train` does, which computes features in its pipeline, and return its run id."""
     history = Simulator(seed=3, per_day=2000, fraud_share=0.04, cards=200).frame(days=2)
     return train(history, experiment="accounting", name="accounting", trees=11).run_id
 
 
 def seed_model() -> str:
-    """A cloudpickled pipeline whose signature names all 21 columns, card number as long. Its run id."""
+    """Log a cloudpickled pipeline whose signature names all 21 columns, and return its run id."""
     mlflow.set_experiment("accounting of the seed project's form")
     with mlflow.start_run() as run:
         mlflow.sklearn.log_model(
@@ -163,7 +163,7 @@ def seed_model() -> str:
     ],
 )
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
-def test_each_payment_comes_out_once_unchanged_and_scored_as_by_the_bare_model(
+def test_each_payment_is_published_once_unchanged_with_the_bare_models_score(
     servers: LiveStack, filled: Input, tmp_path: Path, make_model: Callable[[], str], in_s3: bool
 ):
     run_id = make_model()
@@ -181,7 +181,7 @@ def test_each_payment_comes_out_once_unchanged_and_scored_as_by_the_bare_model(
     run = resolve(run_id, experiment=None, chosen_by=RUN_CONFIGURATION)
 
     kinds = {message.value: message.kind or "ordinary" for message in filled.sent}
-    alone = chosen(kinds)
+    alone = sample_for_single_rows(kinds)
     with ThreadPoolExecutor(1) as beside:
         asked = beside.submit(
             accounting.ask_oracle, kinds, alone, f"runs:/{run_id}/model", tmp_path / "payments", dict(servers.env)
@@ -218,7 +218,7 @@ def test_each_payment_comes_out_once_unchanged_and_scored_as_by_the_bare_model(
 
 
 def score_all(scoring: Scoring, run: ModelRun) -> int:
-    """Batch after batch until nothing waits; returns how many were published."""
+    """Run batch after batch until nothing waits, and return how many messages were published."""
     count = 0
     for limit in itertools.chain(LIMITS, itertools.repeat(LIMITS[-1])):
         limited = scoring.change(max_payments=limit)
@@ -231,7 +231,7 @@ def score_all(scoring: Scoring, run: ModelRun) -> int:
     raise AssertionError
 
 
-def chosen(kinds: dict[bytes | None, str]) -> Callable[[bytes], bool]:
+def sample_for_single_rows(kinds: dict[bytes | None, str]) -> Callable[[bytes], bool]:
     ordinary = [value for value, kind in kinds.items() if kind == "ordinary"]
     sample = set(random.Random(1).sample(ordinary, SAMPLE))
     return lambda value: kinds[value] != "ordinary" or value in sample

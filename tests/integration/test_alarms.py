@@ -1,4 +1,4 @@
-"""Alarms of what a real topic holds: how old it is, how long it is kept, and what a producer holds up."""
+"""Alarms of a real topic: the age of its payments, its retention, and open transactions."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from collections.abc import Callable
 import pytest
 from confluent_kafka import Producer
 
-from include.batch.alarm_texts import BEHIND_AGE, CLOSE, HELD_UP, TIMESTAMP
+from include.batch.alarm_texts import BEHIND_AGE, BLOCKED, CLOSE_TO_RETENTION, IMPLAUSIBLE_TIMESTAMP
 from include.batch.manifest import Manifest
 from tests.integration.test_protocol import payments, scored, send, servers
 from tests.support import kafka_log
 from tests.support.scoring import Scoring
 
 MINUTE = 60_000
+TOO_OLD = [CLOSE_TO_RETENTION, BEHIND_AGE]
 
 
 @pytest.fixture
 def here(scoring: Callable[..., Scoring]) -> Scoring:
-    """Two partitions, kept for half an hour."""
+    """Return a topic with two partitions and a retention of half an hour."""
     here = scoring(2)
     kafka_log.set_topic(servers(here), here.settings.input_topic, "retention.ms", str(30 * MINUTE))
     return here
@@ -42,48 +43,50 @@ def open_transaction(here: Scoring) -> Producer:
     return client
 
 
-@pytest.mark.parametrize(("minutes", "kinds"), [(14, []), (15, [CLOSE, BEHIND_AGE]), (29, [CLOSE, BEHIND_AGE])])
-def test_the_oldest_payment_is_held_against_the_settings_and_the_topic(here: Scoring, minutes: int, kinds: list[str]):
+@pytest.mark.parametrize(("minutes", "kinds"), [(14, []), (15, TOO_OLD), (29, TOO_OLD)])
+def test_age_of_the_oldest_payment_is_compared_with_setting_and_retention(
+    here: Scoring, minutes: int, kinds: list[str]
+):
     produce_old(kafka_log.producer(servers(here)), here, minutes)
     send(here, *payments(2, 3))
     send(here, *payments(4), partition=1)
-    told = found(here, here.drain())
-    assert list(told) == kinds
+    alarms = found(here, here.drain())
+    assert list(alarms) == kinds
     if kinds:
-        assert "keeps payments for 30 min (retention.ms)" in told[CLOSE]
-        assert "Partitions: 0 (" in told[BEHIND_AGE]
+        assert "keeps payments for 30 min (retention.ms)" in alarms[CLOSE_TO_RETENTION]
+        assert "Partitions: 0 (" in alarms[BEHIND_AGE]
 
 
 def test_timestamps_in_seconds_raise_no_age_alarm(here: Scoring):
-    """Kafka counts milliseconds: seconds are January 1970."""
+    """Kafka counts milliseconds: seconds mean January 1970."""
     client = kafka_log.producer(servers(here))
     client.produce(here.settings.input_topic, payments(1)[0], partition=0, timestamp=int(time.time()))
     assert client.flush(30) == 0
     send(here, *payments(2), partition=1)
-    told = found(here, here.drain())
-    assert list(told) == [TIMESTAMP]
-    assert "/0 from offset 0 (1970-01-" in told[TIMESTAMP]
+    alarms = found(here, here.drain())
+    assert list(alarms) == [IMPLAUSIBLE_TIMESTAMP]
+    assert "/0 from offset 0 (1970-01-" in alarms[IMPLAUSIBLE_TIMESTAMP]
 
 
-def test_what_a_producer_holds_up_is_told_though_nothing_can_be_read(here: Scoring, open_transaction: Producer):
+def test_blocked_partition_raises_alarms_although_nothing_can_be_read(here: Scoring, open_transaction: Producer):
     send(here, *payments(1))
     here.run()
     produce_old(open_transaction, here, 20)
     send(here, *payments(2, 3))
     manifest = here.drain()
     assert (manifest.partitions, manifest.lag) == ((), 0)
-    # It goes through an XCom.
-    told = found(here, Manifest.from_dict(manifest.to_dict()))
+    # As it comes from the XCom.
+    alarms = found(here, Manifest.from_dict(manifest.to_dict()))
     topic = here.settings.input_topic
-    assert list(told) == [HELD_UP, CLOSE]
-    assert f"holds up payments: {topic}/0 at offset 1 (3 offsets, since 20 min" in told[HELD_UP]
-    assert "0 (20 min" in told[CLOSE]
+    assert list(alarms) == [BLOCKED, CLOSE_TO_RETENTION]
+    assert f"holds up payments: {topic}/0 at offset 1 (3 offsets, since 20 min" in alarms[BLOCKED]
+    assert "0 (20 min" in alarms[CLOSE_TO_RETENTION]
 
-    # Beside a partition that goes on.
+    # The other partition is scored.
     send(here, *payments(4), partition=1)
     manifest = here.drain_and_predict()
     here.publish(manifest)
-    assert list(found(here, manifest)) == [HELD_UP, CLOSE]
+    assert list(found(here, manifest)) == [BLOCKED, CLOSE_TO_RETENTION]
     open_transaction.abort_transaction()
     manifest = here.drain_and_predict()
     here.publish(manifest)
@@ -91,7 +94,7 @@ def test_what_a_producer_holds_up_is_told_though_nothing_can_be_read(here: Scori
     assert scored(here) == ["0/0", "0/2", "0/3", "1/0"]
 
 
-def test_a_producer_that_is_at_work_is_no_alarm(here: Scoring, open_transaction: Producer):
+def test_new_open_transaction_raises_no_alarm(here: Scoring, open_transaction: Producer):
     produce_old(open_transaction, here, 0)
     manifest = here.drain()
     assert [one.partition for one in manifest.held_up] == [0]

@@ -1,4 +1,4 @@
-"""A run's limits in seconds: what it has no time for stays on the topic, whole, and the runs that follow take it."""
+"""Time limits and memory limits of a run: messages that it does not finish stay on the topic for the next runs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from include.batch.manifest import Manifest
 from include.batch.scored_batch import ScoredBatch
 from include.models import scoring as scores
 from include.models.load import LoadedModel, load
-from tests.integration.test_protocol import dead, payments, scored, send, stands_at
+from tests.integration.test_protocol import committed_offsets, dead, payments, scored, send
 from tests.models.zoo import payment, run_of, save_seed_model
 from tests.support import kafka_log
 from tests.support.scoring import Scoring
 
 Make = Callable[..., Scoring]
 RUN = run_of()
-NOW = 0.0  # seconds: over at once
+NO_SECONDS = 0.0  # The limit is reached at once.
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
 
 @pytest.fixture
 def predict(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ScoredBatch]:
-    """With a real model, but not from a server."""
+    """Return a function that predicts with a real model, without MLflow's server."""
     monkeypatch.setattr(step, "_load", lambda settings, run: model)
 
     def score(scoring: Scoring, manifest: Manifest, shard: int = 0) -> ScoredBatch:
@@ -48,14 +48,14 @@ def message(*amounts: float) -> bytes:
     return json.dumps({"columns": list(payment()), "data": rows}).encode()
 
 
-def test_reading_ends_in_time_and_the_next_run_goes_on_there(scoring: Make):
-    here = scoring(2, max_seconds=NOW)
+def test_reading_stops_at_the_time_limit_and_the_next_run_continues(scoring: Make):
+    here = scoring(2, max_seconds=NO_SECONDS)
     for partition in (0, 1):
         send(here, *payments(*range(12_000)), partition=partition)
     manifest = here.drain()
     assert 0 < manifest.payments < 24_000
     assert manifest.lag == 24_000 - manifest.payments
-    # Also of a partition that was not reached at all.
+    # A partition of which nothing was read counts as well.
     settings = here.change(alarm_lag=1_000).settings
     ends = {part.partition: part.end for part in manifest.partitions}
     alarm = find_lag_alarm(Manifest.load_plan(here.storage, manifest.batch_id), ends, settings)
@@ -67,23 +67,23 @@ def test_reading_ends_in_time_and_the_next_run_goes_on_there(scoring: Make):
         manifest = here.drain()
         runs += 1
     assert runs > 1
-    assert stands_at(here) == {0: 12_000, 1: 12_000}
+    assert committed_offsets(here) == {0: 12_000, 1: 12_000}
     assert Counter(scored(here)) == Counter(f"{partition}/{at}" for partition in (0, 1) for at in range(12_000))
 
 
-def test_scoring_ends_in_time_between_two_messages(scoring: Make, predict: Callable[..., ScoredBatch]):
-    """2,000 are asked for at first: that is in the middle of the message at offset 666, whose rows stay together."""
+def test_scoring_stops_at_the_time_limit_between_two_messages(scoring: Make, predict: Callable[..., ScoredBatch]):
+    """The first call scores 2,000 payments, up to the middle of the message at offset 666, whose rows stay together."""
     here = scoring(1)
     send(here, *[message(999, 2, 3)] * 1_000, b"no JSON")
-    late = here.change(max_seconds=NOW)
+    late = here.change(max_seconds=NO_SECONDS)
     manifest = here.drain()
     first = predict(late, manifest)
     assert first.scored == 666 * 3
-    assert first.left_of(manifest) == 1_001 - 666
+    assert first.offsets_left(manifest) == 1_001 - 666
     assert here.publish(manifest).newest is None
-    assert stands_at(here) == {0: 666}
+    assert committed_offsets(here) == {0: 666}
     assert dead(here) == []
-    (report,) = here.outbox.owed()
+    (report,) = here.outbox.pending_reports()
     assert report.facts.ranges == ((here.settings.input_topic, 0, 0, 666),)
     assert len(list(report.frauds)) == report.facts.frauds == 666
     manifest = here.drain()
@@ -94,44 +94,45 @@ def test_scoring_ends_in_time_between_two_messages(scoring: Make, predict: Calla
     assert not here.drain().partitions
 
 
-def test_a_message_that_takes_longer_than_a_run_is_scored_whole(
+def test_message_that_takes_longer_than_the_limit_is_scored_whole(
     scoring: Make, predict: Callable[..., ScoredBatch], monkeypatch: pytest.MonkeyPatch
 ):
-    """Else each run would begin it, and none would end it."""
-    monkeypatch.setattr(step, "_AT_ONCE", 400)
+    """Otherwise each run would begin it, and none would finish it."""
+    monkeypatch.setattr(step, "_MAX_PAYMENTS", 800)
+    monkeypatch.setattr("include.batch.chunk_groups._GROUP_ROWS", 400)
     here = scoring(1)
     send(here, message(*[1.0] * 2_500), message(*[2.0] * 2_500))
-    late = here.change(max_seconds=NOW)
+    late = here.change(max_seconds=NO_SECONDS)
     for offset in (1, 2):
         manifest = here.drain()
         assert predict(late, manifest).scored == 2_500
         here.publish(manifest)
-        assert stands_at(here) == {0: offset}
+        assert committed_offsets(here) == {0: offset}
 
 
-def test_so_is_one_that_begins_with_a_dead_letter(
+def test_large_message_with_a_dead_letter_first_is_scored_whole(
     scoring: Make, predict: Callable[..., ScoredBatch], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(step, "_AT_ONCE", 400)
+    monkeypatch.setattr(step, "_MAX_PAYMENTS", 800)
+    monkeypatch.setattr("include.batch.chunk_groups._GROUP_ROWS", 400)
     here = scoring(1)
     rows = json.loads(message(*[1.0] * 2_500))
     rows["data"].insert(0, "no row")
     send(here, json.dumps(rows).encode(), message(1.0))
     manifest = here.drain()
-    found = predict(here.change(max_seconds=NOW), manifest)
+    found = predict(here.change(max_seconds=NO_SECONDS), manifest)
     assert found.scored >= 2_500
     here.publish(manifest)
-    assert (stands_at(here)[0] or 0) >= 1
+    assert (committed_offsets(here)[0] or 0) >= 1
     assert dead(here) == ["0/0"]
 
 
-def test_a_model_is_asked_for_as_much_as_memory_holds(
+def test_model_scores_groups_of_limited_bytes(
     scoring: Make, predict: Callable[..., ScoredBatch], monkeypatch: pytest.MonkeyPatch
 ):
-    """However large each payment is."""
-    for limit in ("include.batch.drain._HELD_PAYMENTS", "include.kafka.range_reader._MAX_MESSAGES"):
+    for limit in ("include.batch.drain._MAX_BUFFERED_ROWS", "include.kafka.range_reader._MAX_MESSAGES"):
         monkeypatch.setattr(limit, 10)
-    monkeypatch.setattr(step, "_HELD_BYTES", 30 * len(message(1.0)))
+    monkeypatch.setattr("include.batch.chunk_groups._GROUP_BYTES", 30 * len(message(1.0)))
     sizes: list[int] = []
     score = scores.score
 
@@ -147,37 +148,35 @@ def test_a_model_is_asked_for_as_much_as_memory_holds(
     assert sizes == [40] * 5
 
 
-def test_dead_letters_before_the_cut_are_published_and_those_behind_it_wait(
+def test_dead_letters_before_the_cut_are_published_and_later_ones_wait(
     scoring: Make, predict: Callable[..., ScoredBatch]
 ):
     here = scoring(1)
     send(here, b"first", *[message(1)] * 2_000, b"second", *[message(2)] * 10, b"third")
     manifest = here.drain()
-    assert predict(here.change(max_seconds=NOW), manifest).dead_letters == 2
+    assert predict(here.change(max_seconds=NO_SECONDS), manifest).dead_letters == 2
     here.publish(manifest)
     assert dead(here) == ["0/0", "0/2001"]
-    assert stands_at(here) == {0: 2002}
+    assert committed_offsets(here) == {0: 2002}
 
 
-def test_no_partition_is_left_behind_for_good(scoring: Make, predict: Callable[..., ScoredBatch]):
-    """Those whose payments have waited longest come first."""
-    here = scoring(3, max_seconds=NOW)
+def test_partitions_that_waited_longest_are_scored_first(scoring: Make, predict: Callable[..., ScoredBatch]):
+    here = scoring(3, max_seconds=NO_SECONDS)
     for partition in (2, 0, 1):
         send(here, *[message(1)] * 2_000, partition=partition)
     order = []
     for _ in range(3):
         manifest = here.change(max_seconds=60.0).drain()
         waiting = sum(part.end - part.start for part in manifest.partitions)
-        assert predict(here, manifest).left_of(manifest) == waiting - 2_000
-        before = stands_at(here)
+        assert predict(here, manifest).offsets_left(manifest) == waiting - 2_000
+        before = committed_offsets(here)
         here.publish(manifest)
-        order.append([partition for partition, at in stands_at(here).items() if at != before[partition]])
+        order.append([partition for partition, at in committed_offsets(here).items() if at != before[partition]])
     assert order == [[2], [0], [1]]
     assert len(kafka_log.read_all(here.kafka["bootstrap.servers"], here.settings.output_topic)) == 6_000
 
 
-def test_one_batch_has_one_model(scoring: Make, predict: Callable[..., ScoredBatch]):
-    """A shard that is scored when another one is published already gets that one's model."""
+def test_shard_that_is_scored_late_gets_the_published_shards_model(scoring: Make, predict: Callable[..., ScoredBatch]):
     here = scoring(2)
     for partition in (0, 1):
         send(here, message(1), partition=partition)
@@ -193,7 +192,7 @@ def test_one_batch_has_one_model(scoring: Make, predict: Callable[..., ScoredBat
     assert scored(here) == ["0/0", "1/0"]
 
 
-def test_what_is_left_is_told(scoring: Make, predict: Callable[..., ScoredBatch], tmp_path: Path):
+def test_batch_counts_the_offsets_that_are_left(scoring: Make, predict: Callable[..., ScoredBatch], tmp_path: Path):
     here = scoring(1, max_payments=3)
     send(here, *[message(1)] * 5)
     manifest = here.drain()
@@ -201,15 +200,13 @@ def test_what_is_left_is_told(scoring: Make, predict: Callable[..., ScoredBatch]
     assert manifest.oldest is not None
     assert manifest.newest is not None
     assert manifest.oldest <= manifest.newest
-    assert predict(here, manifest).left_of(manifest) == 2
+    assert predict(here, manifest).offsets_left(manifest) == 2
     assert here.publish(manifest).newest == manifest.newest
 
 
-def test_a_chunk_is_closed_between_two_messages_however_many_come_at_once(
-    scoring: Make, monkeypatch: pytest.MonkeyPatch
-):
-    """One message can hold thousands of rows: so memory is looked at after each."""
-    monkeypatch.setattr("include.batch.drain._HELD_PAYMENTS", 7)
+def test_chunk_ends_between_two_messages(scoring: Make, monkeypatch: pytest.MonkeyPatch):
+    """One message can hold thousands of rows, so the limit is checked after each message."""
+    monkeypatch.setattr("include.batch.drain._MAX_BUFFERED_ROWS", 7)
     here = scoring(2)
     for partition in (0, 1):
         send(here, *[message(1, 2, 3)] * 10, b"no JSON", *payments(1), partition=partition)
@@ -220,7 +217,7 @@ def test_a_chunk_is_closed_between_two_messages_however_many_come_at_once(
         for number in range(part.chunks):
             rows = chunks.read_payments(here.storage, part.staged, part.partition, number, ("offset", "row"))
             assert len(rows["offset"]) <= 9
-            # Each message whole, in the order in which they came.
+            # Each message is whole, and messages are in order.
             assert sorted(rows["offset"]) == rows["offset"]
             assert not rows["row"][0]
     here.predict_without_model(manifest)
@@ -231,8 +228,8 @@ def test_a_chunk_is_closed_between_two_messages_however_many_come_at_once(
 
 
 @pytest.mark.timeout(120)
-def test_messages_that_are_next_to_nothing_close_a_chunk_too(scoring: Make, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("include.batch.drain._HELD_PAYMENTS", 7)
+def test_empty_messages_count_as_buffered(scoring: Make, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("include.batch.drain._MAX_BUFFERED_ROWS", 7)
     here = scoring(2)
     send(here, *payments(1), partition=0)
     send(here, *[None] * 30, partition=1)
@@ -244,8 +241,8 @@ def test_messages_that_are_next_to_nothing_close_a_chunk_too(scoring: Make, monk
     assert (scored(here), len(dead(here))) == (["0/0"], 30)
 
 
-def test_keys_and_headers_count_as_held(scoring: Make, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("include.batch.drain._HELD_BYTES", 20_000)
+def test_keys_and_headers_count_as_buffered(scoring: Make, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("include.batch.drain._MAX_BUFFERED_BYTES", 20_000)
     here = scoring()
     producer = kafka_log.producer(str(here.kafka["bootstrap.servers"]))
     for value in [*payments(*range(10)), *[b"no JSON"] * 10]:

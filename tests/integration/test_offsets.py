@@ -59,19 +59,19 @@ def fraud(here: Scoring, *words: str) -> Result:
     return CliRunner().invoke(app, ["offsets", *words], env=environment(here))
 
 
-def standing(here: Scoring) -> list[tuple[int, int, int | None, int, int]]:
+def offsets_shown(here: Scoring) -> list[tuple[int, int, int | None, int, int]]:
     rows = json.loads(fraud(here, "show", "--json").stdout)
     return [tuple(row[name] for name in ("partition", "first", "committed", "end", "waiting")) for row in rows]
 
 
-def test_it_shows_where_the_group_stands(scoring: Make):
+def test_show_lists_the_offsets_of_each_partition(scoring: Make):
     here = scoring(2)
     send(here, 3)
     batch = here.drain_and_predict()
     here.publish(batch)
     send(here, 2)
     send(here, 4, partition=1)
-    assert standing(here) == [(0, 0, 3, 5, 2), (1, 0, None, 4, 4)]
+    assert offsets_shown(here) == [(0, 0, 3, 5, 2), (1, 0, None, 4, 4)]
     heading, *lines = fraud(here, "show").stdout.splitlines()
     assert heading == f"group {here.settings.group} on the input topic {here.settings.input_topic}"
     assert lines[0].split() == ["partition", "first", "committed", "end", "waiting", "batch", "committed", "at"]
@@ -79,9 +79,7 @@ def test_it_shows_where_the_group_stands(scoring: Make):
     assert lines[2].split() == ["1", "0", "none", "4", "4"]
 
 
-def test_a_batch_that_commits_while_it_is_about_to_be_moved_keeps_its_report(
-    scoring: Make, monkeypatch: pytest.MonkeyPatch
-):
+def test_batch_that_commits_before_the_fencing_keeps_its_report(scoring: Make, monkeypatch: pytest.MonkeyPatch):
     here = scoring()
     send(here, 3)
     batch = here.drain_and_predict()
@@ -93,27 +91,27 @@ def test_a_batch_that_commits_while_it_is_about_to_be_moved_keeps_its_report(
 
     monkeypatch.setattr("include.batch.group_offsets.set_offsets", late)
     fraud(here, "set", "--to", "earliest", "--yes")
-    (report,) = here.outbox.owed()
+    (report,) = here.outbox.pending_reports()
     assert report.key == batch.batch_id
 
 
-def test_a_partition_that_moved_since_somebody_agreed_is_left_alone(scoring: Make):
+def test_partition_that_changed_since_the_confirmation_is_left_alone(scoring: Make):
     here = scoring(2)
     send(here, 3)
     send(here, 3, partition=1)
-    with GroupOffsets.opened(here.cluster, here.settings) as group:
-        agreed = {row.partition: row for row in group.standings()}
+    with GroupOffsets.open(here.cluster, here.settings) as group:
+        shown = {row.partition: row for row in group.read()}
         manifest = here.drain_and_predict()
         here.storage.delete(f"{manifest.partitions[1].staged}/payments-1-0.parquet")
         with pytest.raises(StagingError):
             here.publish(manifest)
-        moved, untouched = group.move({0: 1, 1: 1}, agreed)
-    assert str(moved.error).startswith("it stood at None when you were asked, and stands at 3 now")
+        moved, untouched = group.commit({0: 1, 1: 1}, shown)
+    assert str(moved.error).startswith("the committed offset was None when you confirmed, and is 3 now")
     assert untouched.error is None
-    assert [row[2] for row in standing(here)] == [3, 1]
+    assert [row[2] for row in offsets_shown(here)] == [3, 1]
 
 
-def test_a_place_that_an_operator_has_set_is_where_the_group_had_come(scoring: Make):
+def test_set_writes_the_checkpoint(scoring: Make):
     here = scoring()
     send(here, 3)
     here.run()
@@ -123,20 +121,20 @@ def test_a_place_that_an_operator_has_set_is_where_the_group_had_come(scoring: M
         here.drain()
 
 
-def test_progress_that_is_damaged_is_written_anew(scoring: Make):
+def test_set_replaces_a_damaged_checkpoint(scoring: Make):
     here = scoring()
     send(here, 3)
     here.run()
     (path,) = Path(here.settings.staging_url, "progress").rglob("0.json")
     path.write_bytes(b"damaged")
     here.forget_group()
-    with pytest.raises(StagingError, match=r"0\.json is damaged. Decide where it goes on with `fraud offsets set"):
+    with pytest.raises(StagingError, match=r"0\.json is damaged. Choose the offset .* with `fraud offsets set"):
         here.drain()
     fraud(here, "set", "--to", "3", "--yes")
     assert here.drain().partitions == ()
 
 
-def test_an_operator_without_a_name_is_an_operator(scoring: Make, monkeypatch: pytest.MonkeyPatch):
+def test_operator_without_a_name_is_shown_by_uid(scoring: Make, monkeypatch: pytest.MonkeyPatch):
     here = scoring()
     send(here, 1)
 
@@ -148,7 +146,7 @@ def test_an_operator_without_a_name_is_an_operator(scoring: Make, monkeypatch: p
     assert f"set by operator uid {os.getuid()}" in fraud(here, "show").stdout
 
 
-def test_moving_back_scores_again_and_says_so(scoring: Make):
+def test_set_to_an_earlier_offset_scores_again_and_warns(scoring: Make):
     here = scoring()
     send(here, 3)
     here.run()
@@ -157,7 +155,7 @@ def test_moving_back_scores_again_and_says_so(scoring: Make):
     assert "2 back: scored again" in done.stdout
     assert "partition 0: set from 3 to 1" in done.stdout
     assert "on the output topic twice" in done.stdout
-    assert standing(here) == [(0, 0, 1, 3, 2)]
+    assert offsets_shown(here) == [(0, 0, 1, 3, 2)]
     (row,) = json.loads(fraud(here, "show", "--json").stdout)
     assert row["batch"].startswith("set by operator ")
     here.run()
@@ -172,11 +170,11 @@ def test_only_the_named_partitions_are_set(scoring: Make):
     here.run()
     done = fraud(here, "set", "--to", "earliest", "--partition", "0", "--partition", "2", "--yes")
     assert done.exit_code == 0
-    assert [row[2] for row in standing(here)] == [0, 2, 0]
+    assert [row[2] for row in offsets_shown(here)] == [0, 2, 0]
     assert "partition 1" not in done.stdout
 
 
-def test_moving_forward_passes_over_payments_and_says_so(scoring: Make):
+def test_set_to_a_later_offset_skips_payments_and_warns(scoring: Make):
     here = scoring()
     send(here, 1)
     here.run()
@@ -187,7 +185,7 @@ def test_moving_forward_passes_over_payments_and_says_so(scoring: Make):
     assert scored(here) == ["0/0", "0/4"]
 
 
-def test_a_time_is_the_first_payment_from_then_on(scoring: Make):
+def test_time_is_resolved_to_the_first_payment_since(scoring: Make):
     here = scoring()
     client = kafka_log.producer(str(here.kafka["bootstrap.servers"]))
     noon = datetime(2026, 1, 31, 12, tzinfo=UTC).timestamp()
@@ -201,10 +199,10 @@ def test_a_time_is_the_first_payment_from_then_on(scoring: Make):
         ("2026-01-31T12:03:00.001", 4),
     ):
         fraud(here, "set", "--to", text, "--yes")
-        assert standing(here)[0][2] == offset, text
+        assert offsets_shown(here)[0][2] == offset, text
 
 
-def test_a_batch_in_flight_publishes_nothing_and_the_next_begins_at_the_new_place(scoring: Make):
+def test_batch_in_flight_publishes_nothing_and_the_next_starts_at_the_new_offset(scoring: Make):
     here = scoring()
     send(here, 2)
     here.run()
@@ -218,19 +216,19 @@ def test_a_batch_in_flight_publishes_nothing_and_the_next_begins_at_the_new_plac
     assert (part.start, part.end, part.committed_before) == (0, 4, 0)
 
 
-def test_a_report_that_is_owed_is_not_forgotten(scoring: Make):
+def test_set_records_the_commit_of_a_dead_publisher(scoring: Make):
     here = scoring()
     send(here, 2)
     batch = here.drain_and_predict()
     here.publish(batch)
-    # As if the publisher had died before it could say so.
+    # As if the publisher had died before it recorded the commit.
     here.storage.delete(f"{batch.folder}/committed-0")
     fraud(here, "set", "--to", "earliest", "--yes")
     here.drain()
-    assert [report.key for report in here.outbox.owed()] == [batch.batch_id]
+    assert [report.key for report in here.outbox.pending_reports()] == [batch.batch_id]
 
 
-def test_it_decides_after_the_topic_was_made_again(scoring: Make):
+def test_set_resolves_a_recreated_topic(scoring: Make):
     here = scoring()
     send(here, 2)
     here.run()
@@ -247,7 +245,7 @@ def test_it_decides_after_the_topic_was_made_again(scoring: Make):
     assert scored(here) == ["0/0", "0/0", "0/1"]
 
 
-def test_it_decides_after_the_offsets_are_gone(scoring: Make):
+def test_set_resolves_missing_offsets(scoring: Make):
     here = scoring()
     send(here, 2)
     here.run()
@@ -260,7 +258,7 @@ def test_it_decides_after_the_offsets_are_gone(scoring: Make):
     assert scored(here) == ["0/0", "0/1", "0/2"]
 
 
-def test_it_decides_where_the_group_is_past_the_end(scoring: Make):
+def test_set_resolves_an_offset_past_the_end(scoring: Make):
     here = scoring()
     send(here, 3)
     here.run()
@@ -269,41 +267,41 @@ def test_it_decides_where_the_group_is_past_the_end(scoring: Make):
     wanted = ConsumerGroupTopicPartitions(here.settings.group, [TopicPartition(topic, 0, 9)])
     (answer,) = client.alter_consumer_group_offsets([wanted]).values()
     assert answer.result(30).topic_partitions[0].error is None
-    with pytest.raises(TopicChangedError, match="past the topic's end"):
+    with pytest.raises(TopicChangedError, match="past the end offset 3:"):
         here.drain()
     assert "past the end now" in fraud(here, "set", "--to", "latest", "--yes").stdout
     assert here.drain().partitions == ()
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "output"),
     [
         (("--to", "9"), "holds offsets from 0 to 2"),
         (("--to", "soon"), "give earliest, latest, an offset, or a time"),
         (("--to", "earliest", "--partition", "4"), "has no partition 4"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(scoring: Make, words: tuple[str, ...], said: str):
+def test_invalid_target_is_refused(scoring: Make, words: tuple[str, ...], output: str):
     here = scoring()
     send(here, 2)
     done = fraud(here, "set", *words, "--yes")
     assert (done.exit_code, done.stdout) == (1, "")
-    assert said in done.stderr
-    assert standing(here)[0][2] is None
+    assert output in done.stderr
+    assert offsets_shown(here)[0][2] is None
 
 
-def test_where_nobody_can_be_asked_it_says_what_to_add(scoring: Make):
+def test_set_without_a_terminal_needs_yes(scoring: Make):
     here = scoring()
     send(here, 2)
     done = fraud(here, "set", "--to", "latest")
     assert done.exit_code == 2
     assert "2 to be scored" not in done.stdout
     assert "add --yes" in done.stderr
-    assert standing(here)[0][2] is None
+    assert offsets_shown(here)[0][2] is None
 
 
 @pytest.mark.parametrize(("answer", "code", "offset"), [(b"y\n", 0, 2), (b"n\n", 1, None)])
-def test_it_asks(scoring: Make, answer: bytes, code: int, offset: int | None):
+def test_set_asks_for_confirmation(scoring: Make, answer: bytes, code: int, offset: int | None):
     here = scoring()
     send(here, 2)
     ours, theirs = pty.openpty()
@@ -319,11 +317,11 @@ def test_it_asks(scoring: Make, answer: bytes, code: int, offset: int | None):
         os.close(theirs)
     assert "Set these offsets?" in done.stdout
     assert done.returncode == code, done.stderr
-    assert standing(here)[0][2] == offset
+    assert offsets_shown(here)[0][2] == offset
 
 
-def test_a_partition_that_could_not_be_set_is_told_with_its_error(capsys: pytest.CaptureFixture[str]):
+def test_failed_partition_is_shown_with_its_error(capsys: pytest.CaptureFixture[str]):
     _report_moves(TextOutput(), [OffsetChange(0, 5, 2), OffsetChange(1, 5, 2, ClusterError("it is fenced"))])
-    said = capsys.readouterr()
-    assert "partition 0: set from 5 to 2\npartition 1: NOT set to 2: it is fenced\n" in said.out
-    assert "1 of 2 partitions could not be set" in said.err
+    output = capsys.readouterr()
+    assert "partition 0: set from 5 to 2\npartition 1: NOT set to 2: it is fenced\n" in output.out
+    assert "1 of 2 partitions could not be set" in output.err

@@ -1,4 +1,4 @@
-"""The protocol against a real broker: repeated, overtaken, frozen, killed; each payment once whatever happens."""
+"""The protocol against a real broker: each payment is published once, even if steps are repeated, frozen or killed."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from include.batch.alarm_texts import MOVED
+from include.batch.alarm_texts import OFFSETS_MOVED
 from include.batch.manifest import Manifest
-from include.batch.outbox import note_what_is_committed
+from include.batch.outbox import record_committed_batches
 from include.batch.predict import predict
 from include.batch.publish import Outcome
 from include.batch.scored_batch import ScoredBatch
@@ -63,7 +63,7 @@ def send(scoring: Scoring, *values: bytes | None, partition: int = 0) -> None:
 
 
 def sources(scoring: Scoring, topic: str) -> list[str]:
-    """Where what readers of committed messages see there came from: partition and offset, sorted."""
+    """Return the sources of the committed messages of a topic: partition and offset, sorted."""
     found = [dict(message.headers() or [])["source"] or b"" for message in kafka_log.read_all(servers(scoring), topic)]
     return sorted(source.decode().partition("/")[2] for source in found)
 
@@ -76,21 +76,21 @@ def dead(scoring: Scoring) -> list[str]:
     return sources(scoring, scoring.settings.dead_letter_topic)
 
 
-def owed(scoring: Scoring) -> list[str]:
-    return [report.key for report in scoring.outbox.owed()]
+def pending_batches(scoring: Scoring) -> list[str]:
+    return [report.key for report in scoring.outbox.pending_reports()]
 
 
 def admin(scoring: Scoring) -> AdminClient:
     return Admin(scoring.kafka)
 
 
-def stands_at(scoring: Scoring) -> dict[int, int | None]:
+def committed_offsets(scoring: Scoring) -> dict[int, int | None]:
     with scoring.group() as group:
         return {partition: committed.offset for partition, committed in group.committed_offsets().items()}
 
 
 def set_offset(scoring: Scoring, offset: int, partition: int = 0) -> None:
-    """As `kafka-consumer-groups.sh --reset-offsets` does."""
+    """Commit an offset as `kafka-consumer-groups.sh --reset-offsets` does."""
     place = TopicPartition(scoring.settings.input_topic, partition, offset)
     client = admin(scoring)
     wanted = ConsumerGroupTopicPartitions(scoring.settings.group, [place])
@@ -112,7 +112,7 @@ def start_publisher(scoring: Scoring, manifest: Manifest, stop_at: str) -> Halte
     return publisher(manifest.batch_id, stop_at, environment)
 
 
-# What a run reads.
+# Reading.
 
 
 def test_first_start_begins_at_the_earliest_payment(scoring: Make):
@@ -131,10 +131,10 @@ def test_first_start_begins_at_the_earliest_payment(scoring: Make):
     assert (published.predictions, published.dead_letters) == (3, 1)
     assert scored(here) == ["0/0", "0/1", "1/0"]
     assert dead(here) == ["0/2"]
-    assert stands_at(here) == {0: 3, 1: 1}
+    assert committed_offsets(here) == {0: 3, 1: 1}
 
 
-def test_where_nothing_waits_nothing_is_drained_or_kept(scoring: Make):
+def test_run_without_payments_stages_nothing(scoring: Make):
     here = scoring(3)
     assert here.drain().partitions == ()
     send(here, *payments(1))
@@ -146,7 +146,7 @@ def test_where_nothing_waits_nothing_is_drained_or_kept(scoring: Make):
     assert here.storage.read(f"{manifest.folder}/manifest.json") is None
 
 
-def test_a_run_takes_so_much_and_says_what_is_left(scoring: Make):
+def test_run_reads_up_to_max_payments_and_counts_the_lag(scoring: Make):
     here = scoring().change(max_payments=4)
     send(here, *payments(*range(10)))
     manifest = here.drain_and_predict()
@@ -156,7 +156,7 @@ def test_a_run_takes_so_much_and_says_what_is_left(scoring: Make):
     assert scored(here) == [f"0/{offset}" for offset in range(10)]
 
 
-def test_a_group_of_an_earlier_consumer_is_taken_over_where_it_stood(scoring: Make):
+def test_group_of_another_consumer_continues_at_its_offset(scoring: Make):
     here = scoring(2)
     send(here, *payments(1, 2, 3))
     earlier = Consumer({"bootstrap.servers": servers(here), "group.id": here.settings.group})
@@ -166,7 +166,7 @@ def test_a_group_of_an_earlier_consumer_is_taken_over_where_it_stood(scoring: Ma
     assert scored(here) == ["0/2"]
 
 
-def test_aborted_payments_are_passed_by_and_the_offset_moves_on(scoring: Make):
+def test_aborted_payments_are_skipped_and_the_offset_advances(scoring: Make):
     here = scoring()
     client = kafka_log.producer(servers(here), f"aborting {here.settings.input_topic}")
     for _ in range(2):
@@ -177,12 +177,12 @@ def test_aborted_payments_are_passed_by_and_the_offset_moves_on(scoring: Make):
     manifest = here.drain_and_predict()
     assert (manifest.payments, manifest.dead_letters) == (0, 0)
     assert here.publish(manifest).outcomes == {0: Outcome.PUBLISHED}
-    assert stands_at(here) == {0: 4}
+    assert committed_offsets(here) == {0: 4}
     assert here.drain().partitions == ()
-    assert scored(here) == dead(here) == owed(here) == []
+    assert scored(here) == dead(here) == pending_batches(here) == []
 
 
-def test_an_open_kafka_transaction_of_a_producer_is_waited_for(scoring: Make):
+def test_run_waits_for_a_producers_open_transaction(scoring: Make):
     here = scoring()
     send(here, *payments(1))
     client = kafka_log.producer(servers(here), f"open {here.settings.input_topic}")
@@ -197,9 +197,7 @@ def test_an_open_kafka_transaction_of_a_producer_is_waited_for(scoring: Make):
     assert scored(here) == ["0/0", "0/1", "0/2"]
 
 
-def test_payments_that_expired_unread_are_counted_and_the_rest_is_scored(
-    scoring: Make, caplog: pytest.LogCaptureFixture
-):
+def test_expired_payments_are_counted_and_the_rest_is_scored(scoring: Make, caplog: pytest.LogCaptureFixture):
     here = scoring(2)
     send(here, *payments(1, 2, 3, 4, 5))
     send(here, *payments(1, 2), partition=1)
@@ -217,12 +215,12 @@ def test_payments_that_expired_unread_are_counted_and_the_rest_is_scored(
     assert "3 offsets from 1 to 4 expired before they were read" in caplog.text
     here.publish(manifest)
     assert scored(here) == ["0/0", "0/4", "1/0"]
-    assert stands_at(here) == {0: 5, 1: 2}
-    # Told once.
+    assert committed_offsets(here) == {0: 5, 1: 2}
+    # The alarm is raised once.
     assert here.drain().partitions == ()
 
 
-def test_payments_that_expire_while_a_run_is_about_to_read_them_are_told_by_the_next(scoring: Make):
+def test_payments_that_expire_after_plan_are_counted_by_the_next_run(scoring: Make):
     here = scoring()
     send(here, *payments(1, 2, 3))
     here.change(max_payments=1).run()
@@ -239,9 +237,9 @@ def test_payments_that_expire_while_a_run_is_about_to_read_them_are_told_by_the_
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="where else librdkafka lies is not known here")
-def test_a_header_that_cannot_be_read_stops_nobody(scoring: Make):
+def test_unreadable_header_stops_no_other_message(scoring: Make):
     here = scoring()
-    # As many as it takes for Python to call what reads headers in a quicker way.
+    # So many that Python specializes the call that reads headers: see include/kafka/headers.py.
     send(here, *payments(*range(100)))
     for value in (payments(1)[0], b"no JSON"):
         kafka_log.send_with_header(servers(here), here.settings.input_topic, value, b"\xff\xfe")
@@ -251,16 +249,16 @@ def test_a_header_that_cannot_be_read_stops_nobody(scoring: Make):
     assert dead(here) == ["0/101"]
 
 
-# What a run refuses.
+# Refusing.
 
 
-def test_a_group_in_use_is_refused_naming_its_member(scoring: Make):
+def test_group_in_use_is_refused_with_its_member(scoring: Make):
     here = scoring()
     send(here, *payments(1))
     with member_of(here):
         with pytest.raises(GroupInUseError, match=r"is STABLE: it is in use by a-stranger on /127.0.0.1. Stop that"):
             here.drain()
-        assert stands_at(here) == {0: None}
+        assert committed_offsets(here) == {0: None}
     here.run()
     assert scored(here) == ["0/0"]
 
@@ -280,15 +278,13 @@ def member_of(scoring: Scoring) -> Iterator[None]:
         stranger.close()
 
 
-def test_a_missing_topic_is_named(scoring: Make):
-    here = scoring().change(input_topic="nobody_made_this")
-    with pytest.raises(
-        ClusterError, match=r"^topic nobody_made_this cannot be described: .*does not exist; create it$"
-    ):
+def test_missing_topic_is_named(scoring: Make):
+    here = scoring().change(input_topic="missing_topic")
+    with pytest.raises(ClusterError, match=r"^topic missing_topic cannot be described: .*does not exist; create it$"):
         here.drain()
 
 
-def test_a_broker_that_is_not_there_is_named_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_unreachable_broker_is_named_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert cluster.REQUEST_SECONDS <= 15
     monkeypatch.setattr(cluster, "REQUEST_SECONDS", 2.0)
     away = Scoring({"bootstrap.servers": "127.0.0.1:1", "log_level": 0}, Settings(staging_url=str(tmp_path)))
@@ -301,34 +297,34 @@ def test_a_broker_that_is_not_there_is_named_in_time(tmp_path: Path, monkeypatch
     assert "\n" not in str(caught.value)
 
 
-def test_a_topic_made_again_is_not_taken_for_the_old_one(scoring: Make):
+def test_recreated_topic_is_refused_until_an_offset_is_set(scoring: Make):
     here = scoring()
     send(here, *payments(1, 2))
     here.run()
     send(here, *payments(3))
     drained = here.drain_and_predict()
-    make_again(here)
+    recreate_topic(here)
     send(here, *payments(*range(10, 20)))
-    with pytest.raises(TopicChangedError, match=r"was deleted and made again .*asks where to begin"):
+    with pytest.raises(TopicChangedError, match=r"was deleted and recreated .*says how to choose where it starts"):
         here.publish(drained)
-    # Kafka forgot the group's offsets together with the topic.
-    with pytest.raises(TopicChangedError, match=f"made again \\(id {drained.topic_id}, now .*after offset 2"):
+    # Kafka deletes the group's offsets with the topic.
+    with pytest.raises(TopicChangedError, match=f"recreated \\(id {drained.topic_id}, now .*after offset 2"):
         here.drain()
-    # Somebody restores the offset, as it was.
+    # A person restores the offset as it was.
     note = CommitNote("b", drained.topic_id, "now").encode()
     place = TopicPartition(here.settings.input_topic, 0, 2, metadata=note)
     consumer = Consumer({"bootstrap.servers": servers(here), "group.id": here.settings.group})
     consumer.commit(offsets=[place], asynchronous=False)
     consumer.close()
-    with pytest.raises(TopicChangedError, match=f"made again \\(id {drained.topic_id}, now .*after offset 2"):
+    with pytest.raises(TopicChangedError, match=f"recreated \\(id {drained.topic_id}, now .*after offset 2"):
         here.drain()
-    # The decision that the message asks for.
+    # The remedy of the error.
     set_offset(here, 0)
     here.run()
     assert scored(here) == sorted(["0/0", "0/1", *(f"0/{offset}" for offset in range(10))])
 
 
-def make_again(scoring: Scoring) -> None:
+def recreate_topic(scoring: Scoring) -> None:
     topic = scoring.settings.input_topic
     client = admin(scoring)
     client.delete_topics([topic])[topic].result(30)
@@ -338,7 +334,7 @@ def make_again(scoring: Scoring) -> None:
     kafka_log.make_topic(servers(scoring), name=topic)
 
 
-def test_offsets_that_are_gone_are_no_first_start(scoring: Make):
+def test_missing_offsets_are_refused_until_an_offset_is_set(scoring: Make):
     here = scoring()
     send(here, *payments(1, 2))
     here.run()
@@ -351,18 +347,18 @@ def test_offsets_that_are_gone_are_no_first_start(scoring: Make):
     assert scored(here) == ["0/0", "0/1", "0/2"]
 
 
-def test_an_offset_past_the_end_is_refused(scoring: Make):
+def test_offset_past_the_end_is_refused(scoring: Make):
     here = scoring()
     send(here, *payments(1))
     set_offset(here, 7)
-    with pytest.raises(TopicChangedError, match="the committed offset 7 is past the topic's end 1"):
+    with pytest.raises(TopicChangedError, match="committed offset 7 is past the end offset 1:"):
         here.drain()
 
 
-# What a run publishes.
+# Publishing.
 
 
-def test_publishing_again_finds_its_own_batch_and_doubles_nothing(scoring: Make):
+def test_second_publish_of_a_batch_publishes_nothing(scoring: Make):
     here = scoring(2)
     send(here, *payments(1, 2), b"no JSON")
     send(here, *payments(3), partition=1)
@@ -371,7 +367,7 @@ def test_publishing_again_finds_its_own_batch_and_doubles_nothing(scoring: Make)
     again = here.publish(manifest)
     assert again.outcomes == {0: Outcome.ALREADY_PUBLISHED, 1: Outcome.ALREADY_PUBLISHED}
     assert (again.predictions, again.dead_letters) == (0, 0)
-    # And when later batches have moved the group on.
+    # The same after later batches.
     send(here, *payments(4))
     here.run()
     assert set(here.publish(manifest).outcomes.values()) == {Outcome.ALREADY_PUBLISHED}
@@ -379,43 +375,45 @@ def test_publishing_again_finds_its_own_batch_and_doubles_nothing(scoring: Make)
     assert dead(here) == ["0/2"]
 
 
-def test_another_batch_of_the_same_payments_is_passed_by_and_mails_nothing(scoring: Make):
+def test_batch_that_another_batch_has_committed_publishes_and_mails_nothing(scoring: Make):
     here = scoring()
     send(here, *payments(1, 2))
     first, second = here.drain_and_predict(), here.drain_and_predict()
     here.publish(second)
     assert here.publish(first).outcomes == {0: Outcome.PUBLISHED_BY_ANOTHER}
     here.drain()
-    assert owed(here) == [second.batch_id]
+    assert pending_batches(here) == [second.batch_id]
     assert scored(here) == ["0/0", "0/1"]
 
 
 @pytest.mark.parametrize("offset", [0, 1, 4, 5])
-def test_offsets_that_somebody_moved_stop_a_batch_in_flight(scoring: Make, offset: int):
+def test_moved_offset_stops_a_batch_in_flight(scoring: Make, offset: int):
     here = scoring()
     send(here, *payments(1, 2))
     here.run()
     send(here, *payments(3, 4, 5))
     manifest = here.drain_and_predict()
     set_offset(here, offset)
-    message = rf"stands at {offset} on .*/0, but batch {manifest.batch_id} of offsets \[2, 5\) was drained from 2"
+    message = (
+        rf"committed offset of .*/0 is {offset}, but batch {manifest.batch_id} of offsets \[2, 5\) was planned at 2"
+    )
     with pytest.raises(OffsetsChangedError, match=message):
         here.publish(manifest)
     assert scored(here) == ["0/0", "0/1"]
-    # The next run begins where the group stands now, and nothing is owed of the other.
+    # The next run starts at the committed offset, and the stopped batch has no pending report.
     following = here.drain_and_predict()
-    (alarm,) = [one for one in here.alarms(following) if one.kind == MOVED]
-    way = "2 to be scored again", "1 to be scored again", "", "", "2 passed over", "3 passed over"
+    (alarm,) = [one for one in here.alarms(following) if one.kind == OFFSETS_MOVED]
+    way = "2 to be scored again", "1 to be scored again", "", "", "2 skipped", "3 skipped"
     assert alarm.sentence.endswith(f"/0 from 2 to {offset} ({way[offset]}).")
     here.publish(following)
-    # Told once: a batch of its own settles it, even one without a payment.
+    # The alarm is raised once: a batch commits the offset, even if it has no payment.
     assert here.drain().partitions == ()
     assert scored(here) == sorted(["0/0", "0/1", *(f"0/{place}" for place in range(offset, 5))])
     here.drain()
     assert manifest.batch_id not in here.outbox.entries()
 
 
-def test_a_group_taken_over_from_another_program_is_no_group_that_was_moved(scoring: Make):
+def test_group_taken_over_from_another_program_raises_no_alarm(scoring: Make):
     here = scoring()
     send(here, *payments(1, 2, 3))
     set_offset(here, 1)
@@ -426,7 +424,7 @@ def test_a_group_taken_over_from_another_program_is_no_group_that_was_moved(scor
     assert scored(here) == ["0/1", "0/2"]
 
 
-def test_a_commit_of_another_program_on_a_partition_that_was_never_published_is_told(scoring: Make):
+def test_other_programs_commit_on_a_partition_without_a_batch_raises_the_alarm(scoring: Make):
     here = scoring(2)
     send(here, *payments(1), partition=1)
     here.run()
@@ -434,13 +432,13 @@ def test_a_commit_of_another_program_on_a_partition_that_was_never_published_is_
     set_offset(here, 2)
     following = here.drain_and_predict()
     (alarm,) = here.alarms(following)
-    assert alarm.sentence.endswith("/0 from 0 to 2 (2 passed over).")
+    assert alarm.sentence.endswith("/0 from 0 to 2 (2 skipped).")
     here.publish(following)
     assert scored(here) == ["0/2", "1/0"]
 
 
-def test_a_partition_that_was_taken_over_is_no_partition_that_was_moved(scoring: Make):
-    """Not even where the first batch published the others only."""
+def test_partition_taken_over_from_another_program_raises_no_alarm(scoring: Make):
+    """Not even if its first batch failed and committed the other partitions only."""
     here = scoring(3)
     for partition in range(2):
         send(here, *payments(1, 2, 3), partition=partition)
@@ -452,7 +450,7 @@ def test_a_partition_that_was_taken_over_is_no_partition_that_was_moved(scoring:
         here.publish(manifest)
     following = here.drain_and_predict()
     assert [(part.partition, part.moved_from) for part in following.partitions] == [(0, None)]
-    # Nor where an operator has set another one, as an error asks for.
+    # The same if an operator has set another partition, as an error asks for.
     other = scoring(2)
     for partition in range(2):
         send(other, *payments(1, 2), partition=partition)
@@ -460,7 +458,7 @@ def test_a_partition_that_was_taken_over_is_no_partition_that_was_moved(scoring:
     with other.group() as group:
         set_offsets(group, {0: 0}, "set by operator x", datetime.now(UTC))
     assert [part.moved_from for part in other.drain().partitions] == [None, None]
-    # One that nothing has come to is kept alive, and is this group's from then on.
+    # A partition without payments is refreshed, and belongs to this group from then on.
     send(here, *payments(1, 2), partition=2)
     set_offset(here, 1, 2)
     assert [part.moved_from for part in here.drain().partitions] == [None, 0]
@@ -472,12 +470,12 @@ def predictions(scoring: Scoring, manifest: Manifest, partition: int) -> Path:
 
 
 @pytest.mark.parametrize("point", ["before transaction", "published"])
-def test_offsets_that_are_moved_while_a_batch_is_sent_stop_it(scoring: Make, point: str):
-    """No fence keeps such a commit off, and the batch's own would overwrite it."""
+def test_offset_moved_during_the_transaction_stops_the_batch(scoring: Make, point: str):
+    """Fencing does not stop such a commit, and the batch's own commit would overwrite it."""
     here = scoring()
     send(here, *payments(1, 2, 3))
     manifest = here.drain_and_predict()
-    with pytest.raises(OffsetsChangedError, match=r"stands at 1 on .* another program committed the offset"):
+    with pytest.raises(OffsetsChangedError, match=r"/0 is 1, but .* another program committed the offset"):
         here.publish(manifest, lambda passed: set_offset(here, 1) if passed == point else None)
     assert scored(here) == []
     here.run()
@@ -486,8 +484,8 @@ def test_offsets_that_are_moved_while_a_batch_is_sent_stop_it(scoring: Make, poi
 
 @pytest.mark.parametrize("point", ["offsets sent", "committed"])
 @pytest.mark.parametrize("offset", [0, 4, 5])
-def test_offsets_that_are_moved_while_a_batch_commits_cost_no_report(scoring: Make, point: str, offset: int):
-    """What Kafka makes of two commits at the same time, the batch is published, known to be, and its frauds told."""
+def test_offset_moved_during_the_commit_keeps_the_report(scoring: Make, point: str, offset: int):
+    """Whichever of two simultaneous commits Kafka keeps, the batch is published and its report is pending."""
     here = scoring()
     send(here, *payments(1, 2, 3, 4, 5, 6))
     set_offset(here, 3)
@@ -496,18 +494,18 @@ def test_offsets_that_are_moved_while_a_batch_commits_cost_no_report(scoring: Ma
         here.publish(manifest, lambda passed: set_offset(here, offset) if passed == point else None)
     assert here.publish(manifest).outcomes == {0: Outcome.ALREADY_PUBLISHED}
     following = here.drain_and_predict()
-    told = [one.sentence for one in here.alarms(following)]
-    (stands,) = {place or 0 for place in stands_at(here).values()}
-    assert stands in (offset, 6)
-    assert [sentence.rpartition("/0 from ")[2] for sentence in told] == (
-        [f"6 to {offset} ({6 - offset} to be scored again)."] if stands == offset else []
+    sentences = [one.sentence for one in here.alarms(following)]
+    (committed,) = {place or 0 for place in committed_offsets(here).values()}
+    assert committed in (offset, 6)
+    assert [sentence.rpartition("/0 from ")[2] for sentence in sentences] == (
+        [f"6 to {offset} ({6 - offset} to be scored again)."] if committed == offset else []
     )
-    assert owed(here) == [manifest.batch_id]
+    assert pending_batches(here) == [manifest.batch_id]
     here.publish(following)
-    assert scored(here) == sorted(f"0/{place}" for place in [3, 4, 5, *range(stands, 6)])
+    assert scored(here) == sorted(f"0/{place}" for place in [3, 4, 5, *range(committed, 6)])
 
 
-def test_a_batch_is_not_published_again_where_the_group_was_set_back_to_its_start(scoring: Make):
+def test_batch_is_not_published_again_after_the_group_was_set_back(scoring: Make):
     here = scoring()
     send(here, *payments(1, 2))
     here.run()
@@ -523,7 +521,7 @@ def test_a_batch_is_not_published_again_where_the_group_was_set_back_to_its_star
         assert scored(here) == ["0/0", "0/1", "0/2", "0/3"]
 
 
-def test_a_first_batch_is_not_published_again_where_the_group_is_gone(scoring: Make):
+def test_first_batch_is_not_published_again_after_the_group_was_deleted(scoring: Make):
     here = scoring()
     send(here, *payments(1, 2))
     manifest = here.drain_and_predict()
@@ -533,7 +531,7 @@ def test_a_first_batch_is_not_published_again_where_the_group_is_gone(scoring: M
     assert scored(here) == ["0/0", "0/1"]
 
 
-def test_an_old_batch_that_is_published_again_does_not_take_the_group_s_progress_back(scoring: Make):
+def test_second_publish_of_an_old_batch_keeps_the_checkpoint(scoring: Make):
     here = scoring()
     send(here, *payments(1, 2))
     old = here.drain_and_predict()
@@ -547,7 +545,7 @@ def test_an_old_batch_that_is_published_again_does_not_take_the_group_s_progress
         here.drain()
 
 
-def test_progress_that_cannot_be_read_asks_for_a_decision(scoring: Make):
+def test_damaged_checkpoint_is_refused_until_an_offset_is_set(scoring: Make):
     here = scoring()
     send(here, *payments(1, 2))
     here.run()
@@ -558,18 +556,16 @@ def test_progress_that_cannot_be_read_asks_for_a_decision(scoring: Make):
         here.drain()
 
 
-def test_an_attempt_that_wakes_up_late_changes_neither_what_is_published_nor_its_report(
-    scoring: Make, monkeypatch: pytest.MonkeyPatch
-):
+def test_late_attempt_changes_neither_messages_nor_report(scoring: Make, monkeypatch: pytest.MonkeyPatch):
     here = scoring(2)
     for partition in range(2):
         send(here, *payments(*range(6)), partition=partition)
     manifest = here.drain_and_predict()
 
     def late(point: str) -> None:
-        """With other chunks and other answers, as a model that was slower, or another one, would leave them."""
+        """Drain and predict again with other chunks and other predictions, as a late attempt does."""
         if point in ("before fence", "committed"):
-            monkeypatch.setattr("include.batch.drain._HELD_PAYMENTS", 2 if point == "committed" else 3)
+            monkeypatch.setattr("include.batch.drain._MAX_BUFFERED_ROWS", 2 if point == "committed" else 3)
             here.drain_shard(Manifest.load_plan(here.storage, manifest.batch_id), 0)
             here.predict_without_model(manifest, lambda offset: offset == 1)
 
@@ -580,12 +576,12 @@ def test_an_attempt_that_wakes_up_late_changes_neither_what_is_published_nor_its
     assert scored(here) == every
     values = [message.value() for message in kafka_log.read_all(servers(here), here.settings.output_topic)]
     assert all(b'"is_fraud":1' in (value or b"") for value in values)
-    (report,) = here.outbox.owed()
+    (report,) = here.outbox.pending_reports()
     assert [fraud.source.partition("/")[2] for fraud in report.frauds] == every
     assert report.facts.frauds == 12
 
 
-def test_predictions_that_are_not_what_was_counted_are_published_by_none(scoring: Make):
+def test_predictions_that_differ_from_the_counts_are_not_published(scoring: Make):
     here = scoring()
     send(here, *payments(*range(6)))
     manifest = here.drain_and_predict()
@@ -597,7 +593,7 @@ def test_predictions_that_are_not_what_was_counted_are_published_by_none(scoring
     assert scored(here) == []
 
 
-def test_what_got_through_is_owed_although_another_partition_failed(scoring: Make):
+def test_committed_partition_has_a_report_although_another_failed(scoring: Make):
     here = scoring(2)
     for partition in range(2):
         send(here, *payments(1, 2), partition=partition)
@@ -606,7 +602,7 @@ def test_what_got_through_is_owed_although_another_partition_failed(scoring: Mak
     with pytest.raises(StagingError, match="payments-1-0"):
         here.publish(manifest)
     assert scored(here) == ["0/0", "0/1"]
-    (report,) = here.outbox.owed()
+    (report,) = here.outbox.pending_reports()
     assert report.facts.ranges == ((here.settings.input_topic, 0, 0, 2),)
     assert [fraud.source for fraud in report.frauds] == [f"{here.settings.input_topic}/0/{n}" for n in range(2)]
     here.outbox.record_delivery(report, DELIVERY)
@@ -614,10 +610,10 @@ def test_what_got_through_is_owed_although_another_partition_failed(scoring: Mak
     assert [part.partition for part in following.partitions] == [1]
     here.publish(following)
     assert scored(here) == ["0/0", "0/1", "1/0", "1/1"]
-    assert owed(here) == [following.batch_id]
+    assert pending_batches(here) == [following.batch_id]
 
 
-def test_a_partition_that_fails_holds_up_no_other(scoring: Make):
+def test_failed_partition_stops_no_other(scoring: Make):
     here = scoring(3)
     for partition in range(3):
         send(here, *payments(1, 2), partition=partition)
@@ -626,12 +622,12 @@ def test_a_partition_that_fails_holds_up_no_other(scoring: Make):
     with pytest.raises(StagingError, match="predictions-0-0"):
         here.publish(manifest)
     assert scored(here) == ["1/0", "1/1", "2/0", "2/1"]
-    assert stands_at(here) == {0: None, 1: 2, 2: 2}
+    assert committed_offsets(here) == {0: None, 1: 2, 2: 2}
     here.run()
     assert scored(here) == ["0/0", "0/1", "1/0", "1/1", "2/0", "2/1"]
 
 
-def test_a_batch_whose_publishing_began_is_not_scored_again(scoring: Make):
+def test_batch_is_not_scored_again_once_publishing_has_begun(scoring: Make):
     here = scoring(2)
     for partition in range(2):
         send(here, *payments(1, 2), partition=partition)
@@ -654,7 +650,7 @@ def test_a_batch_whose_publishing_began_is_not_scored_again(scoring: Make):
 
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("service_environment")
-def test_a_staging_area_on_s3_that_is_away_loses_and_doubles_nothing(scoring: Make, services: LiveStack):
+def test_outage_of_s3_loses_and_repeats_no_payment(scoring: Make, services: LiveStack):
     here = scoring(2, staging_url=f"s3://staging/{uuid.uuid4().hex[:12]}")
 
     @contextmanager
@@ -677,7 +673,7 @@ def test_a_staging_area_on_s3_that_is_away_loses_and_doubles_nothing(scoring: Ma
     passed = []
 
     def once(point: str) -> None:
-        """After the first partition's commit, before anybody could note it."""
+        """Stop S3 after the first partition's commit, before it is recorded."""
         passed.append(point)
         if point == "committed" and passed.count(point) == 1:
             services.kill("s3")
@@ -689,11 +685,11 @@ def test_a_staging_area_on_s3_that_is_away_loses_and_doubles_nothing(scoring: Ma
         services.start("s3")
     assert here.publish(manifest).outcomes == {0: Outcome.ALREADY_PUBLISHED, 1: Outcome.PUBLISHED}
     assert scored(here) == ["0/0", "0/1", "1/0", "1/1"]
-    assert owed(here) == [manifest.batch_id]
+    assert pending_batches(here) == [manifest.batch_id]
     assert here.drain().partitions == ()
 
 
-def test_many_partitions_are_fenced_at_the_same_time(scoring: Make):
+def test_partitions_are_fenced_at_the_same_time(scoring: Make):
     here = scoring(24)
     client = kafka_log.producer(servers(here))
     for partition in range(24):
@@ -705,11 +701,11 @@ def test_many_partitions_are_fenced_at_the_same_time(scoring: Make):
     assert set(published.outcomes.values()) == {Outcome.PUBLISHED}
     assert len(scored(here)) == 24
     times = [when for point, when in passed if point in ("before fence", "before transaction")]
-    # One after the other they take 9 s on a quiet machine, and 0.6 s together.
+    # On an idle machine 24 fencings take 9 s one after the other, and 0.6 s at the same time.
     assert times[1] - times[0] < 5
 
 
-def test_a_message_that_grew_too_large_is_named_with_its_mend(scoring: Make, topics: Callable[..., str]):
+def test_too_large_dead_letter_names_the_topic_setting(scoring: Make, topics: Callable[..., str]):
     here = scoring(dead_letter_topic=topics(1, prefix="dead"))
     # No compressor makes this smaller, and a dead letter's headers make it larger than the topic allows.
     send(here, os.urandom(1_048_588 - 100))
@@ -721,12 +717,12 @@ def test_a_message_that_grew_too_large_is_named_with_its_mend(scoring: Make, top
     assert dead(here) == ["0/0"]
 
 
-# What dies or freezes while it publishes.
+# Publishers and brokers that die or freeze.
 
 
 @pytest.mark.parametrize("point", [*BEFORE_COMMIT, "committed"])
 @pytest.mark.parametrize("goes_on", ["a retry", "the next run"])
-def test_a_publisher_killed_anywhere_leaves_each_payment_once(scoring: Make, point: str, goes_on: str):
+def test_killed_publisher_leaves_each_payment_published_once(scoring: Make, point: str, goes_on: str):
     here = scoring()
     send(here, *payments(1, 2), b"no JSON")
     manifest = here.drain_and_predict()
@@ -746,12 +742,12 @@ def test_a_publisher_killed_anywhere_leaves_each_payment_once(scoring: Make, poi
         here.publish(last)
         assert scored(here) == ["0/0", "0/1", "0/3"]
     assert dead(here) == ["0/2"]
-    note_what_is_committed(here.cluster, here.settings, here.outbox)
-    assert owed(here) == sorted({last.batch_id} if died_before else {manifest.batch_id, last.batch_id})
+    record_committed_batches(here.cluster, here.settings, here.outbox)
+    assert pending_batches(here) == sorted({last.batch_id} if died_before else {manifest.batch_id, last.batch_id})
 
 
 @pytest.mark.parametrize("point", BEFORE_COMMIT)
-def test_a_frozen_publisher_that_wakes_up_changes_nothing(scoring: Make, point: str):
+def test_frozen_publisher_changes_nothing_when_it_resumes(scoring: Make, point: str):
     here = scoring()
     send(here, *payments(1, 2), b"no JSON")
     manifest = here.drain_and_predict()
@@ -763,24 +759,26 @@ def test_a_frozen_publisher_that_wakes_up_changes_nothing(scoring: Make, point: 
     here.publish(last)
     code, words = zombie.go_on()
     if point == "before fence":
-        # It asks before it publishes, and hears that all is done.
+        # It reads the committed offset first, and finds its batch published.
         assert (code, words) == (0, "['already published']")
     else:
         assert code == 1
-        told = "fenced by a newer attempt" if point == "offsets sent" else f"batch {last.batch_id} committed the offset"
-        assert told in words
+        error = (
+            "fenced by a newer attempt" if point == "offsets sent" else f"batch {last.batch_id} committed the offset"
+        )
+        assert error in words
     assert len(scored(here)) == 3
     assert len(set(scored(here))) == 3
     assert dead(here) == ["0/2"]
 
 
-def test_a_frozen_publisher_does_not_stop_the_next_run(scoring: Make):
+def test_frozen_publisher_does_not_stop_the_next_run(scoring: Make):
     here = scoring()
     send(here, *payments(1, 2))
     zombie = start_publisher(here, here.drain_and_predict(), "offsets sent")
     zombie.freeze()
     with pytest.raises(HangingTransactionError, match="find-hanging"):
-        stands_at(here)
+        committed_offsets(here)
     here.run()
     code, words = zombie.go_on()
     assert code == 1
@@ -789,7 +787,7 @@ def test_a_frozen_publisher_does_not_stop_the_next_run(scoring: Make):
 
 
 @pytest.mark.parametrize("connected", [False, True])
-def test_a_silent_broker_is_not_called_an_open_kafka_transaction(
+def test_unresponsive_broker_is_not_reported_as_an_open_transaction(
     scoring: Make, services: LiveStack, monkeypatch: pytest.MonkeyPatch, connected: bool
 ):
     monkeypatch.setattr("include.kafka.consumer_group._COMMITTED_SECONDS", 2.0)
@@ -802,14 +800,14 @@ def test_a_silent_broker_is_not_called_an_open_kafka_transaction(
         with services.frozen("kafka"):
             with pytest.raises(BrokerUnresponsiveError, match=words):
                 group.committed_offsets()
-            # Nor where a commit does not show.
+            # The same while it waits for a commit to become visible.
             with pytest.raises(BrokerUnresponsiveError, match=words):
                 group.await_commit(0, 1, CommitNote("b", "t", "now"), CommittedOffset(None))
         assert group.committed_offsets() == {0: CommittedOffset(None)}
 
 
 def is_back(here: Scoring) -> bool:
-    """In its own books, too: until then it has no answer of its controller's."""
+    """Return whether the broker is in its own metadata again: a frozen broker leaves the cluster for a moment."""
     try:
         here.cluster.describe_topic(here.settings.input_topic)
     except ClusterError:
@@ -817,15 +815,15 @@ def is_back(here: Scoring) -> bool:
     return bool(AdminClient(dict(here.kafka)).list_topics(timeout=10).brokers)
 
 
-def test_a_broker_that_does_not_answer_is_not_waited_for_without_end(
+def test_unresponsive_broker_ends_publish_in_time(
     scoring: Make, services: LiveStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither by librdkafka's calls that mind their timeout, nor by the one that does not."""
+    """librdkafka's calls end by their timeout, and the one that ignores its timeout is abandoned."""
     here = scoring()
     send(here, *payments(1, 2))
     drained = here.drain_and_predict()
     broker = psutil.Process(services.pid("kafka"))
-    # Whatever becomes of the test, the others need it.
+    # Other tests need the broker, even if this one fails.
     rescue = threading.Timer(60, broker.resume)
     rescue.start()
     began = time.monotonic()
@@ -835,35 +833,35 @@ def test_a_broker_that_does_not_answer_is_not_waited_for_without_end(
             patched.setattr(transaction, "_GRACE_SECONDS", 1.0)
             words = r"could not add the offset within 3 s: a coordinator does not answer at 127\."
             with pytest.raises(ClusterError, match=words):
-                here.publish(drained, reached=lambda point: broker.suspend() if point == "published" else None)
+                here.publish(drained, on_step=lambda point: broker.suspend() if point == "published" else None)
         assert time.monotonic() - began < 20
     finally:
         rescue.cancel()
         broker.resume()
-    # Frozen for too long it is out of its own cluster for a moment, and a client that asks just then stays without one.
+    # Until the broker is back in its metadata, a client that asks for it would stay without a broker.
     wait_until(lambda: is_back(here), "the broker is not back", 60)
     here.publish(drained)
     assert scored(here) == ["0/0", "0/1"]
 
 
-def test_a_client_that_hears_nothing_any_more_is_replaced(scoring: Make, monkeypatch: pytest.MonkeyPatch):
-    """librdkafka's, once a cluster has told it that it has no brokers; here one that asks where nobody listens."""
+def test_client_without_brokers_is_recreated(scoring: Make, monkeypatch: pytest.MonkeyPatch):
+    """After metadata without brokers librdkafka never reconnects; here two clients connect to a closed port."""
     here = scoring()
     send(here, *payments(1, 2))
     drained = here.drain_and_predict()
     clients = []
 
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        deaf = {"bootstrap.servers": f"127.0.0.1:{nobody.getsockname()[1]}", "log_level": 0}
+    with socket.socket() as closed_port:
+        closed_port.bind(("127.0.0.1", 0))
+        unreachable = {"bootstrap.servers": f"127.0.0.1:{closed_port.getsockname()[1]}", "log_level": 0}
 
         def producer(settings: dict[str, object]) -> Producer:
             clients.append(settings)
-            return Producer(settings | (deaf if len(clients) < 3 else {}))
+            return Producer(settings | (unreachable if len(clients) < 3 else {}))
 
         monkeypatch.setattr(fenced_producers, "Producer", producer)
         monkeypatch.setattr(fenced_producers, "_CLIENT_SECONDS", 1.0)
         here.publish(drained)
-    # More than three where a busy broker lets the third one wait, too.
+    # There are more than three if a busy broker is slow to answer the third.
     assert len(clients) >= 3
     assert scored(here) == ["0/0", "0/1"]

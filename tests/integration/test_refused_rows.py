@@ -1,4 +1,4 @@
-"""A message that is refused by rows: every row is accounted for, and what comes out is bounded in bytes."""
+"""Messages with refused rows: each row has a dead letter, and their copies of the message are limited in bytes."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def header(message: Message, name: str) -> bytes | None:
     return dict(message.headers() or []).get(name)
 
 
-def test_a_large_message_of_refused_rows_comes_out_once_and_not_with_each_row(scoring: Make):
+def test_large_message_is_copied_into_one_dead_letter_only(scoring: Make):
     here = scoring()
-    # As many good rows as bad ones, and a megabyte in all.
+    # As many valid rows as invalid ones, and a megabyte in all.
     rows: list[list[object]] = [[1, "x" * 480, str(n)] if n % 2 else [n] for n in range(4_000)]
     value = send(here, rows)
     published = here.run()
@@ -62,7 +62,7 @@ def test_a_large_message_of_refused_rows_comes_out_once_and_not_with_each_row(sc
     assert (found.count("due"), found.count("scored"), found.count("dead_letters")) == (4_000, 2_000, 2_000)
 
 
-def test_each_row_of_a_small_message_keeps_all_of_it(scoring: Make):
+def test_small_message_is_copied_into_each_dead_letter(scoring: Make):
     here = scoring()
     value = send(here, [[1], [1, "x", "a"], [2]])
     here.run()
@@ -70,12 +70,12 @@ def test_each_row_of_a_small_message_keeps_all_of_it(scoring: Make):
     assert verdict(here).is_whole
 
 
-def test_a_dead_letter_that_names_a_row_without_the_message_is_found(scoring: Make):
+def test_verify_finds_dead_letters_without_their_message(scoring: Make):
     here = scoring()
     send(here, [["x" * 300_000], [1], [2], [3]])
     here.run()
     assert verdict(here).is_whole
-    # The one that holds the message goes, as it would by retention; the others are of no use any more.
+    # Delete the dead letter that holds the message, as retention would: the others are useless without it.
     admin = Admin(here.kafka)
     place = TopicPartition(here.settings.dead_letter_topic, 0, 1)
     for done in admin.delete_records([place]).values():
@@ -85,8 +85,8 @@ def test_a_dead_letter_that_names_a_row_without_the_message_is_found(scoring: Ma
     assert "no dead letter of row 0 holds the message" in found.altered[0].detail
 
 
-def test_rows_with_a_large_key_are_one_dead_letter(scoring: Make):
-    """Each row would have the key: a megabyte thousands of times."""
+def test_message_with_a_large_key_is_one_dead_letter(scoring: Make):
+    """Each row would have the key, so the output would be 200 MB."""
     here = scoring()
     send(here, [[1, "x", "a"]] * 1_000, key=b"k" * 200_000)
     assert here.run().dead_letters == 1

@@ -1,4 +1,4 @@
-"""A batch shared out to shards: each payment once, whatever their number, their order and what becomes of one."""
+"""Batches of several shards: each payment is published once, in any order of shards, even if one of them fails."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from include.batch.manifest import Manifest
 from include.batch.predict import predict
 from include.errors import OffsetsChangedError, StagedFileGoneError
 from include.models.model_run import ModelRun
-from tests.integration.test_protocol import owed, payments, scored, send, set_offset, stands_at
+from tests.integration.test_protocol import committed_offsets, payments, pending_batches, scored, send, set_offset
 from tests.support.scoring import DELIVERY, MODEL, Scoring
 
 Make = Callable[..., Scoring]
@@ -18,7 +18,7 @@ PARTITIONS = 5
 
 
 def fill(scoring: Scoring, *counts: int) -> list[str]:
-    """So many payments on each partition; where they are."""
+    """Send so many payments to each partition, and return their sources."""
     for partition, count in enumerate(counts):
         send(scoring, *payments(*range(count)), partition=partition)
     return sorted(f"{partition}/{offset}" for partition, count in enumerate(counts) for offset in range(count))
@@ -33,7 +33,7 @@ def drained_and_scored(scoring: Scoring, shards: int) -> Manifest:
     return manifest
 
 
-def test_shards_have_about_the_same_to_do_and_no_shard_nothing(scoring: Make):
+def test_shards_have_similar_sizes_and_none_is_empty(scoring: Make):
     here = scoring(PARTITIONS)
     fill(here, 10, 1, 1, 8, 0)
     assert here.plan(2).shards == ((0,), (1, 2, 3))
@@ -42,22 +42,22 @@ def test_shards_have_about_the_same_to_do_and_no_shard_nothing(scoring: Make):
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
-def test_each_payment_once_in_any_order_and_one_report(scoring: Make, order: tuple[int, ...]):
+def test_shards_in_any_order_publish_each_payment_once_with_one_report(scoring: Make, order: tuple[int, ...]):
     here = scoring(PARTITIONS)
     sent = fill(here, 3, 5, 2, 4, 1)
     manifest = drained_and_scored(here, 3)
     for shard in order:
         here.publish(manifest, shard=shard)
     assert scored(here) == sent
-    (report,) = here.outbox.owed()
+    (report,) = here.outbox.pending_reports()
     assert report.facts.frauds == report.facts.scored == 15
     assert [(part, end) for _, part, _, end in report.facts.ranges] == [(0, 3), (1, 5), (2, 2), (3, 4), (4, 1)]
     here.outbox.record_delivery(report, DELIVERY)
-    assert owed(here) == []
+    assert pending_batches(here) == []
     assert not here.drain().partitions
 
 
-def test_number_of_shards_may_change_from_run_to_run(scoring: Make):
+def test_number_of_shards_may_change_between_runs(scoring: Make):
     here = scoring(PARTITIONS)
     sent: list[str] = []
     for round_, shards in enumerate((1, 2, 5, 3, 1)):
@@ -70,8 +70,8 @@ def test_number_of_shards_may_change_from_run_to_run(scoring: Make):
     assert scored(here) == sorted(sent)
 
 
-def test_a_batch_of_other_shards_in_flight_is_shut_out(scoring: Make):
-    """Two runs of the same payments, shared out in different ways: each partition is published by one of them."""
+def test_batches_with_other_shards_publish_each_payment_once(scoring: Make):
+    """Two runs of the same payments have different shards; each partition is published by one of them."""
     here = scoring(PARTITIONS)
     sent = fill(here, 2, 2, 2, 2, 2)
     two, three = drained_and_scored(here, 2), drained_and_scored(here, 3)
@@ -80,10 +80,10 @@ def test_a_batch_of_other_shards_in_flight_is_shut_out(scoring: Make):
         here.publish(three, shard=shard)
     here.publish(two, shard=1)
     assert scored(here) == sent
-    assert stands_at(here) == dict.fromkeys(range(PARTITIONS), 2)
+    assert committed_offsets(here) == dict.fromkeys(range(PARTITIONS), 2)
 
 
-def test_one_shard_that_fails_holds_up_no_other(scoring: Make):
+def test_failed_shard_stops_no_other(scoring: Make):
     here = scoring(PARTITIONS)
     sent = fill(here, 4, 4, 4, 4, 4)
     manifest = drained_and_scored(here, 2)
@@ -94,7 +94,7 @@ def test_one_shard_that_fails_holds_up_no_other(scoring: Make):
     here.publish(manifest, shard=1)
     published = [place for place in sent if not place.startswith(f"{moved}/")]
     assert scored(here) == published
-    (report,) = here.outbox.owed()
+    (report,) = here.outbox.pending_reports()
     assert moved not in [partition for _, partition, _, _ in report.facts.ranges]
     manifest = drained_and_scored(here, 3)
     for shard in range(len(manifest.shards)):
@@ -102,7 +102,7 @@ def test_one_shard_that_fails_holds_up_no_other(scoring: Make):
     assert scored(here) == [place for place in sent if place != f"{moved}/0"]
 
 
-def test_nothing_is_scored_or_published_of_a_shard_that_was_not_drained(scoring: Make):
+def test_batch_with_an_undrained_shard_is_neither_scored_nor_published(scoring: Make):
     here = scoring(PARTITIONS)
     fill(here, 1, 1)
     manifest = here.plan(2)
@@ -114,13 +114,13 @@ def test_nothing_is_scored_or_published_of_a_shard_that_was_not_drained(scoring:
     assert scored(here) == []
 
 
-def test_a_shard_drained_again_stages_the_same(scoring: Make):
+def test_repeated_drain_stages_the_same_payments(scoring: Make):
     here = scoring(PARTITIONS)
     sent = fill(here, 3, 3)
     manifest = here.plan(2)
     for shard in (0, 1, 0):
         here.drain_shard(manifest, shard)
-        # What has come in the meantime belongs to the next run.
+        # A payment that arrives in between belongs to the next run.
         send(here, *payments(9))
     for shard in (0, 1):
         here.predict_without_model(manifest, shard=shard)

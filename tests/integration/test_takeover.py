@@ -1,4 +1,4 @@
-"""Runs that publish nothing: each newer run takes over, and the staging area keeps no more than a few batches."""
+"""Runs that publish nothing: each newer run takes over their payments, and only a few batches stay staged."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RUNS = 6
 
 
 def staged(here: Scoring) -> list[str]:
-    """The batches that have files, oldest first."""
+    """Return the batches that have files, oldest first."""
     return [name for hour in here.storage.list("batches") for name in here.storage.list(f"batches/{hour}")]
 
 
@@ -36,15 +36,15 @@ def size(here: Scoring) -> int:
 
 
 def halt_at(wanted: str) -> Callable[[str], None]:
-    def reached(point: str) -> None:
-        if point == wanted:
+    def on_step(step: str) -> None:
+        if step == wanted:
             raise ProcessDied
 
-    return reached
+    return on_step
 
 
 def take_over(here: Scoring, batch: Manifest) -> None:
-    """Newer runs drain, and do not go on. Batches of one second have no order, so it may take more than two."""
+    """Let newer runs drain until the claim has ended: several, because batches of one second have no order."""
     while is_claimed(here.storage, batch):
         here.drain_and_predict()
 
@@ -55,8 +55,8 @@ def check_all_come_out_once(here: Scoring, count: int = COUNT) -> None:
     assert not here.drain().partitions
 
 
-def test_while_nothing_is_published_the_staging_area_stays_three_batches_large(scoring: Make):
-    """As while MLflow is away: each run drains, and none goes on."""
+def test_staging_area_stays_three_batches_large_while_nothing_is_published(scoring: Make):
+    """As during an outage of MLflow: each run drains, and none publishes."""
     here = scoring()
     send(here, *payments(*range(COUNT)))
     here.drain()
@@ -78,13 +78,13 @@ def test_staging_area_stays_three_batches_large_while_publish_fails(scoring: Mak
         assert len(staged(here)) <= 3
         assert len(here.outbox.entries()) <= 3
     check_all_come_out_once(here)
-    # Of batches that committed nothing, no report is owed.
-    assert len([report.key for report in here.outbox.owed()]) == 1
+    # Batches without a commit have no pending report.
+    assert len([report.key for report in here.outbox.pending_reports()]) == 1
     assert here.outbox.unreadable() == {}
 
 
-def test_a_batch_of_another_airflow_is_left_alone(scoring: Make):
-    """It may be at work: only older runs of the same DAG have ended."""
+def test_batch_of_another_airflow_is_left_alone(scoring: Make):
+    """Its run may still be at work: only older runs of the same DAG have ended."""
     here = scoring()
     send(here, *payments(1, 2))
 
@@ -100,28 +100,28 @@ def test_a_batch_of_another_airflow_is_left_alone(scoring: Make):
 
 
 @pytest.mark.parametrize("point", ["before fence", "before transaction", "published", "offsets sent"])
-def test_a_frozen_publisher_that_was_taken_over_publishes_nothing_and_says_so(scoring: Make, point: str):
+def test_frozen_publisher_of_a_superseded_batch_publishes_nothing(scoring: Make, point: str):
     here = scoring()
     send(here, *payments(*range(COUNT)))
 
     batch = here.drain_and_predict()
 
-    def frozen(reached: str) -> None:
-        if reached == point:
+    def frozen(step: str) -> None:
+        if step == point:
             take_over(here, batch)
 
     errors = {"before fence": BatchSupersededError, "before transaction": FraudError}
     with pytest.raises(errors.get(point, ClusterError), match=r"taken over|fenced"):
         here.publish(batch, frozen)
     assert scored(here) == []
-    assert batch.batch_id not in staged(here) or ScoredBatch.has_begun(here.storage, batch.folder)
+    assert batch.batch_id not in staged(here) or ScoredBatch.publishing_has_begun(here.storage, batch.folder)
     assert batch.batch_id not in here.outbox.entries()
     assert here.outbox.unreadable() == {}
     check_all_come_out_once(here)
 
 
-def test_a_batch_that_was_committed_unseen_keeps_its_report(scoring: Make):
-    """Its publisher is frozen between the commit and saying so; runs that follow take over the rest."""
+def test_commit_without_a_record_keeps_its_report(scoring: Make):
+    """Its publisher is frozen between the commit and its record; newer runs take over the rest."""
     here = scoring()
     send(here, *payments(1, 2))
 
@@ -135,7 +135,7 @@ def test_a_batch_that_was_committed_unseen_keeps_its_report(scoring: Make):
 
     with pytest.raises(ProcessDied):
         here.publish(batch, frozen)
-    (report,) = here.outbox.owed()
+    (report,) = here.outbox.pending_reports()
     assert (report.key, [fraud.source for fraud in report.frauds]) == (
         batch.batch_id,
         [f"{here.settings.input_topic}/0/{offset}" for offset in (0, 1)],
@@ -144,8 +144,8 @@ def test_a_batch_that_was_committed_unseen_keeps_its_report(scoring: Make):
     check_all_come_out_once(here, 3)
 
 
-def test_a_partition_that_cannot_be_published_is_not_staged_again_and_again(scoring: Make):
-    """While the other one is published with each run, and its reports wait for a mail server."""
+def test_staged_copies_of_a_failing_partition_do_not_pile_up(scoring: Make):
+    """The other partition is published by each run, and its reports are pending."""
     here = scoring(2)
     send(here, *payments(*range(COUNT)), partition=1)
     batches = []
@@ -159,8 +159,8 @@ def test_a_partition_that_cannot_be_published_is_not_staged_again_and_again(scor
         batches.append(manifest.batch_id)
     copies = list(Path(here.settings.staging_url).rglob("payments-1-*.parquet"))
     assert len(copies) <= 3
-    assert sorted(report.key for report in here.outbox.owed()) == sorted(batches)
-    assert [[fraud.row for fraud in report.frauds] for report in here.outbox.owed()] == [[0]] * RUNS
+    assert sorted(report.key for report in here.outbox.pending_reports()) == sorted(batches)
+    assert [[fraud.row for fraud in report.frauds] for report in here.outbox.pending_reports()] == [[0]] * RUNS
     assert len(here.outbox.open_entries()) <= 3
     here.run()
     assert len(scored(here)) == COUNT + RUNS
@@ -175,8 +175,8 @@ def test_task_of_superseded_batch_names_the_cause(scoring: Make):
         here.predict_without_model(batch)
 
 
-def test_a_partition_that_cannot_be_fenced_holds_up_no_other(scoring: Make, monkeypatch: pytest.MonkeyPatch):
-    """As while the coordinator of its transactional id fails: the broker takes none without a name."""
+def test_partition_that_cannot_be_fenced_stops_no_other(scoring: Make, monkeypatch: pytest.MonkeyPatch):
+    """As during an outage of its transaction coordinator: the broker rejects an empty transactional id."""
     here, runs = scoring(2), 4
     send(here, *payments(*range(COUNT)), partition=1)
     with monkeypatch.context() as patch:
@@ -191,14 +191,14 @@ def test_a_partition_that_cannot_be_fenced_holds_up_no_other(scoring: Make, monk
     assert len(scored(here)) == COUNT + runs
     here.drain()
     here.drain()
-    # Sorted, for batches of one second have no order.
-    assert sorted(report.facts.frauds for report in here.outbox.owed()) == [1] * runs + [COUNT]
+    # Sorted, because batches of the same second have no order.
+    assert sorted(report.facts.frauds for report in here.outbox.pending_reports()) == [1] * runs + [COUNT]
     assert (here.outbox.open_entries(), here.outbox.unreadable()) == ([], {})
     assert not list(Path(here.settings.staging_url).rglob("payments-1-*.parquet"))[3:]
 
 
-def test_a_batch_of_a_version_without_claims_is_published_after_the_upgrade(scoring: Make):
-    """Its run was open meanwhile, and newer ones have drained."""
+def test_batch_of_a_version_without_claims_is_published(scoring: Make):
+    """Newer runs have drained since."""
     here = scoring()
     send(here, *payments(*range(COUNT)))
     plain = here.drain_and_predict().to_dict()
@@ -210,11 +210,11 @@ def test_a_batch_of_a_version_without_claims_is_published_after_the_upgrade(scor
     for _ in range(RUNS):
         here.drain()
     assert here.publish(batch).predictions == COUNT
-    assert [report.key for report in here.outbox.owed()] == [batch.batch_id]
+    assert [report.key for report in here.outbox.pending_reports()] == [batch.batch_id]
     check_all_come_out_once(here)
 
 
-def test_a_shard_that_was_taken_over_leaves_the_report_of_a_shard_that_commits(scoring: Make):
+def test_superseded_shard_keeps_the_report_of_a_committed_shard(scoring: Make):
     here = scoring(2)
     sent = fill(here, 2, 3)
     batch = drained_and_scored(here, 2)
@@ -222,28 +222,28 @@ def test_a_shard_that_was_taken_over_leaves_the_report_of_a_shard_that_commits(s
 
     def frozen(point: str) -> None:
         if point == "before transaction":
-            # As a newer run does first, before it fences.
+            # A newer run does this before it fences.
             here.storage.delete(f"{batch.folder}/claim")
             with pytest.raises(BatchSupersededError):
                 here.publish(batch, shard=1)
 
     here.publish(batch, frozen, shard=0)
-    (report,) = here.outbox.owed()
+    (report,) = here.outbox.pending_reports()
     assert [place[1] for place in report.facts.ranges] == [first]
     here.run()
     assert scored(here) == sent
     here.drain()
     here.drain()
-    assert sorted([place[1] for place in report.facts.ranges] for report in here.outbox.owed()) == [[0], [1]]
+    assert sorted([place[1] for place in report.facts.ranges] for report in here.outbox.pending_reports()) == [[0], [1]]
     assert here.outbox.open_entries() == []
 
 
-def test_an_entry_that_was_opened_after_its_batch_was_removed_is_closed(scoring: Make):
+def test_entry_that_is_opened_after_its_batch_was_removed_is_closed(scoring: Make):
     here = scoring()
     send(here, *payments(1, 2))
     batch = here.drain_and_predict()
     take_over(here, batch)
-    # Its publisher goes on so far, and is killed.
+    # Its publisher continues to this point, and is killed.
     here.outbox.open_entry(batch)
     assert list(here.outbox.unreadable()) == [batch.batch_id]
     here.drain()
@@ -251,8 +251,8 @@ def test_an_entry_that_was_opened_after_its_batch_was_removed_is_closed(scoring:
     check_all_come_out_once(here, 2)
 
 
-def test_an_entry_of_a_batch_that_has_committed_and_lost_its_files_stays(scoring: Make):
-    """Also once other batches have committed over it: a fraud may be among its payments."""
+def test_entry_of_a_committed_batch_without_files_stays(scoring: Make):
+    """Even after commits of other batches: a fraud may be among its payments."""
     here = scoring()
     send(here, *payments(1, 2))
     batch = here.drain_and_predict()

@@ -12,7 +12,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from include.batch.outbox import note_what_is_committed
+from include.batch.outbox import record_committed_batches
 from include.cli.main import app
 from include.ledger.connection import LedgerConnection
 from include.ledger.payment_trace import QUERY, trace
@@ -52,7 +52,7 @@ def scored_twice(scoring: Make, ledger: LedgerConnection, monkeypatch: pytest.Mo
         for name, value in {**chosen, "who": "bob", "reason": "version 4 misses\x1b[2J"}.items():
             first.setitem(MODEL, name, value)
         score(here, ledger, fraud=True)
-        for report in here.outbox.owed():
+        for report in here.outbox.pending_reports():
             here.outbox.record_delivery(report, DELIVERY)
     set_offset(here, 0)
     with monkeypatch.context() as second:
@@ -66,7 +66,7 @@ def score(here: Scoring, ledger: LedgerConnection, *, fraud: bool) -> None:
     manifest = here.drain()
     here.predict_without_model(manifest, frauds=lambda offset: fraud)
     here.publish(manifest)
-    note_what_is_committed(here.cluster, here.settings, here.outbox)
+    record_committed_batches(here.cluster, here.settings, here.outbox)
     record(here.cluster, here.settings, ledger)
 
 

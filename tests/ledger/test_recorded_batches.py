@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from include.batch.batch_record import FOLDER, BatchRecord, PartitionRecord
-from include.batch.outbox import note_what_is_committed
+from include.batch.batch_record import RECORDS_FOLDER, BatchRecord, PartitionRecord
+from include.batch.outbox import record_committed_batches
 from include.errors import LedgerError, LedgerSchemaError
 from include.ledger import recorded_batches as reading
 from include.ledger.connection import LedgerConnection
@@ -51,17 +51,17 @@ def mailed(part: PartitionRecord = PART) -> PartitionRecord:
 
 
 def leave(storage: Storage, record: BatchRecord, name: str = "00000000", day: str = "20260101") -> str:
-    path = f"{FOLDER}/{day}/{record.batch_id}-{name}.json"
+    path = f"{RECORDS_FOLDER}/{day}/{record.batch_id}-{name}.json"
     storage.write(path, msgspec.json.encode(record))
     return path
 
 
 def settle(scoring: Scoring) -> None:
-    note_what_is_committed(scoring.cluster, scoring.settings, scoring.outbox)
+    record_committed_batches(scoring.cluster, scoring.settings, scoring.outbox)
 
 
 def mail(scoring: Scoring) -> None:
-    for report in scoring.outbox.owed():
+    for report in scoring.outbox.pending_reports():
         scoring.outbox.record_delivery(report, DELIVERY)
 
 

@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 
 from dev.stack import postgres
-from include.batch.outbox import note_what_is_committed
+from include.batch.outbox import record_committed_batches
 from include.check.check_result import run_checks
 from include.check.ledger_check import _OPERATIONS as TABLES
 from include.check.ledger_check import check_ledger
@@ -96,7 +96,7 @@ class Work:
         made = payment(950.75)
         kafka_log.send(str(here.kafka["bootstrap.servers"]), here.settings.input_topic, [made.message])
         here.run()
-        note_what_is_committed(here.cluster, here.settings, here.outbox)
+        record_committed_batches(here.cluster, here.settings, here.outbox)
         record(here.cluster, here.settings, owner)
         record_batches(here.storage, owner)
         return cls(here, owner, str(made.values["trans_num"]))

@@ -13,7 +13,7 @@ from include.batch.manifest import Manifest
 from include.batch.predict import predict
 from include.errors import ModelStoreError, StagingError
 from include.models.resolve import resolve
-from tests.integration.test_protocol import scored, send, stands_at
+from tests.integration.test_protocol import committed_offsets, scored, send
 from tests.integration.test_takeover import size, staged
 from tests.models.conftest import Lab
 from tests.models.model_cases import silently
@@ -59,9 +59,9 @@ def turn_mlflow_away(patch: pytest.MonkeyPatch) -> None:
 def check_next_run_publishes_all(here: Scoring, experiment: str) -> None:
     batch = run(here, experiment)
     assert scored(here) == sorted(f"0/{offset}" for offset in range(COUNT))
-    assert stands_at(here) == {0: COUNT}
+    assert committed_offsets(here) == {0: COUNT}
     assert not here.drain().partitions
-    assert {report.key for report in here.outbox.owed()} <= {batch.batch_id}
+    assert {report.key for report in here.outbox.pending_reports()} <= {batch.batch_id}
     assert here.outbox.unreadable() == {}
 
 

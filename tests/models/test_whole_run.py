@@ -14,7 +14,7 @@ import yaml
 from include.batch.predict import predict
 from include.errors import ModelError, ModelInputError
 from include.models.resolve import resolve
-from tests.integration.test_protocol import dead, scored, send, stands_at
+from tests.integration.test_protocol import committed_offsets, dead, scored, send
 from tests.models.conftest import Lab
 from tests.models.model_cases import frame_of_training, model_cases, silently
 from tests.models.zoo import payment
@@ -81,7 +81,7 @@ def test_refused_model_publishes_nothing(here: Scoring, lab: Lab, tmp_path: Path
     with pytest.raises(ModelError):
         run(here, lab, silently(CASES[name]).save(tmp_path / "m"))
     assert (scored(here), dead(here)) == ([], [])
-    assert stands_at(here) == {0: None}
+    assert committed_offsets(here) == {0: None}
     assert here.drain().payments == len(PAYMENTS)
 
 

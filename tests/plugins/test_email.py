@@ -38,7 +38,7 @@ class Outbox:
         self.deliveries: list[ReportDelivery] = []
         self.started: list[str] = []
 
-    def owed(self) -> Iterable[PendingReport]:
+    def pending_reports(self) -> Iterable[PendingReport]:
         return list(self.pending.values())
 
     def unreadable(self) -> dict[str, str]:

@@ -633,9 +633,9 @@ def test_alarm_is_mailed_once_while_it_lasts_and_again_after_a_batch_without_it(
 
 def test_alarms_of_different_kinds_are_independent(mail_server: StartServer) -> None:
     inbox = mail_server()
-    end_batch(alarm_texts.HELD_UP, alarm_texts.BEHIND_AGE)
+    end_batch(alarm_texts.BLOCKED, alarm_texts.BEHIND_AGE)
     end_batch(alarm_texts.BEHIND_AGE)
-    end_batch(alarm_texts.HELD_UP, alarm_texts.BEHIND_AGE)
+    end_batch(alarm_texts.BLOCKED, alarm_texts.BEHIND_AGE)
     assert [message["Subject"].split(": ")[1] for message in inbox.messages] == [
         "Payments are held up by a producer",
         "Payments waited too long",
@@ -645,8 +645,8 @@ def test_alarms_of_different_kinds_are_independent(mail_server: StartServer) -> 
 
 def test_lasting_alarm_causes_a_reminder(mail_server: StartServer) -> None:
     inbox = mail_server()
-    end_batch(alarm_texts.CLOSE)
-    end_batch(alarm_texts.CLOSE, minutes=361)
+    end_batch(alarm_texts.CLOSE_TO_RETENTION)
+    end_batch(alarm_texts.CLOSE_TO_RETENTION, minutes=361)
     assert inbox.messages[1]["Subject"].startswith("Reminder: score_payments: Payments are about to expire unread")
     assert "Ongoing since 2026-11-24 08:01:00 UTC, 2 times so far" in body(inbox.messages[1])
 
@@ -741,7 +741,8 @@ def test_implausible_timestamp_is_mailed_once(mail_server: StartServer) -> None:
     inbox = mail_server()
     for _ in range(30):
         end_batch(
-            alarm_texts.TIMESTAMP, sentence="The Kafka timestamp is implausible: topic_1/0 from offset 5 (1970-01-21)."
+            alarm_texts.IMPLAUSIBLE_TIMESTAMP,
+            sentence="The Kafka timestamp is implausible: topic_1/0 from offset 5 (1970-01-21).",
         )
     assert subjects(inbox) == [
         "score_payments: Timestamps are implausible: The Kafka timestamp is implausible: topic_1/0 from offset 5 "
@@ -768,11 +769,11 @@ def test_rejected_alarm_mail_is_sent_by_the_next_run(
 ) -> None:
     inbox = mail_server(extra={"retry_limit": 0})
     inbox.refusals = ["451 later", "451 later"]
-    end_batch(alarm_texts.CLOSE, alarm_texts.BEHIND_AGE)
+    end_batch(alarm_texts.CLOSE_TO_RETENTION, alarm_texts.BEHIND_AGE)
     assert inbox.messages == []
     assert "alarm 'close to retention' could not be mailed to operators: SMTPDataError" in caplog.text
-    end_batch(alarm_texts.CLOSE, alarm_texts.BEHIND_AGE)
-    end_batch(alarm_texts.CLOSE, alarm_texts.BEHIND_AGE)
+    end_batch(alarm_texts.CLOSE_TO_RETENTION, alarm_texts.BEHIND_AGE)
+    end_batch(alarm_texts.CLOSE_TO_RETENTION, alarm_texts.BEHIND_AGE)
     assert len(inbox.messages) == 2
 
 
@@ -780,7 +781,7 @@ def expired(number: int) -> str:
     return f"{number} offsets expired before they were read."
 
 
-@pytest.mark.parametrize("kind", [alarm_texts.EXPIRED, alarm_texts.MOVED])
+@pytest.mark.parametrize("kind", [alarm_texts.EXPIRED, alarm_texts.OFFSETS_MOVED])
 def test_rejected_mail_about_an_event_is_sent_by_a_later_run(mail_server: StartServer, kind: str) -> None:
     """No later batch finds these alarms again."""
     inbox = mail_server(extra={"retry_limit": 0})
@@ -805,7 +806,7 @@ def test_alarms_are_stored_before_the_mail_server_hangs(
 
     with monkeypatch.context() as patched:
         patched.setattr(IncidentNotifier, "send", hangs)
-        end_batch(alarm_texts.EXPIRED, alarm_texts.MOVED)
+        end_batch(alarm_texts.EXPIRED, alarm_texts.OFFSETS_MOVED)
     inbox = mail_server()
     end_batch()
     assert [message["Subject"].split(": ")[1] for message in inbox.messages] == [

@@ -40,7 +40,7 @@ def outbox(folder: Storage, staged: Callable[..., Manifest], monkeypatch: pytest
     manifest = staged(BATCH, {0: 1, 1: 1})
     outbox.open_entry(manifest)
     for partition in (0, 1):
-        outbox.note_commit(manifest, partition)
+        outbox.record_commit(manifest, partition)
     return outbox
 
 

@@ -34,7 +34,7 @@ def _moved(by: int | None) -> Strike:
                 # What another partition has committed meanwhile stays.
                 now = group.committed()
                 field.stack.set_offsets({n: at for n, at in stood.items() if n not in now or (by and not n)})
-        return f"{evidence}; {field.says(held, 'publish', 'stands at')}"
+        return f"{evidence}; {field.says(held, 'publish', 'the committed offset of group')}"
 
     return strike
 
@@ -103,7 +103,7 @@ def _made_again(field: Field) -> str:
             # Places of the new topic are those of the old one: only empty outputs can be judged.
             group.empty(OUTPUT, DEAD_LETTERS)
             field.stack.set_offsets(dict.fromkeys(range(partitions), 0))
-    return f"{evidence}; {field.says(held, 'publish', 'was deleted and made again')}"
+    return f"{evidence}; {field.says(held, 'publish', 'was deleted and recreated')}"
 
 
 @kind(FULL_DISK)

@@ -17,7 +17,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from include.batch.manifest import Manifest
-from include.batch.outbox import note_what_is_committed
+from include.batch.outbox import record_committed_batches
 from include.kafka.cluster import Cluster
 from include.ledger.connection import LedgerConnection
 from include.ledger.payment_trace import trace
@@ -161,15 +161,15 @@ def test_later_version_finishes_what_an_earlier_one_stored(pipeline: Scoring, ea
         assert pipeline.publish(batch, shard=shard).predictions == 0
     assert pipeline.publish(half_published, shard=1).predictions == 1
 
-    note_what_is_committed(pipeline.cluster, pipeline.settings, pipeline.outbox)
-    reports = {report.key: report for report in pipeline.outbox.owed()}
+    record_committed_batches(pipeline.cluster, pipeline.settings, pipeline.outbox)
+    reports = {report.key: report for report in pipeline.outbox.pending_reports()}
     assert {key: report.facts.frauds for key, report in reports.items()} == {
         pending.batch_id: 2,
         half_published.batch_id: 3,
     }
     for report in reports.values():
         pipeline.outbox.record_delivery(report, DELIVERY)
-    assert list(pipeline.outbox.owed()) == []
+    assert list(pipeline.outbox.pending_reports()) == []
 
     assert migrate(earlier_ledger) == ("0001", VERSION)
     assert record(pipeline.cluster, pipeline.settings, earlier_ledger).rows == 7

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from include.batch.batch_record import FOLDER, BatchRecord
+from include.batch.batch_record import RECORDS_FOLDER, BatchRecord
 from include.storage.staging import Storage
 
 
 def paths(storage: Storage) -> list[str]:
-    return [f"{FOLDER}/{day}/{name}" for day in storage.list(FOLDER) for name in storage.list(f"{FOLDER}/{day}")]
+    return [
+        f"{RECORDS_FOLDER}/{day}/{name}"
+        for day in storage.list(RECORDS_FOLDER)
+        for name in storage.list(f"{RECORDS_FOLDER}/{day}")
+    ]
 
 
 def records(storage: Storage) -> list[BatchRecord]:

@@ -14,7 +14,7 @@ from include.batch.batch_alarms import Alarm
 from include.batch.drain import drain
 from include.batch.manifest import Drained, Manifest
 from include.batch.outbox import Outbox
-from include.batch.planner import alarms, plan
+from include.batch.planner import plan, plan_alarms
 from include.batch.publish import Published, publish
 from include.batch.scored_batch import PartitionScores, ScoredBatch
 from include.kafka.admin import Admin
@@ -74,7 +74,7 @@ class Scoring:
 
     def alarms(self, manifest: Manifest) -> list[Alarm]:
         """Return those that a planned batch raises."""
-        return [alarm for alarm in alarms(self.cluster, self.settings, manifest) if alarm.cause]
+        return [alarm for alarm in plan_alarms(self.cluster, self.settings, manifest) if alarm.cause]
 
     def predict_without_model(
         self, manifest: Manifest, frauds: Callable[[int], bool] = lambda offset: True, shard: int = 0
@@ -82,8 +82,8 @@ class Scoring:
         """Stages predictions as predict does: fraud where `frauds` says so of the offset."""
         if not manifest.partitions:
             return
-        counts, reasons, folder = [], Counter[str](), manifest.new_attempt()
-        for part in Manifest.load(self.storage, manifest.batch_id).of_shard(shard):
+        counts, reasons, folder = [], Counter[str](), manifest.new_attempt_folder()
+        for part in Manifest.load(self.storage, manifest.batch_id).shard_partitions(shard):
             found = 0
             for number in range(part.chunks):
                 staged = chunks.read_payments(self.storage, part.staged, part.partition, number, ("offset", "reason"))
@@ -108,11 +108,11 @@ class Scoring:
         return manifest
 
     def publish(
-        self, manifest: Manifest, reached: Callable[[str], None] = lambda point: None, shard: int = 0
+        self, manifest: Manifest, on_step: Callable[[str], None] = lambda step: None, shard: int = 0
     ) -> Published:
         if not manifest.partitions:
             return Published({}, 0, 0)
-        return publish(self.cluster, self.settings, self.storage, manifest, reached, shard)
+        return publish(self.cluster, self.settings, self.storage, manifest, on_step, shard)
 
     def forget_group(self) -> None:
         """As Kafka does after its offsets' retention."""

@@ -85,7 +85,7 @@ def test_run_is_red_where_publish_fails(pipeline: Pipeline, outputs: Outputs, in
     states = pipeline.states(run_id)
     assert (states["publish"], states["catch_up"], states["reports"]) == ("failed", "upstream_failed", "success")
     assert pipeline.task(run_id, "publish")["try_number"] == 1
-    pipeline.told(run_id, "publish", f"group fraud_scoring stands at {offset} on {topic}/{partition}")
+    pipeline.told(run_id, "publish", f"the committed offset of group fraud_scoring on {topic}/{partition} is {offset}")
     (told,) = wait_until(lambda: alarms(inbox), "operators were not told")
     assert told.startswith(f"{DAG}: publish failed: OffsetsChangedError")
     outputs.none(sent)

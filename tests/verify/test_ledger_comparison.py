@@ -59,9 +59,9 @@ def score(here: Scoring, *counts: int) -> None:
 
 
 def recorded(here: Scoring, ledger: LedgerConnection) -> None:
-    from include.batch.outbox import note_what_is_committed
+    from include.batch.outbox import record_committed_batches
 
-    note_what_is_committed(here.cluster, here.settings, here.outbox)
+    record_committed_batches(here.cluster, here.settings, here.outbox)
     record(here.cluster, here.settings, ledger)
     record_batches(here.storage, ledger)
 

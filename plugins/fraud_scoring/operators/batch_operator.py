@@ -53,7 +53,7 @@ class ShardOperator(BatchOperator):
 
     def execute(self, context: Context) -> Any:
         """Run the step as `BatchOperator` does, under a name that lists the shard's partitions."""
-        numbers = [str(part.partition) for part in planned_batch(context).of_shard(self.shard)]
+        numbers = [str(part.partition) for part in planned_batch(context).shard_partitions(self.shard)]
         more = f" and {len(numbers) - _MAX_LISTED} more" if len(numbers) > _MAX_LISTED else ""
         name = "partitions" if len(numbers) > 1 else "partition"
         context["partitions"] = f"{name} {', '.join(numbers[:_MAX_LISTED])}{more}"  # type: ignore[typeddict-unknown-key]

@@ -35,7 +35,7 @@ class PlanOperator(BaseOperator, BranchMixIn):
     def _plan(self, context: Context) -> tuple[Manifest, list[str] | None]:
         from include.batch.cleaning import remove_old_batches, remove_old_records
         from include.batch.outbox import Outbox
-        from include.batch.planner import alarms, plan
+        from include.batch.planner import plan, plan_alarms
 
         settings = Settings.from_environment()
         dag_run = context["dag_run"]
@@ -48,7 +48,7 @@ class PlanOperator(BaseOperator, BranchMixIn):
         url = run_url(dag_run.dag_id, dag_run.run_id)
         manifest = plan(cluster, settings, storage, run_id=dag_run.run_id, run_url=url)
         context["ti"].xcom_push(key="manifest", value=manifest.to_dict())
-        found_alarms = alarms(cluster, settings, manifest)
+        found_alarms = plan_alarms(cluster, settings, manifest)
         for alarm in found_alarms:
             if alarm.cause:
                 self.log.error("%s: %s", alarm.kind, alarm.sentence)

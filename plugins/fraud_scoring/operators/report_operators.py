@@ -41,17 +41,17 @@ class PendingReportsOperator(BaseBranchOperator):
         If a task of this run has failed, `catch_up` is returned too. By its trigger rule it then gets the state
         upstream_failed, so that the run fails even if its other leaf task succeeds.
         """
-        from include.batch.outbox import Outbox, note_what_is_committed
+        from include.batch.outbox import Outbox, record_committed_batches
 
         with translate_permanent_errors():
             settings = Settings.from_environment()
             storage = staging(settings)
             outbox = Outbox(storage, settings.group, settings.input_topic)
             if outbox.entries():
-                note_what_is_committed(kafka_cluster(), settings, outbox)
-            pending = outbox.owed_batches()
+                record_committed_batches(kafka_cluster(), settings, outbox)
+            pending = outbox.pending_batches()
             manifest, scored = _load_batch(context, storage)
-            left = scored.left_of(manifest) if scored and manifest else 0
+            left = scored.offsets_left(manifest) if scored and manifest else 0
             alarms = list(self._find_alarms(context, settings, outbox, manifest, scored))
             for alarm in alarms:
                 if alarm.cause:
@@ -88,7 +88,7 @@ class PendingReportsOperator(BaseBranchOperator):
             return
         batch_id = manifest.batch_id
         count = partial(IncidentStore(settings, context["ti"].dag_id).count_dead_letters, batch_id)
-        alarm = find_dead_letter_alarm(settings, batch_id, scored, outbox.committed(manifest), count)
+        alarm = find_dead_letter_alarm(settings, batch_id, scored, outbox.committed_partitions(manifest), count)
         if alarm is not None:
             yield alarm
 

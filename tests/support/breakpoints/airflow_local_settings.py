@@ -47,7 +47,7 @@ def dag_policy(dag: Any) -> None:
 # Passed on entry. The steps import these when they run, so what stands here before the fork is what they get.
 POINTS = {
     "plan": "include.batch.planner:plan",
-    "planned": "include.batch.planner:alarms",
+    "planned": "include.batch.planner:plan_alarms",
     "drain": "include.batch.drain:drain",
     "drained": "include.batch.manifest:Manifest.save_drained",
     "resolve": "include.models.resolve:resolve",
@@ -58,7 +58,7 @@ POINTS = {
     "predicted": "include.batch.scored_batch:ScoredBatch.save",
     "publish": "include.batch.publish:publish",
     "chunk published": "include.batch.messages:OutgoingMessages._chunk",
-    "mail": "include.batch.outbox:Outbox.owed",
+    "mail": "include.batch.outbox:Outbox.pending_reports",
     "mail accepted": "include.batch.outbox:Outbox.record_delivery",
     # Of the ledger: before its transaction, inside of it with the rows written, and after it.
     "record": "include.ledger.recorder:record",
@@ -96,19 +96,20 @@ def _stop_at(point: str, place: str) -> None:
 if {"scheduler", "worker"} & set(sys.argv):
     import include.batch.publish
 
-    include.batch.publish.publish = functools.partial(include.batch.publish.publish, reached=reached)
+    include.batch.publish.publish = functools.partial(include.batch.publish.publish, on_step=reached)
     for _point, _place in POINTS.items():
         _stop_at(_point, _place)
     if (HOME / "chunk").exists():
+        import include.batch.chunk_groups
         import include.batch.drain
         import include.batch.predict
         import include.kafka.range_reader
         import include.ledger.recorder
 
         size = int((HOME / "chunk").read_text())
-        include.batch.drain._HELD_PAYMENTS = include.batch.predict._AT_ONCE = (
-            include.kafka.range_reader._MAX_MESSAGES
-        ) = size
+        include.batch.drain._MAX_BUFFERED_ROWS = include.batch.chunk_groups._GROUP_ROWS = size
+        include.batch.predict._MAX_PAYMENTS = 2 * size
+        include.kafka.range_reader._MAX_MESSAGES = size
         include.ledger.recorder._HELD_ROWS = size
     if (HOME / "watchful").exists():
         for _name, _seconds in WATCHFUL.items():

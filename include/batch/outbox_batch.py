@@ -1,0 +1,103 @@
+"""Read a batch with an outbox entry: what was scored and committed of it, and which of its reports are pending."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from include.batch.manifest import Manifest, PartitionBatch
+from include.batch.report_marks import ReportMarks
+from include.batch.scored_batch import PartitionScores, ScoredBatch
+from include.errors import StagedFileGoneError
+from include.kafka.committed_offsets import CommittedOffset
+from include.report.report import ReportFacts
+from include.storage.staging import Storage
+
+# A file in the batch's folder, followed by a partition's number: the batch has committed that partition.
+COMMIT_MARK = "committed-"
+
+
+def committed_partitions(names: Iterable[str]) -> set[int]:
+    """Return the partitions with a commit mark among `names`, the files in a batch's folder."""
+    return {int(name.removeprefix(COMMIT_MARK)) for name in names if name.startswith(COMMIT_MARK)}
+
+
+@dataclass(frozen=True)
+class OutboxBatch:
+    """A batch that may have pending reports. `committed` are the partitions that it is known to have committed."""
+
+    manifest: Manifest
+    scored: ScoredBatch
+    committed: set[int]
+    reports: ReportMarks
+
+    @classmethod
+    def load(cls, storage: Storage, batch_id: str) -> OutboxBatch:
+        """Read the batch from its folder. Raise StagingError if a file is missing or cannot be read."""
+        manifest = Manifest.load_plan(storage, batch_id)
+        scored = ScoredBatch.load(storage, manifest)
+        names = storage.list(manifest.folder)
+        batch = cls(manifest, scored, committed_partitions(names), ReportMarks.read(storage, manifest.folder, names))
+        if missing := batch.committed - {part.partition for part in batch.partitions}:
+            raise StagedFileGoneError(
+                f"the scores of committed partitions {sorted(missing)} are missing from {manifest.folder}"
+            )
+        return batch
+
+    @property
+    def partitions(self) -> list[PartitionBatch]:
+        """Return the partitions that the batch commits, or has committed."""
+        return [scores.part for scores in self.scored.to_publish]
+
+    @property
+    def is_committed(self) -> bool:
+        """Return whether all partitions are known to be committed."""
+        return {part.partition for part in self.partitions} <= self.committed
+
+    def pending_reports(self) -> list[list[PartitionScores]]:
+        """Return the partitions of each pending report.
+
+        First come the reports that an attempt began to mail, with the same partitions as then. All other committed
+        partitions share a report, if there is a fraud among them.
+        """
+        begun = [
+            [scores for scores in self.scored.to_publish if scores.part.partition in partitions]
+            for partitions in self.reports.begun
+        ]
+        unreported = self.committed.difference(self.reports.deliveries, *self.reports.begun)
+        rest = [scores for scores in self.scored.to_publish if scores.part.partition in unreported]
+        return [*filter(None, begun), *([rest] if any(scores.frauds for scores in rest) else [])]
+
+    def is_settled(self, committed: Mapping[int, CommittedOffset]) -> bool:
+        """Return whether the batch can commit nothing more: each partition is committed, by it or by others.
+
+        `committed` has the group's offsets; nothing is concluded about partitions that are not in it.
+        """
+        return all(
+            part.partition in self.committed
+            or (part.partition in committed and not part.is_unchanged(committed[part.partition]))
+            for part in self.partitions
+        )
+
+    def facts(self, partitions: list[PartitionScores], output_topic: str) -> ReportFacts:
+        """Return what a report of these partitions says about the batch."""
+        manifest, model = self.manifest, self.scored.model
+        name, version = model.get("name"), model.get("version")
+        return ReportFacts(
+            batch_id=manifest.batch_id,
+            run_id=manifest.run_id,
+            run_url=manifest.run_url,
+            model_label=f"{name} version {version}" if name else f"run {model['run_id'][:8]}",
+            model_run_id=model["run_id"],
+            model_url=model.get("url") or "",
+            ranges=tuple(
+                (manifest.topic, scores.part.partition, scores.part.start, scores.part.end) for scores in partitions
+            ),
+            scored=sum(scores.scored for scores in partitions),
+            frauds=sum(scores.frauds for scores in partitions),
+            dead_letters=sum(scores.dead_letters for scores in partitions),
+            scored_at=datetime.fromisoformat(self.scored.scored_at),
+            output_topic=output_topic,
+            group=manifest.group,
+        )
