@@ -74,7 +74,7 @@ class PendingReportsOperator(BaseBranchOperator):
         manifest: Manifest | None,
         scored: ScoredBatch | None,
     ) -> Iterator[Alarm]:
-        """Yield the alarms: none if the run has no batch, and none about dead letters if no partition was scored."""
+        """Yield the alarms: none if the run has no batch, and none about dead letters if none of it was published."""
         from include.batch.batch_alarms import find_lag_alarm
         from include.batch.dead_letter_alarm import find_dead_letter_alarm
 
