@@ -142,7 +142,7 @@ class Incident:
         else:
             earlier = self.causes.get(failure.cause, Cause(failure.at, 0))
             others = list((self.causes | {self.cause: self._as_cause()}).items())
-            others = [(name, one) for name, one in others if name != failure.cause]
+            others = [(name, cause) for name, cause in others if name != failure.cause]
             causes, details = dict(others[-_MAX_CAUSES:]), following.details
             held_back = _merge(self.held_back, _unmailed(dict(others[:-_MAX_CAUSES])))
         return replace(
