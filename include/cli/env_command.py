@@ -17,8 +17,7 @@ def env(
         bool,
         typer.Option(
             "--accounts",
-            help="Write it for Kafka, S3 and mail accounts instead of the local services, and remove the values of "
-            "those.",
+            help="Write it for Kafka, S3 and mail accounts, and remove the values of the local services.",
         ),
     ] = False,
     earlier: Annotated[

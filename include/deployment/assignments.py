@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from include.deployment.env_file import TYPOGRAPHIC
+from include.deployment.env_file import TYPOGRAPHIC_QUOTES
 from include.errors import SettingError
 
 _BLANKS = r"[ \t]*"
@@ -20,9 +20,9 @@ _LINE = re.compile(
 )
 # A line such as `export A B`, which sets nothing.
 _EXPORT_ONLY = re.compile(rf"{_BLANKS}export(?:[ \t]+\w+)+{_BLANKS}(?:#.*)?")
+_QUOTES = "\"'" + TYPOGRAPHIC_QUOTES
 # This matches only escapes that a shell and compose both process, and no character that only one of them interprets.
 # Compose strips more kinds of white space than a shell does, such as the no-break space.
-_QUOTES = "\"'" + TYPOGRAPHIC
 _VALUE = re.compile(
     rf"""(?: "(?P<double>(?:[^"\\$`]|\\["\\$])*)" | '(?P<single>[^']*)(?<!\\)' ) [ \t]* (?: (?<=[ \t])\#.* )?
     | (?: (?P<bare>[^\s{_QUOTES}`\\$\#] (?:[^\s{_QUOTES}`\\$]|[ \t]+(?=[^\s\#]))* ) (?:[ \t]*[ ]\#.*)? )?
@@ -54,7 +54,7 @@ def read(text: str, wanted: Collection[str], where: str) -> dict[str, str]:
     Raise SettingError, with line and name, if a wanted name is set in a way that shells and compose read differently.
     """
     found: dict[str, str] = {}
-    names = re.compile(rf"(?<![\w$.{{])(?:{'|'.join(map(re.escape, wanted))})(?!\w)")
+    wanted_name = re.compile(rf"(?<![\w$.{{])(?:{'|'.join(map(re.escape, wanted))})(?!\w)")
     shell_evidence = _shell_evidence(text, where)
     text = _QUOTED.sub(lambda quoted: quoted[0] if quoted["name"] in wanted else _without_value(quoted), text)
     has_here_document = bool(shell_evidence and _HERE_DOCUMENT.search(text))
@@ -72,7 +72,7 @@ def read(text: str, wanted: Collection[str], where: str) -> dict[str, str]:
                     f"{where}, line {number}: {name} is set again to another value: keep only the line that applies"
                 )
             continue
-        mentioned = names.search(line)
+        mentioned = wanted_name.search(line)
         if mentioned and not line.lstrip().startswith("#") and not _EXPORT_ONLY.fullmatch(line):
             reason = (
                 f": this is a shell script ({shell_evidence}), and a shell allows no space around =, nor unquoted "

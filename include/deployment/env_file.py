@@ -28,7 +28,7 @@ _REFERENCE = re.compile(
 _PLACEHOLDER = re.compile(r"\{\{.*?\}\}|\A\s*<[A-Za-z][\w -]*>\s*\Z", re.DOTALL)
 # Word processors replace " and ' with these characters. PowerShell treats them as " and '.
 DOUBLE_QUOTES, SINGLE_QUOTES = "\u201c\u201d\u201e", "\u2018\u2019\u201a\u201b"
-TYPOGRAPHIC = DOUBLE_QUOTES + SINGLE_QUOTES + "\u201f\u00ab\u00bb"
+TYPOGRAPHIC_QUOTES = DOUBLE_QUOTES + SINGLE_QUOTES + "\u201f\u00ab\u00bb"
 
 
 def env_line(name: str, value: str) -> str:
@@ -129,7 +129,7 @@ def _value(text: str, at: str, blanks: str | None, known: Mapping[str, str]) -> 
                 f"{at}: docker compose reads the comment as part of the value: move it to a separate line"
             )
         value = _expanded(written.partition(" #")[0].rstrip(), at, known)
-        if value and value[0] in TYPOGRAPHIC:
+        if value and value[0] in TYPOGRAPHIC_QUOTES:
             raise SettingError(f"{at}: the value begins with a typographic quotation mark: write \" or ' instead")
     if is_placeholder(value):
         raise SettingError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from include.deployment.env_file import TYPOGRAPHIC
+from include.deployment.env_file import TYPOGRAPHIC_QUOTES
 from include.errors import SettingError
 
 _LINE = re.compile(r"[ \t\f]*((?:[^\\#!\s=:]|\\.)(?:[^\\\s=:]|\\.)*)[ \t\f]*[=: \t][ \t\f]*(.*)", re.DOTALL)
@@ -33,7 +33,7 @@ def read(text: str, wanted: Collection[str], where: str) -> dict[str, str]:
             raise SettingError(
                 f"{at}: `export` belongs to shell scripts, not to a properties file: rename the file to .env"
             )
-        if name in wanted and re.match(f"[\"'{TYPOGRAPHIC}]", written):
+        if name in wanted and re.match(f"[\"'{TYPOGRAPHIC_QUOTES}]", written):
             raise SettingError(f"{at}: {name} has its value in quotes, which Java reads as part of it: remove them")
         if (name in wanted or name == _JAAS) and re.search(r"[ \t]#(?![^\"]*\")", written):
             raise SettingError(

@@ -17,14 +17,14 @@ from typing import Self
 from include.errors import FraudError
 
 _MAX_DETAIL_LENGTH = 500
-_RUNS_KEPT = 20
+_MAX_RUNS = 20
 # Enough for a failure a minute during three hours in which no mail server accepts a mail.
-_DETAILS_KEPT = 200
-_CAUSES_KEPT = 20
+_MAX_DETAILS = 200
+_MAX_CAUSES = 20
 # The name of all causes beyond that number, which are counted together.
 _OTHER_CAUSES = "other causes"
 _MAX_MAILS = 2
-_MAILS_WITHIN = timedelta(hours=1)
+_MAIL_PERIOD = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Incident:
     held_back: dict[str, Cause] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, failure: Failure) -> Self:
+    def from_failure(cls, failure: Failure) -> Self:
         """Return a new incident that begins with the failure."""
         return cls(
             failure.cause,
@@ -102,7 +102,7 @@ class Incident:
 
     def _with_detail(self, detail: str) -> dict[str, bool]:
         details = self.details | {detail: self.details.get(detail, False)}
-        return dict(list(details.items())[-_DETAILS_KEPT:])
+        return dict(list(details.items())[-_MAX_DETAILS:])
 
     def is_due(self, reminder: timedelta, at: datetime) -> bool:
         """Return whether a mail is due at `at`. With a `reminder` of zero, every failure causes a mail."""
@@ -112,7 +112,7 @@ class Incident:
 
     def may_mail(self, at: datetime) -> bool:
         """Return whether the task has caused fewer than two mails in the hour before `at`."""
-        return sum(at - mail < _MAILS_WITHIN for mail in self.mails) < _MAX_MAILS
+        return sum(at - mail < _MAIL_PERIOD for mail in self.mails) < _MAX_MAILS
 
     def with_mail(self, at: datetime) -> Incident:
         """Return the incident after a mail that was accepted at `at` and named all its causes and details."""
@@ -132,7 +132,7 @@ class Incident:
     def next(self, failure: Failure, quiet: timedelta | None) -> Incident:
         """Return this incident with the failure counted, or a new one that begins with it."""
         following = replace(
-            Incident.of(failure), mails=self.mails, run_ids=(*self.run_ids, failure.run_id)[-_RUNS_KEPT:]
+            Incident.from_failure(failure), mails=self.mails, run_ids=(*self.run_ids, failure.run_id)[-_MAX_RUNS:]
         )
         if not self.is_open(failure.at, quiet):
             return replace(following, held_back=_merge(self.unmailed_causes, _unmailed({self.cause: self._as_cause()})))
@@ -142,9 +142,9 @@ class Incident:
         else:
             earlier = self.causes.get(failure.cause, Cause(failure.at, 0))
             others = list((self.causes | {self.cause: self._as_cause()}).items())
-            others = [(name, one) for name, one in others if name != failure.cause]
-            causes, details = dict(others[-_CAUSES_KEPT:]), following.details
-            held_back = _merge(self.held_back, _unmailed(dict(others[:-_CAUSES_KEPT])))
+            others = [(name, cause) for name, cause in others if name != failure.cause]
+            causes, details = dict(others[-_MAX_CAUSES:]), following.details
+            held_back = _merge(self.held_back, _unmailed(dict(others[:-_MAX_CAUSES])))
         return replace(
             following,
             since=earlier.since,
@@ -169,7 +169,7 @@ def _merge(*groups: Mapping[str, Cause]) -> dict[str, Cause]:
     for name, cause in chain.from_iterable(group.items() for group in groups):
         merged[name] = _sum(cause, merged.pop(name, None))
     named = [name for name in merged if name != _OTHER_CAUSES]
-    for name in named[:-_CAUSES_KEPT]:
+    for name in named[:-_MAX_CAUSES]:
         merged[_OTHER_CAUSES] = replace(_sum(merged.pop(name), merged.get(_OTHER_CAUSES)), detail="")
     return merged
 

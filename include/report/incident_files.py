@@ -29,7 +29,7 @@ class IncidentFiles:
     def add(self, failure: Failure, *, quiet: timedelta | None = None) -> Incident:
         """Store the failure, and return the incident that it belongs to. `quiet`: as in `Incident.is_open`."""
         stored = self.last(failure.what)
-        incident = Incident.of(failure) if stored is None else stored.next(failure, quiet)
+        incident = Incident.from_failure(failure) if stored is None else stored.next(failure, quiet)
         self._write(failure.what, incident)
         return incident
 

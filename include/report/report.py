@@ -101,7 +101,7 @@ class _Sums:
     without_amount: int
 
 
-def build(
+def build_mail(
     facts: ReportFacts, frauds: Iterable[Fraud], *, mask: bool, max_attachment_bytes: int = MAX_ATTACHMENT_BYTES
 ) -> ReportMail:
     """Build the mail in one pass over `frauds`; only those that may fit into the attachment are held in memory.

@@ -110,7 +110,7 @@ def _check_confirmed(settings: Settings) -> Iterator[CheckResult]:
     if not settings.confirmed_url:
         yield CheckResult(name, "not set: exports are off, and a run of the DAG export_confirmed would fail")
         return
-    Bucket.of(settings).probe()
+    Bucket.from_settings(settings).probe()
     yield CheckResult(name, f"{settings.confirmed_url} can be written")
 
 

@@ -30,7 +30,7 @@ class Bucket:
     prefix: str
 
     @classmethod
-    def of(cls, settings: Settings) -> Bucket:
+    def from_settings(cls, settings: Settings) -> Bucket:
         """Return the bucket of FRAUD_CONFIRMED_URL.
 
         Raise SettingError if the setting is missing or invalid. The error does not quote it, because it may hold keys.
@@ -90,7 +90,7 @@ def export_confirmed() -> tuple[str, list[ExportedFile]]:
     from include.reviews.confirmed_export import export
 
     settings = Settings.from_environment()
-    bucket = Bucket.of(settings)
+    bucket = Bucket.from_settings(settings)
     return settings.confirmed_url, export(ledger(), bucket)
 
 

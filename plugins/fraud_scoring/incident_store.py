@@ -36,7 +36,7 @@ class IncidentStore:
     def add(self, failure: Failure, *, quiet: timedelta | None = None) -> Incident:
         """Store the failure and return its incident as `IncidentFiles.add` does, a new one if nothing can be stored."""
         added = self._in_first(self._storages, lambda files: files.add(failure, quiet=quiet))
-        return added or Incident.of(failure)
+        return added or Incident.from_failure(failure)
 
     def last(self, what: str) -> Incident | None:
         """Return the newest stored incident of all storages: a full staging area can still be read."""

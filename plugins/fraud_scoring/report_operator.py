@@ -33,7 +33,7 @@ from include.report.report import (
     ReportDelivery,
     ReportMail,
     ReportQueue,
-    build,
+    build_mail,
 )
 from include.settings import Settings
 
@@ -209,7 +209,7 @@ class FraudReportOperator(EmailOperator):
 
     def _build(self, report: PendingReport, *, mask: bool, max_bytes: int) -> ReportMail:
         try:
-            return build(report.facts, report.frauds, mask=mask, max_attachment_bytes=max_bytes)
+            return build_mail(report.facts, report.frauds, mask=mask, max_attachment_bytes=max_bytes)
         except FraudError as error:
             raise ReportError(f"the mail cannot be built: {error}") from error
         except Exception as error:
