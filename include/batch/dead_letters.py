@@ -15,7 +15,7 @@ _MAX_COPIED_BYTES = 1_000_000
 
 
 class DeadLetters:
-    """The values and headers of a chunk's refused rows."""
+    """The values and headers of a chunk's refused rows, which are the rows with a reason."""
 
     def __init__(
         self,

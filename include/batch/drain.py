@@ -32,6 +32,7 @@ _MAX_BUFFERED_ROWS = 50_000
 _MAX_BUFFERED_BYTES = chunks.MAX_BUFFERED_BYTES
 # Approximate overhead per row, in bytes. A message without a value takes memory as well.
 _ROW_BYTES = 200
+# With these, map() reads many messages faster than a loop.
 _OFFSET, _KEY, _VALUE = methodcaller("offset"), methodcaller("key"), methodcaller("value")
 
 
@@ -72,17 +73,18 @@ class _PartitionBuffer:
     def add(self, messages: list[Message], decoder: Decoder) -> Iterator[None]:
         """Decode messages and add their rows. Yield whenever the caller should check the limits of memory.
 
-        Messages with one clean payment are added many at once. Any other message is added alone, because it may hold
-        thousands of rows and megabytes.
+        Messages with one payment in a known order of columns are added many at once. Any other message is added alone,
+        because it may hold thousands of rows and megabytes.
         """
         values, begin, count = list(map(_VALUE, messages)), 0, len(messages)
         if decoder.halves(values[0]) is None:
-            # Decode it first: from it the decoder may learn the order of columns that the others have as well.
+            # Decode it first: the decoder may learn from it the order of columns that the others have too.
             self.bytes += _add_results(self.columns, messages[0], values[0], decoder)
             yield
             begin = 1
         halves = [None] * begin + [decoder.halves(value) for value in values[begin:]]
-        for index in (*(index for index in range(begin, count) if halves[index] is None), count):
+        others = [index for index in range(begin, count) if halves[index] is None]
+        for index in (*others, count):
             if begin < index:
                 self._add_payments(messages[begin:index], values[begin:index], halves[begin:index])
                 yield
@@ -99,7 +101,7 @@ class _PartitionBuffer:
         )
 
     def _add_payments(self, messages: list[Message], values: list[Any], halves: list[Any]) -> None:
-        """Add messages with one payment each. `halves` are its head and tail: see `Decoder.halves`."""
+        """Add messages with one payment each. `halves` has its head and tail: the text around the prediction."""
         count, columns = len(messages), self.columns
         keys, headers = list(map(_KEY, messages)), _pack_headers(messages)
         self.bytes += count * _ROW_BYTES + sum(map(len, values)) + _total_length(keys) + _total_length(headers)

@@ -78,6 +78,7 @@ class GroupOffsets:
     def read(self) -> list[PartitionOffsets]:
         """Return the offsets of each partition. Raise ClusterError if they cannot be read."""
         cluster, name, numbers = self.group.cluster, self.topic.name, self.topic.partitions
+        # Without the right to read the group, this raises an error with the cause; the next request would time out.
         cluster.describe_group(self.group.name)
         committed = self._committed_offsets()
         first = cluster.first_offsets(name, numbers)
@@ -116,7 +117,7 @@ class GroupOffsets:
     def resolve_targets(self, to: str, partitions: Iterable[int], rows: list[PartitionOffsets]) -> dict[int, int]:
         """Return the offset that `to` means on each partition: earliest, latest, an offset or a time.
 
-        `partitions` are all if there are none. Raise SettingError if `to` is none of these, or an offset out of range.
+        Without `partitions`, return it for all of them. Raise SettingError if `to` is none of these, or out of range.
         """
         bounds = {row.partition: (row.first, row.end) for row in rows}
         return resolve_targets(self.group.cluster, self.topic.name, to, partitions, bounds)

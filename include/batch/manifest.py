@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -115,12 +116,12 @@ class Manifest:
         run_id: The id of the Airflow run that planned it.
         run_url: Its page in Airflow's UI.
         topic_id: The id of the input topic: a recreated topic of the same name has another id.
-        drained_at: When the batch was planned, in ISO 8601.
+        drained_at: When the batch was planned, in ISO 8601. (The key is older than the step `plan`.)
         partitions: The partitions to read, or as they were read.
         shards: The partition numbers of each shard.
         columns: The columns that the payments have; empty unless every shard knows all of its columns.
         lag: How many offsets are left for later runs, without those of blocked partitions.
-        held_up: The blocked partitions.
+        held_up: The blocked partitions: see BlockedPartition.
         seconds: How long `plan` took.
         has_claim: Whether the batch needs a claim to be published. Earlier versions did not write claims.
     """
@@ -220,7 +221,9 @@ class Manifest:
         known = all(shard.all_columns_known for shard in drained)
         return replace(
             self,
-            partitions=tuple(sorted((part for shard in drained for part in shard.partitions), key=_partition)),
+            partitions=tuple(
+                sorted((part for shard in drained for part in shard.partitions), key=attrgetter("partition"))
+            ),
             columns=tuple(sorted({name for shard in drained for name in shard.columns})) if known else (),
             lag=self.lag + sum(shard.left for shard in drained),
         )
@@ -244,7 +247,3 @@ def folder_of(batch_id: str) -> str:
 def hour_of(batch_id: str) -> str:
     """Return the hour of a batch id, such as 20261124T11."""
     return batch_id[:11]
-
-
-def _partition(part: PartitionBatch) -> int:
-    return part.partition

@@ -132,16 +132,16 @@ def _plan_partitions(
     highs = cluster.high_watermarks(topic.name, topic.partitions)
     stables = cluster.last_stable_offsets(topic.name, topic.partitions)
     for partition in topic.partitions:
-        low, stable, now = lows[partition], stables[partition], committed[partition]
-        _require_same_topic(settings.group, topic, partition, now, stable, checkpoint)
+        low, stable, current = lows[partition], stables[partition], committed[partition]
+        _require_same_topic(settings.group, topic, partition, current, stable, checkpoint)
         moved_from = _moved_from(topic, partition, committed, low, checkpoint)
-        start = low if now.offset is None else max(now.offset, low)
-        lost = start - now.offset if now.offset is not None else 0
+        start = low if current.offset is None else max(current.offset, low)
+        lost = start - current.offset if current.offset is not None else 0
         if lost:
             log.error(
                 "%s/%s: %s offsets from %s to %s expired before they were read: the topic's retention is shorter than "
                 "this DAG's outage",
-                *(topic.name, partition, lost, now.offset, start),
+                *(topic.name, partition, lost, current.offset, start),
             )
         end = min(stable, start + settings.max_payments)
         lag += stable - end
@@ -149,17 +149,17 @@ def _plan_partitions(
             partition,
             start,
             end,
-            now.offset,
+            current.offset,
             lost=lost,
             low=low,
             stable=stable,
             moved_from=moved_from,
-            batch_before=now.batch,
+            batch_before=current.batch,
         )
         if part.needs_commit:
             parts.append(part)
         elif highs[partition] > stable:
-            blocked.append(BlockedPartition(partition, now.offset, low, stable, highs[partition]))
+            blocked.append(BlockedPartition(partition, current.offset, low, stable, highs[partition]))
     return parts, lag, blocked
 
 
@@ -167,8 +167,8 @@ def _moved_from(
     topic: Topic, partition: int, committed: Mapping[int, CommittedOffset], low: int, checkpoint: Checkpoint
 ) -> int | None:
     """Return the offset that this DAG's runs had reached, if another program has committed another one since."""
-    now = committed[partition]
-    if now.offset is None or now.note is not None:
+    current = committed[partition]
+    if current.offset is None or current.note is not None:
         return None
     earlier = checkpoint.read(topic, partition)
     if earlier is not None and earlier.topic_id == topic.topic_id:
@@ -179,9 +179,9 @@ def _moved_from(
     else:
         # The group was another program's until now, and continues at its offset. The checkpoint makes it ours, even if
         # the first batch fails.
-        checkpoint.write(topic, partition, now.offset)
+        checkpoint.write(topic, partition, current.offset)
         return None
-    return reached if reached != now.offset else None
+    return reached if reached != current.offset else None
 
 
 def _is_from_batch(committed: CommittedOffset, topic: Topic) -> bool:
@@ -190,7 +190,7 @@ def _is_from_batch(committed: CommittedOffset, topic: Topic) -> bool:
 
 
 def _require_same_topic(
-    group: str, topic: Topic, partition: int, now: CommittedOffset, stable: int, checkpoint: Checkpoint
+    group: str, topic: Topic, partition: int, current: CommittedOffset, stable: int, checkpoint: Checkpoint
 ) -> None:
     """Raise TopicChangedError if the committed offset is lost, past the end, or of a deleted topic of the same name."""
     name = f"{topic.name}/{partition}"
@@ -198,24 +198,24 @@ def _require_same_topic(
         f"Choose the offset at which group {group} continues, and set it with `fraud offsets set --group "
         f"{quote(group)} --topic {topic.name} --partition {partition} --to earliest` (or latest, an offset, a time)"
     )
-    if now.offset is None:
+    if current.offset is None:
         # Kafka forgets the group's offsets with the topic.
         earlier = checkpoint.read(topic, partition)
     else:
-        earlier = PartitionCheckpoint(now.note.topic_id, now.offset) if now.note is not None else None
+        earlier = PartitionCheckpoint(current.note.topic_id, current.offset) if current.note is not None else None
     if earlier is not None and earlier.topic_id != topic.topic_id:
         raise TopicChangedError(
             f"{name}: the topic was deleted and recreated (id {earlier.topic_id}, now {topic.topic_id}) after offset "
             f"{earlier.offset} was committed. {remedy}"
         )
-    if now.offset is None:
+    if current.offset is None:
         if earlier is not None:
             raise TopicChangedError(
                 f"{name}: the group's committed offset is gone; it had reached {earlier.offset}. Starting at the "
                 f"earliest payment could score everything again. {remedy}"
             )
-    elif now.offset > stable and now.offset > 0:
+    elif current.offset > stable and current.offset > 0:
         raise TopicChangedError(
-            f"{name}: committed offset {now.offset} is past the end offset {stable}: the topic was truncated or "
+            f"{name}: committed offset {current.offset} is past the end offset {stable}: the topic was truncated or "
             f"recreated, or the offset was set by hand. {remedy}"
         )

@@ -7,6 +7,7 @@ slow model or a large batch would fail, and so would every run after it.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from bisect import bisect_left
 from collections import Counter
@@ -175,7 +176,7 @@ class _ShardScoring:
             some = payments[done : done + self._payments_per_call]
             result = score(self._model, some, columns=self._columns)
             predictions.labels += result.prediction.tolist()
-            predictions.probabilities += [None if value != value else value for value in result.probability.tolist()]
+            predictions.probabilities += [None if math.isnan(value) else value for value in result.probability.tolist()]
             for index, refusal in result.refusals.items():
                 predictions.labels[done + index] = None
                 predictions.refusals[done + index] = str(refusal)

@@ -66,10 +66,12 @@ def publish(
 ) -> Published:
     """Publish one shard. It may be repeated at any time: what is published already is not published again.
 
-    `on_step` gets the name of each step of the protocol when it is done. A partition that fails does not stop the
-    others; afterwards one error is raised for all that failed: BatchSupersededError if a newer run has taken over the
-    payments, OffsetsChangedError if the group's offset changed, StagingError, or ClusterError. Raise
-    TopicChangedError if the input topic was recreated.
+    A partition that fails does not stop the others; afterwards one error is raised for all that failed:
+    BatchSupersededError if a newer run has taken over the payments, OffsetsChangedError if the group's offset changed,
+    StagingError, or ClusterError. Raise TopicChangedError if the input topic was recreated.
+
+    `on_step` gets the names of the points that are passed: "before fence", then for each partition "before transaction"
+    and the steps of Transaction.run. Tests stop publishers there.
     """
     began = time.monotonic()
     topic = cluster.describe_topic(manifest.topic)

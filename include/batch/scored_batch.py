@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -121,7 +122,9 @@ class ScoredBatch:
         return replace(
             found[0],
             scored_at=max(shard.scored_at for shard in found),
-            partitions=tuple(sorted((part for shard in found for part in shard.partitions), key=_partition)),
+            partitions=tuple(
+                sorted((part for shard in found for part in shard.partitions), key=attrgetter("part.partition"))
+            ),
             reasons=dict(sum((Counter(shard.reasons) for shard in found), Counter[str]())),
             seconds=max((shard.seconds for shard in found if shard.seconds is not None), default=None),
         )
@@ -131,10 +134,6 @@ class ScoredBatch:
         """Return one shard, as it is published if that has begun. Raise StagedFileGoneError if it is not scored."""
         published = cls._load_published(storage, folder, shard)
         return published or storage.need_json(_path(folder, _SCORED, shard), cls)
-
-
-def _partition(scores: PartitionScores) -> int:
-    return scores.part.partition
 
 
 def _path(folder: str, prefix: str, shard: int) -> str:
