@@ -17,7 +17,8 @@ def env(
         bool,
         typer.Option(
             "--accounts",
-            help="Write it for Kafka, S3 and mail accounts, and remove the values of the local services.",
+            help="Write it for Kafka, S3 and mail accounts instead of the local services, and remove the values of "
+            "those.",
         ),
     ] = False,
     earlier: Annotated[

@@ -21,7 +21,8 @@ def main() -> int:
     parser.add_argument(
         "--accounts",
         action="store_true",
-        help="write it for Kafka, S3 and mail accounts, and remove the values of the local services",
+        help="write it for Kafka, S3 and mail accounts instead of the local services, and remove the values of the "
+        "local ones",
     )
     parser.add_argument(
         "--from", dest="earlier", type=Path, help="copy settings from a secrets.ps1, a client.properties or an .env"

@@ -1,7 +1,6 @@
-"""Convert the `extra` of the Airflow connection kafka_default to a librdkafka configuration.
+"""Converts a connection's `extra` to a librdkafka configuration, or rejects a setting by name.
 
-Settings that librdkafka cannot use are rejected by name. Otherwise a JSON list of brokers, for example, would become
-one address in brackets, and librdkafka would only time out.
+Without this a JSON list of brokers would become one address in brackets, and librdkafka would only time out.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ _COMMA_LISTS = {
     "ssl.providers",
     "topic.blacklist",
 }
-# The settings whose value is a Python function. confluent-kafka also imports a function by its dotted name, so a
-# connection could run any code.
+# The settings that confluent-kafka takes a Python function for. It would also import a dotted name, and so run code
+# that the connection brings in.
 _CALLBACKS = re.compile(r".*_cb|on_commit|on_delivery|on_assign|on_revoke|on_lost|logger")
-# An address into which another setting was pasted, up to where a password may begin.
+# Where a password may begin, if another setting was pasted into an address.
 _PASTED_SECRET = re.compile(r"(=).*|((?:pass|pwd|token|secret|key)\w*[\"']?\s*:).*", re.IGNORECASE | re.DOTALL)
 _ADDRESS = re.compile(
     r"(?:(?:PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)://)?[\w.\-]*(?:\[[\da-f:.%]+\])?(?::(?P<port>[0-9]{1,20}))?", re.I
@@ -41,24 +40,25 @@ _PORTS = range(1, 65_536)
 def to_client_config(extra: Mapping[str, object]) -> dict[str, str | int | float | bool]:
     """Return the settings without nulls, with lists joined by commas and the brokers as bootstrap.servers.
 
-    Raise SettingError for a setting that librdkafka does not accept. The error names the setting, and shows no value
-    except a broker address.
+    Raise SettingError for a setting that librdkafka does not take. It names the setting, and shows no values but
+    addresses.
     """
     settings = {name: _value(name, value) for name, value in extra.items() if value is not None}
     for name in (_BROKERS, _BROKERS_ALIAS):
         _check_addresses(name, str(settings.get(name, "")))
-    # If both are set, librdkafka uses the last one.
+    # librdkafka would use the last of the two.
     if alias := settings.pop(_BROKERS_ALIAS, ""):
         if (settings.get(_BROKERS) or alias) != alias:
             raise SettingError(
-                f"kafka_default: {_BROKERS} and its alias {_BROKERS_ALIAS} name different brokers: give {_BROKERS} only"
+                f"kafka_default: {_BROKERS} and {_BROKERS_ALIAS}, its alias, name different brokers: give "
+                f"{_BROKERS} only"
             )
         settings[_BROKERS] = alias
     return settings
 
 
 def _check_addresses(name: str, value: str) -> None:
-    # A password may contain commas, so the error shows only the text after the last @ of the whole value.
+    # A password may contain commas, so only the text after the last @ of the whole value is safe to show.
     _, login, rest = value.rpartition("@")
     if login:
         raise SettingError(
@@ -88,23 +88,23 @@ def _masked(address: str) -> str:
 
 def _value(name: str, value: object) -> str | int | float | bool:
     if _CALLBACKS.fullmatch(name):
-        alternative = ". To get tokens, set sasl.oauthbearer.method=oidc" if name == "oauth_cb" else ""
+        instead = ". To get tokens, set sasl.oauthbearer.method=oidc" if name == "oauth_cb" else ""
         raise SettingError(
-            f"kafka_default: {name} requires a Python function, which a connection cannot hold: remove it{alternative}"
+            f"kafka_default: {name} takes a Python function, which a connection cannot hold: remove it{instead}"
         )
     if isinstance(value, list | tuple):
         if name not in _COMMA_LISTS:
             raise SettingError(
-                f"kafka_default: {name} is a list, which librdkafka does not accept for it: give one string"
+                f"kafka_default: {name} is a list, which librdkafka does not take there: give one string"
             )
-        if not all(isinstance(item, str | int | float) for item in value):
+        if not all(isinstance(one, str | int | float) for one in value):
             raise SettingError(
                 f"kafka_default: {name} is a list with values other than strings and numbers: give one string"
             )
-        return ",".join(str(item).strip() for item in value)
+        return ",".join(str(one).strip() for one in value)
     if not isinstance(value, str | int | float):
         raise SettingError(
-            f"kafka_default: {name} is a JSON object, which librdkafka does not accept: write each of its settings "
+            f"kafka_default: {name} is a JSON object, which librdkafka does not take: write each of its settings "
             "at the top level of extra"
         )
     return value

@@ -41,13 +41,13 @@ def test_a_list_is_what_its_commas_would_be(extra: dict[str, Any], settings: dic
 
 
 REFUSED = [
-    ({"stats_cb": "my.module.stats"}, "stats_cb requires a Python function"),
-    ({"error_cb": "my.module.stats"}, "error_cb requires a Python function"),
-    ({"throttle_cb": "my.module.stats"}, "throttle_cb requires a Python function"),
-    ({"log_cb": "my.module.stats"}, "log_cb requires a Python function"),
-    ({"oauth_cb": "my.module.stats"}, r"oauth_cb requires a Python function.*sasl\.oauthbearer\.method=oidc"),
-    ({"on_commit": "my.module.stats"}, "on_commit requires a Python function"),
-    ({"logger": "my.module.stats"}, "logger requires a Python function"),
+    ({"stats_cb": "my.module.stats"}, "stats_cb takes a Python function"),
+    ({"error_cb": "my.module.stats"}, "error_cb takes a Python function"),
+    ({"throttle_cb": "my.module.stats"}, "throttle_cb takes a Python function"),
+    ({"log_cb": "my.module.stats"}, "log_cb takes a Python function"),
+    ({"oauth_cb": "my.module.stats"}, r"oauth_cb takes a Python function.*sasl\.oauthbearer\.method=oidc"),
+    ({"on_commit": "my.module.stats"}, "on_commit takes a Python function"),
+    ({"logger": "my.module.stats"}, "logger takes a Python function"),
     ({"default.topic.config": {"acks": 1}}, r"default\.topic\.config is a JSON object"),
     ({"sasl.password": {"hunter2": 1}}, r"sasl\.password is a JSON object"),
     ({"sasl.mechanisms": [["hunter2"]]}, r"sasl\.mechanisms is a list"),
@@ -62,7 +62,7 @@ REFUSED = [
     ({"metadata.broker.list": "a:0"}, "metadata.broker.list contains 'a:0', whose port"),
     ({"bootstrap.servers": "a:\u0663"}, "which is not a broker address"),
     ({"bootstrap.servers": " , "}, "bootstrap.servers contains no broker address"),
-    ({"metadata.broker.list": "b:2"}, "bootstrap.servers and its alias metadata.broker.list name different brokers"),
+    ({"metadata.broker.list": "b:2"}, "bootstrap.servers and metadata.broker.list, its alias, name different brokers"),
     ({"debug": [["hunter2"]]}, "debug is a list with values other than strings"),
     ({"bootstrap.servers": '"a:1"'}, "bootstrap.servers contains '\"a:1\"', which is not a broker address"),
     ({"bootstrap.servers": "['a:1']"}, "which is not a broker address"),
@@ -162,4 +162,4 @@ def test_a_command_says_it_in_one_line() -> None:
     )  # fmt: skip
     assert done.returncode != 0
     assert done.stderr.strip().splitlines() == [done.stderr.strip()]
-    assert "kafka_default: stats_cb requires a Python function" in done.stderr
+    assert "kafka_default: stats_cb takes a Python function" in done.stderr
