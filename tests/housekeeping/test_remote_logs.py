@@ -51,7 +51,7 @@ class Bucket:
             first = min(at for key, at in self.written().items() if key in keys)
             return first if first > latest else None
 
-        found: datetime = wait_until(later, "the clock of S3 stands still", 30)
+        found: datetime = wait_until(later, "S3 returns no later time", 30)
         return found
 
     def clean(self) -> None:
@@ -69,13 +69,13 @@ def bucket(service_environment: dict[str, str]) -> Iterator[Bucket]:
 @pytest.mark.parametrize("folder", ["{name}/logs", "{name}/logs/", ""])
 def test_only_old_logs_are_removed(bucket: Bucket, folder: str) -> None:
     folder = folder.format(name=bucket.name)
-    here = f"{folder.rstrip('/')}/" if folder else ""
-    run = f"{here}dag_id={bucket.name}/run_id="
+    prefix = f"{folder.rstrip('/')}/" if folder else ""
+    run = f"{prefix}dag_id={bucket.name}/run_id="
     bucket.put(
         f"{run}manual__2026-01-01T08:00:00+00:00/task_id=a/attempt=1.log",
         f"{run}a run & more, 100%/task_id=ü/attempt=1.log.trigger.3.log",
         f"{run}cleared/task_id=a/attempt=1.log",
-        *([f"{here}executor_callbacks/a/old/1"] if here else []),
+        *([f"{prefix}executor_callbacks/a/old/1"] if prefix else []),
     )
     others = {
         f"{bucket.name}/{name}" for name in ("precious", "logs/precious", "logs/a/dag_id=a/1.log", "logs2/dag_id=a/1")
@@ -85,7 +85,7 @@ def test_only_old_logs_are_removed(bucket: Bucket, folder: str) -> None:
     before = bucket.put_later(*young)
 
     url = f"s3://{BUCKET}/{folder}" if folder else f"s3://{BUCKET}"
-    files = 4 if here else 3
+    files = 4 if prefix else 3
     assert trim_remote_logs(bucket.client, url, before) == RemovedLogs(files, files * len(TEXT))
     assert set(bucket.written()) == young | others
     assert trim_remote_logs(bucket.client, url, before) == RemovedLogs(0, 0)

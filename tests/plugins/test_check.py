@@ -125,7 +125,7 @@ def test_login_without_a_password_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_missing_database_and_invalid_aws_connection_are_reported(stack: LiveStack, tmp_path: Path) -> None:
-    here = {
+    environment = {
         "AIRFLOW_HOME": str(tmp_path),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/none.db",
         "AIRFLOW_CONN_AWS_DEFAULT": '{"conn_type": "aws", "extra": {"role_arn": 7}}',
@@ -133,7 +133,7 @@ def test_missing_database_and_invalid_aws_connection_are_reported(stack: LiveSta
     }
     done = subprocess.run(
         [BIN / "fraud", "check"],
-        env={**os.environ, **stack.env, **here}, capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, **stack.env, **environment}, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     lines = done.stdout.splitlines()
     assert lines[0].startswith("ok     Airflow's database: none here, as on a worker"), done.stdout + done.stderr

@@ -416,17 +416,17 @@ def test_late_dag_callback_sends_no_mail_after_the_tasks_own(mail_server: StartS
 
 def test_dags_callback_waits_for_the_tasks_own(mail_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
     inbox = mail_server()
-    asked, has = threading.Event(), incident_store.IncidentStore.has
+    checked, has = threading.Event(), incident_store.IncidentStore.has
 
     def has_and_signal(self: Any, what: str, run_id: str) -> bool:
         is_stored = has(self, what, run_id)
-        asked.set()
+        checked.set()
         return is_stored
 
     monkeypatch.setattr(incident_store.IncidentStore, "has", has_and_signal)
     with ThreadPoolExecutor(1) as thread:
         run = thread.submit(fail_run)
-        assert asked.wait(30)
+        assert checked.wait(30)
         fail(BROKER_DOWN)
         run.result(30)
     (message,) = inbox.messages
