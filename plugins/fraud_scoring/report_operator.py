@@ -187,22 +187,14 @@ class FraudReportOperator(EmailOperator):
             except (smtplib.SMTPServerDisconnected, *_REFUSALS) as error:
                 # smtplib also raises SMTPServerDisconnected for a timeout or a connection reset during a mail.
                 code = getattr(error, "smtp_code", None)
-                if isinstance(error, smtplib.SMTPServerDisconnected) or code == _CLOSING:
-                    if not max_bytes:
-                        raise _DroppedError(
-                            f"{self._server} closed the connection during the mail ({type(error).__name__})"
-                        ) from error
-                    self.log.warning(
-                        "%s closed the connection during the mail: attaching less than %d bytes",
-                        *(self._server, max_bytes),
-                    )
-                    continue
-                if code != _TOO_LARGE or not max_bytes:
+                is_dropped = isinstance(error, smtplib.SMTPServerDisconnected) or code == _CLOSING
+                reason = "closed the connection during the mail" if is_dropped else "refused the mail"
+                if not max_bytes or not (is_dropped or code == _TOO_LARGE):
+                    if is_dropped:
+                        raise _DroppedError(f"{self._server} {reason} ({type(error).__name__})") from error
                     reply = f"{type(error).__name__} {server_reply(error)}"
-                    raise ReportError(f"{self._server} refused the mail ({reply})") from error
-                self.log.warning(
-                    "%s accepts no mail of this size: attaching less than %d bytes", self._server, max_bytes
-                )
+                    raise ReportError(f"{self._server} {reason} ({reply})") from error
+                self.log.warning("%s %s: attaching less than %d bytes", self._server, reason, max_bytes)
             else:
                 break
         return mail
