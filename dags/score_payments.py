@@ -112,7 +112,7 @@ def score_payments() -> None:
         outlets=[SCORED_PAYMENTS],
     ).expand(shard=shards)
     # Committed partitions have a report, even if other partitions failed.
-    reports = step.OwedReportsOperator(
+    reports = step.PendingReportsOperator(
         task_id=step.REPORTS, trigger_rule="all_done", on_success_callback=[close_incident, mail_alarms]
     )
     # The next run sends pending reports, so a mail server that hangs must not delay its scoring.

@@ -1,4 +1,4 @@
-"""What Airflow registers of this product."""
+"""Register what this product adds to Airflow."""
 
 from __future__ import annotations
 
@@ -8,5 +8,7 @@ from fraud_scoring.links import ModelRunLink
 
 
 class FraudPlugin(AirflowPlugin):
+    """Register the link to MLflow, so that the web server can build it."""
+
     name = "fraud_scoring"
     operator_extra_links = [ModelRunLink()]  # noqa: RUF012

@@ -172,11 +172,11 @@ def test_the_s3_policy_is_enough_for_airflows_logs_and_to_trim_them(
 
 def test_the_s3_policy_is_enough_to_export_and_to_check_that(policy: Policy, small_rights: Callable[[], None]) -> None:
     small_rights()
-    bucket = Bucket.of(Settings(confirmed_url=policy.confirmed))
+    bucket = Bucket.from_settings(Settings(confirmed_url=policy.confirmed))
     bucket.probe()
     bucket.put("confirmed.parquet", b"x")
     with pytest.raises(ExportAccessError, match="lacks the right"):
-        Bucket.of(Settings(confirmed_url=policy.of_others)).probe()
+        Bucket.from_settings(Settings(confirmed_url=policy.of_others)).probe()
 
 
 def test_a_run_that_may_not_be_read_is_named(lab: Lab, policy: Policy, small_rights: Callable[[], None]) -> None:

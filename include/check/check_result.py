@@ -1,4 +1,4 @@
-"""Trying out what the product will use, before the first payment: each check is one line, ok or what mends it."""
+"""Run the checks of `fraud check`, which try what the product will use. Each result is one line: ok, or what to do."""
 
 from __future__ import annotations
 
@@ -14,32 +14,38 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CheckResult:
+    """The result of one check. `name`: the connection, topic or setting that was checked. `text` names the remedy."""
+
     name: str
-    """What was tried: a connection, a topic, a setting."""
     text: str
     ok: bool = True
 
 
-# Yields what it finds one by one. Raises FraudError where it cannot go on.
+# Yields its results, and raises FraudError if it cannot continue.
 Check = Callable[[], Iterator[CheckResult]]
 
 
-def run(checks: Sequence[tuple[str, Check]]) -> Iterator[CheckResult]:
-    """All of them side by side; what they find in their order. A name says what was tried where a check raises."""
+def run_checks(checks: Sequence[tuple[str, Check]]) -> Iterator[CheckResult]:
+    """Run the checks in parallel, and yield their results in the order of `checks`.
+
+    If a check raises an error, its last result has its name and the error's text, or only the class of an error that is
+    no FraudError.
+    """
     with ThreadPoolExecutor(max(1, len(checks))) as threads:
-        tried = [threads.submit(_all, name, check) for name, check in checks]
-        for one in tried:
-            yield from one.result()
+        futures = [threads.submit(_run, name, check) for name, check in checks]
+        for future in futures:
+            yield from future.result()
 
 
-def _all(name: str, check: Check) -> list[CheckResult]:
-    found: list[CheckResult] = []
+def _run(name: str, check: Check) -> list[CheckResult]:
+    results: list[CheckResult] = []
     try:
-        found.extend(check())
+        # Results before an error are kept.
+        results.extend(check())
     except FraudError as error:
-        found.append(CheckResult(name, str(error), ok=False))
+        results.append(CheckResult(name, str(error), ok=False))
     except Exception as error:
-        # A foreign error's text may quote what it was given.
+        # The text of a library's error may quote a secret.
         log.debug("%s", name, exc_info=True)
-        found.append(CheckResult(name, f"failed with {type(error).__name__}", ok=False))
-    return found
+        results.append(CheckResult(name, f"failed with {type(error).__name__}", ok=False))
+    return results

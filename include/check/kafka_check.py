@@ -1,4 +1,4 @@
-"""Kafka: the connection, the topics, and the rights to read, to write and to commit in one kafka transaction."""
+"""Check Kafka: the connection, topics, consumer groups, and the rights to read, write and use transactions."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from include.kafka.cluster import REQUEST_SECONDS, Cluster
 from include.kafka.fenced_producers import fence
 from include.settings import Settings
 
-# A partition that no topic has: the probe's transactional id is of the product's kind, and fences no run.
-_PROBE = -1
-_MISSING = "does not exist: `fraud topics` creates it, or {} names another"
+# No topic has this partition, so its transactional id has the product's prefix and fences no run.
+_PROBE_PARTITION = -1
+_MISSING_TOPIC = "does not exist: create it with `fraud topics`, or set {} to another"
 
 
 def check_kafka(cluster: Cluster, settings: Settings) -> Iterator[CheckResult]:
+    """Yield a result for the connection, each topic, each group and each group's transactional ids.
+
+    Raise ClusterError if no broker can be reached.
+    """
     with cluster.translate_errors("kafka_default cannot be used"):
         described = cluster.admin.wait_for(cluster.admin.describe_cluster(request_timeout=REQUEST_SECONDS))
     user = cluster.config.get("sasl.username")
@@ -34,14 +38,14 @@ def check_kafka(cluster: Cluster, settings: Settings) -> Iterator[CheckResult]:
     yield _topic(cluster, settings.output_dead_letter_topic, "FRAUD_OUTPUT_DEAD_LETTER_TOPIC", write)
     yield _group(cluster, settings.group)
     yield _group(cluster, settings.ledger_group)
-    # A producer that asks about a topic makes it, where the broker lets it.
-    if source.text != _MISSING.format("FRAUD_INPUT_TOPIC"):
+    # A producer that requests metadata of a missing topic creates it, if the broker's auto.create.topics.enable is set.
+    if source.text != _MISSING_TOPIC.format("FRAUD_INPUT_TOPIC"):
         yield _transactions(cluster, settings.group, settings.input_topic)
-    if output.text != _MISSING.format("FRAUD_OUTPUT_TOPIC"):
+    if output.text != _MISSING_TOPIC.format("FRAUD_OUTPUT_TOPIC"):
         yield _transactions(cluster, settings.ledger_group, settings.output_topic)
 
 
-def _topic(cluster: Cluster, topic: str, variable: str, *needed: AclOperation) -> CheckResult:
+def _topic(cluster: Cluster, topic: str, variable: str, *required: AclOperation) -> CheckResult:
     name = f"topic {topic}"
     try:
         with cluster.translate_errors(name):
@@ -52,17 +56,19 @@ def _topic(cluster: Cluster, topic: str, variable: str, *needed: AclOperation) -
     except ClusterError as error:
         cause = error.__cause__
         if isinstance(cause, KafkaException) and cause.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            return CheckResult(name, _MISSING.format(variable), ok=False)
+            return CheckResult(name, _MISSING_TOPIC.format(variable), ok=False)
         return CheckResult(name, str(error), ok=False)
-    # None where the broker knows of no rights.
+    # None if the broker has no authorizer.
     rights = described.authorized_operations
-    lacking = [operation for operation in needed if rights is not None and operation not in rights]
-    if lacking:
-        return CheckResult(name, f"the user lacks {_rights(lacking)} on it", ok=False)
-    text = f"{len(described.partitions)} partitions, {_rights(needed).removeprefix('the ')}"
+    missing = [operation for operation in required if rights is not None and operation not in rights]
+    if missing:
+        return CheckResult(
+            name, f"the user lacks {_rights(missing)} on it: docs/security.md lists the rights", ok=False
+        )
+    text = f"{len(described.partitions)} partitions, {_rights(required).removeprefix('the ')}"
     if rights is not None and variable == "FRAUD_INPUT_TOPIC" and AclOperation.DESCRIBE_CONFIGS not in rights:
-        # A run goes on without.
-        text += "; without the right DescribeConfigs nobody is warned before payments expire unread"
+        # Runs work without it.
+        text += "; without the right DescribeConfigs, no alarm warns before payments expire unread"
     return CheckResult(name, text)
 
 
@@ -83,14 +89,14 @@ def _group(cluster: Cluster, group: str) -> CheckResult:
     except ClusterError as error:
         return CheckResult(name, str(error), ok=False)
     if rights is not None and AclOperation.READ not in rights:
-        return CheckResult(name, "the user lacks the right Read on it", ok=False)
-    return CheckResult(name, "nobody else is in it, right Read")
+        return CheckResult(name, "the user lacks the right Read on it: docs/security.md lists the rights", ok=False)
+    return CheckResult(name, "no other consumer is in it, right Read")
 
 
 def _transactions(cluster: Cluster, group: str, topic: str) -> CheckResult:
     name = f"transactional ids {group}/…"
     try:
-        fence(cluster, group, topic, [_PROBE])[_PROBE]
+        fence(cluster, group, topic, [_PROBE_PARTITION])[_PROBE_PARTITION]
     except ClusterError as error:
         return CheckResult(name, str(error), ok=False)
     return CheckResult(name, "right Write")

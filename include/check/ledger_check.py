@@ -1,4 +1,4 @@
-"""The ledger: its database, the version of its tables, and the rights to what tasks and commands do there."""
+"""Check the ledger: its database, the version of its tables, and the rights that tasks and commands need."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 _TABLES = "ledger's tables"
-# Of each table any column, and what is done there: docs/security.md grants the same.
-_DONE = {
+# For each table one of its columns, and the operations that need a right: docs/security.md grants the same.
+_OPERATIONS = {
     "predictions": ("trans_num", "SELECT INSERT UPDATE"),
     "replaced_predictions": ("trans_num", "INSERT"),
     "all_predictions": ("trans_num", "SELECT"),
@@ -28,21 +28,25 @@ _DONE = {
     "confirmations": ("origin", "SELECT INSERT UPDATE"),
     "confirmation_changes": ("origin", "SELECT INSERT"),
 }
-# Without a row: PostgreSQL asks for the right, and whether it may write at all, before it looks at any.
-_TRIED = {
+# These affect no row: PostgreSQL checks the right, and whether the database is read-only, before it looks for rows.
+_STATEMENTS = {
     "SELECT": "SELECT {column} FROM ledger.{table} LIMIT 0",
     "INSERT": "INSERT INTO ledger.{table} ({column}) SELECT NULL WHERE false",
     "UPDATE": "UPDATE ledger.{table} SET {column} = NULL WHERE false",
     "DELETE": "DELETE FROM ledger.{table} WHERE false",
 }
-# What migrates, or a person's transaction, may hold a table.
+# A migration, or a transaction in somebody's psql, may have locked a table.
 _LOCK_TIMEOUT = "5s"
 
 
-def check_ledger(address: LedgerConnection) -> Iterator[CheckResult]:
-    with address.open("fraud check") as connection:
+def check_ledger(ledger: LedgerConnection) -> Iterator[CheckResult]:
+    """Yield a result for the connection and one for the tables. It changes nothing in the database.
+
+    Raise LedgerError if the database cannot be used.
+    """
+    with ledger.open("fraud check") as connection:
         user, encrypted = connection.info.user, connection.info.ssl_in_use
-        yield CheckResult("ledger_db", f"{address}, {'TLS' if encrypted else 'not encrypted'}, as {user}")
+        yield CheckResult("ledger_db", f"{ledger}, {'TLS' if encrypted else 'not encrypted'}, as {user}")
         try:
             require_version(connection)
         except LedgerSchemaError as error:
@@ -50,25 +54,25 @@ def check_ledger(address: LedgerConnection) -> Iterator[CheckResult]:
             return
         with connection.cursor() as cursor:
             cursor.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
-            lacking = list(_lacking(cursor))
+            missing = list(_missing_rights(cursor))
         connection.rollback()
-    if lacking:
-        wrong = f"the user {user} lacks {', '.join(lacking)}: docs/security.md has the GRANTs"
-        yield CheckResult(_TABLES, wrong, ok=False)
+    if missing:
+        text = f"the user {user} lacks {', '.join(missing)}: docs/security.md has the GRANTs"
+        yield CheckResult(_TABLES, text, ok=False)
         return
     yield CheckResult(_TABLES, f"version {VERSION}, rights to read and to write")
 
 
-def _lacking(cursor: Cursor) -> Iterator[str]:
-    for table, (column, operations) in _DONE.items():
+def _missing_rights(cursor: Cursor) -> Iterator[str]:
+    for table, (column, operations) in _OPERATIONS.items():
         for operation in operations.split():
-            if not _may(cursor, _TRIED[operation].format(table=table, column=column)):
+            if not _is_allowed(cursor, _STATEMENTS[operation].format(table=table, column=column)):
                 yield f"{operation} on {table}"
-    if not _may(cursor, "CREATE TEMPORARY TABLE tried ()"):
+    if not _is_allowed(cursor, "CREATE TEMPORARY TABLE tried ()"):
         yield "TEMPORARY on the database"
 
 
-def _may(cursor: Cursor, statement: str) -> bool:
+def _is_allowed(cursor: Cursor, statement: str) -> bool:
     from psycopg2.errors import InsufficientPrivilege
 
     cursor.execute("SAVEPOINT before")

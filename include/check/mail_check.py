@@ -1,4 +1,4 @@
-"""Who would be mailed. Whether the server takes it, Airflow's own hook says."""
+"""Check the addresses that receive mails. `airflow_check.py` checks the mail server, through Airflow's hook."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from include.settings import Settings
 
 
 def check_addresses(settings: Settings) -> Iterator[CheckResult]:
+    """Yield the recipients of reports and those of failure mails. Raise SettingError if reports have no recipient."""
     if not settings.recipients:
-        raise SettingError("EMAIL_RECIPIENT names nobody: give the addresses that fraud reports go to")
+        raise SettingError("EMAIL_RECIPIENT is empty: set it to the addresses that receive fraud reports")
     yield CheckResult("EMAIL_RECIPIENT", ", ".join(settings.recipients))
     yield CheckResult(
         "FRAUD_OPERATORS_EMAIL",
-        ", ".join(settings.operators) or "nobody: of failed and late runs nobody will be told",
+        ", ".join(settings.operators) or "not set: no one is mailed about failed runs, late runs and alarms",
     )

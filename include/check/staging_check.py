@@ -1,4 +1,4 @@
-"""The staging area: what a run will write there, read and remove."""
+"""Check the staging area: write, read and delete a file, as a run does."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from include.storage.staging import Storage
 
 
 def check_staging(storage: Storage) -> Iterator[CheckResult]:
+    """Yield a result for the staging area. Raise StagingError if it cannot be used."""
     storage.require_bucket()
     path, content = f"check-{uuid4().hex}", b"fraud check"
     storage.write(path, content)
     try:
         if storage.read(path) != content:
-            raise StagingError(f"what was written to {storage.url} does not come back")
+            raise StagingError(
+                f"a file was written to {storage.url} and could not be read again: check that no other program changes "
+                "files there"
+            )
     finally:
         storage.delete(path)
     yield CheckResult("staging", f"{storage.url} can be written, read and cleaned")

@@ -21,7 +21,8 @@ def main() -> int:
     parser.add_argument(
         "--accounts",
         action="store_true",
-        help="write it for Kafka, S3 and mail accounts instead of the local services, and remove the values of those",
+        help="write it for Kafka, S3 and mail accounts instead of the local services, and remove the values of the "
+        "local ones",
     )
     parser.add_argument(
         "--from", dest="earlier", type=Path, help="copy settings from a secrets.ps1, a client.properties or an .env"
@@ -29,14 +30,16 @@ def main() -> int:
     parser.add_argument(
         "--replace", action="store_true", help="with --from: also replace values that the file already has"
     )
-    words = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        done = write_env(words.file, earlier=words.earlier, accounts=words.accounts, replace=words.replace)
+        written = write_env(
+            arguments.file, earlier=arguments.earlier, accounts=arguments.accounts, replace=arguments.replace
+        )
     except FraudError as error:
         print(f"fraud env: {error}", file=sys.stderr)  # noqa: T201
         return 1
-    print("\n".join(done.lines()))  # noqa: T201
-    return 1 if done.missing else 0
+    print("\n".join(written.lines()))  # noqa: T201
+    return 1 if written.missing else 0
 
 
 if __name__ == "__main__":

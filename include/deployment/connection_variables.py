@@ -1,4 +1,4 @@
-"""Make Airflow's connections from plain variables, because compose cannot quote a password for JSON or a URL."""
+"""Create Airflow's connections from plain variables, because compose cannot quote a password for JSON or a URL."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from include.kafka.client_config import config_from_variables
 from include.settings import login
 
 _SMTPS_PORT = 465
-# For the local mail catcher. Reports hold payments, so they are sent unencrypted only if this is set.
+# For the local mail catcher. Reports contain payments, so mail is sent unencrypted only with this value.
 _NO_ENCRYPTION = "none"
-# The variable with the password, and the URLs that need it.
-_PASSWORDS_OF = {
+# Variables with a password, and the variables with the URLs that need it.
+_URLS_BY_PASSWORD = {
     "VALKEY_PASSWORD": ("AIRFLOW__CELERY__BROKER_URL", "AIRFLOW__CELERY__RESULT_BACKEND", "CELERY_BROKER_URL"),
     "LEDGER_DB_PASSWORD": ("LOGGER_SQL_URI",),
 }
 
 
 def with_connections(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment with connections made from the plain variables. Existing connections stay as they are.
+    """Return the environment with connections created from the plain variables. Existing connections stay as they are.
 
-    Raises SettingError, which names a variable and never its value, if a variable is missing that another needs.
+    Raise SettingError, which names a variable and never a secret, if a variable is missing that another requires.
     """
     given = {name: value for name, value in environment.items() if value.strip() or not name.startswith(_OURS)}
-    makers = {
+    factories = {
         "AIRFLOW_CONN_KAFKA_DEFAULT": kafka,
         "AIRFLOW_CONN_SMTP_DEFAULT": smtp,
         "AIRFLOW_CONN_AWS_DEFAULT": aws,
     }
-    made = {name: make(given) for name, make in makers.items() if name not in given}
-    connections = {name: json.dumps(one) for name, one in made.items() if one}
+    created = {name: create(given) for name, create in factories.items() if name not in given}
+    connections = {name: json.dumps(connection) for name, connection in created.items() if connection}
     urls = {
         name: _with_password(given[name], password)
-        for variable, names in _PASSWORDS_OF.items()
+        for variable, names in _URLS_BY_PASSWORD.items()
         if (password := given.get(variable))
         for name in names
         if name in given
@@ -48,7 +48,7 @@ _OURS = ("AIRFLOW_CONN_", "AWS_", "KAFKA_", "LEDGER_", "LOGGER_", "SASL_", "SMTP
 
 
 def kafka(given: Mapping[str, str]) -> dict[str, object] | None:
-    """Return the connection kafka_default, or None without brokers. Raises SettingError."""
+    """Return the connection kafka_default, or None without brokers. Raise SettingError if the login does not fit."""
     extra = config_from_variables(given)
     if not extra:
         return None
@@ -56,7 +56,6 @@ def kafka(given: Mapping[str, str]) -> dict[str, object] | None:
     if "accounts" in profiles and not user:
         raise SettingError(_no_login("SASL_USERNAME", "SASL_PASSWORD", "AIRFLOW_CONN_KAFKA_DEFAULT"))
     if "local" in profiles and user:
-        # The local profile sends simulated payments.
         raise SettingError(
             "SASL_USERNAME is set, but COMPOSE_PROFILES=local is for the local Kafka, which has no login: simulated "
             "payments would go to your account. `python3 -m include.deployment --accounts` changes .env to accounts"
@@ -65,7 +64,7 @@ def kafka(given: Mapping[str, str]) -> dict[str, object] | None:
 
 
 def smtp(given: Mapping[str, str]) -> dict[str, object] | None:
-    """Return the connection smtp_default, or None without a server. Raises SettingError."""
+    """Return the connection smtp_default, or None without a server. Raise SettingError for an invalid variable."""
     server = given.get("SMTP_SERVER")
     if not server:
         return None
@@ -82,7 +81,7 @@ def smtp(given: Mapping[str, str]) -> dict[str, object] | None:
     if encryption not in ("", _NO_ENCRYPTION) or (encryption and user):
         raise SettingError(
             f"SMTP_ENCRYPTION={encryption!r} cannot be used: remove it, and mail is sent with STARTTLS or, on port "
-            f"{_SMTPS_PORT}, with TLS. Only without SMTP_USER it may be {_NO_ENCRYPTION}"
+            f"{_SMTPS_PORT}, with TLS. It may be {_NO_ENCRYPTION} only without SMTP_USER"
         )
     # Without either option Airflow's hook uses TLS from the first byte and then STARTTLS.
     disabled = {"disable_tls": True} if int(port) == _SMTPS_PORT else {"disable_ssl": True}
@@ -94,7 +93,7 @@ def smtp(given: Mapping[str, str]) -> dict[str, object] | None:
 
 
 def aws(given: Mapping[str, str]) -> dict[str, object] | None:
-    """Return the connection aws_default, or None without a key. Raises SettingError."""
+    """Return the connection aws_default, or None without keys. Raise SettingError if only one of the two is set."""
     key, secret = login(given, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     if not key:
         return None
@@ -105,7 +104,7 @@ def aws(given: Mapping[str, str]) -> dict[str, object] | None:
 
 
 def _profiles(given: Mapping[str, str]) -> list[str]:
-    """Return the profiles of docker compose; none elsewhere."""
+    """Return docker compose's profiles, or one empty name outside of compose."""
     return given.get("COMPOSE_PROFILES", "").split(",")
 
 

@@ -43,26 +43,29 @@ _WANTED = (*NAMES, *_OTHER_NAMES)
 
 
 def read_earlier(path: Path) -> dict[str, str]:
-    """Return the settings in NAMES that the file has. Raises SettingError, which never quotes a value."""
+    """Return the settings of NAMES that the file has.
+
+    Raise SettingError, which never quotes a value, if it has none or a value cannot be read with certainty.
+    """
     text = read_text(path)
-    found = _reader_of(path, text)(text, _WANTED, str(path))
+    found = _choose_reader(path, text)(text, _WANTED, str(path))
     known = {_OTHER_NAMES.get(name, name): value for name, value in found.items()}
-    taken = {name: known[name] for name in NAMES if known.get(name)}
-    if not taken:
+    settings = {name: known[name] for name in NAMES if known.get(name)}
+    if not settings:
         raise SettingError(
             f"{path}: holds none of {', '.join(NAMES)}; give a secrets.ps1, a client.properties or an .env"
         )
-    for name, value in taken.items():
+    for name, value in settings.items():
         if is_placeholder(value):
             raise SettingError(
                 f"{path}: {name} still contains a placeholder such as {{{{ NAME }}}} or <NAME>: replace it with the "
                 "value"
             )
-    return taken
+    return settings
 
 
-def _reader_of(path: Path, text: str) -> Callable[[str, Collection[str], str], dict[str, str]]:
-    """Return the reader for the file's format, by its name or else by its text."""
+def _choose_reader(path: Path, text: str) -> Callable[[str, Collection[str], str], dict[str, str]]:
+    """Return the reader for the file's format, which its name or else its text shows."""
     suffix = path.suffix.lower()
     if suffix in (".ps1", ".psm1"):
         return powershell.read

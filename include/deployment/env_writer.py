@@ -42,8 +42,8 @@ _REPLACED_BY = {
     "AIRFLOW_CONN_KAFKA_DEFAULT": ("SASL_USERNAME", "SASL_PASSWORD"),
     "AIRFLOW_CONN_SMTP_DEFAULT": ("SMTP_PORT", "SMTP_USER", "SMTP_PASSWORD", "SMTP_FROM"),
 }
-# MLflow still has the local models, with URLs in a bucket whose name on AWS may belong to someone else. A separate
-# experiment keeps the scoring from loading them.
+# MLflow still has the local models, with URLs of a bucket whose name may belong to someone else on AWS. A separate
+# experiment prevents runs from loading them.
 _AFTER_LOCAL = {"FRAUD_EXPERIMENT": "fraud_scoring_accounts"}
 
 
@@ -57,7 +57,7 @@ def generate_secrets(profile: str) -> dict[str, str]:
         # HS512 needs 64 bytes.
         "AIRFLOW__API_AUTH__JWT_SECRET": secret(88),
         **{f"{name}_PASSWORD": secret() for name in passwords},
-        # The parts of the S3 server sign their requests to each other with it.
+        # The components of the S3 server sign requests to each other with it.
         "S3_INTERNAL_KEY": secret(44),
     }
     return values if profile != "local" else values | {"AWS_SECRET_ACCESS_KEY": secret(40)}
@@ -65,39 +65,41 @@ def generate_secrets(profile: str) -> dict[str, str]:
 
 @dataclass
 class WrittenEnv:
-    """Tell what changed in an .env: names of variables, never values."""
+    """The changes in an .env, as names of variables and never their values.
+
+    `new`: the file did not exist. `copied`: copied from the earlier setup. `defaults`: default values. `switched`: the
+    file was changed from local services to accounts; `removed` are the local services' values that were not replaced.
+    `kept`: variables whose value differs from the earlier setup. `recoded`: the file was UTF-16, or had a byte order
+    mark or the line ends of Windows.
+    """
 
     path: Path
     profile: str
     new: bool
     generated: list[str] = field(default_factory=list)
-    taken: list[str] = field(default_factory=list)
-    assumed: list[str] = field(default_factory=list)
+    copied: list[str] = field(default_factory=list)
+    defaults: list[str] = field(default_factory=list)
     switched: bool = False
-    """Whether the file was changed from local services to accounts."""
     removed: list[str] = field(default_factory=list)
-    """Values of the local services that were removed and not replaced, if so."""
     kept: list[str] = field(default_factory=list)
-    """Variables that the file already has with another value than the earlier setup."""
     missing: list[str] = field(default_factory=list)
     recoded: bool = False
-    """Whether the file was UTF-16, or had a byte order mark or the line ends of Windows."""
 
     def lines(self) -> list[str]:
         """Return the changes as lines of text."""
         changes = (
             ("removed, because they were the local services'", self.removed),
             ("generated", self.generated),
-            ("copied", self.taken),
-            ("for the local services" if self.profile == "local" else "set", self.assumed),
-            ("kept, although the earlier setup has another value (--replace takes that)", self.kept),
+            ("copied", self.copied),
+            ("for the local services" if self.profile == "local" else "set", self.defaults),
+            ("kept, although the earlier setup has another value (--replace copies that)", self.kept),
         )
-        done = "written" if self.new else "completed"
-        how = "changed from local services to accounts" if self.switched else f"{done}, for {self.profile} services"
-        lines = [f"{self.path}: {how}"]
+        verb = "written" if self.new else "completed"
+        summary = "changed from local services to accounts" if self.switched else f"{verb}, for {self.profile} services"
+        lines = [f"{self.path}: {summary}"]
         lines += [f"  {change}: {', '.join(names)}" for change, names in changes if names]
         if self.generated and not self.new:
-            lines.append("  generated passwords do not match existing data: if you had other passwords, put them back")
+            lines.append("  generated passwords do not match existing data: if you had other passwords, restore them")
         if self.switched:
             lines.append(
                 "  everything else is unchanged, including the databases' passwords. Data in the local Kafka, S3 and "
@@ -116,55 +118,59 @@ class WrittenEnv:
 def write_env(path: Path, *, earlier: Path | None, accounts: bool, replace: bool) -> WrittenEnv:
     """Add missing variables to the file, and create it if there is none.
 
-    Existing values stay, with two exceptions: `replace` takes those of the earlier setup, and `accounts` removes the
-    values of the local services. Raises SettingError before anything is written.
+    Existing values stay, with two exceptions: `replace` copies those of the earlier setup, and `accounts` removes the
+    values of the local services. Raise SettingError before anything is written.
     """
     text = read_text(path) if path.exists() else ""
-    there = {name: value for name, value in env_file.parse(text, str(path)).items() if value.strip()}
+    existing = {name: value for name, value in env_file.parse(text, str(path)).items() if value.strip()}
     requested = "accounts" if accounts or earlier else None
-    removed = _local_names(there) if (requested or there.get("COMPOSE_PROFILES")) == "accounts" else []
+    removed = _local_names(existing) if (requested or existing.get("COMPOSE_PROFILES")) == "accounts" else []
     text = env_file.without_names(text, removed)
-    there = {name: value for name, value in there.items() if name not in removed}
-    profile = there.get("COMPOSE_PROFILES") or requested or "local"
+    existing = {name: value for name, value in existing.items() if name not in removed}
+    profile = existing.get("COMPOSE_PROFILES") or requested or "local"
     if requested and profile != requested:
-        raise SettingError(f"{path}: holds COMPOSE_PROFILES={profile}, which is not for {requested}: remove that line")
-    found = read_earlier(earlier) if earlier else {}
-    taken = {name: value for name, value in found.items() if name not in there or (replace and there[name] != value)}
-    known = there | taken
-    made = {name: value for name, value in generate_secrets(profile).items() if name not in known}
-    defaults = LOCAL_SETTINGS if profile == "local" else ACCOUNTS | _AFTER_LOCAL if removed else ACCOUNTS
-    assumed = {name: value for name, value in defaults.items() if name not in known}
+        raise SettingError(f"{path}: COMPOSE_PROFILES={profile} is not for {requested}: remove that line")
+    earlier_values = read_earlier(earlier) if earlier else {}
+    copied = {
+        name: value
+        for name, value in earlier_values.items()
+        if name not in existing or (replace and existing[name] != value)
+    }
+    known = existing | copied
+    generated = {name: value for name, value in generate_secrets(profile).items() if name not in known}
+    profile_defaults = LOCAL_SETTINGS if profile == "local" else ACCOUNTS | _AFTER_LOCAL if removed else ACCOUNTS
+    defaults = {name: value for name, value in profile_defaults.items() if name not in known}
     new = not text
     recoded = not new and path.read_bytes() != text.encode()
     text = text or _HEADING
-    text = env_file.with_lines(text, assumed, "services")
-    text = env_file.with_lines(text, taken, "copied from the earlier setup")
-    text = env_file.with_lines(text, made, "generated")
+    text = env_file.with_lines(text, defaults, "services")
+    text = env_file.with_lines(text, copied, "copied from the earlier setup")
+    text = env_file.with_lines(text, generated, "generated")
     _write(path, text)
-    known = known | assumed | made
+    known = known | defaults | generated
     replaced = {name for connection, names in _REPLACED_BY.items() if known.get(connection) for name in names}
-    needed = [name for name in (*REQUIRED, *_sender(known)) if name not in replaced] if profile != "local" else []
+    required = [name for name in (*REQUIRED, *_sender(known)) if name not in replaced] if profile != "local" else []
     return WrittenEnv(
         path,
         profile,
         new,
-        generated=list(made),
-        taken=list(taken),
-        assumed=[name for name in assumed if name != "COMPOSE_PROFILES"],
+        generated=list(generated),
+        copied=list(copied),
+        defaults=[name for name in defaults if name != "COMPOSE_PROFILES"],
         switched=bool(removed),
         removed=[name for name in removed if name not in known],
-        kept=[name for name in found if name not in taken and there[name] != found[name]],
-        missing=env_file.missing_names(needed, known),
+        kept=[name for name in earlier_values if name not in copied and existing[name] != earlier_values[name]],
+        missing=env_file.missing_names(required, known),
         recoded=recoded,
     )
 
 
-def _local_names(there: dict[str, str]) -> list[str]:
+def _local_names(existing: dict[str, str]) -> list[str]:
     """Return the names whose values are those of the local services; none if the file is already for accounts."""
     brokers = "KAFKA_BOOTSTRAP_SERVERS"
-    if there.get("COMPOSE_PROFILES") != "local" and there.get(brokers) != LOCAL_SETTINGS[brokers]:
+    if existing.get("COMPOSE_PROFILES") != "local" and existing.get(brokers) != LOCAL_SETTINGS[brokers]:
         return []
-    own = [name for name, value in LOCAL_SETTINGS.items() if there.get(name) == value]
+    own = [name for name, value in LOCAL_SETTINGS.items() if existing.get(name) == value]
     # The key was generated for the local S3.
     return [*own, "AWS_SECRET_ACCESS_KEY"] if "AWS_ACCESS_KEY_ID" in own else own
 
@@ -175,7 +181,7 @@ def _sender(known: dict[str, str]) -> tuple[str, ...]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write the file atomically, never readable by others. Raises SettingError."""
+    """Write the file atomically with mode 0600. Raise SettingError if it cannot be written."""
     path = path.resolve()
     part = path.with_name(f"{path.name}.{os.getpid()}")
     try:

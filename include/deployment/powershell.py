@@ -37,9 +37,9 @@ _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "a": "\a", "b": "\b", "f
 
 
 def read(text: str, wanted: Collection[str], where: str) -> dict[str, str]:
-    """Return what the script sets these names, in upper case, to.
+    """Return the values that the script sets the wanted names to, which are in upper case.
 
-    Raises SettingError with line and name if a wanted one cannot be read without running PowerShell: its value is an
+    Raise SettingError with line and name if a wanted one cannot be read without running PowerShell: its value is an
     expression ("a" + "b", -f, a reference), a command sets it, or it is set to two values.
     """
     found: dict[str, str] = {}
@@ -52,7 +52,7 @@ def read(text: str, wanted: Collection[str], where: str) -> dict[str, str]:
             raise SettingError(f"{at}: a quotation mark is not closed: close it")
         if match["command"]:
             rest = text[position:].partition("\n")[0].upper()
-            name = next((one for one in wanted if re.search(rf"\b{re.escape(one)}\b", rest)), "")
+            name = next((candidate for candidate in wanted if re.search(rf"\b{re.escape(candidate)}\b", rest)), "")
         if name not in wanted or not (match["operator"] or match["loose"] or match["command"]):
             continue
         value = _VALUE.match(text, position) if match["operator"] == "=" else None
@@ -77,7 +77,7 @@ def _plain(value: re.Match[str], at: str) -> str:
             f"{at} contains `u or `e, which PowerShell versions read differently: write the character itself"
         )
 
-    def unescaped(escape: re.Match[str]) -> str:
+    def unescape(escape: re.Match[str]) -> str:
         return _ESCAPES.get(escape[1], escape[1]) if escape[1] else escape[2]
 
-    return re.sub(rf"`(.)|[{_DOUBLE}]([{_DOUBLE}])", unescaped, value["double"], flags=re.DOTALL)
+    return re.sub(rf"`(.)|[{_DOUBLE}]([{_DOUBLE}])", unescape, value["double"], flags=re.DOTALL)

@@ -1,6 +1,6 @@
 """Read the settings of a Kafka client from a Java properties file, as Confluent Cloud provides it.
 
-Standard library only, from Python 3.9 on, like env_file.py. javaproperties would replace 25 lines: the refusals stay.
+Standard library only, from Python 3.9 on, like env_file.py. javaproperties would replace 25 lines, but not the checks.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from include.deployment.env_file import TYPOGRAPHIC
+from include.deployment.env_file import TYPOGRAPHIC_QUOTES
 from include.errors import SettingError
 
 _LINE = re.compile(r"[ \t\f]*((?:[^\\#!\s=:]|\\.)(?:[^\\\s=:]|\\.)*)[ \t\f]*[=: \t][ \t\f]*(.*)", re.DOTALL)
@@ -19,7 +19,7 @@ _JAAS = "sasl.jaas.config"
 def read(text: str, wanted: Collection[str], where: str) -> dict[str, str]:
     """Return all properties, with the user name and password of a JAAS login as `sasl.username` and `sasl.password`.
 
-    Raises SettingError for another mechanism than PLAIN, which needs more than a name and a password; and, with line
+    Raise SettingError for another mechanism than PLAIN, which needs more than a name and a password; and, with line
     and name, if a wanted value has quotes or a comment, which Java reads as part of the value.
     """
     found: dict[str, str] = {}
@@ -33,11 +33,11 @@ def read(text: str, wanted: Collection[str], where: str) -> dict[str, str]:
             raise SettingError(
                 f"{at}: `export` belongs to shell scripts, not to a properties file: rename the file to .env"
             )
-        if name in wanted and re.match(f"[\"'{TYPOGRAPHIC}]", written):
+        if name in wanted and re.match(f"[\"'{TYPOGRAPHIC_QUOTES}]", written):
             raise SettingError(f"{at}: {name} has its value in quotes, which Java reads as part of it: remove them")
         if (name in wanted or name == _JAAS) and re.search(r"[ \t]#(?![^\"]*\")", written):
             raise SettingError(
-                f"{at}: {name} has a comment behind its value, which Java reads as part of it: move it to its own line"
+                f"{at}: {name} has a comment after its value, which Java reads as part of it: move it to its own line"
             )
         found[name] = _unescaped(written)
         if name == _JAAS:
@@ -86,8 +86,8 @@ def _login(jaas: str, at: str) -> dict[str, str]:
 
 
 def _unescaped(written: str) -> str:
-    def sign(escape: re.Match[str]) -> str:
+    def unescape(escape: re.Match[str]) -> str:
         code = escape[1]
         return chr(int(code[1:], 16)) if len(code) == 5 else _ESCAPES.get(code, code)
 
-    return re.sub(r"\\(u[0-9a-fA-F]{4}|.)", sign, written, flags=re.DOTALL)
+    return re.sub(r"\\(u[0-9a-fA-F]{4}|.)", unescape, written, flags=re.DOTALL)

@@ -10,21 +10,21 @@ import secrets
 import string
 
 _LETTERS = string.ascii_letters
-_SIGNS = _LETTERS + string.digits
+_CHARACTERS = _LETTERS + string.digits
 
 
 def secret(length: int = 32) -> str:
-    """Return `length` random letters and digits, a letter first: 5.95 bits each.
+    """Return `length` random letters and digits, 5.95 bits each, that begin with a letter.
 
-    A minus at the start would be an option to a command (`--password -7t…`), and digits alone a number to YAML.
+    A command would take a minus at the start for an option (`--password -7t…`), and YAML digits alone for a number.
     """
-    return secrets.choice(_LETTERS) + "".join(secrets.choice(_SIGNS) for _ in range(length - 1))
+    return secrets.choice(_LETTERS) + "".join(secrets.choice(_CHARACTERS) for _ in range(length - 1))
 
 
 def fernet_key() -> str:
     """Return a Fernet key (32 bytes in URL-safe base64) that contains neither - nor _ and starts with a letter.
 
-    It ends with =, as every such key. About a quarter of all keys qualify, which costs two of 256 bits.
+    It ends with =, like every Fernet key. About a quarter of all keys qualify, which costs two of 256 bits.
     """
     while True:
         key = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()

@@ -14,7 +14,7 @@ from include.errors import SettingError
 def read_text(path: Path) -> str:
     """Return the file's text with Unix line ends and without a byte order mark.
 
-    PowerShell 5 writes UTF-16, as `>` does there. Raises SettingError, which never quotes the text.
+    PowerShell 5 writes UTF-16, also with `>`. Raise SettingError, which never quotes the text, for other encodings.
     """
     try:
         content = path.read_bytes()
@@ -24,7 +24,7 @@ def read_text(path: Path) -> str:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "utf-16"
     elif b"\0" in content[:2]:
-        # No byte order mark: such files begin with an ASCII character.
+        # UTF-16 without a byte order mark: these files begin with an ASCII character.
         encoding = "utf-16-be" if content[:1] == b"\0" else "utf-16-le"
     try:
         text = content.decode(encoding)

@@ -25,12 +25,14 @@ TABLES = (
 )
 # Rows deleted in one transaction: other transactions wait for it, and an interruption does too.
 _BATCH_ROWS = 20_000
-_FOUND = re.compile(r"^Checking table (\w+)\s+Found (\d+) rows", re.MULTILINE)
+_CHECKED_TABLE = re.compile(r"^Checking table (\w+)\s+Found (\d+) rows", re.MULTILINE)
 
 
 def clean_history(before: datetime) -> dict[str, int]:
     """Delete runs before that time, and return the number of deleted rows by table, without rows that refer to them.
-    Raise HousekeepingError if the command fails."""
+
+    Raise HousekeepingError if the command fails.
+    """
     printed = airflow(
         "db",
         "clean",
@@ -41,7 +43,7 @@ def clean_history(before: datetime) -> dict[str, int]:
         "--error-on-cleanup-failure",
         "--yes",
     )
-    found = {table: int(rows) for table, rows in _FOUND.findall(printed)}
-    if "dag_run" not in found:
+    deleted = {table: int(rows) for table, rows in _CHECKED_TABLE.findall(printed)}
+    if "dag_run" not in deleted:
         raise HousekeepingError("`airflow db clean` did not check the table dag_run: run `airflow db migrate` first")
-    return {table: rows for table, rows in sorted(found.items()) if rows}
+    return {table: rows for table, rows in sorted(deleted.items()) if rows}

@@ -17,11 +17,13 @@ _STOP_SECONDS = 8
 _RAISED = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Violation|Exit)\b: .*)", re.MULTILINE)
 
 
-def airflow(*words: str) -> str:
+def airflow(*arguments: str) -> str:
     """Run `airflow` with these arguments and return what it printed. If the caller is interrupted, stop the command.
-    Raise HousekeepingError with the command's last error, in one line."""
+
+    Raise HousekeepingError with the command's last error, in one line.
+    """
     with subprocess.Popen(  # noqa: S603
-        [sys.executable, "-u", "-m", "airflow", *words],
+        [sys.executable, "-u", "-m", "airflow", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -39,7 +41,7 @@ def airflow(*words: str) -> str:
             _stop(process, line)
             raise
     if process.returncode:
-        raise HousekeepingError(f"`airflow {' '.join(words[:2])}` failed: {_reason(printed)}")
+        raise HousekeepingError(f"`airflow {' '.join(arguments[:2])}` failed: {_reason(printed)}")
     return printed
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from include.errors import HousekeepingError
 from include.housekeeping.command import airflow
 
-# What Airflow 3.3 writes there. Other files of the folder, which may be /var/log, stay.
+# Airflow 3.3 writes to folders with these prefixes. Other files of the folder, which may be /var/log, stay.
 _PREFIXES = ("dag_id=", "dag_processor", "executor_callbacks")
 
 
@@ -29,16 +29,18 @@ def log_folder() -> Path:
 
 
 def trim_logs(folder: Path, days: float) -> RemovedLogs:
-    """Remove files that were last written more than `days` ago: no task still writes to them. Links are neither
-    followed nor removed. Raise HousekeepingError at the end if something could not be removed."""
+    """Remove files that were last written more than `days` ago: no task still writes to them.
+
+    Links are neither followed nor removed. Raise HousekeepingError at the end if something could not be removed.
+    """
     logs = _OldLogs(time.time() - days * 86_400)
     for entry in logs.entries(folder):
         if entry.name.startswith(_PREFIXES) and entry.is_dir() and not entry.is_symlink():
             logs.remove(entry)
-    if logs.rejected:
+    if logs.failures:
         raise HousekeepingError(
-            f"cannot read or remove {len(logs.rejected)} files and folders of {folder}, {logs.files} were removed; "
-            f"the first is {logs.rejected[0]}: check its owner and mode"
+            f"cannot read or remove {len(logs.failures)} files and folders of {folder}, {logs.files} were removed; "
+            f"the first is {logs.failures[0]}: check its owner and mode"
         )
     return RemovedLogs(logs.files, logs.bytes)
 
@@ -47,7 +49,7 @@ class _OldLogs:
     def __init__(self, oldest_kept: float) -> None:
         self._oldest_kept = oldest_kept
         self.files = self.bytes = 0
-        self.rejected: list[str] = []
+        self.failures: list[str] = []
 
     def entries(self, folder: Path) -> list[Path]:
         try:
@@ -56,11 +58,11 @@ class _OldLogs:
             # Nothing was logged yet, or another machine trims the same folder.
             return []
         except OSError as error:
-            self.rejected.append(f"{folder} ({error.strerror})")
+            self.failures.append(f"{folder} ({error.strerror})")
             return []
 
     def remove(self, folder: Path) -> None:
-        # A task may be about to write the first file to a new folder. Read the time first: removing entries changes it.
+        # Read the time first, because removing entries changes it. A task may be about to write to a new folder.
         with suppress(FileNotFoundError):
             is_old = folder.lstat().st_mtime < self._oldest_kept
             for entry in self.entries(folder):
@@ -70,11 +72,11 @@ class _OldLogs:
 
     def _remove_entry(self, entry: Path) -> None:
         with suppress(FileNotFoundError):
-            found = entry.lstat()
-            if stat.S_ISDIR(found.st_mode):
+            status = entry.lstat()
+            if stat.S_ISDIR(status.st_mode):
                 self.remove(entry)
-            elif stat.S_ISREG(found.st_mode) and found.st_mtime < self._oldest_kept:
-                self._remove_file(entry, found.st_size)
+            elif stat.S_ISREG(status.st_mode) and status.st_mtime < self._oldest_kept:
+                self._remove_file(entry, status.st_size)
 
     def _remove_file(self, file: Path, size: int) -> None:
         try:
@@ -82,7 +84,7 @@ class _OldLogs:
         except FileNotFoundError:
             return
         except OSError as error:
-            self.rejected.append(f"{file} ({error.strerror})")
+            self.failures.append(f"{file} ({error.strerror})")
             return
         self.files += 1
         self.bytes += size

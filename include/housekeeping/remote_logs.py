@@ -18,7 +18,7 @@ from include.errors import HousekeepingError
 from include.housekeeping.logs import RemovedLogs
 from include.storage.s3_errors import S3Settings, fault_of_code
 
-# What Airflow 3.3 uploads. Other objects of the bucket stay.
+# Airflow 3.3 uploads logs below these prefixes. Other objects of the bucket stay.
 _PREFIXES = ("dag_id=", "executor_callbacks/")
 _S3 = S3Settings.of_connection(
     "the connection that [logging] remote_log_conn_id names", "[logging] remote_base_log_folder"
@@ -33,7 +33,7 @@ def trim_remote_logs(client: Any, folder: str, before: datetime) -> RemovedLogs:
     files = size = 0
     rejected: list[Any] = []
     try:
-        for bucket, old in _pages(client, folder, before):
+        for bucket, old in _old_objects(client, folder, before):
             objects = [{"Key": key} for key in old]
             response = client.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
             for error in (errors := response.get("Errors", [])):
@@ -55,20 +55,20 @@ def trim_remote_logs(client: Any, folder: str, before: datetime) -> RemovedLogs:
     return RemovedLogs(files, size)
 
 
-def _pages(client: Any, folder: str, before: datetime) -> Iterator[tuple[str, dict[str, int]]]:
+def _old_objects(client: Any, folder: str, before: datetime) -> Iterator[tuple[str, dict[str, int]]]:
     """Yield the bucket with keys and sizes of old logs, at most 1,000 at a time: S3 deletes no more in a request."""
     for prefix in _PREFIXES:
         # Airflow's handler builds a key in the same way.
-        place = urlsplit(posixpath.join(folder, prefix))
+        url = urlsplit(posixpath.join(folder, prefix))
         pages = client.get_paginator("list_objects_v2")
         for page in pages.paginate(
-            Bucket=place.netloc, Prefix=place.path.lstrip("/"), PaginationConfig={"PageSize": 1_000}
+            Bucket=url.netloc, Prefix=url.path.lstrip("/"), PaginationConfig={"PageSize": 1_000}
         ):
             old = {
-                found["Key"]: found["Size"]
-                for found in page.get("Contents", ())
+                entry["Key"]: entry["Size"]
+                for entry in page.get("Contents", ())
                 # Some servers list folders too.
-                if found["LastModified"] < before and not found["Key"].endswith("/")
+                if entry["LastModified"] < before and not entry["Key"].endswith("/")
             }
             if old:
-                yield place.netloc, old
+                yield url.netloc, old

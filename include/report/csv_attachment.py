@@ -32,13 +32,15 @@ def cell(value: Value | int | float) -> str:
         return str(value)
     if _PLAIN_NUMBER.fullmatch(value):
         return value
-    safe = _FORMULA.sub(_neutral, value)
+    safe = _FORMULA.sub(_with_apostrophe, value)
     return "'" + safe if _BREAKS.match(safe) else safe
 
 
-def _neutral(found: re.Match[str]) -> str:
-    """Put an apostrophe where a cell begins. A spreadsheet that splits at semicolons or tabs ignores our quotes, so one
-    of its cells may begin inside ours."""
+def _with_apostrophe(found: re.Match[str]) -> str:
+    """Put an apostrophe where a cell begins.
+
+    A spreadsheet that splits at semicolons or tabs ignores our quotes, so one of its cells may begin inside ours.
+    """
     start, end = found.span(1)
     inner = _BREAKS.search(found[1]) or found.string[start - 1 : start] == ";"
     first = "'" if start == 0 else ""

@@ -16,8 +16,11 @@ CARD_COLUMN = "cc_num"
 
 @dataclass(frozen=True)
 class Fraud:
-    """A fraudulent payment. `source` is topic/partition/offset, `row` the index in that message. `record` is the
-    published JSON object, with its columns in their original order."""
+    """A fraudulent payment.
+
+    `source` is topic/partition/offset, `row` the payment's index in that message. `record` is the published JSON
+    object, with its columns in their original order.
+    """
 
     source: str
     row: int
@@ -36,12 +39,14 @@ Value = str | bool | None
 
 def columns(fraud: Fraud, *, mask: bool) -> dict[str, Value]:
     """Return the payment's columns: numbers as `Number`, nested values as JSON text, the card number masked if `mask`.
-    Raise ReportError if the record is not a JSON object."""
+
+    Raise ReportError if the record is not a JSON object.
+    """
     try:
         record = json.loads(fraud.record, parse_int=Number, parse_float=Number, parse_constant=Number)
         values = {name: _value(value) for name, value in record.items()}
     except (ValueError, AttributeError, RecursionError):
-        raise _broken(fraud) from None
+        raise _invalid_record(fraud) from None
     card = values.get(CARD_COLUMN)
     if mask and card is not None:
         values[CARD_COLUMN] = mask_card(str(card))
@@ -49,12 +54,14 @@ def columns(fraud: Fraud, *, mask: bool) -> dict[str, Value]:
 
 
 def amount(fraud: Fraud) -> Decimal | None:
-    """Return the payment's amount, or None if it has none that is a number below 10^30. Raise ReportError as
-    `columns`."""
+    """Return the payment's amount, or None if it has none that is a number below 10^30.
+
+    Raise ReportError as `columns` does.
+    """
     try:
         text = bytes(_AMOUNT.decode(fraud.record).amt).decode()
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise _broken(fraud) from None
+        raise _invalid_record(fraud) from None
     try:
         number = Decimal(text.strip('" ')) if len(text) <= 40 else None
     except InvalidOperation:
@@ -78,6 +85,6 @@ def _value(value: object) -> Value:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _broken(fraud: Fraud) -> ReportError:
+def _invalid_record(fraud: Fraud) -> ReportError:
     """Return the error to raise without its cause, whose text would quote the payment."""
     return ReportError(f"the record of payment {fraud.source} row {fraud.row} is not a JSON object")

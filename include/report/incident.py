@@ -1,8 +1,8 @@
-"""Store open incidents and when operators were last mailed: one small file for each task in the staging area.
+"""Incidents: failures of one task for the same cause, and whether operators are to be mailed about them.
 
-Operators get a mail about the first failure, then only reminders while the cause stays the same. They get another one
-for a new cause, and for the same cause after the task has succeeded in between, but one only for each of several causes
-that alternate. A task causes at most two mails an hour, unless FRAUD_REMINDER_HOURS is 0 or no incident can be stored.
+Operators get a mail about the first failure, then only reminders while the cause stays the same. They get another
+mail for a new cause, and for the same cause after the task has succeeded in between. If several causes alternate, each
+is mailed once. A task causes at most two mails an hour, unless FRAUD_REMINDER_HOURS is 0 or no incident can be stored.
 """
 
 from __future__ import annotations
@@ -13,31 +13,26 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Self
-from urllib.parse import quote
 
-import msgspec
+from include.errors import FraudError
 
-from include.errors import FraudError, StagedFileDamagedError
-from include.storage.staging import Storage
-
-FOLDER = "incidents"
 _MAX_DETAIL_LENGTH = 500
-_RUNS_KEPT = 20
+_MAX_RUNS = 20
 # Enough for a failure a minute during three hours in which no mail server accepts a mail.
-_DETAILS_KEPT = 200
-_CAUSES_KEPT = 20
-# The name of all causes beyond that number.
+_MAX_DETAILS = 200
+_MAX_CAUSES = 20
+# The name of all causes beyond that number, which are counted together.
 _OTHER_CAUSES = "other causes"
-# Names of errors that an earlier version stored, and what they are now.
-_RENAMED_CAUSES = {"KafkaError": "ClusterError", "KafkaAccessError": "ClusterAccessError"}
-_MOST_MAILS = 2
-_MAILS_WITHIN = timedelta(hours=1)
+_MAX_MAILS = 2
+_MAIL_PERIOD = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A failure to mail operators about. `what`: a task, or a run that is late. `cause`: the kind of error. `detail`:
-    one line about it."""
+    """A failure to mail operators about.
+
+    `what`: a task id, the kind of an alarm, or "late run". `cause`: the name of the error. `detail`: one line about it.
+    """
 
     what: str
     cause: str
@@ -52,7 +47,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Cause:
-    """An earlier cause of a task that now fails for another one. `told`: when a mail named it."""
+    """An earlier cause of a task that now fails for another one. `told`: when a mail named it, None if none did."""
 
     since: datetime
     failures: int
@@ -64,7 +59,7 @@ class Cause:
 class Incident:
     """A task that fails for the same cause since `since`.
 
-    `told`: when the last mail was accepted. `run_ids`: the last runs that failed, also of earlier incidents.
+    `told`: when a mail server accepted the last mail. `run_ids`: the last runs that failed, also of earlier incidents.
     `map_index`: the instance that failed last. `details`: by text, whether a mail contained it. `causes`: other causes
     since the task last succeeded. `mails`: when the last ones were accepted, also of earlier incidents. `held_back`:
     causes of closed incidents that no mail has named.
@@ -84,7 +79,7 @@ class Incident:
     held_back: dict[str, Cause] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, failure: Failure) -> Self:
+    def from_failure(cls, failure: Failure) -> Self:
         """Return a new incident that begins with the failure."""
         return cls(
             failure.cause,
@@ -96,39 +91,38 @@ class Incident:
         )
 
     @property
-    def untold(self) -> str:
-        """Return the details that no mail contained yet."""
-        return " ".join(detail for detail, told in self.details.items() if not told)
+    def unmailed_details(self) -> str:
+        """Return the details that no mail has contained, as one text."""
+        return " ".join(detail for detail, is_mailed in self.details.items() if not is_mailed)
 
     @property
-    def untold_causes(self) -> dict[str, Cause]:
+    def unmailed_causes(self) -> dict[str, Cause]:
         """Return the other causes that no mail has named, the newest last."""
-        return _merged(self.held_back, _untold(self.causes))
+        return _merge(self.held_back, _unmailed(self.causes))
 
-    def with_detail(self, detail: str) -> dict[str, bool]:
-        """Return `details` with one more."""
+    def _with_detail(self, detail: str) -> dict[str, bool]:
         details = self.details | {detail: self.details.get(detail, False)}
-        return dict(list(details.items())[-_DETAILS_KEPT:])
+        return dict(list(details.items())[-_MAX_DETAILS:])
 
     def is_due(self, reminder: timedelta, at: datetime) -> bool:
         """Return whether a mail is due at `at`. With a `reminder` of zero, every failure causes a mail."""
         if reminder and not self.may_mail(at):
             return False
-        return self.told is None or bool(self.untold_causes) or self.last - self.told >= reminder
+        return self.told is None or bool(self.unmailed_causes) or self.last - self.told >= reminder
 
     def may_mail(self, at: datetime) -> bool:
         """Return whether the task has caused fewer than two mails in the hour before `at`."""
-        return sum(at - mail < _MAILS_WITHIN for mail in self.mails) < _MOST_MAILS
+        return sum(at - mail < _MAIL_PERIOD for mail in self.mails) < _MAX_MAILS
 
-    def mailed(self, at: datetime) -> Incident:
-        """Return the incident with a mail accepted at `at` that named all its causes and details."""
+    def with_mail(self, at: datetime) -> Incident:
+        """Return the incident after a mail that was accepted at `at` and named all its causes and details."""
         return replace(
             self,
             told=at,
             details=dict.fromkeys(self.details, True),
             causes={name: replace(cause, told=cause.told or at) for name, cause in self.causes.items()},
             held_back={},
-            mails=(*self.mails, at)[-_MOST_MAILS:],
+            mails=(*self.mails, at)[-_MAX_MAILS:],
         )
 
     def is_open(self, at: datetime, quiet: timedelta | None) -> bool:
@@ -138,24 +132,24 @@ class Incident:
     def next(self, failure: Failure, quiet: timedelta | None) -> Incident:
         """Return this incident with the failure counted, or a new one that begins with it."""
         following = replace(
-            Incident.of(failure), mails=self.mails, run_ids=(*self.run_ids, failure.run_id)[-_RUNS_KEPT:]
+            Incident.from_failure(failure), mails=self.mails, run_ids=(*self.run_ids, failure.run_id)[-_MAX_RUNS:]
         )
         if not self.is_open(failure.at, quiet):
-            return replace(following, held_back=_merged(self.untold_causes, _untold({self.cause: self._as_cause()})))
+            return replace(following, held_back=_merge(self.unmailed_causes, _unmailed({self.cause: self._as_cause()})))
         if self.cause == failure.cause:
-            seen, details = Cause(self.since, self.failures, self.told), self.with_detail(failure.detail)
+            earlier, details = Cause(self.since, self.failures, self.told), self._with_detail(failure.detail)
             causes, held_back = self.causes, self.held_back
         else:
-            seen = self.causes.get(failure.cause, Cause(failure.at, 0))
+            earlier = self.causes.get(failure.cause, Cause(failure.at, 0))
             others = list((self.causes | {self.cause: self._as_cause()}).items())
-            others = [(name, one) for name, one in others if name != failure.cause]
-            causes, details = dict(others[-_CAUSES_KEPT:]), following.details
-            held_back = _merged(self.held_back, _untold(dict(others[:-_CAUSES_KEPT])))
+            others = [(name, cause) for name, cause in others if name != failure.cause]
+            causes, details = dict(others[-_MAX_CAUSES:]), following.details
+            held_back = _merge(self.held_back, _unmailed(dict(others[:-_MAX_CAUSES])))
         return replace(
             following,
-            since=seen.since,
-            failures=seen.failures + 1,
-            told=seen.told,
+            since=earlier.since,
+            failures=earlier.failures + 1,
+            told=earlier.told,
             details=details,
             causes=causes,
             held_back=held_back,
@@ -165,17 +159,17 @@ class Incident:
         return Cause(self.since, self.failures, self.told, next(reversed(self.details), ""))
 
 
-def _untold(causes: Mapping[str, Cause]) -> dict[str, Cause]:
+def _unmailed(causes: Mapping[str, Cause]) -> dict[str, Cause]:
     return {name: cause for name, cause in causes.items() if cause.told is None}
 
 
-def _merged(*groups: Mapping[str, Cause]) -> dict[str, Cause]:
-    """Return the causes of all groups, each once with all its failures; those beyond the bound as one."""
+def _merge(*groups: Mapping[str, Cause]) -> dict[str, Cause]:
+    """Return the causes of all groups, each once with all its failures; those beyond the limit as one."""
     merged: dict[str, Cause] = {}
     for name, cause in chain.from_iterable(group.items() for group in groups):
         merged[name] = _sum(cause, merged.pop(name, None))
     named = [name for name in merged if name != _OTHER_CAUSES]
-    for name in named[:-_CAUSES_KEPT]:
+    for name in named[:-_MAX_CAUSES]:
         merged[_OTHER_CAUSES] = replace(_sum(merged.pop(name), merged.get(_OTHER_CAUSES)), detail="")
     return merged
 
@@ -186,93 +180,27 @@ def _sum(newer: Cause, older: Cause | None) -> Cause:
     return replace(newer, since=min(older.since, newer.since), failures=older.failures + newer.failures)
 
 
-class Incidents:
-    """The incidents of one DAG of one installation. Several installations may share a storage."""
+def cause_and_detail(error: BaseException | str | None) -> tuple[str, str]:
+    """Return the cause and the detail of an error; without one, of a task whose process died.
 
-    def __init__(self, storage: Storage, installation: str, dag_id: str) -> None:
-        self.storage = storage
-        self.folder = f"{FOLDER}/{hashlib.sha256(installation.encode()).hexdigest()[:12]}/{quote(dag_id, safe='')}"
-
-    def add(self, failure: Failure, *, quiet: timedelta | None = None) -> Incident:
-        """Store the failure, and return the incident that it belongs to. `quiet`: as in `Incident.is_open`."""
-        known = self._read(failure.what)
-        incident = Incident.of(failure) if known is None else known.next(failure, quiet)
-        self._write(failure.what, incident)
-        return incident
-
-    def has(self, what: str, run_id: str) -> bool:
-        """Return whether a failure of the task in this run is stored already."""
-        known = self._read(what)
-        return known is not None and run_id in known.run_ids
-
-    def record_mail(self, failure: Failure, incident: Incident) -> None:
-        """Record that a mail server has accepted the mail about the incident."""
-        self._write(failure.what, incident.mailed(failure.at))
-
-    def last(self, what: str) -> Incident | None:
-        """Return the task's last incident, which may be closed, or None."""
-        return self._read(what)
-
-    def close(self, what: str, map_index: int = -1) -> bool:
-        """Close the task's open incident, and return whether there was one.
-
-        The success of another instance of a mapped task does not close it, but any success closes the incident of a
-        task that an earlier version did not map.
-        """
-        known = self._read(what)
-        if known is None or known.is_over or known.map_index not in (-1, map_index):
-            return False
-        # The file stays: a run may ask later whether its failure was mailed.
-        self._write(what, replace(known, is_over=True))
-        return True
-
-    def _read(self, what: str) -> Incident | None:
-        try:
-            # An earlier version stored them by task only.
-            data = self.storage.read(self._path(what)) or self.storage.read(f"{FOLDER}/{_file(what)}")
-            return _with_present_names(msgspec.json.decode(data, type=Incident)) if data else None
-        except (StagedFileDamagedError, msgspec.MsgspecError):
-            # One mail too many is better than none.
-            return None
-
-    def _write(self, what: str, incident: Incident) -> None:
-        self.storage.write(self._path(what), msgspec.json.encode(incident))
-
-    def _path(self, what: str) -> str:
-        return f"{self.folder}/{_file(what)}"
-
-
-def _with_present_names(incident: Incident) -> Incident:
-    """Return the incident with the present names of its causes."""
-
-    def renamed(causes: Mapping[str, Cause]) -> dict[str, Cause]:
-        return {_RENAMED_CAUSES.get(name, name): cause for name, cause in causes.items()}
-
-    cause = _RENAMED_CAUSES.get(incident.cause, incident.cause)
-    return replace(incident, cause=cause, causes=renamed(incident.causes), held_back=renamed(incident.held_back))
-
-
-def describe(error: BaseException | str | None) -> tuple[str, str]:
-    """Return the cause and the detail of an error. The text of an error of a library is left out, because it may hold
-    payment data."""
+    The text of a library's error is left out, because it may hold payment data.
+    """
     if not isinstance(error, BaseException):
         return "TaskDied", "its process was killed (out of memory?), or its worker was lost"
-    seen: BaseException | None = error
-    while seen is not None and not isinstance(seen, FraudError):
-        seen = seen.__cause__
-    if seen is None:
+    ours: BaseException | None = error
+    while ours is not None and not isinstance(ours, FraudError):
+        ours = ours.__cause__
+    if ours is None:
         kind = type(error)
         return kind.__name__, f"{kind.__module__}.{kind.__qualname__}: see the task's log"
-    lines = str(seen).split("\n")
-    return type(seen).__name__, " ".join(lines[0].split())[:_MAX_DETAIL_LENGTH]
+    lines = str(ours).split("\n")
+    return type(ours).__name__, " ".join(lines[0].split())[:_MAX_DETAIL_LENGTH]
 
 
 def message_id(failure: Failure, installation: str) -> str:
-    """Return the mail's Message-ID. Instances of a mapped task that fail at the same time have the same one, so that
-    mail programs show one mail."""
+    """Return the mail's Message-ID.
+
+    Instances of a mapped task that fail for the same cause have the same one, so that mail programs show one mail.
+    """
     text = f"{installation}/{failure.dag_id}/{failure.run_id}/{failure.what}/{failure.cause}"
     return f"<fraud-incident.{hashlib.sha256(text.encode()).hexdigest()[:32]}@fraud-scoring.local>"
-
-
-def _file(what: str) -> str:
-    return f"{quote(what, safe='')}.json"

@@ -1,4 +1,4 @@
-"""Build the mail of a batch's fraud report from the batch's facts and its fraudulent payments."""
+"""Build the mail of a batch's fraud report from facts about the batch and its fraudulent payments."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_ATTACHMENT_BYTES = 15 * 1024 * 1024
 
 @dataclass(frozen=True)
 class ReportFacts:
-    """What a report says about a batch besides its fraudulent payments.
+    """Facts about a batch that its report shows besides the fraudulent payments.
 
     `ranges` are the committed offsets: (topic, partition, start, end), without `end`. `run_id` is Airflow's,
     `model_run_id` MLflow's.
@@ -78,7 +78,7 @@ class ReportDelivery:
 
 
 class ReportQueue(Protocol):
-    """Where reports wait until a mail server has accepted them."""
+    """A queue of reports that no mail server has accepted yet."""
 
     def pending_reports(self) -> Iterable[PendingReport]:
         """Yield the reports that no mail server has accepted yet, oldest first."""
@@ -101,25 +101,25 @@ class _Sums:
     without_amount: int
 
 
-def build(
+def build_mail(
     facts: ReportFacts, frauds: Iterable[Fraud], *, mask: bool, max_attachment_bytes: int = MAX_ATTACHMENT_BYTES
 ) -> ReportMail:
     """Build the mail in one pass over `frauds`; only those that may fit into the attachment are held in memory.
 
     Raise ReportError if the number of frauds differs from `facts`, or a payment's record cannot be read.
     """
-    sums, held = _survey(facts, frauds, max_attachment_bytes)
+    sums, most_probable = _sum_and_select(frauds, max_attachment_bytes)
     if sums.count != facts.frauds:
         raise ReportError(
             f"batch {facts.batch_id}: {facts.frauds} frauds were counted, but the staged files hold {sums.count}"
         )
-    csv, attached = csv_attachment.write(held, mask=mask, max_bytes=max_attachment_bytes)
+    csv, attached = csv_attachment.write(most_probable, mask=mask, max_bytes=max_attachment_bytes)
     left_out = sums.count - attached
     html = render.html(
         "report.html.j2",
         facts=facts,
         sums=sums,
-        top=[_shown(fraud, mask=mask) for fraud in held[:TOP]],
+        top=[_table_row(fraud, mask=mask) for fraud in most_probable[:TOP]],
         attached=attached,
         left_out=left_out,
         masked=mask,
@@ -140,36 +140,37 @@ def message_id(facts: ReportFacts) -> str:
     return f"<fraud-report.{hashlib.sha256(text.encode()).hexdigest()[:32]}@fraud-scoring.local>"
 
 
-def _survey(facts: ReportFacts, frauds: Iterable[Fraud], max_bytes: int) -> tuple[_Sums, list[Fraud]]:
+def _sum_and_select(frauds: Iterable[Fraud], max_bytes: int) -> tuple[_Sums, list[Fraud]]:
     """Return sums over all payments, and the payments with the highest probability, in descending order.
 
-    The records of these payments are at most about twice as long as the attachment may be: a row of it is rarely
-    shorter than half of its record, which repeats every column's name.
+    The records of these payments have about twice `max_bytes` at most, so that they fill the attachment: a row of it is
+    rarely shorter than half of its record, which repeats every column's name.
     """
-    count, without, size = 0, 0, 0
+    count, without_amount, size = 0, 0, 0
     total, largest = Decimal(0), None
+    # The least probable payment is first; of equal ones, the newest.
     heap: list[tuple[float, int, Fraud]] = []
     for fraud in frauds:
         count += 1
         value = amount(fraud)
         if value is None:
-            without += 1
+            without_amount += 1
         else:
             total += value
             largest = value if largest is None else max(largest, value)
-        heapq.heappush(heap, (_rank(fraud), -count, fraud))
+        heapq.heappush(heap, (_sort_key(fraud), -count, fraud))
         size += len(fraud.record)
         while size > 2 * max_bytes and len(heap) > TOP:
             size -= len(heapq.heappop(heap)[2].record)
-    best = [fraud for _, _, fraud in sorted(heap, key=lambda entry: entry[:2], reverse=True)]
-    return _Sums(count, total, largest, without), best
+    most_probable = [fraud for _, _, fraud in sorted(heap, key=lambda entry: entry[:2], reverse=True)]
+    return _Sums(count, total, largest, without_amount), most_probable
 
 
-def _rank(fraud: Fraud) -> float:
+def _sort_key(fraud: Fraud) -> float:
     """Return the key to sort by: a payment without a probability comes last."""
     return -1.0 if fraud.probability is None or math.isnan(fraud.probability) else fraud.probability
 
 
-def _shown(fraud: Fraud, *, mask: bool) -> dict[str, Value | float]:
+def _table_row(fraud: Fraud, *, mask: bool) -> dict[str, Value | float]:
     values = columns(fraud, mask=mask)
     return {name: values.get(name) for name in SHOWN_COLUMNS} | {"probability": fraud.probability}

@@ -1,4 +1,4 @@
-"""Try each connection as tasks get it, and print one line each, never a secret: what `fraud check` runs."""
+"""Check each connection as tasks use it, and print one line for each, never a secret. `fraud check` runs this."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from airflow.configuration import conf
-from airflow.models.variable import Variable as KeptVariable
+from airflow.models.variable import Variable as StoredVariable
 from airflow.sdk.exceptions import AirflowException
 from airflow.utils.session import create_session
 from sqlalchemy import select
@@ -21,9 +21,16 @@ from fraud_scoring.airflow_connections import (
     use_aws_connection,
 )
 from fraud_scoring.confirmed_bucket import Bucket
-from fraud_scoring.held_model import held_model
-from fraud_scoring.smtp_hook import NOT_ENCRYPTED, MailServer, address, encryption, mail_failure, smtp_connection
-from include.check.check_result import Check, CheckResult, run
+from fraud_scoring.held_model import current_hold
+from fraud_scoring.smtp_hook import (
+    NOT_ENCRYPTED,
+    MailServer,
+    encryption,
+    mail_server_error,
+    server_address,
+    smtp_connection,
+)
+from include.check.check_result import Check, CheckResult, run_checks
 from include.check.kafka_check import check_kafka
 from include.check.ledger_check import check_ledger
 from include.check.mail_check import check_addresses
@@ -40,46 +47,50 @@ _DATABASE = "Airflow's database"
 
 
 def main() -> int:
+    """Run all checks, print the results, and return the exit code: 0 if all passed."""
     try:
         settings = Settings.from_environment()
     except SettingError as error:
         return _report([CheckResult("settings", str(error), ok=False)])
-    return _report([*_database(), *_aws(), *run(_checks(settings))])
+    return _report([*_check_database(), *_use_aws(), *run_checks(_checks(settings))])
 
 
-def _database() -> Iterator[CheckResult]:
-    """Who is told nothing of it would take a connection for missing that lies there."""
+def _check_database() -> Iterator[CheckResult]:
+    """Yield a result if Airflow's database cannot be read. Without it, connections stored there would look missing."""
     try:
         with create_session() as session:
-            session.scalar(select(KeptVariable.id).limit(1))
+            session.scalar(select(StoredVariable.id).limit(1))
     except SQLAlchemyError as error:
         if not conf.get_mandatory_value("database", "sql_alchemy_conn").startswith("sqlite"):
-            # Its text may quote the address, with the password.
-            wrong = f"cannot be read ({type(error).__name__})"
-            mend = "is it up and migrated, and [database] sql_alchemy_conn right?"
-            yield CheckResult(_DATABASE, f"{wrong}: {mend}", ok=False)
+            # Its text may quote the database's URL, with the password.
+            yield CheckResult(
+                _DATABASE,
+                f"cannot be read ({type(error).__name__}): check that it is running and migrated, and [database] "
+                "sql_alchemy_conn",
+                ok=False,
+            )
             return
         yield CheckResult(
             _DATABASE,
-            "none here, as on a worker: connections and a held model (fraud_model_hold) that are kept there were not "
-            "seen; where the scheduler's environment is, they are",
+            "none here, as on a worker: connections and a held model (fraud_model_hold) that are stored in it were not "
+            "checked. Run this in the scheduler's environment to check them",
         )
 
 
-def _aws() -> Iterator[CheckResult]:
-    # boto3 and pyarrow read the environment, of which there is one for all checks.
+def _use_aws() -> Iterator[CheckResult]:
+    """Put the connection into the environment, which all checks share, or yield why it cannot be used."""
     try:
         use_aws_connection()
     except Exception as error:
-        # Its text may quote what stands in the connection.
-        wrong = f"cannot be used ({type(error).__name__}): see to its login, password and extra"
-        yield CheckResult("aws_default", wrong, ok=False)
+        # Its text may quote a secret from the connection.
+        failure = f"cannot be used ({type(error).__name__}): correct its login, password or extra"
+        yield CheckResult("aws_default", failure, ok=False)
 
 
 def _checks(settings: Settings) -> list[tuple[str, Check]]:
     return [
         ("kafka_default", lambda: check_kafka(Cluster(kafka_config() | {"log_level": 0}), settings)),
-        ("MLflow and model", lambda: check_models(settings, *_asked(settings))),
+        ("MLflow and model", lambda: check_models(settings, *_requested_model(settings))),
         ("staging", lambda: check_staging(staging(settings))),
         ("ledger_db", lambda: check_ledger(ledger())),
         ("FRAUD_CONFIRMED_URL", lambda: _check_confirmed(settings)),
@@ -88,8 +99,9 @@ def _checks(settings: Settings) -> list[tuple[str, Check]]:
     ]
 
 
-def _asked(settings: Settings) -> tuple[str, str]:
-    hold = held_model()
+def _requested_model(settings: Settings) -> tuple[str, str]:
+    """Return the model that the next scheduled run requests, and what chose it."""
+    hold = current_hold()
     return (hold.pinned, HOLD) if hold else (settings.model, DEFAULT)
 
 
@@ -98,38 +110,40 @@ def _check_confirmed(settings: Settings) -> Iterator[CheckResult]:
     if not settings.confirmed_url:
         yield CheckResult(name, "not set: exports are off, and a run of the DAG export_confirmed would fail")
         return
-    Bucket.of(settings).probe()
+    Bucket.from_settings(settings).probe()
     yield CheckResult(name, f"{settings.confirmed_url} can be written")
 
 
 def _check_mail_server() -> Iterator[CheckResult]:
     connection = smtp_connection(SMTP)
     if connection.login and not connection.password:
-        raise SettingError(f"has the login {connection.login} and no password: Airflow would not log in")
+        raise SettingError(
+            f"has the login {connection.login} but no password, so Airflow would not log in: add the password"
+        )
     try:
         with MailServer(SMTP):
             login = f"as {connection.login}" if connection.login else "without a login"
     except (OSError, smtplib.SMTPException, AirflowException) as error:
-        raise mail_failure(connection, error) from error
+        raise mail_server_error(connection, error) from error
     encrypted = encryption(connection)
     if encrypted == NOT_ENCRYPTED and connection.login:
         encrypted += ": login and reports can be read in transit"
     sender = connection.extra_dejson["from_email"]
-    yield CheckResult(SMTP, f"{address(connection)}, {encrypted}, {login}, from {sender}")
+    yield CheckResult(SMTP, f"{server_address(connection)}, {encrypted}, {login}, from {sender}")
 
 
 def _report(results: Iterable[CheckResult]) -> int:
-    """Write the results as they come, and return the exit code."""
-    out, found = output(json="--json" in sys.argv[1:]), []
+    """Print the results as they come, and return the exit code."""
+    out, printed = output(json="--json" in sys.argv[1:]), []
     for result in results:
-        found.append(result)
+        printed.append(result)
         out.line(f"{'ok   ' if result.ok else 'WRONG'}  {result.name}: {result.text}", "" if result.ok else BAD)
-    wrong = sum(not result.ok for result in found)
+    wrong = sum(not result.ok for result in printed)
     if wrong:
         out.line(f"{wrong} to fix", BAD)
     else:
         out.line("all is well", GOOD)
-    out.document({"ok": not wrong, "checks": found})
+    out.document({"ok": not wrong, "checks": printed})
     return NOT_GOOD if wrong else OK
 
 

@@ -1,4 +1,7 @@
-"""What one DAG makes and another waits for. Its events only wake: what there is to do, offsets say."""
+"""The assets that one DAG updates and another is triggered by.
+
+An event only triggers the DAG; the offsets define its work.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Export confirmed payments to S3 by Airflow's hook. Run as a module, it is `fraud export-confirmed`."""
+"""Export confirmed payments to S3 through Airflow's hook. As a script it is the command `fraud export-confirmed`."""
 
 from __future__ import annotations
 
@@ -30,9 +30,11 @@ class Bucket:
     prefix: str
 
     @classmethod
-    def of(cls, settings: Settings) -> Bucket:
-        """Return the bucket of FRAUD_CONFIRMED_URL. Raise SettingError if it is missing or invalid, without quoting it:
-        it may contain keys."""
+    def from_settings(cls, settings: Settings) -> Bucket:
+        """Return the bucket of FRAUD_CONFIRMED_URL.
+
+        Raise SettingError if the setting is missing or invalid. The error does not quote it, because it may hold keys.
+        """
         url = settings.confirmed_url
         if not url:
             raise SettingError(
@@ -48,15 +50,15 @@ class Bucket:
         return cls(found[1], f"{prefix}/" if prefix else "")
 
     def put(self, key: str, data: bytes) -> None:
-        """Store a file by one request, so that readers see all of it or nothing. Raise ExportError."""
-        with self._writing(key) as (client, place):
-            client.put_object(**place, Body=data)
+        """Store a file by one request, so that readers see all of it or nothing. Raise ExportError if S3 fails."""
+        with self._open_file(key) as (client, file):
+            client.put_object(**file, Body=data)
 
     def probe(self) -> None:
-        """Raise ExportError if no file can be stored. An upload, which needs the same right, is begun and aborted."""
+        """Raise ExportError if files cannot be stored: start an upload, which needs the same right, and abort it."""
         from botocore.exceptions import ClientError
 
-        with self._writing("check") as (client, place):
+        with self._open_file("check") as (client, file):
             try:
                 # S3 servers other than Amazon's accept an upload to a missing bucket.
                 client.head_bucket(Bucket=self.name)
@@ -64,11 +66,11 @@ class Bucket:
                 # A user may have the right to write without the right to see the bucket.
                 if error.response["Error"]["Code"] != "403":
                     raise
-            begun = client.create_multipart_upload(**place)
-            client.abort_multipart_upload(**place, UploadId=begun["UploadId"])
+            upload = client.create_multipart_upload(**file)
+            client.abort_multipart_upload(**file, UploadId=upload["UploadId"])
 
     @contextmanager
-    def _writing(self, key: str) -> Iterator[tuple[Any, dict[str, str]]]:
+    def _open_file(self, key: str) -> Iterator[tuple[Any, dict[str, str]]]:
         """Yield a client and the arguments that name the file. Raise ExportError for an error of S3."""
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
         from botocore.exceptions import BotoCoreError, ClientError
@@ -76,9 +78,11 @@ class Bucket:
         try:
             yield S3Hook(aws_conn_id=AWS).get_conn(), {"Bucket": self.name, "Key": f"{self.prefix}{key}"}
         except (BotoCoreError, ClientError) as error:
-            is_refused = find_fault(error) in (S3Fault.WRONG_KEYS, S3Fault.NO_RIGHT)
-            kind = ExportAccessError if is_refused else ExportError
-            raise kind(f"cannot write {key} to s3://{self.name}/{self.prefix}: {_S3.with_remedy(error)}") from error
+            is_rejected = find_fault(error) in (S3Fault.WRONG_KEYS, S3Fault.NO_RIGHT)
+            error_class = ExportAccessError if is_rejected else ExportError
+            raise error_class(
+                f"cannot write {key} to s3://{self.name}/{self.prefix}: {_S3.with_remedy(error)}"
+            ) from error
 
 
 def export_confirmed() -> tuple[str, list[ExportedFile]]:
@@ -86,12 +90,12 @@ def export_confirmed() -> tuple[str, list[ExportedFile]]:
     from include.reviews.confirmed_export import export
 
     settings = Settings.from_environment()
-    bucket = Bucket.of(settings)
+    bucket = Bucket.from_settings(settings)
     return settings.confirmed_url, export(ledger(), bucket)
 
 
 def main() -> int:
-    """Export, report the files, and return the exit code."""
+    """Export, print the files, and return the exit code: 1 if the export fails."""
     from include.cli.console import output, write_error
     from include.cli.registration import NOT_GOOD, OK
 

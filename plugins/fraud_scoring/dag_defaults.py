@@ -1,32 +1,32 @@
-"""What the four DAGs have in common."""
+"""The arguments that all four DAGs share."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
 
-# The SDK has no other place for it (Airflow 3.3.2).
+# Airflow 3.3.2 has no public import of it.
 from airflow.sdk.api.datamodels._generated import DagRunType
 
 from fraud_scoring.incidents import IncidentNotifier, close_incident
 
 
-def dag_defaults(notifier: IncidentNotifier, **of_tasks: Any) -> dict[str, Any]:
-    """Return the arguments that each DAG gives `@dag`; `of_tasks` are its own defaults for its tasks."""
+def dag_defaults(notifier: IncidentNotifier, **task_defaults: Any) -> dict[str, Any]:
+    """Return the arguments that each DAG gives `@dag`; `task_defaults` are added to its `default_args`."""
     return {
         "start_date": datetime(2026, 1, 1, tzinfo=UTC),
         "catchup": False,
         "max_active_runs": 1,
-        # A backfill starts ten runs at once, past max_active_runs, for intervals that mean nothing here: offsets say
-        # what there is to do. The runs would fence each other.
+        # A backfill starts ten runs at once in spite of max_active_runs, and they would fence each other. Its data
+        # intervals mean nothing here: the offsets define the work.
         "allowed_run_types": frozenset(DagRunType) - {DagRunType("backfill")},
-        # A task's own callback names the cause of its failure; this one reports tasks and runs that were killed.
+        # The task's own callback mails the cause of its failure; this one mails about killed tasks and runs.
         "on_failure_callback": notifier,
         "default_args": {
             "owner": "fraud",
             "retries": 2,
             "on_failure_callback": notifier,
             "on_success_callback": close_incident,
-            **of_tasks,
+            **task_defaults,
         },
     }

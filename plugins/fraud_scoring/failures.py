@@ -1,4 +1,4 @@
-"""How this product's errors fail a task."""
+"""Translate this product's errors into failures of a task."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from include.errors import FraudError
 
 
 @contextmanager
-def plain_failures() -> Iterator[None]:
-    """A permanent error fails the task at once; any other one leaves it its retries."""
+def translate_permanent_errors() -> Iterator[None]:
+    """Raise AirflowFailException in place of a permanent FraudError, so that the task fails without retries."""
     try:
         yield
     except FraudError as error:

@@ -1,4 +1,7 @@
-"""The hold on a model, and which run may change it. Both are Airflow Variables, where a person sees them."""
+"""Read and change the hold on a model, which is stored in two Airflow Variables, where a person can see them.
+
+One holds the model, the other the DAG run that changed the hold last.
+"""
 
 from __future__ import annotations
 
@@ -18,48 +21,49 @@ from include.models.selection import HOLD_REMEDY, HOLD_VARIABLE, Hold, ModelChoi
 log = logging.getLogger(__name__)
 
 
-def held_model() -> Hold | None:
-    """Return the hold in force. Raise SettingError where its Variable cannot be read."""
-    held = Variable.get(HOLD_VARIABLE, default=None)
-    return Hold.from_json(held) if held else None
+def current_hold() -> Hold | None:
+    """Return the hold, or None if no model is held. Raise SettingError if its Variable cannot be parsed."""
+    stored = Variable.get(HOLD_VARIABLE, default=None)
+    return Hold.from_json(stored) if stored else None
 
 
 @contextmanager
-def name_the_hold(run: ModelRun) -> Iterator[None]:
-    """Add to a ModelError, where the model run is held, that it is, and how the hold is ended."""
+def mention_hold(run: ModelRun) -> Iterator[None]:
+    """Add to a ModelError that the model run is held, if it is, and how to end the hold."""
     try:
         yield
     except ModelError as error:
-        hold = held_model()
+        hold = current_hold()
         if hold is None or hold.run_id != run.run_id:
             raise
         raise type(error)(f"{error}. {HOLD_REMEDY}") from error
 
 
-def note_earlier_change(context: Context) -> None:
-    """Note this run as the one that changed the hold last, where no run is noted and an earlier try of it did.
+def record_earlier_change(context: Context) -> None:
+    """Record this DAG run as the last to change the hold if no run is recorded and an earlier try of it did so.
 
-    A version that noted no changes ran it. To be called before the model is resolved, which can fail: what shows the
-    earlier try is there for one try only.
+    Such a try ran in a version that recorded no changes. Call this before the model is resolved, which can fail: only
+    the first try after it can see that an earlier one succeeded.
     """
     if not Variable.get(HOLD_CHANGE_VARIABLE, default=None) and _has_resolved_before(context):
         dag_run = context["dag_run"]
         last = _last_change()
         if last is None or not last.supersedes(dag_run.run_id, dag_run.run_after):
-            _note_change(HoldChange(dag_run.run_id, dag_run.run_after.isoformat()))
+            _record_change(HoldChange(dag_run.run_id, dag_run.run_after.isoformat()))
 
 
 def _has_resolved_before(context: Context) -> bool:
-    """Return whether an earlier try of this task has pushed its model run, which it does once the hold is changed."""
-    # A try deletes the XComs of earlier ones before it executes (Airflow 3.3.2, task_runner), and knows their keys.
-    known = context["ti"]._ti_context_from_server  # type: ignore[attr-defined]  # noqa: SLF001
-    return known is not None and BaseXCom.XCOM_RETURN_KEY in (known.xcom_keys_to_clear or [])
+    """Return whether an earlier try of this task has pushed its model run, which it does after changing the hold."""
+    # Before a try executes, Airflow 3.3.2 (task_runner) deletes the XComs of earlier tries and keeps their keys.
+    from_server = context["ti"]._ti_context_from_server  # type: ignore[attr-defined]  # noqa: SLF001
+    return from_server is not None and BaseXCom.XCOM_RETURN_KEY in (from_server.xcom_keys_to_clear or [])
 
 
 def change_hold(context: Context, choice: ModelChoice, run: ModelRun) -> None:
-    """Set or end the hold as this run asks, once, unless a newer run has changed it.
+    """Set or end the hold as this DAG run requests, once, unless a newer run has changed it.
 
-    Raise RunConfigurationError where a newer run has, and this one was not cleared: somebody waits for its hold.
+    Raise RunConfigurationError if a newer run has changed it and this run was not cleared: the user who triggered this
+    run expects a hold.
     """
     dag_run = context["dag_run"]
     last = _last_change()
@@ -87,21 +91,22 @@ def change_hold(context: Context, choice: ModelChoice, run: ModelRun) -> None:
         )
         Variable.set(HOLD_VARIABLE, hold.to_json(), description="The model run that scores until the hold is ended")
         log.info("model run %s is held from now on", run.run_id)
-    # After the hold: a try that dies in between leaves its retry to do both again.
-    _note_change(HoldChange(dag_run.run_id, dag_run.run_after.isoformat()))
+    # Write this last: if the try dies in between, its retry writes both again.
+    _record_change(HoldChange(dag_run.run_id, dag_run.run_after.isoformat()))
 
 
-def _note_change(change: HoldChange) -> None:
+def _record_change(change: HoldChange) -> None:
     Variable.set(HOLD_CHANGE_VARIABLE, change.to_json(), description="The run that set or ended a hold last")
 
 
 def triggered_by(context: Context) -> str:
+    """Return the name of the user who triggered this DAG run, or "unknown"."""
     return context["dag_run"].triggering_user_name or "unknown"
 
 
 def _last_change() -> HoldChange | None:
-    if noted := Variable.get(HOLD_CHANGE_VARIABLE, default=None):
-        return HoldChange.from_json(noted)
-    # A hold of a version that did not note its changes.
-    hold = held_model()
+    if stored := Variable.get(HOLD_CHANGE_VARIABLE, default=None):
+        return HoldChange.from_json(stored)
+    # A version that recorded no changes has set this hold.
+    hold = current_hold()
     return HoldChange("", hold.since) if hold else None

@@ -1,4 +1,4 @@
-"""The address of a run in Airflow's UI."""
+"""The URL of a DAG run in Airflow's UI."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from airflow.sdk.configuration import conf
 
 
 def run_url(dag_id: str, run_id: str) -> str:
-    """Return the address of a run, below the setting `[api] base_url`."""
+    """Return the URL of a DAG run, which begins with the setting `[api] base_url`."""
     base_url = conf.get("api", "base_url", fallback="http://localhost:8080").rstrip("/")
     return f"{base_url}/dags/{quote(dag_id)}/runs/{quote(run_id, safe=':+')}"

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fraud_scoring.held_model import name_the_hold
+from fraud_scoring.held_model import mention_hold
 from include.batch import chunks
 from include.batch import predict as step
 from include.batch.manifest import Manifest, PartitionBatch
@@ -70,7 +70,7 @@ def test_held_model_that_requires_a_missing_column_is_refused_with_the_way_to_en
     manifest = staged("20260101T000000Z-aaaaaa", {0: 1}, columns=("amt",))
     before = folder.list(manifest.folder)
     words = rf"payments do not have: device; .*It is held \({HOLD_VARIABLE}\); to end the hold, trigger a run with"
-    with pytest.raises(ModelInputError, match=words), name_the_hold(run):
+    with pytest.raises(ModelInputError, match=words), mention_hold(run):
         step.predict(Settings(), folder, manifest, run)
     assert folder.list(manifest.folder) == before
 
@@ -78,5 +78,5 @@ def test_held_model_that_requires_a_missing_column_is_refused_with_the_way_to_en
 def test_error_of_a_model_that_is_not_held_does_not_mention_the_hold(monkeypatch: pytest.MonkeyPatch):
     hold = Hold("1" * 32, "previous", None, "alice", "2026-01-01T00:00:00+00:00")
     monkeypatch.setenv(f"AIRFLOW_VAR_{HOLD_VARIABLE.upper()}", hold.to_json())
-    with pytest.raises(ModelInputError, match=r"^refused$"), name_the_hold(run_of()):
+    with pytest.raises(ModelInputError, match=r"^refused$"), mention_hold(run_of()):
         raise ModelInputError("refused")

@@ -7,8 +7,8 @@ import pytest
 
 
 @pytest.fixture
-def nobody() -> Iterator[str]:
-    """An address where nobody listens, held for as long as the test needs it."""
+def unused_address() -> Iterator[str]:
+    """An address at which no server listens, reserved until the test ends."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{taken.getsockname()[1]}"

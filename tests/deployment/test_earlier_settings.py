@@ -1,4 +1,4 @@
-"""What is taken over of a secrets.ps1 or a client.properties."""
+"""Settings that are read from a secrets.ps1, a client.properties, an .env or a shell script."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def read(tmp_path: Path, name: str, content: bytes) -> dict[str, str]:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_powershell(tmp_path: Path, encoding: str, end: str):
+def test_powershell_script_is_read(tmp_path: Path, encoding: str, end: str):
     assert read(tmp_path, "secrets.ps1", POWERSHELL.replace("\n", end).encode(encoding)) == WANTED
 
 
@@ -54,7 +54,7 @@ HIDDEN = "hunter2"
 
 
 @pytest.mark.parametrize(
-    ("line", "why"),
+    ("line", "message"),
     [
         ('$env:SASL_USERNAME = "start$hunter2"', "refers to another variable"),
         ('$env:SASL_USERNAME = "$(hunter2)"', "refers to another variable"),
@@ -81,16 +81,16 @@ HIDDEN = "hunter2"
         ("$env:SASL_USERNAME = '<HUNTER2>'", "contains a placeholder"),
     ],
 )
-def test_computed_powershell_value_is_refused_with_line_and_name(tmp_path: Path, line: str, why: str):
+def test_computed_powershell_value_is_rejected_with_line_and_name(tmp_path: Path, line: str, message: str):
     text = f'$env:AWS_REGION = "eu-central-1"\n{line}\n'
-    with pytest.raises(SettingError, match=why) as error:
+    with pytest.raises(SettingError, match=message) as error:
         read(tmp_path, "secrets.ps1", text.encode())
     assert "SASL_USERNAME" in str(error.value)
-    assert ", line 2: " in str(error.value) or "placeholder" in why
+    assert ", line 2: " in str(error.value) or "placeholder" in message
     assert HIDDEN not in str(error.value).lower()
 
 
-def test_powershells_typographic_quotes_are_quotes(tmp_path: Path):
+def test_powershell_accepts_typographic_quotes(tmp_path: Path):
     text = (
         "$env:SMTP_USER = \u201cABC123\u201d   \n$env:SASL_USERNAME = \u2018it''s a \u201d\u2019 # \u2019\n"
         "$env:AWS_REGION = \u201eeu\u201c\n"
@@ -99,7 +99,7 @@ def test_powershells_typographic_quotes_are_quotes(tmp_path: Path):
     assert read(tmp_path, "secrets.ps1", text.encode("utf-8-sig")) == wanted
 
 
-def test_what_a_script_reads_prints_or_quotes_is_no_assignment(tmp_path: Path):
+def test_powershell_text_that_looks_like_an_assignment_is_ignored(tmp_path: Path):
     text = """\
     $env:SASL_USERNAME = "right"
     if ($env:SASL_USERNAME -eq "x") { Write-Host "SASL_USERNAME = 'wrong'" }
@@ -112,7 +112,7 @@ def test_what_a_script_reads_prints_or_quotes_is_no_assignment(tmp_path: Path):
     assert read(tmp_path, "secrets.ps1", text.encode()) == {"SASL_USERNAME": "right"}
 
 
-def test_a_quotation_mark_that_is_not_closed_is_named(tmp_path: Path):
+def test_unclosed_quotation_mark_is_rejected(tmp_path: Path):
     with pytest.raises(SettingError, match=r"line 1: a quotation mark is not closed"):
         read(tmp_path, "secrets.ps1", b'$env:OTHER = "eu\n$env:S3_BUCKET = 5')
 
@@ -147,42 +147,42 @@ CLOUD = {
 @pytest.mark.parametrize(
     "text", [PROPERTIES, JAVA, PROPERTIES.replace("\n", "\r\n"), PROPERTIES.replace("\n", " \t\n")]
 )
-def test_client_properties(tmp_path: Path, text: str, name: str):
+def test_properties_file_is_read(tmp_path: Path, text: str, name: str):
     assert read(tmp_path, name, text.encode()) == CLOUD
     assert read(tmp_path, name, text.encode("utf-16")) == CLOUD
 
 
-def test_a_blank_at_the_end_that_is_escaped_is_meant(tmp_path: Path):
+def test_escaped_space_at_the_end_of_a_property_is_kept(tmp_path: Path):
     text = "sasl.password=p\nsasl.username=a\\\\b\\   \nbootstrap.servers=\\\n   b:1,\\\n   c:2 \n"
     wanted = {"KAFKA_BOOTSTRAP_SERVERS": "b:1,c:2", "SASL_USERNAME": "a\\b ", "SASL_PASSWORD": "p"}
     assert read(tmp_path, "client.properties", text.encode()) == wanted
 
 
 @pytest.mark.parametrize(
-    ("line", "why"),
+    ("line", "message"),
     [
         ('sasl.username="hunter2"', "in quotes"),
         ("sasl.username='hunter2'", "in quotes"),
         ("sasl.username=\u201chunter2\u201d", "in quotes"),
-        ("sasl.username=hunter2 # mine", "a comment behind"),
+        ("sasl.username=hunter2 # mine", "a comment after"),
         ("export SASL_USERNAME=hunter2", "belongs to shell scripts"),
         ("sasl.username={{ HUNTER2 }}", "contains a placeholder"),
         ("sasl.username=<HUNTER2>", "contains a placeholder"),
         ('sasl.jaas.config=Plain required password="b" username="{{ hunter2 }}";', "contains a placeholder"),
         ('sasl.jaas.config=Plain required username="a" password=hunter-2;', "password without quotes"),
-        ('sasl.jaas.config=Plain required password="b" username="hunter2"; # mine', "a comment behind"),
+        ('sasl.jaas.config=Plain required password="b" username="hunter2"; # mine', "a comment after"),
     ],
 )
-def test_quotes_and_comments_in_properties_are_refused_by_name(tmp_path: Path, line: str, why: str):
+def test_quotes_and_comments_in_properties_are_rejected_by_name(tmp_path: Path, line: str, message: str):
     text = f"bootstrap.servers=b:1\n{line}\n"
-    with pytest.raises(SettingError, match=why) as error:
+    with pytest.raises(SettingError, match=message) as error:
         read(tmp_path, "client.properties", text.encode())
     assert re.search("(?i)username|jaas|export", str(error.value))
-    assert ", line 2: " in str(error.value) or "placeholder" in why
+    assert ", line 2: " in str(error.value) or "placeholder" in message
     assert not re.search("hunter-?2", str(error.value).lower())
 
 
-def test_a_hash_between_quotes_of_a_login_is_no_comment(tmp_path: Path):
+def test_hash_in_a_quoted_login_is_no_comment(tmp_path: Path):
     text = 'sasl.jaas.config=Plain required username="a #b" password="p";\n'
     assert read(tmp_path, "x.properties", text.encode()) == {"SASL_USERNAME": "a #b", "SASL_PASSWORD": "p"}
 
@@ -227,7 +227,7 @@ export SASL_USERNAME SASL_PASSWORD
 @pytest.mark.parametrize(
     ("name", "text"), [(".env", ENV), ("secrets", ENV), ("secrets.sh", SHELL), ("secrets.env", SHELL)]
 )
-def test_an_env_file_or_a_shell_script(tmp_path: Path, name: str, text: str, encoding: str, end: str):
+def test_env_file_and_shell_script_are_read(tmp_path: Path, name: str, text: str, encoding: str, end: str):
     assert read(tmp_path, name, text.replace("\n", end).encode(encoding)) == {
         "SASL_USERNAME": "ABC123",
         "SASL_PASSWORD": 'a"b$c\\d',
@@ -256,7 +256,7 @@ def test_an_env_file_or_a_shell_script(tmp_path: Path, name: str, text: str, enc
     ],
 )
 @pytest.mark.parametrize(
-    ("name", "before", "sign", "because"),
+    ("name", "before", "sign", "evidence"),
     [
         ("secrets.env", "", "export SASL_USERNAME=", "line 2"),
         ("secrets.env", "#!/bin/sh", "SASL_USERNAME=", "line 1"),
@@ -265,11 +265,11 @@ def test_an_env_file_or_a_shell_script(tmp_path: Path, name: str, text: str, enc
         ("secrets.sh", "", "SASL_USERNAME=", "its name"),
     ],
 )
-def test_a_value_that_a_shell_ends_or_replaces_is_refused_in_a_shell_script(
-    tmp_path: Path, name: str, before: str, sign: str, because: str, value: str
+def test_value_that_a_shell_ends_or_expands_is_rejected_in_a_shell_script(
+    tmp_path: Path, name: str, before: str, sign: str, evidence: str, value: str
 ):
     text = f"{before}\n{sign}{value}\n"
-    with pytest.raises(SettingError, match=rf", line 2: SASL_USERNAME .* shell script \({because}.*'value'") as error:
+    with pytest.raises(SettingError, match=rf", line 2: SASL_USERNAME .* shell script \({evidence}.*'value'") as error:
         read(tmp_path, name, text.encode())
     assert HIDDEN not in str(error.value)
 
@@ -278,7 +278,7 @@ def test_a_value_that_a_shell_ends_or_replaces_is_refused_in_a_shell_script(
     "line",
     ["SASL_USERNAME = hunter2", "SASL_USERNAME: hunter2", "SASL_USERNAME= hunter2", "export SASL_USERNAME={hunter2,b}"],
 )
-def test_what_is_no_assignment_to_a_shell_or_several_is_refused_in_a_shell_script(tmp_path: Path, line: str):
+def test_line_that_is_no_single_assignment_is_rejected_in_a_shell_script(tmp_path: Path, line: str):
     with pytest.raises(SettingError, match=r"line 2: SASL_USERNAME .* shell script \(line 1"):
         read(tmp_path, "secrets.env", f"set -a\n{line}\n".encode())
 
@@ -286,7 +286,7 @@ def test_what_is_no_assignment_to_a_shell_or_several_is_refused_in_a_shell_scrip
 @pytest.mark.parametrize(
     "line", ["SASL_USERNAME=hunter2\xa0", "SASL_USERNAME=\xa0hunter2", "SASL_USERNAME='hunter2'\u3000"]
 )
-def test_a_blank_that_only_compose_strips_is_refused(tmp_path: Path, line: str):
+def test_white_space_that_only_compose_strips_is_rejected(tmp_path: Path, line: str):
     with pytest.raises(SettingError, match="line 1: SASL_USERNAME"):
         read(tmp_path, ".env", line.encode())
     assert read(tmp_path, ".env", b"SASL_USERNAME='a\xc2\xa0'") == {"SASL_USERNAME": "a\xa0"}
@@ -320,14 +320,14 @@ def test_a_blank_that_only_compose_strips_is_refused(tmp_path: Path, line: str):
         "SASL_USERNAME='a'\nSASL_USERNAME=hunter2",
     ],
 )
-def test_what_shells_and_compose_read_differently_is_refused_by_line_and_name(tmp_path: Path, line: str):
+def test_value_that_shells_and_compose_read_differently_is_rejected(tmp_path: Path, line: str):
     with pytest.raises(SettingError, match=r"SASL_USERNAME|AWS_REGION") as error:
         read(tmp_path, "secrets.env", f"S3_BUCKET=b\n{line}\n".encode())
     assert re.search(", line [23]: |placeholder", str(error.value))
     assert HIDDEN not in str(error.value)
 
 
-def test_a_line_within_another_value_or_a_here_document_is_no_assignment(tmp_path: Path):
+def test_line_of_a_quoted_value_or_here_document_is_no_assignment(tmp_path: Path):
     text = "NOTE='\nS3_BUCKET=of-the-note\n'\nSASL_USERNAME=a\n"
     assert read(tmp_path, ".env", text.encode()) == {"SASL_USERNAME": "a"}
     document = "cat <<END >x\nS3_BUCKET=of-the-document\nEND\n"
@@ -335,24 +335,24 @@ def test_a_line_within_another_value_or_a_here_document_is_no_assignment(tmp_pat
         read(tmp_path, "secrets.sh", document.encode())
 
 
-def test_another_login_is_not_guessed_at(tmp_path: Path):
+def test_other_sasl_mechanism_is_rejected(tmp_path: Path):
     text = PROPERTIES.replace("PLAIN", "SCRAM-SHA-512")
     with pytest.raises(SettingError, match=r"SASL_SSL with SCRAM-SHA-512 cannot be copied.*AIRFLOW_CONN_KAFKA_DEFAULT"):
         read(tmp_path, "client.properties", text.encode())
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing here", b"a=b"])
-def test_a_file_without_any_of_it_is_refused(tmp_path: Path, content: bytes):
+def test_file_without_settings_is_rejected(tmp_path: Path, content: bytes):
     with pytest.raises(SettingError, match="holds none of KAFKA_BOOTSTRAP_SERVERS"):
         read(tmp_path, "client.properties", content)
 
 
 @pytest.mark.parametrize("content", [b"# ok\n\x80\x81", "größer".encode("cp1252"), "a=b".encode("utf-32"), b"a=b\0"])
-def test_other_text_is_refused(tmp_path: Path, content: bytes):
+def test_other_encoding_is_rejected(tmp_path: Path, content: bytes):
     with pytest.raises(SettingError, match=r"is neither UTF-8 nor UTF-16 text.*[Ss]ave it as UTF-8"):
         read(tmp_path, "secrets.ps1", content)
 
 
-def test_the_line_that_is_no_utf_8_is_named(tmp_path: Path):
+def test_line_that_is_not_utf_8_is_named(tmp_path: Path):
     with pytest.raises(SettingError, match=r"secrets.ps1, line 2: is neither"):
         read(tmp_path, "secrets.ps1", b"# ok\n\x80\x81")

@@ -1,4 +1,4 @@
-"""Lines of .env: what is written is read alike by a shell and by docker compose, whose rules `parse` holds."""
+"""Lines of .env that shells and docker compose read alike. `parse` implements compose's rules."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from include.deployment.env_file import env_line, parse, quoted, without_names
+from include.deployment.env_file import env_line, is_placeholder, parse, quoted, without_names
 from include.errors import SettingError
 from tests.support.compose import ROOT
 
-# Compose's own library (compose-go 2.16.2) was seen to read each of these lines as the value.
-SEEN = {
+# compose-go 2.16.2, Compose's own library, reads each of these lines as this value.
+QUOTED_VALUES = {
     "plain-1.2:3/4,5@6%7+8=": "plain-1.2:3/4,5@6%7+8=",
     "two words": "'two words'",
     "hash #1": "'hash #1'",
@@ -33,8 +33,8 @@ SEEN = {
 }
 
 
-@pytest.mark.parametrize(("value", "written"), SEEN.items())
-def test_written_as_both_read_it(value: str, written: str):
+@pytest.mark.parametrize(("value", "written"), QUOTED_VALUES.items())
+def test_value_is_quoted_for_compose_and_shells(value: str, written: str):
     assert quoted("NAME", value) == written
     assert parse(f"NAME={written}\n") == {"NAME": value}
 
@@ -46,20 +46,21 @@ def by_shell(text: str, names: list[str]) -> dict[str, str]:
     return {name: found[name] for name in names}
 
 
-def test_a_shell_reads_the_same():
-    values = {f"NAME_{number}": value for number, value in enumerate(SEEN)}
+def test_shell_reads_the_quoted_values():
+    values = {f"NAME_{number}": value for number, value in enumerate(QUOTED_VALUES)}
     text = "".join(env_line(name, value) for name, value in values.items())
     assert by_shell(text, list(values)) == values
     assert parse(text) == values
 
 
-# A shell takes a while to start: many values for each.
-SIGNS = st.text(st.sampled_from("ab1 '\"\\$`#={}%@!é"), max_size=12)
+# A shell takes a while to start, so each one reads many values. `parse` rejects placeholders such as {{ }}.
+CHARACTERS = st.sampled_from("ab1 '\"\\$`#={}%@!é")
+TEXTS = st.text(CHARACTERS, max_size=12).filter(lambda text: not is_placeholder(text))
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.lists(SIGNS, min_size=1, max_size=60))
-def test_any_value_is_read_back_or_refused(values: list[str]):
+@given(st.lists(TEXTS, min_size=1, max_size=60))
+def test_any_value_is_read_back_or_rejected(values: list[str]):
     written, wanted = "", {}
     for number, value in enumerate(values):
         try:
@@ -73,14 +74,14 @@ def test_any_value_is_read_back_or_refused(values: list[str]):
 
 
 @pytest.mark.parametrize("value", ["a\nb", "a\rb", "a\x00b", "it's `this`"])
-def test_what_cannot_be_written_is_refused_by_name(value: str):
+def test_value_that_cannot_be_quoted_is_rejected_by_name(value: str):
     with pytest.raises(SettingError, match=r"^SASL_PASSWORD: ") as error:
         quoted("SASL_PASSWORD", value)
     assert "it's" not in str(error.value)
 
 
-# Compose's own library (compose-go 2.16.2) was seen to read each of these lines so.
-READ = {
+# compose-go 2.16.2, Compose's own library, reads these lines as these values.
+PARSED_LINES = {
     "export A=1": {"A": "1"},
     "export\tA=1": {"A": "1"},
     "A = two words  # and a comment": {"A": "two words"},
@@ -106,13 +107,13 @@ READ = {
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-@pytest.mark.parametrize(("text", "values"), READ.items())
-def test_lines_are_read_as_compose_reads_them(text: str, values: dict[str, str], end: str):
+@pytest.mark.parametrize(("text", "values"), PARSED_LINES.items())
+def test_lines_are_parsed_as_compose_parses_them(text: str, values: dict[str, str], end: str):
     assert parse(text.replace("\n", end) + end) == values
 
 
 @pytest.mark.parametrize(
-    ("text", "why"),
+    ("text", "message"),
     [
         ("hunter2 of mine", r"line 2: docker compose cannot read it"),
         ("$env:A='hunter2'", r"line 2: docker compose cannot read it"),
@@ -137,23 +138,23 @@ def test_lines_are_read_as_compose_reads_them(text: str, values: dict[str, str],
         ("B='\n'\nA=\"hunter2", r"line 4: A: the quotation mark"),
     ],
 )
-def test_a_line_that_cannot_be_read_with_certainty_is_refused_by_number_and_name(text: str, why: str):
-    with pytest.raises(SettingError, match=rf"^/my/\.env, {why}") as error:
+def test_ambiguous_line_is_rejected_by_number_and_name(text: str, message: str):
+    with pytest.raises(SettingError, match=rf"^/my/\.env, {message}") as error:
         parse(f"FIRST=1\n{text}\n", "/my/.env")
     assert "hunter2" not in str(error.value)
 
 
-def test_a_reference_is_to_the_environment_first(monkeypatch: pytest.MonkeyPatch):
+def test_reference_prefers_the_environment(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SET_ELSEWHERE", "there")
     assert parse("SET_ELSEWHERE=here\nA=$SET_ELSEWHERE\n")["A"] == "there"
 
 
-def test_a_default_of_a_reference_stays_as_it_is_written():
+def test_reference_with_a_default_is_not_replaced():
     assert parse("A=x${NOWHERE_SET:-$B}y\n") == {"A": "x${NOWHERE_SET:-$B}y"}
 
 
-def test_the_example_is_read_alike_by_compose_and_shells():
-    """With every # taken away: one of its lines had a comment that compose took for the password."""
+def test_env_example_is_read_alike_by_compose_and_shells():
+    """Without the # before settings. A line once had a comment that compose took for the password."""
     text = (ROOT / ".env.example").read_text()
     text = re.sub(r"^# (?=[A-Z][A-Z0-9_]+=)", "", text, flags=re.MULTILINE)
     found = parse(text)
@@ -162,7 +163,7 @@ def test_the_example_is_read_alike_by_compose_and_shells():
     assert by_shell(text, list(found)) == found
 
 
-def test_lines_are_taken_out_whole():
+def test_whole_assignments_are_removed():
     text = "# kept\nA=1\nexport B='over\n\ntwo' # gone\nC=\"x # y\"\nA=2\nD=4"
     assert without_names(text, ["A", "B"]) == '# kept\nC="x # y"\nD=4'
     assert without_names(text, ["D"]) == text.removesuffix("D=4")

@@ -1,4 +1,4 @@
-"""`fraud env`, as it runs where nothing is installed: by any Python, from the project's folder."""
+"""`fraud env` as it runs where nothing is installed: with any Python, in the project's folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ $env:BOOTSTRAP_SERVERS = "pkc-1.eu.confluent.cloud:9092"
 
 
 def fraud_env(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Without any package but Python's own."""
+    """Run the command with Python's standard library only."""
     command = [sys.executable, "-S", "-m", "include.deployment", "--file", str(folder / ".env"), *words]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
@@ -34,7 +34,7 @@ def read(folder: Path) -> dict[str, str]:
     return env_file.parse((folder / ".env").read_text())
 
 
-def test_written_once_with_secrets_of_its_own(tmp_path: Path):
+def test_new_file_has_generated_secrets_and_is_written_once(tmp_path: Path):
     done = fraud_env(tmp_path)
     assert done.returncode == 0, done.stderr
     values = read(tmp_path)
@@ -55,7 +55,7 @@ def test_written_once_with_secrets_of_its_own(tmp_path: Path):
     assert (tmp_path / ".env").read_text() == before
 
 
-def test_what_is_there_stays_and_what_is_missing_comes_after(tmp_path: Path):
+def test_existing_lines_stay_and_missing_ones_are_appended(tmp_path: Path):
     mine = "# mine\nEMAIL_RECIPIENT=me@x.org\nVALKEY_PASSWORD=\nFRAUD_SHARDS=4"
     (tmp_path / ".env").write_text(mine)
     (tmp_path / ".env").chmod(0o644)
@@ -67,7 +67,7 @@ def test_what_is_there_stays_and_what_is_missing_comes_after(tmp_path: Path):
     assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
 
 
-def test_an_earlier_setup_is_taken_over(tmp_path: Path):
+def test_settings_of_an_earlier_setup_are_copied(tmp_path: Path):
     (tmp_path / "secrets.ps1").write_text(EARLIER)
     done = fraud_env(tmp_path, "--from", str(tmp_path / "secrets.ps1"))
     values = read(tmp_path)
@@ -75,24 +75,24 @@ def test_an_earlier_setup_is_taken_over(tmp_path: Path):
     assert values["KAFKA_BOOTSTRAP_SERVERS"] == "pkc-1.eu.confluent.cloud:9092"
     assert values["SASL_PASSWORD"] == 'it\'s "$ecret" #1'
     assert "AWS_SECRET_ACCESS_KEY" not in values
-    # It is not enough yet, and says so.
+    # Variables are still missing.
     assert done.returncode == 1
-    still = set(done.stdout.splitlines()[-1].partition(": ")[2].split(", "))
-    assert still == set(REQUIRED) - {"KAFKA_BOOTSTRAP_SERVERS", "SASL_USERNAME", "SASL_PASSWORD"}
+    missing = set(done.stdout.splitlines()[-1].partition(": ")[2].split(", "))
+    assert missing == set(REQUIRED) - {"KAFKA_BOOTSTRAP_SERVERS", "SASL_USERNAME", "SASL_PASSWORD"}
     assert "ecret" not in done.stdout
 
 
-def test_another_value_counts_only_when_asked_for(tmp_path: Path):
+def test_existing_value_is_replaced_only_with_the_option(tmp_path: Path):
     (tmp_path / "secrets.ps1").write_text(EARLIER)
     (tmp_path / ".env").write_text("COMPOSE_PROFILES=accounts\nSASL_USERNAME=mine\n")
     done = fraud_env(tmp_path, "--from", str(tmp_path / "secrets.ps1"))
-    assert "kept, although the earlier setup has another value (--replace takes that): SASL_USERNAME" in done.stdout
+    assert "kept, although the earlier setup has another value (--replace copies that): SASL_USERNAME" in done.stdout
     assert read(tmp_path)["SASL_USERNAME"] == "mine"
     fraud_env(tmp_path, "--from", str(tmp_path / "secrets.ps1"), "--replace")
     assert read(tmp_path)["SASL_USERNAME"] == "KEY"
 
 
-def test_a_sender_is_asked_for_where_the_login_is_no_address(tmp_path: Path):
+def test_sender_is_required_if_the_login_is_no_mail_address(tmp_path: Path):
     given = {name: "587" if name == "SMTP_PORT" else "x" for name in REQUIRED}
     for user, missing in (("AKIA123", True), ("me@x.org", False)):
         lines = [env_file.env_line(name, value) for name, value in {**given, "SMTP_USER": user}.items()]
@@ -110,38 +110,38 @@ def test_local_services_are_changed_to_accounts(tmp_path: Path):
     done = fraud_env(tmp_path, "--accounts", "--from", str(tmp_path / "secrets.ps1"))
     values = read(tmp_path)
     assert values["COMPOSE_PROFILES"] == "accounts"
-    # Nothing of the local services, and nothing else is another.
+    # No value of the local services is left, and all others are unchanged.
     gone = (set(LOCAL_SETTINGS) - {"COMPOSE_PROFILES", "EMAIL_RECIPIENT"}) | {"AWS_SECRET_ACCESS_KEY"}
     taken = {"KAFKA_BOOTSTRAP_SERVERS", "SASL_USERNAME", "SASL_PASSWORD"}
     assert values.keys() & gone == taken & gone
     kept = {name: value for name, value in before.items() if name not in gone | {"COMPOSE_PROFILES"}}
     assert kept.items() <= values.items()
     assert {"POSTGRES_PASSWORD", "EMAIL_RECIPIENT", "FRAUD_SHARDS"} < kept.keys()
-    # Models of the local MLflow lie in a bucket of a name that may be anybody's on AWS.
+    # The bucket of the local models may belong to somebody else on AWS.
     assert values["FRAUD_EXPERIMENT"] == "fraud_scoring_accounts"
     assert "the catcher's" not in (tmp_path / ".env").read_text()
-    # All of it is told, and what is missing now.
+    # The output lists all changes and the missing variables.
     assert done.returncode == 1
     assert "changed from local services to accounts" in done.stdout
-    told = dict(line.strip().split(": ", 1) for line in done.stdout.splitlines() if ": " in line)
-    assert set(told["removed, because they were the local services'"].split(", ")) == gone - taken
-    still = set(REQUIRED) - taken - {"EMAIL_RECIPIENT"}
-    assert set(told["STILL MISSING, add them to the file"].split(", ")) == still
+    printed = dict(line.strip().split(": ", 1) for line in done.stdout.splitlines() if ": " in line)
+    assert set(printed["removed, because they were the local services'"].split(", ")) == gone - taken
+    missing = set(REQUIRED) - taken - {"EMAIL_RECIPIENT"}
+    assert set(printed["STILL MISSING, add them to the file"].split(", ")) == missing
 
 
-def test_a_line_changed_by_hand_leaves_no_local_values(tmp_path: Path):
+def test_profile_changed_by_hand_removes_local_values_once(tmp_path: Path):
     fraud_env(tmp_path)
     text = (tmp_path / ".env").read_text()
     (tmp_path / ".env").write_text(text.replace("COMPOSE_PROFILES=local", "COMPOSE_PROFILES=accounts"))
     fraud_env(tmp_path)
     assert not read(tmp_path).keys() & (set(LOCAL_SETTINGS) - {"COMPOSE_PROFILES"})
-    # Once: then they are what somebody wrote.
+    # They are removed once; later the same value is one that the user set.
     (tmp_path / ".env").write_text((tmp_path / ".env").read_text() + f"AWS_REGION={LOCAL_SETTINGS['AWS_REGION']}\n")
     fraud_env(tmp_path, "--accounts")
     assert read(tmp_path)["AWS_REGION"] == LOCAL_SETTINGS["AWS_REGION"]
 
 
-def test_a_whole_connection_says_what_plain_variables_would(tmp_path: Path):
+def test_complete_connection_replaces_plain_variables(tmp_path: Path):
     names = ("AIRFLOW_CONN_KAFKA_DEFAULT", "AIRFLOW_CONN_SMTP_DEFAULT")
     (tmp_path / ".env").write_text("".join(env_file.env_line(name, '{"conn_type": "x"}') for name in names))
     done = fraud_env(tmp_path, "--accounts")
@@ -149,17 +149,17 @@ def test_a_whole_connection_says_what_plain_variables_would(tmp_path: Path):
     assert missing == {name for name in REQUIRED if not re.match("SASL_|SMTP_[UP]", name)}
 
 
-def test_another_profile_is_refused(tmp_path: Path):
+def test_other_profile_is_rejected(tmp_path: Path):
     (tmp_path / ".env").write_text("COMPOSE_PROFILES=mine\n")
     done = fraud_env(tmp_path, "--accounts")
     assert done.returncode == 1
-    assert "holds COMPOSE_PROFILES=mine" in done.stderr
+    assert "COMPOSE_PROFILES=mine is not for accounts" in done.stderr
     assert (tmp_path / ".env").read_text() == "COMPOSE_PROFILES=mine\n"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
-def test_the_first_variable_of_a_file_of_windows_is_not_generated_anew(tmp_path: Path, encoding: str):
-    """With a byte order mark, and as PowerShell's > writes it."""
+def test_first_variable_of_a_windows_file_is_found(tmp_path: Path, encoding: str):
+    """Such a file has a byte order mark, or is UTF-16 as PowerShell's > writes it."""
     mine = "AIRFLOW_DB_PASSWORD=PASSWORD\r\n# größer\r\nFRAUD_SHARDS=4\r\n"
     (tmp_path / ".env").write_bytes(mine.encode(encoding))
     done = fraud_env(tmp_path)
@@ -173,7 +173,7 @@ def test_the_first_variable_of_a_file_of_windows_is_not_generated_anew(tmp_path:
 
 
 @pytest.mark.parametrize("line", ['S3_BUCKET="hunter2', "S3_BUCKET= # hunter2", "S3_BUCKET='a'hunter2", "hunter2 x"])
-def test_an_env_file_that_cannot_be_read_with_certainty_stays_as_it_is(tmp_path: Path, line: str):
+def test_ambiguous_env_file_is_rejected_and_unchanged(tmp_path: Path, line: str):
     (tmp_path / ".env").write_text(f"FRAUD_SHARDS=4\n{line}\n")
     done = fraud_env(tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
@@ -191,7 +191,7 @@ def test_an_env_file_that_cannot_be_read_with_certainty_stays_as_it_is(tmp_path:
         ("old.env", 'AWS_REGION=KEY\nSASL_USERNAME="hunter2\nx"\n'),
     ],
 )
-def test_nothing_is_written_where_a_part_of_the_earlier_setup_is_refused(tmp_path: Path, name: str, text: str):
+def test_nothing_is_written_if_the_earlier_setup_is_rejected(tmp_path: Path, name: str, text: str):
     (tmp_path / name).write_text(text)
     done = fraud_env(tmp_path, "--from", str(tmp_path / name))
     assert done.returncode == 1
@@ -200,7 +200,7 @@ def test_nothing_is_written_where_a_part_of_the_earlier_setup_is_refused(tmp_pat
     assert not (tmp_path / ".env").exists()
 
 
-def test_a_shell_reads_all_that_was_written(tmp_path: Path):
+def test_shell_reads_the_written_values(tmp_path: Path):
     (tmp_path / "secrets.ps1").write_text(EARLIER)
     fraud_env(tmp_path, "--from", str(tmp_path / "secrets.ps1"))
     script = 'set -a; . "$0"; exec env -0'
@@ -211,21 +211,21 @@ def test_a_shell_reads_all_that_was_written(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["missing.ps1", "."])
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str):
+def test_unreadable_file_is_named(tmp_path: Path, name: str):
     done = fraud_env(tmp_path, "--from", str(tmp_path / name))
     assert done.returncode == 1
     assert done.stderr.startswith(f"fraud env: {tmp_path / name}: cannot be read: ")
     assert not (tmp_path / ".env").exists()
 
 
-def test_the_installed_command_does_the_same(tmp_path: Path):
+def test_installed_command_writes_the_file(tmp_path: Path):
     done = CliRunner().invoke(app, ["env", "--file", str(tmp_path / ".env")])
     assert done.exit_code == 0, done.output
     assert read(tmp_path).items() >= LOCAL_SETTINGS.items()
 
 
-def test_it_needs_no_more_than_an_old_python():
-    """Of what it imports, for example the Python that macOS has."""
+def test_modules_need_only_python_3_9_and_its_standard_library():
+    """Each module that it imports runs with Python 3.9, which macOS has."""
     names, ours = set(), ["include.deployment.__main__"]
     for module in ours:
         path = ROOT.joinpath(*module.split("."))

@@ -1,13 +1,13 @@
-"""docker-compose.yaml runs, without Docker: second layer, the first is test_compose.py.
+"""The services of docker-compose.yaml run without Docker and score one batch. test_compose.py checks names by rules.
 
-Each of our own services is started with its command and environment from the file, put together from an `.env` that
-`fraud env` wrote, in the order of `depends_on`, until its own health check passes, in namespaces of its own: the host
-names are the file's, the folders the image's, the user the Dockerfile's. What stands in for what is one table in
-tests/support/containers.py; for images that are not ours it is tests/support/stand_ins.py, which take the file's
-environment and commands too. Then one batch goes through the whole.
+Each service of our own image runs with its command and environment from the file, with an `.env` that `fraud env`
+wrote, in the order of `depends_on`, until its health check passes. It runs in its own namespaces, with the file's host
+names, the image's folders and the Dockerfile's user. tests/support/containers.py lists what replaces each part of a
+container. tests/support/stand_ins.py replaces other images, with the file's environment and commands. Then one batch
+is scored.
 
-Together: the rules see every name that is changed, also one that would only be missed some day; this run sees a value
-that is wrong. What neither sees stands in docs/deploy.md.
+The rules of test_compose.py notice every changed name, and this run notices a wrong value. docs/deploy.md lists what
+neither notices.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ NAMESPACES = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", 
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What tests/support/compose_run.py saw."""
+def observed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The observations of tests/support/compose_run.py."""
     if os.geteuid() != 0 or not shutil.which("unshare") or not shutil.which("setpriv"):
         pytest.skip("services in namespaces of their own need root, unshare and setpriv (Linux); CI has them")
     folder = tmp_path_factory.mktemp("compose")
     env = folder / ".env"
-    # A person's own password, which looks like an option.
+    # A password that a person chose and that looks like an option.
     env.write_text("AIRFLOW_ADMIN_PASSWORD=-7tQzL0vWb4nXs8rKd2m\n")
     write_env(env, earlier=None, accounts=False, replace=False)
     with env.open("a") as file:
@@ -57,59 +57,59 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(1200)
-def test_a_batch_goes_through_everything(seen: dict[str, Any]):
-    services = project(load(), seen["variables"])
-    assert set(seen["seconds"]) == set(services)
+def test_batch_is_scored_and_mailed(observed: dict[str, Any]):
+    services = project(load(), observed["variables"])
+    assert set(observed["seconds"]) == set(services)
     assert set(ours(load())) - {"cli"} <= set(services)
-    assert seen["scored"] > 0
-    assert seen["models"] == ["fraud_scoring"]
-    assert seen["mails"]
+    assert observed["scored"] > 0
+    assert observed["models"] == ["fraud_scoring"]
+    assert observed["mails"]
 
 
-def test_the_batch_stands_in_the_ledger(seen: dict[str, Any]):
-    recorded = seen["recorded"]
+def test_batch_is_recorded_in_the_ledger(observed: dict[str, Any]):
+    recorded = observed["recorded"]
     assert recorded["scored"] == len(recorded["trans_nums"]) > 0
-    assert set(recorded["trans_nums"]) & set(seen["known"])
+    assert set(recorded["trans_nums"]) & set(observed["known"])
     assert recorded["model"] == "fraud_scoring"
     assert recorded["run"].startswith("scheduled__")
 
 
-def test_logins_refuse_another_password(seen: dict[str, Any]):
-    assert seen["wrong_password"] == 401
-    assert seen["wrong_valkey_password"].startswith("-WRONGPASS")
-    assert seen["own_database"] == "yes"
-    assert 'permission denied for database "mlflow"' in seen["foreign_database"]
-    assert 'password authentication failed for user "airflow"' in seen["not_the_ledger"]
+def test_wrong_passwords_are_rejected(observed: dict[str, Any]):
+    assert observed["wrong_password"] == 401
+    assert observed["wrong_valkey_password"].startswith("-WRONGPASS")
+    assert observed["own_database"] == "yes"
+    assert 'permission denied for database "mlflow"' in observed["foreign_database"]
+    assert 'password authentication failed for user "airflow"' in observed["not_the_ledger"]
 
 
-def test_workers_import_ahead(seen: dict[str, Any]):
-    assert seen["worker_preloads"]
+def test_workers_preload_modules(observed: dict[str, Any]):
+    assert observed["worker_preloads"]
 
 
-def test_a_workers_log_is_read_from_s3(seen: dict[str, Any]):
-    assert f"s3://{seen['variables']['S3_BUCKET']}/logs/" in seen["log"]
+def test_log_of_a_worker_is_read_from_s3(observed: dict[str, Any]):
+    assert f"s3://{observed['variables']['S3_BUCKET']}/logs/" in observed["log"]
 
 
-def test_history_is_trimmed_there(seen: dict[str, Any]):
-    assert re.fullmatch(r"history before .* UTC: removed .*, in [\d.]+ s", seen["cleaned"].strip().splitlines()[-1])
+def test_history_is_trimmed(observed: dict[str, Any]):
+    assert re.fullmatch(r"history before .* UTC: removed .*, in [\d.]+ s", observed["cleaned"].strip().splitlines()[-1])
 
 
-def test_check_finds_all_well_in_the_cli(seen: dict[str, Any]):
-    code, said = seen["check"]
-    assert (code, said.splitlines()[-1]) == (0, "all is well"), said
-    assert "group fraud_scoring" in said
-    assert "ok     ledger_db: ledger:5432/ledger, not encrypted, as ledger" in said
-    assert f"ok     FRAUD_CONFIRMED_URL: s3://{seen['variables']['S3_BUCKET']}/confirmed can be written" in said
+def test_fraud_check_passes_in_the_cli_service(observed: dict[str, Any]):
+    code, printed = observed["check"]
+    assert (code, printed.splitlines()[-1]) == (0, "all is well"), printed
+    assert "group fraud_scoring" in printed
+    assert "ok     ledger_db: ledger:5432/ledger, not encrypted, as ledger" in printed
+    assert f"ok     FRAUD_CONFIRMED_URL: s3://{observed['variables']['S3_BUCKET']}/confirmed can be written" in printed
 
 
-def test_no_shell_stands_between_docker_and_a_server(seen: dict[str, Any]):
-    """It would not pass SIGTERM on, and after ten seconds the server would be killed."""
-    first = seen["first_processes"]
+def test_no_servers_first_process_is_a_shell(observed: dict[str, Any]):
+    """A shell would not forward SIGTERM, and Docker would kill the server after ten seconds."""
+    first = observed["first_processes"]
     assert first["valkey"] == "valkey-server"
     assert [name for name, command in first.items() if command in ("sh", "bash", "dash")] == []
 
 
-def test_no_secret_and_no_card_number_is_left(seen: dict[str, Any]):
-    assert seen["left"] == []
-    assert seen["cards"] >= 4
-    assert seen["looked_at"] > len(seen["seconds"])
+def test_no_file_has_a_secret_or_a_card_number(observed: dict[str, Any]):
+    assert observed["left"] == []
+    assert observed["cards"] >= 4
+    assert observed["looked_at"] > len(observed["seconds"])

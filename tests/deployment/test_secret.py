@@ -1,4 +1,4 @@
-"""Generated secrets: every parser that they pass through reads them as they are."""
+"""Generated secrets are read unchanged by every parser that they pass through."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from include.deployment.secret import fernet_key, secret
 from tests.support.compose import ROOT
 
 COMPOSE = [value for _ in range(900) for value in env_writer.generate_secrets("local").values()]
-# But for the bytes of a Fernet key, which stand there as hexadecimal digits: see below.
+# Without the Fernet key, whose bytes are stored as hexadecimal digits there: see test_fernet_keys_are_valid.
 STACK = [value for _ in range(900) for name, value in home.new_secrets().items() if name != "fernet"]
 
 
@@ -58,37 +58,37 @@ READERS: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_every_parser_reads_a_generated_secret_as_it_is(generated: list[str], reader: str) -> None:
+def test_every_parser_reads_a_generated_secret_unchanged(generated: list[str], reader: str) -> None:
     read = READERS[reader]
     assert [value for value in generated if read(value) != value] == []
 
 
-def test_yaml_takes_no_generated_secret_for_a_number(generated: list[str]) -> None:
+def test_yaml_reads_every_generated_secret_as_text(generated: list[str]) -> None:
     text = "".join(f"- {value}\n" for value in generated)
     assert yaml.load(text, yaml.CSafeLoader) == generated
 
 
-def test_a_generated_secret_begins_with_a_letter_and_holds_letters_and_digits(generated: list[str]) -> None:
+def test_generated_secrets_consist_of_letters_and_digits_and_begin_with_a_letter(generated: list[str]) -> None:
     assert [value for value in generated if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]+=?", value)] == []
     assert min(map(len, generated)) >= 24
     assert len(set(generated)) == len(generated) > 10_000
 
 
-def test_a_secret_needs_no_quotes_anywhere() -> None:
+def test_secret_needs_no_quotes() -> None:
     value = secret()
     assert len(value) == 32
     assert (shlex.quote(value), quote(value, safe=""), env_file.quoted("NAME", value)) == (value, value, value)
 
 
 def test_fernet_keys_are_valid() -> None:
-    of_stacks = [base64.urlsafe_b64encode(bytes.fromhex(home.new_secrets()["fernet"])).decode() for _ in range(200)]
-    for key in {*of_stacks, *(fernet_key() for _ in range(200))}:
+    stack_keys = [base64.urlsafe_b64encode(bytes.fromhex(home.new_secrets()["fernet"])).decode() for _ in range(200)]
+    for key in {*stack_keys, *(fernet_key() for _ in range(200))}:
         assert Fernet(key).decrypt(Fernet(key).encrypt(b"x")) == b"x"
         assert re.fullmatch(r"[A-Za-z][A-Za-z0-9]{42}=", key)
 
 
 @pytest.mark.parametrize("password", ["-7t9Zk", "--help", "a b", "-", "x=y", ""])
-def test_a_password_that_looks_like_an_option_makes_the_administrator(password: str) -> None:
+def test_administrator_may_have_a_password_that_looks_like_an_option(password: str) -> None:
     from airflow.cli.cli_parser import get_parser
 
     script = runpy.run_path(str(ROOT / "deploy" / "prepare_airflow.py"))

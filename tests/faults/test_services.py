@@ -52,7 +52,7 @@ def test_mail_server_that_is_away_delays_the_report_only(
     assert (tasks["publish"]["state"], tasks["published"]["state"], tasks["email"]["state"]) == (
         "success", "success", "failed",
     )  # fmt: skip
-    assert "takes no mail" in scene.error(run_id, "email")
+    assert "accepts no mail" in scene.error(run_id, "email")
     stricken.start("mail")
     scene.check()
 

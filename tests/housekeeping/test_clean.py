@@ -1,4 +1,4 @@
-"""The commands, without a stack: what they say of what they cannot reach, and a machine's own disk."""
+"""`fraud clean-history` and `fraud clean-disk` as a shell runs them, without a stack."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dev.stack.part import BIN, ROOT
 from tests.housekeeping.test_logs import log
 
 PASSWORD = "open-sesame"
-NOBODY = f"postgresql+psycopg2://airflow:{PASSWORD}@127.0.0.1:1/airflow"
+UNREACHABLE_DATABASE = f"postgresql+psycopg2://airflow:{PASSWORD}@127.0.0.1:1/airflow"
 
 
 @pytest.fixture
@@ -39,36 +39,36 @@ def fraud(environment: dict[str, str], *words: str) -> subprocess.CompletedProce
 
 
 def test_a_database_without_tables_is_an_error(environment: dict[str, str], tmp_path: Path) -> None:
-    """Airflow's own command passes over tables that are not there, and ends well."""
+    """Airflow's own command ignores missing tables, and succeeds."""
     done = fraud({**environment, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/a.db"}, "clean-history")
     assert done.returncode == 1
-    why = "`airflow db clean` did not check the table dag_run: run `airflow db migrate` first"
-    assert done.stderr == f"fraud clean-history: {why}\n"
+    reason = "`airflow db clean` did not check the table dag_run: run `airflow db migrate` first"
+    assert done.stderr == f"fraud clean-history: {reason}\n"
 
 
-def test_what_fails_is_said_in_one_line_and_tried_again_until_the_end(environment: dict[str, str]) -> None:
+def test_failure_is_one_line_and_is_retried_until_sigterm(environment: dict[str, str]) -> None:
     command = [str(BIN / "fraud"), "clean-history", "--every", "0.001"]
-    environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = NOBODY
+    environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = UNREACHABLE_DATABASE
     with subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True) as service:
         assert service.stderr
-        said = [service.stderr.readline() for _ in range(2)]
+        lines = [service.stderr.readline() for _ in range(2)]
         service.send_signal(signal.SIGTERM)
         assert service.wait(20) == 128 + signal.SIGTERM
-        said.append(service.stderr.read())
-    assert said[0] == said[1]
-    assert said[0].startswith("fraud clean-history: `airflow db clean` failed: OperationalError: ")
-    assert "Connection refused" in said[0]
-    assert PASSWORD not in "".join(said)
+        lines.append(service.stderr.read())
+    assert lines[0] == lines[1]
+    assert lines[0].startswith("fraud clean-history: `airflow db clean` failed: OperationalError: ")
+    assert "Connection refused" in lines[0]
+    assert PASSWORD not in "".join(lines)
 
 
-def test_a_setting_that_cannot_be_used_is_known_at_once(environment: dict[str, str]) -> None:
+def test_invalid_setting_fails_at_once(environment: dict[str, str]) -> None:
     done = fraud({**environment, "FRAUD_HISTORY_DAYS": "0"}, "clean-history", "--every", "24")
     assert done.returncode == 1
     assert done.stderr == "fraud clean-history: FRAUD_HISTORY_DAYS='0': too small; give 1 to 36500 days\n"
 
 
-def test_a_machines_own_disk(environment: dict[str, str], tmp_path: Path) -> None:
-    """A worker's log folder may stand in airflow.cfg alone."""
+def test_clean_disk_removes_old_logs_and_models(environment: dict[str, str], tmp_path: Path) -> None:
+    """A worker's log folder may be set in airflow.cfg only."""
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "airflow.cfg").write_text(f"[logging]\nbase_log_folder = {tmp_path}/some logs\n")
     old = log(tmp_path / "some logs/dag_id=a/run_id=1/attempt=1.log", 20)

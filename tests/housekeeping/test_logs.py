@@ -1,3 +1,5 @@
+"""Old files in Airflow's log folder."""
+
 from __future__ import annotations
 
 import os
@@ -37,7 +39,7 @@ def tree(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
-def test_old_files_go_with_the_folders_that_they_leave_empty(tmp_path: Path) -> None:
+def test_old_files_are_removed_with_folders_that_become_empty(tmp_path: Path) -> None:
     log(tmp_path / "dag_id=a/run_id=old/task_id=x/attempt=1.log", 20)
     log(tmp_path / "dag_id=a/run_id=old/task_id=x/attempt=2.log", 14.1)
     log(tmp_path / "dag_id=b/run_id=old/attempt=1.log.trigger.3.log", 20)
@@ -46,7 +48,7 @@ def test_old_files_go_with_the_folders_that_they_leave_empty(tmp_path: Path) -> 
     log(tmp_path / "dag_id=a/run_id=cleared/task_id=x/attempt=1.log", 20)
     log(tmp_path / "dag_id=a/run_id=cleared/task_id=x/attempt=2.log", 13.9)
     age_folders(tmp_path, 20)
-    # A task that is about to begin has made its folder, and nothing in it.
+    # A task that is about to start has created its folder and no file.
     (tmp_path / "dag_id=a/run_id=new/task_id=x").mkdir(parents=True)
 
     assert trim_logs(tmp_path, 14) == RemovedLogs(files=6, bytes=6 * 17)
@@ -61,8 +63,8 @@ def test_old_files_go_with_the_folders_that_they_leave_empty(tmp_path: Path) -> 
     assert trim_logs(tmp_path, 14) == RemovedLogs(0, 0)
 
 
-def test_what_is_not_airflows_stays(tmp_path: Path) -> None:
-    """Somebody's base_log_folder is /var/log."""
+def test_files_of_other_programs_stay(tmp_path: Path) -> None:
+    """A base_log_folder may be /var/log."""
     log(tmp_path / "syslog", 99)
     log(tmp_path / "nginx/access.log", 99)
     log(tmp_path / "dag_id=a", 99)
@@ -93,19 +95,19 @@ def test_links_are_neither_followed_nor_removed(tmp_path: Path) -> None:
     assert all(link.is_symlink() for link in links)
 
 
-def test_no_folder_is_nothing_to_trim(tmp_path: Path) -> None:
+def test_missing_folder_is_no_error(tmp_path: Path) -> None:
     assert trim_logs(tmp_path / "never made", 14) == RemovedLogs(0, 0)
 
 
-def test_a_log_folder_that_is_none_is_named(tmp_path: Path) -> None:
+def test_log_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(HousekeepingError, match=r"logs \(Not a directory\)"):
         trim_logs(log(tmp_path / "logs", 99), 14)
 
 
-def test_what_cannot_be_removed_is_named_and_holds_up_no_other() -> None:
+def test_file_that_cannot_be_removed_is_named_and_others_are_removed() -> None:
     with TemporaryDirectory() as name:
         logs = Path(name)
-        # Whoever runs the tests, root included, is nobody to these.
+        # The test runs as the user nobody, who has no rights here, because root may remove everything.
         refused = log(logs / "dag_id=a/run_id=1/attempt=1.log", 99).parent
         log(logs / "dag_id=b/run_id=1/attempt=1.log", 99).parent.chmod(0o777)
         refused.chmod(0o555)

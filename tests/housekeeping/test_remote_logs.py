@@ -1,4 +1,4 @@
-"""On the stack's own S3. Nobody can set when an object was written there: the border is put between two uploads."""
+"""Old task logs on the stack's S3. S3 sets the times itself, so the limit lies between two uploads of the test."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEXT = b"what a task said\n"
 
 
 class Bucket:
-    """`name`: below which everything of the test lies, that of a DAG as well where logs lie in no folder."""
+    """The stack's bucket. `name` is the prefix of the test's objects, and the DAG id of logs without a folder."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
@@ -43,7 +43,7 @@ class Bucket:
         }
 
     def put_later(self, *keys: str) -> datetime:
-        """When the first of these was written: after all that was there. S3 may count in seconds."""
+        """Upload these after all others, and return when the first was written. S3 may count in seconds."""
         latest = max(self.written().values())
 
         def later() -> datetime | None:
@@ -51,7 +51,7 @@ class Bucket:
             first = min(at for key, at in self.written().items() if key in keys)
             return first if first > latest else None
 
-        found: datetime = wait_until(later, "the clock of S3 stands still", 30)
+        found: datetime = wait_until(later, "S3 returns no later time", 30)
         return found
 
     def clean(self) -> None:
@@ -67,15 +67,15 @@ def bucket(service_environment: dict[str, str]) -> Iterator[Bucket]:
 
 
 @pytest.mark.parametrize("folder", ["{name}/logs", "{name}/logs/", ""])
-def test_old_logs_go_and_nothing_else(bucket: Bucket, folder: str) -> None:
+def test_only_old_logs_are_removed(bucket: Bucket, folder: str) -> None:
     folder = folder.format(name=bucket.name)
-    here = f"{folder.rstrip('/')}/" if folder else ""
-    run = f"{here}dag_id={bucket.name}/run_id="
+    prefix = f"{folder.rstrip('/')}/" if folder else ""
+    run = f"{prefix}dag_id={bucket.name}/run_id="
     bucket.put(
         f"{run}manual__2026-01-01T08:00:00+00:00/task_id=a/attempt=1.log",
         f"{run}a run & more, 100%/task_id=ü/attempt=1.log.trigger.3.log",
         f"{run}cleared/task_id=a/attempt=1.log",
-        *([f"{here}executor_callbacks/a/old/1"] if here else []),
+        *([f"{prefix}executor_callbacks/a/old/1"] if prefix else []),
     )
     others = {
         f"{bucket.name}/{name}" for name in ("precious", "logs/precious", "logs/a/dag_id=a/1.log", "logs2/dag_id=a/1")
@@ -85,13 +85,13 @@ def test_old_logs_go_and_nothing_else(bucket: Bucket, folder: str) -> None:
     before = bucket.put_later(*young)
 
     url = f"s3://{BUCKET}/{folder}" if folder else f"s3://{BUCKET}"
-    files = 4 if here else 3
+    files = 4 if prefix else 3
     assert trim_remote_logs(bucket.client, url, before) == RemovedLogs(files, files * len(TEXT))
     assert set(bucket.written()) == young | others
     assert trim_remote_logs(bucket.client, url, before) == RemovedLogs(0, 0)
 
 
-def test_more_than_s3_lists_and_deletes_at_once(bucket: Bucket) -> None:
+def test_more_logs_than_one_request_holds_are_removed(bucket: Bucket) -> None:
     logs = [f"{bucket.name}/dag_id=a/run_id={number:04}/attempt=1.log" for number in range(2_500)]
     bucket.put(*logs)
     young = set(logs[::200])
@@ -102,7 +102,7 @@ def test_more_than_s3_lists_and_deletes_at_once(bucket: Bucket) -> None:
 
 @pytest.fixture
 def reader(service_environment: dict[str, str], bucket: Bucket) -> Iterator[Any]:
-    """S3 as one sees it who may list and read, and nothing more."""
+    """A client of a user who may only list and read."""
     iam: Any = boto3.client("iam", endpoint_url=service_environment["AWS_ENDPOINT_URL_S3"])
     places = [f"arn:aws:s3:::{BUCKET}", f"arn:aws:s3:::{BUCKET}/*"]
     allowed = {"Effect": "Allow", "Action": ["s3:ListBucket", "s3:GetObject"], "Resource": places}
@@ -118,7 +118,7 @@ def reader(service_environment: dict[str, str], bucket: Bucket) -> Iterator[Any]
     iam.delete_user(UserName=bucket.name)
 
 
-def test_a_missing_right_to_delete_is_named(bucket: Bucket, reader: Any) -> None:
+def test_missing_right_to_delete_is_named(bucket: Bucket, reader: Any) -> None:
     old = f"{bucket.name}/dag_id=a/run_id=1/attempt=1.log"
     bucket.put(old)
     before = bucket.put_later(f"{bucket.name}/dag_id=a/run_id=2/attempt=1.log")
@@ -132,7 +132,7 @@ def test_a_missing_right_to_delete_is_named(bucket: Bucket, reader: Any) -> None
     assert old in bucket.written()
 
 
-REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
+REJECTED: dict[str, tuple[dict[str, Any], str, str]] = {
     "wrong key": ({"aws_secret_access_key": "wr0ng"}, BUCKET, "check the keys in the connection that"),
     "no bucket": ({}, "no-such-bucket", "the bucket does not exist: create it"),
     "no server": (
@@ -142,16 +142,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("which", REFUSED)
-def test_what_refuses_is_named_with_what_mends_it(
-    bucket: Bucket, which: str, service_environment: dict[str, str]
-) -> None:
-    changes, name, mend = REFUSED[which]
+@pytest.mark.parametrize("fault", REJECTED)
+def test_error_has_the_remedy(bucket: Bucket, fault: str, service_environment: dict[str, str]) -> None:
+    changes, name, remedy = REJECTED[fault]
     if "aws_secret_access_key" in changes:
         changes = {"aws_access_key_id": service_environment["AWS_ACCESS_KEY_ID"], **changes}
     now = datetime.now().astimezone()
     with pytest.raises(HousekeepingError) as error:
         trim_remote_logs(boto3.client("s3", **changes), f"s3://{name}/{bucket.name}", now)
     assert f"cannot remove old logs of s3://{name}/{bucket.name}, 0 were removed: " in str(error.value)
-    assert mend in str(error.value)
+    assert remedy in str(error.value)
     assert "wr0ng" not in str(error.value)

@@ -12,8 +12,8 @@ import pytest
 
 from dev.stack import postgres
 from include.batch.outbox import record_committed_batches
-from include.check.check_result import run
-from include.check.ledger_check import _DONE as TABLES
+from include.check.check_result import run_checks
+from include.check.ledger_check import _OPERATIONS as TABLES
 from include.check.ledger_check import check_ledger
 from include.errors import LedgerAccessError, LedgerGapError
 from include.ledger.connection import LedgerConnection
@@ -151,7 +151,7 @@ def test_each_granted_right_is_needed_and_checked(roles: Roles, scoring: Callabl
             pass
         else:
             needless.append(f"{right} ON {target}")
-        results = run([("tried", lambda: check_ledger(roles.worker))])
+        results = run_checks([("tried", lambda: check_ledger(roles.worker))])
         if all(result.ok for result in results):
             unnoticed.append(f"{right} ON {target}")
         roles.change("GRANT", right, target)

@@ -16,7 +16,7 @@ import pytest
 from mlflow import MlflowClient
 
 from dev.stack.part import BIN
-from include.check.check_result import CheckResult, run
+from include.check.check_result import CheckResult, run_checks
 from include.check.models_check import check_models
 from include.errors import ModelNotFoundError, SettingError
 from include.models.load import load
@@ -74,7 +74,9 @@ def resolve_run(requested: str) -> ModelRun:
 
 def check(tmp_path: Path) -> dict[str, CheckResult]:
     settings = Settings(model_cache=tmp_path / "models", experiment="cards")
-    return {result.name: result for result in run([("models", lambda: check_models(settings, "latest", DEFAULT))])}
+    return {
+        result.name: result for result in run_checks([("models", lambda: check_models(settings, "latest", DEFAULT))])
+    }
 
 
 def test_latest_previous_run_id_alias_and_version_are_found(mlflow_2_server: Mlflow2Server) -> None:

@@ -1,4 +1,4 @@
-"""A real SMTP server for the tests of what sends mail: plain, with STARTTLS and login, or one that refuses."""
+"""A real SMTP server for tests that send mail: plain, with STARTTLS and a login, or one that refuses."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 
 class Inbox:
-    """aiosmtpd's handler. `refusals`: what DATA answers to the next messages instead of taking them. `stop`: ends the
-    server, so that it refuses connections."""
+    """aiosmtpd's handler. `refusals`: the replies to the next messages instead of accepting them. `stop`: ends the
+    server, so that it refuses connections. `known`: the login that it accepts."""
 
     def __init__(self) -> None:
         self.messages: list[EmailMessage] = []
@@ -62,9 +62,11 @@ StartServer = Callable[..., Inbox]
 
 @pytest.fixture
 def mail_server(monkeypatch: pytest.MonkeyPatch, certificate: Path) -> Iterator[StartServer]:
-    """Starts a server and points the connection smtp_default at it; `extra`, `login` and `password` change that. With
-    `tls` it demands STARTTLS and a login; `offers` has it take both and demand neither.
-    `handler`: more of its methods."""
+    """Start a server, and set the connection smtp_default to it; `extra`, `login` and `password` change the connection.
+
+    With `tls` the server requires STARTTLS and a login; with `offers` it accepts both and requires neither. `handler`
+    adds methods to the inbox.
+    """
     with ExitStack() as stack:
 
         def start(
@@ -87,7 +89,7 @@ def mail_server(monkeypatch: pytest.MonkeyPatch, certificate: Path) -> Iterator[
             if offers:
                 smtp |= {"auth_require_tls": False}
             controller = Controller(inbox, hostname="127.0.0.1", port=0, **smtp)
-            # The controller connects to `port` to see that it runs: it must be a real one.
+            # The controller connects to `port` to check that it runs, so 0 cannot be used.
             controller.port = _free_port()
             controller.start()
             running = stack.enter_context(ExitStack())
@@ -119,7 +121,7 @@ def _free_port() -> int:
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate of 127.0.0.1, its key and who vouches for it, in one file."""
+    """A certificate of 127.0.0.1, its key and its certificate authority, in one file."""
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
     path = tmp_path_factory.mktemp("tls") / "server.pem"

@@ -1,4 +1,4 @@
-"""The mail server, by Airflow's own hook; and the whole of `fraud check` as a shell has it."""
+"""The checks that need Airflow's hooks, and the whole command `fraud check` as a shell runs it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from dev.stack.part import BIN
 from fraud_scoring.airflow_check import _check_confirmed, _check_mail_server
 from fraud_scoring.airflow_connections import ledger
-from include.check.check_result import CheckResult, run
+from include.check.check_result import CheckResult, run_checks
 from include.check.ledger_check import check_ledger
 from include.errors import FraudError
 from include.settings import Settings
@@ -26,8 +26,8 @@ from tests.support.live_stack import LiveStack
 
 StartServer = Callable[..., Any]
 
-# The hook leaves its socket to the garbage collector where it cannot log in, or does not trust the server; so does
-# aiosmtpd, where a client breaks off its handshake.
+# The hook leaves its socket to the garbage collector if it cannot log in or does not trust the server. aiosmtpd does
+# the same if a client aborts the TLS handshake.
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:Exception ignored in. <{what}:pytest.PytestUnraisableExceptionWarning")
     for what in ("ssl.SSLSocket", "socket.socket", "function _SelectorTransport.__del__")
@@ -35,13 +35,13 @@ pytestmark = [
 
 
 @pytest.fixture(autouse=True)
-def collected() -> Iterator[None]:
-    """In the test that left it, and in no other."""
+def collect_garbage() -> Iterator[None]:
+    """Collect sockets in the test that left them, so that no other test gets the warning."""
     yield
     gc.collect()
 
 
-def test_a_mail_server_that_takes_mail(
+def test_mail_server_that_accepts_mail_passes(
     mail_server: StartServer, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
@@ -52,24 +52,26 @@ def test_a_mail_server_that_takes_mail(
     assert not inbox.messages
 
 
-def test_a_login_that_is_refused(mail_server: StartServer, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rejected_login_is_named(mail_server: StartServer, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     mail_server(tls=True, login="fraud", password="wr0ng")
-    with pytest.raises(FraudError, match=r"refuses fraud: 535 5\.7\.8 .* check the login and password") as told:
+    with pytest.raises(
+        FraudError, match=r"rejects the login fraud: 535 5\.7\.8 .* check the login and password"
+    ) as error:
         list(_check_mail_server())
-    assert "wr0ng" not in str(told.value)
+    assert "wr0ng" not in str(error.value)
 
 
-def test_a_certificate_that_is_not_trusted(mail_server: StartServer) -> None:
+def test_untrusted_certificate_is_named(mail_server: StartServer) -> None:
     mail_server(tls=True, login="fraud", password="secret")
     with pytest.raises(FraudError, match=r"is not trusted .*SSL_CERT_FILE"):
         list(_check_mail_server())
 
 
-def test_without_a_ledger_it_is_said_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_ledger_connection_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AIRFLOW_CONN_LEDGER_DB", "LOGGER_SQL_URI"):
         monkeypatch.delenv(name, raising=False)
-    (found,) = run([("ledger_db", lambda: check_ledger(ledger()))])
+    (found,) = run_checks([("ledger_db", lambda: check_ledger(ledger()))])
     assert not found.ok
     assert found.text == (
         "the connection ledger_db does not exist: set it, for instance by AIRFLOW_CONN_LEDGER_DB, or set "
@@ -77,51 +79,53 @@ def test_without_a_ledger_it_is_said_what_to_set(monkeypatch: pytest.MonkeyPatch
     )
 
 
-def exports(url: str) -> CheckResult:
-    (found,) = run([("tried", lambda: _check_confirmed(Settings(confirmed_url=url)))])
+def check_exports(url: str) -> CheckResult:
+    (found,) = run_checks([("tried", lambda: _check_confirmed(Settings(confirmed_url=url)))])
     return found
 
 
-def test_exports(services: LiveStack, service_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is tried leaves nothing: whoever trains reads all that lies there."""
+def test_export_bucket_is_checked_without_leaving_files(
+    services: LiveStack, service_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check leaves no file: `fraud train` reads all files there."""
     folder = f"check-{uuid.uuid4().hex}"
-    assert exports(f"s3://staging/{folder}").text == f"s3://staging/{folder} can be written"
+    assert check_exports(f"s3://staging/{folder}").text == f"s3://staging/{folder} can be written"
     s3 = boto3.client("s3")
     assert "Contents" not in s3.list_objects_v2(Bucket="staging", Prefix=folder)
     assert "Uploads" not in s3.list_multipart_uploads(Bucket="staging", Prefix=folder)
-    assert exports("") == CheckResult(
+    assert check_exports("") == CheckResult(
         "FRAUD_CONFIRMED_URL", "not set: exports are off, and a run of the DAG export_confirmed would fail"
     )
-    for url, words in (
+    for url, expected in (
         ("s3://no-such-bucket/confirmed", "the bucket does not exist: create it, or set FRAUD_CONFIRMED_URL"),
         ("/tmp/confirmed", "FRAUD_CONFIRMED_URL is not in the form s3://bucket/prefix"),
     ):
-        assert not exports(url).ok
-        assert words in exports(url).text
+        assert not check_exports(url).ok
+        assert expected in check_exports(url).text
     connection = json.loads(service_environment["AIRFLOW_CONN_AWS_DEFAULT"]) | {"password": "wr0ng"}
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
-    found = exports(f"s3://staging/{folder}")
+    found = check_exports(f"s3://staging/{folder}")
     assert not found.ok
     assert "check the keys in the connection aws_default" in found.text
     assert "wr0ng" not in found.text
 
 
-def test_no_mail_server(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_mail_server_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     connection = {"conn_type": "smtp", "host": "127.0.0.1", "port": 9, "extra": {"from_email": "a@b.c", "timeout": 5}}
     monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
-    with pytest.raises(FraudError, match=r"127\.0\.0\.1:9\) takes no mail \(ConnectionRefusedError"):
+    with pytest.raises(FraudError, match=r"127\.0\.0\.1:9\) accepts no mail \(ConnectionRefusedError"):
         list(_check_mail_server())
 
 
-def test_a_login_without_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_login_without_a_password_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     connection = {"conn_type": "smtp", "host": "127.0.0.1", "login": "fraud", "extra": {"from_email": "a@b.c"}}
     monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
-    with pytest.raises(FraudError, match="has the login fraud and no password"):
+    with pytest.raises(FraudError, match="has the login fraud but no password"):
         list(_check_mail_server())
 
 
-def test_where_there_is_no_database_it_says_what_it_cannot_see(stack: LiveStack, tmp_path: Path) -> None:
-    here = {
+def test_missing_database_and_invalid_aws_connection_are_reported(stack: LiveStack, tmp_path: Path) -> None:
+    environment = {
         "AIRFLOW_HOME": str(tmp_path),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/none.db",
         "AIRFLOW_CONN_AWS_DEFAULT": '{"conn_type": "aws", "extra": {"role_arn": 7}}',
@@ -129,7 +133,7 @@ def test_where_there_is_no_database_it_says_what_it_cannot_see(stack: LiveStack,
     }
     done = subprocess.run(
         [BIN / "fraud", "check"],
-        env={**os.environ, **stack.env, **here}, capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, **stack.env, **environment}, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     lines = done.stdout.splitlines()
     assert lines[0].startswith("ok     Airflow's database: none here, as on a worker"), done.stdout + done.stderr
@@ -138,7 +142,7 @@ def test_where_there_is_no_database_it_says_what_it_cannot_see(stack: LiveStack,
     assert "Traceback" not in done.stderr
 
 
-def test_the_command_tells_all_that_is_wrong(stack: LiveStack, tmp_path: Path) -> None:
+def test_command_reports_every_failed_check(stack: LiveStack, tmp_path: Path) -> None:
     url = stack.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
     database = re.sub(":[0-9A-Za-z]{64}@", ":wr0ng@", url)
     assert database != url
@@ -160,6 +164,6 @@ def test_the_command_tells_all_that_is_wrong(stack: LiveStack, tmp_path: Path) -
     assert "wr0ng" not in done.stdout + done.stderr
     assert [line for line in lines if line.startswith("WRONG  ledger_db: the ledger's database at ")]
     assert [line for line in lines if line.startswith("ok     FRAUD_CONFIRMED_URL: s3://")]
-    assert [line for line in lines if line.startswith("WRONG  mail addresses: EMAIL_RECIPIENT names nobody")]
+    assert [line for line in lines if line.startswith("WRONG  mail addresses: EMAIL_RECIPIENT is empty")]
     assert [line for line in lines if line.startswith("ok     smtp_default: 127.0.0.1:")]
     assert [line for line in lines if line.startswith("ok     staging: ")]

@@ -1,3 +1,5 @@
+"""Airflow connections, converted to what the product's modules use."""
+
 from __future__ import annotations
 
 import json
@@ -53,7 +55,7 @@ def test_aws_connection_reaches_boto3_and_mlflow(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("extra", [{}, {"aws_session_token": "theirs"}])
-def test_a_token_of_other_keys_is_not_used(extra: dict[str, str], monkeypatch: pytest.MonkeyPatch):
+def test_session_token_of_other_keys_is_removed(extra: dict[str, str], monkeypatch: pytest.MonkeyPatch):
     connection = {"conn_type": "aws", "login": "key", "password": "secret", "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
     monkeypatch.setenv("AWS_SESSION_TOKEN", "the worker's own")
@@ -86,7 +88,7 @@ AWS_CONNECTION = {
 }
 
 
-def test_a_staging_area_on_s3_leaves_the_environment_as_it_is(monkeypatch: pytest.MonkeyPatch):
+def test_staging_area_on_s3_does_not_change_the_environment(monkeypatch: pytest.MonkeyPatch):
     """The triggerer calls `late_run` in a process that all DAGs share."""
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(AWS_CONNECTION))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "the process's own")
@@ -98,14 +100,14 @@ def test_a_staging_area_on_s3_leaves_the_environment_as_it_is(monkeypatch: pytes
     assert "token" not in repr(aws_access())
 
 
-def test_the_address_of_a_staging_area_may_say_what_the_connection_does_not(monkeypatch: pytest.MonkeyPatch):
+def test_staging_url_may_have_region_and_endpoint_but_no_keys(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(AWS_CONNECTION | {"extra": {}}))
     staging(Settings(staging_url="s3://bucket/prefix?region=eu-west-1&endpoint_override=127.0.0.1:9&scheme=http"))
     with pytest.raises(SettingError, match=r"FRAUD_STAGING_URL='s3://bucket/p': .*unknown option access_key"):
         staging(Settings(staging_url="s3://bucket/p?access_key=4711&region=eu-west-1"))
 
 
-def test_the_ledger_is_where_its_connection_says(monkeypatch: pytest.MonkeyPatch):
+def test_ledger_connection_comes_before_the_plain_variable(monkeypatch: pytest.MonkeyPatch):
     connection = {"conn_type": "postgres", "host": "db", "schema": "ledger", "login": "fraud", "password": "p@ss"}
     monkeypatch.setenv("LOGGER_SQL_URI", "postgresql://elsewhere/other")
     monkeypatch.setenv("AIRFLOW_CONN_LEDGER_DB", json.dumps(connection | {"extra": {"sslmode": "require"}}))
@@ -114,20 +116,20 @@ def test_the_ledger_is_where_its_connection_says(monkeypatch: pytest.MonkeyPatch
     assert ledger() == LedgerConnection("db", "ledger", 6543, "fraud", "p@ss", {"sslmode": "require"})
 
 
-def test_without_that_connection_it_is_where_the_plain_variable_says(monkeypatch: pytest.MonkeyPatch):
+def test_plain_variable_names_the_ledger_without_a_connection(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(SettingError, match=r"ledger_db does not exist: .*_LEDGER_DB, or set LOGGER_SQL_URI"):
         ledger()
     monkeypatch.setenv("LOGGER_SQL_URI", "postgresql://fraud:secret@db/ledger")
     assert ledger() == LedgerConnection("db", "ledger", 5432, "fraud", "secret")
 
 
-def test_a_ledger_connection_without_a_database_is_named(monkeypatch: pytest.MonkeyPatch):
+def test_ledger_connection_without_a_database_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AIRFLOW_CONN_LEDGER_DB", json.dumps({"conn_type": "postgres", "host": "db"}))
     with pytest.raises(SettingError, match="ledger_db names no database"):
         ledger()
 
 
-def test_a_ledger_behind_a_socket_is_found(monkeypatch: pytest.MonkeyPatch):
+def test_ledger_behind_a_socket_is_found(monkeypatch: pytest.MonkeyPatch):
     uri = "postgresql://fraud:secret@/ledger?host=/run/postgresql"
     monkeypatch.setenv("AIRFLOW_CONN_LEDGER_DB", uri)
     assert (
@@ -137,15 +139,15 @@ def test_a_ledger_behind_a_socket_is_found(monkeypatch: pytest.MonkeyPatch):
     )
 
 
-def test_a_ledger_connection_says_nothing_twice(monkeypatch: pytest.MonkeyPatch):
+def test_password_among_the_ledgers_options_is_rejected(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AIRFLOW_CONN_LEDGER_DB", "postgresql://fraud@db/ledger?password=s3cret")
     message = "the connection ledger_db has password among its options: remove it"
-    with pytest.raises(SettingError, match=message) as told:
+    with pytest.raises(SettingError, match=message) as error:
         ledger()
-    assert "s3cret" not in str(told.value)
+    assert "s3cret" not in str(error.value)
 
 
-def test_every_option_of_airflows_own_is_known(monkeypatch: pytest.MonkeyPatch):
+def test_each_option_of_airflows_hook_is_ignored_or_rejected(monkeypatch: pytest.MonkeyPatch):
     for name in PostgresHook.ignored_extra_options:
         extra = {"conn_type": "postgres", "host": "db", "schema": "ledger", "extra": {name: "given"}}
         monkeypatch.setenv("AIRFLOW_CONN_LEDGER_DB", json.dumps(extra))
@@ -155,10 +157,10 @@ def test_every_option_of_airflows_own_is_known(monkeypatch: pytest.MonkeyPatch):
             assert f"has the option {name}, which is not supported" in str(error)  # noqa: PT017
 
 
-def test_a_password_that_was_not_encoded_is_not_taken_for_the_ledgers_database(monkeypatch: pytest.MonkeyPatch):
+def test_unencoded_password_in_the_ledgers_url_is_rejected(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AIRFLOW_CONN_LEDGER_DB", "postgresql://fraud:1234/s3cret@db/ledger")
     with pytest.raises(
         SettingError, match=r"a database that contains / or @, .*, write / in a password as %2F and @ as %40"
-    ) as told:
+    ) as error:
         ledger()
-    assert "s3cret" not in str(told.value)
+    assert "s3cret" not in str(error.value)

@@ -1,4 +1,4 @@
-"""The task `trim_logs` with logs on the stack's S3, where Airflow's own handler has put them."""
+"""The task `trim_logs` with logs that Airflow's own handler has uploaded to the stack's S3."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from include.settings import Settings
 from tests.housekeeping.test_logs import aged, log
 
 LOG = "dag_id=a/run_id=manual__2026-01-01T08:00:00+00:00/task_id=x/attempt=1.log"
-# Whatever is there is old then.
-AT_ONCE = Settings().override(log_days=0)
+# With 0 days every log is old.
+EVERY_LOG_IS_OLD = Settings().override(log_days=0)
 
 
 class Remote:
@@ -35,7 +35,7 @@ class Remote:
 
 @pytest.fixture
 def remote(service_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Remote:
-    """One log there, uploaded by Airflow with a connection of its own; the environment has no keys any more."""
+    """One log on S3, uploaded by Airflow with its own connection. The environment has no keys."""
     made = Remote(f"s3://staging/{uuid.uuid4().hex[:12]}/logs")
     monkeypatch.setenv("AIRFLOW_CONN_LOGS_S3", service_environment["AIRFLOW_CONN_AWS_DEFAULT"])
     for name in [name for name in os.environ if name.startswith(("AWS_", "AIRFLOW_CONN_AWS_"))]:
@@ -57,12 +57,14 @@ def remote(service_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch,
 
 
 def trim() -> tuple[str, dict[str, int]]:
-    place, counts = TrimLogsOperator(task_id="trim_logs").trim(AT_ONCE)
-    return place, dict(counts)
+    location, counts = TrimLogsOperator(task_id="trim_logs").trim(EVERY_LOG_IS_OLD)
+    return location, dict(counts)
 
 
-def test_logs_here_and_there_go(remote: Remote, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # The handler has emptied the file here.
+def test_old_logs_are_removed_from_disk_and_s3(
+    remote: Remote, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The handler has emptied the local file.
     assert trim() == (str(tmp_path), {"files": 1, "bytes": 0, "remote_files": 1, "remote_bytes": 17})
     assert f"{remote.url}: files 1, bytes 17" in capsys.readouterr().out
     assert remote.logs() == []
@@ -72,7 +74,7 @@ def test_logs_here_and_there_go(remote: Remote, tmp_path: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("option", "value"), [("REMOTE_LOGGING", "False"), ("REMOTE_BASE_LOG_FOLDER", "gs://staging/logs")]
 )
-def test_where_airflow_keeps_no_logs_on_s3_none_are_looked_for(
+def test_s3_is_left_alone_if_airflow_does_not_upload_logs_there(
     remote: Remote, monkeypatch: pytest.MonkeyPatch, option: str, value: str
 ) -> None:
     monkeypatch.setenv(f"AIRFLOW__LOGGING__{option}", value)
@@ -80,7 +82,9 @@ def test_where_airflow_keeps_no_logs_on_s3_none_are_looked_for(
     assert remote.logs() == [LOG]
 
 
-def test_neither_place_holds_up_the_other(remote: Remote, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_local_and_remote_logs_are_trimmed_independently(
+    remote: Remote, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     connection = json.loads(os.environ["AIRFLOW_CONN_LOGS_S3"])
     with monkeypatch.context() as patch:
         patch.setenv("AIRFLOW_CONN_LOGS_S3", json.dumps(connection | {"password": "wr0ng"}))

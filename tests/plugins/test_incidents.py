@@ -1,3 +1,5 @@
+"""Mails to operators about failures, late runs and alarms, sent to a real mail server."""
+
 from __future__ import annotations
 
 import asyncio
@@ -20,8 +22,7 @@ import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 
-from fraud_scoring import alarm_mails as alarm_mails
-from fraud_scoring import incidents, kept_incidents
+from fraud_scoring import alarm_mails, callback_context, incident_store, incidents
 from fraud_scoring.airflow_connections import staging
 from fraud_scoring.alarm_mails import mail_alarms
 from fraud_scoring.incidents import IncidentNotifier, close_incident, late_run, late_run_alert
@@ -44,7 +45,7 @@ START = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
 
 @dataclass
 class TaskInstance:
-    """What a callback reads of Airflow's own."""
+    """The attributes of Airflow's task instance that a callback reads."""
 
     task_id: str = "publish"
     map_index: int | None = -1
@@ -60,7 +61,7 @@ class TaskInstance:
 
 
 class Clock(datetime):
-    """`datetime`, its `now` set by the test."""
+    """`datetime` with a `now` that the test sets."""
 
     moment = START
 
@@ -70,12 +71,12 @@ class Clock(datetime):
 
 
 @pytest.fixture(autouse=True)
-def _settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FRAUD_OPERATORS_EMAIL", "ops@bank.test; night@bank.test")
     monkeypatch.setenv("FRAUD_STAGING_URL", str(tmp_path / "staging"))
     monkeypatch.setenv("FRAUD_REMINDER_HOURS", "6")
-    monkeypatch.setattr(kept_incidents, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(incidents, "datetime", Clock)
+    monkeypatch.setattr(incident_store, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(callback_context, "datetime", Clock)
     monkeypatch.setattr(alarm_mails, "datetime", Clock)
     Clock.moment = START
 
@@ -101,7 +102,7 @@ def body(message: EmailMessage) -> str:
 BROKER_DOWN = ClusterError("no broker answers at kafka:9092")
 
 
-def test_the_mail_names_dag_task_cause_run_try_and_link(mail_server: StartServer) -> None:
+def test_mail_names_dag_task_cause_run_try_and_log_url(mail_server: StartServer) -> None:
     inbox = mail_server()
     fail(BROKER_DOWN)
     (message,) = inbox.messages
@@ -114,7 +115,7 @@ def test_the_mail_names_dag_task_cause_run_try_and_link(mail_server: StartServer
     assert "No payment is lost" in html
 
 
-def test_another_dag_says_what_follows_there(mail_server: StartServer) -> None:
+def test_mail_has_the_dags_own_text_about_what_follows(mail_server: StartServer) -> None:
     inbox = mail_server()
     ti = TaskInstance(task_id="trim_logs", dag_id="housekeeping")
     notifier = IncidentNotifier(task_next="The next run is tomorrow's.")
@@ -127,23 +128,23 @@ def test_another_dag_says_what_follows_there(mail_server: StartServer) -> None:
     assert "No payment is lost" not in body(message)
 
 
-def test_the_same_trouble_is_told_once(mail_server: StartServer) -> None:
+def test_same_cause_is_mailed_once(mail_server: StartServer) -> None:
     inbox = mail_server()
     for _ in range(5):
         fail(BROKER_DOWN)
     assert len(inbox.messages) == 1
 
 
-def test_a_reminder_says_since_when_and_how_often(mail_server: StartServer) -> None:
+def test_reminder_has_start_and_number_of_failures(mail_server: StartServer) -> None:
     inbox = mail_server()
     for minutes in (1, 1, 357, 3, 1):
         fail(BROKER_DOWN, minutes=minutes)
     assert len(inbox.messages) == 2
     assert inbox.messages[1]["Subject"].startswith("Reminder: score_payments: publish failed")
-    assert "Still failing since 2026-11-24 08:01:00 UTC, 4 times so far" in body(inbox.messages[1])
+    assert "Failing since 2026-11-24 08:01:00 UTC, 4 times so far" in body(inbox.messages[1])
 
 
-def test_another_cause_is_told(mail_server: StartServer) -> None:
+def test_new_cause_is_mailed(mail_server: StartServer) -> None:
     inbox = mail_server()
     fail(BROKER_DOWN)
     fail(ModelNotFoundError("no run has a model"))
@@ -154,14 +155,14 @@ def test_another_cause_is_told(mail_server: StartServer) -> None:
     ]
 
 
-def test_another_task_is_told(mail_server: StartServer) -> None:
+def test_failure_of_another_task_is_mailed(mail_server: StartServer) -> None:
     inbox = mail_server()
     fail(BROKER_DOWN)
     fail(BROKER_DOWN, task_id="drain")
     assert len(inbox.messages) == 2
 
 
-def test_after_a_success_it_is_news_again(mail_server: StartServer) -> None:
+def test_failure_after_a_success_is_a_new_incident(mail_server: StartServer) -> None:
     inbox = mail_server()
     fail(BROKER_DOWN)
     succeed()
@@ -170,8 +171,8 @@ def test_after_a_success_it_is_news_again(mail_server: StartServer) -> None:
     assert inbox.messages[0]["Message-ID"].startswith("<fraud-incident.")
 
 
-def test_an_incident_of_a_task_that_was_not_mapped_ends_with_any_instance(mail_server: StartServer) -> None:
-    """An earlier version ran a batch of one shard in tasks that it did not map."""
+def test_success_of_any_instance_closes_incident_of_unmapped_task(mail_server: StartServer) -> None:
+    """An earlier version ran a batch of one shard in unmapped tasks."""
     inbox = mail_server()
     fail(BROKER_DOWN)
     succeed(map_index=0)
@@ -179,7 +180,7 @@ def test_an_incident_of_a_task_that_was_not_mapped_ends_with_any_instance(mail_s
     assert len(inbox.messages) == 2
 
 
-def test_a_success_of_another_part_of_a_mapped_task_ends_nothing(mail_server: StartServer) -> None:
+def test_success_of_another_map_index_closes_no_incident(mail_server: StartServer) -> None:
     inbox = mail_server()
     fail(BROKER_DOWN, map_index=1)
     succeed(map_index=0)
@@ -194,7 +195,7 @@ def subjects(inbox: Inbox) -> list[str]:
     return [message["Subject"] for message in inbox.messages]
 
 
-def test_causes_that_alternate_are_told_once_each(mail_server: StartServer) -> None:
+def test_alternating_causes_are_mailed_once_each(mail_server: StartServer) -> None:
     inbox = mail_server()
     for _ in range(60):
         fail(BROKER_DOWN)
@@ -202,11 +203,11 @@ def test_causes_that_alternate_are_told_once_each(mail_server: StartServer) -> N
     assert len(inbox.messages) == 2
     fail(BROKER_DOWN, minutes=300)
     assert subjects(inbox)[2].startswith("Reminder: score_payments: publish failed: ClusterError")
-    assert "Still failing since 2026-11-24 08:01:00 UTC, 61 times so far" in body(inbox.messages[2])
+    assert "Failing since 2026-11-24 08:01:00 UTC, 61 times so far" in body(inbox.messages[2])
 
 
-def test_of_one_task_there_are_two_mails_an_hour_at_most(mail_server: StartServer) -> None:
-    """A new cause every minute, or one that comes and goes."""
+def test_one_task_causes_at_most_two_mails_an_hour(mail_server: StartServer) -> None:
+    """Either each failure has a new cause, or one cause comes and goes."""
     inbox = mail_server()
     for number in range(120):
         fail(type(f"Error{number}", (ClusterError,), {})("no broker answers"))
@@ -217,7 +218,7 @@ def test_of_one_task_there_are_two_mails_an_hour_at_most(mail_server: StartServe
     assert len(inbox.messages) == 6
 
 
-def test_suppressed_failures_are_mailed_after_the_hour(mail_server: StartServer) -> None:
+def test_failure_beyond_the_limit_is_mailed_after_the_hour(mail_server: StartServer) -> None:
     inbox = mail_server()
     for error in (BROKER_DOWN, StagingError("the disk is full"), ModelNotFoundError("no run has a model")):
         fail(error)
@@ -226,13 +227,18 @@ def test_suppressed_failures_are_mailed_after_the_hour(mail_server: StartServer)
     assert subjects(inbox)[2].startswith("score_payments: publish failed: ModelNotFoundError")
 
 
-class UnseenError(ClusterError):
+class UnmailedError(ClusterError):
     pass
 
 
-def test_what_the_floor_held_back_is_told_though_the_task_worked_since(mail_server: StartServer) -> None:
+def test_unmailed_cause_of_closed_incident_is_mailed_with_the_next_failure(mail_server: StartServer) -> None:
     inbox = mail_server()
-    for error in (BROKER_DOWN, StagingError("the disk is full"), UnseenError("no one saw it"), UnseenError("nor this")):
+    for error in (
+        BROKER_DOWN,
+        StagingError("the disk is full"),
+        UnmailedError("first"),
+        UnmailedError("second"),
+    ):
         fail(error, minutes=2)
         succeed()
     fail(ModelNotFoundError("no run has a model"), minutes=86)
@@ -242,26 +248,26 @@ def test_what_the_floor_held_back_is_told_though_the_task_worked_since(mail_serv
         "StagingError",
         "ModelNotFoundError",
     ]
-    assert "UnseenError, 2 times, since 2026-11-24 08:06:00 UTC: nor this" in body(inbox.messages[2])
+    assert "UnmailedError, 2 times, since 2026-11-24 08:06:00 UTC: second" in body(inbox.messages[2])
     succeed()
     fail(BROKER_DOWN)
-    assert "UnseenError" not in body(inbox.messages[3])
+    assert "UnmailedError" not in body(inbox.messages[3])
 
 
-def test_a_cause_that_the_floor_held_back_is_told_with_the_next_failure_of_another_one(
+def test_unmailed_cause_of_open_incident_is_mailed_with_the_next_failure(
     mail_server: StartServer,
 ) -> None:
     inbox = mail_server()
-    for error in (BROKER_DOWN, StagingError("the disk is full"), UnseenError("no one saw it"), BROKER_DOWN):
+    for error in (BROKER_DOWN, StagingError("the disk is full"), UnmailedError("first"), BROKER_DOWN):
         fail(error)
     assert len(inbox.messages) == 2
     fail(BROKER_DOWN, minutes=60)
     fail(BROKER_DOWN, minutes=60)
     assert len(inbox.messages) == 3
-    assert "UnseenError, once, since 2026-11-24 08:03:00 UTC: no one saw it" in body(inbox.messages[2])
+    assert "UnmailedError, once, since 2026-11-24 08:03:00 UTC: first" in body(inbox.messages[2])
 
 
-def test_hundreds_of_causes_that_were_held_back_are_all_counted_in_one_mail(mail_server: StartServer) -> None:
+def test_dozens_of_unmailed_causes_are_counted_in_one_mail(mail_server: StartServer) -> None:
     inbox = mail_server()
     for number in range(58):
         fail(type(f"Error{number}", (ClusterError,), {})("no broker answers"))
@@ -276,7 +282,7 @@ def test_hundreds_of_causes_that_were_held_back_are_all_counted_in_one_mail(mail
 
 
 @pytest.mark.parametrize("name", ["AIRFLOW__API__BASE_URL", "FRAUD_INSTALLATION", "FRAUD_GROUP"])
-def test_another_installation_on_the_same_staging_area_ends_no_incident(
+def test_another_installation_on_the_same_staging_area_closes_no_incident(
     mail_server: StartServer, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     inbox = mail_server()
@@ -291,7 +297,7 @@ def test_another_installation_on_the_same_staging_area_ends_no_incident(
     assert first["Message-ID"] != second["Message-ID"]
 
 
-def test_a_task_of_the_same_name_in_another_dag_ends_no_incident(mail_server: StartServer) -> None:
+def test_task_of_the_same_name_in_another_dag_closes_no_incident(mail_server: StartServer) -> None:
     inbox = mail_server()
     for _ in range(3):
         fail(BROKER_DOWN)
@@ -299,22 +305,22 @@ def test_a_task_of_the_same_name_in_another_dag_ends_no_incident(mail_server: St
     assert len(inbox.messages) == 1
 
 
-@pytest.mark.parametrize("works_between", [False, True])
-def test_what_an_earlier_version_has_told_is_known(
-    mail_server: StartServer, tmp_path: Path, works_between: bool
+@pytest.mark.parametrize("succeeds_first", [False, True])
+def test_incident_stored_by_an_earlier_version_is_continued(
+    mail_server: StartServer, tmp_path: Path, succeeds_first: bool
 ) -> None:
     inbox = mail_server()
     old = {"cause": "KafkaError", "since": "2026-11-24T07:00:00Z", "last": "2026-11-24T08:00:00Z", "failures": 60}
     old |= {"told": "2026-11-24T07:00:00Z", "run_ids": ["a run"], "details": {"no broker answers": True}}
     Storage.open(str(tmp_path / "staging")).write("incidents/publish.json", json.dumps(old).encode())
-    if works_between:
+    if succeeds_first:
         succeed()
     fail(BROKER_DOWN)
     fail(BROKER_DOWN)
-    assert len(inbox.messages) == works_between
+    assert len(inbox.messages) == succeeds_first
     fail(BROKER_DOWN, minutes=360)
-    since, times = ("08:01", 3) if works_between else ("07:00", 63)
-    assert f"Still failing since 2026-11-24 {since}:00 UTC, {times} times so far" in body(inbox.messages[-1])
+    since, times = ("08:01", 3) if succeeds_first else ("07:00", 63)
+    assert f"Failing since 2026-11-24 {since}:00 UTC, {times} times so far" in body(inbox.messages[-1])
 
 
 def test_refused_operator_address_is_mailed_to_the_others(
@@ -327,10 +333,10 @@ def test_refused_operator_address_is_mailed_to_the_others(
     fail(StagingError("the disk is full"))
     assert subjects(inbox)[1] == "score_payments: An operator's address is refused: night@bank.test (550 5.1.1 unknown)"
     assert inbox.recipients == [["ops@bank.test"]] * 3
-    assert "operators told of publish: ClusterError, 1 recipients" in caplog.text
+    assert "mailed operators about publish: ClusterError, 1 recipients" in caplog.text
 
 
-def test_a_mail_that_no_server_took_is_tried_again(mail_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rejected_mail_is_sent_at_the_next_failure(mail_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
     inbox = mail_server(extra={"retry_limit": 0})
     inbox.refusals = ["451 later"]
     with pytest.raises(smtplib.SMTPDataError):
@@ -341,16 +347,16 @@ def test_a_mail_that_no_server_took_is_tried_again(mail_server: StartServer, mon
     assert "2 times so far" in body(inbox.messages[0])
 
 
-def test_a_foreign_errors_text_is_not_quoted(mail_server: StartServer) -> None:
+def test_text_of_a_librarys_error_is_not_mailed(mail_server: StartServer) -> None:
     inbox = mail_server()
     fail(ValueError("cannot convert '4556123412349012345'"))
     (message,) = inbox.messages
     assert message["Subject"].startswith("score_payments: publish failed: ValueError, builtins.ValueError")
-    # Not the first digits alone: a MIME boundary is made of random ones.
+    # All digits: a MIME boundary consists of random ones and may contain the first few.
     assert "4556123412349012345" not in message.as_string() + body(message)
 
 
-def test_the_products_error_behind_airflows_is_the_cause(mail_server: StartServer) -> None:
+def test_cause_is_the_products_error_behind_airflows(mail_server: StartServer) -> None:
     inbox = mail_server()
     wrapped = AirflowFailException("ModelNotFoundError: no run")
     wrapped.__cause__ = ModelNotFoundError("no run has a model\nBcc: thief@evil.test")
@@ -360,7 +366,7 @@ def test_the_products_error_behind_airflows_is_the_cause(mail_server: StartServe
     assert "thief" not in message.as_string()
 
 
-def test_what_an_error_says_is_no_template_and_no_markup(mail_server: StartServer) -> None:
+def test_text_of_an_error_is_neither_template_nor_markup(mail_server: StartServer) -> None:
     inbox = mail_server()
     fail(ClusterError("topic {{ 7 * 7 }} <script>"))
     assert "{{ 7 * 7 }} <script>" in inbox.messages[0]["Subject"]
@@ -368,18 +374,18 @@ def test_what_an_error_says_is_no_template_and_no_markup(mail_server: StartServe
 
 
 def fail_run(reason: str = "task_failure", **task: Any) -> None:
-    """The DAG's own callback."""
+    """Call the DAG's own callback."""
     IncidentNotifier()({"ti": TaskInstance(**task), "reason": reason})
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests in which no task speaks."""
-    monkeypatch.setattr(incidents, "_TASKS_OWN_SECONDS", 0.0)
+def no_task_callback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait for a task's own callback, which the test never calls."""
+    monkeypatch.setattr(incidents, "_TASK_CALLBACK_SECONDS", 0.0)
 
 
-@pytest.mark.usefixtures("impatient")
-def test_a_task_that_was_killed_is_told_by_its_run(mail_server: StartServer) -> None:
+@pytest.mark.usefixtures("no_task_callback")
+def test_killed_task_is_mailed_by_the_dags_callback(mail_server: StartServer) -> None:
     inbox = mail_server()
     fail_run()
     fail_run(run_id="the next one")
@@ -387,7 +393,7 @@ def test_a_task_that_was_killed_is_told_by_its_run(mail_server: StartServer) -> 
     assert message["Subject"].startswith("score_payments: publish failed: TaskDied, its process was killed")
 
 
-def test_a_run_is_silent_about_a_task_that_has_spoken(mail_server: StartServer) -> None:
+def test_dags_callback_sends_no_mail_after_the_tasks_own(mail_server: StartServer) -> None:
     inbox = mail_server()
     fail(BROKER_DOWN)
     fail_run()
@@ -396,9 +402,9 @@ def test_a_run_is_silent_about_a_task_that_has_spoken(mail_server: StartServer) 
     assert "2 times so far" in body(inbox.messages[1])
 
 
-@pytest.mark.usefixtures("impatient")
-def test_a_run_that_asks_late_is_silent_too(mail_server: StartServer) -> None:
-    """Its callback comes when a further run has failed, and another one has succeeded."""
+@pytest.mark.usefixtures("no_task_callback")
+def test_late_dag_callback_sends_no_mail_after_the_tasks_own(mail_server: StartServer) -> None:
+    """Its callback is called after a later run has failed and another one has succeeded."""
     inbox = mail_server()
     fail(BROKER_DOWN, run_id="the first")
     fail(BROKER_DOWN, run_id="the second")
@@ -408,29 +414,27 @@ def test_a_run_that_asks_late_is_silent_too(mail_server: StartServer) -> None:
     assert len(inbox.messages) == 1
 
 
-def test_a_task_that_speaks_after_its_run_has_ended_is_waited_for(
-    mail_server: StartServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dags_callback_waits_for_the_tasks_own(mail_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
     inbox = mail_server()
-    asked, has = threading.Event(), kept_incidents.Incidents.has
+    checked, has = threading.Event(), incident_store.IncidentStore.has
 
-    def first_asked(self: Any, what: str, run_id: str) -> bool:
-        known = has(self, what, run_id)
-        asked.set()
-        return known
+    def has_and_signal(self: Any, what: str, run_id: str) -> bool:
+        is_stored = has(self, what, run_id)
+        checked.set()
+        return is_stored
 
-    monkeypatch.setattr(kept_incidents.Incidents, "has", first_asked)
-    with ThreadPoolExecutor(1) as beside:
-        run = beside.submit(fail_run)
-        assert asked.wait(30)
+    monkeypatch.setattr(incident_store.IncidentStore, "has", has_and_signal)
+    with ThreadPoolExecutor(1) as thread:
+        run = thread.submit(fail_run)
+        assert checked.wait(30)
         fail(BROKER_DOWN)
         run.result(30)
     (message,) = inbox.messages
     assert "ClusterError" in message["Subject"]
 
 
-@pytest.mark.usefixtures("impatient")
-def test_a_run_that_took_too_long_says_so_even_of_no_task(mail_server: StartServer) -> None:
+@pytest.mark.usefixtures("no_task_callback")
+def test_timed_out_run_without_a_task_is_mailed(mail_server: StartServer) -> None:
     inbox = mail_server()
     IncidentNotifier()({"dag": DAG("score_payments", schedule=None), "run_id": "manual 1", "reason": "timed_out"})
     (message,) = inbox.messages
@@ -438,7 +442,7 @@ def test_a_run_that_took_too_long_says_so_even_of_no_task(mail_server: StartServ
     assert "/dags/score_payments/runs/manual%201" in body(message)
 
 
-def test_without_operators_nothing_is_sent_and_nothing_breaks(
+def test_without_operators_no_mail_is_sent_and_a_warning_logged(
     mail_server: StartServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     inbox = mail_server()
@@ -449,7 +453,7 @@ def test_without_operators_nothing_is_sent_and_nothing_breaks(
 
 
 @pytest.mark.parametrize("name", ["FRAUD_MAX_PAYMENTS", "FRAUD_REMINDER_HOURS", "FRAUD_MASK_CARDS", "EMAIL_RECIPIENT"])
-def test_a_setting_that_fails_every_task_is_told(
+def test_invalid_setting_that_fails_every_task_is_mailed(
     mail_server: StartServer, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     inbox = mail_server()
@@ -462,7 +466,7 @@ def test_a_setting_that_fails_every_task_is_told(
     assert len(inbox.messages) == 2
 
 
-def test_operators_that_are_none_are_an_error_in_the_log(
+def test_invalid_operator_address_is_logged_as_an_error(
     mail_server: StartServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     inbox = mail_server()
@@ -474,7 +478,7 @@ def test_operators_that_are_none_are_an_error_in_the_log(
 
 
 def fill_disk(monkeypatch: pytest.MonkeyPatch, *folders: str) -> None:
-    """Nothing can be written below these any more; what is there can be read."""
+    """Let writes below these folders fail; files there can still be read."""
     write = Storage.write
 
     def full(self: Storage, path: str, data: Any) -> None:
@@ -485,7 +489,7 @@ def fill_disk(monkeypatch: pytest.MonkeyPatch, *folders: str) -> None:
     monkeypatch.setattr(Storage, "write", full)
 
 
-def test_a_full_staging_area_is_told_once(mail_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_staging_area_is_mailed_once(mail_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
     inbox = mail_server()
     fill_disk(monkeypatch, "/staging")
     for _ in range(2):
@@ -500,7 +504,7 @@ def test_a_full_staging_area_is_told_once(mail_server: StartServer, monkeypatch:
     assert len(inbox.messages) == 3
 
 
-def test_where_nothing_can_be_noted_every_failure_is_told(
+def test_every_failure_is_mailed_if_nothing_can_be_stored(
     mail_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inbox = mail_server()
@@ -511,7 +515,7 @@ def test_where_nothing_can_be_noted_every_failure_is_told(
     succeed()
 
 
-def test_a_broken_staging_area_is_told_once_too(
+def test_unusable_staging_area_is_mailed_once(
     mail_server: StartServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     inbox = mail_server()
@@ -525,7 +529,7 @@ def test_a_broken_staging_area_is_told_once_too(
     assert len(inbox.messages) == 2
 
 
-def test_a_damaged_note_costs_one_mail_more(mail_server: StartServer, tmp_path: Path) -> None:
+def test_damaged_incident_file_causes_one_more_mail(mail_server: StartServer, tmp_path: Path) -> None:
     inbox = mail_server()
     fail(BROKER_DOWN)
     (note,) = tmp_path.glob("staging/incidents/*/score_payments/publish.json")
@@ -539,7 +543,7 @@ def be_late(minutes: float, run_id: str = "scheduled__2026-11-24T08:00:00+00:00"
     asyncio.run(late_run({"dag_run": {"dag_id": "score_payments", "dag_run_id": run_id}}))
 
 
-def test_a_late_run_is_told_once_while_runs_stay_late(mail_server: StartServer) -> None:
+def test_late_runs_are_mailed_once_while_runs_stay_late(mail_server: StartServer) -> None:
     inbox = mail_server()
     for minutes in (1, 20, 30):
         be_late(minutes)
@@ -548,17 +552,17 @@ def test_a_late_run_is_told_once_while_runs_stay_late(mail_server: StartServer) 
     assert "/dags/score_payments/runs/scheduled__2026-11-24T08:00:00+00:00" in body(message).replace("&#43;", "+")
 
 
-def test_a_late_run_is_told_over_starttls_with_a_login(
+def test_late_run_is_mailed_over_starttls_with_a_login(
     mail_server: StartServer, monkeypatch: pytest.MonkeyPatch, certificate: Path
 ) -> None:
-    """The hook's asynchronous client asked for STARTTLS twice, and failed."""
+    """The asynchronous client of Airflow's hook sent STARTTLS twice, and failed."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     inbox = mail_server(tls=True, login="fraud", password="secret")
     be_late(1)
     assert (inbox.encrypted, inbox.logins) == ([True], ["fraud"])
 
 
-def test_a_late_run_that_is_noted_on_s3_leaves_the_triggerers_environment_as_it_is(
+def test_late_run_stored_on_s3_does_not_change_the_triggerers_environment(
     mail_server: StartServer, services: LiveStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inbox = mail_server()
@@ -575,14 +579,14 @@ def test_a_late_run_that_is_noted_on_s3_leaves_the_triggerers_environment_as_it_
     assert staging(Settings(staging_url=url)).list("incidents")
 
 
-def test_a_run_that_is_late_after_hours_of_quiet_is_news(mail_server: StartServer) -> None:
+def test_late_run_after_hours_without_one_is_a_new_incident(mail_server: StartServer) -> None:
     inbox = mail_server()
     be_late(1)
     be_late(90)
     assert [message["Subject"].startswith("Reminder") for message in inbox.messages] == [False, False]
 
 
-def test_the_deadline_names_a_function_that_the_triggerer_can_import() -> None:
+def test_deadline_names_an_importable_function() -> None:
     alert = late_run_alert(timedelta(minutes=7))
     assert alert is not None
     assert alert.interval == timedelta(minutes=7)
@@ -594,7 +598,7 @@ LOST = "1,204 offsets expired before they were read: topic_1/0 [96, 1300)."
 
 
 def end_batch(*kinds: str, minutes: float = 1, sentence: str = LOST, **task: Any) -> None:
-    """What follows on a plan that found these alarms."""
+    """Call the callback of a `plan` that found these kinds of alarm."""
     Clock.moment += timedelta(minutes=minutes)
     every = [kind for kind in alarm_texts.ADVICE if "dead letters" not in kind]
     found = [
@@ -605,7 +609,7 @@ def end_batch(*kinds: str, minutes: float = 1, sentence: str = LOST, **task: Any
     mail_alarms({"ti": ti})  # type: ignore[typeddict-item]
 
 
-def test_an_alarm_says_what_it_means_and_what_to_do(mail_server: StartServer) -> None:
+def test_alarm_mail_has_meaning_and_remedy(mail_server: StartServer) -> None:
     inbox = mail_server()
     end_batch(alarm_texts.EXPIRED)
     (message,) = inbox.messages
@@ -617,7 +621,7 @@ def test_an_alarm_says_what_it_means_and_what_to_do(mail_server: StartServer) ->
     assert 'href="https://airflow.test/' in body(message)
 
 
-def test_an_alarm_is_told_once_while_it_lasts_and_again_after_a_batch_without_it(mail_server: StartServer) -> None:
+def test_alarm_is_mailed_once_while_it_lasts_and_again_after_a_batch_without_it(mail_server: StartServer) -> None:
     inbox = mail_server()
     for number in range(3):
         end_batch(alarm_texts.BEHIND_PAYMENTS, sentence=f"{number} offsets are left for later runs.")
@@ -627,7 +631,7 @@ def test_an_alarm_is_told_once_while_it_lasts_and_again_after_a_batch_without_it
     assert [message["Subject"].startswith("Reminder") for message in inbox.messages] == [False, False]
 
 
-def test_alarms_of_several_kinds_come_and_go_alone(mail_server: StartServer) -> None:
+def test_alarms_of_different_kinds_are_independent(mail_server: StartServer) -> None:
     inbox = mail_server()
     end_batch(alarm_texts.BLOCKED, alarm_texts.BEHIND_AGE)
     end_batch(alarm_texts.BEHIND_AGE)
@@ -639,12 +643,12 @@ def test_alarms_of_several_kinds_come_and_go_alone(mail_server: StartServer) -> 
     ]
 
 
-def test_an_alarm_that_lasts_is_reminded_of(mail_server: StartServer) -> None:
+def test_lasting_alarm_causes_a_reminder(mail_server: StartServer) -> None:
     inbox = mail_server()
     end_batch(alarm_texts.CLOSE_TO_RETENTION)
     end_batch(alarm_texts.CLOSE_TO_RETENTION, minutes=361)
     assert inbox.messages[1]["Subject"].startswith("Reminder: score_payments: Payments are about to expire unread")
-    assert "Still so since 2026-11-24 08:01:00 UTC, 2 times so far" in body(inbox.messages[1])
+    assert "Ongoing since 2026-11-24 08:01:00 UTC, 2 times so far" in body(inbox.messages[1])
 
 
 MANY = "300 of 300 messages of batch a-batch became dead letters (100%): not_json 300."
@@ -652,13 +656,13 @@ FEW = "0 of 300 messages of batch a-batch became dead letters (0%)."
 
 
 def end_published_batch(sentence: str = FEW, cause: str = "", *, minutes: float = 1, known: bool = True) -> None:
-    """What follows on the task `reports` of a batch."""
+    """Call the callback of the task `reports`. Without `known` it has pushed no alarm, raised or ended."""
     Clock.moment += timedelta(minutes=minutes)
     found = [{"kind": alarm_texts.DEAD_LETTERS, "sentence": sentence, "cause": cause}] if known else []
     mail_alarms({"ti": TaskInstance(task_id="reports", try_number=1, alarms=found)})  # type: ignore[typeddict-item]
 
 
-def test_many_dead_letters_are_told_once_and_their_end_too(mail_server: StartServer) -> None:
+def test_many_dead_letters_are_mailed_once_and_their_end_once(mail_server: StartServer) -> None:
     inbox = mail_server()
     for _ in range(3):
         end_published_batch(MANY, "not_json")
@@ -669,10 +673,10 @@ def test_many_dead_letters_are_told_once_and_their_end_too(mail_server: StartSer
     end_published_batch()
     assert subjects(inbox)[1:] == [f"score_payments: The share of dead letters is normal again: {FEW}"]
     assert "It began at 2026-11-24 08:01:00 UTC" in body(inbox.messages[1])
-    assert "No more mail about this" not in body(inbox.messages[1])
+    assert "No further mail" not in body(inbox.messages[1])
 
 
-def test_dead_letters_of_the_output_topic_are_told_beside_the_failure_of_their_task(mail_server: StartServer) -> None:
+def test_output_dead_letters_are_mailed_in_addition_to_the_failure_of_their_task(mail_server: StartServer) -> None:
     inbox = mail_server()
     sentence = "12 of 14 messages of topic_2 became dead letters (86%): no_headers 12."
     for cause in ("no_headers", "no_headers", "", ""):
@@ -689,14 +693,14 @@ def test_dead_letters_of_the_output_topic_are_told_beside_the_failure_of_their_t
     assert "Find the program that writes them to the output topic" in body(inbox.messages[1])
 
 
-def test_another_reason_for_dead_letters_is_told(mail_server: StartServer) -> None:
+def test_new_reason_for_dead_letters_is_mailed(mail_server: StartServer) -> None:
     inbox = mail_server()
     for reason in ("not_json", "empty_value", "not_json"):
         end_published_batch(MANY, reason)
     assert len(inbox.messages) == 2
 
 
-def test_dead_letters_that_come_and_go_are_two_mails_an_hour(mail_server: StartServer) -> None:
+def test_dead_letters_that_come_and_go_cause_two_mails_an_hour(mail_server: StartServer) -> None:
     inbox = mail_server()
     for _ in range(29):
         end_published_batch(MANY, "not_json")
@@ -707,14 +711,17 @@ def test_dead_letters_that_come_and_go_are_two_mails_an_hour(mail_server: StartS
     ]
 
 
-def test_an_end_that_no_server_took_is_told_by_the_next_run(
+def test_rejected_mail_about_an_alarms_end_is_sent_by_the_next_run(
     mail_server: StartServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     inbox = mail_server(extra={"retry_limit": 0})
     end_published_batch(MANY, "not_json")
     inbox.refusals = ["451 later"]
     end_published_batch()
-    assert "told of many dead letters, the next run tries again: SMTPDataError: 451 later" in caplog.text
+    assert (
+        "alarm 'many dead letters' could not be mailed to operators: SMTPDataError: 451 later. The next run tries"
+        in caplog.text
+    )
     end_published_batch()
     end_published_batch()
     assert len(inbox.messages) == 2
@@ -730,7 +737,7 @@ def test_end_of_unreported_alarm_is_not_mailed(mail_server: StartServer, monkeyp
     assert inbox.messages == []
 
 
-def test_an_implausible_timestamp_is_told_once(mail_server: StartServer) -> None:
+def test_implausible_timestamp_is_mailed_once(mail_server: StartServer) -> None:
     inbox = mail_server()
     for _ in range(30):
         end_batch(
@@ -744,7 +751,7 @@ def test_an_implausible_timestamp_is_told_once(mail_server: StartServer) -> None
     assert "message.timestamp.type to LogAppendTime" in body(inbox.messages[0])
 
 
-def test_neither_a_failed_plan_nor_one_without_an_answer_ends_an_alarm(mail_server: StartServer) -> None:
+def test_plan_that_fails_or_pushes_no_alarms_ends_no_alarm(mail_server: StartServer) -> None:
     inbox = mail_server()
     end_batch(alarm_texts.EXPIRED)
     fail(BROKER_DOWN, task_id="plan")
@@ -757,14 +764,14 @@ def test_neither_a_failed_plan_nor_one_without_an_answer_ends_an_alarm(mail_serv
     ]
 
 
-def test_an_alarm_that_no_server_took_is_told_by_the_next_run(
+def test_rejected_alarm_mail_is_sent_by_the_next_run(
     mail_server: StartServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     inbox = mail_server(extra={"retry_limit": 0})
     inbox.refusals = ["451 later", "451 later"]
     end_batch(alarm_texts.CLOSE_TO_RETENTION, alarm_texts.BEHIND_AGE)
     assert inbox.messages == []
-    assert "operators could not be told of close to retention, the next run tries again: SMTPDataError" in caplog.text
+    assert "alarm 'close to retention' could not be mailed to operators: SMTPDataError" in caplog.text
     end_batch(alarm_texts.CLOSE_TO_RETENTION, alarm_texts.BEHIND_AGE)
     end_batch(alarm_texts.CLOSE_TO_RETENTION, alarm_texts.BEHIND_AGE)
     assert len(inbox.messages) == 2
@@ -775,10 +782,8 @@ def expired(number: int) -> str:
 
 
 @pytest.mark.parametrize("kind", [alarm_texts.EXPIRED, alarm_texts.OFFSETS_MOVED])
-def test_what_stands_in_one_batch_only_is_told_though_no_server_took_it_then(
-    mail_server: StartServer, kind: str
-) -> None:
-    """The batch settles it: no later one finds it again."""
+def test_rejected_mail_about_an_event_is_sent_by_a_later_run(mail_server: StartServer, kind: str) -> None:
+    """No later batch finds these alarms again."""
     inbox = mail_server(extra={"retry_limit": 0})
     inbox.refusals = ["451 later"] * 3
     end_batch(kind, sentence=expired(7))
@@ -793,7 +798,7 @@ def test_what_stands_in_one_batch_only_is_told_though_no_server_took_it_then(
     assert [expired(11) in body(message) for message in inbox.messages] == [False, True]
 
 
-def test_a_mail_server_that_hangs_keeps_no_alarm_from_being_noted(
+def test_alarms_are_stored_before_the_mail_server_hangs(
     mail_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def hangs(*_: Any) -> None:
@@ -810,9 +815,7 @@ def test_a_mail_server_that_hangs_keeps_no_alarm_from_being_noted(
     ]
 
 
-def test_an_alarm_that_nobody_is_to_be_told_is_over_with_its_batch(
-    mail_server: StartServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_event_without_operators_ends_with_its_batch(mail_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
     inbox = mail_server()
     with monkeypatch.context() as patched:
         patched.setenv("FRAUD_OPERATORS_EMAIL", "")
@@ -822,7 +825,7 @@ def test_an_alarm_that_nobody_is_to_be_told_is_over_with_its_batch(
     assert inbox.messages == []
 
 
-def test_a_staging_area_that_is_full_gets_no_mail_every_minute(
+def test_event_is_mailed_once_while_the_staging_area_is_full(
     mail_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inbox = mail_server(extra={"retry_limit": 0})
@@ -834,7 +837,7 @@ def test_a_staging_area_that_is_full_gets_no_mail_every_minute(
     assert len(inbox.messages) == 1
 
 
-def test_what_expired_after_the_first_mail_is_told_at_the_end(mail_server: StartServer) -> None:
+def test_later_events_are_mailed_together_after_the_last(mail_server: StartServer) -> None:
     inbox = mail_server()
     for number in (7, 9, 9, 11):  # the second of these batches was drained again
         end_batch(alarm_texts.EXPIRED, sentence=expired(number))
@@ -848,36 +851,36 @@ def test_what_expired_after_the_first_mail_is_told_at_the_end(mail_server: Start
     assert not rest["Subject"].startswith("Reminder")
 
 
-def test_a_batch_that_is_drained_again_tells_nothing_twice(mail_server: StartServer) -> None:
+def test_event_of_a_batch_that_is_drained_again_is_mailed_once(mail_server: StartServer) -> None:
     inbox = mail_server()
     for kinds in ((alarm_texts.EXPIRED,), (alarm_texts.EXPIRED,), (), ()):
         end_batch(*kinds)
     assert len(inbox.messages) == 1
 
 
-# The client that is interrupted while it connects leaves its socket to the collector.
+# A client that is interrupted while it connects leaves its socket to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_mail_server_that_hangs_is_given_up(
+def test_hanging_mail_server_is_abandoned(
     monkeypatch: pytest.MonkeyPatch, mail_server: StartServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Airflow would kill the process that still runs a callback 20 s after its task."""
+    """Airflow kills a process that still runs callbacks 20 s after its task."""
     monkeypatch.setattr(alarm_mails, "_ALARM_SECONDS", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         connection = {"conn_type": "smtp", "host": "127.0.0.1", "port": silent.getsockname()[1]}
         extra = {"from_email": "f@bank.test", "disable_tls": True, "disable_ssl": True, "timeout": 30}
         monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection | {"extra": extra}))
-        begun = time.monotonic()
+        started = time.monotonic()
         end_batch(alarm_texts.EXPIRED)
-        assert time.monotonic() - begun < 10
-    assert "alarms were not told within 1 s" in caplog.text
-    caplog.clear()  # its record holds the error, and that the socket
+        assert time.monotonic() - started < 10
+    assert "alarms were not mailed within 1 s" in caplog.text
+    caplog.clear()  # its record refers to the error, which refers to the socket
     gc.collect()
     inbox = mail_server()
     end_batch(alarm_texts.EXPIRED)
     assert len(inbox.messages) == 1
 
 
-def test_alarms_are_told_where_nothing_can_be_noted(mail_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_alarms_are_mailed_if_nothing_can_be_stored(mail_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
     inbox = mail_server()
     fill_disk(monkeypatch, "/staging", "/fraud_incidents_")
     end_batch(alarm_texts.EXPIRED)

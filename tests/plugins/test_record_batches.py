@@ -1,4 +1,4 @@
-"""The task `record_batches`, with the connections as Airflow has them."""
+"""The task `record_batches`, with Airflow's connections."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ def run() -> dict[str, Any]:
     return ti.pushed
 
 
-def test_it_takes_over_what_was_left_and_tells_how_much(staging: Storage, ledger: LedgerConnection):
+def test_records_are_taken_over_once_and_counted(staging: Storage, ledger: LedgerConnection):
     write_record(staging, record())
     assert run() == {"counts": {"batches": 1, "files": 1}}
     assert query(ledger, "SELECT count(*) FROM ledger.batches") == [(1,)]
     assert run() == {"counts": {"batches": 0, "files": 0}}
 
 
-def test_a_damaged_record_fails_it_and_may_be_tried_again(staging: Storage):
+def test_damaged_record_fails_the_task_with_retries(staging: Storage):
     staging.write(write_record(staging, record()), b"[]")
     with pytest.raises(LedgerError, match="1 of the batches' records cannot be read"):
         run()
 
 
-def test_tables_of_another_version_fail_it_for_good(staging: Storage, ledger: LedgerConnection):
+def test_tables_of_another_version_fail_the_task_without_retries(staging: Storage, ledger: LedgerConnection):
     query(ledger, "UPDATE ledger.alembic_version SET version_num = '9999'")
     with pytest.raises(AirflowFailException, match="LedgerSchemaError"):
         run()

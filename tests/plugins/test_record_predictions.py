@@ -1,4 +1,4 @@
-"""The task `record_predictions`, with the connections as Airflow has them."""
+"""The task `record_predictions`, with Airflow's connections."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.scoring import Scoring
 
 
 @pytest.fixture
-def here(
+def pipeline(
     scoring: Callable[..., Scoring], ledger: LedgerConnection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Scoring:
     made = scoring()
@@ -38,51 +38,51 @@ def here(
     return made
 
 
-class Try(TaskInstance):
-    """Each is a run of its own."""
+class NewRun(TaskInstance):
+    """The task instance of a new run."""
 
     dag_id, try_number = "record_predictions", 1
     number = 0
 
     def __init__(self) -> None:
         super().__init__()
-        Try.number += 1
-        self.run_id = f"scheduled__{Try.number}"
+        NewRun.number += 1
+        self.run_id = f"scheduled__{NewRun.number}"
 
 
-def run(ti: Try | None = None) -> dict[str, Any]:
-    ti = ti or Try()
+def run(ti: NewRun | None = None) -> dict[str, Any]:
+    ti = ti or NewRun()
     RecordPredictionsOperator(task_id="record_predictions").execute({"ti": ti})  # type: ignore[arg-type]
     return ti.pushed
 
 
-def produce(here: Scoring, *values: bytes) -> None:
-    kafka_log.send(str(here.kafka["bootstrap.servers"]), here.settings.output_topic, list(values))
+def produce(pipeline: Scoring, *values: bytes) -> None:
+    kafka_log.send(str(pipeline.kafka["bootstrap.servers"]), pipeline.settings.output_topic, list(values))
 
 
-def score(here: Scoring, count: int) -> None:
+def score(pipeline: Scoring, count: int) -> None:
     messages = [one.message for one in payments(*(number + 0.5 for number in range(count)))]
-    kafka_log.send(str(here.kafka["bootstrap.servers"]), here.settings.input_topic, messages)
-    here.run()
+    kafka_log.send(str(pipeline.kafka["bootstrap.servers"]), pipeline.settings.input_topic, messages)
+    pipeline.run()
 
 
-def test_it_records_once_and_tells_how_much(here: Scoring, ledger: LedgerConnection):
+def test_messages_are_recorded_once_and_counted(pipeline: Scoring, ledger: LedgerConnection):
     first = run()["counts"]
     assert (first["rows"], first["dead_letters"]) == (2, 1)
     assert run() == {"alarms": [], "counts": {"messages": 0, "rows": 0, "dead_letters": 0}}
     assert query(ledger, "SELECT count(*) FROM ledger.predictions") == [(2,)]
 
 
-def test_a_wrong_password_fails_it_for_good_and_is_not_shown(
-    here: Scoring, ledger: LedgerConnection, monkeypatch: pytest.MonkeyPatch
+def test_wrong_password_fails_the_task_without_retries_and_is_not_shown(
+    pipeline: Scoring, ledger: LedgerConnection, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("AIRFLOW_CONN_LEDGER_DB", f"postgres://{ledger.user}:wr0ng@{ledger}")
-    with pytest.raises(AirflowFailException, match=r"LedgerAccessError.*the connection ledger_db") as told:
+    with pytest.raises(AirflowFailException, match=r"LedgerAccessError.*the connection ledger_db") as error:
         run()
-    assert "wr0ng" not in str(told.value)
+    assert "wr0ng" not in str(error.value)
 
 
-def test_without_a_ledger_it_says_what_to_set(here: Scoring, monkeypatch: pytest.MonkeyPatch):
+def test_missing_ledger_connection_is_named(pipeline: Scoring, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("LOGGER_SQL_URI")
     with pytest.raises(AirflowFailException, match=r"ledger_db does not exist: set it, .*LOGGER_SQL_URI"):
         run()
@@ -91,9 +91,9 @@ def test_without_a_ledger_it_says_what_to_set(here: Scoring, monkeypatch: pytest
 FOREIGN = [b"no prediction"] * 11
 
 
-def test_many_dead_letters_of_the_output_topic_are_an_alarm_that_ends_with_a_run_of_few(here: Scoring):
-    topics = here.settings.output_topic, here.settings.output_dead_letter_topic
-    produce(here, *FOREIGN)
+def test_many_output_dead_letters_raise_an_alarm_and_few_end_it(pipeline: Scoring):
+    topics = pipeline.settings.output_topic, pipeline.settings.output_dead_letter_topic
+    produce(pipeline, *FOREIGN)
     assert run()["alarms"] == [
         {
             "kind": "many dead letters of the output topic",
@@ -103,49 +103,51 @@ def test_many_dead_letters_of_the_output_topic_are_an_alarm_that_ends_with_a_run
         }
     ]
     assert run()["alarms"] == []
-    score(here, 8)
-    produce(here, b"no prediction")
+    score(pipeline, 8)
+    produce(pipeline, b"no prediction")
     (over,) = run()["alarms"]
     assert over["cause"] == ""
     assert over["sentence"].startswith(f"1 of 9 messages of {topics[0]} became dead letters (11%), less than")
 
 
-def test_few_dead_letters_a_run_add_up(here: Scoring):
+def test_few_dead_letters_per_run_add_up_to_an_alarm(pipeline: Scoring):
     assert run()["alarms"] == []
     for _ in range(2):
-        produce(here, *FOREIGN[:4])
+        produce(pipeline, *FOREIGN[:4])
         assert run()["alarms"] == []
-    produce(here, *FOREIGN[:1])
+    produce(pipeline, *FOREIGN[:1])
     (found,) = run()["alarms"]
     assert found["sentence"].startswith("10 of 12 messages of ")
     assert ", in the last 4 runs with such messages, became dead letters (83%)" in found["sentence"]
 
 
-def test_dead_letters_of_a_try_that_fails_after_it_sent_them_are_an_alarm(here: Scoring):
-    """No later try finds them again."""
+def test_dead_letters_of_a_failed_try_raise_an_alarm(pipeline: Scoring):
+    """No later try reads these messages again."""
     run()
-    score(here, 2)
-    group = Group(str(here.kafka["bootstrap.servers"]), here.settings.ledger_group, here.settings.output_topic)
+    score(pipeline, 2)
+    group = Group(
+        str(pipeline.kafka["bootstrap.servers"]), pipeline.settings.ledger_group, pipeline.settings.output_topic
+    )
     group.expire(group.ends())
-    produce(here, *FOREIGN)
-    ti = Try()
+    produce(pipeline, *FOREIGN)
+    ti = NewRun()
     with pytest.raises(AirflowFailException, match="LedgerGapError"):
         run(ti)
     (found,) = ti.pushed["alarms"]
     assert found["cause"] == "no_headers"
 
 
-def test_dead_letters_that_an_earlier_try_left_are_counted_with_the_messages_beside_them(
-    here: Scoring, monkeypatch: pytest.MonkeyPatch
+def test_dead_letters_of_an_earlier_try_are_counted_with_its_messages(
+    pipeline: Scoring, monkeypatch: pytest.MonkeyPatch
 ):
     run()
-    score(here, 90)
-    produce(here, *FOREIGN)
+    score(pipeline, 90)
+    produce(pipeline, *FOREIGN)
 
     def die(*words: object) -> int:
         raise LedgerError("the ledger is away")
 
-    ti = Try()
+    ti = NewRun()
     with monkeypatch.context() as patch:
         patch.setattr("include.ledger.output_dead_letters.OutputDeadLetters.send", die)
         with pytest.raises(LedgerError):

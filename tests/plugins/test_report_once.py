@@ -1,4 +1,4 @@
-"""A report with the real outbox and a real mail server, while the staging area cannot be written to."""
+"""A report with the real outbox and a real mail server, while the staging area cannot be written."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def folder(disk: SmallDisk) -> Storage:
 
 @pytest.fixture
 def outbox(folder: Storage, staged: Callable[..., Manifest], monkeypatch: pytest.MonkeyPatch) -> Outbox:
-    """With a report of two partitions that is owed."""
+    """An outbox with a pending report of two partitions."""
     monkeypatch.setenv("EMAIL_RECIPIENT", "analyst@bank.test")
     outbox = Outbox(folder, "a/group", "topic", "scored")
     manifest = staged(BATCH, {0: 1, 1: 1})
@@ -45,7 +45,7 @@ def outbox(folder: Storage, staged: Callable[..., Manifest], monkeypatch: pytest
 
 
 def send(outbox: Outbox, runs: int = 1) -> list[str]:
-    """What each run failed with; empty where it did not."""
+    """Return the error of each run, empty if it succeeded."""
     errors = []
     for _ in range(runs):
         try:
@@ -61,9 +61,7 @@ def ids(inbox: Inbox) -> list[str]:
     return [message["Message-ID"] for message in inbox.messages]
 
 
-def test_a_full_disk_sends_no_report_until_there_is_room(
-    mail_server: StartServer, disk: SmallDisk, outbox: Outbox
-) -> None:
+def test_no_report_is_sent_while_the_disk_is_full(mail_server: StartServer, disk: SmallDisk, outbox: Outbox) -> None:
     inbox = mail_server()
     with disk.full():
         errors = send(outbox, runs=10)
@@ -73,7 +71,7 @@ def test_a_full_disk_sends_no_report_until_there_is_room(
     assert len(inbox.messages) == 1
 
 
-def test_a_staging_area_that_may_not_be_written_to_sends_no_report(
+def test_no_report_is_sent_while_the_staging_area_is_read_only(
     mail_server: StartServer, disk: SmallDisk, outbox: Outbox
 ) -> None:
     inbox = mail_server()
@@ -86,7 +84,7 @@ def test_a_staging_area_that_may_not_be_written_to_sends_no_report(
 
 
 @pytest.mark.parametrize("free_pages", [1, 2, 3, 4])
-def test_however_full_the_disk_is_ten_runs_send_one_mail_at_most(
+def test_ten_runs_send_at_most_one_mail_on_a_nearly_full_disk(
     mail_server: StartServer, disk: SmallDisk, outbox: Outbox, free_pages: int
 ) -> None:
     inbox = mail_server()
@@ -98,7 +96,7 @@ def test_however_full_the_disk_is_ten_runs_send_one_mail_at_most(
     assert outbox.entries() == []
 
 
-def test_a_disk_that_fills_up_while_the_mail_is_sent_sends_one_copy_more_with_the_same_message_id(
+def test_disk_that_fills_during_the_mail_causes_one_copy_with_the_same_message_id(
     mail_server: StartServer, disk: SmallDisk, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inbox, note = mail_server(), Outbox.record_delivery
@@ -118,7 +116,7 @@ def test_a_disk_that_fills_up_while_the_mail_is_sent_sends_one_copy_more_with_th
     assert first == second
 
 
-def test_the_record_for_the_ledger_names_accepted_recipients_only(
+def test_batch_record_names_accepted_recipients_only(
     mail_server: StartServer, folder: Storage, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inbox = mail_server()

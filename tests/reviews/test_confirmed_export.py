@@ -201,7 +201,7 @@ def test_two_at_once_export_each_verdict_once(ledger: LedgerConnection, place: P
     names = [f"p{number:03}" for number in range(200)]
     known(ledger, *names)
     confirm(ledger, *names)
-    bucket = Bucket.of(Settings.from_environment())
+    bucket = Bucket.from_settings(Settings.from_environment())
     threads = [threading.Thread(target=exporting.export, args=(ledger, bucket)) for _ in range(3)]
     for thread in threads:
         thread.start()
@@ -259,13 +259,13 @@ def test_a_place_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, url: str, 
 @pytest.mark.parametrize("login", ["key:s3cret@", "key:s3/cret@", "s3cret@", "key:s3cret"])
 def test_keys_in_the_place_are_refused_and_not_shown(login: str) -> None:
     with pytest.raises(SettingError, match="put keys into the connection aws_default") as told:
-        Bucket.of(Settings(confirmed_url=f"s3://{login}bucket/confirmed"))
+        Bucket.from_settings(Settings(confirmed_url=f"s3://{login}bucket/confirmed"))
     assert "cret" not in str(told.value)
 
 
 def test_prefixes_with_and_without_slashes() -> None:
     for url, prefix in (("s3://b", ""), ("s3://b/", ""), ("s3://b/x/y", "x/y/"), ("s3://b/x/", "x/")):
-        assert Bucket.of(Settings(confirmed_url=url)) == Bucket("b", prefix)
+        assert Bucket.from_settings(Settings(confirmed_url=url)) == Bucket("b", prefix)
 
 
 def test_a_ledger_without_tables_is_told(ledger: LedgerConnection, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from confluent_kafka.admin import AclOperation, ResourcePatternType, ResourceTyp
 from confluent_kafka.cimpl import NewTopic
 
 from dev.stack.part import BIN, ROOT
-from include.check.check_result import CheckResult, run
+from include.check.check_result import CheckResult, run_checks
 from include.check.kafka_check import check_kafka
 from include.errors import FraudError
 from include.kafka.cluster import Cluster
@@ -309,7 +309,7 @@ def test_a_whole_run_needs_no_more(secure: SecureStack) -> None:
 
 def check(kafka: dict[str, Any], settings: Settings, **changes: Any) -> dict[str, CheckResult]:
     given = {name: value for name, value in (kafka | changes).items() if value is not None}
-    return {one.name: one for one in run([("tried", lambda: check_kafka(Cluster(given), settings))])}
+    return {one.name: one for one in run_checks([("tried", lambda: check_kafka(Cluster(given), settings))])}
 
 
 def wrong(found: dict[str, CheckResult]) -> list[str]:

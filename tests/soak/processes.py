@@ -137,7 +137,7 @@ def _mail(field: Field) -> str:
     getattr(field.stack, field.random.choice(("stop", "kill")))("mail")
     field.go_on()
     try:
-        return f"{field.failed_try(held, 'email')}; {field.says(held, 'email', 'takes no mail')}"
+        return f"{field.failed_try(held, 'email')}; {field.says(held, 'email', 'accepts no mail')}"
     finally:
         field.stack.start("mail")
 

@@ -25,7 +25,7 @@ from include.ledger.recorded_batches import record_batches
 from include.ledger.recorder import record
 from include.ledger.schema import VERSION, migrate
 from include.models.selection import Hold
-from include.report.incident import Incidents
+from include.report.incident_files import IncidentFiles
 from include.settings import Settings
 from include.storage.staging import Storage
 from tests.support import kafka_log
@@ -198,7 +198,7 @@ def test_hold_and_incident_of_an_earlier_version_are_read(tmp_path: Path):
         since="2026-01-01T00:00:00+00:00", model="models:/fraud_scoring/3",
     )  # fmt: skip
     shutil.copytree(STORED / "staging" / "incidents", tmp_path / "incidents")
-    incidents = Incidents(Storage.open(str(tmp_path)), "", "score_payments")
+    incidents = IncidentFiles(Storage.open(str(tmp_path)), "", "score_payments")
     incident = incidents.last("publish")
     assert incident is not None
     assert (incident.failures, incident.is_over, incident.told is None) == (1, False, False)

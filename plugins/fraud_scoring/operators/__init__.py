@@ -1,6 +1,7 @@
-"""The steps of the DAG score_payments as operators: contexts, connections and XComs here, the work in include/batch.
+"""Operators for the tasks of the DAG score_payments: they handle contexts, connections and XComs.
 
-Each logs one line of counts and ids and pushes the same as its XCom `counts`. No payment data reaches either.
+`include/batch` does the work. Each operator logs one line of counts and ids, and pushes the same as its XCom `counts`.
+Neither contains payment data.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from fraud_scoring.operators.batch_operator import (
     SHARD_NAME,
 )
 from fraud_scoring.operators.plan_operator import PlanOperator
-from fraud_scoring.operators.report_operators import CatchUpOperator, OwedReportsOperator, outbox
+from fraud_scoring.operators.report_operators import CatchUpOperator, PendingReportsOperator, outbox
 from fraud_scoring.operators.score_operators import (
     DrainOperator,
     PredictOperator,
@@ -37,7 +38,7 @@ __all__ = [
     "SHARD_NAME",
     "CatchUpOperator",
     "DrainOperator",
-    "OwedReportsOperator",
+    "PendingReportsOperator",
     "PlanOperator",
     "PredictOperator",
     "PublishOperator",

@@ -1,4 +1,4 @@
-"""Fixing the batch."""
+"""The operator of the task `plan`, which fixes the batch of a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from airflow.sdk import BaseOperator, Context
 
 from fraud_scoring.airflow_connections import kafka_cluster, staging
 from fraud_scoring.alarm_mails import ALARMS
-from fraud_scoring.failures import plain_failures
+from fraud_scoring.failures import translate_permanent_errors
 from fraud_scoring.operators.batch_operator import DRAIN, REPORTS, RESOLVE_MODEL, log_counts
 from fraud_scoring.run_url import run_url
 from include.batch.manifest import Manifest
@@ -18,17 +18,17 @@ from include.settings import Settings
 class PlanOperator(BaseOperator, BranchMixIn):
     """Fix the batch, and return the numbers of its shards, over which `drain`, `predict` and `publish` are mapped.
 
-    Continue with all tasks where payments wait or the run was given a configuration, which `resolve_model` applies
-    also where there is no shard; with `reports` where only an earlier batch's report is pending; and end the run where
-    there is nothing to do. Push the XComs `manifest` and `alarms`.
+    All tasks follow if there are unread payments, or if the run has a configuration: `resolve_model` applies it even
+    without a shard. Only `reports` follows if just an earlier batch's report is pending. Without work the run ends.
+    Push the XComs `manifest` and `alarms`.
     """
 
     def execute(self, context: Context) -> list[int]:
-        """Return one number where a batch has one shard, and none where nothing waits."""
-        with plain_failures():
+        """Return the shards' numbers, from 0; an empty list without unread payments."""
+        with translate_permanent_errors():
             manifest, branches = self._plan(context)
-        # Where it skips a task, it ends this one by an exception (Airflow 3.3.2), and nothing is returned: mapped tasks
-        # that are not skipped need the numbers, so all are skipped or none.
+        # If this skips a task, it ends `plan` by an exception (Airflow 3.3.2) and nothing is returned. Mapped tasks
+        # that are not skipped need the returned numbers, so either all of them are skipped or none.
         self.do_branch(context, branches)
         return list(range(len(manifest.shards)))
 
@@ -39,21 +39,21 @@ class PlanOperator(BaseOperator, BranchMixIn):
 
         settings = Settings.from_environment()
         dag_run = context["dag_run"]
-        # A run configuration that cannot be meant fails here, before any work.
+        # An invalid run configuration fails here, before any work.
         choice = ModelChoice.parse(dag_run.conf or {})
         cluster, storage = kafka_cluster(), staging(settings)
-        # Before a byte is staged: a disk that is full would keep itself full.
+        # Clean up before anything is staged: otherwise a full disk would stay full.
         remove_old_batches(storage, settings.staging_hours)
         remove_old_records(storage, settings.record_hours)
         url = run_url(dag_run.dag_id, dag_run.run_id)
         manifest = plan(cluster, settings, storage, run_id=dag_run.run_id, run_url=url)
         context["ti"].xcom_push(key="manifest", value=manifest.to_dict())
-        found = plan_alarms(cluster, settings, manifest)
-        for alarm in found:
+        found_alarms = plan_alarms(cluster, settings, manifest)
+        for alarm in found_alarms:
             if alarm.cause:
                 self.log.error("%s: %s", alarm.kind, alarm.sentence)
-        context["ti"].xcom_push(key=ALARMS, value=[alarm.to_dict() for alarm in found])
-        owed = len(Outbox(storage, settings.group, settings.input_topic).entries())
+        context["ti"].xcom_push(key=ALARMS, value=[alarm.to_dict() for alarm in found_alarms])
+        pending = len(Outbox(storage, settings.group, settings.input_topic).entries())
         ranges = ", ".join(f"{part.partition}:[{part.start}, {part.end})" for part in manifest.partitions) or "nothing"
         log_counts(
             self,
@@ -65,9 +65,9 @@ class PlanOperator(BaseOperator, BranchMixIn):
                 "shards": len(manifest.shards),
                 "lost_to_retention": manifest.lost,
                 "lag": manifest.lag,
-                "reports_owed": owed,
+                "reports_owed": pending,
             },
         )
         if manifest.partitions or not choice.is_empty:
             return manifest, [DRAIN, RESOLVE_MODEL]
-        return manifest, [REPORTS] if owed else None
+        return manifest, [REPORTS] if pending else None

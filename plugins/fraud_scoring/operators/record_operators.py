@@ -1,4 +1,4 @@
-"""The tasks of the DAG record_predictions: what each records stands in `include/ledger`."""
+"""The operators of the DAG record_predictions. `include/ledger` does the work."""
 
 from __future__ import annotations
 
@@ -9,38 +9,44 @@ from airflow.sdk import BaseOperator, Context
 
 from fraud_scoring.airflow_connections import kafka_cluster, ledger, staging
 from fraud_scoring.alarm_mails import ALARMS
-from fraud_scoring.failures import plain_failures
-from fraud_scoring.kept_incidents import KeptIncidents
+from fraud_scoring.failures import translate_permanent_errors
+from fraud_scoring.incident_store import IncidentStore
 from fraud_scoring.operators.batch_operator import log_counts
 from include.batch.dead_letter_counts import DeadLetterCounts
 from include.settings import Settings
 
 
 class RecordPredictionsOperator(BaseOperator):
-    """Push the XCom `alarms`: whether many messages became dead letters. A try that fails pushes it as well, because
-    no later one sends its dead letters again."""
+    """Record new messages of the output topic in the ledger.
+
+    Push the XCom `alarms`: whether many messages became dead letters. A failed try pushes it as well, because no later
+    try sends its dead letters again.
+    """
 
     def execute(self, context: Context) -> None:
+        """Record, log the offsets `[start, end)` of each partition, and push the XComs `alarms` and `counts`."""
         from include.ledger.recorder import record
 
-        with plain_failures():
+        with translate_permanent_errors():
             settings = Settings.from_environment()
-            counted: list[DeadLetterCounts] = []
+            dead_letters: list[DeadLetterCounts] = []
             try:
-                recorded = record(kafka_cluster(), settings, ledger(), counted.append)
+                recorded = record(kafka_cluster(), settings, ledger(), dead_letters.append)
             finally:
-                context["ti"].xcom_push(key=ALARMS, value=self._alarms(context, settings, counted))
-        ranges = ", ".join(f"{at}:[{start}, {end})" for at, (start, end) in recorded.ranges.items()) or "nothing new"
+                context["ti"].xcom_push(key=ALARMS, value=self._alarms(context, settings, dead_letters))
+        ranges = [f"{partition}:[{start}, {end})" for partition, (start, end) in recorded.ranges.items()]
         counts = {"messages": recorded.messages, "rows": recorded.rows, "dead_letters": recorded.dead_letters}
-        log_counts(self, context, f"{settings.output_topic} {ranges}", counts)
+        log_counts(self, context, f"{settings.output_topic} {', '.join(ranges) or 'nothing new'}", counts)
 
-    def _alarms(self, context: Context, settings: Settings, counted: list[DeadLetterCounts]) -> list[dict[str, Any]]:
+    def _alarms(
+        self, context: Context, settings: Settings, dead_letters: list[DeadLetterCounts]
+    ) -> list[dict[str, Any]]:
         from include.batch.dead_letter_alarm import find_output_dead_letter_alarm
 
         ti = context["ti"]
-        # No two tries count the same messages.
-        count = partial(KeptIncidents(settings, ti.dag_id).count_dead_letters, f"{ti.run_id} {ti.try_number}")
-        recorded = reduce(DeadLetterCounts.plus, counted, DeadLetterCounts())
+        # Each try counts as a batch of its own, because no two tries count the same messages.
+        count = partial(IncidentStore(settings, ti.dag_id).count_dead_letters, f"{ti.run_id} {ti.try_number}")
+        recorded = reduce(DeadLetterCounts.plus, dead_letters, DeadLetterCounts())
         alarm = find_output_dead_letter_alarm(settings, recorded, count)
         if alarm is None:
             return []
@@ -50,10 +56,13 @@ class RecordPredictionsOperator(BaseOperator):
 
 
 class RecordBatchesOperator(BaseOperator):
+    """Record batches in the ledger, from the files that score_payments has left in the staging area."""
+
     def execute(self, context: Context) -> None:
+        """Record, and push the XCom `counts`."""
         from include.ledger.recorded_batches import record_batches
 
-        with plain_failures():
-            address = ledger()
-            recorded = record_batches(staging(Settings.from_environment()), address)
-        log_counts(self, context, f"ledger at {address}", {"batches": recorded.batches, "files": recorded.files})
+        with translate_permanent_errors():
+            connection = ledger()
+            recorded = record_batches(staging(Settings.from_environment()), connection)
+        log_counts(self, context, f"ledger at {connection}", {"batches": recorded.batches, "files": recorded.files})
