@@ -204,12 +204,12 @@ class Settings(TopicSettings):
 
     @property
     def record_hours(self) -> float:
-        """Return for how many hours a batch record is kept for the ledger: not less than its predictions are retained."""
+        """Return how many hours a batch record is kept for the ledger: its predictions must not outlive it."""
         return max(self.staging_hours, self.topic_retention_hours)
 
 
 def late_after(environment: Mapping[str, str] = os.environ) -> timedelta:
-    """Return the time after which a run is late; the default for an invalid value, so that the DAG file can be parsed."""
+    """Return the time after which a run is late. An invalid value counts as unset, so that the DAG file parses."""
     return timedelta(minutes=Settings.usable(environment).late_minutes)
 
 
