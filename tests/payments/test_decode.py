@@ -13,7 +13,7 @@ from include.ledger.prediction_row import PredictionReader, Row
 from include.payments.columns import COLUMNS
 from include.payments.decode import Decoder, Record, RefusedRow
 from include.payments.encode import scored_object, scored_value, unscored_object
-from include.verify.expected_message import payments, scored_payment
+from include.verify.expected_message import expected_payments, parse_scored_message
 
 PAYMENT = [
     "2024-10-31 15:56:25",
@@ -241,13 +241,13 @@ def test_a_wrapping_that_holds_no_payment_is_refused_as_a_whole(value: bytes, co
 
 def assert_agrees_with_verify(value: bytes, scored: list[int], rows: int) -> None:
     """`fraud verify` and the ledger find in the output what verify finds in the message, row by row."""
-    due = payments(value)
+    due = expected_payments(value)
     assert len(due) == rows
     assert [row for row, pairs in enumerate(due) if pairs is not None] == scored
     for record in Decoder().decode(value):
         if isinstance(record, Record):
             out = scored_value(record.head, record.tail, 1)
-            assert scored_payment(out) == due[record.row]
+            assert parse_scored_message(out) == due[record.row]
             headers: list[tuple[str, bytes | None]] = [("source", b"topic_1/0/0"), ("row", b"%d" % record.row)]
             headers += [(name, b"x") for name in ("model_run_id", "batch_id")]
             headers.append(("scored_at", b"2026-03-04T16:00:00+00:00"))
@@ -400,12 +400,12 @@ def test_what_is_scored_is_what_verify_expects(names: list[str], data: list[Any]
     text = json.dumps({"columns": names, "data": data})
     for in_string in wraps:
         text = json.dumps(text) if in_string else "\ufeff" + text
-    due = payments(text.encode())
+    due = expected_payments(text.encode())
     results = Decoder().decode(text.encode())
     if results[0].row is not None:
         assert len(results) == len(due)
     for result in results:
         if isinstance(result, Record):
-            assert scored_payment(scored_value(result.head, result.tail, 0)) == due[result.row]
+            assert parse_scored_message(scored_value(result.head, result.tail, 0)) == due[result.row]
         elif result.row is not None and result.refusal.code != "nested_too_deep":
             assert due[result.row] is None

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from include.verify.findings import KINDS
+from include.verify.findings import TOPIC_KINDS
 from tests.support.fault_scenario import FaultScenario, doubled
 from tests.support.ledger_scene import LedgerScene
 from tests.support.mailed import Place, check_mailed
 
-FIGURES = ("messages", "due", "scored", "dead_letters", *KINDS)
+FIGURES = ("messages", "due", "scored", "dead_letters", *TOPIC_KINDS)
 
 
 class Proof:
@@ -28,7 +28,7 @@ class Proof:
         """That each payment before these offsets came out once and unchanged. They must be committed."""
         verdict = self._scene.verify({number: (self.start.get(number, 0), end) for number, end in ends.items()})
         self.figures.update({name: verdict.count(name) for name in FIGURES})
-        self.problems += [f"{kind}: {one}" for kind in KINDS for one in verdict.found(kind)]
+        self.problems += [f"{kind}: {one}" for kind in TOPIC_KINDS for one in verdict.findings(kind)]
         self.start |= ends
 
     def begin_anew(self) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from include.settings import Settings
-from include.verify.findings import KINDS, VerifyReport
+from include.verify.findings import TOPIC_KINDS, VerifyReport
 from include.verify.verification import verify
 from include.verify.window import Bounds
 from tests.support import kafka_log
@@ -209,13 +209,13 @@ class FaultScenario:
     def check_topics(self, window: Window) -> None:
         verdict = self.verify(window)
         assert verdict.count("due") > 0
-        assert verdict.is_whole, [str(one) for kind in KINDS for one in verdict.found(kind)]
+        assert verdict.is_whole, [str(one) for kind in TOPIC_KINDS for one in verdict.findings(kind)]
 
     def verify(self, window: Window) -> VerifyReport:
         bounds = [{number: pair[side] for number, pair in window.items()} for side in (0, 1)]
         # A partition that is not named has an empty window.
         lows = self.group.lows()
-        start, end = Bounds(single=lows | bounds[0]), Bounds(single=lows | bounds[1])
+        start, end = Bounds(by_partition=lows | bounds[0]), Bounds(by_partition=lows | bounds[1])
         return verify(self.stack.cluster, Settings(), start=start, end=end)
 
     def frauds(self, window: Window) -> dict[Place, str]:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from include.settings import Settings
-from include.verify.findings import LEDGER_KINDS, LedgerVerdict
-from include.verify.ledger_comparison import LedgerCheck
+from include.verify.findings import LEDGER_KINDS, LedgerReport
+from include.verify.ledger_comparison import LedgerComparison
 from include.verify.verification import verify
 from include.verify.window import Bounds
 from tests.support.breakpoint import Breakpoint
@@ -86,20 +86,24 @@ class LedgerScene:
             self.run(state)
         assert not self.waits()
 
-    def verdict(self, window: Mapping[int, tuple[int, int]]) -> LedgerVerdict:
+    def verdict(self, window: Mapping[int, tuple[int, int]]) -> LedgerReport:
         bounds = [{number: pair[side] for number, pair in window.items()} for side in (0, 1)]
         settings = Settings()
         with self.stack.ledger.opened("a test") as connection:
-            check = LedgerCheck(connection, str(self.stack.ledger), settings.group)
+            check = LedgerComparison(connection, str(self.stack.ledger), settings.group)
             found = verify(
-                self.stack.cluster, settings, start=Bounds(single=bounds[0]), end=Bounds(single=bounds[1]), ledger=check
+                self.stack.cluster,
+                settings,
+                start=Bounds(by_partition=bounds[0]),
+                end=Bounds(by_partition=bounds[1]),
+                ledger=check,
             )
         assert found.ledger is not None
         return found.ledger
 
     def problems(self, window: Mapping[int, tuple[int, int]]) -> list[str]:
         found = self.verdict(window)
-        kinds = [f"{kind}: {one}" for kind in ("foreign", *LEDGER_KINDS) for one in found.found(kind)]
+        kinds = [f"{kind}: {one}" for kind in ("foreign", *LEDGER_KINDS) for one in found.findings(kind)]
         waiting = found.count("waiting")
         return kinds + ([f"{waiting} wait"] if waiting else [])
 

@@ -66,7 +66,7 @@ def test_nothing_to_check_is_not_whole(scoring: Make):
         answer.result(30)
     done = fraud_verify(here)
     assert done.exit_code == 2
-    assert f"note: {here.settings.input_topic}/0: not checked, for it begins at offset 5 by now" in done.stdout
+    assert f"note: {here.settings.input_topic}/0: not checked: its first retained offset is 5" in done.stdout
 
 
 def test_not_whole(scoring: Make):
@@ -96,7 +96,7 @@ def test_nothing_of_a_payment_is_shown(scoring: Make):
     done = fraud_verify(here)
     assert done.exit_code == 1
     assert (
-        f"ALTERED: 1 came out other than it came in\n  {here.settings.input_topic}/0/0 row 0: cc_num, amt;"
+        f"ALTERED: 1 came out changed\n  {here.settings.input_topic}/0/0 row 0: cc_num, amt;"
         in done.stdout
     )
     assert "DOUBLE: 1 came out more than once" in done.stdout
@@ -109,7 +109,7 @@ def test_nothing_of_a_payment_is_shown(scoring: Make):
     [
         (("--group", "nobody"), "fraud verify: nothing to check: group nobody has committed no offset"),
         (("--to", "x"), "fraud verify: --to x: give OFFSET or PARTITION:OFFSET"),
-        (("--to", "9"), "offset 9 is past the end"),
+        (("--to", "9"), "offset 9 is past the last stable offset"),
         (("--topic", "nobody_made_this"), "fraud verify: topic nobody_made_this cannot be described"),
         (("--to", "1", "--output", "nobody_made_this"), "fraud verify: topic nobody_made_this cannot be described"),
     ],

@@ -129,7 +129,7 @@ def test_a_row_that_was_deleted_is_named_and_comes_back(scene: Scene):
     done = reconcile(here, ledger)
     topic = here.settings.input_topic
     assert done.exit_code == 1
-    assert "UNRECORDED: 1 published, and not in the ledger" in done.stdout
+    assert "UNRECORDED: 1 published, but not in the ledger" in done.stdout
     assert f"{topic}/0: NOT complete: 1 unrecorded" in done.stdout
     assert f"{topic}/1: complete" in done.stdout
     line = next(line for line in done.stdout.splitlines() if line.startswith(f"  {topic}/0/2 row 0: at "))
@@ -160,7 +160,7 @@ def test_a_value_that_was_altered_is_named_and_restored(scene: Scene, change: st
     query(ledger, f"UPDATE ledger.predictions SET {change} WHERE (source_partition, source_offset) = (1, 2)")
     done = reconcile(here, ledger)
     assert done.exit_code == 1
-    assert "DIFFERING: 1 in the ledger otherwise than published" in done.stdout
+    assert "DIFFERING: 1 in the ledger with other values than published" in done.stdout
     assert f"{here.settings.input_topic}/1: NOT complete: 1 differing" in done.stdout
     assert f"  {here.settings.input_topic}/1/2 row 0: at {here.settings.output_topic}/" in done.stdout
     assert fraud(here, ledger, "ledger", "rewind", "--to", "earliest").exit_code == 0
@@ -177,7 +177,7 @@ def test_a_row_that_nobody_published_is_named(scene: Scene):
     )
     done = reconcile(here, ledger)
     assert done.exit_code == 1
-    assert "UNFOUNDED: 1 in the ledger, and never published" in done.stdout
+    assert "UNFOUNDED: 1 in the ledger, but never published" in done.stdout
     assert f"  {here.settings.input_topic}/0/1 row 7: at " in done.stdout
 
 
@@ -197,7 +197,7 @@ def test_a_message_produced_by_hand_is_named(here: Scoring, ledger: LedgerConnec
         record(here.cluster, here.settings, ledger)
     done = reconcile(here, ledger)
     assert done.exit_code == 1
-    assert "FOREIGN: 1 on the output topic, and no prediction" in done.stdout
+    assert "FOREIGN: 1 on the output topic, but not a prediction" in done.stdout
     place = next(line for line in done.stdout.splitlines() if "no_headers: " in line)
     assert place.startswith(f"  {here.settings.output_topic}/1/")
 
@@ -238,7 +238,7 @@ def test_what_expired_on_the_output_topic_is_proven_by_its_row(here: Scoring, le
     output.expire(output.ends())
     done = reconcile(here, ledger)
     assert done.exit_code == 0, done.stdout
-    assert "note: 10 rows are passed over: their messages expired on the output topic" in done.stdout
+    assert "note: 10 rows are not compared: their messages expired on the output topic" in done.stdout
 
 
 def test_rows_of_an_earlier_output_topic_are_not_called_unfounded(here: Scoring, ledger: LedgerConnection):
@@ -254,8 +254,8 @@ def test_rows_of_an_earlier_output_topic_are_not_called_unfounded(here: Scoring,
     assert "in partition 1 of the topic that was deleted, expired unrecorded (found 20" in shown
     done = reconcile(here, ledger)
     assert done.exit_code == 0, done.stdout
-    assert "note: 10 rows are passed over" in done.stdout
-    assert "2 ranges of offsets were gone before they could be recorded" in done.stdout
+    assert "note: 10 rows are not compared" in done.stdout
+    assert "2 ranges of offsets expired before they were recorded" in done.stdout
 
 
 def test_rows_of_an_earlier_output_topic_that_had_more_partitions(here: Scoring, ledger: LedgerConnection):
@@ -263,7 +263,7 @@ def test_rows_of_an_earlier_output_topic_that_had_more_partitions(here: Scoring,
     servers, topic = str(here.kafka["bootstrap.servers"]), here.settings.output_topic
     kafka_log.delete_topics(servers, [topic])
     kafka_log.make_topic(servers, 1, name=topic)
-    note = "note: 10 rows are passed over: their messages expired on the output topic"
+    note = "note: 10 rows are not compared: their messages expired on the output topic"
     assert note in reconcile(here, ledger).stdout
     for _ in range(2):
         with pytest.raises(LedgerGapError, match=r"in partition 1 of the topic that was deleted"):

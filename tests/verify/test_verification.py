@@ -69,7 +69,7 @@ def check(here: Scoring, **options: Any) -> VerifyReport:
 def found(verdict: VerifyReport) -> dict[str, list[str]]:
     """What was found by kind, without the topics' names."""
     named = {
-        kind: [str(one).replace(verdict.input_topic + "/", "") for one in verdict.found(kind)]
+        kind: [str(one).replace(verdict.input_topic + "/", "") for one in verdict.findings(kind)]
         for kind in ("missing", "double", "altered", "nowhere")
     }
     return {kind: findings for kind, findings in named.items() if findings}
@@ -167,7 +167,7 @@ def test_only_what_the_group_has_committed_is_due(scoring: Make):
     assert [(part.partition, part.start, part.end, part.due) for part in verdict.partitions] == [(0, 0, 1, 1)]
     assert verdict.is_whole
     (note,) = verdict.notes
-    assert note.startswith(f"{here.settings.input_topic}/1: not checked, for group {here.settings.group} has committed")
+    assert note.startswith(f"{here.settings.input_topic}/1: not checked: group {here.settings.group} has committed")
     verdict = check(here, end=Bounds.parse("--to", ["0:2", "1:1"]))
     assert found(verdict) == {"missing": ["0/1 row 0", "1/0 row 0"]}
 
@@ -349,9 +349,9 @@ def test_all_is_counted_and_the_first_are_shown(scoring: Make):
 @pytest.mark.parametrize(
     ("start", "end", "said"),
     [
-        ("5", "4", "the window would begin at 5 and end at 4"),
-        ("2", "7", "offset 7 is past the end of what is committed, 6"),
-        ("1", "6", "offset 1 is not retained any more; the first that is: 2"),
+        ("5", "4", "the window starts at 5 and ends at 4"),
+        ("2", "7", "offset 7 is past the last stable offset 6"),
+        ("1", "6", "offset 1 has expired: start at 2"),
         ("3:1", "6", "has no partition 3"),
     ],
 )
