@@ -792,8 +792,8 @@ def test_a_frozen_publisher_does_not_stop_the_next_run(scoring: Make):
 def test_a_silent_broker_is_not_called_an_open_kafka_transaction(
     scoring: Make, services: LiveStack, monkeypatch: pytest.MonkeyPatch, connected: bool
 ):
-    monkeypatch.setattr("include.kafka.consumer_group._COMMITTED_SECONDS", 2.0)
-    monkeypatch.setattr("include.kafka.consumer_group._VISIBLE_SECONDS", 1.0)
+    monkeypatch.setattr("include.kafka.consumer_group._READ_SECONDS", 2.0)
+    monkeypatch.setattr("include.kafka.consumer_group._COMMIT_VISIBLE_SECONDS", 1.0)
     here = scoring()
     words = f"committed offsets of {here.settings.input_topic} cannot be read: .*the broker did not answer in time"
     with here.group() as group:

@@ -236,7 +236,7 @@ def test_an_open_kafka_transaction_on_the_offsets_is_ended(scoring: Make):
 
 
 def test_each_partition_has_an_outcome_of_its_own(scoring: Make, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("include.kafka.consumer_group._VISIBLE_SECONDS", 1.0)
+    monkeypatch.setattr("include.kafka.consumer_group._COMMIT_VISIBLE_SECONDS", 1.0)
     here = scoring(2)
     for partition in range(2):
         send(here, 2, partition)

@@ -52,7 +52,7 @@ def test_when_the_first_unread_of_each_partition_was_written(services: LiveStack
 
 
 def test_without_a_broker_the_age_stays_unknown(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("include.kafka.retention._SECONDS", 0.5)
+    monkeypatch.setattr("include.kafka.retention._REQUEST_SECONDS", 0.5)
     caplog.set_level(logging.INFO)
     nowhere = Cluster({"bootstrap.servers": "127.0.0.1:1", "log_level": 0})
     assert read_oldest_times(nowhere, "test_oldest", "topic_1", {0: 0}) == {}

@@ -113,7 +113,7 @@ def test_dead_letters_on_the_output_topic_are_refused_before_a_topic_is_made(
 
 
 def test_no_broker_is_one_clear_line(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("include.kafka.topics._SECONDS", 2.0)
+    monkeypatch.setattr("include.kafka.topics._REQUEST_SECONDS", 2.0)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"

@@ -95,10 +95,7 @@ def test_nothing_of_a_payment_is_shown(scoring: Make):
     assert client.flush(30) == 0
     done = fraud_verify(here)
     assert done.exit_code == 1
-    assert (
-        f"ALTERED: 1 came out changed\n  {here.settings.input_topic}/0/0 row 0: cc_num, amt;"
-        in done.stdout
-    )
+    assert f"ALTERED: 1 came out changed\n  {here.settings.input_topic}/0/0 row 0: cc_num, amt;" in done.stdout
     assert "DOUBLE: 1 came out more than once" in done.stdout
     for secret in ("16.18", "77.77", "400000000000000000"):
         assert secret not in done.stdout + done.stderr
