@@ -1,4 +1,4 @@
-"""The report of `fraud verify` and `fraud reconcile` as text."""
+"""Writes the report of `fraud verify` and `fraud reconcile` as text."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def test_it_is_traced_to_its_models_runs_mails_and_verdicts(
         f"  chosen    {'b' * 32}, held by carol",
         f"  batch     {batch}",
         "  Airflow   run a run: http://airflow/run",
-        "  notified  no one, because it is no fraud",
+        "  notified  no one, because it is not fraud",
         rf"  published output partition 0, offset \d+; recorded on {at}",
         "",
         f"  replaced on {at} by ledger because it was scored again:",

@@ -222,7 +222,7 @@ def test_two_files_at_once_do_not_lock_each_other_out(ledger: LedgerConnection) 
 
 
 def test_what_waits_for_a_review_is_listed(ledger: LedgerConnection, fraud: Fraud) -> None:
-    assert fraud("--list").stdout == "No fraud waits for a review: each that the ledger knows has its verdict.\n"
+    assert fraud("--list").stdout == "No fraud waits for a review: each fraud in the ledger has a verdict.\n"
     known(ledger, "old", hour=7)
     known(ledger, "new", "reviewed")
     known(ledger, "genuine", prediction=False)
@@ -244,7 +244,7 @@ def test_what_waits_for_a_review_is_listed(ledger: LedgerConnection, fraud: Frau
         "2026-03-04", "09:00:00", "411111*********1111", "topic_1/0/5", "0",
     ]  # fmt: skip
     last = fraud("--list", "--limit", 2).stdout.splitlines()[-1]
-    assert last == "More than these 2 wait, which are the newest: see --limit."
+    assert last == "These are the newest 2; more wait for a review: see --limit."
 
 
 def test_of_payments_with_one_trans_num_none_hides_a_fraud(ledger: LedgerConnection, fraud: Fraud) -> None:

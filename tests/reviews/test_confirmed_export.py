@@ -189,7 +189,9 @@ def test_one_of_which_nothing_is_left_leaves_no_file(ledger: LedgerConnection, p
     confirm(ledger, "a")
     with monkeypatch.context() as patch:
         patch.setenv("AIRFLOW_CONN_AWS_DEFAULT", elsewhere())
-        with pytest.raises(ExportError, match=r"cannot write confirmed-.* to s3://staging/.*: is the server up"):
+        with pytest.raises(
+            ExportError, match=r"cannot write confirmed-.* to s3://staging/.*: check that the server is up"
+        ):
             export_confirmed()
     confirm(ledger, "a", fraud=False)
     assert [file.payments for file in export_confirmed()[1]] == [0, 1]
@@ -214,7 +216,7 @@ def test_two_at_once_export_each_verdict_once(ledger: LedgerConnection, place: P
 def test_a_large_export_is_several_files(
     ledger: LedgerConnection, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "MOST_TRANS_NUMS", 3)
+    monkeypatch.setattr(exporting, "MAX_TRANS_NUMS", 3)
     monkeypatch.setattr(exporting, "_FETCHED_ROWS", 2)
     names = list("abcdefgh")
     known(ledger, *names)

@@ -449,7 +449,7 @@ def test_one_partition_that_is_not_recorded_yet_is_left_alone(filled: Scoring, l
     expire(filled, {1: 1})
     done = fraud(filled, ledger, "ledger", "rewind", "--to", "earliest")
     topic = filled.settings.output_topic
-    assert done.stdout == f"{topic}/0: recorded again from 0 on\n{topic}/1: nothing is recorded yet, left alone\n"
+    assert done.stdout == f"{topic}/0: recorded again from 0 on\n{topic}/1: nothing is recorded yet, not changed\n"
     assert offsets(ledger) == {0: 0}
 
 
