@@ -77,7 +77,7 @@ def bare(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def test_this_list_has_every_command():
+def test_list_of_this_module_has_every_command():
     assert REGISTERED.keys() == COMMANDS.keys()
     with_json = {name for name, found in REGISTERED.items() if "--json" in [*(o for p in found.params for o in p.opts)]}
     assert with_json == WITH_JSON
@@ -94,7 +94,7 @@ def test_help_fits_80_columns(command: str, bare: None):
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS.keys() - EXECUTES))
-def test_a_setting_that_cannot_be_used_is_one_line_and_an_exit_code(command: str, bare: None):
+def test_invalid_setting_gives_one_line_and_the_exit_code(command: str, bare: None):
     words = [*command.split(), *COMMANDS[command], *(["--json"] if command in WITH_JSON else [])]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == (2 if command in FAILS_WITH_2 else 1), done.output
@@ -103,7 +103,9 @@ def test_a_setting_that_cannot_be_used_is_one_line_and_an_exit_code(command: str
 
 
 @pytest.mark.parametrize("command", sorted(EXECUTES))
-def test_a_setting_that_a_process_of_its_own_cannot_use(command: str, environment: dict[str, str], tmp_path: Path):
+def test_invalid_setting_of_an_airflow_process_gives_one_line(
+    command: str, environment: dict[str, str], tmp_path: Path
+):
     done = subprocess.run(
         [BIN / "fraud", *command.split(), *COMMANDS[command]],
         env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
@@ -118,7 +120,7 @@ def test_a_setting_that_a_process_of_its_own_cannot_use(command: str, environmen
     ("words", "code"),
     [(("check", "--json"), 1), (("env", "--file", ".env"), 0), (("produce", "simulate", "--print"), 0), (("-h",), 2)],
 )
-def test_a_reader_that_closes_the_pipe_is_no_error(
+def test_closed_pipe_keeps_the_exit_code(
     words: tuple[str, ...], code: int, environment: dict[str, str], tmp_path: Path
 ):
     """The exit code stays the command's own. `produce` would go on for ever."""
@@ -138,7 +140,7 @@ def test_a_reader_that_closes_the_pipe_is_no_error(
 @pytest.mark.parametrize(
     ("has_stack", "servers", "hinted"), [(True, "", True), (True, "127.0.0.1:9", False), (False, "", False)]
 )
-def test_check_names_the_stack_variables_where_the_stack_is(
+def test_check_names_the_stack_variables_in_a_folder_with_a_stack(
     has_stack: bool, servers: str, hinted: bool, bare: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -151,7 +153,7 @@ def test_check_names_the_stack_variables_where_the_stack_is(
     assert ("set -a; . .local/stack.env; set +a" in done.stderr) == hinted
 
 
-def test_commands_write_through_the_console_alone():
+def test_commands_write_only_through_the_console():
     """Else a closed pipe, JSON or a payment's text would find a way past it."""
     for path in sorted((ROOT / "include/cli").glob("*.py")):
         if path.name == "console.py":

@@ -36,7 +36,7 @@ def _stopped(scene: FaultScenario) -> None:
         pytest.param(_killed, "committed", 3, id="killed after the last commit"),
     ],
 )
-def test_run_or_its_retries_go_on(
+def test_run_or_its_retries_complete_after_broker_failure(
     scene: FaultScenario, end_broker: Callable[[FaultScenario], None], point: str, times: int
 ) -> None:
     scene.send()
@@ -49,7 +49,7 @@ def test_run_or_its_retries_go_on(
 
 
 @pytest.mark.parametrize(("point", "task"), [("drain", "drain"), ("before transaction", "publish")])
-def test_broker_that_stays_away_fails_the_run_and_the_next_one_goes_on(
+def test_run_fails_without_broker_and_next_run_completes_the_batch(
     scene: FaultScenario, stricken: FaultStack, point: str, task: str
 ) -> None:
     scene.send()

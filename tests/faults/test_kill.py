@@ -35,7 +35,7 @@ POINTS = [
 
 
 @pytest.mark.parametrize(("task", "point", "times"), POINTS)
-def test_airflow_s_own_second_try_ends_what_was_killed(scene: FaultScenario, task: str, point: str, times: int) -> None:
+def test_second_try_completes_a_killed_task(scene: FaultScenario, task: str, point: str, times: int) -> None:
     scene.send()
     run_id, process = scene.stop_at(point, times)
     os.kill(process, signal.SIGKILL)
@@ -45,7 +45,9 @@ def test_airflow_s_own_second_try_ends_what_was_killed(scene: FaultScenario, tas
 
 
 @pytest.mark.parametrize(("task", "point", "times"), POINTS)
-def test_next_run_ends_what_no_try_ended(scene: FaultScenario, task: str, point: str, times: int) -> None:
+def test_next_run_completes_a_batch_without_retries_left(
+    scene: FaultScenario, task: str, point: str, times: int
+) -> None:
     scene.send()
     run_id, process = scene.stop_at(point, times)
     os.kill(process, signal.SIGKILL)
@@ -58,7 +60,7 @@ def test_next_run_ends_what_no_try_ended(scene: FaultScenario, task: str, point:
 @pytest.mark.parametrize(
     ("point", "resent"), [pytest.param("mail", False, id="before the mail"), ("mail accepted", True)]
 )
-def test_next_run_mails_what_a_killed_email_did_not(scene: FaultScenario, point: str, resent: bool) -> None:
+def test_next_run_mails_report_of_killed_email_task(scene: FaultScenario, point: str, resent: bool) -> None:
     """Killed between a server's yes and the note of it, the mail comes again: with the same Message-ID."""
     scene.send()
     run_id, process = scene.stop_at(point)
@@ -85,7 +87,7 @@ def test_next_run_mails_what_a_killed_email_did_not(scene: FaultScenario, point:
         ("publish", "offsets sent", 2),
     ],
 )
-def test_each_try_is_killed(scene: FaultScenario, task: str, point: str, times: int) -> None:
+def test_batch_completes_although_each_try_is_killed(scene: FaultScenario, task: str, point: str, times: int) -> None:
     scene.send()
     run_id, process = scene.stop_at(point, times)
     for _ in range(2):
@@ -101,7 +103,9 @@ def test_each_try_is_killed(scene: FaultScenario, task: str, point: str, times: 
 @pytest.mark.parametrize(
     ("point", "task"), [("drained", "drain"), ("offsets sent", "publish"), ("committed", "publish")]
 )
-def test_task_and_the_worker_that_watches_over_it_are_killed(scene: FaultScenario, point: str, task: str) -> None:
+def test_task_and_its_supervisor_are_killed_and_the_batch_completes(
+    scene: FaultScenario, point: str, task: str
+) -> None:
     """As when a machine goes: nobody reports it, and Airflow finds out by the heartbeats that do not come."""
     scene.send()
     run_id, process = scene.stop_at(point)

@@ -34,7 +34,7 @@ def ledger(scene: FaultScenario, stricken: FaultStack) -> LedgerScene:
 
 
 @pytest.mark.parametrize(("point", "times"), POINTS)
-def test_killed_recorder_is_ended_by_its_second_try(
+def test_second_try_completes_killed_recorder(
     scene: FaultScenario, ledger: LedgerScene, point: str, times: int
 ) -> None:
     run_id, process = ledger.stop_at(point, times)
@@ -45,7 +45,7 @@ def test_killed_recorder_is_ended_by_its_second_try(
 
 
 @pytest.mark.parametrize(("point", "times"), POINTS[1:])
-def test_frozen_recorder_is_shut_out_by_its_second_try(
+def test_second_try_shuts_out_frozen_recorder(
     scene: FaultScenario, ledger: LedgerScene, point: str, times: int
 ) -> None:
     run_id, pid = ledger.stop_at(point, times)
@@ -60,7 +60,7 @@ def test_frozen_recorder_is_shut_out_by_its_second_try(
 
 @pytest.mark.parametrize("ending", ["stop", "kill"])
 @pytest.mark.parametrize(("point", "times"), POINTS[1:3])
-def test_database_is_restarted_in_mid_run(
+def test_recorder_completes_after_database_restart(
     scene: FaultScenario, ledger: LedgerScene, stricken: FaultStack, point: str, times: int, ending: str
 ) -> None:
     run_id, _ = ledger.stop_at(point, times)
@@ -72,9 +72,7 @@ def test_database_is_restarted_in_mid_run(
     ledger.check(scene.window)
 
 
-def test_scoring_goes_on_and_mail_goes_out_while_the_ledger_is_away(
-    scene: FaultScenario, ledger: LedgerScene, stricken: FaultStack
-) -> None:
+def test_scoring_and_mail_go_on_without_ledger(scene: FaultScenario, ledger: LedgerScene, stricken: FaultStack) -> None:
     stricken.stop("ledger")
     try:
         for _ in range(2):

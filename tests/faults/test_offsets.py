@@ -15,14 +15,14 @@ from tests.support.waiting import wait_until
 MOVED = 7
 
 
-def test_offsets_moved_forward_between_runs_leave_out_what_they_passed(scene: FaultScenario) -> None:
+def test_offsets_moved_forward_between_runs_skip_payments(scene: FaultScenario) -> None:
     scene.send()
     scene.group.set({number: start + MOVED for number, (start, _) in scene.window.items()})
     scene.check({number: (start + MOVED, end) for number, (start, end) in scene.window.items()})
     _none_of(scene, {number: (start, start + MOVED) for number, start in scene.start.items()})
 
 
-def test_offsets_moved_back_between_runs_score_those_payments_once_more(scene: FaultScenario) -> None:
+def test_offsets_moved_back_between_runs_score_payments_again(scene: FaultScenario) -> None:
     """As it was asked for: those, and no other."""
     scene.send()
     scene.check()
@@ -46,7 +46,7 @@ def test_offsets_moved_back_between_runs_score_those_payments_once_more(scene: F
 
 @pytest.mark.parametrize("moved", [pytest.param(-MOVED, id="back"), pytest.param(MOVED, id="forward")])
 @pytest.mark.parametrize("point", ["predict", "before fence", "published"])
-def test_offsets_moved_during_a_run_stop_it_where_they_were_moved(scene: FaultScenario, point: str, moved: int) -> None:
+def test_offsets_moved_during_a_run_stop_that_partition_only(scene: FaultScenario, point: str, moved: int) -> None:
     """The other partitions are published; the next run begins where the operator has put the group."""
     scene.send(frauds=1)
     scene.check()
@@ -79,9 +79,7 @@ def test_offsets_moved_during_a_run_stop_it_where_they_were_moved(scene: FaultSc
 
 
 @pytest.mark.parametrize("point", ["before transaction", "offsets sent"])
-def test_the_operator_s_command_shuts_out_a_publish_that_is_at_work(
-    scene: FaultScenario, stricken: FaultStack, point: str
-) -> None:
+def test_offsets_set_fences_a_running_publish(scene: FaultScenario, stricken: FaultStack, point: str) -> None:
     scene.send()
     run_id, _ = scene.stop_at(point)
     start = scene.start[0]
@@ -95,7 +93,7 @@ def test_the_operator_s_command_shuts_out_a_publish_that_is_at_work(
     _none_of(scene, {0: (start, start + MOVED)})
 
 
-def test_offsets_that_expired_are_no_first_start(scene: FaultScenario, stricken: FaultStack) -> None:
+def test_expired_offsets_do_not_restart_from_the_beginning(scene: FaultScenario, stricken: FaultStack) -> None:
     scene.send()
     stood = scene.group.committed()
     scene.group.forget()
@@ -108,7 +106,7 @@ def test_offsets_that_expired_are_no_first_start(scene: FaultScenario, stricken:
     scene.check()
 
 
-def test_offsets_that_expire_during_a_run_stop_it(scene: FaultScenario) -> None:
+def test_offsets_that_expire_during_a_run_fail_it(scene: FaultScenario) -> None:
     scene.send()
     run_id, _ = scene.stop_at("predict")
     stood = scene.group.committed()
@@ -121,7 +119,7 @@ def test_offsets_that_expire_during_a_run_stop_it(scene: FaultScenario) -> None:
     scene.check()
 
 
-def test_a_foreign_consumer_is_named_and_when_it_leaves_a_retry_goes_on(scene: FaultScenario) -> None:
+def test_foreign_consumer_is_named_and_retry_succeeds_after_it_leaves(scene: FaultScenario) -> None:
     scene.send()
     with scene.group.joined_by_stranger():
         run_id = scene.trigger()
@@ -131,7 +129,7 @@ def test_a_foreign_consumer_is_named_and_when_it_leaves_a_retry_goes_on(scene: F
     scene.check()
 
 
-def test_a_foreign_consumer_that_joins_during_a_run_changes_nothing(scene: FaultScenario) -> None:
+def test_foreign_consumer_that_joins_during_a_run_changes_nothing(scene: FaultScenario) -> None:
     scene.send()
     run_id, _ = scene.stop_at("predict")
     with scene.group.joined_by_stranger():
@@ -140,7 +138,7 @@ def test_a_foreign_consumer_that_joins_during_a_run_changes_nothing(scene: Fault
     scene.check()
 
 
-def test_a_foreign_consumer_that_commits_during_a_run_fails_it(scene: FaultScenario, stricken: FaultStack) -> None:
+def test_foreign_commit_during_a_run_fails_it(scene: FaultScenario, stricken: FaultStack) -> None:
     """It has committed just what this run would have: nobody has scored that."""
     scene.send()
     run_id, _ = scene.stop_at("predict")
@@ -152,7 +150,7 @@ def test_a_foreign_consumer_that_commits_during_a_run_fails_it(scene: FaultScena
     _is_told_and_put_back(scene, stricken)
 
 
-def test_a_foreign_consumer_that_committed_between_runs_is_told_of(scene: FaultScenario, stricken: FaultStack) -> None:
+def test_foreign_commit_between_runs_is_reported(scene: FaultScenario, stricken: FaultStack) -> None:
     scene.send()
     with scene.group.joined_by_stranger(commits=True):
         pass

@@ -18,7 +18,7 @@ from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize(("point", "times"), [("before transaction", 2), ("published", 1), ("offsets sent", 2)])
-def test_a_publish_that_wakes_up_after_its_retry_changes_nothing(scene: FaultScenario, point: str, times: int) -> None:
+def test_publish_that_resumes_after_its_retry_changes_nothing(scene: FaultScenario, point: str, times: int) -> None:
     scene.send()
     run_id, pid = scene.stop_at(point, times)
     with frozen(psutil.Process(pid)) as wake:
@@ -40,7 +40,7 @@ def hasty(stricken: FaultStack) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("hasty")
-def test_a_predict_that_wakes_up_after_its_batch_was_published_shortens_no_report(
+def test_predict_that_resumes_after_publish_keeps_the_report_complete(
     scene: FaultScenario, stricken: FaultStack
 ) -> None:
     scene.send()
@@ -73,7 +73,7 @@ def second_run(second: AirflowInTurn) -> Callable[[], str]:
 
 
 @pytest.mark.parametrize(("point", "times"), [("before transaction", 1), ("offsets sent", 2), ("published", 3)])
-def test_of_two_runs_that_publish_the_same_the_older_one_loses_and_says_why(
+def test_older_of_two_runs_with_the_same_batch_fails_with_the_reason(
     scene: FaultScenario, second_run: Callable[[], str], point: str, times: int
 ) -> None:
     scene.send()
@@ -88,9 +88,7 @@ def test_of_two_runs_that_publish_the_same_the_older_one_loses_and_says_why(
     scene.check()
 
 
-def test_a_run_whose_payments_another_one_published_leaves_them(
-    scene: FaultScenario, second_run: Callable[[], str]
-) -> None:
+def test_run_skips_payments_that_another_run_published(scene: FaultScenario, second_run: Callable[[], str]) -> None:
     scene.send()
     run_id, process = scene.stop_at("predict")
     second_run()
@@ -100,9 +98,7 @@ def test_a_run_whose_payments_another_one_published_leaves_them(
     scene.check()
 
 
-def test_a_run_that_another_one_has_overtaken_fails_and_says_why(
-    scene: FaultScenario, second_run: Callable[[], str]
-) -> None:
+def test_superseded_run_fails_with_the_reason(scene: FaultScenario, second_run: Callable[[], str]) -> None:
     scene.send()
     run_id, process = scene.stop_at("predict")
     scene.send(rough=False)

@@ -21,7 +21,7 @@ from tests.support.waiting import wait_until
         ("mlflow", "predict", "predict"),
     ],
 )
-def test_models_that_cannot_be_had_are_waited_for(
+def test_run_retries_until_models_are_available(
     scene: FaultScenario, stricken: FaultStack, part: str, point: str, task: str
 ) -> None:
     scene.send()
@@ -41,7 +41,7 @@ def test_models_that_cannot_be_had_are_waited_for(
 
 
 @pytest.mark.parametrize("ending", ["stop", "kill"])
-def test_mail_server_that_is_away_delays_the_report_only(
+def test_unreachable_mail_server_delays_only_the_report(
     scene: FaultScenario, stricken: FaultStack, ending: str
 ) -> None:
     scene.send()
@@ -57,7 +57,7 @@ def test_mail_server_that_is_away_delays_the_report_only(
     scene.check()
 
 
-def test_owed_report_is_mailed_although_plan_fails(scene: FaultScenario, stricken: FaultStack) -> None:
+def test_pending_report_is_mailed_although_plan_fails(scene: FaultScenario, stricken: FaultStack) -> None:
     scene.send()
     run_id, _ = scene.stop_at("mail")
     stricken.stop("mail")
@@ -78,7 +78,7 @@ def test_owed_report_is_mailed_although_plan_fails(scene: FaultScenario, stricke
 
 @pytest.mark.parametrize("ending", ["stop", "kill"])
 @pytest.mark.parametrize(("point", "times"), [("predict", 1), ("offsets sent", 2)])
-def test_airflow_s_database_is_away_for_a_moment(
+def test_run_survives_short_outage_of_airflows_database(
     scene: FaultScenario, stricken: FaultStack, point: str, times: int, ending: str
 ) -> None:
     scene.send()
@@ -93,7 +93,7 @@ def test_airflow_s_database_is_away_for_a_moment(
 
 
 @pytest.mark.parametrize(("point", "times"), [("drained", 1), ("offsets sent", 2), ("committed", 3), ("mail", 1)])
-def test_scheduler_is_killed_with_its_tasks_and_started(
+def test_run_completes_after_scheduler_and_tasks_are_killed(
     scene: FaultScenario, stricken: FaultStack, point: str, times: int
 ) -> None:
     scene.send()
@@ -106,7 +106,7 @@ def test_scheduler_is_killed_with_its_tasks_and_started(
 
 
 @pytest.mark.parametrize(("point", "task"), [("predict", "predict"), ("offsets sent", "publish"), ("mail", "email")])
-def test_a_task_that_outlives_its_scheduler_is_not_done_again(
+def test_task_that_outlives_its_scheduler_is_not_repeated(
     scene: FaultScenario, stricken: FaultStack, point: str, task: str
 ) -> None:
     scene.send()
@@ -121,7 +121,7 @@ def test_a_task_that_outlives_its_scheduler_is_not_done_again(
 
 
 @pytest.mark.parametrize(("point", "times"), [("predict", 1), ("before transaction", 2), ("mail", 1)])
-def test_everything_is_killed_at_once_and_started_again(
+def test_run_completes_after_everything_is_killed(
     scene: FaultScenario, stricken: FaultStack, point: str, times: int
 ) -> None:
     scene.send()

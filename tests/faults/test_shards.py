@@ -27,7 +27,7 @@ def _tries(scene: FaultScenario, run_id: str, task: str) -> list[int]:
     return [one["try_number"] for one in found if one["task_id"] == task and one["state"] == "success"]
 
 
-def test_number_of_shards_changes_while_payments_come(scene: FaultScenario, stricken: FaultStack) -> None:
+def test_changed_number_of_shards_loses_no_payment(scene: FaultScenario, stricken: FaultStack) -> None:
     producer = SteadyProducer(stricken.bootstrap_servers, rate=50, seed=1)
     producer.start()
     try:
@@ -47,7 +47,9 @@ def test_number_of_shards_changes_while_payments_come(scene: FaultScenario, stri
     ("point", "task"),
     [("drained", "drain"), ("predicted", "predict"), ("offsets sent", "publish")],
 )
-def test_one_shard_is_killed(scene: FaultScenario, stricken: FaultStack, point: str, task: str) -> None:
+def test_killed_shard_completes_in_its_second_try(
+    scene: FaultScenario, stricken: FaultStack, point: str, task: str
+) -> None:
     stricken.change(FRAUD_SHARDS="2")
     scene.send()
     run_id, process = scene.stop_at(point)
@@ -57,7 +59,7 @@ def test_one_shard_is_killed(scene: FaultScenario, stricken: FaultStack, point: 
     scene.check()
 
 
-def test_number_of_shards_changes_while_a_publish_is_open(scene: FaultScenario, stricken: FaultStack) -> None:
+def test_changed_number_of_shards_during_publish_loses_no_payment(scene: FaultScenario, stricken: FaultStack) -> None:
     """The scheduler takes its tasks along when it is started again with the new number."""
     stricken.change(FRAUD_SHARDS="3")
     scene.send()

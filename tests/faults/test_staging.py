@@ -49,7 +49,7 @@ def _staged(stricken: FaultStack, name: str) -> Path:
         ("publish", "publish", "scored-0.json", _cut),
     ],
 )
-def test_staged_file_that_a_step_needs(
+def test_missing_or_damaged_staged_file_fails_the_run_and_next_run_drains_again(
     scene: FaultScenario, stricken: FaultStack, point: str, task: str, name: str, harm: Callable[[Path], None]
 ) -> None:
     """Nothing wrong is published: the run fails and names the file, and the next one drains anew."""
@@ -73,7 +73,7 @@ def test_staged_file_that_a_step_needs(
         ("predictions-0-0.parquet", _damaged),
     ],
 )
-def test_staged_file_that_only_the_report_needs(
+def test_missing_or_damaged_report_file_fails_only_the_report(
     scene: FaultScenario, stricken: FaultStack, name: str, harm: Callable[[Path], None]
 ) -> None:
     """The payments are safe on the output topic; that the report is not sent makes the run red, and operators hear."""
@@ -98,7 +98,9 @@ def test_staged_file_that_only_the_report_needs(
 
 
 @pytest.mark.parametrize("harm", [_gone, _damaged, _cut])
-def test_model_artifact_in_the_cache(scene: FaultScenario, stricken: FaultStack, harm: Callable[[Path], None]) -> None:
+def test_damaged_model_in_the_cache_is_downloaded_again(
+    scene: FaultScenario, stricken: FaultStack, harm: Callable[[Path], None]
+) -> None:
     shutil.rmtree(stricken.model_cache, ignore_errors=True)
     scene.send(rough=False)
     scene.run()
@@ -119,7 +121,9 @@ def test_model_artifact_in_the_cache(scene: FaultScenario, stricken: FaultStack,
         pytest.param("committed", "publish", id="publish, after its first commit"),
     ],
 )
-def test_full_staging_disk(scene: FaultScenario, stricken: FaultStack, point: str, task: str) -> None:
+def test_full_staging_disk_fails_the_run_and_loses_nothing(
+    scene: FaultScenario, stricken: FaultStack, point: str, task: str
+) -> None:
     if not stricken.staging_is_small:
         pytest.skip("no small disk can be mounted here: that takes root")
     scene.send()
@@ -132,7 +136,7 @@ def test_full_staging_disk(scene: FaultScenario, stricken: FaultStack, point: st
     scene.check()
 
 
-def test_disk_that_old_batches_have_filled_is_made_room_on(scene: FaultScenario, stricken: FaultStack) -> None:
+def test_housekeeping_frees_a_full_staging_disk(scene: FaultScenario, stricken: FaultStack) -> None:
     if not stricken.staging_is_small:
         pytest.skip("no small disk can be mounted here: that takes root")
     scene.send()
@@ -141,7 +145,7 @@ def test_disk_that_old_batches_have_filled_is_made_room_on(scene: FaultScenario,
     scene.check()
 
 
-def test_disk_that_is_full_when_a_mail_was_accepted(scene: FaultScenario, stricken: FaultStack) -> None:
+def test_mail_is_sent_again_if_its_acceptance_could_not_be_stored(scene: FaultScenario, stricken: FaultStack) -> None:
     """It comes again, with the same Message-ID: nobody could note that it was accepted."""
     if not stricken.staging_is_small:
         pytest.skip("no small disk can be mounted here: that takes root")
@@ -154,7 +158,7 @@ def test_disk_that_is_full_when_a_mail_was_accepted(scene: FaultScenario, strick
     scene.check(resent=True)
 
 
-def test_model_cache_that_is_gone_is_filled_again(scene: FaultScenario, stricken: FaultStack) -> None:
+def test_deleted_model_cache_is_filled_again(scene: FaultScenario, stricken: FaultStack) -> None:
     scene.send()
     run_id, _ = scene.stop_at("predict")
     shutil.rmtree(stricken.model_cache)

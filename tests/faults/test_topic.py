@@ -14,7 +14,7 @@ from tests.support.waiting import wait_until
 EXPIRED = 20
 
 
-def test_payments_that_expire_unread_are_counted_and_the_others_scored(scene: FaultScenario) -> None:
+def test_expired_payments_are_counted_and_others_scored(scene: FaultScenario) -> None:
     scene.send()
     first = {number: start + EXPIRED for number, (start, _) in scene.window.items()}
     scene.group.expire(first)
@@ -35,7 +35,7 @@ def test_payments_that_expire_unread_are_counted_and_the_others_scored(scene: Fa
 
 
 @pytest.mark.parametrize("during", [False, True])
-def test_topic_that_gets_more_partitions(scene: FaultScenario, during: bool) -> None:
+def test_new_partitions_are_scored_from_their_first_payment(scene: FaultScenario, during: bool) -> None:
     """What comes to the new ones is scored from its first payment on."""
     scene.send()
     run_id = scene.stop_at("predict")[0] if during else scene.run()
@@ -52,7 +52,9 @@ def test_topic_that_gets_more_partitions(scene: FaultScenario, during: bool) -> 
 
 
 @pytest.mark.parametrize("during", [False, True])
-def test_topic_made_again_waits_for_a_decision(scene: FaultScenario, stricken: FaultStack, during: bool) -> None:
+def test_recreated_topic_is_not_scored_until_offsets_are_set(
+    scene: FaultScenario, stricken: FaultStack, during: bool
+) -> None:
     """Nothing of the new topic is scored until somebody says where to begin."""
     if during:
         scene.send()

@@ -60,7 +60,7 @@ def _instances(scene: FaultScenario, run_id: str, task: str) -> list[dict[str, o
     return [one for one in found if one["task_id"] == task]
 
 
-def test_tasks_inherit_what_their_worker_has_imported(scene: FaultScenario, workers: CeleryStack) -> None:
+def test_tasks_inherit_modules_that_their_worker_imported(scene: FaultScenario, workers: CeleryStack) -> None:
     """At the beginning of plan, which imports no pandas itself."""
     with workers.stopping_at("plan") as breakpoints:
         run_id = scene.trigger()
@@ -77,7 +77,7 @@ def test_tasks_inherit_what_their_worker_has_imported(scene: FaultScenario, work
     ("point", "times", "task"),
     [("drained", 1, "drain"), ("predicted", 1, "predict"), ("offsets sent", 2, "publish")],
 )
-def test_a_worker_is_lost_and_the_other_one_completes_the_batch(
+def test_other_worker_completes_the_batch_of_a_lost_worker(
     scene: FaultScenario, workers: CeleryStack, point: str, times: int, task: str
 ) -> None:
     produce({"bootstrap.servers": workers.bootstrap_servers}, "topic_1", PAYMENTS, PARTITIONS)

@@ -56,7 +56,7 @@ def verdicts(tmp_path: Path, *lines: str) -> Path:
     return file
 
 
-def test_a_verdict_on_one_payment_does_not_export_the_other(
+def test_verdict_on_one_payment_does_not_export_the_other(
     shared: LedgerConnection, fraud: Fraud, place: Place, tmp_path: Path
 ) -> None:
     """The line of a mailed report names the source; the other payment is newer."""
@@ -64,9 +64,7 @@ def test_a_verdict_on_one_payment_does_not_export_the_other(
     assert exported(place) == {950.75: 1}
 
 
-def test_an_ambiguous_trans_num_is_refused_with_the_places_to_choose_from(
-    shared: LedgerConnection, fraud: Fraud
-) -> None:
+def test_ambiguous_trans_num_is_refused_with_the_sources_to_choose_from(shared: LedgerConnection, fraud: Fraud) -> None:
     done = fraud("confirm", "T", "fraud")
     assert done.exit_code == 1
     assert done.stderr == (
@@ -99,7 +97,7 @@ def test_each_payment_has_its_own_verdict(shared: LedgerConnection, fraud: Fraud
         (("--row", 0), 2, "--row with --source"),
     ],
 )
-def test_a_source_that_names_no_payment(
+def test_source_without_payment_is_refused(
     shared: LedgerConnection, fraud: Fraud, words: tuple[Any, ...], code: int, message: str
 ) -> None:
     done = fraud("confirm", "T", "fraud", *words)
@@ -107,7 +105,7 @@ def test_a_source_that_names_no_payment(
     assert message in re.sub(r"[\s│]+", " ", done.stderr)
 
 
-def test_lines_that_do_not_say_which_payment_are_bad(shared: LedgerConnection, fraud: Fraud, tmp_path: Path) -> None:
+def test_lines_with_ambiguous_trans_num_are_bad(shared: LedgerConnection, fraud: Fraud, tmp_path: Path) -> None:
     add_predictions(shared, payment(1.5, trans_num="alone"))
     lines = ",,T,fraud", "topic_1/0/9,0,T,fraud", "topic_1/0/1,0,T,no", "the bank,x,alone,fraud", "topic_1/0/1,0,T,yes"
     file = verdicts(tmp_path, *lines)
@@ -121,7 +119,7 @@ def test_lines_that_do_not_say_which_payment_are_bad(shared: LedgerConnection, f
     assert done.stdout == "applied 1, changed 0, unchanged 0, passed over 0, bad 4\n"
 
 
-def test_a_payment_that_was_sent_again_is_one_payment(ledger: LedgerConnection, fraud: Fraud, place: Place) -> None:
+def test_payment_that_was_sent_again_is_one_payment(ledger: LedgerConnection, fraud: Fraud, place: Place) -> None:
     add_predictions(ledger, STOLEN, hour=7)
     assert fraud("confirm", "T", "fraud").exit_code == 0
     add_predictions(ledger, STOLEN, hour=9)
@@ -133,7 +131,7 @@ def test_a_payment_that_was_sent_again_is_one_payment(ledger: LedgerConnection, 
     assert exported(place) == {950.75: 0}
 
 
-def test_several_payments_of_one_message_are_told_apart_by_their_row(ledger: LedgerConnection, fraud: Fraud) -> None:
+def test_row_distinguishes_payments_of_one_message(ledger: LedgerConnection, fraud: Fraud) -> None:
     add_predictions(ledger, STOLEN, GROCERIES)
     query(ledger, "UPDATE ledger.predictions SET (source_offset, source_row) = ROW (0, source_offset)")
     query(ledger, "TRUNCATE ledger.replaced_predictions")
@@ -170,7 +168,7 @@ def test_list_names_each_payment_with_a_shared_trans_num(
     assert fraud("confirm", "--list").stdout.startswith("No fraud waits")
 
 
-def test_the_newest_file_has_all_verdicts_on_a_trans_num(shared: LedgerConnection, fraud: Fraud, place: Place) -> None:
+def test_newest_file_has_all_verdicts_on_a_trans_num(shared: LedgerConnection, fraud: Fraud, place: Place) -> None:
     """So a file from before verdicts had sources, which may hold the wrong payment, is replaced as a whole."""
     for offset, verdict in ((0, "fraud"), (1, "fraud"), (1, "genuine")):
         fraud("confirm", "T", verdict, "--source", f"topic_1/0/{offset}")
@@ -182,7 +180,7 @@ def test_the_newest_file_has_all_verdicts_on_a_trans_num(shared: LedgerConnectio
     assert export_confirmed()[1] == []
 
 
-def test_verdicts_of_an_older_ledger_keep_what_they_were_given_for(
+def test_migration_keeps_verdicts_and_adds_their_source_if_it_is_certain(
     ledger: LedgerConnection, fraud: Fraud, place: Place
 ) -> None:
     """Of a trans_num with one payment, that is known; of one with several it is not, and none of them is exported."""

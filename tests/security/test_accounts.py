@@ -59,7 +59,9 @@ def variables(secure: SecureStack, tmp_path: Path) -> dict[str, str]:
     os.geteuid() != 0 or not shutil.which("unshare") or not AUTHORITIES.exists(),
     reason="to trust an authority as a machine does needs root, unshare and Debian's file of authorities; CI has them",
 )
-def test_plain_variables_connect(secure: SecureStack, variables: dict[str, str], tmp_path: Path) -> None:
+def test_plain_variables_of_accounts_connect_to_every_server(
+    secure: SecureStack, variables: dict[str, str], tmp_path: Path
+) -> None:
     given = project(load(), variables)["airflow-worker"]["environment"]
     of_stack = {name: secure.stack.env[name] for name in ("MLFLOW_TRACKING_URI", "SSL_CERT_FILE")}
     trust = f"mount --bind {secure.stack.env['SSL_CERT_FILE']} {AUTHORITIES}"

@@ -8,7 +8,7 @@ from tests.support.payments import FRAUD_FOR_LATEST, GENUINE, payments
 from tests.support.secure_stack import SecureStack
 
 
-def test_a_planted_secret_or_card_is_found(secure: SecureStack) -> None:
+def test_planted_secret_or_card_is_found(secure: SecureStack) -> None:
     _, sent = secure.score(payments(GENUINE, FRAUD_FOR_LATEST))
     card = str(sent[0].payment.values["cc_num"])
     assert card in cards(secure.stack)

@@ -243,18 +243,18 @@ ACTS: dict[str, Callable[[Place, dict[str, Any]], None]] = {
 }
 
 
-def test_the_page_says_it_of_all() -> None:
+def test_page_lists_the_rights_of_every_program() -> None:
     assert list(TABLE) == list(ACTS)
     assert all(TABLE.values())
 
 
 @pytest.mark.parametrize("who", ACTS)
-def test_the_documented_rights_are_enough(place: Place, who: str) -> None:
+def test_documented_rights_are_enough(place: Place, who: str) -> None:
     with place.secure.user(right(place.settings, *one) for one in TABLE[who]) as kafka:
         ACTS[who](place, kafka)
 
 
-def test_the_check_asks_for_no_more(place: Place) -> None:
+def test_check_needs_no_further_right(place: Place) -> None:
     place.make_topics()
     with place.secure.user(right(place.settings, *one) for one in DAGS) as kafka:
         found = check(kafka, place.settings)
@@ -263,7 +263,7 @@ def test_the_check_asks_for_no_more(place: Place) -> None:
 
 
 @pytest.mark.parametrize(("column", "operation"), DAGS, ids=[" - ".join(one) for one in DAGS])
-def test_the_check_names_what_lacks(place: Place, column: str, operation: str) -> None:
+def test_check_names_missing_right(place: Place, column: str, operation: str) -> None:
     place.make_topics()
     rights = [right(place.settings, *one) for one in DAGS if one != (column, operation)]
     if operation in ("Read", "Write"):
@@ -273,7 +273,7 @@ def test_the_check_names_what_lacks(place: Place, column: str, operation: str) -
 
 
 @pytest.mark.parametrize(("who", "column", "operation"), EACH, ids=[" - ".join(one) for one in EACH])
-def test_none_of_them_is_too_many(place: Place, who: str, column: str, operation: str) -> None:
+def test_each_documented_right_is_necessary(place: Place, who: str, column: str, operation: str) -> None:
     rights = [right(place.settings, *one) for one in TABLE[who] if one != (column, operation)]
     assert len(rights) == len(TABLE[who]) - 1
     if operation in ("Read", "Write"):
@@ -298,7 +298,7 @@ def names_what_lacks(found: dict[str, CheckResult], settings: Settings, lacking:
     assert "lacks" in found[names[lacking.kind]].text
 
 
-def test_a_whole_run_needs_no_more(secure: SecureStack) -> None:
+def test_whole_run_needs_no_further_right(secure: SecureStack) -> None:
     with secure.user(right(secure.settings, *one) for one in TABLE[SCORING]) as kafka:
         login = {name: value for name, value in kafka.items() if name.startswith("sasl.")}
         with secure.spoiled("kafka_default", extra=login):
@@ -332,7 +332,7 @@ REFUSED: dict[str, tuple[dict[str, Any], Sequence[str]]] = {
 
 
 @pytest.mark.parametrize("which", REFUSED)
-def test_a_connection_that_is_refused(secure: SecureStack, which: str) -> None:
+def test_check_reports_refused_connection(secure: SecureStack, which: str) -> None:
     changes, words = REFUSED[which]
     results = check(secure.kafka, secure.settings, **changes)
     assert list(results) == ["tried"]
@@ -341,7 +341,7 @@ def test_a_connection_that_is_refused(secure: SecureStack, which: str) -> None:
     assert "wr0ng" not in results["tried"].text
 
 
-def test_the_command_finds_the_connections_in_airflows_database(secure: SecureStack) -> None:
+def test_check_finds_connections_in_airflows_database(secure: SecureStack) -> None:
     environment = {name: value for name, value in secure.stack.env.items() if not name.startswith("AIRFLOW_CONN_")}
     done = subprocess.run(
         [BIN / "fraud", "check"],

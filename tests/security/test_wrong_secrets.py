@@ -68,7 +68,9 @@ WRONG_LEDGER = {
 
 
 @pytest.mark.parametrize("name", WRONG_LEDGER)
-def test_the_ledger_refuses_at_once_and_is_filled_when_mended(secure: SecureStack, recorder: str, name: str) -> None:
+def test_wrong_ledger_password_fails_at_once_and_next_run_records(
+    secure: SecureStack, recorder: str, name: str
+) -> None:
     """Scoring does not ask it."""
     changes, words = WRONG_LEDGER[name]
     with secure.spoiled("ledger_db", **changes):
@@ -88,7 +90,7 @@ def test_the_ledger_refuses_at_once_and_is_filled_when_mended(secure: SecureStac
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_wrong_secret_fails_at_once_and_loses_nothing(secure: SecureStack, inbox: Inbox, name: str) -> None:
+def test_wrong_secret_fails_at_once_and_loses_nothing(secure: SecureStack, inbox: Inbox, name: str) -> None:
     case = CASES[name]
     sent = secure.send(payments(GENUINE, FRAUD_FOR_LATEST))
     with secure.spoiled(case.connection, **case.changes):
@@ -108,7 +110,7 @@ def test_a_wrong_secret_fails_at_once_and_loses_nothing(secure: SecureStack, inb
     assert verdict.count("due") > 0
 
 
-def test_a_database_password_that_is_wrong_is_not_told(secure: SecureStack) -> None:
+def test_wrong_database_password_is_not_shown(secure: SecureStack) -> None:
     url = secure.stack.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
     wrong = url.replace(secure.passwords["postgres"], WRONG)
     environment = {**os.environ, **secure.stack.env, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": wrong}

@@ -25,7 +25,7 @@ def cli(*words: str, home: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
 
 
-def test_up_status_down_and_up_again_keeps_messages(small: Stack) -> None:
+def test_messages_survive_down_and_up(small: Stack) -> None:
     home = small.home.path
     up = cli("up", "--only", "kafka,mail", home=home)
     assert up.returncode == 0, up.stderr
@@ -61,7 +61,7 @@ def test_up_status_down_and_up_again_keeps_messages(small: Stack) -> None:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_every_process(small: Stack, ending: signal.Signals) -> None:
+def test_signal_ends_every_process(small: Stack, ending: signal.Signals) -> None:
     command = [sys.executable, "-m", "dev.stack", "run", "--only", "postgres,mail", "--home", str(small.home.path)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as supervisor:
         wait_until(small.is_up, "the stack is not up", 60)
@@ -71,7 +71,7 @@ def test_a_signal_ends_every_process(small: Stack, ending: signal.Signals) -> No
     assert processes.find(small.home) == []
 
 
-def test_a_signal_during_the_start_ends_every_process(small: Stack) -> None:
+def test_signal_during_start_ends_every_process(small: Stack) -> None:
     command = [sys.executable, "-m", "dev.stack", "run", "--only", "postgres,s3,mail", "--home", str(small.home.path)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as supervisor:
         wait_until(lambda: processes.find(small.home), "no process is there", 60)
@@ -81,7 +81,7 @@ def test_a_signal_during_the_start_ends_every_process(small: Stack) -> None:
     assert processes.find(small.home) == []
 
 
-def test_the_death_of_its_parent_ends_every_process(small: Stack) -> None:
+def test_death_of_the_parent_ends_every_process(small: Stack) -> None:
     code = "import sys, time; from dev.stack import Stack; Stack(sys.argv[1]).up(['mail'], leave=False); time.sleep(99)"
     with subprocess.Popen([sys.executable, "-c", code, str(small.home.path)], cwd=ROOT) as parent:
         wait_until(small.is_up, "the stack is not up", 60)
@@ -90,7 +90,7 @@ def test_the_death_of_its_parent_ends_every_process(small: Stack) -> None:
     assert processes.find(small.home) == []
 
 
-def test_what_a_killed_supervisor_leaves_is_ended_by_down_and_by_up(small: Stack) -> None:
+def test_down_and_up_end_processes_of_a_killed_supervisor(small: Stack) -> None:
     small.up(["postgres", "mail"])
     old = kill_supervisor(small)
     assert {row.state for row in small.status()} == {"orphan"}
@@ -111,7 +111,7 @@ def kill_supervisor(stack: Stack) -> list[psutil.Process]:
     return left
 
 
-def test_a_part_that_dies_is_named_and_can_be_started_again(small: Stack) -> None:
+def test_dead_part_is_named_and_can_be_restarted(small: Stack) -> None:
     small.up(["mail", "postgres"])
     small.kill("mail")
     shown = cli("status", home=small.home.path)
@@ -125,7 +125,7 @@ def test_a_part_that_dies_is_named_and_can_be_started_again(small: Stack) -> Non
     assert {row.name: row.state for row in small.status()} == {"mail": "up", "postgres": "stopped"}
 
 
-def test_a_taken_port_gives_one_line_and_leaves_nothing(small: Stack) -> None:
+def test_taken_port_gives_one_line_and_leaves_no_process(small: Stack) -> None:
     small.up(["mail"])
     port = int(small.status()[0].address.rpartition(":")[2])
     small.down()
@@ -140,7 +140,7 @@ def test_a_taken_port_gives_one_line_and_leaves_nothing(small: Stack) -> None:
     assert processes.find(small.home) == []
 
 
-def test_a_part_that_fails_at_its_start_gives_one_line_and_leaves_nothing(small: Stack) -> None:
+def test_part_that_fails_to_start_gives_one_line_and_leaves_no_process(small: Stack) -> None:
     small.up(["postgres"])
     small.down()
     (small.home.path / "postgres" / "data" / "PG_VERSION").write_text("9\n")
@@ -151,13 +151,13 @@ def test_a_part_that_fails_at_its_start_gives_one_line_and_leaves_nothing(small:
     assert processes.find(small.home) == []
 
 
-def test_a_full_disk_gives_one_line(small: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_gives_one_line(small: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dev.stack.home.LEAST_FREE_BYTES", 2**62)
     with pytest.raises(StackError, match=r"^disk: [\d.]+ GB free at .*, the stack needs"):
         small.home.create(["one"])
 
 
-def test_a_folder_that_cannot_be_written_gives_one_line(tmp_path: Path) -> None:
+def test_unwritable_folder_gives_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     shown = cli("up", "--only", "mail", home=tmp_path / "file" / "home")
     assert shown.returncode == 1
@@ -165,7 +165,7 @@ def test_a_folder_that_cannot_be_written_gives_one_line(tmp_path: Path) -> None:
     assert "Not a directory" in shown.stderr
 
 
-def test_a_missing_download_gives_one_line(small: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_download_gives_one_line(small: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"JGO_CACHE_DIR": tmp_path / "cache", "M2_REPO": tmp_path / "m2"}.items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # nobody is there
@@ -177,7 +177,7 @@ def test_a_missing_download_gives_one_line(small: Stack, tmp_path: Path, monkeyp
     assert "Error" in small.home.log("kafka").read_text()
 
 
-def test_an_unknown_part_gives_one_line(small: Stack) -> None:
+def test_unknown_part_gives_one_line(small: Stack) -> None:
     shown = cli("up", "--only", "kafak", home=small.home.path)
     assert shown.returncode == 1
     assert shown.stderr.startswith("kafak: no such part; give one of postgres, ledger, s3, kafka, ")

@@ -20,9 +20,7 @@ _SQL = (
 )
 
 
-def test_a_batch_is_recorded_with_who_chose_its_model_who_was_told_and_what_each_step_took(
-    pipeline: Pipeline, inbox: Inbox
-) -> None:
+def test_batch_record_has_model_choice_recipients_and_durations(pipeline: Pipeline, inbox: Inbox) -> None:
     conf = {"model": "previous", "keep": True, "reason": "false alarms since noon"}
     chosen, _ = pipeline.score(payments(GENUINE, FRAUD_FOR_BOTH), conf)
     (mail,) = reports(inbox)

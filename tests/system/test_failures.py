@@ -14,7 +14,7 @@ from tests.support.pipeline import DAG, Outputs, Pipeline, alarms
 from tests.support.waiting import wait_until
 
 
-def test_operators_are_told_once_of_what_stays_broken(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:
+def test_operators_get_one_mail_for_a_lasting_failure(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:
     gone = {"model": "0" * 32}
     _, sent = pipeline.score(payments(GENUINE), gone, state="failed")
     wait_until(lambda: alarms(inbox), "operators were not told")
@@ -29,7 +29,7 @@ def test_operators_are_told_once_of_what_stays_broken(pipeline: Pipeline, output
     assert told.startswith(f"{DAG}: resolve_model failed: ModelNotFoundError, MLflow at ")
 
 
-def test_payments_that_waited_too_long_are_told_once(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:
+def test_alarm_for_old_payments_is_mailed_once(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:
     """As after an outage: in the log, in the XCom, and in one mail; the run is green."""
     pipeline.settle()
     client = kafka_log.producer(pipeline.stack.bootstrap_servers)
@@ -49,7 +49,7 @@ def test_payments_that_waited_too_long_are_told_once(pipeline: Pipeline, outputs
     assert "Payments waited too long" in told
 
 
-def test_a_batch_of_dead_letters_alone_is_told_by_reason_and_its_end_too(pipeline: Pipeline, inbox: Inbox) -> None:
+def test_alarm_for_dead_letters_names_reasons_and_its_end_is_mailed(pipeline: Pipeline, inbox: Inbox) -> None:
     """The run is green: everything was published as it should be."""
     pipeline.settle()
     client = kafka_log.producer(pipeline.stack.bootstrap_servers)
@@ -69,7 +69,7 @@ def test_a_batch_of_dead_letters_alone_is_told_by_reason_and_its_end_too(pipelin
     assert alarms(inbox)[1].startswith(f"{DAG}: The share of dead letters is normal again: 0 of 2 messages")
 
 
-def test_run_is_red_where_publish_fails(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:
+def test_run_fails_if_publish_fails(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:
     """An operator sets the group's offset while a run is in flight: the first of two payments is left out."""
     pipeline.settle()
     first = payment(GENUINE)

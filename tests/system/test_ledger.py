@@ -59,7 +59,7 @@ def model_name(pipeline: Pipeline) -> Iterator[str]:
         client.delete_registered_model(name)
 
 
-def test_the_whole_way_from_a_payment_to_a_model_that_learnt_from_it(
+def test_payment_is_scored_recorded_confirmed_exported_and_trained_on(
     pipeline: Pipeline, recorder: LedgerScene, outputs: Outputs, inbox: Inbox, model_name: str, tmp_path: Path
 ) -> None:
     stack, ledger = pipeline.stack, pipeline.stack.ledger
@@ -99,13 +99,13 @@ def test_the_whole_way_from_a_payment_to_a_model_that_learnt_from_it(
     assert "complete: 170 due, each came out once, and 170 rows" in fraud(stack.env, "reconcile", *window)
 
 
-def test_a_published_batch_wakes_the_recorder(pipeline: Pipeline, awake: LedgerScene) -> None:
+def test_published_batch_triggers_record_predictions(pipeline: Pipeline, awake: LedgerScene) -> None:
     run_id, sent = pipeline.score(payments(GENUINE, FRAUD_FOR_BOTH))
     awake.finish(_woken_by(awake, run_id))
     assert _recorded(pipeline.stack, sent) == 2
 
 
-def test_while_the_ledger_is_away_payments_are_scored_and_mailed_and_it_catches_up_by_itself(
+def test_scoring_goes_on_without_ledger_which_then_catches_up(
     pipeline: Pipeline, awake: LedgerScene, outputs: Outputs, inbox: Inbox
 ) -> None:
     pipeline.stack.stop("ledger")
@@ -121,7 +121,7 @@ def test_while_the_ledger_is_away_payments_are_scored_and_mailed_and_it_catches_
     assert _recorded(pipeline.stack, sent) == 2
 
 
-def test_many_messages_that_are_no_predictions_are_told_by_reason_and_their_end_too(
+def test_alarm_for_foreign_messages_names_reasons_and_its_end_is_mailed(
     pipeline: Pipeline, recorder: LedgerScene, inbox: Inbox
 ) -> None:
     """The run is green: what is a prediction was recorded."""

@@ -16,7 +16,7 @@ from tests.support.payments import FRAUD_FOR_LATEST, payments
 from tests.support.pipeline import DAG, Outputs, Pipeline, Sent
 
 
-def test_trigger_rolls_back_one_batch(pipeline: Pipeline, outputs: Outputs) -> None:
+def test_trigger_with_model_rolls_back_one_batch(pipeline: Pipeline, outputs: Outputs) -> None:
     pipeline.settle()
     sent = pipeline.send(payments(FRAUD_FOR_LATEST, FRAUD_FOR_LATEST))
     run_id = f"rollback_{uuid.uuid4().hex}"
@@ -26,7 +26,7 @@ def test_trigger_rolls_back_one_batch(pipeline: Pipeline, outputs: Outputs) -> N
     assert pipeline.held() is None
 
 
-def test_kept_model_scores_until_the_hold_is_ended(pipeline: Pipeline, outputs: Outputs) -> None:
+def test_held_model_scores_until_the_hold_is_ended(pipeline: Pipeline, outputs: Outputs) -> None:
     """Also when nothing waited at the moment of the rollback."""
     before = datetime.now(UTC) - timedelta(seconds=1)
     pipeline.settle()
@@ -76,7 +76,7 @@ def test_clearing_an_old_run_changes_no_hold(pipeline: Pipeline) -> None:
     assert _held_run(pipeline) is None
 
 
-def test_a_hold_of_before_changes_were_noted_is_not_set_again(pipeline: Pipeline) -> None:
+def test_hold_of_an_earlier_version_is_not_set_again(pipeline: Pipeline) -> None:
     """An upgrade leaves neither hold nor note where the hold was ended by hand before."""
     pipeline.settle()
     old = _hold(pipeline, "previous")
@@ -90,7 +90,7 @@ def test_a_hold_of_before_changes_were_noted_is_not_set_again(pipeline: Pipeline
     assert _held_run(pipeline) is None
 
 
-def test_a_run_that_failed_before_it_held_its_model_holds_it_when_it_is_cleared(pipeline: Pipeline) -> None:
+def test_cleared_run_sets_the_hold_that_it_failed_to_set(pipeline: Pipeline) -> None:
     pipeline.settle()
     model = f"models:/{pipeline.models.name}@for_a_while"
     run_id = _hold(pipeline, model, "failed")
@@ -105,7 +105,7 @@ def test_a_run_that_failed_before_it_held_its_model_holds_it_when_it_is_cleared(
     assert _held_run(pipeline) == pipeline.models.latest
 
 
-def test_a_hold_is_complete_although_the_try_that_set_it_was_killed(pipeline: Pipeline) -> None:
+def test_hold_is_complete_after_the_try_that_set_it_was_killed(pipeline: Pipeline) -> None:
     """Between the hold and the note of the run that changed it."""
     pipeline.settle()
     pipeline.breakpoint.set("hold set")
@@ -138,7 +138,7 @@ def test_wrong_model_is_refused_at_the_trigger(pipeline: Pipeline) -> None:
     assert "newest" in failed.value.stderr + failed.value.stdout
 
 
-def test_unknown_key_fails_in_the_first_task_and_says_what_is_allowed(pipeline: Pipeline) -> None:
+def test_unknown_key_fails_plan_and_names_allowed_keys(pipeline: Pipeline) -> None:
     pipeline.settle()
     run_id = pipeline.finish(pipeline.api.trigger(DAG, {"modell": "previous"}), "failed")
     plan = pipeline.task(run_id, "plan")

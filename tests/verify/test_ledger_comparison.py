@@ -109,7 +109,7 @@ def here(scoring: Make, ledger: LedgerConnection) -> Scoring:
     return two_batches(scoring(2, outputs=2), ledger)
 
 
-def test_complete(scene: Scene):
+def test_recorded_batches_are_complete(scene: Scene):
     here, ledger = scene
     done = reconcile(here, ledger)
     assert done.exit_code == 0, done.stdout + done.stderr
@@ -123,7 +123,7 @@ def test_complete(scene: Scene):
     ]
 
 
-def test_a_row_that_was_deleted_is_named_and_comes_back(scene: Scene):
+def test_deleted_row_is_listed_and_rewind_restores_it(scene: Scene):
     here, ledger = scene
     query(ledger, "DELETE FROM ledger.predictions WHERE (source_partition, source_offset) = (0, 2)")
     done = reconcile(here, ledger)
@@ -155,7 +155,7 @@ def test_a_row_that_was_deleted_is_named_and_comes_back(scene: Scene):
         "paid_at = NULL",
     ],
 )
-def test_a_value_that_was_altered_is_named_and_restored(scene: Scene, change: str):
+def test_altered_value_is_listed_and_rewind_restores_it(scene: Scene, change: str):
     here, ledger = scene
     query(ledger, f"UPDATE ledger.predictions SET {change} WHERE (source_partition, source_offset) = (1, 2)")
     done = reconcile(here, ledger)
@@ -168,7 +168,7 @@ def test_a_value_that_was_altered_is_named_and_restored(scene: Scene, change: st
     assert reconcile(here, ledger).exit_code == 0
 
 
-def test_a_row_that_nobody_published_is_named(scene: Scene):
+def test_row_that_was_never_published_is_listed(scene: Scene):
     here, ledger = scene
     query(
         ledger,
@@ -191,7 +191,7 @@ def produce(here: Scoring, value: bytes, headers: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("is_recorded", [True, False])
-def test_a_message_produced_by_hand_is_named(here: Scoring, ledger: LedgerConnection, is_recorded: bool):
+def test_message_without_headers_is_listed_as_foreign(here: Scoring, ledger: LedgerConnection, is_recorded: bool):
     produce(here, b'[{"is_fraud":1}]', {})
     if is_recorded:
         record(here.cluster, here.settings, ledger)
@@ -206,7 +206,7 @@ def test_a_message_produced_by_hand_is_named(here: Scoring, ledger: LedgerConnec
     ("source", "kind"),
     [("0/2", "DOUBLE: 1 came out"), ("0/700", "NOWHERE: 1 came out"), ("1/3", "NOWHERE: 1 came out")],
 )
-def test_a_forged_prediction_is_named(here: Scoring, ledger: LedgerConnection, source: str, kind: str):
+def test_forged_prediction_is_double_or_from_nowhere(here: Scoring, ledger: LedgerConnection, source: str, kind: str):
     copied = first_output(here)
     produce(here, copied.value or b"", {**copied.headers, "source": f"{here.settings.input_topic}/{source}"})
     for _ in range(2):
@@ -217,7 +217,7 @@ def test_a_forged_prediction_is_named(here: Scoring, ledger: LedgerConnection, s
 
 
 @pytest.mark.parametrize("source", ["another_topic/0/2", "{topic}/9/2"])
-def test_a_prediction_of_what_no_batch_scored_is_named(here: Scoring, ledger: LedgerConnection, source: str):
+def test_prediction_from_a_partition_without_batches_is_foreign(here: Scoring, ledger: LedgerConnection, source: str):
     copied = first_output(here)
     named = source.format(topic=here.settings.input_topic)
     produce(here, copied.value or b"", {**copied.headers, "source": named})
@@ -226,14 +226,14 @@ def test_a_prediction_of_what_no_batch_scored_is_named(here: Scoring, ledger: Le
     assert f"its source is on {named.rpartition('/')[0]}, of which no batch was scored" in done.stdout
 
 
-def test_a_header_that_cannot_be_read_is_foreign(here: Scoring, ledger: LedgerConnection):
+def test_message_with_undecodable_header_is_foreign(here: Scoring, ledger: LedgerConnection):
     servers = str(here.kafka["bootstrap.servers"])
     kafka_log.send_with_header(servers, here.settings.output_topic, b'[{"is_fraud":1}]', b"\xff")
     record(here.cluster, here.settings, ledger)
     assert "FOREIGN: 1 on the output topic" in reconcile(here, ledger).stdout
 
 
-def test_what_expired_on_the_output_topic_is_proven_by_its_row(here: Scoring, ledger: LedgerConnection):
+def test_row_proves_payment_whose_output_message_expired(here: Scoring, ledger: LedgerConnection):
     output = Group(str(here.kafka["bootstrap.servers"]), here.settings.group, here.settings.output_topic)
     output.expire(output.ends())
     done = reconcile(here, ledger)
@@ -241,7 +241,7 @@ def test_what_expired_on_the_output_topic_is_proven_by_its_row(here: Scoring, le
     assert "note: 10 rows are not compared: their messages expired on the output topic" in done.stdout
 
 
-def test_rows_of_an_earlier_output_topic_are_not_called_unfounded(here: Scoring, ledger: LedgerConnection):
+def test_rows_of_deleted_output_topic_are_not_unfounded(here: Scoring, ledger: LedgerConnection):
     servers, topic = str(here.kafka["bootstrap.servers"]), here.settings.output_topic
     kafka_log.delete_topics(servers, [topic])
     kafka_log.make_topic(servers, 2, name=topic)
@@ -258,7 +258,7 @@ def test_rows_of_an_earlier_output_topic_are_not_called_unfounded(here: Scoring,
     assert "2 ranges of offsets expired before they were recorded" in done.stdout
 
 
-def test_rows_of_an_earlier_output_topic_that_had_more_partitions(here: Scoring, ledger: LedgerConnection):
+def test_rows_of_deleted_output_topic_with_more_partitions_are_not_unfounded(here: Scoring, ledger: LedgerConnection):
     """Also before the recorder has come to the new one."""
     servers, topic = str(here.kafka["bootstrap.servers"]), here.settings.output_topic
     kafka_log.delete_topics(servers, [topic])
@@ -276,7 +276,7 @@ def test_rows_of_an_earlier_output_topic_that_had_more_partitions(here: Scoring,
     assert note in done.stdout
 
 
-def test_a_payment_that_was_scored_again_waits_for_the_recorder(here: Scoring, ledger: LedgerConnection):
+def test_payment_scored_again_waits_for_the_recorder(here: Scoring, ledger: LedgerConnection):
     copied = first_output(here)
     produce(here, copied.value or b"", {**copied.headers, "scored_at": "2026-02-01T00:00:00+00:00"})
     found = reconcile(here, ledger).stdout
@@ -297,7 +297,7 @@ def test_a_payment_that_was_scored_again_waits_for_the_recorder(here: Scoring, l
         "UPDATE ledger.batch_partitions SET dead_letters = 1 WHERE start_offset = 0 AND partition = 0",
     ],
 )
-def test_a_batch_that_counts_otherwise_is_named(scene: Scene, damage: str):
+def test_batch_record_with_other_counts_is_miscounted(scene: Scene, damage: str):
     here, ledger = scene
     query(ledger, damage)
     query(
@@ -318,7 +318,7 @@ def test_a_batch_that_counts_otherwise_is_named(scene: Scene, damage: str):
         ("model_run_id", "scored by another model"),
     ],
 )
-def test_a_batch_that_does_not_agree_with_its_parts_is_named(scene: Scene, column: str, told: str):
+def test_batch_that_differs_from_its_partitions_is_miscounted(scene: Scene, column: str, told: str):
     here, ledger = scene
     altered = "'another'" if column == "model_run_id" else f"{column} + 1"
     batch = "(SELECT batch_id FROM ledger.batch_partitions WHERE start_offset = 0 AND partition = 0)"
@@ -335,7 +335,7 @@ def first_output(here: Scoring) -> Arrived:
     return reader.arrived()[0]
 
 
-def test_a_gap_in_the_offsets_is_named(here: Scoring, ledger: LedgerConnection):
+def test_offsets_without_batch_are_unbatched(here: Scoring, ledger: LedgerConnection):
     """Payments that the group passed over: an operator moved it."""
     servers, topic = str(here.kafka["bootstrap.servers"]), here.settings.input_topic
     kafka_log.send(servers, topic, [payment(1.5).message] * 4, partition=0)
@@ -350,7 +350,7 @@ def test_a_gap_in_the_offsets_is_named(here: Scoring, ledger: LedgerConnection):
     assert f"{topic}/1: complete" in done.stdout
 
 
-def test_a_batch_without_its_record_is_named(scene: Scene):
+def test_offsets_of_a_lost_batch_record_are_unbatched(scene: Scene):
     here, ledger = scene
     query(ledger, "DELETE FROM ledger.batches WHERE batch_id = (SELECT min(batch_id) FROM ledger.batches)")
     done = reconcile(here, ledger)
@@ -358,7 +358,7 @@ def test_a_batch_without_its_record_is_named(scene: Scene):
     assert f"  {here.settings.input_topic}/0: offsets [0, 5)" in done.stdout
 
 
-def test_what_waits_for_the_recorder_is_no_damage(here: Scoring, ledger: LedgerConnection):
+def test_unrecorded_batch_is_complete_and_counted_as_waiting(here: Scoring, ledger: LedgerConnection):
     score(here, 3, 0)
     done = reconcile(here, ledger)
     assert done.exit_code == 0, done.stdout
@@ -368,7 +368,7 @@ def test_what_waits_for_the_recorder_is_no_damage(here: Scoring, ledger: LedgerC
     assert "to be recorded" not in reconcile(here, ledger).stdout
 
 
-def test_a_window_by_offsets_and_by_time(scene: Scene):
+def test_window_may_start_at_an_offset_or_a_time(scene: Scene):
     here, ledger = scene
     query(ledger, "DELETE FROM ledger.predictions WHERE (source_partition, source_offset) = (0, 2)")
     assert reconcile(here, ledger, "--from", "0:3").exit_code == 0
@@ -384,7 +384,7 @@ def test_a_window_by_offsets_and_by_time(scene: Scene):
     assert "--from noon: give OFFSET or PARTITION:OFFSET, or a time as 2026-01-31T08:00" in wrong.stderr
 
 
-def test_as_json(scene: Scene):
+def test_json_lists_unrecorded_payments(scene: Scene):
     here, ledger = scene
     query(ledger, "DELETE FROM ledger.predictions WHERE (source_partition, source_offset) = (0, 2)")
     told = json.loads(reconcile(here, ledger, "--json").stdout)
@@ -392,7 +392,7 @@ def test_as_json(scene: Scene):
     assert told["ledger"]["unrecorded"][0]["source"] == f"{here.settings.input_topic}/0/2"
 
 
-def test_a_ledger_that_cannot_be_asked(scene: Scene):
+def test_unreachable_ledger_exits_2_without_its_password(scene: Scene):
     here, ledger = scene
     away = LedgerConnection(ledger.host, ledger.database, 1, ledger.user, "secret")
     done = reconcile(here, away)
@@ -401,7 +401,7 @@ def test_a_ledger_that_cannot_be_asked(scene: Scene):
     assert "secret" not in done.stderr
 
 
-def test_how_far_it_is_recorded_and_what_cannot_be_passed_over(here: Scoring, ledger: LedgerConnection):
+def test_ledger_show_counts_waiting_and_rewind_refuses_to_skip_them(here: Scoring, ledger: LedgerConnection):
     score(here, 2, 0)
     shown = fraud(here, ledger, "ledger", "show")
     assert shown.exit_code == 0
@@ -433,9 +433,7 @@ def expire(here: Scoring, before: dict[int, int]) -> None:
     Group(str(here.kafka["bootstrap.servers"]), topic=here.settings.output_topic).expire(before)
 
 
-def test_one_partition_that_is_behind_does_not_keep_others_from_being_recorded_again(
-    filled: Scoring, ledger: LedgerConnection
-):
+def test_rewind_sets_each_partition_to_its_own_earliest_offset(filled: Scoring, ledger: LedgerConnection):
     query(ledger, "UPDATE ledger.recorded_offsets SET next_offset = 1 WHERE partition = 1")
     expire(filled, {0: 1, 1: 2})
     done = fraud(filled, ledger, "ledger", "rewind", "--to", "earliest")
@@ -444,7 +442,7 @@ def test_one_partition_that_is_behind_does_not_keep_others_from_being_recorded_a
     assert offsets(ledger) == {0: 1, 1: 1}
 
 
-def test_one_partition_that_is_not_recorded_yet_is_left_alone(filled: Scoring, ledger: LedgerConnection):
+def test_rewind_skips_partition_without_recorded_offset(filled: Scoring, ledger: LedgerConnection):
     query(ledger, "DELETE FROM ledger.recorded_offsets WHERE partition = 1")
     expire(filled, {1: 1})
     done = fraud(filled, ledger, "ledger", "rewind", "--to", "earliest")
@@ -453,7 +451,7 @@ def test_one_partition_that_is_not_recorded_yet_is_left_alone(filled: Scoring, l
     assert offsets(ledger) == {0: 0}
 
 
-def test_an_offset_that_lies_ahead_is_refused_with_what_can_be_given(filled: Scoring, ledger: LedgerConnection):
+def test_rewind_refuses_offset_past_the_recorded_one(filled: Scoring, ledger: LedgerConnection):
     query(ledger, "UPDATE ledger.recorded_offsets SET next_offset = 1 WHERE partition = 1")
     before = offsets(ledger)
     done = fraud(filled, ledger, "ledger", "rewind", "--to", "2")
@@ -465,7 +463,7 @@ def test_an_offset_that_lies_ahead_is_refused_with_what_can_be_given(filled: Sco
     assert offsets(ledger) == before
 
 
-def test_a_time_that_nothing_came_since_leaves_what_waits_to_be_recorded(filled: Scoring, ledger: LedgerConnection):
+def test_rewind_to_a_time_after_all_messages_changes_nothing(filled: Scoring, ledger: LedgerConnection):
     before = offsets(ledger)
     send(filled, 1)
     done = fraud(filled, ledger, "ledger", "rewind", "--to", (datetime.now(UTC) + timedelta(hours=1)).isoformat())

@@ -128,7 +128,7 @@ def outcome(came: tuple[Scoring, list[Out]], topics: Callable[..., str]) -> Outc
 # What is whole.
 
 
-def test_every_rough_message_put_through_the_steps_is_whole(scoring: Make):
+def test_all_kinds_of_rough_messages_come_out_exactly_once(scoring: Make):
     here = scoring(3, outputs=2)
     simulated = Simulator(seed=11, fraud_share=0.05, cards=500).payments(2_000)
     messages = mixed([tokens(COLUMNS, row) for row in simulated], seed=5, each=2, few=1)
@@ -157,7 +157,7 @@ def test_every_rough_message_put_through_the_steps_is_whole(scoring: Make):
     assert verdict.notes == ()
 
 
-def test_only_what_the_group_has_committed_is_due(scoring: Make):
+def test_only_offsets_before_the_committed_one_are_due(scoring: Make):
     here = scoring(2, outputs=2)
     send(here, split(PAYMENT))
     here.run()
@@ -172,7 +172,7 @@ def test_only_what_the_group_has_committed_is_due(scoring: Make):
     assert found(verdict) == {"missing": ["0/1 row 0", "1/0 row 0"]}
 
 
-def test_what_came_of_other_windows_and_topics_is_passed_over(scoring: Make):
+def test_outputs_of_other_windows_and_topics_are_ignored(scoring: Make):
     here = scoring(outputs=2)
     send(here, *[split(PAYMENT)] * 4)
     here.run()
@@ -188,7 +188,7 @@ def test_what_came_of_other_windows_and_topics_is_passed_over(scoring: Make):
     assert len(found(check(here))["double"]) == 2
 
 
-def test_aborted_output_counts_for_nothing(scoring: Make):
+def test_aborted_outputs_are_not_counted(scoring: Make):
     here = scoring(outputs=2)
     send(here, split(PAYMENT), split(PAYMENT))
     here.run()
@@ -199,7 +199,7 @@ def test_aborted_output_counts_for_nothing(scoring: Make):
     assert check(here).count("double") == 2
 
 
-def test_a_clock_that_is_far_ahead_hides_nothing(scoring: Make, topics: Callable[..., str]):
+def test_output_is_found_if_producer_clock_is_far_ahead(scoring: Make, topics: Callable[..., str]):
     here = scoring(outputs=2, input_topic=topics(**{"message.timestamp.after.max.ms": str(10**13)}))
     client = kafka_log.producer(servers(here))
     client.produce(here.settings.input_topic, split(PAYMENT), b"k", timestamp=4_000_000_000_000)
@@ -211,19 +211,19 @@ def test_a_clock_that_is_far_ahead_hides_nothing(scoring: Make, topics: Callable
 # What is not.
 
 
-def test_one_removed(outcome: Outcome):
+def test_removed_payment_is_missing(outcome: Outcome):
     assert outcome.publish(outcome.came[1:]) == {"missing": ["0/0 row 0"]}
 
 
-def test_one_row_removed(outcome: Outcome):
+def test_removed_row_is_missing(outcome: Outcome):
     assert outcome.publish([outcome.came[0], *outcome.came[2:]]) == {"missing": ["0/1 row 0"]}
 
 
-def test_a_dead_letter_removed(outcome: Outcome):
+def test_removed_dead_letter_is_missing(outcome: Outcome):
     assert outcome.publish(outcome.came[:3]) == {"missing": ["0/2"]}
 
 
-def test_one_doubled(outcome: Outcome):
+def test_copies_are_double_with_their_positions(outcome: Outcome):
     result = outcome.publish([*outcome.came, outcome.came[0], outcome.came[0], outcome.came[3]])
     settings = outcome.elsewhere.settings
     batch = (dict(outcome.came[0].headers)["batch_id"] or b"").decode()
@@ -242,12 +242,12 @@ def dead_letter_of(one: Out, value: bytes, *, whole: bool) -> Out:
     return Out(one.key, value, [header for header in headers if not (whole and header[0] == "row")], dead=True)
 
 
-def test_a_payment_that_is_scored_and_a_dead_letter_is_double(outcome: Outcome):
+def test_payment_that_is_scored_and_a_dead_letter_is_double(outcome: Outcome):
     extra = dead_letter_of(outcome.came[0], split(PAYMENT), whole=False)
     assert list(outcome.publish([*outcome.came, extra])) == ["double"]
 
 
-def test_a_whole_message_may_be_refused_with_a_reason_but_not_besides_its_rows(outcome: Outcome):
+def test_dead_letter_of_a_whole_message_replaces_its_rows_and_is_double_beside_them(outcome: Outcome):
     whole = dead_letter_of(outcome.came[1], split(PAYMENT, PAYMENT), whole=True)
     first, row, _, last = outcome.came
     assert outcome.publish([first, last, whole]) == {}
@@ -271,45 +271,45 @@ def test_a_whole_message_may_be_refused_with_a_reason_but_not_besides_its_rows(o
         (b"[{", b"{", "it is not JSON"),
     ],
 )
-def test_one_altered(outcome: Outcome, before: bytes, after: bytes, said: str):
+def test_altered_value_is_named_by_column(outcome: Outcome, before: bytes, after: bytes, said: str):
     place = f"{outcome.elsewhere.settings.output_topic}/0/0"
     assert outcome.with_value(0, before, after) == {"altered": [f"0/0 row 0: {said}; at {place}"]}
 
 
-def test_columns_in_another_order_are_altered(outcome: Outcome):
+def test_reordered_columns_are_altered(outcome: Outcome):
     ((*fields, last),) = json.loads(outcome.came[0].value or b"", object_pairs_hook=list)
     turned = json.dumps([dict([*reversed(fields), last])]).encode()
     (line,) = outcome.with_change(0, value=turned)["altered"]
     assert "its columns or their order" in line
 
 
-def test_another_key_is_altered(outcome: Outcome):
+def test_changed_key_is_altered(outcome: Outcome):
     assert "the key" in outcome.with_change(0, key=b"K")["altered"][0]
 
 
 @pytest.mark.parametrize("key", [None, b"", b"kk"])
-def test_a_dead_letters_other_key_is_altered(outcome: Outcome, key: bytes | None):
+def test_changed_key_of_dead_letter_is_altered(outcome: Outcome, key: bytes | None):
     assert [line.partition(";")[0] for line in outcome.with_change(3, key=key)["altered"]] == ["0/2: the key"]
 
 
-def test_a_dead_letters_other_byte_is_altered(outcome: Outcome):
+def test_changed_byte_of_dead_letter_is_altered(outcome: Outcome):
     (line,) = outcome.with_value(3, b"no JSON", b"no JSOM")["altered"]
     assert line.startswith("0/2: the value;")
 
 
-def test_a_dead_letters_lost_header_is_altered(outcome: Outcome):
+def test_dead_letter_without_original_header_is_altered(outcome: Outcome):
     (line,) = outcome.with_change(3, headers=outcome.came[3].headers[1:])["altered"]
     assert line.startswith("0/2: the headers;")
 
 
-def test_a_dead_letter_without_reason_is_altered(outcome: Outcome):
+def test_dead_letter_without_valid_reason_is_altered(outcome: Outcome):
     headers = [(name, b"why" if content and b": " in content else content) for name, content in outcome.came[3].headers]
     (line,) = outcome.with_change(3, headers=headers)["altered"]
     assert line.startswith("0/2: it has no reason;")
 
 
 @pytest.mark.parametrize("place", [b"0/0 row 1", b"0/2 row 0", b"0/1"])
-def test_a_row_that_nobody_sent_is_from_nowhere(outcome: Outcome, place: bytes):
+def test_output_without_input_row_is_from_nowhere(outcome: Outcome, place: bytes):
     source, _, row = place.partition(b" row ")
     topic = outcome.elsewhere.settings.input_topic.encode()
     headers = [("source", topic + b"/" + source), *([("row", row)] if row else [])]
@@ -317,7 +317,7 @@ def test_a_row_that_nobody_sent_is_from_nowhere(outcome: Outcome, place: bytes):
     assert result == {"nowhere": [f"{place.decode()}: at {outcome.elsewhere.settings.output_topic}/0/3, batch ?"]}
 
 
-def test_what_was_aborted_or_is_a_control_record_is_from_nowhere_when_it_comes_out(scoring: Make):
+def test_output_of_aborted_message_or_control_record_is_from_nowhere(scoring: Make):
     here = scoring(outputs=2)
     aborted = [Out(b"k", split(PAYMENT), [])]
     produce(here, here.settings.input_topic, aborted, transactional=f"c {here.settings.group}").abort_transaction()
@@ -335,7 +335,7 @@ def test_what_was_aborted_or_is_a_control_record_is_from_nowhere_when_it_comes_o
     assert [(part.nowhere, part.missing, part.is_whole) for part in verdict.partitions] == [(2, 0, False)]
 
 
-def test_all_is_counted_and_the_first_are_shown(scoring: Make):
+def test_all_findings_are_counted_but_only_the_first_listed(scoring: Make):
     here = scoring(outputs=2)
     send(here, *[split(PAYMENT)] * 50)
     verdict = check(here, end=Bounds(50), show=3)
@@ -355,7 +355,7 @@ def test_all_is_counted_and_the_first_are_shown(scoring: Make):
         ("3:1", "6", "has no partition 3"),
     ],
 )
-def test_a_window_that_is_not_there(scoring: Make, start: str, end: str, said: str):
+def test_window_outside_the_topic_is_a_setting_error(scoring: Make, start: str, end: str, said: str):
     here = scoring(outputs=2)
     send(here, *[split(PAYMENT)] * 6)
     gone = TopicPartition(here.settings.input_topic, 0, 2)
@@ -367,6 +367,6 @@ def test_a_window_that_is_not_there(scoring: Make, start: str, end: str, said: s
 
 
 @pytest.mark.parametrize("text", ["", "x", "1:", ":1", "1:2:3", "-1", "0:x", "1.5"])
-def test_bounds_that_say_nothing(text: str):
+def test_invalid_bounds_are_a_setting_error(text: str):
     with pytest.raises(SettingError, match="give OFFSET or PARTITION:OFFSET"):
         Bounds.parse("--to", [text])

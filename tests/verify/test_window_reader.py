@@ -18,7 +18,7 @@ def consumer(services: LiveStack) -> Iterator[Consumer]:
         yield made
 
 
-def test_verify_names_why_reading_stops(
+def test_error_says_why_no_message_arrives(
     services: LiveStack, topics: Callable[..., str], consumer: Consumer, monkeypatch: pytest.MonkeyPatch
 ):
     """An open kafka transaction, an end that no message reaches, and a broker that is silent."""
