@@ -87,7 +87,7 @@ def test_next_run_mails_report_of_killed_email_task(scene: FaultScenario, point:
         ("publish", "offsets sent", 2),
     ],
 )
-def test_batch_completes_although_each_try_is_killed(scene: FaultScenario, task: str, point: str, times: int) -> None:
+def test_next_run_completes_batch_whose_tries_were_all_killed(scene: FaultScenario, task: str, point: str, times: int) -> None:
     scene.send()
     run_id, process = scene.stop_at(point, times)
     for _ in range(2):

@@ -73,7 +73,7 @@ def second_run(second: AirflowInTurn) -> Callable[[], str]:
 
 
 @pytest.mark.parametrize(("point", "times"), [("before transaction", 1), ("offsets sent", 2), ("published", 3)])
-def test_older_of_two_runs_with_the_same_batch_fails_with_the_reason(
+def test_older_of_two_publishes_of_the_same_payments_is_fenced(
     scene: FaultScenario, second_run: Callable[[], str], point: str, times: int
 ) -> None:
     scene.send()

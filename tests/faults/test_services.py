@@ -78,7 +78,7 @@ def test_pending_report_is_mailed_although_plan_fails(scene: FaultScenario, stri
 
 @pytest.mark.parametrize("ending", ["stop", "kill"])
 @pytest.mark.parametrize(("point", "times"), [("predict", 1), ("offsets sent", 2)])
-def test_run_survives_short_outage_of_airflows_database(
+def test_short_outage_of_airflows_database_loses_no_payment(
     scene: FaultScenario, stricken: FaultStack, point: str, times: int, ending: str
 ) -> None:
     scene.send()
@@ -93,7 +93,7 @@ def test_run_survives_short_outage_of_airflows_database(
 
 
 @pytest.mark.parametrize(("point", "times"), [("drained", 1), ("offsets sent", 2), ("committed", 3), ("mail", 1)])
-def test_run_completes_after_scheduler_and_tasks_are_killed(
+def test_killed_scheduler_and_tasks_lose_no_payment(
     scene: FaultScenario, stricken: FaultStack, point: str, times: int
 ) -> None:
     scene.send()
@@ -121,7 +121,7 @@ def test_task_that_outlives_its_scheduler_is_not_repeated(
 
 
 @pytest.mark.parametrize(("point", "times"), [("predict", 1), ("before transaction", 2), ("mail", 1)])
-def test_run_completes_after_everything_is_killed(
+def test_kill_of_everything_at_once_loses_no_payment(
     scene: FaultScenario, stricken: FaultStack, point: str, times: int
 ) -> None:
     scene.send()

@@ -98,7 +98,7 @@ def test_missing_or_damaged_report_file_fails_only_the_report(
 
 
 @pytest.mark.parametrize("harm", [_gone, _damaged, _cut])
-def test_damaged_model_in_the_cache_is_downloaded_again(
+def test_missing_or_damaged_model_in_the_cache_is_downloaded_again(
     scene: FaultScenario, stricken: FaultStack, harm: Callable[[Path], None]
 ) -> None:
     shutil.rmtree(stricken.model_cache, ignore_errors=True)
@@ -121,7 +121,7 @@ def test_damaged_model_in_the_cache_is_downloaded_again(
         pytest.param("committed", "publish", id="publish, after its first commit"),
     ],
 )
-def test_full_staging_disk_fails_the_run_and_loses_nothing(
+def test_run_succeeds_once_a_full_staging_disk_has_room(
     scene: FaultScenario, stricken: FaultStack, point: str, task: str
 ) -> None:
     if not stricken.staging_is_small:
@@ -136,7 +136,7 @@ def test_full_staging_disk_fails_the_run_and_loses_nothing(
     scene.check()
 
 
-def test_housekeeping_frees_a_full_staging_disk(scene: FaultScenario, stricken: FaultStack) -> None:
+def test_run_makes_room_on_a_disk_full_of_old_batches(scene: FaultScenario, stricken: FaultStack) -> None:
     if not stricken.staging_is_small:
         pytest.skip("no small disk can be mounted here: that takes root")
     scene.send()

@@ -98,7 +98,7 @@ def test_payment_of_a_recreated_topic_can_be_confirmed(ledger: LedgerConnection,
     assert query(ledger, "SELECT prediction FROM ledger.payments WHERE trans_num = 'c'") == [(False,)]
 
 
-def test_altered_row_has_no_payment_after_it_was_restored(ledger: LedgerConnection, fraud: Fraud) -> None:
+def test_alteration_is_not_a_payment_once_the_row_was_restored(ledger: LedgerConnection, fraud: Fraud) -> None:
     known(ledger, "a", prediction=False)
     for forged, amount in ((True, 1), (False, 950.75)):
         query(ledger, "UPDATE ledger.predictions SET (prediction, amt) = ROW (%s, %s)", forged, amount)

@@ -224,7 +224,7 @@ def test_region_of_the_environment_is_used_without_a_request(monkeypatch: pytest
     assert not raised.value.permanent
 
 
-def test_error_names_cause_if_s3_refuses(bucket: Storage, monkeypatch: pytest.MonkeyPatch):
+def test_error_names_file_and_url_if_s3_refuses(bucket: Storage, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     stranger = Storage.open(bucket.url)
     for act, error in (
