@@ -70,7 +70,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def bare(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def invalid_environment(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if re.match("AIRFLOW|FRAUD|KAFKA|LOGGER|MLFLOW", name)]:
         monkeypatch.delenv(name)
     for name, value in environment.items():
@@ -84,7 +84,7 @@ def test_list_of_this_module_has_every_command():
 
 
 @pytest.mark.parametrize("command", ["", "produce", "offsets", "ledger", *COMMANDS])
-def test_help_fits_80_columns(command: str, bare: None):
+def test_help_fits_80_columns(command: str, invalid_environment: None):
     done = CliRunner().invoke(app, [*command.split(), "--help"])
     assert done.exit_code == 0
     assert max(map(len, done.stdout.splitlines())) <= 80
@@ -94,7 +94,7 @@ def test_help_fits_80_columns(command: str, bare: None):
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS.keys() - EXECUTES))
-def test_invalid_setting_gives_one_line_and_the_exit_code(command: str, bare: None):
+def test_invalid_setting_gives_one_line_and_the_exit_code(command: str, invalid_environment: None):
     words = [*command.split(), *COMMANDS[command], *(["--json"] if command in WITH_JSON else [])]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == (2 if command in FAILS_WITH_2 else 1), done.output
@@ -141,7 +141,12 @@ def test_closed_pipe_keeps_the_exit_code(
     ("has_stack", "servers", "hinted"), [(True, "", True), (True, "127.0.0.1:9", False), (False, "", False)]
 )
 def test_check_names_the_stack_variables_in_a_folder_with_a_stack(
-    has_stack: bool, servers: str, hinted: bool, bare: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    has_stack: bool,
+    servers: str,
+    hinted: bool,
+    invalid_environment: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", servers)

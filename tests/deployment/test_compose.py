@@ -118,7 +118,7 @@ def test_every_name_is_one_that_somebody_reads():
     unlisted = "num_stuck_in_queued_retries"
     assert f'"{unlisted}"' in (installed("airflow") / "jobs" / "scheduler_job_runner.py").read_text()
     known = known_names() | others | compose_rules.LEDGER | {f"AIRFLOW__SCHEDULER__{unlisted.upper()}"}
-    asked = set().union(*(compose_rules.NEEDS[name] for name in compose.ours(FILE)))
+    asked = set().union(*(compose_rules.NEEDS[name] for name in compose.own_services(FILE)))
     assert asked - known == set()
 
 

@@ -24,7 +24,7 @@ import pytest
 
 from include.deployment.env_file import parse
 from include.deployment.env_writer import write_env
-from tests.support.compose import ROOT, load, ours, project
+from tests.support.compose import ROOT, load, own_services, project
 
 NAMESPACES = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--propagation", "private"]
 
@@ -60,7 +60,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_a_batch_goes_through_everything(seen: dict[str, Any]):
     services = project(load(), seen["variables"])
     assert set(seen["seconds"]) == set(services)
-    assert set(ours(load())) - {"cli"} <= set(services)
+    assert set(own_services(load())) - {"cli"} <= set(services)
     assert seen["scored"] > 0
     assert seen["models"] == ["fraud_scoring"]
     assert seen["mails"]

@@ -9,8 +9,8 @@ from tests.support.housekeeping import keep_house
 
 
 @pytest.mark.timeout(3_600)
-def test_month_of_minutely_runs_is_trimmed_and_needed_data_stays(scene: FaultScenario) -> None:
-    took = keep_house(scene.pipeline, minutes_apart=1)
+def test_month_of_minutely_runs_is_trimmed_and_needed_data_stays(scenario: FaultScenario) -> None:
+    took = keep_house(scenario.pipeline, minutes_apart=1)
     # Once in a stack's life: every day after, it is a thirtieth of that.
     assert took["housekeeping"] < 900
     assert took["clean-history"] < 900

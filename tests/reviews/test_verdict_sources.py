@@ -36,7 +36,7 @@ def fraud(ledger_connection: LedgerConnection, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture
-def shared(ledger: LedgerConnection) -> LedgerConnection:
+def shared_trans_num(ledger: LedgerConnection) -> LedgerConnection:
     """Two payments with one trans_num, at topic_1/0/0 and topic_1/0/1; the later one is genuine."""
     add_predictions(ledger, STOLEN, hour=7)
     add_predictions(ledger, GROCERIES, prediction=False, hour=8)
@@ -57,24 +57,26 @@ def verdicts(tmp_path: Path, *lines: str) -> Path:
 
 
 def test_verdict_on_one_payment_does_not_export_the_other(
-    shared: LedgerConnection, fraud: Fraud, place: Place, tmp_path: Path
+    shared_trans_num: LedgerConnection, fraud: Fraud, place: Place, tmp_path: Path
 ) -> None:
     """The line of a mailed report names the source; the other payment is newer."""
     assert fraud("confirm", "--csv", verdicts(tmp_path, "topic_1/0/0,0,T,fraud")).exit_code == 0
     assert exported(place) == {950.75: 1}
 
 
-def test_ambiguous_trans_num_is_refused_with_the_sources_to_choose_from(shared: LedgerConnection, fraud: Fraud) -> None:
+def test_ambiguous_trans_num_is_refused_with_the_sources_to_choose_from(
+    shared_trans_num: LedgerConnection, fraud: Fraud
+) -> None:
     done = fraud("confirm", "T", "fraud")
     assert done.exit_code == 1
     assert done.stderr == (
         "fraud confirm: 2 payments have the trans_num T. Choose one by --source and --row: "
         "topic_1/0/0 row 0, topic_1/0/1 row 0. `fraud trace T` shows them\n"
     )
-    assert query(shared, "SELECT count(*) FROM ledger.confirmations") == [(0,)]
+    assert query(shared_trans_num, "SELECT count(*) FROM ledger.confirmations") == [(0,)]
 
 
-def test_each_payment_has_its_own_verdict(shared: LedgerConnection, fraud: Fraud, place: Place) -> None:
+def test_each_payment_has_its_own_verdict(shared_trans_num: LedgerConnection, fraud: Fraud, place: Place) -> None:
     done = fraud("confirm", "T", "fraud", "--source", "topic_1/0/0", "--row", 0)
     assert done.stdout == "T: fraud (applied)\n"
     assert fraud("confirm", "T", "genuine", "--source", "topic_1/0/1").stdout == "T: genuine (applied)\n"
@@ -85,7 +87,7 @@ def test_each_payment_has_its_own_verdict(shared: LedgerConnection, fraud: Fraud
         ("genuine", "topic_1/0/1 row 0"),
         ("fraud", "topic_1/0/0 row 0"),
     ]
-    assert query(shared, "SELECT amt, fraud_confirmed FROM ledger.payments") == [(12.5, False)]
+    assert query(shared_trans_num, "SELECT amt, fraud_confirmed FROM ledger.payments") == [(12.5, False)]
 
 
 @pytest.mark.parametrize(
@@ -98,15 +100,17 @@ def test_each_payment_has_its_own_verdict(shared: LedgerConnection, fraud: Fraud
     ],
 )
 def test_source_without_payment_is_refused(
-    shared: LedgerConnection, fraud: Fraud, words: tuple[Any, ...], code: int, message: str
+    shared_trans_num: LedgerConnection, fraud: Fraud, words: tuple[Any, ...], code: int, message: str
 ) -> None:
     done = fraud("confirm", "T", "fraud", *words)
     assert done.exit_code == code
     assert message in re.sub(r"[\s│]+", " ", done.stderr)
 
 
-def test_lines_with_ambiguous_trans_num_are_bad(shared: LedgerConnection, fraud: Fraud, tmp_path: Path) -> None:
-    add_predictions(shared, payment(1.5, trans_num="alone"))
+def test_lines_with_ambiguous_trans_num_are_bad(
+    shared_trans_num: LedgerConnection, fraud: Fraud, tmp_path: Path
+) -> None:
+    add_predictions(shared_trans_num, payment(1.5, trans_num="alone"))
     lines = ",,T,fraud", "topic_1/0/9,0,T,fraud", "topic_1/0/1,0,T,no", "the bank,x,alone,fraud", "topic_1/0/1,0,T,yes"
     file = verdicts(tmp_path, *lines)
     done = fraud("confirm", "--csv", file)
@@ -168,7 +172,9 @@ def test_list_names_each_payment_with_a_shared_trans_num(
     assert fraud("confirm", "--list").stdout.startswith("No fraud waits")
 
 
-def test_newest_file_has_all_verdicts_on_a_trans_num(shared: LedgerConnection, fraud: Fraud, place: Place) -> None:
+def test_newest_file_has_all_verdicts_on_a_trans_num(
+    shared_trans_num: LedgerConnection, fraud: Fraud, place: Place
+) -> None:
     """So a file from before verdicts had sources, which may hold the wrong payment, is replaced as a whole."""
     for offset, verdict in ((0, "fraud"), (1, "fraud"), (1, "genuine")):
         fraud("confirm", "T", verdict, "--source", f"topic_1/0/{offset}")

@@ -68,9 +68,7 @@ WRONG_LEDGER = {
 
 
 @pytest.mark.parametrize("name", WRONG_LEDGER)
-def test_wrong_ledger_login_fails_at_once_and_next_run_records(
-    secure: SecureStack, recorder: str, name: str
-) -> None:
+def test_wrong_ledger_login_fails_at_once_and_next_run_records(secure: SecureStack, recorder: str, name: str) -> None:
     """Scoring does not ask it."""
     changes, words = WRONG_LEDGER[name]
     with secure.spoiled("ledger_db", **changes):

@@ -30,14 +30,14 @@ from confluent_kafka import KafkaException
 from dev.stack import StackError
 from include.errors import FraudError
 from tests.soak import data_faults, processes, recording  # noqa: F401 (they name the kinds)
-from tests.soak.context import Field, NoEffectError
+from tests.soak.context import FaultContext, NoEffectError
 from tests.soak.producer import SteadyProducer
 from tests.soak.proof import Proof
 from tests.soak.registry import FULL_DISK, KINDS, MAIL_AGAIN
-from tests.soak.tally import Struck, Tally
+from tests.soak.tally import FaultResult, Tally
 from tests.support.commands import AirflowInTurn, second_airflow
 from tests.support.fault_scenario import FaultScenario
-from tests.support.fault_stack import FaultStack, fault_stack
+from tests.support.fault_stack import FaultStack, open_fault_stack
 from tests.support.pipeline import DAG, Pipeline
 from tests.support.two_models import two_models
 
@@ -65,7 +65,7 @@ def main() -> int:
     with ExitStack() as held:
         if not arguments.home:
             held.callback(shutil.rmtree, home, ignore_errors=True)
-        stack = held.enter_context(fault_stack(home, by_hand=False))
+        stack = held.enter_context(open_fault_stack(home, by_hand=False))
         soak = Soak(stack, held, seed=seed, rate=arguments.rate)
         try:
             soak.strike_for(arguments.minutes * 60)
@@ -89,12 +89,12 @@ class Soak:
         self.pipeline.api.pause(DAG, False)
         # A stack that was kept may have something to do still.
         FaultScenario(stack, self.pipeline).work_off(runs=60, state=None)
-        self.scene = FaultScenario(stack, self.pipeline, seed)
+        self.scenario = FaultScenario(stack, self.pipeline, seed)
         self.producer = SteadyProducer(stack.bootstrap_servers, rate, seed)
         other = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="soak-second-")))
         second = held.enter_context(AirflowInTurn(second_airflow(stack.env, other)))
-        self.proof = Proof(self.scene)
-        self.field = Field(self.scene, self.producer, self.proof, second, self.random)
+        self.proof = Proof(self.scenario)
+        self.context = FaultContext(self.scenario, self.producer, self.proof, second, self.random)
         self.kinds = [kind for kind in KINDS if kind != FULL_DISK or stack.staging_is_small]
         self.left_out = sorted(set(KINDS) - set(self.kinds))
         if self.left_out:
@@ -125,17 +125,17 @@ class Soak:
 
     def _strike(self, kind: str) -> None:
         at = time.monotonic() - self.began
-        standing = self.field.standing()
+        standing = self.context.standing()
         try:
-            evidence, counted = KINDS[kind](self.field), True
+            evidence, counted = KINDS[kind](self.context), True
         except UNSEEN as error:
             evidence, counted = f"{type(error).__name__}: {str(error)[:300]}", False
         self.pipeline.breakpoint.clear()
         struck = time.monotonic()
         self.stack.recover()
-        self.field.await_recovery(standing)
+        self.context.await_recovery(standing)
         recovery = time.monotonic() - struck
-        self.tally.add(Struck(kind, round(at, 1), counted, evidence, round(recovery, 1)))
+        self.tally.add(FaultResult(kind, round(at, 1), counted, evidence, round(recovery, 1)))
         mark = "" if counted else "NOT COUNTED: "
         say(f"{self.tally.counted():>3} {kind}: {mark}{evidence}; recovered in {recovery:.0f} s")
 
@@ -144,11 +144,11 @@ class Soak:
         say(f"{self.producer.sent} payments sent, {self.producer.failed} portions refused; working off what waits")
         self.pipeline.breakpoint.clear()
         self.stack.recover()
-        self.scene.work_off(runs=60, state=None)
+        self.scenario.work_off(runs=60, state=None)
         self.pipeline.rest()
-        self.field.ledger.work_off(state=None)
-        self.proof.ledger(self.field.ledger)
-        self.proof.prove(self.scene.group.ends())
+        self.context.ledger.work_off(state=None)
+        self.proof.ledger(self.context.ledger)
+        self.proof.prove(self.scenario.group.ends())
         self.proof.outputs()
         self.proof.mails(self.tally.counted(MAIL_AGAIN))
         problems = self.problems + self.proof.problems
@@ -161,12 +161,15 @@ class Soak:
             problems.append(f"{self.tally.counted()} faults counted, {counted} wanted")
         figures = dict(self.proof.figures)
         say(f"faults survived\n{self.tally.table()}\n")
-        say(", ".join(f"{name} {value:,}" for name, value in figures.items()) + f", reports {len(self.scene.mailed())}")
+        say(
+            ", ".join(f"{name} {value:,}" for name, value in figures.items())
+            + f", reports {len(self.scenario.mailed())}"
+        )
         for problem in problems:
             say(f"PROBLEM {problem}")
         return {
             "seed": self.seed, "minutes": minutes, "counted": self.tally.counted(), "topics": figures,
-            "reports": len(self.scene.mailed()), "faults": self.tally.to_json(), "left_out": self.left_out,
+            "reports": len(self.scenario.mailed()), "faults": self.tally.to_json(), "left_out": self.left_out,
             "problems": problems,
         }  # fmt: skip
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 
 from include.verify.findings import TOPIC_KINDS
-from tests.support.fault_scenario import FaultScenario, doubled
-from tests.support.ledger_scene import LedgerScene
+from tests.support.fault_scenario import FaultScenario, repeated_payments
+from tests.support.ledger_scenario import LedgerScenario
 from tests.support.mailed import Place, check_mailed
 
 FIGURES = ("messages", "due", "scored", "dead_letters", *TOPIC_KINDS)
@@ -16,9 +16,9 @@ FIGURES = ("messages", "due", "scored", "dead_letters", *TOPIC_KINDS)
 class Proof:
     """`start`: by partition the offset from which on nothing is proven yet, 0 where none is named."""
 
-    def __init__(self, scene: FaultScenario) -> None:
-        self._scene = scene
-        self.start = dict(scene.start)
+    def __init__(self, scenario: FaultScenario) -> None:
+        self._scene = scenario
+        self.start = dict(scenario.start)
         self.figures: Counter[str] = Counter()
         self.problems: list[str] = []
         # Of each topic that is gone; its places are those of the next one.
@@ -40,13 +40,13 @@ class Proof:
 
     def outputs(self) -> None:
         """Of the topic as it is: nothing came again after it was proven, and each payment has its own prediction."""
-        self.problems += [f"double: {source} row {row}" for source, row in doubled(self._scene.times())]
+        self.problems += [f"double: {source} row {row}" for source, row in repeated_payments(self._scene.times())]
         try:
             self._scene.check_predictions()
         except AssertionError as error:
             self.problems.append(f"predictions: {error}")
 
-    def ledger(self, ledger: LedgerScene) -> None:
+    def ledger(self, ledger: LedgerScenario) -> None:
         """What is published of the topic as it is, is recorded once and unchanged, and each batch has its record."""
         window = {number: (low, self._scene.group.ends()[number]) for number, low in self._scene.group.lows().items()}
         self.figures["rows in the ledger"] = ledger.rows()

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Struck:
+class FaultResult:
     """One fault. It counts if `counted`: it struck a run that was at work, and `evidence` says what was seen of it."""
 
     kind: str
@@ -22,12 +22,12 @@ class Tally:
     def __init__(self, kinds: Iterable[str]) -> None:
         self._kinds = list(kinds)
         self.planned: dict[str, int] = dict.fromkeys(self._kinds, 0)
-        self.struck: list[Struck] = []
+        self.struck: list[FaultResult] = []
 
     def counted(self, kind: str | None = None) -> int:
         return sum(one.counted for one in self.struck if kind in (None, one.kind))
 
-    def add(self, one: Struck) -> None:
+    def add(self, one: FaultResult) -> None:
         self.struck.append(one)
 
     def table(self) -> str:

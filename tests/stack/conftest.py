@@ -11,7 +11,7 @@ from dev.stack import Stack
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Iterator[Stack]:
+def small_stack(tmp_path: Path) -> Iterator[Stack]:
     """A stack that is not up; whatever the test started in its home is ended."""
     stack = Stack(tmp_path / "home")
     yield stack

@@ -13,7 +13,7 @@ from dev.stack import Options, Stack
 from dev.stack.worker import WORKERS
 from tests.support.breakpoint import Breakpoint, install_breakpoints, write_breakpoints
 from tests.support.fault_stack import FaultStack
-from tests.support.leaks import nothing_is_left
+from tests.support.leaks import require_no_leaks
 from tests.support.waiting import wait_until
 
 NAMES = tuple(worker.name for worker in WORKERS)
@@ -83,7 +83,7 @@ class Breakpoints:
 
 
 @contextmanager
-def celery_stack(home: Path) -> Iterator[CeleryStack]:
+def open_celery_stack(home: Path) -> Iterator[CeleryStack]:
     """The one in `home`, started unless it runs; only one that was started here is stopped. Its DAG runs by hand."""
     own = Stack(home, Options(celery=True))
     started = not own.is_up()
@@ -102,7 +102,7 @@ def celery_stack(home: Path) -> Iterator[CeleryStack]:
         yield live
         live.close()
         if started:
-            nothing_is_left(live)
+            require_no_leaks(live)
     finally:
         if started:
             own.down()

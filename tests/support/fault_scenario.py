@@ -22,7 +22,17 @@ from tests.support import kafka_log
 from tests.support.fault_stack import FaultStack
 from tests.support.group import Group
 from tests.support.mail import Inbox
-from tests.support.mailed import Mailed, Place, Window, check_mailed, is_fraud, is_in, mailed_of, payment_of, place_of
+from tests.support.mailed import (
+    MailedReport,
+    Place,
+    Window,
+    check_mailed,
+    is_fraud,
+    is_in,
+    mailed_reports,
+    payment_of,
+    place_of,
+)
 from tests.support.payments import FRAUD_FOR_BOTH, GENUINE, payments
 from tests.support.pipeline import DAG, Pipeline, reports
 from tests.support.rough_payments import mixed, tokens
@@ -78,14 +88,14 @@ class FaultScenario:
     # Runs.
 
     def trigger(self, conf: Mapping[str, Any] | None = None) -> str:
-        return str(patiently(lambda: self.api.trigger(DAG, conf)))
+        return str(with_retries(lambda: self.api.trigger(DAG, conf)))
 
     def finish(
         self, run_id: str, state: str | None = "success", seconds: float = 300, *, restart: bool = False
     ) -> dict[str, Any]:
         """The tasks by name; also while Airflow's own servers come and go. `restart`: what dies is started again."""
         deadline = time.monotonic() + seconds
-        while (run := patiently(lambda: self.api.run(DAG, run_id)))["state"] not in ("success", "failed"):
+        while (run := with_retries(lambda: self.api.run(DAG, run_id)))["state"] not in ("success", "failed"):
             assert time.monotonic() < deadline, (
                 f"{run_id} is still {run['state']} after {seconds:.0f} s: {self._told(run_id)}"
             )
@@ -101,7 +111,7 @@ class FaultScenario:
         return run_id
 
     def tasks(self, run_id: str) -> dict[str, Any]:
-        return dict(patiently(lambda: self.api.tasks(DAG, run_id)))
+        return dict(with_retries(lambda: self.api.tasks(DAG, run_id)))
 
     def await_task(self, run_id: str, task: str, states: Iterable[str], attempt: int = 1, seconds: float = 180) -> None:
         wanted = tuple(states)
@@ -128,7 +138,7 @@ class FaultScenario:
     def error(self, run_id: str, task: str, attempt: int | None = None) -> str:
         """What a person reads in the log of a try, the last one without a number."""
         number = attempt or self.tasks(run_id)[task]["try_number"]
-        return str(patiently(lambda: self.pipeline.log(run_id, task, number)))
+        return str(with_retries(lambda: self.pipeline.log(run_id, task, number)))
 
     def await_words(self, run_id: str, task: str, words: str, attempt: int | None = None, seconds: float = 30) -> None:
         """A log may be a moment later than the state that Airflow knows of."""
@@ -185,7 +195,7 @@ class FaultScenario:
         self.check_topics(window)
         self.check_predictions()
         times = self.times()
-        assert doubled(times) == []
+        assert repeated_payments(times) == []
         strays = [place for place in times if not is_in(window, place)]
         assert strays == []
         frauds = self.frauds(window)
@@ -234,15 +244,15 @@ class FaultScenario:
     def arrived(self) -> int:
         return len(self.scored())
 
-    def mailed(self) -> list[Mailed]:
-        return [mailed_of(message) for message in reports(self.inbox)]
+    def mailed(self) -> list[MailedReport]:
+        return [mailed_reports(message) for message in reports(self.inbox)]
 
 
-def doubled(times: Mapping[tuple[str, str], int]) -> list[tuple[str, str]]:
+def repeated_payments(times: Mapping[tuple[str, str], int]) -> list[tuple[str, str]]:
     return [place for place, count in times.items() if count > 1]
 
 
-def patiently(ask: Callable[[], Any], seconds: float = 180) -> Any:
+def with_retries(ask: Callable[[], Any], seconds: float = 180) -> Any:
     """Airflow's answer, once it gives one: its servers may be away for a while."""
     deadline = time.monotonic() + seconds
     while True:

@@ -14,7 +14,7 @@ from dev.stack import Stack, processes
 from dev.stack.part import BIN, ROOT
 from tests.support.breakpoint import install_breakpoints
 from tests.support.group import Group
-from tests.support.leaks import nothing_is_left
+from tests.support.leaks import require_no_leaks
 from tests.support.live_stack import LiveStack
 from tests.support.pipeline import DAG
 from tests.support.waiting import wait_until
@@ -132,7 +132,7 @@ def write_settings(home: Path, changed: dict[str, str]) -> None:
 
 
 @contextmanager
-def fault_stack(home: Path, by_hand: bool = True) -> Iterator[FaultStack]:
+def open_fault_stack(home: Path, by_hand: bool = True) -> Iterator[FaultStack]:
     """The one in `home`, started unless it runs; only one that was started here is stopped."""
     own = Stack(home)
     started = not own.is_up()
@@ -154,7 +154,7 @@ def fault_stack(home: Path, by_hand: bool = True) -> Iterator[FaultStack]:
         yield live
         live.close()
         if started:
-            nothing_is_left(live)
+            require_no_leaks(live)
     finally:
         if started:
             own.down()

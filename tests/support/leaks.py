@@ -26,7 +26,7 @@ from tests.support.live_stack import LiveStack
 _DIGITS = re.compile(r"[0-9]{12,}|(?:3[0-9]){12,}")
 
 
-def nothing_is_left(stack: LiveStack) -> None:
+def require_no_leaks(stack: LiveStack) -> None:
     """At the end of a stack's life: no secret of it, and no card number of any payment that its topic_1 has seen."""
     leaks = Leaks(stack, mail=True)
     made = secrets(stack)
@@ -53,7 +53,7 @@ def cards(stack: LiveStack) -> set[str]:
     return {card for card in found if len(card) >= 12 and card.isascii() and card.isdigit()}
 
 
-class Kept(Protocol):
+class DataLocations(Protocol):
     """Where something keeps what it keeps."""
 
     @property
@@ -65,7 +65,7 @@ class Kept(Protocol):
 
 
 class Leaks:
-    def __init__(self, stack: Kept, *, mail: bool = False) -> None:
+    def __init__(self, stack: DataLocations, *, mail: bool = False) -> None:
         """`mail`: there too, where names and addresses may stand, but no card number and no secret."""
         self._logs = [stack.home / "airflow" / "logs", *stack.home.glob("worker-*/logs"), stack.home / "logs"]
         self._mails = stack.maildir if mail else None

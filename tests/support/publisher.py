@@ -17,13 +17,13 @@ ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
-class Halted:
+class HaltedProcess:
     """A process that says the points that it passes, and waits at one of them."""
 
     process: subprocess.Popen[str]
 
     @classmethod
-    def at(cls, stop_at: str, module: str, *words: str, environment: dict[str, str]) -> Halted:
+    def at(cls, stop_at: str, module: str, *words: str, environment: dict[str, str]) -> HaltedProcess:
         """Returns when it stands still at that point."""
         process = subprocess.Popen(
             [sys.executable, "-m", module, *words, stop_at], cwd=ROOT, env=os.environ | environment, text=True,
@@ -53,11 +53,11 @@ class Halted:
         return self.process.returncode, lines[-1]
 
 
-def publisher(batch_id: str, stop_at: str, environment: dict[str, str]) -> Halted:
-    return Halted.at(stop_at, "tests.support.publisher", batch_id, environment=environment)
+def publisher(batch_id: str, stop_at: str, environment: dict[str, str]) -> HaltedProcess:
+    return HaltedProcess.at(stop_at, "tests.support.publisher", batch_id, environment=environment)
 
 
-def halting(stop_at: str) -> Callable[[str], None]:
+def halt_at(stop_at: str) -> Callable[[str], None]:
     """What such a process calls at each point."""
 
     def reached(point: str) -> None:
@@ -80,7 +80,7 @@ def main() -> None:
     settings = Settings.from_environment()
     storage = Storage.open(settings.staging_url)
     manifest = Manifest.load(storage, batch_id)
-    published = publish(Cluster.from_environment(), settings, storage, manifest, halting(stop_at))
+    published = publish(Cluster.from_environment(), settings, storage, manifest, halt_at(stop_at))
     sys.stdout.write(f"{sorted(outcome.value for outcome in published.outcomes.values())}\n")
 
 

@@ -20,8 +20,8 @@ from tests.support import kafka_log
 from tests.support.commands import fraud
 from tests.support.group import Group
 from tests.support.ledger import query
-from tests.support.ledger_scene import DAG as RECORDER
-from tests.support.ledger_scene import LedgerScene
+from tests.support.ledger_scenario import DAG as RECORDER
+from tests.support.ledger_scenario import LedgerScenario
 from tests.support.live_stack import LiveStack
 from tests.support.mail import Inbox
 from tests.support.payments import FRAUD_FOR_BOTH, GENUINE, payments
@@ -33,16 +33,16 @@ EXPORTER = "export_confirmed"
 
 
 @pytest.fixture
-def recorder(pipeline: Pipeline) -> Iterator[LedgerScene]:
+def recorder(pipeline: Pipeline) -> Iterator[LedgerScenario]:
     """The DAG record_predictions, ready to be triggered."""
     pipeline.api.wait_for_dag(RECORDER)
     pipeline.read_again(RECORDER, scheduled=False)
-    yield LedgerScene(pipeline.stack, pipeline.breakpoint)
+    yield LedgerScenario(pipeline.stack, pipeline.breakpoint)
     pipeline.rest(RECORDER)
 
 
 @pytest.fixture
-def awake(pipeline: Pipeline, recorder: LedgerScene) -> Iterator[LedgerScene]:
+def scheduled_recorder(pipeline: Pipeline, recorder: LedgerScenario) -> Iterator[LedgerScenario]:
     """The same as `make up` has it: it starts by itself."""
     with pipeline.on_schedule(RECORDER):
         yield recorder
@@ -60,7 +60,7 @@ def model_name(pipeline: Pipeline) -> Iterator[str]:
 
 
 def test_payment_is_scored_recorded_confirmed_exported_and_trained_on(
-    pipeline: Pipeline, recorder: LedgerScene, outputs: Outputs, inbox: Inbox, model_name: str, tmp_path: Path
+    pipeline: Pipeline, recorder: LedgerScenario, outputs: Outputs, inbox: Inbox, model_name: str, tmp_path: Path
 ) -> None:
     stack, ledger = pipeline.stack, pipeline.stack.ledger
     pipeline.settle()
@@ -96,33 +96,33 @@ def test_payment_is_scored_recorded_confirmed_exported_and_trained_on(
         (trained, 20)
     ]
     window = [word for number, offset in begin.items() for word in ("--from", f"{number}:{offset}")]
-    assert "complete: 170 due, each came out once, and 170 rows" in fraud(stack.env, "reconcile", *window)
+    assert "complete: 170 due, each came out once, 170 rows" in fraud(stack.env, "reconcile", *window)
 
 
-def test_published_batch_triggers_record_predictions(pipeline: Pipeline, awake: LedgerScene) -> None:
+def test_published_batch_triggers_record_predictions(pipeline: Pipeline, scheduled_recorder: LedgerScenario) -> None:
     run_id, sent = pipeline.score(payments(GENUINE, FRAUD_FOR_BOTH))
-    awake.finish(_woken_by(awake, run_id))
+    scheduled_recorder.finish(_woken_by(scheduled_recorder, run_id))
     assert _recorded(pipeline.stack, sent) == 2
 
 
 def test_scoring_goes_on_without_ledger_which_then_catches_up(
-    pipeline: Pipeline, awake: LedgerScene, outputs: Outputs, inbox: Inbox
+    pipeline: Pipeline, scheduled_recorder: LedgerScenario, outputs: Outputs, inbox: Inbox
 ) -> None:
     pipeline.stack.stop("ledger")
     try:
         run_id, sent = pipeline.score(payments(GENUINE, FRAUD_FOR_BOTH))
         outputs.scored(sent)
         assert reported(reports(inbox)) == trans_nums(sent[1:])
-        woken = _woken_by(awake, run_id)
-        awake.await_failed_try(woken)
+        woken = _woken_by(scheduled_recorder, run_id)
+        scheduled_recorder.await_failed_try(woken)
     finally:
         pipeline.stack.start("ledger")
-    awake.finish(woken)
+    scheduled_recorder.finish(woken)
     assert _recorded(pipeline.stack, sent) == 2
 
 
 def test_alarm_for_foreign_messages_names_reasons_and_its_end_is_mailed(
-    pipeline: Pipeline, recorder: LedgerScene, inbox: Inbox
+    pipeline: Pipeline, recorder: LedgerScenario, inbox: Inbox
 ) -> None:
     """The run is green: what is a prediction was recorded."""
     recorder.work_off()
@@ -220,7 +220,7 @@ def _train(pipeline: Pipeline, name: str, verdicts: dict[str, bool]) -> str:
     return str(version.run_id)
 
 
-def _woken_by(recorder: LedgerScene, run_id: str) -> str:
+def _woken_by(recorder: LedgerScenario, run_id: str) -> str:
     """The run of the recorder that Airflow started because this one had published."""
 
     def woken() -> str | None:

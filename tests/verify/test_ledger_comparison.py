@@ -66,7 +66,7 @@ def recorded(here: Scoring, ledger: LedgerConnection) -> None:
     record_batches(here.storage, ledger)
 
 
-Scene = tuple[Scoring, LedgerConnection]
+ScoringAndLedger = tuple[Scoring, LedgerConnection]
 
 
 def two_batches(made: Scoring, ledger: LedgerConnection) -> Scoring:
@@ -79,7 +79,7 @@ def two_batches(made: Scoring, ledger: LedgerConnection) -> Scoring:
 
 
 @pytest.fixture(scope="module")
-def once(services: LiveStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def shared_ledger(services: LiveStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScoringAndLedger]:
     """For all tests that leave the topics as they are."""
     servers = services.bootstrap_servers
     names = [kafka_log.make_topic(servers, count, prefix) for count, prefix in ((2, "in"), (2, "out"), (1, "dead"))]
@@ -97,10 +97,10 @@ def once(services: LiveStack, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture
-def scene(once: Scene, services: LiveStack) -> Iterator[Scene]:
+def ledger_copy(shared_ledger: ScoringAndLedger, services: LiveStack) -> Iterator[ScoringAndLedger]:
     """With a copy of that ledger."""
-    with services.own_ledger(copy_of=once[1]) as ledger:
-        yield once[0], ledger
+    with services.own_ledger(copy_of=shared_ledger[1]) as ledger:
+        yield shared_ledger[0], ledger
 
 
 @pytest.fixture
@@ -109,8 +109,8 @@ def here(scoring: Make, ledger: LedgerConnection) -> Scoring:
     return two_batches(scoring(2, outputs=2), ledger)
 
 
-def test_recorded_batches_are_complete(scene: Scene):
-    here, ledger = scene
+def test_recorded_batches_are_complete(ledger_copy: ScoringAndLedger):
+    here, ledger = ledger_copy
     done = reconcile(here, ledger)
     assert done.exit_code == 0, done.stdout + done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
@@ -123,8 +123,8 @@ def test_recorded_batches_are_complete(scene: Scene):
     ]
 
 
-def test_deleted_row_is_listed_and_rewind_restores_it(scene: Scene):
-    here, ledger = scene
+def test_deleted_row_is_listed_and_rewind_restores_it(ledger_copy: ScoringAndLedger):
+    here, ledger = ledger_copy
     query(ledger, "DELETE FROM ledger.predictions WHERE (source_partition, source_offset) = (0, 2)")
     done = reconcile(here, ledger)
     topic = here.settings.input_topic
@@ -155,8 +155,8 @@ def test_deleted_row_is_listed_and_rewind_restores_it(scene: Scene):
         "paid_at = NULL",
     ],
 )
-def test_altered_value_is_listed_and_rewind_restores_it(scene: Scene, change: str):
-    here, ledger = scene
+def test_altered_value_is_listed_and_rewind_restores_it(ledger_copy: ScoringAndLedger, change: str):
+    here, ledger = ledger_copy
     query(ledger, f"UPDATE ledger.predictions SET {change} WHERE (source_partition, source_offset) = (1, 2)")
     done = reconcile(here, ledger)
     assert done.exit_code == 1
@@ -168,8 +168,8 @@ def test_altered_value_is_listed_and_rewind_restores_it(scene: Scene, change: st
     assert reconcile(here, ledger).exit_code == 0
 
 
-def test_row_that_was_never_published_is_listed(scene: Scene):
-    here, ledger = scene
+def test_row_that_was_never_published_is_listed(ledger_copy: ScoringAndLedger):
+    here, ledger = ledger_copy
     query(
         ledger,
         "INSERT INTO ledger.predictions SELECT (jsonb_populate_record(known, '{\"source_row\": 7}')).* "
@@ -297,8 +297,8 @@ def test_payment_scored_again_waits_for_the_recorder(here: Scoring, ledger: Ledg
         "UPDATE ledger.batch_partitions SET dead_letters = 1 WHERE start_offset = 0 AND partition = 0",
     ],
 )
-def test_batch_record_with_other_counts_is_miscounted(scene: Scene, damage: str):
-    here, ledger = scene
+def test_batch_record_with_other_counts_is_miscounted(ledger_copy: ScoringAndLedger, damage: str):
+    here, ledger = ledger_copy
     query(ledger, damage)
     query(
         ledger,
@@ -318,8 +318,8 @@ def test_batch_record_with_other_counts_is_miscounted(scene: Scene, damage: str)
         ("model_run_id", "scored by another model"),
     ],
 )
-def test_batch_that_differs_from_its_partitions_is_miscounted(scene: Scene, column: str, told: str):
-    here, ledger = scene
+def test_batch_that_differs_from_its_partitions_is_miscounted(ledger_copy: ScoringAndLedger, column: str, told: str):
+    here, ledger = ledger_copy
     altered = "'another'" if column == "model_run_id" else f"{column} + 1"
     batch = "(SELECT batch_id FROM ledger.batch_partitions WHERE start_offset = 0 AND partition = 0)"
     query(ledger, f"UPDATE ledger.batches SET {column} = {altered} WHERE batch_id = {batch}")
@@ -350,8 +350,8 @@ def test_offsets_without_batch_are_unbatched(here: Scoring, ledger: LedgerConnec
     assert f"{topic}/1: complete" in done.stdout
 
 
-def test_offsets_of_a_lost_batch_record_are_unbatched(scene: Scene):
-    here, ledger = scene
+def test_offsets_of_a_lost_batch_record_are_unbatched(ledger_copy: ScoringAndLedger):
+    here, ledger = ledger_copy
     query(ledger, "DELETE FROM ledger.batches WHERE batch_id = (SELECT min(batch_id) FROM ledger.batches)")
     done = reconcile(here, ledger)
     assert done.exit_code == 1
@@ -368,8 +368,8 @@ def test_unrecorded_batch_is_complete_and_counted_as_waiting(here: Scoring, ledg
     assert "to be recorded" not in reconcile(here, ledger).stdout
 
 
-def test_window_may_start_at_an_offset_or_a_time(scene: Scene):
-    here, ledger = scene
+def test_window_may_start_at_an_offset_or_a_time(ledger_copy: ScoringAndLedger):
+    here, ledger = ledger_copy
     query(ledger, "DELETE FROM ledger.predictions WHERE (source_partition, source_offset) = (0, 2)")
     assert reconcile(here, ledger, "--from", "0:3").exit_code == 0
     assert reconcile(here, ledger, "--from", "0:2").exit_code == 1
@@ -384,16 +384,16 @@ def test_window_may_start_at_an_offset_or_a_time(scene: Scene):
     assert "--from noon: give OFFSET or PARTITION:OFFSET, or a time as 2026-01-31T08:00" in wrong.stderr
 
 
-def test_json_lists_unrecorded_payments(scene: Scene):
-    here, ledger = scene
+def test_json_lists_unrecorded_payments(ledger_copy: ScoringAndLedger):
+    here, ledger = ledger_copy
     query(ledger, "DELETE FROM ledger.predictions WHERE (source_partition, source_offset) = (0, 2)")
     told = json.loads(reconcile(here, ledger, "--json").stdout)
     assert told["whole"] is False
     assert told["ledger"]["unrecorded"][0]["source"] == f"{here.settings.input_topic}/0/2"
 
 
-def test_unreachable_ledger_exits_2_without_its_password(scene: Scene):
-    here, ledger = scene
+def test_unreachable_ledger_exits_2_without_its_password(ledger_copy: ScoringAndLedger):
+    here, ledger = ledger_copy
     away = LedgerConnection(ledger.host, ledger.database, 1, ledger.user, "secret")
     done = reconcile(here, away)
     assert done.exit_code == 2
@@ -416,7 +416,7 @@ def offsets(ledger: LedgerConnection) -> dict[int, int]:
 
 
 @pytest.fixture
-def filled(here: Scoring, ledger: LedgerConnection) -> Scoring:
+def recorded_output(here: Scoring, ledger: LedgerConnection) -> Scoring:
     """With something recorded of each partition of the output topic, wherever the cards went."""
     for partition in (0, 1):
         send(here, partition)
@@ -433,39 +433,41 @@ def expire(here: Scoring, before: dict[int, int]) -> None:
     Group(str(here.kafka["bootstrap.servers"]), topic=here.settings.output_topic).expire(before)
 
 
-def test_rewind_sets_each_partition_to_its_own_earliest_offset(filled: Scoring, ledger: LedgerConnection):
+def test_rewind_sets_each_partition_to_its_own_earliest_offset(recorded_output: Scoring, ledger: LedgerConnection):
     query(ledger, "UPDATE ledger.recorded_offsets SET next_offset = 1 WHERE partition = 1")
-    expire(filled, {0: 1, 1: 2})
-    done = fraud(filled, ledger, "ledger", "rewind", "--to", "earliest")
-    topic = filled.settings.output_topic
+    expire(recorded_output, {0: 1, 1: 2})
+    done = fraud(recorded_output, ledger, "ledger", "rewind", "--to", "earliest")
+    topic = recorded_output.settings.output_topic
     assert done.stdout == f"{topic}/0: recorded again from 1 on\n{topic}/1: recorded again from 1 on\n"
     assert offsets(ledger) == {0: 1, 1: 1}
 
 
-def test_rewind_skips_partition_without_recorded_offset(filled: Scoring, ledger: LedgerConnection):
+def test_rewind_skips_partition_without_recorded_offset(recorded_output: Scoring, ledger: LedgerConnection):
     query(ledger, "DELETE FROM ledger.recorded_offsets WHERE partition = 1")
-    expire(filled, {1: 1})
-    done = fraud(filled, ledger, "ledger", "rewind", "--to", "earliest")
-    topic = filled.settings.output_topic
+    expire(recorded_output, {1: 1})
+    done = fraud(recorded_output, ledger, "ledger", "rewind", "--to", "earliest")
+    topic = recorded_output.settings.output_topic
     assert done.stdout == f"{topic}/0: recorded again from 0 on\n{topic}/1: nothing is recorded yet, not changed\n"
     assert offsets(ledger) == {0: 0}
 
 
-def test_rewind_refuses_offset_past_the_recorded_one(filled: Scoring, ledger: LedgerConnection):
+def test_rewind_refuses_offset_past_the_recorded_one(recorded_output: Scoring, ledger: LedgerConnection):
     query(ledger, "UPDATE ledger.recorded_offsets SET next_offset = 1 WHERE partition = 1")
     before = offsets(ledger)
-    done = fraud(filled, ledger, "ledger", "rewind", "--to", "2")
+    done = fraud(recorded_output, ledger, "ledger", "rewind", "--to", "2")
     assert done.stderr == (
-        f"fraud ledger rewind: --to 2: {filled.settings.output_topic}/1 is recorded to 1 only, and nothing before 2 "
-        "may be passed over: give a lower offset, or --to earliest, or name with --partition those that are recorded "
-        "so far\n"
+        f"fraud ledger rewind: --to 2: {recorded_output.settings.output_topic}/1 is recorded to 1 only, and nothing "
+        "before 2 may be passed over: give a lower offset, or --to earliest, or name with --partition those that are "
+        "recorded so far\n"
     )
     assert offsets(ledger) == before
 
 
-def test_rewind_to_a_time_after_all_messages_changes_nothing(filled: Scoring, ledger: LedgerConnection):
+def test_rewind_to_a_time_after_all_messages_changes_nothing(recorded_output: Scoring, ledger: LedgerConnection):
     before = offsets(ledger)
-    send(filled, 1)
-    done = fraud(filled, ledger, "ledger", "rewind", "--to", (datetime.now(UTC) + timedelta(hours=1)).isoformat())
+    send(recorded_output, 1)
+    done = fraud(
+        recorded_output, ledger, "ledger", "rewind", "--to", (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    )
     assert done.exit_code == 0, done.exception
     assert offsets(ledger) == before

@@ -79,7 +79,7 @@ def found(verdict: VerifyReport) -> dict[str, list[str]]:
 class Outcome:
     """What the steps made of four messages, for a test to publish again on topics of its own, spoilt."""
 
-    came: list[Out]
+    published: list[Out]
     elsewhere: Scoring
 
     def publish(self, outs: list[Out]) -> dict[str, list[str]]:
@@ -92,17 +92,17 @@ class Outcome:
 
     def with_change(self, number: int, **change: Any) -> dict[str, list[str]]:
         return self.publish(
-            [dataclasses.replace(one, **change) if at == number else one for at, one in enumerate(self.came)]
+            [dataclasses.replace(one, **change) if at == number else one for at, one in enumerate(self.published)]
         )
 
     def with_value(self, number: int, before: bytes, after: bytes) -> dict[str, list[str]]:
-        value = self.came[number].value or b""
+        value = self.published[number].value or b""
         assert value.count(before) == 1
         return self.with_change(number, value=value.replace(before, after))
 
 
 @pytest.fixture(scope="module")
-def came(services: LiveStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Scoring, list[Out]]]:
+def published(services: LiveStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Scoring, list[Out]]]:
     broker = services.bootstrap_servers
     names = [kafka_log.make_topic(broker, prefix=prefix) for prefix in ("payments", "scored", "dead")]
     topics = dict(zip(("input_topic", "output_topic", "dead_letter_topic"), names, strict=True))
@@ -120,8 +120,8 @@ def came(services: LiveStack, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture
-def outcome(came: tuple[Scoring, list[Out]], topics: Callable[..., str]) -> Outcome:
-    here, outs = came
+def outcome(published: tuple[Scoring, list[Out]], topics: Callable[..., str]) -> Outcome:
+    here, outs = published
     return Outcome(outs, here.change(output_topic=topics(), dead_letter_topic=topics()))
 
 
@@ -192,10 +192,10 @@ def test_aborted_outputs_are_not_counted(scoring: Make):
     here = scoring(outputs=2)
     send(here, split(PAYMENT), split(PAYMENT))
     here.run()
-    came = [Out.of(message) for message in kafka_log.read_all(servers(here), here.settings.output_topic)]
-    produce(here, here.settings.output_topic, came, transactional=f"b {here.settings.group}").abort_transaction()
+    published = [Out.of(message) for message in kafka_log.read_all(servers(here), here.settings.output_topic)]
+    produce(here, here.settings.output_topic, published, transactional=f"b {here.settings.group}").abort_transaction()
     assert check(here).is_whole
-    produce(here, here.settings.output_topic, came, transactional=f"b {here.settings.group}").commit_transaction()
+    produce(here, here.settings.output_topic, published, transactional=f"b {here.settings.group}").commit_transaction()
     assert check(here).count("double") == 2
 
 
@@ -212,21 +212,21 @@ def test_output_is_found_if_producer_clock_is_far_ahead(scoring: Make, topics: C
 
 
 def test_removed_payment_is_missing(outcome: Outcome):
-    assert outcome.publish(outcome.came[1:]) == {"missing": ["0/0 row 0"]}
+    assert outcome.publish(outcome.published[1:]) == {"missing": ["0/0 row 0"]}
 
 
 def test_removed_row_is_missing(outcome: Outcome):
-    assert outcome.publish([outcome.came[0], *outcome.came[2:]]) == {"missing": ["0/1 row 0"]}
+    assert outcome.publish([outcome.published[0], *outcome.published[2:]]) == {"missing": ["0/1 row 0"]}
 
 
 def test_removed_dead_letter_is_missing(outcome: Outcome):
-    assert outcome.publish(outcome.came[:3]) == {"missing": ["0/2"]}
+    assert outcome.publish(outcome.published[:3]) == {"missing": ["0/2"]}
 
 
 def test_copies_are_double_with_their_positions(outcome: Outcome):
-    result = outcome.publish([*outcome.came, outcome.came[0], outcome.came[0], outcome.came[3]])
+    result = outcome.publish([*outcome.published, outcome.published[0], outcome.published[0], outcome.published[3]])
     settings = outcome.elsewhere.settings
-    batch = (dict(outcome.came[0].headers)["batch_id"] or b"").decode()
+    batch = (dict(outcome.published[0].headers)["batch_id"] or b"").decode()
     places = ", ".join(f"{settings.output_topic}/0/{at} (batch {batch})" for at in (3, 4))
     assert result == {
         "double": [
@@ -243,13 +243,13 @@ def dead_letter_of(one: Out, value: bytes, *, whole: bool) -> Out:
 
 
 def test_payment_that_is_scored_and_a_dead_letter_is_double(outcome: Outcome):
-    extra = dead_letter_of(outcome.came[0], split(PAYMENT), whole=False)
-    assert list(outcome.publish([*outcome.came, extra])) == ["double"]
+    extra = dead_letter_of(outcome.published[0], split(PAYMENT), whole=False)
+    assert list(outcome.publish([*outcome.published, extra])) == ["double"]
 
 
 def test_dead_letter_of_a_whole_message_replaces_its_rows_and_is_double_beside_them(outcome: Outcome):
-    whole = dead_letter_of(outcome.came[1], split(PAYMENT, PAYMENT), whole=True)
-    first, row, _, last = outcome.came
+    whole = dead_letter_of(outcome.published[1], split(PAYMENT, PAYMENT), whole=True)
+    first, row, _, last = outcome.published
     assert outcome.publish([first, last, whole]) == {}
     # The same topics again.
     (line,) = outcome.publish([row])["double"]
@@ -277,7 +277,7 @@ def test_altered_value_is_named_by_column(outcome: Outcome, before: bytes, after
 
 
 def test_reordered_columns_are_altered(outcome: Outcome):
-    ((*fields, last),) = json.loads(outcome.came[0].value or b"", object_pairs_hook=list)
+    ((*fields, last),) = json.loads(outcome.published[0].value or b"", object_pairs_hook=list)
     turned = json.dumps([dict([*reversed(fields), last])]).encode()
     (line,) = outcome.with_change(0, value=turned)["altered"]
     assert "its columns or their order" in line
@@ -298,12 +298,14 @@ def test_changed_byte_of_dead_letter_is_altered(outcome: Outcome):
 
 
 def test_dead_letter_without_original_header_is_altered(outcome: Outcome):
-    (line,) = outcome.with_change(3, headers=outcome.came[3].headers[1:])["altered"]
+    (line,) = outcome.with_change(3, headers=outcome.published[3].headers[1:])["altered"]
     assert line.startswith("0/2: the headers;")
 
 
 def test_dead_letter_without_valid_reason_is_altered(outcome: Outcome):
-    headers = [(name, b"why" if content and b": " in content else content) for name, content in outcome.came[3].headers]
+    headers = [
+        (name, b"why" if content and b": " in content else content) for name, content in outcome.published[3].headers
+    ]
     (line,) = outcome.with_change(3, headers=headers)["altered"]
     assert line.startswith("0/2: it has no reason;")
 
@@ -313,7 +315,7 @@ def test_output_without_input_row_is_from_nowhere(outcome: Outcome, place: bytes
     source, _, row = place.partition(b" row ")
     topic = outcome.elsewhere.settings.input_topic.encode()
     headers = [("source", topic + b"/" + source), *([("row", row)] if row else [])]
-    result = outcome.publish([*outcome.came, dataclasses.replace(outcome.came[0], headers=headers)])
+    result = outcome.publish([*outcome.published, dataclasses.replace(outcome.published[0], headers=headers)])
     assert result == {"nowhere": [f"{place.decode()}: at {outcome.elsewhere.settings.output_topic}/0/3, batch ?"]}
 
 
@@ -324,12 +326,14 @@ def test_output_of_aborted_message_or_control_record_is_from_nowhere(scoring: Ma
     send(here, split(PAYMENT))
     here.run()
     assert check(here).is_whole
-    (came,) = (Out.of(message) for message in kafka_log.read_all(servers(here), here.settings.output_topic))
-    assert came.source == "0/2"
+    (published,) = (Out.of(message) for message in kafka_log.read_all(servers(here), here.settings.output_topic))
+    assert published.source == "0/2"
     for offset in (b"0", b"1"):
-        source = came.source.encode()
-        headers = [(n, (v or b"").replace(source, b"0/" + offset) if n == "source" else v) for n, v in came.headers]
-        produce(here, here.settings.output_topic, [dataclasses.replace(came, headers=headers)])
+        source = published.source.encode()
+        headers = [
+            (n, (v or b"").replace(source, b"0/" + offset) if n == "source" else v) for n, v in published.headers
+        ]
+        produce(here, here.settings.output_topic, [dataclasses.replace(published, headers=headers)])
     verdict = check(here)
     assert [line.partition(":")[0] for line in found(verdict)["nowhere"]] == ["0/0 row 0", "0/1 row 0"]
     assert [(part.nowhere, part.missing, part.is_whole) for part in verdict.partitions] == [(2, 0, False)]

@@ -12,7 +12,7 @@ from include.verify.ledger_comparison import LedgerComparison
 from include.verify.verification import verify
 from include.verify.window import Bounds
 from tests.support.breakpoint import Breakpoint
-from tests.support.fault_scenario import OUTPUT, patiently
+from tests.support.fault_scenario import OUTPUT, with_retries
 from tests.support.ledger import query
 from tests.support.live_stack import LiveStack
 from tests.support.topics import Reader
@@ -22,18 +22,18 @@ DAG = "record_predictions"
 TASK = "record_predictions"
 
 
-class LedgerScene:
+class LedgerScenario:
     def __init__(self, stack: LiveStack, breakpoint: Breakpoint) -> None:
         self.stack, self.api, self.breakpoint = stack, stack.airflow, breakpoint
         self.api.wait_for_dag(DAG)
-        patiently(lambda: self.api.pause(DAG, False))
+        with_retries(lambda: self.api.pause(DAG, False))
 
     def trigger(self) -> str:
-        return str(patiently(lambda: self.api.trigger(DAG)))
+        return str(with_retries(lambda: self.api.trigger(DAG)))
 
     def finish(self, run_id: str, state: str | None = "success", seconds: float = 300) -> dict[str, Any]:
         deadline = time.monotonic() + seconds
-        while (run := patiently(lambda: self.api.run(DAG, run_id)))["state"] not in ("success", "failed"):
+        while (run := with_retries(lambda: self.api.run(DAG, run_id)))["state"] not in ("success", "failed"):
             assert time.monotonic() < deadline, f"{run_id} is still {run['state']}"
             time.sleep(0.2)
         tasks = self.tasks(run_id)
@@ -49,7 +49,7 @@ class LedgerScene:
         return run_id
 
     def tasks(self, run_id: str) -> dict[str, Any]:
-        return dict(patiently(lambda: self.api.tasks(DAG, run_id)))
+        return dict(with_retries(lambda: self.api.tasks(DAG, run_id)))
 
     def stop_at(self, point: str, times: int = 1) -> tuple[str, int]:
         """A run whose task stands still there; the run and the process."""
