@@ -1,4 +1,4 @@
-"""Every command has help, reports settings it cannot use, and survives a reader that closes the pipe."""
+"""Every command has help, reports invalid settings, and survives a reader that closes the pipe."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ REGISTERED = dict(leaves(typer.main.get_command(app)))
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """Nothing but settings that no command can use."""
+    """Environment variables that no command can use."""
     home = {"HOME": str(tmp_path), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
     return {"PATH": f"{BIN}:/usr/bin:/bin", **home, **BAD_SETTINGS}
 
@@ -123,7 +123,7 @@ def test_invalid_setting_of_an_airflow_process_gives_one_line(
 def test_closed_pipe_keeps_the_exit_code(
     words: tuple[str, ...], code: int, environment: dict[str, str], tmp_path: Path
 ):
-    """The exit code stays the command's own. `produce` would go on for ever."""
+    """The exit code stays the command's own. `produce` is left out, because it would never end."""
     reading, writing = os.pipe()
     os.close(reading)
     try:
@@ -159,7 +159,7 @@ def test_check_names_the_stack_variables_in_a_folder_with_a_stack(
 
 
 def test_commands_write_only_through_the_console():
-    """Else a closed pipe, JSON or a payment's text would find a way past it."""
+    """The console handles closed pipes, JSON and control characters in payments."""
     for path in sorted((ROOT / "include/cli").glob("*.py")):
         if path.name == "console.py":
             continue

@@ -1,4 +1,4 @@
-"""The console: text and JSON, terminals wide and narrow, pipes, and text that would steer a terminal."""
+"""The console: text and JSON, wide and narrow terminals, pipes, and control characters."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ with progress(0) as show:
 
 
 def on_terminal(code: str, **variables: str) -> str:
-    """What a terminal shows, stdout and stderr alike."""
+    """Return what a terminal shows of stdout and stderr."""
     ours, theirs = pty.openpty()
     environment = {name: os.environ[name] for name in ("PATH", "HOME")} | {"TERM": "xterm", **variables}
     try:

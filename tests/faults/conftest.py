@@ -1,6 +1,6 @@
-"""Faults strike a stack of their own, one after the other, on the same topics and group.
+"""Faults on a stack of their own, one after the other, with the same topics and group.
 
-Each case looks at the offsets that came in while it ran. FRAUD_FAULT_STACK=<home> keeps the stack, and takes it again.
+Each case looks at the offsets that were produced while it ran. FRAUD_FAULT_STACK=<home> keeps and reuses the stack.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ def _pipeline(fault_stack: FaultStack, fault_models: TwoModels) -> Pipeline:
 
 @pytest.fixture
 def scenario(fault_stack: FaultStack, _pipeline: Pipeline) -> Iterator[FaultScenario]:
-    """With everything up, and nothing waiting or owed."""
+    """A scenario with all services up, no waiting payments and no pending reports."""
     _make_good(fault_stack, _pipeline)
     yield FaultScenario(fault_stack, _pipeline)
     _pipeline.breakpoint.clear()
 
 
 def _make_good(stack: FaultStack, pipeline: Pipeline) -> None:
-    """A case that failed must not fail the next ones."""
+    """Repair the stack, so that a failed case does not fail the next ones."""
     stack.recover()
     pipeline.breakpoint.clear()
     for run in pipeline.active():

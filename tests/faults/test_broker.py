@@ -1,7 +1,7 @@
-"""The broker goes and comes back while a run is at work.
+"""The broker is stopped or killed and comes back during a run.
 
-Before it is killed, no kafka transaction may be open: a single broker that is killed between a commit and its markers
-can leave one hanging for good, which replicated brokers do not.
+No Kafka transaction may be open when it is killed: a single broker that is killed between a commit and its markers can
+leave a transaction hanging forever, which replicated brokers do not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A month of runs, one a minute, in the database and on the disk."""
+"""Housekeeping on a month of runs, one per minute, in the database and on the disk."""
 
 from __future__ import annotations
 

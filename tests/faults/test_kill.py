@@ -1,6 +1,6 @@
-"""SIGKILL from outside to the process of a task that the scheduler started, wherever it stands.
+"""SIGKILL to the process of a task that the scheduler started, at each point of its work.
 
-`publish` works through its partitions one after the other, so a point "times 2" is passed with one of them committed.
+`publish` commits its partitions one after the other, so at a point with times 2 one of them is committed.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def test_next_run_completes_a_batch_without_retries_left(
     ("point", "resent"), [pytest.param("mail", False, id="before the mail"), ("mail accepted", True)]
 )
 def test_next_run_mails_report_of_killed_email_task(scenario: FaultScenario, point: str, resent: bool) -> None:
-    """Killed between a server's yes and the note of it, the mail comes again: with the same Message-ID."""
+    """If the task is killed after the server accepted the mail, the mail is sent again with the same Message-ID."""
     scenario.send()
     run_id, process = scenario.stop_at(point)
     os.kill(process, signal.SIGKILL)
@@ -108,7 +108,7 @@ def test_next_run_completes_batch_whose_tries_were_all_killed(
 def test_task_and_its_supervisor_are_killed_and_the_batch_completes(
     scenario: FaultScenario, point: str, task: str
 ) -> None:
-    """As when a machine goes: nobody reports it, and Airflow finds out by the heartbeats that do not come."""
+    """Like a lost machine: Airflow learns of it only from missing heartbeats."""
     scenario.send()
     run_id, process = scenario.stop_at(point)
     for one in (psutil.Process(process).parent(), psutil.Process(process)):

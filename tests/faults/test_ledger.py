@@ -1,4 +1,4 @@
-"""The recorder is killed and frozen in Airflow's own tasks, and the ledger's database goes away and comes back."""
+"""The recorder is killed or frozen in its Airflow task, and the ledger's database is stopped and started."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ POINTS = [
 
 @pytest.fixture
 def ledger(scenario: FaultScenario, fault_stack: FaultStack) -> LedgerScenario:
-    """With all of the past recorded, and a batch that waits."""
+    """The recorder's scenario: all earlier batches are recorded, one batch waits."""
     made = LedgerScenario(fault_stack, scenario.breakpoint)
     made.work_off(state=None)
     scenario.send()

@@ -1,4 +1,4 @@
-"""What operators and strangers do to the group's offsets, between runs and during one."""
+"""Operators and foreign consumers change the group's offsets, between runs and during a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_offsets_moved_forward_between_runs_skip_payments(scenario: FaultScenari
 
 
 def test_offsets_moved_back_between_runs_score_payments_again(scenario: FaultScenario) -> None:
-    """As it was asked for: those, and no other."""
+    """Only the payments from the new offset on are scored again."""
     scenario.send()
     scenario.check()
     window = scenario.window
@@ -47,7 +47,7 @@ def test_offsets_moved_back_between_runs_score_payments_again(scenario: FaultSce
 @pytest.mark.parametrize("moved", [pytest.param(-MOVED, id="back"), pytest.param(MOVED, id="forward")])
 @pytest.mark.parametrize("point", ["predict", "before fence", "published"])
 def test_offsets_moved_during_a_run_stop_that_partition_only(scenario: FaultScenario, point: str, moved: int) -> None:
-    """The other partitions are published; the next run begins where the operator has put the group."""
+    """The other partitions are published; the next run begins at the offsets that the operator set."""
     scenario.send(frauds=1)
     scenario.check()
     first = scenario.window
@@ -139,7 +139,7 @@ def test_foreign_consumer_that_joins_during_a_run_changes_nothing(scenario: Faul
 
 
 def test_foreign_commit_during_a_run_fails_it(scenario: FaultScenario, fault_stack: FaultStack) -> None:
-    """It has committed just what this run would have: nobody has scored that."""
+    """The foreign consumer commits the offsets that this run would have committed, without scoring."""
     scenario.send()
     run_id, _ = scenario.stop_at("predict")
     with scenario.group.joined_by_stranger(commits=True):
@@ -173,7 +173,7 @@ def _moved_mails(scenario: FaultScenario) -> list[str]:
 
 
 def _times(scenario: FaultScenario, window: Window) -> Counter[tuple[str, str]]:
-    """How often each payment and dead letter of the window has come since the case began."""
+    """Return how often each payment and dead letter of the window came out since the case began."""
     return Counter({place: times for place, times in scenario.times().items() if is_in(window, place)})
 
 

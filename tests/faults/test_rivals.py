@@ -1,4 +1,4 @@
-"""Two at once: an attempt that wakes up after its retry, and a second Airflow with the same group on the same Kafka."""
+"""Two attempts at once: one that resumes after its retry, or one of a second Airflow with the same group."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_publish_that_resumes_after_its_retry_changes_nothing(scenario: FaultSce
 
 @pytest.fixture
 def short_time_limit(fault_stack: FaultStack) -> Iterator[None]:
-    """An attempt that stood still for a while is out of time when it goes on."""
+    """A time limit that a frozen attempt exceeds before it resumes."""
     fault_stack.change(FRAUD_MAX_SECONDS="5")
     yield
     fault_stack.change()

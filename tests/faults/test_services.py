@@ -1,4 +1,4 @@
-"""What a run needs beside the broker stops, or everything is killed at once; and it comes back."""
+"""Services other than the broker are stopped or killed during a run, alone or all at once, and come back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The number of shards changes between runs while payments go on coming, and a shard dies."""
+"""The number of shards changes while payments arrive, and a shard is killed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.support.pipeline import DAG
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_shard_again(fault_stack: FaultStack) -> Iterator[None]:
-    """Each test says how many it wants; a change takes a while."""
+    """Set the number of shards back to one after each test."""
     yield
     fault_stack.change()
 
 
 def _tries(scenario: FaultScenario, run_id: str, task: str) -> list[int]:
-    """Of each mapped instance that ran."""
+    """Return the try number of each successful mapped instance."""
     found = scenario.api.request("GET", f"dags/{DAG}/dagRuns/{run_id}/taskInstances")["task_instances"]
     return [one["try_number"] for one in found if one["task_id"] == task and one["state"] == "success"]
 
@@ -62,7 +62,7 @@ def test_killed_shard_completes_in_its_second_try(
 def test_changed_number_of_shards_during_publish_loses_no_payment(
     scenario: FaultScenario, fault_stack: FaultStack
 ) -> None:
-    """The scheduler takes its tasks along when it is started again with the new number."""
+    """The scheduler is killed with its tasks and started with the new number."""
     fault_stack.change(FRAUD_SHARDS="3")
     scenario.send()
     run_id, process = scenario.stop_at("offsets sent")

@@ -1,4 +1,4 @@
-"""Staged files and the model's artifact are gone or damaged, and the staging disk is full."""
+"""Staged files and the cached model are missing or damaged, and the staging disk is full."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _gone(path: Path) -> None:
 
 
 def _damaged(path: Path) -> None:
-    """The same length, and one bit of its middle turned."""
+    """Change one bit in the middle of the file."""
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -52,7 +52,7 @@ def _staged(fault_stack: FaultStack, name: str) -> Path:
 def test_missing_or_damaged_staged_file_fails_the_run_and_next_run_drains_again(
     scenario: FaultScenario, fault_stack: FaultStack, point: str, task: str, name: str, harm: Callable[[Path], None]
 ) -> None:
-    """Nothing wrong is published: the run fails and names the file, and the next one drains anew."""
+    """Nothing wrong is published: the run fails and names the file, and the next run drains again."""
     scenario.send()
     run_id, _ = scenario.stop_at(point)
     harm(_staged(fault_stack, name))
@@ -76,7 +76,7 @@ def test_missing_or_damaged_staged_file_fails_the_run_and_next_run_drains_again(
 def test_missing_or_damaged_report_file_fails_only_the_report(
     scenario: FaultScenario, fault_stack: FaultStack, name: str, harm: Callable[[Path], None]
 ) -> None:
-    """The payments are safe on the output topic; that the report is not sent makes the run red, and operators hear."""
+    """The payments are published; the run fails because the report is not sent, and operators are mailed."""
     scenario.send()
     run_id, _ = scenario.stop_at("committed", 3)
     batch = fault_stack.newest_batch()
@@ -92,7 +92,7 @@ def test_missing_or_damaged_report_file_fails_only_the_report(
     assert not scenario.mailed()
     scenario.check_topics(scenario.window)
     fault_stack.give_up_reports()
-    # A report that is sent ends the incident: the next case's is another one.
+    # A report that is sent ends the incident, so that the next case starts a new one.
     scenario.send()
     scenario.work_off()
 
@@ -148,7 +148,7 @@ def test_run_makes_room_on_a_disk_full_of_old_batches(scenario: FaultScenario, f
 def test_mail_is_sent_again_if_its_acceptance_could_not_be_stored(
     scenario: FaultScenario, fault_stack: FaultStack
 ) -> None:
-    """It comes again, with the same Message-ID: nobody could note that it was accepted."""
+    """It has the same Message-ID as before."""
     if not fault_stack.staging_is_small:
         pytest.skip("no small disk can be mounted here: that takes root")
     scenario.send()

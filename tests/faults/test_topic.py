@@ -1,4 +1,4 @@
-"""What happens to the input topic itself."""
+"""Faults of the input topic: expired payments, new partitions, a recreated topic."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_expired_payments_are_counted_and_others_scored(scenario: FaultScenario)
 
 @pytest.mark.parametrize("during", [False, True])
 def test_new_partitions_are_scored_from_their_first_payment(scenario: FaultScenario, during: bool) -> None:
-    """What comes to the new ones is scored from its first payment on."""
+    """Payments on new partitions are scored from the first one on."""
     scenario.send()
     run_id = scenario.stop_at("predict")[0] if during else scenario.run()
     total = len(scenario.window) + 1
@@ -55,7 +55,7 @@ def test_new_partitions_are_scored_from_their_first_payment(scenario: FaultScena
 def test_recreated_topic_is_not_scored_until_offsets_are_set(
     scenario: FaultScenario, fault_stack: FaultStack, during: bool
 ) -> None:
-    """Nothing of the new topic is scored until somebody says where to begin."""
+    """Nothing of the new topic is scored until an operator sets the offsets."""
     if during:
         scenario.send()
         run_id, _ = scenario.stop_at("predict")

@@ -1,6 +1,6 @@
-"""One of two Celery workers dies with all of its processes and its disk while a large batch is at work.
+"""One of two Celery workers is lost with its processes and its disk while a large batch is scored.
 
-A stack of its own kind, in the folder `celery` of the faults' home.
+It has a stack of its own, in the folder `celery` of the faults' home.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _pipeline(workers: CeleryStack) -> Iterator[Pipeline]:
 
 @pytest.fixture
 def scenario(workers: CeleryStack, _pipeline: Pipeline) -> FaultScenario:
-    """With both workers up and nothing waiting."""
+    """A scenario with both workers up and no waiting payments."""
     workers.recover()
     for run in _pipeline.active():
         _pipeline.api.wait_for_run(DAG, run["dag_run_id"])
@@ -55,13 +55,13 @@ def scenario(workers: CeleryStack, _pipeline: Pipeline) -> FaultScenario:
 
 
 def _instances(scenario: FaultScenario, run_id: str, task: str) -> list[dict[str, object]]:
-    """Of each shard."""
+    """Return the task instance of each shard."""
     found = scenario.api.request("GET", f"dags/{DAG}/dagRuns/{run_id}/taskInstances")["task_instances"]
     return [one for one in found if one["task_id"] == task]
 
 
 def test_tasks_inherit_modules_that_their_worker_imported(scenario: FaultScenario, workers: CeleryStack) -> None:
-    """At the beginning of plan, which imports no pandas itself."""
+    """Checked at the start of plan, which does not import pandas itself."""
     with workers.stopping_at("plan") as breakpoints:
         run_id = scenario.trigger()
         name = breakpoints.wait()

@@ -82,7 +82,7 @@ def test_producers_use_the_partitioner_of_java_clients():
 
 
 def test_clients_retry_unreachable_broker_with_backoff(capfd: pytest.CaptureFixture[str]):
-    """Each try is a line in the task's log."""
+    """Each try writes a line to the task's log."""
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         place = f"127.0.0.1:{nobody.getsockname()[1]}"

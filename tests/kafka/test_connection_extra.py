@@ -1,4 +1,4 @@
-"""librdkafka's settings in a connection: understood, or refused by name at once."""
+"""Settings of librdkafka in a connection are converted, or rejected by name at once."""
 
 from __future__ import annotations
 

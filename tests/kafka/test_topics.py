@@ -74,7 +74,7 @@ def test_differences_are_reported_and_not_changed(services: LiveStack, names: di
     make_topic(services.bootstrap_servers, 1, name=source, configuration={"retention.ms": "-1"})
     make_topic(services.bootstrap_servers, 4, name=scored, configuration={"cleanup.policy": "compact,delete"})
     done = fraud_topics(services, names, FRAUD_TOPIC_REPLICATION="3")
-    # One broker cannot keep three copies, and only what is missing would need them.
+    # One broker cannot keep three copies, but only the missing topics need them.
     assert done.exit_code == 1
     lines = done.stdout.splitlines()
     assert lines[0] == (

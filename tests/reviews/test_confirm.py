@@ -1,4 +1,4 @@
-"""`fraud confirm`, with the real database."""
+"""`fraud confirm` with the real database."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CARD = 4_111_111_111_111_111_111
 
 @pytest.fixture
 def fraud(ledger_connection: LedgerConnection, monkeypatch: pytest.MonkeyPatch) -> Fraud:
-    """`fraud confirm …`."""
+    """Run `fraud confirm …`."""
     monkeypatch.setenv("LOGNAME", "ann")
 
     def invoke(*words: object) -> Result:
@@ -92,7 +92,7 @@ def test_payment_of_a_recreated_topic_can_be_confirmed(ledger: LedgerConnection,
     assert listed(fraud) == ["c", "new"]
     sql = "SELECT trans_num, fraud_confirmed FROM ledger.payments WHERE prediction ORDER BY 1"
     assert query(ledger, sql) == [("a", True), ("b", False), ("c", None), ("new", None)]
-    # Where one comes again, it is the newest.
+    # If a payment is sent again, its newest prediction counts.
     known(ledger, "c", hour=9, prediction=False)
     assert listed(fraud) == ["new"]
     assert query(ledger, "SELECT prediction FROM ledger.payments WHERE trans_num = 'c'") == [(False,)]
@@ -293,7 +293,7 @@ def test_list_output_can_be_filled_in_and_applied(ledger: LedgerConnection, frau
 
 @contextmanager
 def files_end_at(size: int) -> Iterator[None]:
-    """As on a disk that is full."""
+    """Limit the size of files, like a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
@@ -319,7 +319,7 @@ def test_failed_list_output_leaves_no_file(tmp_path: Path) -> None:
 
 
 def replaced(ledger: LedgerConnection, count: int) -> None:
-    """As `many`, of a topic that was made again."""
+    """Insert the rows of `many` as rows of a topic that was recreated."""
     query(
         ledger,
         "INSERT INTO ledger.replaced_predictions SELECT 'topic_1', number %% 3, number, 0, 'older ' || number, '4111', "

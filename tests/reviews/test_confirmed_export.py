@@ -1,4 +1,4 @@
-"""The export of confirmed payments, with the real database and the real S3."""
+"""The export of confirmed payments with the real database and the real S3."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ export.main()
 
 @pytest.fixture(autouse=True)
 def used(ledger_connection: LedgerConnection, place: Place) -> None:
-    """Both, in each test."""
+    """Use both in each test."""
 
 
 def known(ledger: LedgerConnection, *names: str, **values: Any) -> None:
@@ -61,7 +61,7 @@ def confirm(ledger: LedgerConnection, *names: str, fraud: bool = True, by: str =
 
 
 def elsewhere() -> str:
-    """The connection aws_default, to a port where no S3 is."""
+    """Return the connection aws_default to a port without S3."""
     given = json.loads(os.environ["AIRFLOW_CONN_AWS_DEFAULT"])
     return json.dumps(given | {"extra": given["extra"] | {"endpoint_url": "http://127.0.0.1:9"}})
 

@@ -1,4 +1,4 @@
-"""Files of verdicts as spreadsheets and people leave them."""
+"""Files of verdicts as spreadsheets and people write them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A verdict names the payment that it was given for, where several have the same trans_num: from the review to S3."""
+"""If several payments have one trans_num, a verdict names its payment, from the review to S3."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GROCERIES = payment(12.5, trans_num="T")
 
 @pytest.fixture
 def fraud(ledger_connection: LedgerConnection, monkeypatch: pytest.MonkeyPatch) -> Fraud:
-    """`fraud …`."""
+    """Run `fraud …`."""
     monkeypatch.setenv("LOGNAME", "ann")
     return lambda *words: CliRunner().invoke(app, [*map(str, words)])
 
@@ -44,7 +44,7 @@ def shared_trans_num(ledger: LedgerConnection) -> LedgerConnection:
 
 
 def exported(place: Place) -> dict[float, int]:
-    """By amount, as a training takes them."""
+    """Export, and return the verdicts by amount as training reads them."""
     export_confirmed()
     frames = [place.table(name).to_pandas() for name in place.names()]
     return {amt: fraud for frame in frames for amt, fraud in zip(frame["amt"], frame["is_fraud"], strict=True)}
@@ -175,7 +175,7 @@ def test_list_names_each_payment_with_a_shared_trans_num(
 def test_newest_file_has_all_verdicts_on_a_trans_num(
     shared_trans_num: LedgerConnection, fraud: Fraud, place: Place
 ) -> None:
-    """So a file from before verdicts had sources, which may hold the wrong payment, is replaced as a whole."""
+    """It replaces a file that was written before verdicts had sources and may hold the wrong payment."""
     for offset, verdict in ((0, "fraud"), (1, "fraud"), (1, "genuine")):
         fraud("confirm", "T", verdict, "--source", f"topic_1/0/{offset}")
         export_confirmed()
@@ -189,7 +189,7 @@ def test_newest_file_has_all_verdicts_on_a_trans_num(
 def test_migration_keeps_verdicts_and_adds_their_source_if_it_is_certain(
     ledger: LedgerConnection, fraud: Fraud, place: Place
 ) -> None:
-    """Of a trans_num with one payment, that is known; of one with several it is not, and none of them is exported."""
+    """For a trans_num with several payments the source is unknown, and none of them is exported."""
     query(ledger, "DROP SCHEMA ledger CASCADE")
     upgrade(ledger, "0001")
     add_predictions(ledger, STOLEN, GROCERIES, payment(3.5, trans_num="alone"))

@@ -1,6 +1,6 @@
-"""A stack as a bank has it: Kafka over SASL_SSL with rights, mail with STARTTLS and a login, staging on S3.
+"""A stack with logins and encryption: Kafka with SASL_SSL and rights, mail with STARTTLS, staging on S3.
 
-FRAUD_TEST_SECURE_STACK=<home> takes one that runs already instead of its own.
+FRAUD_TEST_SECURE_STACK=<home> names a running one to use instead.
 """
 
 from __future__ import annotations

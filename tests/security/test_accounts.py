@@ -28,7 +28,7 @@ OURS = {"AIRFLOW__CORE__LOAD_EXAMPLES": "false", "PATH": f"{BIN}:/usr/bin:/bin",
 
 @pytest.fixture
 def variables(secure: SecureStack, tmp_path: Path) -> dict[str, str]:
-    """`.env`, as `fraud env --accounts --from client.properties` and a person make it."""
+    """The `.env` of `fraud env --accounts --from client.properties`, completed by hand."""
     kafka, mail, s3 = (secure.connection(f"{name}_default") for name in ("kafka", "smtp", "aws"))
     (tmp_path / "client.properties").write_text(
         f"bootstrap.servers={kafka['extra']['bootstrap.servers']}\nsecurity.protocol=SASL_SSL\nsasl.mechanisms=PLAIN\n"

@@ -1,4 +1,4 @@
-"""What each may do on Kafka: the rights that docs/security.md gives are enough, and none of them is too many."""
+"""Rights on Kafka: those in docs/security.md are enough, and each of them is necessary."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SCORING, RECORDER = "the scoring", "the recorder"
 
 
 def documented() -> dict[str, list[tuple[str, str]]]:
-    """The page's table: by who, column and operation."""
+    """Return the page's table: rights by program, column and operation."""
     page = (ROOT / "docs" / "security.md").read_text().partition("### Kafka\n")[2].partition("\n### ")[0]
     lines = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("|")]
     (_, *columns), _, *rows = [[cell.strip().replace("`", "") for cell in line] for line in lines]
@@ -81,7 +81,7 @@ def right(settings: Settings, column: str, operation: str) -> Right:
 
 
 class LackingError(Exception):
-    """Something was not done, or not known, for want of a right."""
+    """A missing right prevented an action or a result."""
 
 
 # librdkafka's producer keeps to itself why it is of no use.
@@ -90,7 +90,7 @@ REFUSED_FOR_IT = "AUTHORIZATION_FAILED|_FATAL|its settings cannot be read|nobody
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Topics and a group of a test's own. The superuser prepares what somebody else is to work on."""
+    """Topics and a group of the test's own, which the superuser prepares."""
 
     secure: SecureStack
     settings: Settings
@@ -110,7 +110,7 @@ class Place:
             future.result(30)
 
     def send(self) -> None:
-        """A payment, and one that becomes a dead letter."""
+        """Send a payment, and a message that becomes a dead letter."""
         (payment,) = payments(GENUINE)
         send(self.secure.superuser, self.settings.input_topic, [(payment.key, payment.message), (None, b"no JSON")])
 
@@ -145,7 +145,7 @@ class Place:
 
 @pytest.fixture
 def place(secure: SecureStack, tmp_path: Path) -> Iterator[Place]:
-    """The topics are still to be made."""
+    """Names of topics that do not exist yet."""
     name = f"rights_{uuid.uuid4().hex[:8]}"
     made = secure.settings.override(
         input_topic=name, output_topic=f"{name}_scored", dead_letter_topic=f"{name}_dead",
@@ -277,7 +277,7 @@ def test_each_documented_right_is_necessary(place: Place, who: str, column: str,
     rights = [right(place.settings, *one) for one in TABLE[who] if one != (column, operation)]
     assert len(rights) == len(TABLE[who]) - 1
     if operation in ("Read", "Write"):
-        # Which it includes: that alone would be less.
+        # Read and Write include Describe, which must stay.
         rights.append(right(place.settings, column, "Describe"))
     with place.secure.user(rights) as kafka, pytest.raises((FraudError, LackingError), match=REFUSED_FOR_IT):
         ACTS[who](place, kafka)
@@ -285,7 +285,7 @@ def test_each_documented_right_is_necessary(place: Place, who: str, column: str,
 
 def names_what_lacks(found: dict[str, CheckResult], settings: Settings, lacking: Right) -> None:
     if lacking.operation == AclOperation.DESCRIBE_CONFIGS:
-        # A run does without.
+        # A run works without this right.
         assert wrong(found) == []
         assert "without the right DescribeConfigs" in found[f"topic {settings.input_topic}"].text
         return

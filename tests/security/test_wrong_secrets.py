@@ -1,4 +1,4 @@
-"""Connections with a wrong secret or certificate: one clear line, soon, without the secret; nothing is lost."""
+"""A wrong secret or certificate in a connection gives one clear line soon, without the secret, and loses nothing."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ WRONG_LEDGER = {
 
 @pytest.mark.parametrize("name", WRONG_LEDGER)
 def test_wrong_ledger_login_fails_at_once_and_next_run_records(secure: SecureStack, recorder: str, name: str) -> None:
-    """Scoring does not ask it."""
+    """Scoring does not use the ledger."""
     changes, words = WRONG_LEDGER[name]
     with secure.spoiled("ledger_db", **changes):
         _, sent = secure.score(payments(GENUINE, FRAUD_FOR_LATEST))

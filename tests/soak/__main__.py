@@ -1,9 +1,9 @@
-"""Payments at a steady rate while a seeded schedule of faults strikes; at the end nothing is lost, and nothing double.
+"""Sends payments at a steady rate during a seeded schedule of faults; at the end no payment is lost or double.
 
     python -m tests.soak --minutes 30 --seed 7
 
 Exit code 0 only if each payment came out once and unchanged, each fraud was reported once, and enough faults counted:
-a fault counts if it struck a run that was at work and its effect was seen. Starts a stack of its own and stops it.
+a fault counts if it hit a run at work and its effect was observed. It starts and stops a stack of its own.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Soak:
                 return
 
     def _schedule(self) -> Iterator[str]:
-        """Round after round of every kind, each time in another order; what counted less often comes first."""
+        """Yield the kinds of fault, round after round in random order; those that counted less often come first."""
         while True:
             kinds = list(self.kinds)
             self.random.shuffle(kinds)
@@ -140,7 +140,7 @@ class Soak:
         say(f"{self.tally.counted():>3} {kind}: {mark}{evidence}; recovered in {recovery:.0f} s")
 
     def judge(self, minutes: float) -> dict[str, Any]:
-        """Works off what waits; then the topics and the mailbox."""
+        """Score what waits, then check the topics and the mailbox."""
         say(f"{self.producer.sent} payments sent, {self.producer.failed} portions refused; working off what waits")
         self.pipeline.breakpoint.clear()
         self.stack.recover()
@@ -175,7 +175,7 @@ class Soak:
 
 
 def _least(minutes: float) -> tuple[int, int]:
-    """Of each kind, and of all."""
+    """Return the required number of faults: of each kind, and in total."""
     share = min(1.0, minutes / FULL_MINUTES)
     return int(FULL_EACH * share), int(FULL_COUNTED * share)
 

@@ -1,4 +1,4 @@
-"""Where the soak's faults strike: runs that are at work, and what is seen of a fault's effect and of its end."""
+"""The context of a fault: runs at work, and functions that observe its effect and the recovery."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from tests.support.waiting import wait_until
 
 
 class NoEffectError(Exception):
-    """The fault struck nothing, or nothing was seen of it: it does not count."""
+    """The fault had no observed effect, so it does not count."""
 
 
 @dataclass(frozen=True)
 class PausedTask:
-    """A task that stands still at a point of its work. `tries`: of each task, which one it was at then."""
+    """A task that is stopped at a breakpoint. `tries` are the try numbers of all tasks at that time."""
 
     run_id: str
     process: psutil.Process
     tries: dict[str, int]
 
     def attempt(self, task: str) -> int:
-        """The one that a fault strikes now, or the task's first."""
+        """Return the task's try number when it was stopped, 1 if it had not started."""
         return max(1, self.tries[task])
 
 
@@ -49,13 +49,13 @@ class FaultContext:
         self.ledger = LedgerScenario(self.stack, scenario.breakpoint)
 
     def keep_running(self) -> None:
-        """Between two minutes nothing is at work: then somebody triggers a run. Whatever died is started again."""
+        """Trigger a run if none is active, and restart dead parts."""
         self.stack.recover()
         if not with_retries(self.scenario.pipeline.active):
             self.scenario.trigger()
 
     def hold(self, point: str, times: int = 1, seconds: float = 90) -> PausedTask:
-        """Of whatever run comes there next."""
+        """Stop the next task that reaches the breakpoint, and return it."""
         breakpoint = self.scenario.breakpoint
         breakpoint.set(point, times)
         deadline = time.monotonic() + seconds
@@ -75,7 +75,7 @@ class FaultContext:
         self.scenario.breakpoint.go_on()
 
     def scored_since(self, began: datetime, seconds: float = 120) -> str:
-        """A run that began later and has ended well, its mail among it."""
+        """Return a successful run that began later, its mail included."""
 
         def ended() -> list[str]:
             self.keep_running()
@@ -92,7 +92,7 @@ class FaultContext:
         return ended()[0]
 
     def failed_try(self, held: PausedTask, task: str, seconds: float = 90) -> str:
-        """The fault's effect on the run: Airflow counts a failed try."""
+        """Wait until Airflow counts a failed try, and describe it."""
 
         def failed() -> bool:
             now = self.scenario.tasks(held.run_id)[task]
@@ -113,7 +113,7 @@ class FaultContext:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """As an operator does who mends by hand: what is at work goes on, and nothing new begins."""
+        """Pause the DAG, as an operator does: running tasks go on, no run starts."""
         api = self.scenario.api
         with_retries(lambda: api.pause(DAG, True))
         try:
@@ -123,17 +123,17 @@ class FaultContext:
 
     @contextmanager
     def settled_topics(self) -> Iterator[None]:
-        """No kafka transaction is open anywhere: the moment at which a single broker may be killed."""
+        """Wait until no Kafka transaction is open: only then may a single broker be killed."""
         with self.producer.quiet():
             self.scenario.group.await_no_open_transaction("topic_1", "topic_2", "topic_1_dead_letters")
             yield
 
     def standing(self) -> tuple[dict[int, int], set[str]]:
-        """Where the topic ends now, and whose reports are owed."""
+        """Return the topic's end offsets and the batches with pending reports."""
         return self.scenario.group.ends(), self._owed()
 
     def await_recovery(self, standing: tuple[dict[int, int], set[str]], seconds: float = 300) -> None:
-        """What waited when the fault struck is committed, and what was owed is mailed."""
+        """Wait until the payments before the fault are committed and pending reports are mailed."""
         ends: dict[int, int] | None = None
         owed: set[str] | None = None
         deadline = time.monotonic() + seconds

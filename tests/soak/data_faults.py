@@ -1,4 +1,4 @@
-"""Faults of data: what operators, strangers and disks do to offsets, the topic, staged files and models."""
+"""Faults of data: changed offsets, topics, staged files and models, and full disks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EXPIRED = 20
 
 
 def _moved(by: int | None) -> Strike:
-    """During a run; the operator finds out, and puts the group back to where it stood."""
+    """Move the group's offsets during a run; the operator notices and sets them back."""
 
     def strike(context: FaultContext) -> str:
         held = context.hold("before fence")
@@ -67,7 +67,7 @@ def _partitions(context: FaultContext) -> str:
 
 @kind("payments expired unread")
 def _expired(context: FaultContext) -> str:
-    """Before plan has looked. What was published of that partition is proven now: soon the topic has it no more."""
+    """Expire payments before plan reads the offsets. The partition's output is verified before that."""
     held = context.hold("plan")
     group = context.scenario.group
     committed = group.committed()
@@ -87,7 +87,7 @@ def _expired(context: FaultContext) -> str:
 
 @kind("topic made again")
 def _made_again(context: FaultContext) -> str:
-    """With payments on the way. The operator finds out, and says where to begin."""
+    """Recreate the topic during a run; the operator notices and sets the offsets."""
     held = context.hold("publish")
     group = context.scenario.group
     with context.producer.quiet(), context.paused():

@@ -1,4 +1,4 @@
-"""Faults of processes: what is killed, frozen, stopped or doubled while a run is at work."""
+"""Faults of processes: killed, frozen, stopped or duplicated during a run."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _away(context: FaultContext, part: str, held: PausedTask, ending: str) -> st
 
 
 def _refused(context: FaultContext, held: PausedTask) -> str | None:
-    """Which task's log says that it found no broker."""
+    """Return the task whose log says that it found no broker."""
     for task in ("plan", "drain", "publish"):
         begun = context.scenario.tasks(held.run_id)[task]["try_number"] >= held.attempt(task)
         if begun and REFUSED in context.scenario.error(held.run_id, task, held.attempt(task)):

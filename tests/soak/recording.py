@@ -1,4 +1,4 @@
-"""Faults of the ledger: its recorder is killed and frozen, its database goes away."""
+"""Faults of the ledger: its recorder is killed or frozen, its database is stopped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _POINTS = ("record", "ledger transaction", "rows written", "recorded")
 
 
 def _hold(context: FaultContext, point: str) -> tuple[str, psutil.Process]:
-    """A recorder that somebody triggered; the run and the process."""
+    """Trigger a recorder and stop it at a breakpoint; return the run and the process."""
     context.keep_running()
     _, pid = context.ledger.stop_at(point)
     held = [run["dag_run_id"] for run in with_retries(context.ledger.active) if run["state"] == "running"]
@@ -48,7 +48,7 @@ def _frozen(context: FaultContext) -> str:
 
 @kind("ledger stopped")
 def _stopped(context: FaultContext) -> str:
-    """Meanwhile a batch is scored and its report is mailed."""
+    """Stop the database while a batch is scored and its report is mailed."""
     context.stack.stop("ledger")
     try:
         run_id = context.ledger.trigger()

@@ -1,4 +1,4 @@
-"""What the soak's faults did, kind by kind."""
+"""Counts the faults of a soak by kind."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class FaultResult:
-    """One fault. It counts if `counted`: it struck a run that was at work, and `evidence` says what was seen of it."""
+    """One fault. `counted` is True if it hit a run at work; `evidence` is what was observed."""
 
     kind: str
     at: float

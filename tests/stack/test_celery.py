@@ -1,4 +1,4 @@
-"""What the option `celery` adds to a stack, and only there. The workers at work: tests/faults/test_workers.py."""
+"""What the option `celery` adds to a stack. tests/faults/test_workers.py runs tasks on the workers."""
 
 from __future__ import annotations
 

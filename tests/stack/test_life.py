@@ -1,4 +1,4 @@
-"""Starting and stopping: nothing is lost and no process is left, whatever ends the stack."""
+"""Starting and stopping a stack loses no data and leaves no process."""
 
 from __future__ import annotations
 

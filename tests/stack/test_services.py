@@ -1,4 +1,4 @@
-"""The whole stack: it listens on loopback only, and its services work and ask for their passwords."""
+"""The whole stack listens on loopback only; its services work and require their passwords."""
 
 from __future__ import annotations
 

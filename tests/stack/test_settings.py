@@ -1,4 +1,4 @@
-"""Which of the caller's settings reach the local stack."""
+"""The caller's settings that reach the local stack."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ with ThreadPoolExecutor(8) as threads:
 
 
 def test_threads_may_decode_a_new_type_at_the_same_time(folder: Storage):
-    """In a process of its own, for it crashed."""
+    """In a process of its own, because it used to crash."""
     folder.write("a", b'{"inner": {"number": 1}, "text": "x"}')
     subprocess.run([sys.executable, "-c", _READERS_OF_NEW_KINDS, folder.url], cwd=ROOT, check=True, timeout=60)
 
@@ -109,7 +109,7 @@ def test_damaged_file_is_never_read(folder: Storage, tmp_path: Path):
 
 
 def test_readers_never_see_a_partial_file(storage: Storage):
-    # As large as a manifest gets.
+    # The largest size of a manifest.
     contents = {bytes([letter]) * 100_000 for letter in b"ab"}
     storage.write("file", min(contents))
     stop = threading.Event()
@@ -218,7 +218,7 @@ def test_region_of_the_environment_is_used_without_a_request(monkeypatch: pytest
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     Storage.open(url)
     monkeypatch.delenv("AWS_REGION")
-    # Whether the network or the bucket is missing: a matter of another try, and no wrong setting.
+    # A missing network or bucket is not an invalid setting: a retry may succeed.
     with pytest.raises(StagingError, match=f"cannot open {url}: ") as raised:
         Storage.open(url)
     assert not raised.value.permanent
@@ -230,7 +230,7 @@ def test_error_names_file_and_url_if_s3_refuses(bucket: Storage, monkeypatch: py
     for act, error in (
         (lambda: stranger.write("a", b"x"), StagingAccessError),
         (lambda: stranger.list("a"), StagingAccessError),
-        # S3 does not say why it refuses the question whether there is such a file.
+        # S3 does not say why it refuses to tell whether a file exists.
         (lambda: stranger.read("a"), StagingError),
         (lambda: stranger.delete("a"), StagingError),
     ):

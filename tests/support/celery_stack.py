@@ -1,4 +1,4 @@
-"""A stack with two Celery workers of which one may die with all that it has, its disk included."""
+"""A stack with two Celery workers, one of which a test may destroy with its disk."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class CeleryStack(FaultStack):
 
     @contextmanager
     def stopping_at(self, point: str, times: int = 1) -> Iterator[Breakpoints]:
-        """On whichever worker a task gets there first."""
+        """Set a breakpoint on both workers; the first task to reach it stops."""
         breakpoints = Breakpoints(self.home)
         breakpoints.set(point, times)
         try:
@@ -44,7 +44,7 @@ class CeleryStack(FaultStack):
             breakpoints.clear()
 
     def lose(self, worker: str) -> None:
-        """Every process of it, and its disk."""
+        """Kill every process of a worker, and delete its disk."""
         self.kill(worker)
         shutil.rmtree(self.home / worker)
 
@@ -63,7 +63,7 @@ class Breakpoints:
             one.set(point, times)
 
     def wait(self) -> str:
-        """The worker one of whose tasks stands still there; no other one stops any more."""
+        """Wait for a stopped task, return its worker, and remove the breakpoint from the other one."""
 
         def standing() -> str | None:
             return next((name for name, one in self._each.items() if one.standing()), None)
@@ -84,7 +84,7 @@ class Breakpoints:
 
 @contextmanager
 def open_celery_stack(home: Path) -> Iterator[CeleryStack]:
-    """The one in `home`, started unless it runs; only one that was started here is stopped. Its DAG runs by hand."""
+    """Yield the stack in `home`. Start it unless it runs; stop it if it was started here. Tests trigger its DAG."""
     own = Stack(home, Options(celery=True))
     started = not own.is_up()
     airflow = home / "airflow"

@@ -27,7 +27,7 @@ _DIGITS = re.compile(r"[0-9]{12,}|(?:3[0-9]){12,}")
 
 
 def require_no_leaks(stack: LiveStack) -> None:
-    """At the end of a stack's life: no secret of it, and no card number of any payment that its topic_1 has seen."""
+    """Check at the end of a stack that nothing keeps its secrets or a card number of its topic_1."""
     leaks = Leaks(stack, mail=True)
     made = secrets(stack)
     assert leaks.find(made, cards(stack)) | leaks.find_in_ledger(made) == set()
@@ -54,7 +54,7 @@ def cards(stack: LiveStack) -> set[str]:
 
 
 class DataLocations(Protocol):
-    """Where something keeps what it keeps."""
+    """The places in which a stack keeps data."""
 
     @property
     def home(self) -> Path: ...
@@ -74,7 +74,7 @@ class Leaks:
         """Files, and tables with any row."""
 
     def find(self, texts: Iterable[str], cards: Iterable[str] = ()) -> set[str]:
-        """Files and tables that hold one of them; all but the ledger's."""
+        """Return the files and tables that hold a secret or card, except the ledger's."""
         pattern = _any_of(texts)
         numbers = set(cards)
         lengths = {len(card) for card in numbers}
@@ -86,7 +86,7 @@ class Leaks:
         return found
 
     def find_in_ledger(self, texts: Iterable[str]) -> set[str]:
-        """Its tables that hold one of them."""
+        """Return the ledger's tables that hold a secret."""
         pattern = _any_of(texts)
         found = set()
         for name, content in _rows(self._ledger, "ledger"):

@@ -1,4 +1,4 @@
-"""The DAG record_predictions on a running stack, and what must hold of the ledger."""
+"""Runs the DAG record_predictions on a stack and checks the ledger."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class LedgerScenario:
         return dict(with_retries(lambda: self.api.tasks(DAG, run_id)))
 
     def stop_at(self, point: str, times: int = 1) -> tuple[str, int]:
-        """A run whose task stands still there; the run and the process."""
+        """Trigger a run and wait until its task stops at the breakpoint. Return the run's id and the process id."""
         self.breakpoint.set(point, times)
         run_id = self.trigger()
         return run_id, self.breakpoint.wait()
@@ -68,7 +68,7 @@ class LedgerScenario:
         return int(query(self.stack.ledger, "SELECT count(*) FROM ledger.predictions")[0][0])
 
     def waits(self) -> bool:
-        """Something of the output topic is not recorded."""
+        """Return whether messages of the output topic are not recorded yet."""
         known = dict(
             query(
                 self.stack.ledger, "SELECT partition, next_offset FROM ledger.recorded_offsets WHERE topic = %s", OUTPUT
@@ -78,7 +78,7 @@ class LedgerScenario:
         return any(known.get(number, 0) < end for number, end in ends.items())
 
     def work_off(self, runs: int = 5, state: str | None = "success") -> None:
-        """A run takes over what batches have left, too."""
+        """Trigger runs until all predictions and batch records are recorded."""
         self.run(state)
         for _ in range(runs):
             if not self.waits():
@@ -108,6 +108,6 @@ class LedgerScenario:
         return kinds + ([f"{waiting} wait"] if waiting else [])
 
     def check(self, window: Mapping[int, tuple[int, int]]) -> None:
-        """Once all is recorded, each payment published of the window is a row, and each batch has its record."""
+        """Record everything; check that each payment published of the window has a row and each batch a record."""
         self.work_off()
         assert self.problems(window) == []

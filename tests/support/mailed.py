@@ -1,4 +1,4 @@
-"""What the mailbox holds against what the output topic says: each fraud once, in the one report of its batch."""
+"""Compares the mailbox with the output topic: each fraud must be in the only report of its batch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class MailedReport:
 
 
 def check_mailed(frauds: Mapping[Place, str], mailed: list[MailedReport]) -> None:
-    """Each fraud was reported once, in the one report of its batch."""
+    """Check that each fraud was reported once, in the only report of its batch."""
     assert len({one.message_id for one in mailed}) == len(mailed), "a report came twice"
     told = Counter(place for one in mailed for place in one.payments)
     due = Counter(frauds.keys())

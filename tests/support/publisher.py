@@ -1,6 +1,6 @@
 """A publisher in a process of its own, for tests that kill or freeze it: python -m tests.support.publisher batch point.
 
-It says each point of the protocol as it passes it, and at `point` waits for a line. The environment has its settings.
+It prints each point of the protocol that it reaches, and waits for a line at `point`. The environment has its settings.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class HaltedProcess:
-    """A process that says the points that it passes, and waits at one of them."""
+    """A process that prints the points that it reaches, and waits at one of them."""
 
     process: subprocess.Popen[str]
 
     @classmethod
     def at(cls, stop_at: str, module: str, *words: str, environment: dict[str, str]) -> HaltedProcess:
-        """Returns when it stands still at that point."""
+        """Wait until the process waits at that point."""
         process = subprocess.Popen(
             [sys.executable, "-m", module, *words, stop_at], cwd=ROOT, env=os.environ | environment, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -46,7 +46,7 @@ class HaltedProcess:
         self.process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> tuple[int, str]:
-        """Its exit code, and its last words."""
+        """Let the process go on; return its exit code and last output."""
         self.process.send_signal(signal.SIGCONT)
         said, errors = self.process.communicate("\n", timeout=90)
         lines = [line for line in (said + errors).splitlines() if not line.startswith("%")]  # librdkafka's own log
@@ -58,7 +58,7 @@ def publisher(batch_id: str, stop_at: str, environment: dict[str, str]) -> Halte
 
 
 def halt_at(stop_at: str) -> Callable[[str], None]:
-    """What such a process calls at each point."""
+    """Return the function that the process calls at each point."""
 
     def reached(point: str) -> None:
         sys.stdout.write(f"{point}\n")

@@ -1,6 +1,6 @@
 """A recorder in a process of its own, for tests that kill or freeze it: python -m tests.support.recorder point.
 
-A point is one of POINTS and which time it is passed: "rows written 2". Its transactions are of few rows.
+A point is one of POINTS and how often it is reached: "rows written 2". Transactions have few rows.
 """
 
 from __future__ import annotations

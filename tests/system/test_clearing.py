@@ -1,4 +1,4 @@
-"""What happens when somebody clears tasks of a run that has ended well."""
+"""Clearing tasks of a successful run."""
 
 from __future__ import annotations
 

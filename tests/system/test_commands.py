@@ -1,4 +1,4 @@
-"""The airflow command against the live stack, without its scheduler: on topics, a group and a mailbox of its own."""
+"""The airflow command on the live stack, without its scheduler, with topics, a group and a mailbox of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that fail: operators hear of it once, and the next good run takes up what was left."""
+"""Failed runs: operators get one mail, and the next successful run scores the remaining payments."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_operators_get_one_mail_for_a_lasting_failure(pipeline: Pipeline, output
 
 
 def test_alarm_for_old_payments_is_mailed_once(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:
-    """As after an outage: in the log, in the XCom, and in one mail; the run is green."""
+    """The alarm is in the log, in the XCom and in one mail; the run succeeds."""
     pipeline.settle()
     client = kafka_log.producer(pipeline.stack.bootstrap_servers)
     for _ in range(2):
@@ -50,7 +50,7 @@ def test_alarm_for_old_payments_is_mailed_once(pipeline: Pipeline, outputs: Outp
 
 
 def test_alarm_for_dead_letters_names_reasons_and_its_end_is_mailed(pipeline: Pipeline, inbox: Inbox) -> None:
-    """The run is green: everything was published as it should be."""
+    """The run succeeds, because every message was published."""
     pipeline.settle()
     client = kafka_log.producer(pipeline.stack.bootstrap_servers)
     for number in range(30):
@@ -70,7 +70,7 @@ def test_alarm_for_dead_letters_names_reasons_and_its_end_is_mailed(pipeline: Pi
 
 
 def test_run_fails_if_publish_fails(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:
-    """An operator sets the group's offset while a run is in flight: the first of two payments is left out."""
+    """An operator sets the group's offset during a run, which skips the first of two payments."""
     pipeline.settle()
     first = payment(GENUINE)
     sent = pipeline.send([first, payment(GENUINE, cc_num=first.values["cc_num"])])
@@ -96,7 +96,7 @@ def test_run_fails_if_publish_fails(pipeline: Pipeline, outputs: Outputs, inbox:
 
 
 def _raised(pipeline: Pipeline, run_id: str, task_id: str) -> list[dict[str, str]]:
-    """Return the alarms that a task has found, without the kinds that the batch does not have."""
+    """Return the alarms that a task raised."""
     return [alarm for alarm in pipeline.api.xcom(DAG, run_id, task_id, "alarms") if alarm["cause"]]
 
 

@@ -22,7 +22,7 @@ def test_month_of_runs_is_trimmed_and_needed_data_stays(pipeline: Pipeline) -> N
 
 
 def test_interrupted_clean_history_leaves_no_table(pipeline: Pipeline) -> None:
-    """`airflow db clean` copies what it deletes, and drops the copy."""
+    """`airflow db clean` copies rows before it deletes them, and then drops the copy."""
     history = History(pipeline.stack, range(0))
     copies = "SELECT relname FROM pg_class WHERE relname LIKE '\\_airflow\\_deleted%'"
     pipeline.rest()
@@ -34,7 +34,7 @@ def test_interrupted_clean_history_leaves_no_table(pipeline: Pipeline) -> None:
     holder = psycopg2.connect(history.url)
     try:
         with holder.cursor() as cursor:
-            # It may be read, and nothing may be deleted.
+            # Others may read the table but not delete from it.
             cursor.execute("LOCK TABLE callback IN SHARE MODE")
         with subprocess.Popen(
             [str(BIN / "fraud"), "clean-history"], env={"PATH": "/usr/bin:/bin", **pipeline.stack.env}, cwd=ROOT

@@ -1,4 +1,4 @@
-"""From the payment to the model that learnt from it, by the DAGs and by what people type; and what wakes the ledger."""
+"""The ledger: from a payment to a model trained on it, by DAGs and documented commands; triggers of recording."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ EXPORTER = "export_confirmed"
 
 @pytest.fixture
 def recorder(pipeline: Pipeline) -> Iterator[LedgerScenario]:
-    """The DAG record_predictions, ready to be triggered."""
+    """The DAG record_predictions, ready to be triggered by the test."""
     pipeline.api.wait_for_dag(RECORDER)
     pipeline.read_again(RECORDER, scheduled=False)
     yield LedgerScenario(pipeline.stack, pipeline.breakpoint)
@@ -43,14 +43,14 @@ def recorder(pipeline: Pipeline) -> Iterator[LedgerScenario]:
 
 @pytest.fixture
 def scheduled_recorder(pipeline: Pipeline, recorder: LedgerScenario) -> Iterator[LedgerScenario]:
-    """The same as `make up` has it: it starts by itself."""
+    """The same DAG as `make up` has it, triggered by published batches."""
     with pipeline.on_schedule(RECORDER):
         yield recorder
 
 
 @pytest.fixture
 def model_name(pipeline: Pipeline) -> Iterator[str]:
-    """Of a registered model and its experiment, which are gone afterwards: other tests have their own `latest`."""
+    """The name of a registered model and its experiment. Both are deleted, so that `latest` is another test's again."""
     name = f"confirmed {uuid.uuid4().hex[:8]}"
     yield name
     client = MlflowClient(pipeline.stack.mlflow_uri)
@@ -124,7 +124,7 @@ def test_scoring_goes_on_without_ledger_which_then_catches_up(
 def test_alarm_for_foreign_messages_names_reasons_and_its_end_is_mailed(
     pipeline: Pipeline, recorder: LedgerScenario, inbox: Inbox
 ) -> None:
-    """The run is green: what is a prediction was recorded."""
+    """The run succeeds, because every prediction was recorded."""
     recorder.work_off()
     already = len(alarms(inbox))
     kafka_log.send(pipeline.stack.bootstrap_servers, "topic_2", [b"no prediction"] * 12)
@@ -144,7 +144,7 @@ def test_alarm_for_foreign_messages_names_reasons_and_its_end_is_mailed(
 
 
 def _score_simulated(pipeline: Pipeline, outputs: Outputs, count: int) -> tuple[str, list[Arrived]]:
-    """The batch that scored just them, and what came out."""
+    """Score simulated payments; return their batch and their output."""
     known = set(outputs.sources())
     fraud(pipeline.stack.env, "produce", "simulate", "--rate", "0", "--count", str(count), "--fraud-share", "0.3")
     run_id = pipeline.finish(pipeline.api.trigger("score_payments"))
@@ -156,7 +156,7 @@ def _score_simulated(pipeline: Pipeline, outputs: Outputs, count: int) -> tuple[
 
 
 def _check_traced(told: str, pipeline: Pipeline, batch: str, mail: EmailMessage) -> None:
-    """Model, batch, run, and who was told."""
+    """Check model, batch, run and recipients in `fraud trace`."""
     (run_id,) = query(pipeline.stack.ledger, "SELECT dag_run_id FROM ledger.batches WHERE batch_id = %s", batch)[0]
     address = f"{pipeline.stack.env['AIRFLOW_URL']}/dags/score_payments/runs/{run_id}"
     lines = {line.split()[0]: line for line in told.splitlines() if line.strip()}
@@ -171,7 +171,7 @@ def _check_traced(told: str, pipeline: Pipeline, batch: str, mail: EmailMessage)
 
 
 def _fill_in(mail: EmailMessage, file: Path, verdicts: dict[str, bool]) -> None:
-    """The attachment as a person gives it back: with one column more, which is empty where nothing is said."""
+    """Fill in the attachment as a reviewer does: the column verdict, empty for payments without a verdict."""
     (attachment,) = mail.iter_attachments()
     content = attachment.get_content()
     text = content.decode() if isinstance(content, bytes) else content
@@ -207,7 +207,7 @@ def _check_exported(pipeline: Pipeline, verdicts: dict[str, bool]) -> None:
 
 
 def _train(pipeline: Pipeline, name: str, verdicts: dict[str, bool]) -> str:
-    """The run, which has learnt from all that was ever confirmed on this stack."""
+    """Train on all payments that were ever confirmed on this stack, and return the MLflow run."""
     env = pipeline.stack.env
     size = "--rows", "4000", "--trees", "10"
     fraud(env, "train", "--confirmed", env["FRAUD_CONFIRMED_URL"], *size, "--experiment", name, "--name", name)
@@ -221,7 +221,7 @@ def _train(pipeline: Pipeline, name: str, verdicts: dict[str, bool]) -> str:
 
 
 def _woken_by(recorder: LedgerScenario, run_id: str) -> str:
-    """The run of the recorder that Airflow started because this one had published."""
+    """Return the run of record_predictions that Airflow started after this run published."""
 
     def woken() -> str | None:
         for run in recorder.api.runs(RECORDER):

@@ -1,4 +1,4 @@
-"""Another model by a trigger: for one batch, or until the hold is ended."""
+"""A trigger chooses another model: for one batch, or until the hold is ended."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_trigger_with_model_rolls_back_one_batch(pipeline: Pipeline, outputs: Ou
 
 
 def test_held_model_scores_until_the_hold_is_ended(pipeline: Pipeline, outputs: Outputs) -> None:
-    """Also when nothing waited at the moment of the rollback."""
+    """The hold is set even if no payment waits when it is triggered."""
     before = datetime.now(UTC) - timedelta(seconds=1)
     pipeline.settle()
     conf = {"model": "previous", "keep": True, "reason": "false alarms since noon"}
@@ -54,7 +54,7 @@ def test_held_model_scores_until_the_hold_is_ended(pipeline: Pipeline, outputs: 
 
 
 def test_clearing_an_old_run_changes_no_hold(pipeline: Pipeline) -> None:
-    """Neither where its hold has been ended since, nor where another run holds a model, nor where it was the last."""
+    """The run's hold was ended, another run holds a model, or the run was the last to set a hold."""
     pipeline.settle()
     first = _hold(pipeline, "previous")
     assert _held_run(pipeline) == pipeline.models.previous
@@ -63,7 +63,7 @@ def test_clearing_an_old_run_changes_no_hold(pipeline: Pipeline) -> None:
     pipeline.clear(first)
     assert _held_run(pipeline) is None
     pipeline.told(first, "resolve_model", f"the hold is unchanged: {end}, triggered at ", attempt=2)
-    # It still goes by its own configuration.
+    # The cleared run still uses its own configuration.
     assert pipeline.counts(first, "resolve_model")["model_run_id"] == pipeline.models.previous
 
     second = _hold(pipeline, pipeline.models.latest)
@@ -77,7 +77,7 @@ def test_clearing_an_old_run_changes_no_hold(pipeline: Pipeline) -> None:
 
 
 def test_hold_of_an_earlier_version_is_not_set_again(pipeline: Pipeline) -> None:
-    """An upgrade leaves neither hold nor note where the hold was ended by hand before."""
+    """After an upgrade there is neither hold nor note if an operator ended the hold before."""
     pipeline.settle()
     old = _hold(pipeline, "previous")
     pipeline.end_hold()
@@ -106,7 +106,7 @@ def test_cleared_run_sets_the_hold_that_it_failed_to_set(pipeline: Pipeline) -> 
 
 
 def test_hold_is_complete_after_the_try_that_set_it_was_killed(pipeline: Pipeline) -> None:
-    """Between the hold and the note of the run that changed it."""
+    """It is killed after it set the hold and before it noted its run."""
     pipeline.settle()
     pipeline.breakpoint.set("hold set")
     run_id = pipeline.api.trigger(DAG, {"model": "previous", "keep": True})
@@ -147,7 +147,7 @@ def test_unknown_key_fails_plan_and_names_allowed_keys(pipeline: Pipeline) -> No
 
 
 def _check_scored_by(pipeline: Pipeline, outputs: Outputs, sent: list[Sent], run_id: str) -> None:
-    """Only the latest model calls these payments fraud."""
+    """Check that a model scored the payments, which only the latest one predicts to be fraud."""
     arrived = outputs.scored(sent)
     assert {message.headers["model_run_id"] for message in arrived} == {run_id}
     assert {message.payment["is_fraud"] for message in arrived} == {int(run_id == pipeline.models.latest)}

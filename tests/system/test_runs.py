@@ -1,4 +1,4 @@
-"""What the scheduler starts by itself, and what a person sees of it."""
+"""Scheduled runs, and what Airflow shows of them."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _check_what_airflow_shows(pipeline: Pipeline, run_id: str, batch: str) -> No
 
 
 def test_next_run_starts_at_once_if_payments_remain(pipeline: Pipeline, outputs: Outputs) -> None:
-    """One partition gets more than a run takes: FRAUD_MAX_PAYMENTS in tests/support/stack.env."""
+    """One partition gets more payments than FRAUD_MAX_PAYMENTS in tests/support/stack.env."""
     pipeline.settle()
     messages = [(one.key, one.message) for one in payments(*[GENUINE] * 1_005)]
     sources = send(pipeline.stack.bootstrap_servers, "topic_1", messages, spread=1)
@@ -128,7 +128,7 @@ def test_idle_run_ends_with_plan(pipeline: Pipeline, stack: LiveStack, inbox: In
 
 
 def _runs_so_far(pipeline: Pipeline) -> set[str] | None:
-    """None until this minute's run is over, and from shortly before the next one's."""
+    """Return the runs, None while this minute's run is not over or the next one is about to start."""
     now = datetime.now(UTC)
     runs = pipeline.api.runs(DAG)
     over = any(
@@ -149,7 +149,7 @@ def _next_scheduled_run(pipeline: Pipeline, known: set[str]) -> str:
 
 @pytest.mark.parametrize("dag_id", ["score_payments", "record_predictions", "export_confirmed", "housekeeping"])
 def test_backfill_is_refused(pipeline: Pipeline, dag_id: str) -> None:
-    """By Airflow's server and its command. It would start ten runs at once, which fence each other."""
+    """Airflow's server and its command refuse it: ten runs at once would fence each other."""
     days = {"from_date": "2026-01-01T00:00:00Z", "to_date": "2026-01-02T00:00:00Z"}
     with pytest.raises(httpx.HTTPStatusError) as refused:
         pipeline.api.request("POST", "backfills", json={"dag_id": dag_id, **days})
@@ -164,7 +164,7 @@ def test_backfill_is_refused(pipeline: Pipeline, dag_id: str) -> None:
 
 
 def test_run_of_a_paused_dag_can_be_marked_failed_without_loss(pipeline: Pipeline, outputs: Outputs) -> None:
-    """As docs/operations.md has it of an upgrade: its next tasks are not started, and nothing is lost."""
+    """docs/operations.md asks for it before an upgrade: the run's next tasks are not started."""
     pipeline.settle()
     sent = pipeline.send(payments(GENUINE, FRAUD_FOR_BOTH))
     pipeline.breakpoint.set("resolve")

@@ -1,4 +1,4 @@
-"""The last one of these modules: nothing of all the payments that went through is left in Airflow."""
+"""The last of these modules: Airflow keeps no data of all the payments that were scored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `fraud verify` prints, and its exit codes."""
+"""The output and exit codes of `fraud verify`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the ledger is held against: each damage is made on purpose, on the real broker and the real database."""
+"""`fraud reconcile` finds each kind of damage, on the real broker and the real database."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def reconcile(here: Scoring, ledger: LedgerConnection, *words: str) -> Result:
 
 
 def score(here: Scoring, *counts: int) -> None:
-    """So many payments to each partition, as one batch."""
+    """Send the given number of payments to each partition and score them as one batch."""
     servers = str(here.kafka["bootstrap.servers"])
     for partition, count in enumerate(counts):
         messages = [payment(number + 0.25).message for number in range(count)]
@@ -70,7 +70,7 @@ ScoringAndLedger = tuple[Scoring, LedgerConnection]
 
 
 def two_batches(made: Scoring, ledger: LedgerConnection) -> Scoring:
-    """On two partitions, with a dead letter, all of it recorded."""
+    """Score and record two batches on two partitions, with one dead letter."""
     score(made, 5, 3)
     kafka_log.send(str(made.kafka["bootstrap.servers"]), made.settings.input_topic, [b"no JSON"], partition=1)
     score(made, 2, 0)
@@ -80,7 +80,7 @@ def two_batches(made: Scoring, ledger: LedgerConnection) -> Scoring:
 
 @pytest.fixture(scope="module")
 def shared_ledger(services: LiveStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScoringAndLedger]:
-    """For all tests that leave the topics as they are."""
+    """Two recorded batches, for all tests that only read the topics."""
     servers = services.bootstrap_servers
     names = [kafka_log.make_topic(servers, count, prefix) for count, prefix in ((2, "in"), (2, "out"), (1, "dead"))]
     names.append(kafka_log.make_topic(servers, 1, "refused"))
@@ -98,14 +98,14 @@ def shared_ledger(services: LiveStack, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def ledger_copy(shared_ledger: ScoringAndLedger, services: LiveStack) -> Iterator[ScoringAndLedger]:
-    """With a copy of that ledger."""
+    """The same batches with a copy of their ledger, which a test may damage."""
     with services.own_ledger(copy_of=shared_ledger[1]) as ledger:
         yield shared_ledger[0], ledger
 
 
 @pytest.fixture
 def here(scoring: Make, ledger: LedgerConnection) -> Scoring:
-    """For a test that writes to the topics."""
+    """Two recorded batches on topics of the test's own, to which it may write."""
     return two_batches(scoring(2, outputs=2), ledger)
 
 
@@ -259,7 +259,7 @@ def test_rows_of_deleted_output_topic_are_not_unfounded(here: Scoring, ledger: L
 
 
 def test_rows_of_deleted_output_topic_with_more_partitions_are_not_unfounded(here: Scoring, ledger: LedgerConnection):
-    """Also before the recorder has come to the new one."""
+    """The same holds before the recorder has read the new topic."""
     servers, topic = str(here.kafka["bootstrap.servers"]), here.settings.output_topic
     kafka_log.delete_topics(servers, [topic])
     kafka_log.make_topic(servers, 1, name=topic)
@@ -336,7 +336,7 @@ def first_output(here: Scoring) -> Arrived:
 
 
 def test_offsets_without_batch_are_unbatched(here: Scoring, ledger: LedgerConnection):
-    """Payments that the group passed over: an operator moved it."""
+    """An operator moved the group forward, past two payments."""
     servers, topic = str(here.kafka["bootstrap.servers"]), here.settings.input_topic
     kafka_log.send(servers, topic, [payment(1.5).message] * 4, partition=0)
     Group(servers, here.settings.group, topic).set({0: 9})
@@ -417,7 +417,7 @@ def offsets(ledger: LedgerConnection) -> dict[int, int]:
 
 @pytest.fixture
 def recorded_output(here: Scoring, ledger: LedgerConnection) -> Scoring:
-    """With something recorded of each partition of the output topic, wherever the cards went."""
+    """The batches, with messages recorded from each partition of the output topic."""
     for partition in (0, 1):
         send(here, partition)
     record(here.cluster, here.settings, ledger)

@@ -1,4 +1,4 @@
-"""What PostgreSQL compares for `fraud reconcile` takes time in proportion to the payments, also beyond work_mem."""
+"""The queries of `fraud reconcile` take time in proportion to the payments, also beyond work_mem."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ INSERT INTO ledger.batch_partitions
 SELECT 'batch ' || number, part, number * 10000, (number + 1) * 10000, 10000, 500, 0, 0
 FROM generate_series(0, %s - 1) AS number, generate_series(0, 2) AS part
 """
-# As LedgerCheck does it for each message of the output topic, but of what is recorded.
+# What LedgerComparison does for each message of the output topic, here with the recorded rows.
 EXPECT = queries.ADD_EXPECTED.replace("FROM incoming", "FROM ledger.predictions AS incoming")
 
 
 def judged(ledger: LedgerConnection, batches: int, seconds: int, *changes: str) -> LedgerReport:
-    """So many batches, recorded and expected, but for the changes made to what is expected."""
+    """Compare that many batches, which are recorded as expected except for the `changes` of the table `expected`."""
     count = batches * BATCH
     query(ledger, PAYMENTS, count)
     query(ledger, OFFSETS, count)
@@ -57,7 +57,7 @@ def judged(ledger: LedgerConnection, batches: int, seconds: int, *changes: str) 
 
 
 def test_120_000_payments_are_compared_in_seconds(ledger: LedgerConnection):
-    """Of which some came out twice, once more with the next second, and once with other content."""
+    """Some came out twice, one again a second later, and two with other content."""
     found = judged(
         ledger,
         4,

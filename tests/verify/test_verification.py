@@ -1,4 +1,4 @@
-"""Real topics, put through the real steps and then spoilt by hand: what was spoilt is what is found."""
+"""Payments are scored on real topics, then their output is damaged: `verify` finds exactly the damage."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def check(here: Scoring, **options: Any) -> VerifyReport:
 
 
 def found(verdict: VerifyReport) -> dict[str, list[str]]:
-    """What was found by kind, without the topics' names."""
+    """Return the findings by kind, without the topics' names."""
     named = {
         kind: [str(one).replace(verdict.input_topic + "/", "") for one in verdict.findings(kind)]
         for kind in ("missing", "double", "altered", "nowhere")
@@ -77,7 +77,7 @@ def found(verdict: VerifyReport) -> dict[str, list[str]]:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What the steps made of four messages, for a test to publish again on topics of its own, spoilt."""
+    """The output of four messages, which a test damages and publishes again on topics of its own."""
 
     published: list[Out]
     elsewhere: Scoring
@@ -125,7 +125,7 @@ def outcome(published: tuple[Scoring, list[Out]], topics: Callable[..., str]) ->
     return Outcome(outs, here.change(output_topic=topics(), dead_letter_topic=topics()))
 
 
-# What is whole.
+# Complete windows.
 
 
 def test_all_kinds_of_rough_messages_come_out_exactly_once(scoring: Make):
@@ -179,7 +179,7 @@ def test_outputs_of_other_windows_and_topics_are_ignored(scoring: Make):
     other = here.change(input_topic=scoring(outputs=2).settings.input_topic)
     send(other, split(PAYMENT))
     other.run()
-    # As after an operator set the offsets back: all once more.
+    # All payments again, as after an operator moved the offsets back.
     again = here.change(group="another group", staging_url=here.settings.staging_url + "-2")
     again = again.change(max_payments=2)
     again.run()
@@ -208,7 +208,7 @@ def test_output_is_found_if_producer_clock_is_far_ahead(scoring: Make, topics: C
     assert check(here).is_whole
 
 
-# What is not.
+# Damaged windows.
 
 
 def test_removed_payment_is_missing(outcome: Outcome):
@@ -251,7 +251,7 @@ def test_dead_letter_of_a_whole_message_replaces_its_rows_and_is_double_beside_t
     whole = dead_letter_of(outcome.published[1], split(PAYMENT, PAYMENT), whole=True)
     first, row, _, last = outcome.published
     assert outcome.publish([first, last, whole]) == {}
-    # The same topics again.
+    # Publish to the same topics.
     (line,) = outcome.publish([row])["double"]
     assert line.startswith("0/1 row 0: 2 times, again at")
 
@@ -347,7 +347,7 @@ def test_all_findings_are_counted_but_only_the_first_listed(scoring: Make):
     assert found(verdict) == {"missing": ["0/0 row 0", "0/1 row 0", "0/2 row 0"]}
 
 
-# What cannot be checked.
+# Windows that cannot be checked.
 
 
 @pytest.mark.parametrize(

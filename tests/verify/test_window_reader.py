@@ -21,7 +21,7 @@ def consumer(services: LiveStack) -> Iterator[Consumer]:
 def test_error_says_why_no_message_arrives(
     services: LiveStack, topics: Callable[..., str], consumer: Consumer, monkeypatch: pytest.MonkeyPatch
 ):
-    """An open kafka transaction, an end that no message reaches, and a broker that is silent."""
+    """An open Kafka transaction, an end that no message reaches, and a broker that does not answer."""
     monkeypatch.setattr(window_reader, "_QUIET_SECONDS", 1.0)
     topic, cluster = topics(), services.cluster
     kafka_log.send(services.bootstrap_servers, topic, [b"1"], 0)
@@ -42,7 +42,7 @@ def test_error_says_why_no_message_arrives(
         in read_on(9)
     )
 
-    # A busy broker that is up must have its time to answer; only the silent one is waited for briefly.
+    # A busy broker needs time to answer; only the wait for the frozen one is short.
     monkeypatch.setattr(window_reader, "_QUIET_SECONDS", 30.0)
     messages = window_reader.read_window(cluster, consumer, topic, {0: (0, 9)}, lambda text, share: None)
     assert next(messages).value() == b"1"
@@ -55,5 +55,5 @@ def test_error_says_why_no_message_arrives(
         str(silent.value),
     )
     assert "Kafka transaction" not in str(silent.value)
-    # It is itself again, for whoever comes next.
+    # The broker answers again before the next test.
     kafka_log.send(services.bootstrap_servers, topic, [b"3"], 0)
