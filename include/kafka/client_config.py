@@ -1,4 +1,4 @@
-"""The configuration of Kafka clients: settings of librdkafka from the connection, and those that exactly-once needs."""
+"""The configuration of Kafka clients: the connection's settings of librdkafka, and those for exactly-once delivery."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ _PRODUCER_SETTINGS = (
 )
 _RETRY_CONFIG: ClientConfig = {
     # The wait after the first failed try; it doubles with each further one. librdkafka also waits this long before its
-    # first connection to a broker, and before it reads committed offsets again whose transaction is just ending. Its
-    # defaults are 100 ms.
+    # first connection to a broker, and before it retries to read committed offsets on which a transaction is ending.
+    # Its defaults are 100 ms.
     "reconnect.backoff.ms": 20,
     "retry.backoff.ms": 20,
     "reconnect.backoff.max.ms": 1_000,

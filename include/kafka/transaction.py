@@ -51,8 +51,8 @@ class Transaction:
     ) -> None:
         """Produce the messages, commit the offset `end` with `note`, and return once the broker acknowledged both.
 
-        `check` runs before the offset is added; an exception of it aborts the transaction. `on_step` is called with
-        the name of each step that is done: published, offsets sent, committed. After a ClusterError, read the committed
+        `check` runs before the offset is added; if it raises, the transaction is aborted. `on_step` is called with the
+        name of each step that is done: published, offsets sent, committed. After a ClusterError, read the committed
         offset to learn whether the transaction was committed.
         """
         # Step 1. The transaction timeout starts with the first message, so the messages should be in memory by now.
@@ -87,9 +87,8 @@ class Transaction:
         except BaseException:
             self._abort()
             raise
-        # Step 4. From here on the outcome of an error is unknown, so nothing is aborted. The exception: if the broker
-        # rejected a message, librdkafka requires an abort. The open transaction would block readers until the next
-        # fencing.
+        # Step 4. After an error the transaction may be committed or not, so it is not aborted, unless librdkafka
+        # requires that because the broker rejected a message: left open, it would block readers until the next fencing.
         try:
             self._retry("commit", self._producer.commit_transaction)
         except ClusterError as error:
