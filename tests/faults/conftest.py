@@ -74,6 +74,6 @@ def _make_good(stack: FaultStack, pipeline: Pipeline) -> None:
     if scenario.start.keys() != scenario.group.ends().keys():
         # A new stack's: nothing can be lost or moved of a group that has never committed.
         scenario.send()
-        scenario.work_off()
+        scenario.process_backlog()
     # Operators are mailed twice an hour at most for each task and alarm: the mails of earlier cases do not count.
     shutil.rmtree(stack.staging / "incidents", ignore_errors=True)

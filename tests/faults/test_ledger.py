@@ -27,9 +27,9 @@ POINTS = [
 def ledger(scenario: FaultScenario, fault_stack: FaultStack) -> LedgerScenario:
     """The recorder's scenario: all earlier batches are recorded, one batch waits."""
     made = LedgerScenario(fault_stack, scenario.breakpoint)
-    made.work_off(state=None)
+    made.process_backlog(state=None)
     scenario.send()
-    scenario.work_off()
+    scenario.process_backlog()
     return made
 
 

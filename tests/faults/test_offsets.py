@@ -64,7 +64,7 @@ def test_offsets_moved_during_a_run_stop_that_partition_only(scenario: FaultScen
         0: start + moved, 1: scenario.window[1][1], 2: scenario.window[2][1],
     }  # fmt: skip
 
-    scenario.work_off()
+    scenario.process_backlog()
     window = scenario.window
     scenario.check_topics(window | {0: (max(start, start + moved), window[0][1])})
     if moved > 0:

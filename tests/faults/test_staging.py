@@ -94,7 +94,7 @@ def test_missing_or_damaged_report_file_fails_only_the_report(
     fault_stack.give_up_reports()
     # A report that is sent ends the incident, so that the next case starts a new one.
     scenario.send()
-    scenario.work_off()
+    scenario.process_backlog()
 
 
 @pytest.mark.parametrize("harm", [_gone, _damaged, _cut])

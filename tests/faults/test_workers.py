@@ -50,7 +50,7 @@ def scenario(workers: CeleryStack, _pipeline: Pipeline) -> FaultScenario:
     workers.recover()
     for run in _pipeline.active():
         _pipeline.api.wait_for_run(DAG, run["dag_run_id"])
-    FaultScenario(workers, _pipeline).work_off()
+    FaultScenario(workers, _pipeline).process_backlog()
     return FaultScenario(workers, _pipeline)
 
 

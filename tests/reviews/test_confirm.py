@@ -45,7 +45,7 @@ def known(ledger: LedgerConnection, *names: str, **more: Any) -> None:
     add_predictions(ledger, *(payment(950.75, trans_num=name, cc_num=CARD) for name in names), **more)
 
 
-def standing(ledger: LedgerConnection) -> list[tuple[Any, ...]]:
+def stored_verdicts(ledger: LedgerConnection) -> list[tuple[Any, ...]]:
     return query(ledger, "SELECT trans_num, fraud, confirmed_by FROM ledger.confirmations ORDER BY 1")
 
 
@@ -66,7 +66,7 @@ def test_verdict_can_be_given_and_changed_one_by_one(ledger: LedgerConnection, f
     assert fraud("a", "Genuine", "--by", "bob").stdout == "a: genuine (changed)\n"
     assert fraud("a", "genuine", "--by", "bob").stdout == "a: genuine (unchanged)\n"
     assert fraud("a", "genuine", "--by", "eve").stdout == "a: genuine (unchanged)\n"
-    assert standing(ledger) == [("a", False, "eve")]
+    assert stored_verdicts(ledger) == [("a", False, "eve")]
     said = "fraud confirm"
     assert history(ledger) == [("a", True, "ann", said), ("a", False, "bob", said), ("a", False, "eve", said)]
     assert query(ledger, "SELECT trans_num, fraud_confirmed FROM ledger.payments ORDER BY 1") == [
@@ -79,7 +79,7 @@ def test_unknown_payment_exits_1(ledger: LedgerConnection, fraud: Fraud) -> None
     done = fraud("nowhere", "fraud")
     assert done.exit_code == 1
     assert "the ledger has no payment with the trans_num nowhere" in done.stderr
-    assert not standing(ledger)
+    assert not stored_verdicts(ledger)
 
 
 def test_payment_of_a_recreated_topic_can_be_confirmed(ledger: LedgerConnection, fraud: Fraud, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_file_applies_each_line_with_a_verdict(ledger: LedgerConnection, fraud: 
     file = verdicts(tmp_path, "a,fraud", "b,", "c,genuine", "'=d,no", "a,yes")
     done = fraud("--csv", file)
     assert (done.exit_code, done.stdout) == (0, "applied 2, changed 1, unchanged 0, passed over 1, bad 0\n")
-    assert standing(ledger) == [("=d", False, "ann"), ("a", True, "ann"), ("c", False, "ann")]
+    assert stored_verdicts(ledger) == [("=d", False, "ann"), ("a", True, "ann"), ("c", False, "ann")]
     assert fraud("--csv", file).stdout == "applied 0, changed 0, unchanged 3, passed over 1, bad 0\n"
     origin = "fraud confirm --csv verdicts.csv"
     assert history(ledger)[1:] == [
@@ -154,7 +154,7 @@ def test_bad_lines_are_reported_and_the_others_applied(ledger: LedgerConnection,
         f"{file}, line 7: contradicts line 6, which has the same payment",
     ]
     assert done.stdout == "applied 1, changed 0, unchanged 0, passed over 0, bad 5\n"
-    assert standing(ledger) == [("a", True, "ann")]
+    assert stored_verdicts(ledger) == [("a", True, "ann")]
 
 
 def test_all_or_nothing_applies_nothing_if_a_line_is_bad(
@@ -164,9 +164,9 @@ def test_all_or_nothing_applies_nothing_if_a_line_is_bad(
     done = fraud("--csv", verdicts(tmp_path, "a,fraud", "nowhere,fraud"), "--all-or-nothing")
     assert done.exit_code == 1
     assert "Nothing was applied" in done.stderr
-    assert not standing(ledger)
+    assert not stored_verdicts(ledger)
     assert fraud("--csv", verdicts(tmp_path, "a,fraud", "b,no"), "--all-or-nothing").exit_code == 0
-    assert len(standing(ledger)) == 2
+    assert len(stored_verdicts(ledger)) == 2
 
 
 def test_invalid_file_or_database_exits_2(
@@ -219,7 +219,7 @@ def test_two_files_at_once_cause_no_deadlock(ledger: LedgerConnection) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len({(fraud, by) for _, fraud, by in standing(ledger)}) == 1
+    assert len({(fraud, by) for _, fraud, by in stored_verdicts(ledger)}) == 1
     assert query(ledger, "SELECT count(*) FROM ledger.confirmation_changes WHERE confirmed_by = '1'")[0][0] % 300 == 0
 
 

@@ -77,7 +77,7 @@ def test_wrong_ledger_login_fails_at_once_and_next_run_records(secure: SecureSta
     for task_id in ("record_predictions", "record_batches"):
         task = secure.task(run_id, task_id, recorder)
         assert (task["state"], task["try_number"]) == ("failed", 1)
-        log = secure.told(run_id, task_id, words, dag=recorder)
+        log = secure.await_log(run_id, task_id, words, dag=recorder)
         assert "the connection ledger_db" in log
         for secret in (WRONG, *secure.passwords.values()):
             assert secret not in log
@@ -97,7 +97,7 @@ def test_wrong_secret_fails_at_once_and_loses_nothing(secure: SecureStack, inbox
     assert (task["state"], task["try_number"]) == ("failed", 1)
     began, ended = (datetime.fromisoformat(task[at]) for at in ("start_date", "end_date"))
     assert (ended - began).total_seconds() < SECONDS
-    log = secure.told(run_id, case.task, case.words)
+    log = secure.await_log(run_id, case.task, case.words)
     for secret in (WRONG, *secure.passwords.values()):
         assert secret not in log
 

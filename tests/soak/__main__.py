@@ -88,7 +88,7 @@ class Soak:
         self.pipeline.api.wait_for_dag(DAG)
         self.pipeline.api.pause(DAG, False)
         # A stack that was kept may have something to do still.
-        FaultScenario(stack, self.pipeline).work_off(runs=60, state=None)
+        FaultScenario(stack, self.pipeline).process_backlog(runs=60, state=None)
         self.scenario = FaultScenario(stack, self.pipeline, seed)
         self.producer = SteadyProducer(stack.bootstrap_servers, rate, seed)
         other = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="soak-second-")))
@@ -125,7 +125,7 @@ class Soak:
 
     def _strike(self, kind: str) -> None:
         at = time.monotonic() - self.began
-        standing = self.context.standing()
+        backlog = self.context.backlog()
         try:
             evidence, counted = KINDS[kind](self.context), True
         except UNSEEN as error:
@@ -133,7 +133,7 @@ class Soak:
         self.pipeline.breakpoint.clear()
         struck = time.monotonic()
         self.stack.recover()
-        self.context.await_recovery(standing)
+        self.context.await_recovery(backlog)
         recovery = time.monotonic() - struck
         self.tally.add(FaultResult(kind, round(at, 1), counted, evidence, round(recovery, 1)))
         mark = "" if counted else "NOT COUNTED: "
@@ -144,9 +144,9 @@ class Soak:
         say(f"{self.producer.sent} payments sent, {self.producer.failed} portions refused; working off what waits")
         self.pipeline.breakpoint.clear()
         self.stack.recover()
-        self.scenario.work_off(runs=60, state=None)
+        self.scenario.process_backlog(runs=60, state=None)
         self.pipeline.rest()
-        self.context.ledger.work_off(state=None)
+        self.context.ledger.process_backlog(state=None)
         self.proof.ledger(self.context.ledger)
         self.proof.prove(self.scenario.group.ends())
         self.proof.outputs()

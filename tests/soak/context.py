@@ -59,7 +59,7 @@ class FaultContext:
         breakpoint = self.scenario.breakpoint
         breakpoint.set(point, times)
         deadline = time.monotonic() + seconds
-        while (pid := breakpoint.standing()) is None:
+        while (pid := breakpoint.stopped_process()) is None:
             if time.monotonic() > deadline:
                 breakpoint.clear()
                 raise NoEffectError(f"no task came to {point!r} within {seconds:.0f} s")
@@ -128,11 +128,11 @@ class FaultContext:
             self.scenario.group.await_no_open_transaction("topic_1", "topic_2", "topic_1_dead_letters")
             yield
 
-    def standing(self) -> tuple[dict[int, int], set[str]]:
+    def backlog(self) -> tuple[dict[int, int], set[str]]:
         """Return the topic's end offsets and the batches with pending reports."""
         return self.scenario.group.ends(), self._owed()
 
-    def await_recovery(self, standing: tuple[dict[int, int], set[str]], seconds: float = 300) -> None:
+    def await_recovery(self, backlog: tuple[dict[int, int], set[str]], seconds: float = 300) -> None:
         """Wait until the payments before the fault are committed and pending reports are mailed."""
         ends: dict[int, int] | None = None
         owed: set[str] | None = None
@@ -143,7 +143,7 @@ class FaultContext:
                 if ends is None:
                     # A topic that was made again ends before the earlier one did.
                     now = self.scenario.group.ends()
-                    ends = {number: min(end, now[number]) for number, end in standing[0].items() if number in now}
+                    ends = {number: min(end, now[number]) for number, end in backlog[0].items() if number in now}
                 if all(end == 0 or committed.get(number, 0) >= end for number, end in ends.items()):
                     owed = self._owed() if owed is None else owed & self._owed()
                     if not owed:

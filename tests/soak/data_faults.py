@@ -92,10 +92,10 @@ def _made_again(context: FaultContext) -> str:
     group = context.scenario.group
     with context.producer.quiet(), context.paused():
         context.proof.prove(group.committed())
-        context.proof.begin_anew()
+        context.proof.reset()
         partitions = len(group.ends())
         group.make_topic_again(partitions)
-        context.producer.begin_anew()
+        context.producer.reset()
         context.go_on()
         try:
             evidence = context.failed_try(held, "publish")

@@ -42,7 +42,7 @@ class SteadyProducer(threading.Thread):
         with self._sending:
             yield
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Forget what was sent, because the topic was recreated. Call it inside `quiet` only."""
         self._plain, self._transactional = kafka_log.producer(self._servers), None
 

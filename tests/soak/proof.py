@@ -31,11 +31,11 @@ class Proof:
         self.problems += [f"{kind}: {one}" for kind in TOPIC_KINDS for one in verdict.findings(kind)]
         self.start |= ends
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Prepare for a recreated topic and empty outputs."""
         self._frauds.append(self._scene.frauds(self._scene.window))
         self.outputs()
-        self._scene.begin_anew()
+        self._scene.reset()
         self.start = {}
 
     def outputs(self) -> None:

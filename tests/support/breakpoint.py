@@ -51,13 +51,13 @@ class Breakpoint:
     def wait(self, seconds: float = 180) -> int:
         """Wait for a stopped process, and return its id."""
         deadline = time.monotonic() + seconds
-        while (pid := self.standing()) is None:
+        while (pid := self.stopped_process()) is None:
             if time.monotonic() > deadline:
                 raise AssertionError(f"no task reached the breakpoint within {seconds:.0f} s")
             time.sleep(0.05)
         return pid
 
-    def standing(self) -> int | None:
+    def stopped_process(self) -> int | None:
         """Return the id of a stopped process, or None."""
         if not self._pid.exists() or self._state() != psutil.STATUS_STOPPED:
             return None

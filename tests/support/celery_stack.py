@@ -65,10 +65,10 @@ class Breakpoints:
     def wait(self) -> str:
         """Wait for a stopped task, return its worker, and remove the breakpoint from the other one."""
 
-        def standing() -> str | None:
-            return next((name for name, one in self._each.items() if one.standing()), None)
+        def stopped_worker() -> str | None:
+            return next((name for name, one in self._each.items() if one.stopped_process()), None)
 
-        found: str = wait_until(standing, "no task reached the breakpoint", 180)
+        found: str = wait_until(stopped_worker, "no task reached the breakpoint", 180)
         for name, one in self._each.items():
             if name != found:
                 one.clear()

@@ -61,7 +61,7 @@ class FaultScenario:
         servers = self.stack.bootstrap_servers
         return Reader(servers, OUTPUT), Reader(servers, DEAD_LETTERS)
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Ignore all output so far, because the input topic is about to be recreated."""
         self.start = {}
         self._readers = self._new_readers()
@@ -165,7 +165,7 @@ class FaultScenario:
         waits = any(end > committed.get(number, lows[number]) for number, end in self.group.ends().items())
         return not waits and not self.stack.owed_reports()
 
-    def work_off(self, runs: int = 4, state: str | None = "success") -> None:
+    def process_backlog(self, runs: int = 4, state: str | None = "success") -> None:
         for _ in range(runs):
             if self.is_at_rest():
                 return
@@ -190,7 +190,7 @@ class FaultScenario:
 
         `resent`: a mail may have come again, with the Message-ID it had.
         """
-        self.work_off()
+        self.process_backlog()
         window = window or self.window
         self.check_topics(window)
         self.check_predictions()

@@ -77,7 +77,7 @@ class LedgerScenario:
         ends = Reader(self.stack.bootstrap_servers, OUTPUT)._starts
         return any(known.get(number, 0) < end for number, end in ends.items())
 
-    def work_off(self, runs: int = 5, state: str | None = "success") -> None:
+    def process_backlog(self, runs: int = 5, state: str | None = "success") -> None:
         """Trigger runs until all predictions and batch records are recorded."""
         self.run(state)
         for _ in range(runs):
@@ -109,5 +109,5 @@ class LedgerScenario:
 
     def check(self, window: Mapping[int, tuple[int, int]]) -> None:
         """Record everything; check that each payment published of the window has a row and each batch a record."""
-        self.work_off()
+        self.process_backlog()
         assert self.problems(window) == []

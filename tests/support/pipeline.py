@@ -145,7 +145,7 @@ class Pipeline:
         lines = self.api.request("GET", path, params=params)["content"]
         return "\n".join(str(line.get("event", "")) + str(line.get("error_detail", "")) for line in lines)
 
-    def told(self, run_id: str, task_id: str, words: str, attempt: int = 1, dag: str = DAG) -> str:
+    def await_log(self, run_id: str, task_id: str, words: str, attempt: int = 1, dag: str = DAG) -> str:
         """Wait until a task's log has these words, and return the log."""
         wait_until(
             lambda: words in self.log(run_id, task_id, attempt, dag), f"the log of {task_id} does not say {words!r}", 30
@@ -203,7 +203,7 @@ class Outputs:
         assert not [arrived for arrived in self._output.arrived() if arrived.headers["source"] in sources]
         return sorted(found, key=lambda arrived: sources.index(arrived.headers["source"]))
 
-    def none(self, sent: Iterable[Sent]) -> None:
+    def require_none(self, sent: Iterable[Sent]) -> None:
         """Check that none of these payments came out."""
         sources = {one.source for one in sent}
         everything = [*self._output.arrived(), *self._dead_letters.arrived()]

@@ -19,9 +19,9 @@ def test_operators_get_one_mail_for_a_lasting_failure(pipeline: Pipeline, output
     _, sent = pipeline.score(payments(GENUINE), gone, state="failed")
     wait_until(lambda: alarms(inbox), "operators were not told")
     run_id = pipeline.finish(pipeline.api.trigger(DAG, gone), "failed")
-    pipeline.told(run_id, "resolve_model", f"has no run {'0' * 32}")
+    pipeline.await_log(run_id, "resolve_model", f"has no run {'0' * 32}")
     assert pipeline.states(run_id)["catch_up"] == "upstream_failed"
-    outputs.none(sent)
+    outputs.require_none(sent)
 
     pipeline.finish(pipeline.api.trigger(DAG))
     outputs.scored(sent)
@@ -41,7 +41,7 @@ def test_alarm_for_old_payments_is_mailed_once(pipeline: Pipeline, outputs: Outp
         (alarm,) = _raised(pipeline, run_id, "plan")
         assert alarm["kind"] == "behind: age"
         assert "had waited 20 min" in alarm["sentence"]
-        pipeline.told(run_id, "plan", alarm["sentence"])
+        pipeline.await_log(run_id, "plan", alarm["sentence"])
         wait_until(lambda: alarms(inbox), "operators were not told")
     run_id = pipeline.finish(pipeline.api.trigger(DAG))
     assert _raised(pipeline, run_id, "plan") == []
@@ -59,7 +59,7 @@ def test_alarm_for_dead_letters_names_reasons_and_its_end_is_mailed(pipeline: Pi
     run_id = pipeline.finish(pipeline.api.trigger(DAG))
     (alarm,) = _raised(pipeline, run_id, "reports")
     assert "30 of 30 messages of batch" in alarm["sentence"]
-    pipeline.told(run_id, "reports", alarm["sentence"])
+    pipeline.await_log(run_id, "reports", alarm["sentence"])
     (told,) = wait_until(lambda: alarms(inbox), "operators were not told")
     assert told.startswith(f"{DAG}: Many messages became dead letters: 30 of 30 messages of batch")
     assert "empty_value 20, not_json 10" in told
@@ -85,14 +85,14 @@ def test_run_fails_if_publish_fails(pipeline: Pipeline, outputs: Outputs, inbox:
     states = pipeline.states(run_id)
     assert (states["publish"], states["catch_up"], states["reports"]) == ("failed", "upstream_failed", "success")
     assert pipeline.task(run_id, "publish")["try_number"] == 1
-    pipeline.told(run_id, "publish", f"group fraud_scoring stands at {offset} on {topic}/{partition}")
+    pipeline.await_log(run_id, "publish", f"group fraud_scoring stands at {offset} on {topic}/{partition}")
     (told,) = wait_until(lambda: alarms(inbox), "operators were not told")
     assert told.startswith(f"{DAG}: publish failed: OffsetsChangedError")
-    outputs.none(sent)
+    outputs.require_none(sent)
 
     pipeline.finish(pipeline.api.trigger(DAG))
     outputs.scored(sent[1:])
-    outputs.none(sent[:1])
+    outputs.require_none(sent[:1])
 
 
 def _raised(pipeline: Pipeline, run_id: str, task_id: str) -> list[dict[str, str]]:

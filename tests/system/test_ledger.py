@@ -125,7 +125,7 @@ def test_alarm_for_foreign_messages_names_reasons_and_its_end_is_mailed(
     pipeline: Pipeline, recorder: LedgerScenario, inbox: Inbox
 ) -> None:
     """The run succeeds, because every prediction was recorded."""
-    recorder.work_off()
+    recorder.process_backlog()
     already = len(alarms(inbox))
     kafka_log.send(pipeline.stack.bootstrap_servers, "topic_2", [b"no prediction"] * 12)
     run_id = recorder.run()

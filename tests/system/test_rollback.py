@@ -62,7 +62,7 @@ def test_clearing_an_old_run_changes_no_hold(pipeline: Pipeline) -> None:
     assert _held_run(pipeline) is None
     pipeline.clear(first)
     assert _held_run(pipeline) is None
-    pipeline.told(first, "resolve_model", f"the hold is unchanged: {end}, triggered at ", attempt=2)
+    pipeline.await_log(first, "resolve_model", f"the hold is unchanged: {end}, triggered at ", attempt=2)
     # The cleared run still uses its own configuration.
     assert pipeline.counts(first, "resolve_model")["model_run_id"] == pipeline.models.previous
 
@@ -84,8 +84,8 @@ def test_hold_of_an_earlier_version_is_not_set_again(pipeline: Pipeline) -> None
     pipeline.forget_hold_change()
     pipeline.clear(old, "resolve_model")
     assert _held_run(pipeline) is None
-    pipeline.told(old, "resolve_model", f"the hold is unchanged: {old}, triggered at ", attempt=2)
-    pipeline.told(old, "resolve_model", "Trigger a new run to change it", attempt=2)
+    pipeline.await_log(old, "resolve_model", f"the hold is unchanged: {old}, triggered at ", attempt=2)
+    pipeline.await_log(old, "resolve_model", "Trigger a new run to change it", attempt=2)
     pipeline.clear(old, "resolve_model")
     assert _held_run(pipeline) is None
 
@@ -143,7 +143,7 @@ def test_unknown_key_fails_plan_and_names_allowed_keys(pipeline: Pipeline) -> No
     run_id = pipeline.finish(pipeline.api.trigger(DAG, {"modell": "previous"}), "failed")
     plan = pipeline.task(run_id, "plan")
     assert (plan["state"], plan["try_number"]) == ("failed", 1)
-    pipeline.told(run_id, "plan", "unknown in the run configuration: ['modell']; allowed: model, keep, reason")
+    pipeline.await_log(run_id, "plan", "unknown in the run configuration: ['modell']; allowed: model, keep, reason")
 
 
 def _check_scored_by(pipeline: Pipeline, outputs: Outputs, sent: list[Sent], run_id: str) -> None:
