@@ -151,7 +151,7 @@ def _preload() -> list[tuple[str, Work, Work]]:
     from include import preload
 
     client = partial(boto3.client, "s3", region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")  # noqa: S106
-    return [("make the first S3 client", _After(preload._describe_s3, client), client)]
+    return [("make the first S3 client", _After(preload._load_s3_description, client), client)]
 
 
 @cache

@@ -10,12 +10,13 @@ from textwrap import wrap
 from pydantic.fields import FieldInfo
 
 from dev.stack.part import ROOT
-from include.environment_settings import words_of
+from include.environment_settings import documented_text
 from include.settings import Settings
 
 # By its first field. Sections and fields keep the order that they have in `Settings`.
 _SECTIONS = {
     "input_topic": "topics and consumer groups; `fraud topics` creates the topics",
+    "max_payments": "runs",
     "model": "models",
     "recipients_text": "mails and alarms",
     "staging_url": "staging area: the files between the steps of a run; holds card data",
@@ -48,7 +49,8 @@ def replace_part(text: str, generated: str) -> str:
 
 def _table() -> str:
     rows = [
-        f"| `{Settings.variable(name)}` | {_default(field)} | {words_of(field, 'allowed')} | {field.description} |\n"
+        f"| `{Settings.variable(name)}` | {_default(field)} | {documented_text(field, 'allowed')} "
+        f"| {field.description} |\n"
         for name, field in _FIELDS.items()
     ]
     return "".join(["\n| variable | default | allowed | meaning |\n", "|---|---|---|---|\n", *rows, "\n"])
@@ -62,7 +64,7 @@ def _example_file() -> str:
 def _example_lines(name: str, field: FieldInfo) -> Iterator[str]:
     if heading := _SECTIONS.get(name):
         yield f"# --- {heading} ".ljust(_WIDTH, "-")
-    allowed, example, default = words_of(field, "allowed"), words_of(field, "example"), _default(field)
+    allowed, example, default = documented_text(field, "allowed"), documented_text(field, "example"), _default(field)
     text = re.sub(r"\[([^]]*)\]\(([^)#]*)[^)]*\)", r"\1 (docs/\2)", field.description or "")
     if allowed and field.annotation is not bool:
         text += f" Allowed: {allowed}."
@@ -76,7 +78,7 @@ def _default(field: FieldInfo) -> str:
     """Return the default in words, or as Markdown shows a value that a user can write."""
     value = field.default
     number = f"{value:.15g}" if isinstance(value, float) else str(value)
-    return words_of(field, "default_text") or f"`{number.lower() if isinstance(value, bool) else number}`"
+    return documented_text(field, "default_text") or f"`{number.lower() if isinstance(value, bool) else number}`"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Read settings from environment variables: the types of their values, their bounds, the error for an invalid one."""
+"""Settings read from environment variables: types of values, bounds, and the error for an invalid value."""
 
 from __future__ import annotations
 
@@ -34,30 +34,30 @@ def setting(
 ) -> Any:
     """Return a field whose default is a value, or a function of the values of the fields before it.
 
-    `description` is Markdown for docs/configuration.md. `bounds` are the least and the most that are allowed, and the
-    unit; `allowed` says in words what else restricts a value. `default_text` says in words what applies if the variable
-    is not set and the default does not say it. `.env.example` shows the `example` instead of the default. `variable` is
-    the name of the environment variable; by default `FRAUD_` and the field's name.
+    `description` is Markdown for docs/configuration.md. `bounds` are the minimum, the maximum and the unit; `allowed`
+    describes the allowed values if there are no bounds. `default_text` describes a default that a value cannot express.
+    `.env.example` shows the `example` instead of the default. `variable` is the name of the environment variable; by
+    default `FRAUD_` and the field's name in upper case.
     """
-    how: dict[str, Any] = {"default_factory": default} if callable(default) else {"default": default}
+    options: dict[str, Any] = {"default_factory": default} if callable(default) else {"default": default}
     if bounds:
-        least, most, unit = bounds
-        how |= {"ge": least, "le": most}
-        allowed = f"{least:.15g} to {most:.15g} {unit}".rstrip()
+        minimum, maximum, unit = bounds
+        options |= {"ge": minimum, "le": maximum}
+        allowed = f"{minimum:.15g} to {maximum:.15g} {unit}".rstrip()
     elif isinstance(default, bool):
         allowed = "true or false"
-    words: dict[str, Any] = {"allowed": allowed, "default_text": default_text, "example": example}
-    return Field(description=description, validation_alias=variable, json_schema_extra=words, **how)
+    texts: dict[str, Any] = {"allowed": allowed, "default_text": default_text, "example": example}
+    return Field(description=description, validation_alias=variable, json_schema_extra=texts, **options)
 
 
-def words_of(field: FieldInfo, name: str) -> str:
-    """Return the words for `allowed`, `default_text` or `example` of a field, empty for none."""
+def documented_text(field: FieldInfo, name: str) -> str:
+    """Return the text `allowed`, `default_text` or `example` of a field; empty if the field has none."""
     extra = field.json_schema_extra
     return str(extra[name]) if isinstance(extra, dict) else ""
 
 
 class EnvironmentSettings(BaseSettings):
-    """Parse each field from the environment variable of its name; the constructor itself reads none."""
+    """Base class of settings: `from_environment` reads environment variables, the constructor only its arguments."""
 
     model_config = SettingsConfigDict(
         alias_generator=AliasGenerator(validation_alias=lambda name: f"FRAUD_{name.upper()}"),
@@ -71,7 +71,7 @@ class EnvironmentSettings(BaseSettings):
     def settings_customise_sources(
         cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Make the constructor read its arguments only: `from_environment` passes the variables."""
+        """Return the constructor's arguments as the only source: `from_environment` passes the variables."""
         return (init_settings,)
 
     @classmethod
@@ -83,36 +83,36 @@ class EnvironmentSettings(BaseSettings):
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
         """Return the settings of an environment. An empty variable counts as unset: docker compose passes all.
 
-        Raises SettingError, which names the variable and what is allowed, for an invalid value.
+        Raise SettingError, with the variable and the allowed values, for an invalid value.
         """
-        given = cls._given(environment)
+        values = cls._read(environment)
         try:
-            return cls(**given)
+            return cls(**values)
         except ValidationError as invalid:
             error = invalid.errors(include_url=False)[0]
         variable = str(error["loc"][0])
         cause = error.get("ctx", {}).get("error")
         reason = str(cause) if cause else _REASONS.get(error["type"], "invalid")
         field = next(field for field in cls.model_fields.values() if field.validation_alias == variable)
-        what = f"{variable}={given.get(variable, error['input'])!r}"
-        raise SettingError(f"{what}: {reason}; give {words_of(field, 'allowed')}")
+        value = values.get(variable, error["input"])
+        raise SettingError(f"{variable}={value!r}: {reason}; give {documented_text(field, 'allowed')}")
 
     @classmethod
     def usable(cls, environment: Mapping[str, str] = os.environ) -> Self:
         """Return the settings with the default for each invalid value, for code that reports the invalid one."""
-        given = cls._given(environment)
+        values = cls._read(environment)
         try:
-            return cls(**given)
-        except ValidationError as found:
-            invalid = {error["loc"][0] for error in found.errors()}
-            return cls(**{name: text for name, text in given.items() if name not in invalid})
+            return cls(**values)
+        except ValidationError as error:
+            invalid = {detail["loc"][0] for detail in error.errors()}
+            return cls(**{variable: text for variable, text in values.items() if variable not in invalid})
 
     def override(self, **values: Any) -> Self:
-        """Return the settings with other values, as options of a command give them; None and "" change nothing."""
+        """Return the settings with other values, such as options of a command; None and "" change nothing."""
         return self.model_copy(update={name: value for name, value in values.items() if value not in (None, "")})
 
     @classmethod
-    def _given(cls, environment: Mapping[str, str]) -> dict[str, Any]:
+    def _read(cls, environment: Mapping[str, str]) -> dict[str, Any]:
         source = EnvSettingsSource(cls)
         source.env_vars = {name: text.strip() for name, text in environment.items() if text.strip()}
         return source()

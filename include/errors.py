@@ -1,193 +1,227 @@
-"""Every error this product raises on purpose.
+"""The errors that this product raises on purpose.
 
 FraudError
-├── SettingError            a setting is missing or unusable                       (permanent)
-├── RunConfigurationError   a DAG run was triggered with a wrong configuration     (permanent)
-├── ClusterError            Kafka refused a request or did not answer
-│   ├── ClusterAccessError  a wrong password, or a certificate that is not trusted     (permanent)
-│   ├── GroupInUseError     a consumer is a member of our group
-│   ├── OffsetsChangedError another program changed the group's offsets            (permanent)
-│   ├── TopicChangedError   the topic was truncated or recreated                   (permanent)
-│   ├── HangingTransactionError   a transaction stays open on our offsets
-│   └── BrokerUnresponsiveError   the group's coordinator does not answer
-├── ModelError              no model can score this batch                          (permanent)
-│   ├── ModelNotFoundError  nothing matches what was asked for
-│   ├── ModelRequirementsError   the model needs libraries that are not here
-│   ├── UntrustedModelError its files lie where none are taken from, or could run code of their own
-│   ├── ModelInputError     the model wants columns that payments do not have
-│   └── ModelOutputError    the model's output is no label or probability, is ambiguous, or depends on other rows
-├── ModelStoreError         MLflow or its artifact store did not answer
-│   └── ModelStoreAccessError   wrong keys                                             (permanent)
-├── StagingError            a staged file cannot be written or read
-│   ├── StagingAccessError  wrong keys                                                 (permanent)
-│   ├── BatchSupersededError a newer run has taken over the batch's payments        (permanent)
-│   ├── StagedFileGoneError a staged file is not there any more
-│   └── StagedFileDamagedError  it is not what was written
-├── ReportError             a fraud report could not be built or sent
-│   ├── RecipientsRefusedError   reports were sent, but not to all of their recipients
-│   └── MailAccessError     a wrong password, or a certificate that is not trusted     (permanent)
-├── LedgerError             the ledger's database did not answer, or failed
-│   ├── LedgerAccessError   a wrong password, or a right that is missing               (permanent)
-│   ├── LedgerSchemaError   its tables are of another version                          (permanent)
-│   ├── LedgerTakenError    a newer recorder has taken over
-│   └── LedgerGapError      predictions expired before they were recorded              (permanent)
-├── ConfirmationError       a verdict that cannot be applied                           (permanent)
-├── ExportError             confirmed payments could not be stored
-│   └── ExportAccessError   wrong keys                                                 (permanent)
-├── HousekeepingError       something could not be trimmed
-├── ProducerError           payments could not be read from their source or delivered
-└── TrainingError           the training data cannot train a model                 (permanent)
+├── SettingError *
+├── RunConfigurationError *
+├── ClusterError
+│   ├── ClusterAccessError *
+│   ├── GroupInUseError
+│   ├── OffsetsChangedError *
+│   ├── TopicChangedError *
+│   ├── HangingTransactionError
+│   └── BrokerUnresponsiveError
+├── ModelError *
+│   ├── ModelNotFoundError *
+│   ├── ModelRequirementsError *
+│   ├── UntrustedModelError *
+│   ├── ModelInputError *
+│   └── ModelOutputError *
+├── ModelStoreError
+│   └── ModelStoreAccessError *
+├── StagingError
+│   ├── StagingAccessError *
+│   ├── BatchSupersededError *
+│   ├── StagedFileGoneError
+│   └── StagedFileDamagedError
+├── ReportError
+│   ├── RecipientsRefusedError
+│   └── MailAccessError *
+├── LedgerError
+│   ├── LedgerAccessError *
+│   ├── LedgerSchemaError *
+│   ├── LedgerTakenError
+│   └── LedgerGapError *
+├── ConfirmationError *
+├── ExportError
+│   └── ExportAccessError *
+├── HousekeepingError
+├── ProducerError
+└── TrainingError *
 
-An error is permanent when trying again cannot help: the task then fails at once, without its retries.
-Messages name the value that is wrong and what mends it. They never hold payment data or secrets.
+Errors with a * are permanent: a retry cannot help, so the task fails at once, without its retries.
+A message names the value that is wrong and what to do. It never contains payment data or secrets.
 """
 
 from __future__ import annotations
 
 
 class FraudError(Exception):
+    """Base class. `permanent` is True if a retry cannot help."""
+
     permanent = False
 
 
 class SettingError(FraudError):
+    """A setting is missing or invalid."""
+
     permanent = True
 
 
 class RunConfigurationError(FraudError):
+    """A DAG run was triggered with an invalid configuration."""
+
     permanent = True
 
 
 class ClusterError(FraudError):
-    pass
+    """Kafka rejected a request or did not answer."""
 
 
 class ClusterAccessError(ClusterError):
+    """Kafka rejected the user name or password, or its certificate is not trusted."""
+
     permanent = True
 
 
 class GroupInUseError(ClusterError):
-    pass
+    """A consumer is a member of our consumer group."""
 
 
 class OffsetsChangedError(ClusterError):
+    """Another program changed the group's committed offsets."""
+
     permanent = True
 
 
 class TopicChangedError(ClusterError):
+    """A topic was truncated or recreated."""
+
     permanent = True
 
 
 class HangingTransactionError(ClusterError):
-    pass
+    """A Kafka transaction on our offsets stays open."""
 
 
 class BrokerUnresponsiveError(ClusterError):
-    pass
+    """The group's coordinator does not answer."""
 
 
 class ModelError(FraudError):
+    """No model can score this batch."""
+
     permanent = True
 
 
 class ModelNotFoundError(ModelError):
-    pass
+    """MLflow has no model that matches the request."""
 
 
 class ModelRequirementsError(ModelError):
-    pass
+    """The model needs libraries that are not installed here."""
 
 
 class UntrustedModelError(ModelError):
-    pass
+    """The model's files are outside the trusted locations, or could run code of their own."""
 
 
 class ModelInputError(ModelError):
-    pass
+    """The model needs columns that the payments do not have."""
 
 
 class ModelOutputError(ModelError):
-    pass
+    """The model's output is neither label nor probability, is ambiguous, or depends on other rows."""
 
 
 class ModelStoreError(FraudError):
-    pass
+    """MLflow or its artifact store did not answer."""
 
 
 class ModelStoreAccessError(ModelStoreError):
+    """MLflow or its artifact store rejected the credentials."""
+
     permanent = True
 
 
 class StagingError(FraudError):
-    pass
+    """A staged file cannot be written or read."""
 
 
 class StagingAccessError(StagingError):
+    """The staging area rejected the credentials."""
+
     permanent = True
 
 
 class BatchSupersededError(StagingError):
+    """A newer run has taken over the batch's payments."""
+
     permanent = True
 
 
 class StagedFileGoneError(StagingError):
-    pass
+    """A staged file no longer exists."""
 
 
 class StagedFileDamagedError(StagingError):
-    pass
+    """A staged file differs from what was written."""
 
 
 class ReportError(FraudError):
-    pass
+    """A fraud report could not be built or sent."""
 
 
 class RecipientsRefusedError(ReportError):
-    pass
+    """Reports were sent, but the server refused some of their recipients."""
 
 
 class MailAccessError(ReportError):
+    """The mail server rejected the login, or its certificate is not trusted."""
+
     permanent = True
 
 
 class LedgerError(FraudError):
-    pass
+    """The ledger's database did not answer, or failed."""
 
 
 class LedgerAccessError(LedgerError):
+    """The database rejected the password, or the user lacks a right."""
+
     permanent = True
 
 
 class LedgerSchemaError(LedgerError):
+    """The ledger's tables are of another version."""
+
     permanent = True
 
 
 class LedgerTakenError(LedgerError):
-    pass
+    """A newer recorder has taken over."""
 
 
 class LedgerGapError(LedgerError):
+    """Predictions expired before they were recorded."""
+
     permanent = True
 
 
 class ConfirmationError(FraudError):
+    """A verdict cannot be applied."""
+
     permanent = True
 
 
 class ExportError(FraudError):
-    pass
+    """Confirmed payments could not be stored."""
 
 
 class ExportAccessError(ExportError):
+    """The export's storage rejected the credentials."""
+
     permanent = True
 
 
 class HousekeepingError(FraudError):
-    pass
+    """Housekeeping could not remove something."""
 
 
 class ProducerError(FraudError):
-    pass
+    """Payments could not be read from their source or delivered."""
 
 
 class TrainingError(FraudError):
+    """The training data cannot train a model."""
+
     permanent = True

@@ -1,13 +1,13 @@
-"""Imports what tasks need before they are forked: seconds in each task that imports, nothing in one that inherits.
+"""Imports the modules that tasks need before tasks are forked, which saves each task seconds.
 
-`$AIRFLOW_HOME/config/airflow_local_settings.py`, Airflow's own hook for site settings, holds two lines:
+Two lines in `$AIRFLOW_HOME/config/airflow_local_settings.py`, which Airflow imports when it starts, call it:
 
     from include.preload import preload
     preload()
 
-Imports, and what libraries read from their own files. Nothing else: a parent that has run OpenMP code, or made a Kafka
-client, leaves its children locks that nobody opens.
-What is imported here stays as it is until the scheduler starts again, this product's own code too.
+It only imports modules and lets libraries read their own data files. It must not run OpenMP code or create a Kafka
+client: forked tasks would inherit locks that no thread releases.
+A change to an imported module, this product's included, takes effect when the scheduler or worker restarts.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from functools import partial
 
 log = logging.getLogger(__name__)
 
-# What forks the tasks: LocalExecutor's scheduler, and a Celery worker.
-_FORKING = (("scheduler",), ("celery", "worker"))
+# The airflow commands that fork tasks: the scheduler with LocalExecutor, and a Celery worker.
+_FORKING_COMMANDS = (("scheduler",), ("celery", "worker"))
 
 MODULES = (
-    # Libraries, a heavy one's parts named where it would import them later.
+    # Libraries, and submodules that heavy libraries would import only when they are used.
     "boto3.s3.inject",
     "boto3.s3.transfer",
     "confluent_kafka.admin",
@@ -47,7 +47,7 @@ MODULES = (
     "pyarrow.parquet",
     "sklearn.ensemble",
     "sklearn.pipeline",
-    # The steps, and what they import when they run.
+    # The steps of a run, and modules that they import when they run.
     "include.batch.cleaning",
     "include.batch.drain",
     "include.batch.outbox",
@@ -61,10 +61,10 @@ MODULES = (
     "include.models.scoring",
     "include.models.mlflow_client",
     "include.report.report",
-    # What the tasks' connections and callbacks need.
+    # For the tasks' connections and callbacks.
     "airflow.providers.amazon.aws.hooks.base_aws",
     "airflow.sdk.execution_time.cache",
-    # What parsing the DAG file loads, which each task does again.
+    # For parsing the DAG file, which each task does again.
     "airflow.providers.smtp.notifications.smtp",
     "airflow.providers.smtp.operators.smtp",
     "airflow.providers.standard.operators.branch",
@@ -80,28 +80,34 @@ MODULES = (
 
 
 def preload() -> None:
-    """In any other process, say an API server's, it does nothing."""
+    """Import `MODULES` if this process forks tasks; in other processes, such as the API server, do nothing.
+
+    A module that cannot be imported is logged and does not stop the process.
+    """
     words = tuple(word for word in sys.argv[1:] if not word.startswith("-"))
-    if not any(words[: len(start)] == start for start in _FORKING):
+    if not any(words[: len(command)] == command for command in _FORKING_COMMANDS):
         return
     for name in MODULES:
         _try(name, partial(importlib.import_module, name))
-    _try("what boto3 says of S3", _describe_s3)
+    _try("boto3's description of S3", _load_s3_description)
 
 
-def _try(what: str, step: Callable[[], object]) -> None:
+def _try(name: str, step: Callable[[], object]) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             step()
     except Exception:
-        # The task that needs it fails and says why; the scheduler has other DAGs too.
-        log.warning("%s cannot be preloaded: tasks that need it will be slow or fail", what, exc_info=True)
+        # The scheduler must start for other DAGs too. A task that needs the module fails and says why.
+        log.warning("%s cannot be preloaded: tasks that need it will be slow or fail", name, exc_info=True)
 
 
-def _describe_s3() -> None:
-    """Give boto3's default session the files that describe S3, so that tasks need not read them: a first client takes a
-    fifth of the processor time (benchmarks/shortcuts.py). Credentials and settings stay each task's own."""
+def _load_s3_description() -> None:
+    """Load boto3's data files for S3 into its default session, which tasks inherit.
+
+    A task's first S3 client then takes a fifth of the processor time (benchmarks/shortcuts.py). Each task still reads
+    its own credentials and settings.
+    """
     import boto3
     import botocore.loaders
     import botocore.session

@@ -1,4 +1,4 @@
-"""Define the product's settings: one frozen object, read from the environment when a task or command runs."""
+"""The product's settings: one frozen object, read from the environment when a task or command runs."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import os
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from include.environment_settings import EnvironmentSettings, Folder, Number, RunIds, WholeNumber, setting
+from include.environment_settings import Folder, Number, RunIds, WholeNumber, setting
 from include.errors import SettingError
 from include.mail_addresses import parse_addresses
-
-_READS_ITS_OUTPUT = "the DAG would read its own output"
+from include.topic_settings import TopicSettings
 
 
 def _fraud_folder(values: dict[str, Any]) -> Path:
@@ -20,8 +19,8 @@ def _fraud_folder(values: dict[str, Any]) -> Path:
     return home.absolute() / "fraud"
 
 
-class Settings(EnvironmentSettings):
-    """Hold the value of each environment variable of the product.
+class Settings(TopicSettings):
+    """The value of each environment variable of the product.
 
     `Settings.from_environment()` reads them. `Settings(shards=2)` reads none: other fields have their defaults. Both
     check types and bounds. `.env.example` and docs/configuration.md are generated from the fields (`make settings`).
@@ -34,33 +33,7 @@ class Settings(EnvironmentSettings):
         variable="AIRFLOW_HOME",
     )
 
-    # --- Topics and consumer groups
-    input_topic: str = setting("topic_1", "Topic that payments are read from. It must exist.")
-    output_topic: str = setting(
-        "topic_2", "Topic that scored payments are sent to. It must exist and must not be the input topic."
-    )
-    dead_letter_topic: str = setting(
-        "topic_1_dead_letters",
-        "Topic for messages that cannot be scored. It must exist and must be neither the input nor the output topic.",
-    )
-    output_dead_letter_topic: str = setting(
-        lambda values: f"{values['output_topic']}_dead_letters",
-        "Topic for messages of the output topic that are not predictions, so the ledger cannot record them. "
-        "It must exist.",
-        default_text="the output topic's name followed by `_dead_letters`",
-        example="topic_2_dead_letters",
-    )
-    group: str = setting(
-        "fraud_scoring",
-        "Consumer group whose committed offsets say which payments are done. To continue where another consumer "
-        "stopped, give its group. A new group starts at the earliest payment.",
-    )
-    ledger_group: str = setting(
-        "fraud_ledger",
-        "Consumer group of `record_predictions`; it must differ from `FRAUD_GROUP`. Its offsets say up to where dead "
-        "letters of the output topic were sent, and show lag to monitoring tools. The ledger itself says what is "
-        "recorded.",
-    )
+    # --- Runs
     max_payments: WholeNumber = setting(
         200_000,
         "Maximum number of offsets that a run reads from each partition. If payments remain, the next run starts at "
@@ -80,25 +53,6 @@ class Settings(EnvironmentSettings):
         "Number of parallel tasks over which a run spreads the partitions that have payments.",
         bounds=(1, 1_000, "shards"),
     )
-    topic_partitions: WholeNumber = setting(
-        3,
-        "Partitions of each topic that `fraud topics` creates.",
-        bounds=(1, 10_000, "partitions"),
-    )
-    topic_replication: WholeNumber = setting(
-        0,
-        "Copies of each partition of a topic that `fraud topics` creates; 0 is the broker's default. Use 3 in "
-        "production.",
-        bounds=(0, 1_000, "copies"),
-        example="3",
-    )
-    topic_retention_hours: Number = setting(
-        168.0,
-        "How long a topic that `fraud topics` creates keeps its messages. The records of batches wait at least as "
-        "long for the ledger.",
-        bounds=(1, 87_600, "hours"),
-    )
-
     # --- Models
     model: str = setting(
         "latest",
@@ -238,60 +192,34 @@ class Settings(EnvironmentSettings):
         bounds=(1, 36_500, "days"),
     )
 
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """Return the settings of an environment, as the base class does.
-
-        Raises SettingError also where two variables name one topic or group that they must not share.
-        """
-        settings = super().from_environment(environment)
-        _refuse_shared_names(settings)
-        return settings
-
     @property
     def recipients(self) -> tuple[str, ...]:
-        """Return the addresses for fraud reports. Raises SettingError for an invalid one."""
+        """Return the addresses for fraud reports. Raise SettingError for an invalid one."""
         return parse_addresses("EMAIL_RECIPIENT", self.recipients_text)
 
     @property
     def operators(self) -> tuple[str, ...]:
-        """Return the addresses for mails to operators. Raises SettingError for an invalid one."""
+        """Return the addresses for mails to operators. Raise SettingError for an invalid one."""
         return parse_addresses("FRAUD_OPERATORS_EMAIL", self.operators_text)
 
     @property
     def record_hours(self) -> float:
-        """Return how many hours a batch's record waits for the ledger: at least as long as its predictions stay."""
+        """Return how many hours a batch record is kept for the ledger: its predictions must not outlive it."""
         return max(self.staging_hours, self.topic_retention_hours)
 
 
 def late_after(environment: Mapping[str, str] = os.environ) -> timedelta:
-    """Return when a run is late, for the DAG file: an invalid value fails tasks and must not remove the DAG."""
+    """Return the time after which a run is late. An invalid value counts as unset, so that the DAG file parses."""
     return timedelta(minutes=Settings.usable(environment).late_minutes)
 
 
 def login(environment: Mapping[str, str], user: str, password: str) -> tuple[str, str] | tuple[None, None]:
-    """Return the values of two variables of which both or neither must be set. A password keeps its outer spaces.
+    """Return the values of the variables `user` and `password`, or two None if neither is set.
 
-    Raises SettingError if only one is set.
+    A password keeps its leading and trailing spaces. Raise SettingError if only one variable is set.
     """
-    given = {name: environment.get(name, "") for name in (user, password)}
-    there = [name for name, value in given.items() if value.strip()]
-    if len(there) == 1:
-        missing = password if there[0] == user else user
-        raise SettingError(f"{missing} is missing: {there[0]} is set")
-    return (given[user].strip(), given[password]) if there else (None, None)
-
-
-def _refuse_shared_names(settings: Settings) -> None:
-    for one, other, why in (
-        ("output_topic", "input_topic", _READS_ITS_OUTPUT),
-        ("dead_letter_topic", "input_topic", _READS_ITS_OUTPUT),
-        ("output_dead_letter_topic", "input_topic", _READS_ITS_OUTPUT),
-        ("output_dead_letter_topic", "output_topic", _READS_ITS_OUTPUT),
-        ("dead_letter_topic", "output_topic", "readers of scored payments would also receive dead letters"),
-        ("ledger_group", "group", "moving or deleting the offsets of one would change the other"),
-    ):
-        value = getattr(settings, one)
-        if value == getattr(settings, other):
-            names = " and ".join(map(settings.variable, (one, other)))
-            raise SettingError(f"{names} are both {value}: {why}; give another")
+    name, secret = environment.get(user, "").strip(), environment.get(password, "")
+    if bool(name) != bool(secret.strip()):
+        missing, present = (password, user) if name else (user, password)
+        raise SettingError(f"{missing} is missing: {present} is set")
+    return (name, secret) if name else (None, None)

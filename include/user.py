@@ -1,4 +1,4 @@
-"""Who works with a command, by name."""
+"""The name of the operating system user who runs a command."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 
 def user_name() -> str:
-    """A container may run as a user that nobody has named."""
+    """Return the user's name; `uid <number>` if the system has no name for it, as in some containers."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -31,7 +31,7 @@ from include.settings import Settings  # noqa: E402
 from include.storage.staging import Storage  # noqa: E402
 from tests.support import kafka_log  # noqa: E402
 from tests.support.breakpoint import install_breakpoints  # noqa: E402
-from tests.support.leaks import nothing_is_left  # noqa: E402
+from tests.support.leaks import require_no_leaks  # noqa: E402
 from tests.support.live_stack import LiveStack  # noqa: E402
 from tests.support.mail import Inbox  # noqa: E402
 from tests.support.scoring import Scoring  # noqa: E402
@@ -74,7 +74,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
         yield live
         live.close()
         if not running:
-            nothing_is_left(live)
+            require_no_leaks(live)
     finally:
         if not running:
             own.down()

@@ -13,7 +13,7 @@ from tests.support.live_stack import LiveStack
 
 ROOT = Path(__file__).parents[1]
 
-# What tasks do with what they inherit: threads of a forest, Parquet, a Kafka client. Ends with 0 where all of it works.
+# Forked tasks use threads of a forest, Parquet and a Kafka client. The exit code is 0 if all of it works.
 PRELOAD_AND_FORK = """
 import os, signal, sys
 sys.argv = ["airflow", "scheduler", "--skip-serve-logs"]
@@ -41,7 +41,7 @@ for _ in range(3):
         delivered = []
         producer.produce(os.environ["TOPIC"], b"x", on_delivery=lambda error, message: delivered.append(error))
         assert producer.flush(30) == 0 and delivered == [None], delivered
-        # Of S3 it inherits what boto3 ships, and no credentials or settings.
+        # The task inherits boto3's data files for S3, but neither credentials nor settings.
         import boto3, botocore.loaders
         read, whole = [], botocore.loaders.JSONFileLoader.load_file
         botocore.loaders.JSONFileLoader.load_file = lambda self, path: read.append(path) or whole(self, path)
@@ -55,7 +55,7 @@ for _ in range(3):
 """
 
 
-def test_forked_tasks_can_use_what_they_inherit(services: LiveStack, topics, tmp_path: Path):
+def test_forked_tasks_can_use_preloaded_libraries(services: LiveStack, topics, tmp_path: Path):
     environment = {
         "PYTHONPATH": f"{ROOT}:{ROOT / 'plugins'}",
         "PATH": os.environ["PATH"],
@@ -95,7 +95,7 @@ def test_only_processes_that_fork_tasks_preload(
     assert ("no_such_module cannot be preloaded" in caplog.text) is forks
 
 
-def test_what_cannot_be_imported_stops_nothing(
+def test_failed_imports_are_logged_and_stop_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ):
     (tmp_path / "broken_on_import.py").write_text("1 / 0")

@@ -1,4 +1,4 @@
-"""The commands `fraud clean-history` and `fraud clean-disk`: for what a task of the DAG `housekeeping` cannot reach."""
+"""The commands `fraud clean-history` and `fraud clean-disk`, which clean what no task of the DAG can reach."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Every = Annotated[
         metavar="HOURS",
         min=0.001,
         max=1_000,
-        help="Run until SIGTERM and clean every so many hours; the first time within an hour.",
+        help="Run until SIGTERM and clean at this interval; the first time within an hour.",
         show_default=False,
     ),
 ]
-# Services that start at the same time are up by then; a failed cleaning is repeated after this time.
+# The longest wait before the first cleaning, when other services are up, and before a failed one is repeated.
 _FIRST_HOURS = 1.0
 
 
@@ -57,23 +57,23 @@ def _clean_history() -> str:
     from include.housekeeping.airflow_history import clean_history
 
     before = datetime.now(UTC) - timedelta(days=Settings.from_environment().history_days)
-    began = time.monotonic()
+    started = time.monotonic()
     removed = ", ".join(f"{rows:,} of {table}" for table, rows in clean_history(before).items())
-    return f"history before {before:%Y-%m-%d %H:%M} UTC: removed {removed or 'nothing'}, {_seconds_since(began)}"
+    return f"history before {before:%Y-%m-%d %H:%M} UTC: removed {removed or 'nothing'}, {_seconds_since(started)}"
 
 
 def _clean_disk() -> str:
     from include.housekeeping.logs import log_folder, trim_logs
     from include.models.model_cache import ModelCache
 
-    settings, began = Settings.from_environment(), time.monotonic()
+    settings, started = Settings.from_environment(), time.monotonic()
     evicted = ModelCache.from_settings(settings).trim()
     logs = trim_logs(log_folder(), settings.log_days)
-    return f"disk: removed {logs.files:,} logs ({logs.bytes:,} bytes) and {evicted} models, {_seconds_since(began)}"
+    return f"disk: removed {logs.files:,} logs ({logs.bytes:,} bytes) and {evicted} models, {_seconds_since(started)}"
 
 
-def _seconds_since(began: float) -> str:
-    return f"in {time.monotonic() - began:.1f} s"
+def _seconds_since(started: float) -> str:
+    return f"in {time.monotonic() - started:.1f} s"
 
 
 def _repeat(command: str, every: float | None, clean: Callable[[], str]) -> None:
@@ -96,5 +96,5 @@ def _repeat(command: str, every: float | None, clean: Callable[[], str]) -> None
 
 
 def _exit_on_signal(number: int, frame: FrameType | None) -> None:
-    # Shells and service managers expect this code of a process that a signal ended.
+    # Shells and service managers expect this exit code after a signal.
     sys.exit(128 + number)

@@ -20,7 +20,7 @@ _MERCHANT_LETTERS = 40
 
 
 class VerdictChoice(StrEnum):
-    """Name what a payment was."""
+    """The verdicts that a reviewer can give."""
 
     fraud = "fraud"
     genuine = "genuine"
@@ -70,8 +70,8 @@ def confirm(
 
     One payment: fraud confirm TRANS_NUM fraud. Many: fraud confirm --csv FILE, where FILE is the CSV of a mailed report
     or of --list --output with its column verdict filled in: fraud or genuine (or true, yes, 1 and false, no, 0); empty
-    where nobody has reviewed the payment. What to review: fraud confirm --list. If several payments have one trans_num,
-    --source, or the CSV's columns source and row, name the one that is meant.
+    where the payment is not reviewed. What to review: fraud confirm --list. If several payments have one trans_num,
+    --source, or the CSV's columns source and row, choose one.
 
     A verdict may be changed; every change is kept with who made it and when. The ledger is the database of
     AIRFLOW_CONN_LEDGER_DB, else LOGGER_SQL_URI.
@@ -115,8 +115,8 @@ def _confirm_one(out: Output, trans_num: str, verdict: VerdictChoice, by: str, s
         except ConfirmationError as error:
             write_error(f"fraud confirm: {error}")
             raise typer.Exit(NOT_GOOD) from None
-    how = "changed" if counts.changed else "unchanged" if counts.unchanged else "applied"
-    out.line(f"{trans_num}: {verdict.value} ({how})")
+    outcome = "changed" if counts.changed else "unchanged" if counts.unchanged else "applied"
+    out.line(f"{trans_num}: {verdict.value} ({outcome})")
     out.document(counts)
 
 
@@ -148,7 +148,7 @@ def _list(out: Output, limit: int, file: Path | None) -> None:
         found = unreviewed(ledger.connection, limit + 1)
     frauds, more = found[:limit], len(found) > limit
     if not frauds:
-        out.line("No fraud waits for a review: each that the ledger knows has its verdict.")
+        out.line("No fraud waits for a review: each fraud in the ledger has a verdict.")
     elif file is not None:
         write_csv(file, frauds)
         out.line(
@@ -160,7 +160,7 @@ def _list(out: Output, limit: int, file: Path | None) -> None:
         titles = [name.replace("_", " ") if name != "trans_num" else name for name in texts[0]]
         out.table(titles, (row.values() for row in texts))
     if more:
-        out.line(f"More than these {limit:,} wait, which are the newest: see --limit.")
+        out.line(f"These are the newest {limit:,}; more wait for a review: see --limit.")
     out.document({"frauds": frauds, "more": more})
 
 

@@ -1,8 +1,8 @@
-"""Write what a command reports: to stdout as text or JSON; errors, log lines and progress always to stderr.
+"""Writes the report of a command to stdout, as text or JSON; errors, log lines and progress go to stderr.
 
-A command writes its report to an `Output`: as lines and tables for people, and as one document for programs.
-`TextOutput` writes the former, `JsonOutput` the latter. On a terminal, tables fit its width and results are coloured
-unless NO_COLOR is set; elsewhere each line is plain text of any length, for `grep`.
+A command writes its report to an `Output` twice: as lines and tables for people, and as one document for programs.
+`TextOutput` writes only the former, `JsonOutput` only the latter. On a terminal, tables fit its width and results are
+coloured unless NO_COLOR is set; elsewhere each line is plain text of any length, for `grep`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import typer
 
 JsonSwitch = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 ShowProgress = Callable[[str, float | None], None]
-"""Show how far the command is: a text, and the share that is done (0 to 1), or None where the end is unknown."""
+"""Show progress: a text, and the share that is done (0 to 1), or None if the end is unknown."""
 
 GOOD, BAD = "green", "bold red"
 # rich fits a table to the width of its console, which a file does not have.
@@ -28,7 +28,7 @@ _UNLIMITED_WIDTH = 100_000
 
 
 class Output(Protocol):
-    """What a command reports to."""
+    """The destination of a command's report."""
 
     def line(self, text: str = "", style: str = "") -> None:
         """Write a line of text; `style` is a rich style such as GOOD or BAD."""
@@ -37,11 +37,11 @@ class Output(Protocol):
         """Write a table whose columns are aligned to the right. A cell that is None is empty."""
 
     def document(self, document: object) -> None:
-        """Write the whole report as one JSON document: a dataclass, or what JSON knows. Called once, at the end."""
+        """Write the whole report as one JSON document. Call it once, at the end."""
 
 
 class TextOutput:
-    """Write lines and tables, and leave the document out."""
+    """Writes lines and tables; ignores the document."""
 
     def __init__(self) -> None:
         """Prepare for stdout as it is now."""
@@ -51,10 +51,10 @@ class TextOutput:
         self._console = Console(file=sys.stdout, width=width, markup=False, emoji=False, highlight=False)
 
     def line(self, text: str = "", style: str = "") -> None:
-        """Write a line, which the terminal wraps where it is too long."""
-        with self._console.capture() as written:
+        """Write a line; the terminal wraps a long one."""
+        with self._console.capture() as capture:
             self._console.out(printable(text), style=style or None, highlight=False)
-        _write(sys.stdout, written.get())
+        _write(sys.stdout, capture.get())
 
     def table(self, titles: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
         """Write a table. On a terminal that is too narrow, cells are folded."""
@@ -65,48 +65,48 @@ class TextOutput:
             table.add_column(title, justify="right", overflow="fold")
         for row in rows:
             table.add_row(*("" if cell is None else printable(str(cell)) for cell in row))
-        with self._console.capture() as written:
+        with self._console.capture() as capture:
             self._console.print(table)
-        _write(sys.stdout, "".join(f"{line.rstrip()}\n" for line in written.get().splitlines()))
+        _write(sys.stdout, "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
 
     def document(self, document: object) -> None:
-        """Do nothing: lines and tables have said it."""
+        """Do nothing: lines and tables have reported it."""
 
 
 class JsonOutput:
-    """Write the document, and leave lines and tables out."""
+    """Writes the document; ignores lines and tables."""
 
     def line(self, text: str = "", style: str = "") -> None:
-        """Do nothing: the document says it."""
+        """Do nothing: the document reports it."""
 
     def table(self, titles: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
-        """Do nothing: the document says it."""
+        """Do nothing: the document reports it."""
 
     def document(self, document: object) -> None:
         """Write the document indented. Whole numbers stay exact; decimals are texts, times are texts in ISO 8601."""
         import msgspec
 
         text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
-        # msgspec escapes ASCII's control characters only; others steer a terminal as well.
-        safe = (sign if sign.isprintable() or sign == "\n" else json.dumps(sign)[1:-1] for sign in text)
+        # msgspec escapes only ASCII's control characters, but others control a terminal too.
+        safe = (char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
         _write(sys.stdout, f"{''.join(safe)}\n")
 
 
 def output(*, json: bool) -> Output:
-    """Return where a command reports to, by its switch --json."""
+    """Return the destination of a command's report, by its switch --json."""
     return JsonOutput() if json else TextOutput()
 
 
 def printable(text: str) -> str:
-    """Return the text with every character replaced that could steer a terminal or break the line.
+    """Return the text without characters that could control a terminal or break the line.
 
-    What a payment holds is chosen by others.
+    Values in payments come from outside and may contain them. They become U+FFFD.
     """
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
 
 
 def without_surrogates(argument: str) -> str:
-    """Return a shell's argument as valid Unicode: bytes that are not UTF-8 become question marks."""
+    """Return an argument of the command line as valid Unicode: bytes that are not UTF-8 become question marks."""
     return argument.encode(errors="replace").decode()
 
 
@@ -116,7 +116,7 @@ def write_error(text: str) -> None:
 
 
 class StderrHandler(logging.Handler):
-    """Write log records to stderr, above the progress if there is any."""
+    """Writes log records to stderr, above a progress line."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record."""
@@ -125,7 +125,10 @@ class StderrHandler(logging.Handler):
 
 @contextmanager
 def progress(seconds: float) -> Iterator[ShowProgress]:
-    """Show progress on stderr: one line that renews itself on a terminal, else a line every `seconds` if it changed."""
+    """Yield a function that shows progress on stderr.
+
+    A terminal shows one line that is updated; elsewhere a line is written every `seconds` if the text has changed.
+    """
     if not sys.stderr.isatty():
         yield _line_every(seconds)
         return
@@ -162,8 +165,8 @@ def _write(stream: TextIO, text: str) -> None:
         stream.write(text)
         stream.flush()
     except BrokenPipeError:
-        # The reader, such as `head`, has seen enough. The command goes on: its work and its exit code are not the
-        # reader's. What comes later goes nowhere, also when Python flushes the stream at the end.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+        # The reader, such as `head`, has closed the pipe. The command still does its work and returns its exit code.
+        # Later text goes to /dev/null, also when Python flushes the stream at exit.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)

@@ -1,4 +1,4 @@
-"""The command `fraud env`. `python3 -m include.deployment` does the same where nothing is installed yet."""
+"""The command `fraud env`. `python3 -m include.deployment` does the same before anything is installed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def env(
         typer.Option(
             "--accounts",
             help="Write it for Kafka, S3 and mail accounts instead of the local services, and remove the values of "
-            "those.",
+            "the local ones.",
         ),
     ] = False,
     earlier: Annotated[

@@ -33,8 +33,8 @@ def migrate() -> None:
 
     address = LedgerConnection.from_environment(os.environ)
     before, now = migrate_tables(address)
-    done = f"is up to date, version {now}" if before == now else f"from version {before or 'nothing'} to {now}"
-    TextOutput().line(f"ledger at {address}: {done}")
+    result = f"is up to date, version {now}" if before == now else f"from version {before or 'nothing'} to {now}"
+    TextOutput().line(f"ledger at {address}: {result}")
 
 
 def show(json: JsonSwitch = False) -> None:
@@ -43,7 +43,7 @@ def show(json: JsonSwitch = False) -> None:
     For each partition: the first offset retained, the next offset to record, the end offset, and how many messages wait
     for the recorder. Below: the offsets that expired before they were recorded.
 
-    How far the input topic is scored is another matter: `fraud offsets show`.
+    `fraud offsets show` shows how far the input topic is scored.
     """
     import msgspec
 
@@ -98,8 +98,8 @@ def rewind(
     out = TextOutput()
     with _open_ledger() as ledger:
         for number, offset in sorted(ledger.rewind(to, partition or []).items()):
-            done = "nothing is recorded yet, left alone" if offset is None else f"recorded again from {offset} on"
-            out.line(f"{ledger.topic.name}/{number}: {done}")
+            result = "nothing is recorded yet, not changed" if offset is None else f"recorded again from {offset} on"
+            out.line(f"{ledger.topic.name}/{number}: {result}")
 
 
 add_command(app, migrate)

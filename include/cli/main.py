@@ -1,4 +1,4 @@
-"""The `fraud` command, whose sub-commands import what they need only when they run, so that `--help` is quick."""
+"""The `fraud` command. Its sub-commands import heavy modules only when they run, so that `--help` is quick."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ add_command(app, export_confirmed)
 add_command(app, clean_history)
 add_command(app, clean_disk)
 add_command(app, env)
-# Options behind the command to run are that command's.
+# Options after the command to run belong to that command.
 add_command(app, run, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 
 
 @app.callback()
 def fraud() -> None:
-    """Require a sub-command, however few there are."""
+    """Make typer require a sub-command."""
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ def show(topic: TopicName = None, group: Group = None, json: JsonSwitch = False)
     For each partition: the first offset retained, the committed offset, the end offset, how many messages wait for the
     scoring, and which batch committed when.
 
-    How far the output topic is recorded in the ledger is another matter: `fraud ledger show`.
+    `fraud ledger show` shows how far the output topic is recorded in the ledger.
     """
     import msgspec
 
@@ -76,7 +76,7 @@ def set_(
     offsets. --json needs --yes.
 
     Exit code 0: set, or nothing to change; 1: a partition could not be set, or you declined; 2: confirmation is needed
-    and stdin is no terminal.
+    and stdin is not a terminal.
     """
     if json and not yes:
         raise typer.BadParameter("--json needs --yes")
@@ -112,7 +112,7 @@ add_command(app, set_, "set")
 
 def _ask() -> None:
     if not sys.stdin.isatty():
-        write_error("fraud offsets set: stdin is no terminal, so nobody can confirm: add --yes")
+        write_error("fraud offsets set: stdin is not a terminal, so the change cannot be confirmed: add --yes")
         raise typer.Exit(NOT_ANSWERED)
     if not typer.confirm("Set these offsets?"):
         write_error("Nothing was changed.")

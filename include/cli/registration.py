@@ -1,4 +1,4 @@
-"""Register commands alike: help from the docstring, one way to fail, one meaning of exit codes."""
+"""Registers all commands in the same way: help from the docstring, errors on stderr, meaning of exit codes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from include.errors import FraudError
 
 OK = 0
 NOT_GOOD = 1
-"""The answer is bad: something is missing, refused or to be mended. Where a command gives no answer: it failed."""
+"""The answer is bad: something is missing, invalid or has to be fixed. Commands without an answer: they failed."""
 NOT_ANSWERED = 2
-"""A command whose answer may be bad could not find it out; or the command line is wrong."""
+"""A command whose answer may be bad could not find the answer, or the command line is invalid."""
 
-Words = ParamSpec("Words")
+Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
@@ -38,14 +38,14 @@ def add_command(
     group.command(name, help=help_text, **options)(exits_on_error(path, error_code)(function))
 
 
-def exits_on_error(command: str, code: int) -> Callable[[Callable[Words, Result]], Callable[Words, Result]]:
+def exits_on_error(command: str, code: int) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
     """Return a decorator that ends a command with exit code `code` and one line on stderr if it raises FraudError."""
 
-    def decorator(function: Callable[Words, Result]) -> Callable[Words, Result]:
+    def decorator(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
         @functools.wraps(function)
-        def run(*words: Words.args, **options: Words.kwargs) -> Result:
+        def run(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
             try:
-                return function(*words, **options)
+                return function(*arguments, **options)
             except FraudError as error:
                 write_error(f"{command}: {error}")
                 raise typer.Exit(code) from error

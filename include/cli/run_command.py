@@ -11,12 +11,12 @@ from include.errors import SettingError
 
 
 def run(command: Annotated[list[str], typer.Argument(help="The command to run, with its arguments.")]) -> None:
-    """Run a command with Airflow's connections made from plain variables.
+    """Run a command with Airflow connections that are built from plain environment variables.
 
-    These are KAFKA_BOOTSTRAP_SERVERS, SASL_USERNAME, SASL_PASSWORD, SMTP_… and AWS_…. A connection that is already set
-    stays as it is.
+    The variables are KAFKA_BOOTSTRAP_SERVERS, SASL_USERNAME, SASL_PASSWORD, SMTP_… and AWS_…. A connection that is
+    already set stays as it is.
 
-    Every container starts with it. In a running container, `fraud run airflow …` sees the same connections.
+    Every container starts with this command. In a running container, `fraud run airflow …` has the same connections.
 
     Exit code: the command's own; 1: a variable is missing, or the command cannot be run.
     """

@@ -24,9 +24,8 @@ def trace(
 ) -> None:
     """Show how a payment's prediction came about.
 
-    It shows the model and why it was chosen, the run, who was notified, and whether people have confirmed it, from the
-    ledger, including earlier predictions of a payment that was scored again. Card numbers are masked
-    unless FRAUD_MASK_CARDS is false.
+    From the ledger it shows the model and why it was chosen, the run, who was notified, and the verdicts of reviewers;
+    also earlier predictions, if the payment was scored again. Card numbers are masked unless FRAUD_MASK_CARDS is false.
 
     Exit code 0: found; 1: the ledger has no such payment; 2: the ledger cannot be queried.
     """
@@ -87,11 +86,11 @@ def _replaced(prediction: Prediction, at: datetime) -> str:
     when = f"on {_time(at)} by {prediction.replaced_by}"
     if prediction.replaced_for == "altered":
         return f"altered {when} without being scored again; until then the row said"
-    why = {
+    reason = {
         "scored again": " because it was scored again",
         "another payment": " because another payment took its place: the topic was recreated",
     }.get(prediction.replaced_for or "", "")
-    return f"replaced {when}{why}"
+    return f"replaced {when}{reason}"
 
 
 def _prediction(prediction: Prediction) -> Iterator[str]:
@@ -112,18 +111,18 @@ def _choice(prediction: Prediction) -> str:
     choice = prediction.choice
     if choice is None:
         return _UNKNOWN
-    whom = choice.whom or "an unknown person"
-    why = {
+    person = choice.whom or "an unknown person"
+    origin = {
         "default": "the default, FRAUD_MODEL",
-        "hold": f"held by {whom}",
-        "run configuration": f"requested in the run's configuration by {whom}",
+        "hold": f"held by {person}",
+        "run configuration": f"requested in the run's configuration by {person}",
     }.get(choice.by, choice.by)
-    return f"{choice.asked}, {why}{f'; reason: {choice.reason}' if choice.reason else ''}"
+    return f"{choice.asked}, {origin}{f'; reason: {choice.reason}' if choice.reason else ''}"
 
 
 def _notified(prediction: Prediction) -> str:
     if not prediction.fraud:
-        return "no one, because it is no fraud"
+        return "no one, because it is not fraud"
     if prediction.mail is not None:
         mail = prediction.mail
         return f"{', '.join(mail.recipients)} on {_time(mail.at)}, Message-ID {mail.message_id}"

@@ -23,14 +23,14 @@ _PROGRESS_SECONDS = 10.0
 
 
 class Features(StrEnum):
-    """Name what the model computes its input from."""
+    """The inputs that a model can be trained on."""
 
     payment = "payment"
     numeric = "numeric"
 
 
 class Sampling(StrEnum):
-    """Name how training compensates for the small share of frauds."""
+    """The ways in which training can compensate for the small share of frauds."""
 
     none = "none"
     weights = "weights"
@@ -102,7 +102,7 @@ def train(
             from include.training.confirmed_data import read_confirmed
 
             confirmed_payments = read_confirmed(confirmed)
-        # Slow to import, so after the files were read: an unusable one is reported at once.
+        # The import is slow, so it comes after reading the files: an invalid file is reported at once.
         from include.training.train import train as train_model
 
         trained = train_model(

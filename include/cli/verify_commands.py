@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from include.settings import Settings
     from include.verify.findings import VerifyReport
-    from include.verify.ledger_comparison import LedgerCheck
+    from include.verify.ledger_comparison import LedgerComparison
 
 _PROGRESS_SECONDS = 5.0
 
@@ -112,18 +112,22 @@ def _settings(topic: str | None, output_topic: str | None, dead_letters: str | N
 
 
 @contextmanager
-def _ledger(group: str) -> Iterator[LedgerCheck]:
+def _ledger(group: str) -> Iterator[LedgerComparison]:
     from include.ledger.connection import LedgerConnection
     from include.ledger.schema import open_ledger
-    from include.verify.ledger_comparison import LedgerCheck
+    from include.verify.ledger_comparison import LedgerComparison
 
     address = LedgerConnection.from_environment(os.environ)
     with open_ledger(address, "fraud reconcile") as connection:
-        yield LedgerCheck(connection, str(address), group)
+        yield LedgerComparison(connection, str(address), group)
 
 
 def _verify(
-    settings: Settings, start: list[str] | None, end: list[str] | None, show: int, ledger: LedgerCheck | None = None
+    settings: Settings,
+    start: list[str] | None,
+    end: list[str] | None,
+    show: int,
+    ledger: LedgerComparison | None = None,
 ) -> VerifyReport:
     from include.kafka.cluster import Cluster
     from include.verify.verification import verify as verify_topics

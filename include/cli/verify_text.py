@@ -1,4 +1,4 @@
-"""The report of `fraud verify` and `fraud reconcile` as text."""
+"""Writes the report of `fraud verify` and `fraud reconcile` as text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from include.cli.console import BAD, GOOD, Output
 
 if TYPE_CHECKING:
-    from include.verify.findings import LedgerVerdict, VerifyReport
+    from include.verify.findings import LedgerReport, VerifyReport
 
 _COLUMNS = ("start", "end", "messages", "due", "scored", "dead_letters", "missing", "double", "altered", "nowhere")
 _TITLES = ("from", "to", "messages", "due", "scored", "dead", "missing", "double", "altered", "nowhere")
@@ -15,14 +15,14 @@ _LEDGER_COLUMNS = ("rows", "waiting", "unrecorded", "differing", "unfounded", "u
 _TOPIC_KINDS = {
     "missing": "never came out",
     "double": "came out more than once",
-    "altered": "came out other than it came in",
+    "altered": "came out changed",
     "nowhere": "came out, but no such payment came in",
 }
 _LEDGER_KINDS = {
-    "foreign": "on the output topic, and no prediction",
-    "unrecorded": "published, and not in the ledger",
-    "differing": "in the ledger otherwise than published",
-    "unfounded": "in the ledger, and never published",
+    "foreign": "on the output topic, but not a prediction",
+    "unrecorded": "published, but not in the ledger",
+    "differing": "in the ledger with other values than published",
+    "unfounded": "in the ledger, but never published",
     "unbatched": "offsets in no batch record",
     "miscounted": "batches whose record counts differ from the ledger",
 }
@@ -86,7 +86,7 @@ def _write_topic_counts(out: Output, report: VerifyReport) -> None:
     out.table(("partition", *_TITLES), rows)
 
 
-def _write_ledger_counts(out: Output, ledger: LedgerVerdict) -> None:
+def _write_ledger_counts(out: Output, ledger: LedgerReport) -> None:
     rows = [
         [str(part.partition), *(f"{getattr(part, name):,}" for name in _LEDGER_COLUMNS)] for part in ledger.partitions
     ]
@@ -95,10 +95,8 @@ def _write_ledger_counts(out: Output, ledger: LedgerVerdict) -> None:
     out.table(("partition", *_LEDGER_COLUMNS), rows)
 
 
-def _write_findings(
-    out: Output, source: VerifyReport | LedgerVerdict, kind: str, meaning: str, *, remedy: bool
-) -> None:
-    count, findings = source.count(kind), source.found(kind)
+def _write_findings(out: Output, source: VerifyReport | LedgerReport, kind: str, meaning: str, *, remedy: bool) -> None:
+    count, findings = source.count(kind), source.findings(kind)
     if not count:
         return
     out.line(f"{kind.upper()}: {count:,} {meaning}", BAD)
@@ -111,7 +109,7 @@ def _write_findings(
     out.line()
 
 
-def _write_ledger_result(out: Output, report: VerifyReport, ledger: LedgerVerdict) -> None:
+def _write_ledger_result(out: Output, report: VerifyReport, ledger: LedgerReport) -> None:
     for part, recorded in zip(report.partitions, ledger.partitions, strict=True):
         counts = {kind: getattr(part, kind) for kind in _TOPIC_KINDS}
         counts |= {kind: getattr(recorded, kind) for kind in _LEDGER_KINDS if kind != "foreign"}

@@ -1,1 +1,1 @@
-"""Access to one Kafka cluster: its configuration, topics and offsets, reading ranges, and transactions."""
+"""One Kafka cluster: configuration of clients, topics, offsets, reading of offset ranges, and transactions."""

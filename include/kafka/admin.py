@@ -1,4 +1,4 @@
-"""The admin client of confluent-kafka, with errors that say why a connection fails."""
+"""The admin client of confluent-kafka, with exceptions that say why a connection fails."""
 
 from __future__ import annotations
 
@@ -23,21 +23,27 @@ class Admin(AdminClient):
 
     def __init__(self, config: ClientConfig) -> None:
         self._errors = ClientErrors(config)
-        settings: Any = {**shared_config(config), "socket.connection.setup.timeout.ms": 10_000}
+        client_config: Any = {
+            **shared_config(config),
+            "socket.connection.setup.timeout.ms": 10_000,
+            "error_cb": self._errors,
+        }
         try:
-            settings["error_cb"] = self._errors
-            super().__init__(settings)
+            super().__init__(client_config)
         except KafkaException as error:
             raise SettingError(f"the connection kafka_default cannot be used: {error.args[0].str()}") from error
 
     def raise_cause(self) -> AbstractContextManager[None]:
-        """Raise why a blocking call failed, such as `list_topics`: see `ClientErrors.raise_cause`."""
+        """Return a context in which a failed blocking call, such as `list_topics`, raises its cause.
+
+        See `ClientErrors.raise_cause`.
+        """
         return self._errors.raise_cause(self)
 
     def wait_for(self, future: Future[_Result]) -> _Result:
-        """Return a request's result, or raise KafkaException with the cause.
+        """Return the result of a request. Raise KafkaException with the cause if it fails.
 
-        Raise ClusterAccessError as soon as the broker rejects the connection, not only after the timeout.
+        Raise ClusterAccessError as soon as the broker rejects the connection, without waiting for the timeout.
         """
         with self.raise_cause():
             while True:

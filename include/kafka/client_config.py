@@ -1,4 +1,4 @@
-"""The configuration of Kafka clients: librdkafka's settings from the connection, and those that exactly-once needs."""
+"""The configuration of Kafka clients: the connection's settings of librdkafka, and those for exactly-once delivery."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from include.settings import login
 
 ClientConfig = dict[str, str | int | float | bool]
 
+# The broker aborts a transaction that is open for longer.
 TRANSACTION_TIMEOUT_MS = 300_000
 
-# The connection kafka_default may have these, because other programs use it too. They are removed: a producer warns
-# about a consumer's settings and the reverse, and some lose payments: enable.auto.commit commits on close, and
-# auto.offset.reset skips offsets.
-_ONLY_CONSUMER = (
+# Settings for consumers only and for producers only. The connection kafka_default may have them for other programs, but
+# our clients must not use them. Some would lose payments: enable.auto.commit commits when a consumer is closed, and
+# auto.offset.reset skips offsets. librdkafka warns about the others in a client of the wrong kind.
+_CONSUMER_SETTINGS = (
     "group.id",
     "group.instance.id",
     "auto.offset.reset",
@@ -33,7 +34,7 @@ _ONLY_CONSUMER = (
     "fetch.wait.max.ms",
     "enable.partition.eof",
 )
-_ONLY_PRODUCER = (
+_PRODUCER_SETTINGS = (
     "transactional.id",
     "transaction.timeout.ms",
     "enable.idempotence",
@@ -56,13 +57,14 @@ _ONLY_PRODUCER = (
     "queue.buffering.max.kbytes",
 )
 _RETRY_CONFIG: ClientConfig = {
-    # The first waits; both grow with each failed try. librdkafka also waits before its first connection to a broker,
-    # and before it requests offsets again whose commit markers are being written: by default 100 ms each time.
+    # The wait after the first failed try; it doubles with each further one. librdkafka also waits this long before its
+    # first connection to a broker, and before it retries to read committed offsets on which a transaction is ending.
+    # Its defaults are 100 ms.
     "reconnect.backoff.ms": 20,
     "retry.backoff.ms": 20,
     "reconnect.backoff.max.ms": 1_000,
-    # By default librdkafka 2.16 bootstraps again while no broker answers, which resets its backoff: fifty tries and log
-    # lines a second. Our clients live for one task, so they need no new addresses.
+    # By default librdkafka 2.16 returns to the bootstrap servers while no broker answers, which resets the backoff: it
+    # makes fifty tries and log lines a second. Our clients live for one task, so they need no new addresses.
     "metadata.recovery.strategy": "none",
 }
 
@@ -74,15 +76,15 @@ def read_client_config(environment: Mapping[str, str]) -> ClientConfig:
     """
     connection = environment.get("AIRFLOW_CONN_KAFKA_DEFAULT", "").strip()
     servers = environment.get("KAFKA_BOOTSTRAP_SERVERS", "").strip()
-    settings = to_client_config(_parse_extra(connection) if connection else config_from_variables(environment))
-    if servers and "bootstrap.servers" not in settings:
-        settings |= to_client_config({"bootstrap.servers": servers})
-    if not settings.get("bootstrap.servers"):
+    config = to_client_config(_parse_extra(connection) if connection else config_from_variables(environment))
+    if servers and "bootstrap.servers" not in config:
+        config |= to_client_config({"bootstrap.servers": servers})
+    if not config.get("bootstrap.servers"):
         raise SettingError(
             "no Kafka broker is configured: set KAFKA_BOOTSTRAP_SERVERS=host:port, or AIRFLOW_CONN_KAFKA_DEFAULT with "
             '"bootstrap.servers" in its "extra"'
         )
-    return settings
+    return config
 
 
 def config_from_variables(environment: Mapping[str, str]) -> ClientConfig:
@@ -106,15 +108,16 @@ def config_from_variables(environment: Mapping[str, str]) -> ClientConfig:
 
 
 def _parse_extra(connection: str) -> ClientConfig:
+    """Return the field extra of an Airflow connection, which is JSON or a URI."""
     try:
         if connection.startswith("{"):
             extra = json.loads(connection).get("extra") or {}
-            settings = json.loads(extra) if isinstance(extra, str) else extra
+            config = json.loads(extra) if isinstance(extra, str) else extra
         else:
             query = dict(parse_qsl(urlsplit(connection).query))
-            settings = json.loads(query["__extra__"]) if "__extra__" in query else query
-            settings = {unquote(name): value for name, value in settings.items()}
-        return dict(settings)
+            config = json.loads(query["__extra__"]) if "__extra__" in query else query
+            config = {unquote(name): value for name, value in config.items()}
+        return dict(config)
     except (ValueError, TypeError, AttributeError) as error:
         raise SettingError(
             "AIRFLOW_CONN_KAFKA_DEFAULT is not a valid connection: give "
@@ -125,14 +128,14 @@ def _parse_extra(connection: str) -> ClientConfig:
 def shared_config(config: ClientConfig) -> ClientConfig:
     """Return the settings that consumers, producers and admin clients share."""
     return _RETRY_CONFIG | {
-        name: value for name, value in config.items() if name not in _ONLY_CONSUMER + _ONLY_PRODUCER
+        name: value for name, value in config.items() if name not in _CONSUMER_SETTINGS + _PRODUCER_SETTINGS
     }
 
 
 def consumer_config(config: ClientConfig, group: str) -> ClientConfig:
     """Return the settings of a consumer that reads assigned offset ranges and the group's committed offsets.
 
-    It must neither subscribe, which would join the group, nor commit.
+    The caller must neither subscribe, which would join the group, nor commit.
     """
     return shared_config(config) | {
         "group.id": group,
@@ -150,7 +153,8 @@ def consumer_config(config: ClientConfig, group: str) -> ClientConfig:
 def producer_config(config: ClientConfig) -> ClientConfig:
     """Return the settings of every producer of this product.
 
-    The partitioner is Java's, murmur2, so that the payments of one card are on one partition whoever produces them.
+    They use the partitioner of Java clients, murmur2, so that all producers send the payments of a card to the same
+    partition.
     """
     return shared_config(config) | {
         "enable.idempotence": True,
@@ -168,6 +172,6 @@ def transactional_config(config: ClientConfig, transactional_id: str) -> ClientC
         "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
         # Let the broker limit the size of a message: librdkafka's own limit is lower.
         "message.max.bytes": 100_000_000,
-        # For messages that are not acknowledged yet. It must hold more than one message of the largest size.
+        # For messages that are not acknowledged yet: more than one of the largest size.
         "queue.buffering.max.kbytes": 131_072,
     }

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException
 from include.errors import ClusterAccessError
 from include.kafka.client_config import ClientConfig
 
-# These say that a call got no answer, not why.
+# These say only that a call got no response, not why.
 _UNSPECIFIC = (KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._TRANSPORT)
 _UNREACHABLE = "check that the broker is running and that the address is correct"
 _HINTS = {
@@ -46,7 +46,7 @@ class _Pollable(Protocol):
 class ClientErrors:
     """The last ten errors that librdkafka reported for one client. Pass an instance as the client's `error_cb`.
 
-    A call that fails only says that it timed out or lost its connection; these errors say why.
+    The exception of a failed call often says only that it timed out or lost its connection. These errors say why.
     """
 
     def __init__(self, config: ClientConfig) -> None:
@@ -59,11 +59,11 @@ class ClientErrors:
 
     @property
     def last(self) -> KafkaError | None:
-        """Return the newest error, None if there is none."""
+        """Return the newest error, or None."""
         return self._errors[-1] if self._errors else None
 
     def raise_if_permanent(self) -> None:
-        """Raise ClusterAccessError after a wrong password or an untrusted certificate: waiting does not help then."""
+        """Raise ClusterAccessError after a wrong password or an untrusted certificate: retries do not help."""
         for error in self._errors:
             if error.code() == KafkaError._AUTHENTICATION or _is_untrusted(error):
                 user = self._config.get("sasl.username")
@@ -76,12 +76,12 @@ class ClientErrors:
         """Return the recorded error that says why a call failed with `error`; `error` itself if none says more."""
         if error.code() not in _UNSPECIFIC:
             return error
-        recorded = [one for one in self._errors if one.code() != KafkaError._ALL_BROKERS_DOWN]
-        return next((one for one in recorded if one.code() not in _UNSPECIFIC), recorded[0] if recorded else error)
+        causes = [cause for cause in self._errors if cause.code() != KafkaError._ALL_BROKERS_DOWN]
+        return next((cause for cause in causes if cause.code() not in _UNSPECIFIC), causes[0] if causes else error)
 
     @contextmanager
     def raise_cause(self, client: _Pollable) -> Iterator[None]:
-        """Raise why a blocking call of `client` failed: ClusterAccessError, or KafkaException with the cause."""
+        """Raise ClusterAccessError, or KafkaException with the cause, if a blocking call of `client` fails."""
         try:
             yield
         except KafkaException as error:
@@ -98,5 +98,5 @@ def describe_error(error: KafkaError, config: ClientConfig) -> str:
 
 
 def _is_untrusted(error: KafkaError) -> bool:
-    """Return whether a certificate was rejected: librdkafka 2.16 reports _SSL then, and sometimes _TRANSPORT."""
+    """Return whether a certificate was rejected: librdkafka 2.16 reports that as _SSL, and sometimes as _TRANSPORT."""
     return "certificate verify failed" in error.str()

@@ -1,4 +1,4 @@
-"""A Kafka cluster: its admin client, its consumers, and what its brokers know of topics and groups."""
+"""A Kafka cluster: its admin client and consumers, and requests about topics, groups and offsets."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from include.kafka.client_errors import describe_error
 _Call = TypeVar("_Call", bound=Callable[..., Any])
 
 REQUEST_SECONDS = 15.0
-# A broker returns these for some seconds after it started or became the coordinator; librdkafka does not retry here.
-COORDINATOR_MOVES = (
+# A broker returns these for some seconds after it started or became a group's coordinator. librdkafka does not retry.
+COORDINATOR_ERRORS = (
     KafkaError.NOT_COORDINATOR,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
 )
 # The first request for a group makes the brokers create __consumer_offsets; until then librdkafka gets no answer.
-_NO_ANSWER = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT)
+_NO_RESPONSE = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT)
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
@@ -56,7 +56,7 @@ def retry_on(*codes: int) -> Callable[[_Call], _Call]:
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic; `topic_id` tells it from a deleted topic of the same name. `partitions` are its numbers, ascending."""
+    """A topic. `topic_id` distinguishes it from a deleted topic of its name; `partitions` are numbers, ascending."""
 
     name: str
     topic_id: str
@@ -64,10 +64,10 @@ class Topic:
 
 
 class Cluster:
-    """The cluster that a client configuration leads to. Nothing connects before the first request.
+    """A cluster and the configuration of its clients. Nothing connects before the first request.
 
-    Its requests raise ClusterError, which names the brokers and the cause. The first use of the admin client raises
-    SettingError if librdkafka rejects the configuration.
+    Requests that fail raise ClusterError, which names the brokers and the cause. The first use of the admin client
+    raises SettingError if librdkafka rejects the configuration.
     """
 
     def __init__(self, config: ClientConfig) -> None:
@@ -114,8 +114,8 @@ class Cluster:
     def describe_group(self, group: str) -> ConsumerGroupDescription | None:
         """Return the group's state and members, None if there is no such group.
 
-        Call it before reading committed offsets: without the right Read on the group that would only time out, as it
-        does behind an open transaction. This raises ClusterError with the cause.
+        Call it before reading committed offsets. If the user lacks the right Read on the group, that read only times
+        out, as it does while a transaction is open; this raises ClusterError with the cause.
         """
         try:
             return self._describe_group(group)
@@ -125,16 +125,18 @@ class Cluster:
             with self.translate_errors(f"group {group} cannot be described"):
                 raise
 
-    @retry_on(*COORDINATOR_MOVES, *_NO_ANSWER)
+    @retry_on(*COORDINATOR_ERRORS, *_NO_RESPONSE)
     def _describe_group(self, group: str) -> ConsumerGroupDescription:
+        # A third of the time for all tries.
         futures = self.admin.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS / 3)
         described: ConsumerGroupDescription = self.admin.wait_for(futures[group])
         return described
 
     def require_unused_group(self, group: str, setting: str = "FRAUD_GROUP") -> None:
-        """Raise GroupInUseError if the group has members: their commits would overwrite ours, and ours theirs.
+        """Raise GroupInUseError if the group has members.
 
-        Kafka itself accepts both. `setting` is the variable that names another group.
+        Kafka accepts commits of members and ours, so each would overwrite the other's. `setting` is the environment
+        variable that names the group: the error asks to set it to another one.
         """
         described = self.describe_group(group)
         if described is None or described.state in (ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD):
@@ -150,7 +152,7 @@ class Cluster:
         return self._list_offsets(topic, partitions, _EARLIEST)
 
     def last_stable_offsets(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-        """Return each partition's last stable offset: a read_committed consumer reads the offsets before it."""
+        """Return each partition's last stable offset: read_committed consumers read only the offsets before it."""
         return self._list_offsets(topic, partitions, _LATEST)
 
     def high_watermarks(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:

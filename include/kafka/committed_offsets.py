@@ -1,4 +1,4 @@
-"""A committed offset, and the note beside it that says which batch committed it."""
+"""A committed offset, and the commit note in its metadata that says which batch committed it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import msgspec
 class CommitNote(msgspec.Struct, frozen=True):
     """The metadata of a committed offset, as JSON.
 
-    `batch` is the batch that committed it, or another text that names who did; empty if another program did and we
-    only committed its offset again. `topic_id` is the topic's id at that time, `at` the time in ISO 8601.
+    `batch` is the id of the batch that committed the offset, or a text that names the operator who set it. It is empty
+    if this product only refreshed an offset that another program had committed. `topic_id` is the topic's id at that
+    time, `at` the time in ISO 8601.
     """
 
     batch: str
@@ -35,12 +36,12 @@ class CommitNote(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class CommittedOffset:
-    """A group's offset of one partition: None if it has none. `note` is None if another program committed it."""
+    """The committed offset of one partition. `offset` is None without one, `note` if another program committed it."""
 
     offset: int | None
     note: CommitNote | None = None
 
     @property
     def batch(self) -> str | None:
-        """Return the batch of the note, None without a note."""
+        """Return the batch that the note names, None without a note."""
         return self.note.batch if self.note else None

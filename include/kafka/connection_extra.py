@@ -1,6 +1,6 @@
-"""Converts a connection's `extra` to a librdkafka configuration, or rejects a setting by name.
+"""Converts a connection's field `extra` to a configuration of librdkafka, or rejects a setting by name.
 
-Without this a JSON list of brokers would become one address in brackets, and librdkafka would only time out.
+confluent-kafka would turn a JSON list of brokers into one address with brackets, and requests would only time out.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _COMMA_LISTS = {
     "ssl.providers",
     "topic.blacklist",
 }
-# The settings that confluent-kafka takes a Python function for. It would also import a dotted name, and so run code
-# that the connection brings in.
+# The settings that take a Python function. confluent-kafka also accepts a dotted name and imports it, so a connection
+# could run code.
 _CALLBACKS = re.compile(r".*_cb|on_commit|on_delivery|on_assign|on_revoke|on_lost|logger")
-# Where a password may begin, if another setting was pasted into an address.
+# The start of a password, if another setting was pasted into an address.
 _PASTED_SECRET = re.compile(r"(=).*|((?:pass|pwd|token|secret|key)\w*[\"']?\s*:).*", re.IGNORECASE | re.DOTALL)
 _ADDRESS = re.compile(
     r"(?:(?:PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)://)?[\w.\-]*(?:\[[\da-f:.%]+\])?(?::(?P<port>[0-9]{1,20}))?", re.I
@@ -40,13 +40,13 @@ _PORTS = range(1, 65_536)
 def to_client_config(extra: Mapping[str, object]) -> dict[str, str | int | float | bool]:
     """Return the settings without nulls, with lists joined by commas and the brokers as bootstrap.servers.
 
-    Raise SettingError for a setting that librdkafka does not take. It names the setting, and shows no values but
-    addresses.
+    Raise SettingError for a setting that librdkafka does not take. The error names the setting, but shows no value
+    except an address.
     """
-    settings = {name: _value(name, value) for name, value in extra.items() if value is not None}
+    settings = {name: _convert_value(name, value) for name, value in extra.items() if value is not None}
     for name in (_BROKERS, _BROKERS_ALIAS):
         _check_addresses(name, str(settings.get(name, "")))
-    # librdkafka would use the last of the two.
+    # If both are set, librdkafka uses the last one.
     if alias := settings.pop(_BROKERS_ALIAS, ""):
         if (settings.get(_BROKERS) or alias) != alias:
             raise SettingError(
@@ -62,8 +62,8 @@ def _check_addresses(name: str, value: str) -> None:
     _, login, rest = value.rpartition("@")
     if login:
         raise SettingError(
-            f"kafka_default: {name} contains a login before {_masked(rest)!r}: give host:port only, and the login as "
-            "sasl.username and sasl.password"
+            f"kafka_default: {name} contains a login before {_without_secret(rest)!r}: give host:port only, and the "
+            "login as sasl.username and sasl.password"
         )
     if value and not value.replace(",", "").strip():
         raise SettingError(f"kafka_default: {name} contains no broker address: give host:port")
@@ -71,22 +71,22 @@ def _check_addresses(name: str, value: str) -> None:
         found = _ADDRESS.fullmatch(address.strip())
         if not found:
             raise SettingError(
-                f"kafka_default: {name} contains {_masked(address)!r}, which is not a broker address: give host:port, "
-                "several separated by commas, without quotes"
+                f"kafka_default: {name} contains {_without_secret(address)!r}, which is not a broker address: give "
+                "host:port, several separated by commas, without quotes"
             )
         if found["port"] and int(found["port"]) not in _PORTS:
             raise SettingError(
-                f"kafka_default: {name} contains {_masked(address)!r}, whose port is not 1 to {_PORTS[-1]}: give "
-                "host:port, as the broker listens"
+                f"kafka_default: {name} contains {_without_secret(address)!r}, whose port is not 1 to {_PORTS[-1]}: "
+                "give host:port, as the broker listens"
             )
 
 
-def _masked(address: str) -> str:
-    """Return the address up to where a password may begin."""
+def _without_secret(address: str) -> str:
+    """Return the address without a password that was pasted into it."""
     return _PASTED_SECRET.sub(lambda found: f"{found[1] or found[2]}…", address.strip())
 
 
-def _value(name: str, value: object) -> str | int | float | bool:
+def _convert_value(name: str, value: object) -> str | int | float | bool:
     if _CALLBACKS.fullmatch(name):
         instead = ". To get tokens, set sasl.oauthbearer.method=oidc" if name == "oauth_cb" else ""
         raise SettingError(
@@ -97,11 +97,11 @@ def _value(name: str, value: object) -> str | int | float | bool:
             raise SettingError(
                 f"kafka_default: {name} is a list, which librdkafka does not take there: give one string"
             )
-        if not all(isinstance(one, str | int | float) for one in value):
+        if not all(isinstance(item, str | int | float) for item in value):
             raise SettingError(
                 f"kafka_default: {name} is a list with values other than strings and numbers: give one string"
             )
-        return ",".join(str(one).strip() for one in value)
+        return ",".join(str(item).strip() for item in value)
     if not isinstance(value, str | int | float):
         raise SettingError(
             f"kafka_default: {name} is a JSON object, which librdkafka does not take: write each of its settings "

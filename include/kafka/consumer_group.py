@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from include.errors import BrokerUnresponsiveError, ClusterError, HangingTransactionError
-from include.kafka.cluster import COORDINATOR_MOVES, Cluster, Topic, retry_on
+from include.kafka.cluster import COORDINATOR_ERRORS, Cluster, Topic, retry_on
 from include.kafka.committed_offsets import CommitNote, CommittedOffset
 from include.kafka.fenced_producers import FencedProducers, fence_in_slices
 
 # Long enough for a busy broker, short enough to notice an open transaction soon.
-_COMMITTED_SECONDS = 5.0
-_VISIBLE_SECONDS = 30.0
+_READ_SECONDS = 5.0
+_COMMIT_VISIBLE_SECONDS = 30.0
 # A number that no partition has.
 _NO_PARTITION = 2**31 - 1
 
 
 @dataclass(frozen=True)
 class ConsumerGroup:
-    """A group and a topic. `consumer` belongs to the group but is no member of it: it only reads."""
+    """A group and a topic. `consumer` has the group's id but does not join it, so it is never a member."""
 
     cluster: Cluster
     name: str
@@ -46,35 +46,37 @@ class ConsumerGroup:
         topic = self.topic.name
         numbers = self.topic.partitions if partitions is None else partitions
         try:
-            found = self._request([TopicPartition(topic, number) for number in numbers])
+            committed = self._request([TopicPartition(topic, number) for number in numbers])
         except KafkaException as error:
             if error.args[0].code() == KafkaError._TIMED_OUT:
                 self._require_coordinator()
                 raise HangingTransactionError(
-                    f"committed offsets of {topic} are not stable after {_COMMITTED_SECONDS:g} s: a transaction is "
+                    f"committed offsets of {topic} are not stable after {_READ_SECONDS:g} s: a transaction is "
                     "open on them. If this lasts, run `kafka-transactions.sh find-hanging`, then `abort`"
                 ) from error
             with self.cluster.translate_errors(f"committed offsets of {topic} cannot be read"):
                 raise
-        for one in found:
-            if one.error is not None:
-                with self.cluster.translate_errors(f"committed offset of {topic}/{one.partition} cannot be read"):
-                    raise KafkaException(one.error)
+        for answer in committed:
+            if answer.error is not None:
+                with self.cluster.translate_errors(f"committed offset of {topic}/{answer.partition} cannot be read"):
+                    raise KafkaException(answer.error)
         return {
-            one.partition: CommittedOffset(one.offset if one.offset >= 0 else None, CommitNote.decode(one.metadata))
-            for one in found
+            answer.partition: CommittedOffset(
+                answer.offset if answer.offset >= 0 else None, CommitNote.decode(answer.metadata)
+            )
+            for answer in committed
         }
 
     def await_commit(self, partition: int, offset: int, note: CommitNote, before: CommittedOffset) -> CommittedOffset:
-        """Return the committed offset once it differs from `before`: our commit, or another program's after it.
+        """Wait until the committed offset differs from `before`, and return it: our commit, or a later one.
 
-        The broker acknowledges a transaction's commit before its markers are written, which may take a moment. Raise
-        ClusterError if the offset is still `before` after 30 seconds, BrokerUnresponsiveError if nobody answers.
+        The broker acknowledges a transaction's commit a moment before the committed offset changes. Raise ClusterError
+        if the offset is still `before` after 30 seconds, BrokerUnresponsiveError if the coordinator does not answer.
         """
-        until = time.monotonic() + _VISIBLE_SECONDS
+        deadline = time.monotonic() + _COMMIT_VISIBLE_SECONDS
         current: CommittedOffset | None = None
         unresponsive: BrokerUnresponsiveError | None = None
-        while time.monotonic() < until:
+        while time.monotonic() < deadline:
             try:
                 current = self.committed_offsets([partition])[partition]
             except HangingTransactionError:
@@ -90,19 +92,19 @@ class ConsumerGroup:
             raise unresponsive
         raise ClusterError(
             f"{self.topic.name}/{partition}: the broker acknowledged the commit of offset {offset}, but after "
-            f"{_VISIBLE_SECONDS:g} s the committed offset is {current.offset if current else 'not stable'}: a "
+            f"{_COMMIT_VISIBLE_SECONDS:g} s the committed offset is {current.offset if current else 'not stable'}: a "
             "transaction may be hanging. Run `kafka-transactions.sh find-hanging`"
         )
 
     def fence(self, partitions: Iterable[int]) -> Iterator[FencedProducers]:
-        """Fence every producer of these partitions: see `fence_in_slices`."""
+        """Fence every producer of these partitions, and yield new ones: see `fence_in_slices`."""
         return fence_in_slices(self.cluster, self.name, self.topic.name, partitions)
 
     def _require_coordinator(self) -> None:
         """Raise BrokerUnresponsiveError if the group's coordinator does not answer.
 
-        Both an open transaction and a silent coordinator time out. A coordinator that is up answers at once for a
-        partition that does not exist, because no transaction can be open on it.
+        A request for committed offsets times out in two cases: a transaction is open on them, or the coordinator does
+        not answer. For a partition that does not exist, on which no transaction can be open, only the second remains.
         """
         try:
             self._request([TopicPartition(self.topic.name, _NO_PARTITION)])
@@ -111,6 +113,6 @@ class ConsumerGroup:
                 f"committed offsets of {self.topic.name} cannot be read: {self.cluster.describe_error(error.args[0])}"
             ) from error
 
-    @retry_on(*COORDINATOR_MOVES)
+    @retry_on(*COORDINATOR_ERRORS)
     def _request(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        return self.consumer.committed(partitions, timeout=_COMMITTED_SECONDS)
+        return self.consumer.committed(partitions, timeout=_READ_SECONDS)

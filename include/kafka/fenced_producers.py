@@ -1,7 +1,7 @@
-"""Transactional producers, which fence every earlier producer of their partitions.
+"""Transactional producers. A new one fences every earlier producer of its partition: the broker rejects those.
 
-A transactional id names group, topic and partition, and nothing else. So a newer attempt fences every older one, even
-if another worker, run or number of shards started it.
+A transactional id consists of group, topic and partition only. So a newer attempt fences every older one, also of
+another worker, another run or another number of shards.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from include.kafka.cluster import Cluster
 log = logging.getLogger(__name__)
 
 _INIT_SECONDS = 60.0
-# After this time a client without a response is replaced by a new one.
+# A client that has no response after this time is replaced by a new one.
 _CLIENT_SECONDS = 15.0
-# At most so many producers are open at once: each has about four threads and a queue.
-_SLICE = 24
+# Each producer has about four threads and a queue.
+_SLICE_PARTITIONS = 24
 
 
 def transactional_id(group: str, topic: str, partition: int) -> str:
@@ -33,7 +33,7 @@ def transactional_id(group: str, topic: str, partition: int) -> str:
 
 
 class FencedProducers:
-    """Producers by partition, ready for a transaction. Looking up one that could not be created raises its error."""
+    """Producers by partition, ready for a transaction. `producers[partition]` raises the error of one that failed."""
 
     def __init__(self, producers: dict[int, Producer | ClusterError]) -> None:
         self._producers = producers
@@ -48,54 +48,55 @@ class FencedProducers:
         return producer
 
     def close(self) -> None:
-        """Drop the producers: librdkafka stops their threads with the last reference."""
+        """Drop the producers. librdkafka stops the threads of a producer when no reference to it is left."""
         self._producers.clear()
 
 
 def fence(cluster: Cluster, group: str, topic: str, partitions: Iterable[int]) -> FencedProducers:
-    """Initialize a transactional producer for each partition, in parallel.
+    """Create a transactional producer for each partition, in parallel.
 
-    Afterwards the broker rejects every earlier producer of these partitions, and has aborted its open transaction.
+    The broker then rejects every earlier producer of these partitions and has aborted its open transaction.
     """
 
     def create(partition: int) -> tuple[int, Producer | ClusterError]:
-        until = time.monotonic() + _INIT_SECONDS
+        deadline = time.monotonic() + _INIT_SECONDS
         config = transactional_config(cluster.config, transactional_id(group, topic, partition))
         while True:
             try:
                 with cluster.translate_errors(f"{topic}/{partition}: earlier producers cannot be fenced"):
-                    deadline = min(time.monotonic() + _CLIENT_SECONDS, until)
-                    return partition, _create_producer(cluster, config, topic, deadline)
+                    client_deadline = min(time.monotonic() + _CLIENT_SECONDS, deadline)
+                    return partition, _create_producer(cluster, config, topic, client_deadline)
             except ClusterError as error:
-                if not _lost_all_brokers(error) or time.monotonic() >= until:
+                if not _lost_all_brokers(error) or time.monotonic() >= deadline:
                     return partition, error
                 log.info("%s; trying again with a new client", error)
 
-    with ThreadPoolExecutor(_SLICE) as threads:
+    with ThreadPoolExecutor(_SLICE_PARTITIONS) as threads:
         return FencedProducers(dict(threads.map(create, partitions)))
 
 
 def fence_in_slices(cluster: Cluster, group: str, topic: str, partitions: Iterable[int]) -> Iterator[FencedProducers]:
-    """Yield the fenced producers in slices of at most 24 partitions; a partition is fenced when its slice is yielded.
+    """Yield new producers for slices of at most 24 partitions. A partition is fenced when its slice is yielded.
 
-    Each slice is closed when the next one is requested, so that threads and memory do not grow with the partitions.
+    The producers of a slice are closed when the next slice is requested, so that threads and memory do not grow with
+    the number of partitions.
     """
     numbers = list(partitions)
-    for begin in range(0, len(numbers), _SLICE):
-        producers = fence(cluster, group, topic, numbers[begin : begin + _SLICE])
+    for start in range(0, len(numbers), _SLICE_PARTITIONS):
+        producers = fence(cluster, group, topic, numbers[start : start + _SLICE_PARTITIONS])
         yield producers
         producers.close()
 
 
-def _create_producer(cluster: Cluster, config: ClientConfig, topic: str, until: float) -> Producer:
+def _create_producer(cluster: Cluster, config: ClientConfig, topic: str, deadline: float) -> Producer:
     def seconds_left() -> float:
-        # At least a second, because librdkafka takes a negative timeout for no limit.
-        return max(1.0, until - time.monotonic())
+        # At least a second, because librdkafka treats a negative timeout as none.
+        return max(1.0, deadline - time.monotonic())
 
     errors = ClientErrors(cluster.config)
     producer = Producer(config | {"error_cb": errors})
-    # The bootstrap connection closes after its first response. librdkafka 2.16 waits half a second if it has to find
-    # the transaction coordinator before another connection is up, so two metadata requests come first. They name the
+    # The bootstrap connection closes after its first response. If no other connection is up when librdkafka 2.16 looks
+    # for the transaction coordinator, it waits half a second. Two metadata requests open one first. They name the
     # topic, because the user may lack the right to list all topics.
     with errors.raise_cause(producer):
         for _ in range(2):
@@ -107,8 +108,8 @@ def _create_producer(cluster: Cluster, config: ClientConfig, topic: str, until: 
 def _lost_all_brokers(error: ClusterError) -> bool:
     """Return whether a new client may succeed.
 
-    A broker that was away for a moment may answer with metadata without any broker. After that librdkafka 2.16 never
-    reconnects, with any metadata.recovery.strategy.
+    A broker that has just started may answer with metadata that lists no brokers. After that librdkafka 2.16 never
+    reconnects, whatever metadata.recovery.strategy is.
     """
     cause = error.__cause__
     return isinstance(cause, KafkaException) and cause.args[0].code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT)

@@ -1,7 +1,7 @@
-"""Changes to a group's offsets without a batch: after a crash, for an operator, and to keep Kafka from expiring them.
+"""Changes of a group's offsets without a batch: after a crash, for an operator, and before Kafka expires them.
 
-Each partition's offset is committed in a transaction with the same transactional id as a batch's. So a batch in flight
-has committed before and is seen, or the broker fences it and it fails because the offset has changed.
+Each change commits one partition's offset in a transaction with the transactional id that batches use. So a batch that
+is being published either commits first, and the change reads its offset, or it is fenced and fails.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class OffsetChange:
-    """`before` is the committed offset after the fencing, `target` the requested one, `error` why it was not set."""
+    """The outcome for a partition: the committed offset before, the requested `target`, and why it was not set."""
 
     partition: int
     before: int | None
@@ -33,11 +33,11 @@ class OffsetChange:
 
 
 def recover_offsets(group: ConsumerGroup) -> dict[int, CommittedOffset]:
-    """Return the group's committed offsets; first abort the transactions that are open on them, if there are any."""
+    """Return the group's committed offsets. If transactions are open on them, abort those first."""
     try:
         return group.committed_offsets()
     except HangingTransactionError:
-        # Most likely an attempt of ours died between adding its offset and its commit. Fencing aborts its transaction.
+        # An attempt of ours probably died between adding its offset and committing it. Fencing aborts its transaction.
         log.warning("group %s: a transaction is open on its offsets, so its producers are fenced", group.name)
         fence_producers(group, group.topic.partitions)
         return group.committed_offsets()
@@ -63,11 +63,11 @@ def set_offsets(
     now: datetime,
     check: Callable[[int, CommittedOffset], None] = lambda partition, committed: None,
 ) -> list[OffsetChange]:
-    """Commit the target offset of each partition, and return the outcomes: a failed partition does not stop the others.
+    """Commit the target offset of each partition and return the outcomes. A failed partition does not stop the others.
 
-    `batch` becomes the note's batch. `check` gets the partition and its committed offset after the fencing, when no
-    batch can change it any more, and raises FraudError to leave that partition alone. Raise GroupInUseError if the
-    group has members.
+    `batch` is the text for the commit note. `check` receives a partition and its committed offset after fencing, when
+    no batch can change it any more; it raises FraudError to skip that partition. Raise GroupInUseError if the group has
+    members.
     """
     group.cluster.require_unused_group(group.name)
     note = CommitNote(batch, group.topic.topic_id, _to_text(now))
@@ -90,11 +90,11 @@ def set_offsets(
 def refresh_offsets(
     group: ConsumerGroup, committed: Mapping[int, CommittedOffset], older_than: timedelta, now: datetime
 ) -> dict[int, int]:
-    """Commit the same offsets again if they were committed longer ago than that, and return them by partition.
+    """Commit again the offsets whose last commit is older than `older_than`, and return them by partition.
 
     The broker expires a partition's offset some days after its last commit (offsets.retention.minutes), even if the
-    group commits other partitions. An offset that changed since it was read, or belongs to an earlier topic of that
-    name, is left alone, and so is one that fails.
+    group commits other partitions. Offsets are skipped that changed since they were read, belong to a deleted topic of
+    that name, or cannot be committed; the last is logged.
     """
     due = [partition for partition, offset in committed.items() if _is_due(offset, group.topic, older_than, now)]
     refreshed = {}

@@ -1,4 +1,4 @@
-"""The headers of a message, as far as confluent-kafka can read them."""
+"""Reads the headers of a message, also if confluent-kafka cannot decode a header's name."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ log = logging.getLogger(__name__)
 # Name and value.
 Headers = list[tuple[str, str | bytes | None]]
 
-# confluent-kafka sets an error and still returns an incomplete list if a header's name is not UTF-8. A call from C, as
-# methodcaller makes it, raises that error. A method call that Python has specialized does not, and the list ends the
-# process.
+# If a header's name is not UTF-8, confluent-kafka sets an error but still returns a list, which is incomplete. A call
+# from C, as methodcaller makes it, raises that error. `message.headers()` in a loop, which Python optimizes, does not
+# raise it, and the process crashes when it uses the list.
 _READ_HEADERS = methodcaller("headers")
 
 
 def headers_of(message: Message) -> Headers | None:
-    """Return the headers, None if there are none or a name is not UTF-8: one such message must not stop the others.
+    """Return the headers, None if there are none or a name is not UTF-8, which is logged and does not stop a batch.
 
     Call it once per message: a second call returns the incomplete list.
     """
@@ -28,7 +28,7 @@ def headers_of(message: Message) -> Headers | None:
         return headers
     except (SystemError, UnicodeError):
         log.warning(
-            "%s/%s/%s: its headers are left out, because a name is not UTF-8",
+            "%s/%s/%s: its headers are ignored, because a header name is not UTF-8",
             *(message.topic(), message.partition(), message.offset()),
         )
         return None

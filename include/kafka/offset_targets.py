@@ -1,4 +1,4 @@
-"""The offsets that an operator names: earliest, latest, an offset or a time."""
+"""Offsets as operators give them to a command: earliest, latest, an offset or a time."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from include.kafka.cluster import Cluster
 def resolve_targets(
     cluster: Cluster, topic: str, to: str, partitions: Iterable[int], bounds: Mapping[int, tuple[int, int]]
 ) -> dict[int, int]:
-    """Return by partition the offset that the option `--to` names; for all partitions if `partitions` is empty.
+    """Return by partition the offset that `to`, the value of the option `--to`, means.
 
-    `bounds` are the first and the last stable offset of all partitions. A time means the first message from then on, or
-    the last stable offset if there is none. Raise SettingError for an unknown partition, an offset outside of the
-    bounds and an invalid time.
+    `partitions` are the requested ones; empty means all. `bounds` are the first and the last stable offset of all
+    partitions. A time means the first message from then on, or the last stable offset if there is none. Raise
+    SettingError for an unknown partition, an offset outside the bounds, or an invalid time.
     """
-    wanted = list(partitions) or list(bounds)
-    for number in wanted:
+    requested = list(partitions) or list(bounds)
+    for number in requested:
         if number not in bounds:
             raise SettingError(f"{topic} has no partition {number}: give one of {', '.join(map(str, sorted(bounds)))}")
     if to == "earliest":
-        return {number: bounds[number][0] for number in wanted}
+        return {number: bounds[number][0] for number in requested}
     if to == "latest":
-        return {number: bounds[number][1] for number in wanted}
+        return {number: bounds[number][1] for number in requested}
     if to.isascii() and to.isdecimal():
-        for number in wanted:
+        for number in requested:
             _require_within(topic, number, bounds[number], int(to))
-        return dict.fromkeys(wanted, int(to))
+        return dict.fromkeys(requested, int(to))
     time_ms = int(parse_time("--to", to, "earliest, latest, an offset, or").timestamp() * 1000)
-    offsets = cluster.offsets_at(topic, wanted, time_ms)
+    offsets = cluster.offsets_at(topic, requested, time_ms)
     return {
         number: bounds[number][1] if offset is None else min(offset, bounds[number][1])
         for number, offset in offsets.items()
@@ -39,9 +39,9 @@ def resolve_targets(
 
 
 def parse_time(option: str, text: str, alternatives: str) -> datetime:
-    """Return the time in ISO 8601 that `text` gives, in UTC if it has no zone.
+    """Return `text` as a time; without a zone it is in UTC.
 
-    Raise SettingError if it is invalid; `alternatives` are what the option accepts besides a time.
+    Raise SettingError if it is not a time in ISO 8601. `alternatives` names what else the option accepts.
     """
     try:
         time = datetime.fromisoformat(text)

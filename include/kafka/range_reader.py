@@ -1,4 +1,4 @@
-"""Reads exactly the given offset ranges of a topic: committed messages only, without joining the group."""
+"""Reads given offset ranges of a topic: committed messages only, without joining the group."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from include.errors import ClusterError
 from include.kafka.cluster import Cluster
 
-# Per call of `consume`. Few, so that a caller with a thread of its own, as the ledger's writer, is soon supplied.
+# For one call of `consume`. Few, so that a thread that writes messages while others are read can start soon.
 _MAX_MESSAGES = 1_000
 _STALL_SECONDS = 60.0
-_PARTITION, _ERROR = methodcaller("partition"), methodcaller("error")
+_get_partition, _get_error = methodcaller("partition"), methodcaller("error")
 
-# A partition, and messages of it in the order of their offsets.
+# A partition and some of its messages, in the order of their offsets.
 PartitionMessages = tuple[int, list[Message]]
 
 
 def read_ranges(
     cluster: Cluster, consumer: Consumer, topic: str, ranges: Mapping[int, tuple[int, int]]
 ) -> Iterator[PartitionMessages]:
-    """Yield partitions with messages of the offset ranges `[start, end)`, in order within each partition.
+    """Yield a partition and its next messages until all offset ranges `[start, end)` are read.
 
     Control records and aborted messages have offsets but are not delivered. So a partition is done when a message, an
     end-of-partition event or the consumer's position reaches `end`, not after a number of messages or an empty poll.
+    Messages of one partition come in the order of their offsets; partitions alternate.
 
     Raise ClusterError if an offset has expired, the broker reports an error, or nothing arrives for 60 seconds.
     """
@@ -35,8 +36,8 @@ def read_ranges(
     if not ends:
         return
     with cluster.translate_errors(f"{topic} cannot be read"):
-        # Fetch the partitions' leaders first: librdkafka looks for unknown leaders only once a second, and a consumer
-        # that has requested committed offsets knows only the group's coordinator.
+        # Request the partitions' leaders first: librdkafka looks for unknown leaders only once a second, and a consumer
+        # that has only requested committed offsets does not know them.
         consumer.list_topics(topic, _STALL_SECONDS)
     consumer.assign([TopicPartition(topic, partition, ranges[partition][0]) for partition in ends])
     last_received = time.monotonic()
@@ -45,10 +46,10 @@ def read_ranges(
     while ends:
         with cluster.translate_errors(f"{topic} cannot be read"):
             polled = consumer.consume(max(1, min(left, _MAX_MESSAGES)), timeout=0.2)
-        received, done = _split(polled, ends, cluster, topic)
+        received, done = _split_at_ends(polled, ends, cluster, topic)
         for partition, messages in received:
-            # Count only messages before an end. With those after it, `left` would fall to 1 early, and reading one
-            # message a call is slow.
+            # Count only messages before their range's end. With later ones, `left` would fall to 1 too early, and
+            # reading one message per call is slow.
             left -= len(messages)
             yield partition, messages
         if polled:
@@ -68,13 +69,13 @@ def read_ranges(
             )
 
 
-def _split(
+def _split_at_ends(
     polled: list[Message], ends: Mapping[int, int], cluster: Cluster, topic: str
 ) -> tuple[list[PartitionMessages], set[int]]:
-    """Return the messages before their partition's end, and the partitions that have reached it."""
+    """Return the messages before their range's end, and the partitions that have reached it."""
     before_end: list[PartitionMessages] = []
     done: set[int] = set()
-    for partition, polled_here in groupby(polled, _PARTITION):
+    for partition, polled_here in groupby(polled, _get_partition):
         end = ends.get(partition)
         if end is None:
             continue
@@ -82,7 +83,7 @@ def _split(
         last = messages[-1]
         # An end-of-partition event has the offset of the next message.
         position = (last.offset() or 0) + (last.error() is None)
-        if any(map(_ERROR, messages)):
+        if any(map(_get_error, messages)):
             for message in messages:
                 _raise_error(message, cluster, topic)
             messages = [message for message in messages if message.error() is None]
@@ -96,7 +97,7 @@ def _split(
 
 
 def _raise_error(message: Message, cluster: Cluster, topic: str) -> None:
-    """Raise ClusterError if the message is an error. An end-of-partition event is none."""
+    """Raise ClusterError if the message is an error; an end-of-partition event is not."""
     error = message.error()
     if error is None or error.code() == KafkaError._PARTITION_EOF:
         return

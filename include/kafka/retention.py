@@ -1,4 +1,4 @@
-"""A topic's retention, and the age of its oldest unread messages: what the alarms need."""
+"""A topic's retention and the age of its oldest unread messages, for alarms before payments expire."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ from include.kafka.cluster import Cluster
 
 log = logging.getLogger(__name__)
 
-# Short, because only alarms depend on it.
-_SECONDS = 5.0
+# Short, because only alarms depend on these requests.
+_REQUEST_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Retention:
-    """`retention.ms` and `retention.bytes` of a topic, None where it has no limit. `bytes` holds per partition."""
+    """`retention.ms` and `retention.bytes` of a topic, None for no limit. `bytes` applies to each partition."""
 
     age: timedelta | None = None
     bytes: int | None = None
 
 
 def read_retention(cluster: Cluster, topic: str) -> Retention | None:
-    """Return the topic's retention; log why and return None if it cannot be read.
+    """Return the topic's retention. If it cannot be read, log why and return None.
 
-    That needs the right DescribeConfigs, which is optional: a run goes on without alarms of expiring payments.
+    Reading it needs the right DescribeConfigs, which is optional: without it a run raises no alarm before payments
+    expire.
     """
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
     try:
-        futures = cluster.admin.describe_configs([resource], request_timeout=_SECONDS)
+        futures = cluster.admin.describe_configs([resource], request_timeout=_REQUEST_SECONDS)
         entries: dict[str, ConfigEntry] = cluster.admin.wait_for(futures[resource])
     except KafkaException as error:
         reason: KafkaError = error.args[0]
@@ -62,23 +63,23 @@ def read_oldest_times(
 ) -> dict[int, datetime]:
     """Return by partition when the first message at or after its start offset was written.
 
-    Read one message of each partition, for five seconds in all. Partitions without a message, and those that did not
-    answer in time, are left out.
+    It reads one message of each partition, for five seconds in total. The result lacks partitions without a message and
+    those that did not answer in time.
     """
     if not starts:
         return {}
     times: dict[int, datetime] = {}
-    waiting = set(starts)
+    unread = set(starts)
     with cluster.consumer(group, isolation_level) as consumer:
         consumer.assign([TopicPartition(topic, partition, start) for partition, start in starts.items()])
-        deadline = time.monotonic() + _SECONDS
+        deadline = time.monotonic() + _REQUEST_SECONDS
         try:
-            while waiting and time.monotonic() < deadline:
+            while unread and time.monotonic() < deadline:
                 message = consumer.poll(0.2)
                 partition = message.partition() if message is not None else None
-                if message is None or partition not in waiting:
+                if message is None or partition not in unread:
                     continue
-                waiting.discard(partition)
+                unread.discard(partition)
                 consumer.incremental_unassign([TopicPartition(topic, partition)])
                 at = to_datetime(message.timestamp()) if message.error() is None else None
                 if at is not None:
@@ -89,8 +90,10 @@ def read_oldest_times(
 
 
 def to_datetime(timestamp: tuple[int, int]) -> datetime | None:
-    """Return a message's `timestamp()` as a time: the latest possible one where it is no date, such as one in
-    microseconds; None where the message has no timestamp."""
+    """Return a message's `timestamp()` as a time, None if the message has no timestamp.
+
+    A number that is not a date, such as one in microseconds, becomes the latest possible time.
+    """
     kind, milliseconds = timestamp
     if kind == TIMESTAMP_NOT_AVAILABLE:
         return None

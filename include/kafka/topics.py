@@ -1,4 +1,4 @@
-"""The product's topics: creates missing ones, and compares existing ones with the settings without changing them."""
+"""The product's topics: creates missing ones and compares existing ones with the settings, without changing them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from confluent_kafka.cimpl import NewTopic
 from include.kafka.cluster import Cluster
 from include.settings import Settings
 
-_SECONDS = 30.0
+_REQUEST_SECONDS = 30.0
 _HOUR_MS = timedelta(hours=1) // timedelta(milliseconds=1)
 # Kafka's default of max.message.bytes, for an input topic whose configuration cannot be read.
-_MESSAGE_BYTES = 1_048_588
+_DEFAULT_MESSAGE_BYTES = 1_048_588
 _BROKER_DEFAULT = -1
 
 
 @dataclass(frozen=True)
 class TopicStatus:
-    """A topic after `Topics.ensure`. `differences` from the settings are None if its configuration cannot be read."""
+    """The result of `Topics.ensure` for a topic. `differences` is None if the topic's configuration cannot be read."""
 
     topic: str
     created: bool
@@ -46,12 +46,12 @@ class Topics:
         settings = self._settings
         admin = self._cluster.admin
         with self._cluster.translate_errors("topics cannot be listed"), admin.raise_cause():
-            existing = set(admin.list_topics(timeout=_SECONDS).topics)
+            existing = set(admin.list_topics(timeout=_REQUEST_SECONDS).topics)
         source = settings.input_topic
         created = source not in existing and self._create(source, {})
         metadata, config = self._await_metadata(source), self._read_config(source)
         yield self._compare(metadata, config, created=created, min_bytes=0)
-        largest = int(config["max.message.bytes"] if config else _MESSAGE_BYTES)
+        largest = int(config["max.message.bytes"] if config else _DEFAULT_MESSAGE_BYTES)
         outputs = (settings.output_topic, settings.dead_letter_topic, settings.output_dead_letter_topic)
         for name in dict.fromkeys(outputs):
             # An output message is an input message with headers and column names.
@@ -60,7 +60,7 @@ class Topics:
             yield self._compare(metadata, config, created=created, min_bytes=largest + 1)
 
     def _create(self, name: str, config: dict[str, str]) -> bool:
-        """Return False if another program created the topic meanwhile."""
+        """Create a topic. Return False if another program has just created it."""
         settings = self._settings
         new = NewTopic(
             name,
@@ -71,7 +71,7 @@ class Topics:
         admin = self._cluster.admin
         with self._cluster.translate_errors(f"topic {name} does not exist and cannot be created"):
             try:
-                admin.wait_for(admin.create_topics([new], operation_timeout=_SECONDS)[name])
+                admin.wait_for(admin.create_topics([new], operation_timeout=_REQUEST_SECONDS)[name])
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
@@ -83,11 +83,11 @@ class Topics:
         return round(self._settings.topic_retention_hours * _HOUR_MS)
 
     def _await_metadata(self, name: str) -> TopicMetadata:
-        """Return the topic's metadata: the controller has created it, but other brokers learn of it a moment later."""
-        deadline = monotonic() + _SECONDS
+        """Return the topic's metadata. Wait for it: brokers learn of a new topic a moment after the controller."""
+        deadline = monotonic() + _REQUEST_SECONDS
         with self._cluster.translate_errors(f"topic {name} cannot be described"):
             while True:
-                metadata: TopicMetadata = self._cluster.admin.list_topics(name, timeout=_SECONDS).topics[name]
+                metadata: TopicMetadata = self._cluster.admin.list_topics(name, timeout=_REQUEST_SECONDS).topics[name]
                 if metadata.error is None:
                     return metadata
                 if metadata.error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART or monotonic() > deadline:
@@ -95,7 +95,7 @@ class Topics:
                 sleep(0.05)
 
     def _read_config(self, name: str) -> dict[str, str] | None:
-        """Return the topic's configuration, None without the right DescribeConfigs: the topic is usable without it."""
+        """Return the topic's configuration, None without the right DescribeConfigs, which scoring does not need."""
         resource = ConfigResource(ConfigResource.Type.TOPIC, name)
         admin = self._cluster.admin
         with self._cluster.translate_errors(f"the configuration of topic {name} cannot be read"):
@@ -110,7 +110,7 @@ class Topics:
     def _compare(
         self, metadata: TopicMetadata, config: dict[str, str] | None, *, created: bool, min_bytes: int
     ) -> TopicStatus:
-        """Return the status: `min_bytes` is the least that max.message.bytes should be."""
+        """Return the status of a topic. `min_bytes` is the minimum for its max.message.bytes."""
         name = str(metadata.topic)
         if created:
             return TopicStatus(name, created=True)

@@ -1,4 +1,4 @@
-"""One partition's batch as one Kafka transaction: its messages and the offset that they were read to, or neither."""
+"""A Kafka transaction for one partition of a batch: its messages and its committed offset take effect together."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from include.kafka.headers import Headers
 log = logging.getLogger(__name__)
 
 _COMMIT_SECONDS = 120.0
-# A call that exceeds its own timeout by this ignores the timeout.
+# A call that takes this much longer than its timeout is given up.
 _GRACE_SECONDS = 5.0
 _ABORT_SECONDS = 30.0
 
@@ -30,7 +30,8 @@ OutgoingMessage = tuple[str, bytes | None, bytes | None, Headers]
 class Transaction:
     """A transaction of a fenced producer, for one partition of the group's topic.
 
-    An error before step 4 of `run` aborts it. If librdkafka does not get to the abort, the next fencing aborts it.
+    An error before step 4 of `run` aborts it. If that abort fails, the next producer of the partition fences this one,
+    which aborts the transaction.
     """
 
     def __init__(self, producer: Producer, group: ConsumerGroup, partition: int) -> None:
@@ -50,14 +51,15 @@ class Transaction:
     ) -> None:
         """Produce the messages, commit the offset `end` with `note`, and return once the broker acknowledged both.
 
-        `check` runs before the offset is added and raises to abort. `on_step` gets each step's name when it is done:
-        published, offsets sent, committed. After a ClusterError only the committed offset tells the outcome.
+        `check` runs before the offset is added; if it raises, the transaction is aborted. `on_step` is called with the
+        name of each step that is done: published, offsets sent, committed. After a ClusterError, read the committed
+        offset to learn whether the transaction was committed.
         """
-        # Step 1. The broker's time limit starts with the first message, so the caller should have the bytes ready.
+        # Step 1. The transaction timeout starts with the first message, so the messages should be in memory by now.
         with self._cluster.translate_errors(f"{self._name} cannot begin"):
             self._producer.begin_transaction()
         try:
-            # Step 2. Without delivery callbacks: the commit fails if the broker rejected a message.
+            # Step 2. Delivery callbacks are not needed: the commit fails if the broker rejected a message.
             produce = self._producer.produce
             try:
                 for topic, key, value, headers in messages:
@@ -66,14 +68,14 @@ class Transaction:
                     except BufferError:
                         self._wait_and_produce(topic, key, value, headers)
             except KafkaException as error:
-                raise ClusterError(f"{self._name} failed: {self._explain(self._cause_of(error))}") from error
+                raise ClusterError(f"{self._name} failed: {self._explain(self._find_cause(error))}") from error
             on_step("published")
             check()
             # Step 3. The offset is part of the transaction, with the note of the batch that commits it.
             offset = TopicPartition(self._group.topic.name, self._partition, end, metadata=note.encode())
             self._retry(
                 "add the offset",
-                lambda seconds: _call_with_limit(
+                lambda seconds: _call_with_timeout(
                     seconds + _GRACE_SECONDS,
                     self._producer.send_offsets_to_transaction,
                     [offset],
@@ -85,8 +87,8 @@ class Transaction:
         except BaseException:
             self._abort()
             raise
-        # Step 4. From here on an error leaves the outcome unknown, except if librdkafka requires an abort because the
-        # broker rejected a message. An open transaction would then block readers until the next fencing.
+        # Step 4. After an error the transaction may be committed or not, so it is not aborted, unless librdkafka
+        # requires that because the broker rejected a message: left open, it would block readers until the next fencing.
         try:
             self._retry("commit", self._producer.commit_transaction)
         except ClusterError as error:
@@ -96,7 +98,7 @@ class Transaction:
         on_step("committed")
 
     def _wait_and_produce(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
-        """Produce a message as soon as librdkafka's queue has room."""
+        """Wait until librdkafka's queue has room, and produce a message."""
         while True:
             self._producer.poll(0.5)
             with suppress(BufferError):
@@ -104,12 +106,12 @@ class Transaction:
                 return
 
     def _retry(self, action: str, call: Callable[[float], None]) -> None:
-        """Run `call`, which takes the seconds left, until it succeeds; raise ClusterError after 120 seconds."""
-        until = time.monotonic() + _COMMIT_SECONDS
+        """Repeat `call`, which gets the seconds left, until it succeeds. Raise ClusterError after 120 seconds."""
+        deadline = time.monotonic() + _COMMIT_SECONDS
         has_wrong_state = False
         while True:
             try:
-                call(max(1.0, until - time.monotonic()))
+                call(max(1.0, deadline - time.monotonic()))
                 return
             except TimeoutError as error:
                 servers = self._cluster.config.get("bootstrap.servers")
@@ -120,10 +122,10 @@ class Transaction:
             except KafkaException as error:
                 reason: KafkaError = error.args[0]
                 if reason.code() == KafkaError._STATE and not has_wrong_state:
-                    # The broker rejected a message during this call; the next call raises the reason.
+                    # The broker rejected a message during this call. The next call raises the reason.
                     has_wrong_state = True
                     continue
-                if reason.retriable() and time.monotonic() < until:
+                if reason.retriable() and time.monotonic() < deadline:
                     log.info("%s: retrying to %s after %s", self._name, action, reason.name())
                     self._producer.poll(0.1)
                     continue
@@ -137,8 +139,8 @@ class Transaction:
             )
         return self._cluster.describe_error(reason)
 
-    def _cause_of(self, error: KafkaException) -> KafkaException:
-        """Return why the producer failed: `produce` only raises that it did, `abort_transaction` raises the cause."""
+    def _find_cause(self, error: KafkaException) -> KafkaException:
+        """Return why the producer failed: `produce` raises only _FATAL, but `abort_transaction` raises the cause."""
         if error.args[0].code() == KafkaError._FATAL:
             try:
                 self._producer.abort_transaction(_ABORT_SECONDS)
@@ -150,15 +152,15 @@ class Transaction:
         try:
             self._producer.abort_transaction(_ABORT_SECONDS)
         except KafkaException as error:
-            # Only logged, because the caller raises the error that led here. The next fencing aborts the transaction.
+            # Only logged, because the caller raises the error that led here.
             log.warning("%s could not be aborted: %s. The next run aborts it", self._name, error.args[0].name())
 
 
-def _call_with_limit(seconds: float, call: Callable[..., None], *arguments: object) -> None:
-    """Run `call` in a thread and raise TimeoutError after `seconds`; the thread ends with the call or the process.
+def _call_with_timeout(seconds: float, call: Callable[..., None], *arguments: object) -> None:
+    """Run `call` in a thread, and raise TimeoutError if it takes longer than `seconds`; the thread then goes on.
 
-    librdkafka 2.16 ignores a call's timeout while it waits for a coordinator that is away (its issue 5456), and nothing
-    in Python or Airflow can interrupt such a call.
+    librdkafka 2.16 ignores a call's timeout while it waits for a coordinator that does not answer (its issue 5456).
+    Neither Python nor Airflow can interrupt such a call.
     """
     outcome: Future[None] = Future()
 

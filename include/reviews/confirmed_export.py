@@ -1,4 +1,4 @@
-"""Export confirmed payments to files of training data.
+"""Exports confirmed payments to files of training data.
 
 PostgreSQL decides which verdicts a file holds before the file is stored. If an export is killed, the next one stores
 its file again under the same name. A verdict that changes is exported again in a later file, together with the verdicts
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
 # Trans_nums in one file. It has more rows if several payments share a trans_num.
-MOST_TRANS_NUMS = 200_000
+MAX_TRANS_NUMS = 200_000
 _FETCHED_ROWS = 10_000
 
 _UNFINISHED = "SELECT export_id, file FROM ledger.exports WHERE finished_at IS NULL ORDER BY export_id LIMIT 1"
 # A verdict without a source is not exported, because its payment is unknown.
 _SOURCE = ", ".join(SOURCE_COLUMNS)
-_OF_VERDICT = f"""
+_PREDICTIONS = f"""
 FROM ledger.published_predictions AS found
 WHERE ({", ".join(f"found.{name}" for name in ("trans_num", *SOURCE_COLUMNS))})
     = ({", ".join(f"due.{name}" for name in ("trans_num", *SOURCE_COLUMNS))})
 """
-_DUE = f"FROM ledger.confirmations AS due WHERE export_id IS NULL AND EXISTS (SELECT {_OF_VERDICT})"
+_DUE = f"FROM ledger.confirmations AS due WHERE export_id IS NULL AND EXISTS (SELECT {_PREDICTIONS})"
 # The names sort by time even if the clock is set back.
 _BEGIN = """
 INSERT INTO ledger.exports (file, started_at)
@@ -42,12 +42,12 @@ RETURNING export_id, file
 # With all other verdicts on the same trans_num, because for each trans_num only the newest file counts.
 _ASSIGN = f"""
 UPDATE ledger.confirmations AS due SET export_id = %s
-WHERE trans_num IN (SELECT DISTINCT trans_num {_DUE} ORDER BY trans_num LIMIT %s) AND EXISTS (SELECT {_OF_VERDICT})
+WHERE trans_num IN (SELECT DISTINCT trans_num {_DUE} ORDER BY trans_num LIMIT %s) AND EXISTS (SELECT {_PREDICTIONS})
 """  # noqa: S608
 # The newest prediction counts, as in the view ledger.payments.
 _PAYMENTS = f"""
 SELECT trans_num, fraud, newest.payment::text FROM ledger.confirmations AS due CROSS JOIN LATERAL (
-    SELECT payment {_OF_VERDICT}
+    SELECT payment {_PREDICTIONS}
     ORDER BY scored_at DESC, coalesce(replaced_at, 'infinity') DESC LIMIT 1
 ) AS newest
 WHERE export_id = %s ORDER BY trans_num, {_SOURCE}
@@ -66,20 +66,22 @@ class ExportStore(Protocol):
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """A finished export. `payments` is 0, and there is no file, if an interrupted export was finished after all its
-    verdicts had changed."""
+    """A finished export.
+
+    `payments` is 0, and there is no file, if an interrupted export was finished after all its verdicts had changed.
+    """
 
     file: str
     payments: int
 
 
 def export(address: LedgerConnection, store: ExportStore) -> list[ExportedFile]:
-    """Store all verdicts that are not exported yet, and return the files. It may be killed and repeated at any time."""
-    done = []
+    """Store all verdicts that are not exported yet, and return the files. A killed export can be repeated."""
+    files = []
     with open_ledger(address, "fraud export-confirmed") as connection:
-        while begun := _begin(connection):
-            done.append(_finish(connection, store, *begun))
-    return done
+        while export_to_finish := _begin(connection):
+            files.append(_finish(connection, store, *export_to_finish))
+    return files
 
 
 def _begin(connection: Connection) -> tuple[int, str] | None:
@@ -94,7 +96,7 @@ def _begin(connection: Connection) -> tuple[int, str] | None:
             return None
         cursor.execute(_BEGIN)
         export_id, file = cursor.fetchone() or (0, "")
-        cursor.execute(_ASSIGN, (export_id, MOST_TRANS_NUMS))
+        cursor.execute(_ASSIGN, (export_id, MAX_TRANS_NUMS))
         return export_id, file
 
 

@@ -1,5 +1,7 @@
-"""Write confirmed payments as a Parquet file: the columns of training data as they were published, and the verdict as
-the label."""
+"""Writes confirmed payments as a Parquet file of training data.
+
+The columns are as they were published; the label is the verdict.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ class ConfirmedPayment:
 
 
 class ConfirmedFile:
-    """Build the file in memory, compressed with zstd. Take `bytes` once all payments are added."""
+    """Builds the file in memory, compressed with zstd. Call `bytes` once all payments are added."""
 
     def __init__(self) -> None:
         import pyarrow as pa
@@ -62,18 +64,18 @@ class ConfirmedFile:
 
 
 def _columns(payments: Iterable[ConfirmedPayment]) -> dict[str, list[Any]]:
-    rows = [_values(one) for one in payments]
+    rows = [_values(payment) for payment in payments]
     return {name: _column(name, [row.get(name) for row in rows]) for name in COLUMNS}
 
 
-def _values(one: ConfirmedPayment) -> dict[str, Any]:
-    """Return the payment's columns. Numbers keep their digits, because a card number of 19 digits becomes text."""
-    values: dict[str, Any] = json.loads(one.payment, parse_int=Number, parse_float=Number, parse_constant=Number)
+def _values(payment: ConfirmedPayment) -> dict[str, Any]:
+    """Return the payment's columns. Numbers keep all digits, because a card number of 19 digits is stored as text."""
+    values: dict[str, Any] = json.loads(payment.payment, parse_int=Number, parse_float=Number, parse_constant=Number)
     if CURRENT_TIME in values:
-        # The values that the model got.
+        # The values that the model received.
         derived = {name: derive(values[CURRENT_TIME]) for name, derive in DERIVATIONS.items() if name not in values}
         values |= {name: value for name, value in derived.items() if value is not msgspec.UNSET}
-    return values | {TRANS_NUM: one.trans_num, PREDICTION: int(one.fraud)}
+    return values | {TRANS_NUM: payment.trans_num, PREDICTION: int(payment.fraud)}
 
 
 def _column(name: str, values: list[Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Find the payment that a verdict refers to: by trans_num, or by trans_num and source."""
+"""Finds the payment that a verdict refers to: by trans_num, or by trans_num and source."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ class KnownPayment:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Return what identifies the payment, whatever its source."""
+        """Return the values that identify the payment, without its source."""
         # As text, because NaN is not equal to itself.
         return self.trans_num, *map(str, self.content)
 
 
 def known_trans_nums(cursor: Cursor, trans_nums: Iterable[str]) -> set[str]:
-    """Return those that are the trans_num of a payment in the ledger."""
+    """Return the trans_nums that a payment in the ledger has."""
     cursor.execute(_KNOWN, (list(dict.fromkeys(trans_nums)),))
     return {name for (name,) in cursor.fetchall()}
 
@@ -82,8 +82,10 @@ def payments_by_trans_num(cursor: Cursor, trans_nums: Iterable[str], limit: int)
 
 
 def payments_by_source(cursor: Cursor, given: list[tuple[str, PaymentSource]]) -> list[list[KnownPayment]]:
-    """Return the payments of each trans_num and source, in the order given: several only for a source without a
-    row."""
+    """Return the payments of each trans_num and source, in the same order.
+
+    There are several only for a source without a row.
+    """
     found: list[dict[tuple[Any, ...], KnownPayment]] = [{} for _ in given]
     columns = (
         [name for name, _ in given],
@@ -97,7 +99,7 @@ def payments_by_source(cursor: Cursor, given: list[tuple[str, PaymentSource]]) -
 
 
 def confirmed_payments(cursor: Cursor, trans_nums: Iterable[str]) -> dict[tuple[Any, ...], tuple[KnownPayment, bool]]:
-    """Return the payments with a verdict among those of these trans_nums, with the verdict (True: fraud), by key."""
+    """Return by key the payments of these trans_nums that have a verdict, with the verdict (True: fraud)."""
     cursor.execute(_CONFIRMED, (list(dict.fromkeys(trans_nums)),))
     payments = ((KnownPayment.from_row(tuple(row)), fraud) for *row, fraud in cursor.fetchall())
     return {payment.key: (payment, fraud) for payment, fraud in payments}

@@ -1,5 +1,7 @@
-"""Parse and print a payment's source: its offset on the input topic, which identifies one of several payments with the
-same trans_num."""
+"""Parses and prints a payment's source: its position on the input topic.
+
+The source distinguishes several payments with the same trans_num.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,10 @@ _STRIPPED = " \t'\"\xa0"
 
 @dataclass(frozen=True)
 class PaymentSource:
-    """The topic, partition and offset of a payment's message. `row`: its index in the message's `data`, None if
-    unknown."""
+    """The topic, partition and offset of a payment's message.
+
+    `row` is the payment's index in the message's `data`, None if unknown.
+    """
 
     topic: str
     partition: int
@@ -31,8 +35,10 @@ class PaymentSource:
 
     @classmethod
     def parse(cls, text: str, row: str = "") -> PaymentSource | None:
-        """Return the source that a text names as topic/partition/offset, as the header `source` does; None for any
-        other text. A `row` that is not a number counts as unknown."""
+        """Return the source of a text of the form topic/partition/offset, like the header `source`, or None.
+
+        A `row` that is not a number counts as unknown.
+        """
         found = _TEXT.fullmatch(text.strip(_STRIPPED))
         if found is None or int(found[2]) >= 2**31 or int(found[3]) >= 2**63:
             return None

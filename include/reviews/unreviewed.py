@@ -1,4 +1,4 @@
-"""List frauds without a verdict, newest first, and write them as a CSV that a reviewer fills in."""
+"""Lists frauds without a verdict, newest first, and writes them as a CSV that a reviewer fills in."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _ORDER = ("scored_at", "coalesce(replaced_at, 'infinity')", *SOURCE_COLUMNS)
 _CONTENT = ", ".join(CONTENT_COLUMNS)
-# It follows the indexes of frauds, newest first, until enough are found. A verdict on a payment counts for all
+# PostgreSQL follows the index of frauds, newest first, until enough are found. A verdict on a payment counts for all
 # predictions of that payment.
 _FRAUDS = f"""
 SELECT trans_num, paid_at, amt, merchant, fraud_probability,
@@ -92,7 +92,7 @@ def unreviewed(connection: Connection, limit: int) -> list[UnreviewedFraud]:
     """Return at most `limit` frauds, newest first, each payment once even if it was sent or scored again."""
     found: dict[tuple[object, ...], UnreviewedFraud] = {}
     with connection, connection.cursor("frauds") as frauds, connection.cursor() as cursor:
-        # Without this PostgreSQL plans to read all frauds, and sorts them.
+        # Without this, PostgreSQL would read and sort all frauds.
         cursor.execute("SET LOCAL cursor_tuple_fraction = 0.0001")
         frauds.itersize = _FETCHED_ROWS
         frauds.execute(_FRAUDS)
@@ -125,7 +125,7 @@ def write_csv(path: Path, frauds: Iterable[UnreviewedFraud]) -> None:
             with draft.open("w", encoding="utf-8", newline="", errors="replace") as file:
                 file.write(BOM.decode())
                 csv.writer(file).writerows([names, *rows])
-            # It fails if the file exists; the move alone would replace it.
+            # `touch` fails if the file exists; `replace` alone would overwrite it.
             path.touch(0o600, exist_ok=False)
             draft.replace(path)
     except FileExistsError:

@@ -1,4 +1,4 @@
-"""Read a CSV file of verdicts: the attachment of a report, or any file with the columns `trans_num` and `verdict`.
+"""Reads a CSV file of verdicts: the attachment of a report, or any file with the columns `trans_num` and `verdict`.
 
 Spreadsheets save it with semicolons or tabs, in their machine's encoding, and write true and false in their own
 language.
@@ -22,8 +22,7 @@ from include.reviews.payment_source import PaymentSource
 TRANS_NUM = "trans_num"
 VERDICT = "verdict"
 SOURCE_HEADERS = ("source", "row")
-"""CSV columns that identify one of several payments with the same trans_num. A cell that holds no source counts as
-empty."""
+"""CSV columns that identify one of several payments with the same trans_num. An invalid source counts as none."""
 _FRAUD = "fraud fraudulent true yes y 1 1.0 wahr ja vrai oui verdadero sí si vero verdadeiro sim waar prawda tak"
 _GENUINE = "genuine legit legitimate false no n 0 0.0 falsch nein faux non falso não nao onwaar nee fałsz nie"
 _WORDS = dict.fromkeys(_FRAUD.split(), True) | dict.fromkeys([*_GENUINE.split(), "not fraud", "no fraud"], False)
@@ -41,8 +40,10 @@ _MAX_TRANS_NUM_LENGTH = 1_000
 
 @dataclass(frozen=True)
 class Verdict:
-    """A line with a verdict. `trans_nums`: what its cell may stand for, most likely first. `source`: None if it has
-    none."""
+    """A line with a verdict.
+
+    `trans_nums` are the values that its cell may stand for, the most likely one first. `source` is None without one.
+    """
 
     line: int
     trans_nums: tuple[str, ...]
@@ -52,8 +53,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class BadLine:
-    """A line that cannot be used. `why` does not quote it: with mixed-up columns a card number may be in place of the
-    verdict."""
+    """An invalid line.
+
+    `why` does not quote it: if columns are mixed up, a card number may be in the place of the verdict.
+    """
 
     line: int
     why: str
@@ -61,7 +64,7 @@ class BadLine:
 
 @dataclass(frozen=True)
 class VerdictFile:
-    """The lines of a file. `passed_over`: the number of lines without a verdict."""
+    """The lines of a file. `passed_over` is the number of lines without a verdict."""
 
     verdicts: list[Verdict] = field(default_factory=list)
     bad: list[BadLine] = field(default_factory=list)
@@ -69,7 +72,7 @@ class VerdictFile:
 
 
 def read(path: Path) -> VerdictFile:
-    """Read a file of verdicts. Raise ConfirmationError if no line of it can be used."""
+    """Read a file of verdicts. Raise ConfirmationError if it is not a CSV file with the required columns."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -106,8 +109,10 @@ def is_fraud(text: str) -> bool | None:
 
 
 def possible_trans_nums(text: str) -> tuple[str, ...]:
-    """Return the trans_nums that a cell may stand for: its text, and each text that csv_attachment.cell() writes like
-    it."""
+    """Return the trans_nums that a cell may stand for.
+
+    These are its text, and each text that csv_attachment.cell() would write like that.
+    """
     unquoted = [name for name in (text.removeprefix("'"), _APOSTROPHE.sub("", text)) if cell(name) == text]
     return tuple(dict.fromkeys(name for name in (text, *unquoted, text.strip()) if name))
 
@@ -122,7 +127,7 @@ def _text(path: Path, content: bytes) -> str:
     try:
         text = content.decode(encoding or "utf-8")
     except UnicodeDecodeError:
-        # On a machine with another code page, names are garbled, but trans_num and verdict are not.
+        # If the file has another code page, names are garbled, but trans_num and verdict are not.
         text = "\0" if encoding else content.decode("cp1252", "replace")
     if "\0" in text:
         raise ConfirmationError(f"{path} is not a CSV file: it holds bytes that are not text")
@@ -172,8 +177,8 @@ def _rows(text: str, separator: str, lines_before: int = 0) -> Iterator[tuple[in
         except csv.Error as error:
             # An unclosed quotation mark also consumes the lines after it.
             last = lines_before + reader.line_num
-            lost = f": a quotation mark is not closed, and lines {line} to {last} are not read" if last > line else ""
-            yield line, f"is not valid CSV: {error}{lost}"
+            unread = f": a quotation mark is not closed, and lines {line} to {last} are not read" if last > line else ""
+            yield line, f"is not valid CSV: {error}{unread}"
             continue
         if any(entry.strip() for entry in row):
             yield line, row

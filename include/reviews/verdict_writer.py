@@ -1,10 +1,10 @@
-"""Store verdicts in the ledger: a file of any length in a few SQL statements."""
+"""Stores verdicts in the ledger: a file of any length in a few SQL statements."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from include.errors import ConfirmationError
@@ -64,7 +64,7 @@ class VerdictCounts:
 
 @dataclass(frozen=True)
 class VerdictWriter:
-    """Write verdicts over an open connection, each call in one transaction."""
+    """Writes verdicts over an open connection, each call in one transaction."""
 
     connection: Connection
 
@@ -88,20 +88,22 @@ class VerdictWriter:
                 where = "" if source is None else f" at {source}"
                 raise ConfirmationError(f"the ledger has no payment{where} with the trans_num {trans_num}")
             if len(found) > 1:
-                raise ConfirmationError(_ambiguous(trans_num, found))
+                raise ConfirmationError(_describe_ambiguity(trans_num, found))
             return _apply(cursor, {found[0].key: (found[0], fraud)}, reviewer, "fraud confirm")
 
     def confirm_all(
         self, file: VerdictFile, *, reviewer: str, origin: str, all_or_nothing: bool = False
     ) -> VerdictCounts:
-        """Store the verdicts of all good lines; with `all_or_nothing` none if a line is bad. `origin` says where they
-        come from."""
+        """Store the verdicts of all valid lines; with `all_or_nothing`, none if a line is invalid.
+
+        `origin` is stored with each verdict: the command or program that it comes from.
+        """
         with self._writing() as cursor:
-            found, unusable = _with_payments(cursor, file.verdicts)
-            consistent, contradicting = _without_contradictions(found)
-            bad = sorted([*file.bad, *unusable, *contradicting], key=lambda one: one.line)
-            done = VerdictCounts() if bad and all_or_nothing else _apply(cursor, consistent, reviewer, origin)
-        return VerdictCounts(done.applied, done.changed, done.unchanged, file.passed_over, tuple(bad))
+            found, not_found = _find_payments(cursor, file.verdicts)
+            consistent, contradicting = _split_contradictions(found)
+            bad = sorted([*file.bad, *not_found, *contradicting], key=lambda bad_line: bad_line.line)
+            counts = VerdictCounts() if bad and all_or_nothing else _apply(cursor, consistent, reviewer, origin)
+        return replace(counts, passed_over=file.passed_over, bad=tuple(bad))
 
     @contextmanager
     def _writing(self) -> Iterator[Cursor]:
@@ -110,9 +112,10 @@ class VerdictWriter:
             yield cursor
 
 
-def _ambiguous(trans_num: str, found: list[KnownPayment]) -> str:
+def _describe_ambiguity(trans_num: str, found: list[KnownPayment]) -> str:
     shown = sorted(
-        (payment.source for payment in found[:_LISTED_SOURCES]), key=lambda one: (one.partition, one.offset, one.row)
+        (payment.source for payment in found[:_LISTED_SOURCES]),
+        key=lambda source: (source.partition, source.offset, source.row),
     )
     sources = ", ".join(map(str, shown))
     more = " and more" if len(found) > _LISTED_SOURCES else ""
@@ -123,39 +126,39 @@ def _ambiguous(trans_num: str, found: list[KnownPayment]) -> str:
     )
 
 
-def _with_payments(cursor: Cursor, verdicts: list[Verdict]) -> tuple[list[tuple[Verdict, KnownPayment]], list[BadLine]]:
+def _find_payments(cursor: Cursor, verdicts: list[Verdict]) -> tuple[list[tuple[Verdict, KnownPayment]], list[BadLine]]:
     """Return each verdict with its payment, and the lines whose payment is unknown or ambiguous."""
-    names = known_trans_nums(cursor, (name for one in verdicts for name in one.trans_nums))
+    names = known_trans_nums(cursor, (name for verdict in verdicts for name in verdict.trans_nums))
     bad: list[BadLine] = []
-    named: list[tuple[Verdict, str, PaymentSource]] = []
-    unnamed: list[tuple[Verdict, str]] = []
+    with_source: list[tuple[Verdict, str, PaymentSource]] = []
+    without_source: list[tuple[Verdict, str]] = []
     for verdict in verdicts:
         name = next((name for name in verdict.trans_nums if name in names), None)
         if name is None:
             bad.append(BadLine(verdict.line, "has a trans_num that is not in the ledger"))
         elif verdict.source is None:
-            unnamed.append((verdict, name))
+            without_source.append((verdict, name))
         else:
-            named.append((verdict, name, verdict.source))
-    of_names = payments_by_trans_num(cursor, (name for _, name in unnamed), 2)
-    at_sources = payments_by_source(cursor, [(name, source) for _, name, source in named])
-    of_verdicts = [
-        *((verdict, of_names.get(name, [])) for verdict, name in unnamed),
-        *((verdict, payments) for (verdict, *_), payments in zip(named, at_sources, strict=True)),
+            with_source.append((verdict, name, verdict.source))
+    by_name = payments_by_trans_num(cursor, (name for _, name in without_source), 2)
+    by_source = payments_by_source(cursor, [(name, source) for _, name, source in with_source])
+    candidates = [
+        *((verdict, by_name.get(name, [])) for verdict, name in without_source),
+        *((verdict, payments) for (verdict, *_), payments in zip(with_source, by_source, strict=True)),
     ]
     found = []
-    for verdict, payments in of_verdicts:
+    for verdict, payments in candidates:
         if not payments:
             bad.append(BadLine(verdict.line, "has a source at which the ledger has no payment with that trans_num"))
         elif len(payments) > 1:
-            why = "has a trans_num of several payments: add the columns source and row, as reports have them"
-            bad.append(BadLine(verdict.line, why))
+            reason = "has a trans_num of several payments: add the columns source and row, as reports have them"
+            bad.append(BadLine(verdict.line, reason))
         else:
             found.append((verdict, payments[0]))
     return found, bad
 
 
-def _without_contradictions(found: Iterable[tuple[Verdict, KnownPayment]]) -> tuple[_Verdicts, list[BadLine]]:
+def _split_contradictions(found: Iterable[tuple[Verdict, KnownPayment]]) -> tuple[_Verdicts, list[BadLine]]:
     """Return one verdict for each payment, and the lines of payments with both verdicts."""
     bad: list[BadLine] = []
     lines: dict[tuple[Any, ...], list[tuple[Verdict, KnownPayment]]] = {}
@@ -163,22 +166,24 @@ def _without_contradictions(found: Iterable[tuple[Verdict, KnownPayment]]) -> tu
         lines.setdefault(payment.key, []).append((verdict, payment))
     consistent: _Verdicts = {}
     for key, given in lines.items():
-        verdicts = sorted((verdict for verdict, _ in given), key=lambda one: one.line)
+        verdicts = sorted((verdict for verdict, _ in given), key=lambda verdict: verdict.line)
         if len({verdict.fraud for verdict in verdicts}) == 1:
             consistent[key] = given[0][1], verdicts[0].fraud
             continue
         for verdict in verdicts:
-            other = next(one.line for one in verdicts if one.fraud != verdict.fraud)
+            other = next(another.line for another in verdicts if another.fraud != verdict.fraud)
             bad.append(BadLine(verdict.line, f"contradicts line {other}, which has the same payment"))
     return consistent, bad
 
 
 def _apply(cursor: Cursor, verdicts: _Verdicts, reviewer: str, origin: str) -> VerdictCounts:
-    """Store the verdicts. If a payment already has a verdict under another source, that source is kept, so that the
-    payment has only one verdict."""
+    """Store the verdicts and return how many payments had which verdict before.
+
+    If a payment already has a verdict under another source, that source is kept, so that it has only one verdict.
+    """
     before = confirmed_payments(cursor, (payment.trans_num for payment, _ in verdicts.values()))
     given = [(before[key][0] if key in before else payment, fraud) for key, (payment, fraud) in verdicts.items()]
-    given.sort(key=lambda one: one[0].trans_num)
+    given.sort(key=lambda pair: pair[0].trans_num)
     sources = [payment.source for payment, _ in given]
     columns = (
         [payment.trans_num for payment, _ in given],

@@ -1,4 +1,4 @@
-"""Open a folder or s3://bucket/prefix as Arrow's file system."""
+"""Opens a folder or s3://bucket/prefix as Arrow's file system."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class S3Access:
 
 
 def whole_url(url: str, name: str) -> str:
-    """Return `url`, or the file:// URL of a folder that is given by its path.
+    """Return `url`, or the file:// URL of a folder if `url` is a path.
 
-    Raise SettingError, which names the setting `name`, if the scheme or its slashes are incomplete: as a path it would
-    be a folder of that name.
+    Raise SettingError, which names the setting `name`, if the scheme or its slashes are incomplete: such a text would
+    otherwise become a folder of that name.
     """
     if _URL.match(url):
         return url
@@ -69,7 +69,7 @@ def open_url(url: str, name: str, access: S3Access | None = None) -> tuple[FileS
             f"{name} contains a login or keys, which logs would show: give a folder or s3://bucket/prefix. Put the "
             "keys into the connection aws_default, or into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
-    # The URL's options may hold keys as well.
+    # The URL's options may hold keys too.
     shown = url.partition("?")[0]
     try:
         if access is not None and url.startswith("s3://"):
@@ -93,7 +93,7 @@ def without_login(url: str) -> str:
 
 
 def _open_s3(url: str, access: S3Access) -> tuple[FileSystem, str]:
-    """Raise ValueError if the URL cannot be used."""
+    """Return Arrow's file system of S3 and the path in it. Raise ValueError if the URL cannot be used."""
     from pyarrow.fs import S3FileSystem, resolve_s3_region
 
     parts = urlsplit(url)

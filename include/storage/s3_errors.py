@@ -1,4 +1,4 @@
-"""Tell S3's errors apart, in the words of Arrow, botocore and boto3, and name the remedy of each."""
+"""Recognizes errors of S3 as Arrow and botocore raise them, and names the remedy of each."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FAULTS = {
 
 @dataclass(frozen=True)
 class S3Settings:
-    """What a user corrects after an error: where the keys, the bucket and the endpoint are set."""
+    """Where a user corrects an error: the names of what sets the keys, the bucket and the endpoint."""
 
     keys: str
     bucket: str
@@ -38,7 +38,7 @@ class S3Settings:
 
     @classmethod
     def of_connection(cls, connection: str, bucket: str) -> S3Settings:
-        """Return the settings of a place that is reached through an Airflow connection."""
+        """Return the settings of storage that an Airflow connection gives access to."""
         return cls(connection, bucket, f"the address in {connection}")
 
     def remedy(self, fault: S3Fault) -> str:
@@ -47,7 +47,7 @@ class S3Settings:
             S3Fault.WRONG_KEYS: f"check the keys in {self.keys}",
             S3Fault.NO_RIGHT: f"the user of {self.keys} lacks the right to it: docs/security.md lists the rights",
             S3Fault.NO_BUCKET: f"the bucket does not exist: create it, or set {self.bucket} to another",
-            S3Fault.NO_ANSWER: f"is the server up, and {self.endpoint} right?",
+            S3Fault.NO_ANSWER: f"check that the server is up and that {self.endpoint} is correct",
         }[fault]
 
     def with_remedy(self, error: BaseException) -> str:

@@ -1,9 +1,9 @@
-"""Read and write the files of the staging area: in a local folder, or at `s3://bucket/prefix` if workers share no disk.
+"""Reads and writes the files of the staging area: a local folder, or `s3://bucket/prefix` if workers share no disk.
 
 The files hold card data, so a local folder has mode 0700. Each write is atomic: a reader sees the old content or the
-new one. Each file ends with a line that is the digest of the rest: a wrong offset read from a damaged file would lose
-payments, and Parquet's own checksums leave out its footer. (`head -n 1` shows a JSON file without the digest; pandas
-reads a Parquet file once the last 33 bytes are cut off.)
+new one. The last line of each file is the digest of the rest: a wrong offset from a damaged file would lose payments,
+and Parquet's own checksums leave out its footer. (`head -n 1` shows a JSON file without the digest; pandas reads a
+Parquet file without its last 33 bytes.)
 """
 
 from __future__ import annotations
@@ -32,23 +32,25 @@ if TYPE_CHECKING:
 
 _Kind = TypeVar("_Kind")
 _SETTING = "FRAUD_STAGING_URL"
-_SEAL_BYTES = 33
+_DIGEST_LINE_BYTES = 33
 _S3 = S3Settings.of_connection("the connection aws_default", _SETTING)
-_first_use = threading.Lock()
+_decoder_lock = threading.Lock()
 _REMEDY = "if its batch is not published yet, clear the run's plan task: the run drains these payments again"
 
 
 def decode(data: bytes, kind: type[_Kind]) -> _Kind:
-    """Return the JSON `data` as an object of the type `kind`. Raise msgspec.DecodeError if it is none."""
-    # msgspec prepares a type at its first use. If two threads do so at once, one of them crashes the process.
-    with _first_use:
+    """Return the JSON `data` as an object of the type `kind`. Raise msgspec.DecodeError if it does not fit."""
+    # msgspec prepares a type when it is used first. If two threads do that at the same time, the process crashes.
+    with _decoder_lock:
         decoder = msgspec.json.Decoder(kind)
     return decoder.decode(data)
 
 
 class Storage:
-    """Files below one URL. Paths are relative to it, with slashes. An OSError of the disk or of S3 becomes a
-    StagingError, or a StagingAccessError if S3 rejects the keys."""
+    """Files below one URL. Paths are relative to it, with slashes.
+
+    An OSError of the disk or of S3 becomes a StagingError, or a StagingAccessError if S3 rejects the keys.
+    """
 
     def __init__(self, filesystem: FileSystem, root: str, url: str) -> None:
         self._filesystem = filesystem
@@ -83,8 +85,11 @@ class Storage:
             ) from error
 
     def require_bucket(self) -> None:
-        """Raise StagingError if the bucket is missing: Amazon's S3 does not create it at the first write, as other
-        servers do. A user without the right to see the bucket learns of it from the first write."""
+        """Raise StagingError if the bucket is missing.
+
+        Other servers create it at the first write, but Amazon's S3 does not. Without the right to see the bucket
+        nothing is raised: the first write reports a missing one.
+        """
         from pyarrow.fs import FileType
 
         if self._local:
@@ -100,20 +105,20 @@ class Storage:
         return f"{self._root}/{path}"
 
     def write(self, path: str, data: Any) -> None:
-        """Write a file in place of an earlier one. `data`: bytes, or any object with the buffer protocol."""
-        target, seal = self._path(path), _seal(data)
+        """Write a file, in place of an earlier one. `data` is bytes or an object with the buffer protocol."""
+        target, digest_line = self._path(path), _digest_line(data)
         try:
             if not self._local:
                 with self._filesystem.open_output_stream(target) as stream:
                     stream.write(data)
-                    stream.write(seal)
+                    stream.write(digest_line)
                 return
             Path(target).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             part = Path(f"{target}.{uuid4().hex}.part")
             try:
                 with part.open("wb") as file:
                     file.write(data)
-                    file.write(seal)
+                    file.write(digest_line)
                     file.flush()
                     # After the commit to Kafka only this file holds the report, so it and its name must survive a
                     # power failure.
@@ -127,17 +132,19 @@ class Storage:
             raise _failure(f"cannot write {path} to {self.url}{full}", error) from error
 
     def read(self, path: str) -> bytes | None:
-        """Return a file's content, or None if there is no such file. Raise StagedFileDamagedError if its digest is
-        wrong."""
+        """Return a file's content, or None if there is no such file.
+
+        Raise StagedFileDamagedError if its digest is wrong.
+        """
         try:
             with self._filesystem.open_input_stream(self._path(path)) as stream:
-                sealed: bytes = stream.read()
+                content: bytes = stream.read()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise _failure(f"cannot read {path} from {self.url}", error) from error
-        data = sealed[:-_SEAL_BYTES]
-        if sealed[-_SEAL_BYTES:] != _seal(data):
+        data = content[:-_DIGEST_LINE_BYTES]
+        if content[-_DIGEST_LINE_BYTES:] != _digest_line(data):
             raise StagedFileDamagedError(f"{path} in {self.url} is damaged; {_REMEDY}")
         return data
 
@@ -153,8 +160,10 @@ class Storage:
         return data
 
     def need_json(self, path: str, kind: type[_Kind]) -> _Kind:
-        """Return a JSON file as an object of the type `kind`. Raise as `need`, and StagedFileDamagedError if the file
-        holds something else."""
+        """Return a JSON file as an object of the type `kind`.
+
+        Raise the errors of `need`, and StagedFileDamagedError if the file's content does not fit.
+        """
         try:
             return decode(self.need(path), kind)
         except msgspec.DecodeError as error:
@@ -199,10 +208,10 @@ def _sync_folder(folder: Path) -> None:
         os.close(opened)
 
 
-def _seal(data: Any) -> bytes:
+def _digest_line(data: Any) -> bytes:
     return b"\n" + hashlib.sha256(data).hexdigest()[:32].encode()
 
 
-def _failure(what: str, error: OSError) -> StagingError:
+def _failure(action: str, error: OSError) -> StagingError:
     kind = StagingAccessError if find_fault(error) is S3Fault.WRONG_KEYS else StagingError
-    return kind(f"{what}: {_S3.with_remedy(error)}")
+    return kind(f"{action}: {_S3.with_remedy(error)}")

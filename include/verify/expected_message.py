@@ -1,6 +1,6 @@
-"""What a message must become, by the contract in docs/messages.md and nothing of the code that scores.
+"""What each input message must become, by the contract in docs/messages.md and without the code that scores.
 
-Values are read by the standard library's JSON, with each number kept as the text it was written in: 1.0 is not 1.
+The standard library's JSON decoder reads the values; numbers keep the text they were written in, so 1.0 is not 1.
 """
 
 from __future__ import annotations
@@ -19,54 +19,57 @@ Pairs = list[tuple[str, Any]]
 
 _REASON = re.compile(rb"[a-z][a-z0-9_]*: .")
 _SOURCE = re.compile(rb"(.+)/(\d+)/(\d+)")
-# See the scoring's own reading of headers: a name that is not UTF-8 is an error only where it is called from C.
+# A header name that is not UTF-8 raises an error only if `headers` is called from C, as methodcaller does.
 _READ_HEADERS = methodcaller("headers")
 
 
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not valid JSON")
 
 
-# Numbers become bytes and objects tuples of pairs, which nothing else in JSON becomes: so repr() of what was read tells
-# 1 from "1" and 1.0, and keeps an object's order and doubled names.
+# Only numbers become bytes, and only objects become tuples of pairs. So repr() of the result distinguishes 1, "1" and
+# 1.0, and keeps the order of an object's names and repeated names.
 _READ = json.JSONDecoder(
     parse_int=str.encode,
     parse_float=str.encode,
-    parse_constant=_no_constant,
+    parse_constant=_refuse_constant,
     object_pairs_hook=tuple,
 ).decode
 _LABELS = (b"0", b"1")
-# A byte order mark, as UTF-8 text.
-_MARK = "\ufeff"
+_BYTE_ORDER_MARK = "\ufeff"
+_MAX_NAME_LENGTH = 60
 
 
 def digest(*content: object) -> int:
-    """Eight bytes, never zero."""
+    """Return a digest of 8 bytes as a number greater than 0."""
     try:
         text = repr(content)
     except RecursionError:
-        # Five times deeper than what may be scored at all.
+        # Five times deeper than a message that can be scored.
         text = "too deep"
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") or 1
 
 
-def headers_of(message: Message) -> Headers | None:
-    """None where the client cannot read them. To be asked once: asked again, a message gives what it failed to fill."""
+def read_headers(message: Message) -> Headers | None:
+    """Return the headers, None if the client cannot decode them.
+
+    Call it once for a message: after such an error, a second call returns a half-filled list.
+    """
     try:
         return list(_READ_HEADERS(message) or [])
     except (SystemError, UnicodeError):
         return None
 
 
-def payments(value: bytes | None) -> list[Pairs | None]:
-    """What each row's scored payment must hold, its prediction left out; None for a row that cannot be scored.
+def expected_payments(value: bytes | None) -> list[Pairs | None]:
+    """Return the fields of each row's scored payment, without the prediction; None for a row that cannot be scored.
 
-    Empty where the message is no payments in split form.
+    The list is empty if the message does not contain payments in split form.
     """
     try:
-        content = _READ((value or b"").decode().lstrip(_MARK))
+        content = _READ((value or b"").decode().lstrip(_BYTE_ORDER_MARK))
         while isinstance(content, str):
-            content = _READ(content.lstrip(_MARK))
+            content = _READ(content.lstrip(_BYTE_ORDER_MARK))
         fields = dict(content) if isinstance(content, tuple) else {}
     except (ValueError, RecursionError):
         return []
@@ -76,7 +79,7 @@ def payments(value: bytes | None) -> list[Pairs | None]:
     if not all(type(name) is str for name in names) or len(set(names)) < len(names):
         return []
     if rows and not any(isinstance(row, list) for row in rows) and not all(isinstance(row, tuple) for row in rows):
-        # The values of one row, without a list of their own.
+        # `data` is one row, not a list of rows.
         rows = [rows]
     return [_as_scored(names, row) for row in rows]
 
@@ -92,14 +95,14 @@ def _as_scored(names: list[str], row: object) -> Pairs | None:
     return pairs if "is_fraud" in names else [*pairs, ("is_fraud", None)]
 
 
-def scored_payment(value: bytes | None) -> Pairs | str:
-    """What a scored message holds, in the form of `payments`; else what is wrong with it."""
+def parse_scored_message(value: bytes | None) -> Pairs | str:
+    """Return the fields of a scored message as `expected_payments` does, or a text that says what is wrong with it."""
     try:
         records = _READ((value or b"").decode())
     except (ValueError, RecursionError):
         return "it is not JSON"
     if not isinstance(records, list) or len(records) != 1 or not isinstance(records[0], tuple):
-        return "it is no list of one object"
+        return "it is not a list of one object"
     pairs: Pairs = list(records[0])
     if not pairs or pairs.pop() != ("fraud_confirmed", None):
         return '"fraud_confirmed": null is not at its end'
@@ -111,9 +114,10 @@ def scored_payment(value: bytes | None) -> Pairs | str:
 
 @dataclass(frozen=True, slots=True)
 class MessageSource:
-    """Where an output message says it came from; `original` are the headers that are not the scoring's own.
+    """The input message that an output message names as its source.
 
-    `original_row`: in a dead letter without the message's bytes, the row whose dead letter holds them.
+    `original` are the headers of the input message. `original_row` is set in a dead letter without the message's bytes:
+    the row whose dead letter holds them.
     """
 
     topic: str
@@ -125,18 +129,23 @@ class MessageSource:
     reason: bytes | None
     original_row: int | None = None
 
+    @property
+    def position(self) -> str:
+        """Return `topic/partition/offset`."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
 
-def place_of(headers: Headers | None, *, dead: bool) -> MessageSource | None:
-    """Of an output message with these headers; None where they do not say so."""
+
+def parse_source(headers: Headers | None, *, is_dead_letter: bool) -> MessageSource | None:
+    """Return the source that the headers of an output message name, None if they name none."""
     headers = headers or []
-    # A dead letter keeps the original's headers, which come first and may have the same names.
-    reasons = [at for at, (name, _) in enumerate(headers) if name == "reason"] if dead else []
+    # A dead letter keeps the original headers, which come first and may have the same names.
+    reasons = [at for at, (name, _) in enumerate(headers) if name == "reason"] if is_dead_letter else []
     first = reasons[-1] if reasons else 0
     own = dict(headers[first:])
     source = _SOURCE.fullmatch(own.get("source") or b"")
     if source is None:
         return None
-    row, original_row = own.get("row"), own.get("original_row") if dead else None
+    row, original_row = own.get("row"), own.get("original_row") if is_dead_letter else None
     return MessageSource(
         topic=source[1].decode(errors="replace"),
         partition=int(source[2]),
@@ -149,43 +158,45 @@ def place_of(headers: Headers | None, *, dead: bool) -> MessageSource | None:
     )
 
 
-def has_reason(place: MessageSource) -> bool:
-    return place.reason is not None and _REASON.match(place.reason) is not None
+def has_reason(source: MessageSource) -> bool:
+    """Return whether a dead letter has a header `reason` of the form `code: text`."""
+    return source.reason is not None and _REASON.match(source.reason) is not None
 
 
-def why_scored_differs(original: Message, row: int, scored: Message) -> str:
-    """In names only: neither a log nor a terminal may show what a payment holds."""
-    rows = payments(original.value())
-    want = rows[row] if row < len(rows) else None
-    if want is None:
-        return "scored, but that row cannot be"
+def describe_scored_difference(original: Message, row: int, scored: Message) -> str:
+    """Return what differs, by name only: neither a log nor a terminal may show the values of a payment."""
+    rows = expected_payments(original.value())
+    wanted = rows[row] if row < len(rows) else None
+    if wanted is None:
+        return "it was scored, but that row cannot be scored"
     wrong = ["the key"] if original.key() != scored.key() else []
-    came = scored_payment(scored.value())
-    if isinstance(came, str):
-        return ", ".join([*wrong, came])
-    if [name for name, _ in want] != [name for name, _ in came]:
+    found = parse_scored_message(scored.value())
+    if isinstance(found, str):
+        return ", ".join([*wrong, found])
+    if [name for name, _ in wanted] != [name for name, _ in found]:
         wrong.append("its columns or their order")
     else:
-        pairs = zip(want, came, strict=True)
-        wrong += [_short(name) for (name, before), (_, after) in pairs if repr(before) != repr(after)]
+        pairs = zip(wanted, found, strict=True)
+        wrong += [_shorten(name) for (name, before), (_, after) in pairs if repr(before) != repr(after)]
     return ", ".join(wrong)
 
 
-def why_dead_letter_differs(original: Message, dead: Message, place: MessageSource) -> str:
+def describe_dead_letter_difference(original: Message, dead: Message, source: MessageSource) -> str:
+    """Return what differs, by name only."""
     wrong = []
     if original.key() != dead.key():
         wrong.append("the key")
-    if place.original_row is not None:
-        wrong.append(f"no dead letter of row {place.original_row} holds the message")
+    if source.original_row is not None:
+        wrong.append(f"no dead letter of row {source.original_row} holds the message")
         return ", ".join(wrong)
     if original.value() != dead.value():
         wrong.append("the value")
-    if (headers_of(original) or []) != place.original:
+    if (read_headers(original) or []) != source.original:
         wrong.append("the headers")
-    if not has_reason(place):
+    if not has_reason(source):
         wrong.append("it has no reason")
     return ", ".join(wrong)
 
 
-def _short(name: str, most: int = 60) -> str:
-    return name if name.isprintable() and 0 < len(name) <= most else repr(name[:most])
+def _shorten(name: str) -> str:
+    return name if name.isprintable() and 0 < len(name) <= _MAX_NAME_LENGTH else repr(name[:_MAX_NAME_LENGTH])

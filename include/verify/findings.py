@@ -1,15 +1,18 @@
-"""What `fraud verify` found, and `fraud reconcile`, which also asks the ledger."""
+"""The result of `fraud verify`, and of `fraud reconcile`, which also compares the ledger.
+
+Counts cover everything; of each kind of finding, a report lists the first ones only.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-KINDS = ("missing", "double", "altered", "nowhere")
+TOPIC_KINDS = ("missing", "double", "altered", "nowhere")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`source` is topic/partition/offset of the input; `row` is None where the whole message is meant."""
+    """One thing that is wrong. `source` is topic/partition/offset of the input; `row` is None for a whole message."""
 
     source: str
     row: int | None
@@ -21,8 +24,8 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class PartitionVerdict:
-    """Counts of one input partition's offsets `[start, end)`. A message that is no payment is due once, like one."""
+class PartitionCounts:
+    """Counts of the offsets `[start, end)` of one input partition. A message that is not a payment is due once too."""
 
     partition: int
     start: int
@@ -38,6 +41,7 @@ class PartitionVerdict:
 
     @property
     def is_whole(self) -> bool:
+        """Return whether nothing is wrong."""
         return not (self.missing or self.double or self.altered or self.nowhere)
 
 
@@ -45,10 +49,12 @@ LEDGER_KINDS = ("unrecorded", "differing", "unfounded", "unbatched", "miscounted
 
 
 @dataclass(frozen=True)
-class LedgerPartition:
-    """Of one input partition: its rows in the ledger and what is wrong with them; `unbatched` counts the offsets that
-    no batch record holds, `miscounted` the batches that scored more or fewer payments than there are rows. What is
-    `waiting` is published, and recorded by the next run."""
+class LedgerPartitionCounts:
+    """Counts of the ledger's rows of one input partition, and of what is wrong with them.
+
+    `unbatched` counts the offsets that are in no batch record, `miscounted` the batches whose record counts differ from
+    the rows. `waiting` counts published predictions that the next run records.
+    """
 
     partition: int
     rows: int = 0
@@ -61,15 +67,16 @@ class LedgerPartition:
 
     @property
     def is_whole(self) -> bool:
+        """Return whether nothing is wrong."""
         return not any(getattr(self, kind) for kind in LEDGER_KINDS)
 
 
 @dataclass(frozen=True)
-class LedgerVerdict:
-    """`foreign` is what stands on the output topic and is no prediction; of each kind the first findings only."""
+class LedgerReport:
+    """The comparison of the ledger. `foreign` are messages on the output topic that are not predictions."""
 
     address: str
-    partitions: tuple[LedgerPartition, ...]
+    partitions: tuple[LedgerPartitionCounts, ...]
     foreign_count: int
     foreign: tuple[Finding, ...]
     unrecorded: tuple[Finding, ...]
@@ -80,40 +87,45 @@ class LedgerVerdict:
 
     @property
     def is_whole(self) -> bool:
+        """Return whether nothing is wrong."""
         return not self.foreign_count and all(part.is_whole for part in self.partitions)
 
     def count(self, kind: str) -> int:
+        """Return a count over all partitions; `kind` is "foreign" or a field of LedgerPartitionCounts."""
         return self.foreign_count if kind == "foreign" else sum(getattr(part, kind) for part in self.partitions)
 
-    def found(self, kind: str) -> tuple[Finding, ...]:
-        listed: tuple[Finding, ...] = getattr(self, kind)
-        return listed
+    def findings(self, kind: str) -> tuple[Finding, ...]:
+        """Return the listed findings of one kind."""
+        findings: tuple[Finding, ...] = getattr(self, kind)
+        return findings
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """The counts are of everything; of each kind the first findings only are listed."""
+    """The result for one window, with the comparison of the ledger if it was requested."""
 
     input_topic: str
     output_topic: str
     dead_letter_topic: str
     group: str
-    partitions: tuple[PartitionVerdict, ...]
+    partitions: tuple[PartitionCounts, ...]
     missing: tuple[Finding, ...]
     double: tuple[Finding, ...]
     altered: tuple[Finding, ...]
     nowhere: tuple[Finding, ...]
     notes: tuple[str, ...]
-    ledger: LedgerVerdict | None = None
+    ledger: LedgerReport | None = None
 
     @property
     def is_whole(self) -> bool:
+        """Return whether nothing is wrong with any partition or the ledger."""
         return all(part.is_whole for part in self.partitions) and (self.ledger is None or self.ledger.is_whole)
 
     def count(self, kind: str) -> int:
-        """Over all partitions; `kind` is a field of PartitionVerdict."""
+        """Return a count over all partitions; `kind` is a field of PartitionCounts."""
         return sum(getattr(part, kind) for part in self.partitions)
 
-    def found(self, kind: str) -> tuple[Finding, ...]:
-        listed: tuple[Finding, ...] = getattr(self, kind)
-        return listed
+    def findings(self, kind: str) -> tuple[Finding, ...]:
+        """Return the listed findings of one kind."""
+        findings: tuple[Finding, ...] = getattr(self, kind)
+        return findings

@@ -1,6 +1,6 @@
-"""Holds the ledger against the output topic: each prediction there must be its row, and each row such a prediction.
+"""Compares the ledger with the output topic: each prediction there must be a row, and each row such a prediction.
 
-The output topic's messages go into a temporary table, as rows of the same types; PostgreSQL compares.
+The messages of the output topic are copied into a temporary table as rows of the same types; PostgreSQL compares them.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Message
@@ -19,70 +18,72 @@ from include.ledger.predictions import COPY, INCOMING
 from include.payments.refusal import Refusal
 from include.verify import ledger_queries as queries
 from include.verify.expected_message import Headers, MessageSource
-from include.verify.findings import LEDGER_KINDS, Finding, LedgerPartition, LedgerVerdict
-from include.verify.reading import Windows
+from include.verify.finding_list import position
+from include.verify.findings import LEDGER_KINDS, Finding, LedgerPartitionCounts, LedgerReport
+from include.verify.window_reader import Windows
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-_AT_ONCE_BYTES = 16_000_000
-_PASSED_OVER = {
+_COPY_BYTES = 16_000_000
+_UNCOMPARED_ROWS = {
     "expired": "their messages expired on the output topic",
-    "earlier": "their payments stood on an earlier input topic of that name",
+    "earlier": "their payments were on an earlier input topic of that name",
 }
+_Ranges = list[tuple[int, int]]
 
 
-@dataclass
-class LedgerCheck:
-    """On a connection of its own, which holds what it compares; `group` is the scoring's."""
+class LedgerComparison:
+    """A comparison on a connection of its own, whose temporary tables hold the messages. `group` is the scoring's."""
 
-    connection: Connection
-    name: str
-    group: str
-    notes: list[str] = field(default_factory=list)
-    _reader: PredictionReader = field(default_factory=PredictionReader)
-    _lines: list[bytes] = field(default_factory=list)
-    _bytes: int = 0
-    _letters: dict[str, tuple[int, int, str]] = field(default_factory=dict)
-    _foreign: dict[str, str] = field(default_factory=dict)
-    _elsewhere: dict[tuple[str, int], list[str]] = field(default_factory=dict)
-    expired: list[tuple[int, int, int]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
+    def __init__(self, connection: Connection, name: str, group: str) -> None:
+        self.connection = connection
+        self.name = name
+        self.group = group
+        self.notes: list[str] = []
+        self.expired: list[tuple[int, int, int]] = []
+        self._reader = PredictionReader()
+        self._lines: list[bytes] = []
+        self._bytes = 0
+        # By position, because a message may be read twice.
+        self._dead_letters: dict[str, tuple[int, int, str]] = {}
+        self._foreign: dict[str, str] = {}
+        self._other_sources: dict[tuple[str, int], list[str]] = {}
         with self.connection, self.connection.cursor() as cursor:
             cursor.execute(INCOMING)
-            cursor.execute(queries.EXPECTED)
-            cursor.execute(queries.BOUNDS)
+            cursor.execute(queries.CREATE_EXPECTED)
+            cursor.execute(queries.CREATE_BOUNDS)
 
-    def look_at(self, message: Message, headers: Headers | None, place: MessageSource | None, *, is_due: bool) -> None:
-        """A message of the output topic; one that is due must be a row."""
+    def add_output(
+        self, message: Message, headers: Headers | None, source: MessageSource | None, *, is_due: bool
+    ) -> None:
+        """Add a message of the output topic. If it is due, the ledger must have its row."""
         row = self._reader.read(message, [*headers] if headers else None)
-        # By place: the output may be read twice.
-        at = f"{message.topic()}/{message.partition()}/{message.offset()}"
         if isinstance(row, Refusal):
-            self._foreign[at] = str(row)
+            self._foreign[position(message)] = str(row)
         elif is_due:
             self._lines.append(row.line)
             self._bytes += len(row.line)
-            if self._bytes >= _AT_ONCE_BYTES:
-                self._write()
-        elif place is not None:
-            self._elsewhere.setdefault((place.topic, place.partition), []).append(at)
+            if self._bytes >= _COPY_BYTES:
+                self._copy_lines()
+        elif source is not None:
+            self._other_sources.setdefault((source.topic, source.partition), []).append(position(message))
 
-    def _write(self) -> None:
+    def _copy_lines(self) -> None:
         with self.connection, self.connection.cursor() as cursor:
             cursor.copy_expert(COPY, io.BytesIO(b"".join(self._lines)))
-            cursor.execute(queries.EXPECT)
+            cursor.execute(queries.ADD_EXPECTED)
         self._lines.clear()
         self._bytes = 0
 
-    def look_at_letter(self, message: Message, place: MessageSource) -> None:
-        """A dead letter of a payment that is checked."""
-        at = f"{message.partition()}/{message.offset()}"
-        self._letters[at] = place.partition, place.offset, place.batch.replace("\0", "")
+    def add_dead_letter(self, message: Message, source: MessageSource) -> None:
+        """Add a dead letter whose source is in the window."""
+        # PostgreSQL's text cannot hold NUL.
+        batch = source.batch.replace("\0", "")
+        self._dead_letters[position(message)] = source.partition, source.offset, batch
 
-    def judge(
+    def compare(
         self,
         source: Topic,
         window: Windows,
@@ -90,113 +91,118 @@ class LedgerCheck:
         output_low: Mapping[int, int],
         show: int,
         *,
-        all_letters: bool,
-    ) -> LedgerVerdict:
-        """`output_low`: where the output topic's partitions begin; rows of what expired there cannot be judged.
-        `all_letters`: none has expired, so that they can be counted."""
+        has_all_letters: bool,
+    ) -> LedgerReport:
+        """Compare what was added with the ledger's rows of the window.
+
+        `output_low` are the first retained offsets of the output topic: rows of earlier messages cannot be compared.
+        `has_all_letters` is True if no dead letter has expired, so that they can be counted. The report lists at most
+        `show` findings of each kind.
+        """
         from psycopg2.extras import execute_values
 
-        self._write()
+        self._copy_lines()
+        names = {
+            "source": source.name,
+            "source_id": source.topic_id,
+            "output": output.name,
+            "output_id": output.topic_id,
+        }
         with self.connection, self.connection.cursor() as cursor:
             bounds = [(partition, start, end) for partition, (start, end) in window.items()]
             cursor.executemany("INSERT INTO checked VALUES (%s, %s, %s)", bounds)
             cursor.executemany("INSERT INTO retained VALUES (%s, %s)", list(output_low.items()))
-            names = {
-                "source": source.name, "source_id": source.topic_id,
-                "output": output.name, "output_id": output.topic_id,
-            }  # fmt: skip
-            cursor.execute(queries.JUDGE, names)
+            cursor.execute(queries.COMPARE, names)
             cursor.execute(queries.COUNT)
             counts = {(partition, kind): count for partition, kind, count in cursor.fetchall()}
-            found = {kind: self._find(cursor, kind, source.name, output.name, show) for kind in LEDGER_KINDS[:3]}
-            gaps = dict(self._gaps(cursor, source, window))
-            execute_values(cursor, "INSERT INTO letters VALUES %s", list(self._letters.values()), page_size=1_000)
-            cursor.execute(queries.PREPARE)
-            cursor.execute(queries.MISCOUNTED, names | {"group": self.group, "all_letters": all_letters})
+            findings = {kind: self._list(cursor, kind, source.name, output.name, show) for kind in LEDGER_KINDS[:3]}
+            gaps = dict(self._find_gaps(cursor, source, window))
+            execute_values(cursor, "INSERT INTO letters VALUES %s", list(self._dead_letters.values()), page_size=1_000)
+            cursor.execute(queries.INDEX)
+            cursor.execute(queries.MISCOUNTED, names | {"group": self.group, "all_letters": has_all_letters})
             miscounted = cursor.fetchall()
             cursor.execute(queries.EXPIRED)
             self.expired = cursor.fetchall()
-            self._judge_elsewhere(cursor)
+            self._check_other_sources(cursor)
             cursor.execute(queries.LOST, (output.name,))
             (lost,) = cursor.fetchone() or (0,)
         if lost:
             self.notes.append(
-                f"{output.name}: {lost} ranges of offsets were gone before they could be recorded: payments that are "
+                f"{output.name}: {lost} ranges of offsets expired before they were recorded: payments that are "
                 "missing here may have come out there (`fraud ledger show`)"
             )
-        for kind, why in _PASSED_OVER.items():
+        for kind, reason in _UNCOMPARED_ROWS.items():
             if count := sum(number for (_, found), number in counts.items() if found == kind):
-                self.notes.append(f"{count:,} rows are passed over: {why}")
+                self.notes.append(f"{count:,} rows are not compared: {reason}")
         miscounts = Counter(row[0] for row in miscounted)
         unbatched = [
             Finding(f"{source.name}/{partition}", None, f"offsets [{start}, {end})")
             for partition, ranges in gaps.items()
             for start, end in ranges
         ]
-        places = sorted(self._foreign.items())
-        return LedgerVerdict(
+        foreign = sorted(self._foreign.items())
+        return LedgerReport(
             address=self.name,
             partitions=tuple(
-                _partition(number, counts, gaps.get(number, []), miscounts[number])
-                for number in sorted(window)
+                _count_partition(number, counts, gaps.get(number, []), miscounts[number]) for number in sorted(window)
             ),
-            foreign_count=len(places),
-            foreign=tuple(Finding(place, None, reason) for place, reason in places[:show]),
-            unrecorded=found["unrecorded"],
-            differing=found["differing"],
-            unfounded=found["unfounded"],
+            foreign_count=len(foreign),
+            foreign=tuple(Finding(at, None, reason) for at, reason in foreign[:show]),
+            unrecorded=findings["unrecorded"],
+            differing=findings["differing"],
+            unfounded=findings["unfounded"],
             unbatched=tuple(unbatched[:show]),
             miscounted=tuple(
-                Finding(f"{source.name}/{partition}", None, f"batch {batch}, offsets [{start}, {end}): {counts}")
-                for partition, batch, start, end, counts in miscounted[:show]
+                Finding(f"{source.name}/{partition}", None, f"batch {batch}, offsets [{start}, {end}): {difference}")
+                for partition, batch, start, end, difference in miscounted[:show]
             ),
-        )  # fmt: skip
-
-    def _judge_elsewhere(self, cursor: Cursor) -> None:
-        """Sources that are not checked here are another check's; but of some no batch ever was."""
-        cursor.execute(
-            "SELECT DISTINCT topic, parts.partition FROM ledger.batch_partitions AS parts "
-            "JOIN ledger.batches USING (batch_id)"
         )
-        known = set(cursor.fetchall())
-        for (topic, partition), places in self._elsewhere.items():
-            if (topic, partition) not in known:
-                why = f"its source is on {topic}/{partition}, of which no batch was scored"
-                self._foreign |= dict.fromkeys(places, why)
 
-    def _find(self, cursor: Cursor, kind: str, source: str, output: str, show: int) -> tuple[Finding, ...]:
-        cursor.execute(queries.FIND, (kind, show))
+    def _check_other_sources(self, cursor: Cursor) -> None:
+        """Add as foreign the messages whose source is on a partition of which no batch was scored."""
+        cursor.execute(queries.SCORED_PARTITIONS)
+        scored = set(cursor.fetchall())
+        for (topic, partition), positions in self._other_sources.items():
+            if (topic, partition) not in scored:
+                reason = f"its source is on {topic}/{partition}, of which no batch was scored"
+                self._foreign |= dict.fromkeys(positions, reason)
+
+    def _list(self, cursor: Cursor, kind: str, source: str, output: str, show: int) -> tuple[Finding, ...]:
+        cursor.execute(queries.LIST, (kind, show))
         return tuple(
             Finding(f"{source}/{partition}/{offset}", row, f"at {output}/{output_partition}/{output_offset}")
             for partition, offset, row, output_partition, output_offset in cursor.fetchall()
         )
 
-    def _gaps(self, cursor: Cursor, source: Topic, window: Windows) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-        """By partition, which offsets no batch record holds; behind the newest record they only wait for theirs."""
+    def _find_gaps(self, cursor: Cursor, source: Topic, window: Windows) -> Iterator[tuple[int, _Ranges]]:
+        """Yield each partition and its ranges of offsets that are in no batch record.
+
+        Offsets after the newest batch record are no gap but get a note, because their record may not be stored yet.
+        """
         cursor.execute(queries.BATCHES, (source.name, source.topic_id, self.group))
-        batches: dict[int, list[tuple[int, int]]] = {}
+        batches: dict[int, _Ranges] = {}
         for partition, start, end in cursor.fetchall():
             batches.setdefault(partition, []).append((start, end))
         for partition, (start, end) in window.items():
-            gaps, reached = [], start
-            for since, until in batches.get(partition, []):
-                if reached < since:
-                    gaps.append((reached, min(since, end)))
-                reached = max(reached, until)
-                if reached >= end:
+            gaps, next_offset = [], start
+            for batch_start, batch_end in batches.get(partition, []):
+                if next_offset < batch_start:
+                    gaps.append((next_offset, min(batch_start, end)))
+                next_offset = max(next_offset, batch_end)
+                if next_offset >= end:
                     break
-            if reached < end:
-                self.notes.append(f"{source.name}/{partition}: no batch record yet of offsets [{reached}, {end})")
+            if next_offset < end:
+                self.notes.append(f"{source.name}/{partition}: no batch record yet of offsets [{next_offset}, {end})")
             yield partition, [gap for gap in gaps if gap[0] < gap[1]]
 
 
-def _partition(
-    number: int, counts: Mapping[tuple[int, str], int], gaps: list[tuple[int, int]], miscounted: int
-) -> LedgerPartition:
+def _count_partition(
+    number: int, counts: Mapping[tuple[int, str], int], gaps: _Ranges, miscounted: int
+) -> LedgerPartitionCounts:
     def count(*kinds: str) -> int:
         return sum(counts.get((number, kind), 0) for kind in kinds)
 
-    return LedgerPartition(
+    return LedgerPartitionCounts(
         partition=number,
         rows=count("right", "differing", "unfounded", "expired"),
         waiting=count("waiting"),

@@ -1,4 +1,4 @@
-"""What `fraud reconcile` asks PostgreSQL: rows of the ledger beside those that the output topic's messages must be."""
+"""The queries of `fraud reconcile`: they compare rows of the ledger with the messages of the output topic."""
 
 from __future__ import annotations
 
@@ -9,25 +9,29 @@ def _digest(table: str) -> str:
     return f"md5(ROW({comparable(table, CONTENT)})::text)"
 
 
-EXPECTED = """
+# One row for each message of the output topic that is due.
+CREATE_EXPECTED = """
 CREATE TEMPORARY TABLE expected AS
 SELECT source_partition, source_offset, source_row, scored_at, output_partition, output_offset, ''::text AS digest
 FROM ledger.predictions WITH NO DATA
 """
-EXPECT = f"""
+ADD_EXPECTED = f"""
 INSERT INTO expected
 SELECT source_partition, source_offset, source_row, scored_at, output_partition, output_offset, {_digest("incoming")}
 FROM incoming
 """  # noqa: S608
-BOUNDS = """
+# The window of the input topic, the first retained offsets of the output topic, and the dead letters (`place` is the
+# offset of their source).
+CREATE_BOUNDS = """
 CREATE TEMPORARY TABLE checked (partition integer, since bigint, until bigint);
 CREATE TEMPORARY TABLE retained (partition integer, first bigint);
 CREATE TEMPORARY TABLE letters (partition integer, place bigint, batch_id text);
 """
-# Of each source: the newest message of the output topic, and whether the recorder has come to one of it.
-# PostgreSQL knows nothing of tables that were just made. And every table is joined once, by equality: a subquery for
-# each row is quadratic as soon as its table is larger than work_mem.
-JUDGE = f"""
+# For each source: its newest message of the output topic, whether all or some of its messages still wait for the
+# recorder, and the kind that results.
+# ANALYZE, because PostgreSQL has no statistics of a table that was just created. Each table is joined once, by
+# equality: a subquery for each row takes quadratic time as soon as its table is larger than work_mem.
+COMPARE = f"""
 ANALYZE expected;
 CREATE TEMPORARY TABLE judged AS
 WITH due AS (
@@ -69,29 +73,30 @@ FROM due FULL JOIN there USING (source_partition, source_offset, source_row)
 LEFT JOIN contents ON (of_partition, of_offset, of_row, at, content)
     = (due.source_partition, due.source_offset, due.source_row, due.newest, there.digest)
 """  # noqa: S608
-# PostgreSQL knows nothing of tables that were just made; without this it looks through all of them for each batch.
-PREPARE = """
+# Without indexes and statistics, PostgreSQL reads these tables completely for each batch.
+INDEX = """
 CREATE INDEX ON judged (source_partition, source_offset) WHERE some_wait OR kind IN ('unrecorded', 'differing');
 CREATE INDEX ON letters (batch_id, partition, place);
 ANALYZE judged;
 ANALYZE letters;
 """
 COUNT = "SELECT source_partition, kind, count(*) FROM judged GROUP BY source_partition, kind"
-FIND = """
+LIST = """
 SELECT source_partition, source_offset, source_row, output_partition, output_offset FROM judged WHERE kind = %s
 ORDER BY source_partition, source_offset, source_row LIMIT %s
 """
 EXPIRED = "SELECT source_partition, source_offset, source_row FROM judged WHERE kind = 'expired'"
-# Of batches that are checked whole. What is told already, or waits, does not count against them.
+# Batches that are completely in the window and whose record counts differ from the rows. A batch is left out if its
+# rows wait for the recorder or are reported as unrecorded or differing.
 MISCOUNTED = """
 WITH inside AS MATERIALIZED (
     SELECT parts.* FROM ledger.batch_partitions AS parts
     JOIN checked ON checked.partition = parts.partition AND start_offset >= since AND end_offset <= until
 )
 SELECT parts.partition, parts.batch_id, start_offset, end_offset,
-       format('%%s scored, %%s frauds, %%s dead letters in its record, %%s, %%s, %%s there%%s%%s',
+       format('its record has %%s scored, %%s frauds, %%s dead letters; found are %%s, %%s, %%s%%s%%s',
               parts.scored, parts.frauds, parts.dead_letters,
-              rows_there, frauds_there, coalesce(letters_there::text, 'nobody knows how many'),
+              rows_there, frauds_there, coalesce(letters_there::text, 'an unknown number'),
               CASE WHEN adds_up THEN '' ELSE '; its partitions do not add up' END,
               CASE WHEN other_models THEN '; scored by another model' ELSE '' END)
 FROM inside AS parts JOIN ledger.batches USING (batch_id)
@@ -128,4 +133,7 @@ SELECT parts.partition, start_offset, end_offset
 FROM ledger.batch_partitions AS parts JOIN ledger.batches USING (batch_id)
 WHERE topic = %s AND topic_id = %s AND consumer_group = %s
 ORDER BY parts.partition, start_offset
+"""
+SCORED_PARTITIONS = """
+SELECT DISTINCT topic, parts.partition FROM ledger.batch_partitions AS parts JOIN ledger.batches USING (batch_id)
 """

@@ -1,4 +1,4 @@
-"""Every command has help, reports settings it cannot use, and survives a reader that closes the pipe."""
+"""Every command has help, reports invalid settings, and survives a reader that closes the pipe."""
 
 from __future__ import annotations
 
@@ -64,27 +64,27 @@ REGISTERED = dict(leaves(typer.main.get_command(app)))
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """Nothing but settings that no command can use."""
+    """Environment variables that no command can use."""
     home = {"HOME": str(tmp_path), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
     return {"PATH": f"{BIN}:/usr/bin:/bin", **home, **BAD_SETTINGS}
 
 
 @pytest.fixture
-def bare(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def invalid_environment(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if re.match("AIRFLOW|FRAUD|KAFKA|LOGGER|MLFLOW", name)]:
         monkeypatch.delenv(name)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
 
 
-def test_this_list_has_every_command():
+def test_list_of_this_module_has_every_command():
     assert REGISTERED.keys() == COMMANDS.keys()
     with_json = {name for name, found in REGISTERED.items() if "--json" in [*(o for p in found.params for o in p.opts)]}
     assert with_json == WITH_JSON
 
 
 @pytest.mark.parametrize("command", ["", "produce", "offsets", "ledger", *COMMANDS])
-def test_help_fits_80_columns(command: str, bare: None):
+def test_help_fits_80_columns(command: str, invalid_environment: None):
     done = CliRunner().invoke(app, [*command.split(), "--help"])
     assert done.exit_code == 0
     assert max(map(len, done.stdout.splitlines())) <= 80
@@ -94,7 +94,7 @@ def test_help_fits_80_columns(command: str, bare: None):
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS.keys() - EXECUTES))
-def test_a_setting_that_cannot_be_used_is_one_line_and_an_exit_code(command: str, bare: None):
+def test_invalid_setting_gives_one_line_and_the_exit_code(command: str, invalid_environment: None):
     words = [*command.split(), *COMMANDS[command], *(["--json"] if command in WITH_JSON else [])]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == (2 if command in FAILS_WITH_2 else 1), done.output
@@ -103,7 +103,9 @@ def test_a_setting_that_cannot_be_used_is_one_line_and_an_exit_code(command: str
 
 
 @pytest.mark.parametrize("command", sorted(EXECUTES))
-def test_a_setting_that_a_process_of_its_own_cannot_use(command: str, environment: dict[str, str], tmp_path: Path):
+def test_invalid_setting_of_an_airflow_process_gives_one_line(
+    command: str, environment: dict[str, str], tmp_path: Path
+):
     done = subprocess.run(
         [BIN / "fraud", *command.split(), *COMMANDS[command]],
         env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
@@ -118,10 +120,10 @@ def test_a_setting_that_a_process_of_its_own_cannot_use(command: str, environmen
     ("words", "code"),
     [(("check", "--json"), 1), (("env", "--file", ".env"), 0), (("produce", "simulate", "--print"), 0), (("-h",), 2)],
 )
-def test_a_reader_that_closes_the_pipe_is_no_error(
+def test_closed_pipe_keeps_the_exit_code(
     words: tuple[str, ...], code: int, environment: dict[str, str], tmp_path: Path
 ):
-    """The exit code stays the command's own. `produce` would go on for ever."""
+    """The exit code stays the command's own. `produce` is left out, because it would never end."""
     reading, writing = os.pipe()
     os.close(reading)
     try:
@@ -138,8 +140,13 @@ def test_a_reader_that_closes_the_pipe_is_no_error(
 @pytest.mark.parametrize(
     ("has_stack", "servers", "hinted"), [(True, "", True), (True, "127.0.0.1:9", False), (False, "", False)]
 )
-def test_check_names_the_stack_variables_where_the_stack_is(
-    has_stack: bool, servers: str, hinted: bool, bare: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_check_names_the_stack_variables_in_a_folder_with_a_stack(
+    has_stack: bool,
+    servers: str,
+    hinted: bool,
+    invalid_environment: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", servers)
@@ -151,8 +158,8 @@ def test_check_names_the_stack_variables_where_the_stack_is(
     assert ("set -a; . .local/stack.env; set +a" in done.stderr) == hinted
 
 
-def test_commands_write_through_the_console_alone():
-    """Else a closed pipe, JSON or a payment's text would find a way past it."""
+def test_commands_write_only_through_the_console():
+    """The console handles closed pipes, JSON and control characters in payments."""
     for path in sorted((ROOT / "include/cli").glob("*.py")):
         if path.name == "console.py":
             continue

@@ -1,4 +1,4 @@
-"""The console: text and JSON, terminals wide and narrow, pipes, and text that would steer a terminal."""
+"""The console: text and JSON, wide and narrow terminals, pipes, and control characters."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ with progress(0) as show:
 
 
 def on_terminal(code: str, **variables: str) -> str:
-    """What a terminal shows, stdout and stderr alike."""
+    """Return what a terminal shows of stdout and stderr."""
     ours, theirs = pty.openpty()
     environment = {name: os.environ[name] for name in ("PATH", "HOME")} | {"TERM": "xterm", **variables}
     try:
@@ -47,7 +47,7 @@ def on_terminal(code: str, **variables: str) -> str:
     return shown.decode()
 
 
-def test_a_pipe_gets_plain_lines_of_any_length(capsys: pytest.CaptureFixture[str]):
+def test_pipe_gets_plain_lines_of_any_length(capsys: pytest.CaptureFixture[str]):
     exec(REPORT)
     shown = capsys.readouterr()
     result = "NOT whole: " + "1 missing, " * 20
@@ -58,14 +58,14 @@ def test_a_pipe_gets_plain_lines_of_any_length(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("columns", [40, 200])
-def test_a_table_fits_the_terminal(columns: int):
+def test_table_fits_the_terminal(columns: int):
     lines = re.sub("\x1b.*?m", "", on_terminal(REPORT, COLUMNS=str(columns), NO_COLOR="1")).splitlines()
     table = lines[: next(number for number, line in enumerate(lines) if line.startswith("NOT whole"))]
     assert max(map(len, table)) <= columns
     assert "".join(table).count("b") - "".join(table).count("batch") == 60, "nothing is cut off"
 
 
-def test_a_terminal_shows_colours_and_progress_above_which_log_lines_stand():
+def test_terminal_shows_colours_and_log_lines_above_progress():
     shown = on_terminal(REPORT, COLUMNS="100")
     assert "\x1b[1;31mNOT whole" in shown
     assert "5 of 10 read" in shown
@@ -83,7 +83,7 @@ def test_json_is_one_exact_document(capsys: pytest.CaptureFixture[str]):
     assert all(sign.isprintable() or sign == "\n" for sign in shown)
 
 
-def test_text_of_a_payment_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]):
+def test_values_of_a_payment_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]):
     out = TextOutput()
     out.line(EVIL)
     out.table(("merchant",), [(EVIL,), ("[red]x[/red] :smile:",)])
@@ -94,7 +94,7 @@ def test_text_of_a_payment_does_not_steer_the_terminal(capsys: pytest.CaptureFix
     assert shown.err == f"{safe}\n"
 
 
-def test_progress_in_a_pipe_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str]):
+def test_progress_in_a_pipe_is_a_line_per_interval(capsys: pytest.CaptureFixture[str]):
     with progress(0) as show:
         for text in ("one", "one", "two"):
             show(text, None)

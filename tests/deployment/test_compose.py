@@ -118,7 +118,7 @@ def test_every_environment_name_is_read_by_a_program():
     unlisted = "num_stuck_in_queued_retries"
     assert f'"{unlisted}"' in (package_folder("airflow") / "jobs" / "scheduler_job_runner.py").read_text()
     known = known_names() | others | compose_rules.LEDGER | {f"AIRFLOW__SCHEDULER__{unlisted.upper()}"}
-    used = set().union(*(compose_rules.NEEDS[name] for name in compose.ours(FILE)))
+    used = set().union(*(compose_rules.NEEDS[name] for name in compose.own_services(FILE)))
     assert used - known == set()
 
 

@@ -24,7 +24,7 @@ import pytest
 
 from include.deployment.env_file import parse
 from include.deployment.env_writer import write_env
-from tests.support.compose import ROOT, load, ours, project
+from tests.support.compose import ROOT, load, own_services, project
 
 NAMESPACES = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--propagation", "private"]
 
@@ -60,7 +60,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_batch_is_scored_and_mailed(observed: dict[str, Any]):
     services = project(load(), observed["variables"])
     assert set(observed["seconds"]) == set(services)
-    assert set(ours(load())) - {"cli"} <= set(services)
+    assert set(own_services(load())) - {"cli"} <= set(services)
     assert observed["scored"] > 0
     assert observed["models"] == ["fraud_scoring"]
     assert observed["mails"]

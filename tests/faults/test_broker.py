@@ -1,7 +1,7 @@
-"""The broker goes and comes back while a run is at work.
+"""The broker is stopped or killed and comes back during a run.
 
-Before it is killed, no kafka transaction may be open: a single broker that is killed between a commit and its markers
-can leave one hanging for good, which replicated brokers do not.
+No Kafka transaction may be open when it is killed: a single broker that is killed between a commit and its markers can
+leave a transaction hanging forever, which replicated brokers do not.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from tests.support.fault_scenario import DEAD_LETTERS, OUTPUT, FaultScenario
 from tests.support.fault_stack import FaultStack
 
 
-def _killed(scene: FaultScenario) -> None:
-    scene.group.await_no_open_transaction(OUTPUT, DEAD_LETTERS)
-    scene.stack.kill("kafka")
+def _killed(scenario: FaultScenario) -> None:
+    scenario.group.await_no_open_transaction(OUTPUT, DEAD_LETTERS)
+    scenario.stack.kill("kafka")
 
 
-def _stopped(scene: FaultScenario) -> None:
-    scene.stack.stop("kafka")
+def _stopped(scenario: FaultScenario) -> None:
+    scenario.stack.stop("kafka")
 
 
 @pytest.mark.parametrize(
@@ -36,29 +36,29 @@ def _stopped(scene: FaultScenario) -> None:
         pytest.param(_killed, "committed", 3, id="killed after the last commit"),
     ],
 )
-def test_run_or_its_retries_go_on(
-    scene: FaultScenario, end_broker: Callable[[FaultScenario], None], point: str, times: int
+def test_run_or_its_retries_complete_after_broker_failure(
+    scenario: FaultScenario, end_broker: Callable[[FaultScenario], None], point: str, times: int
 ) -> None:
-    scene.send()
-    run_id, _ = scene.stop_at(point, times)
-    end_broker(scene)
-    scene.breakpoint.go_on()
-    scene.stack.start("kafka")
-    scene.finish(run_id)
-    scene.check()
+    scenario.send()
+    run_id, _ = scenario.stop_at(point, times)
+    end_broker(scenario)
+    scenario.breakpoint.go_on()
+    scenario.stack.start("kafka")
+    scenario.finish(run_id)
+    scenario.check()
 
 
 @pytest.mark.parametrize(("point", "task"), [("drain", "drain"), ("before transaction", "publish")])
-def test_broker_that_stays_away_fails_the_run_and_the_next_one_goes_on(
-    scene: FaultScenario, stricken: FaultStack, point: str, task: str
+def test_run_fails_without_broker_and_next_run_completes_the_batch(
+    scenario: FaultScenario, fault_stack: FaultStack, point: str, task: str
 ) -> None:
-    scene.send()
-    run_id, _ = scene.stop_at(point, 1)
-    address = stricken.bootstrap_servers
-    _stopped(scene)
-    scene.breakpoint.go_on()
-    scene.give_up(run_id, task)
-    scene.await_words(run_id, task, address, 1)
-    stricken.start("kafka")
-    scene.finish(run_id, "failed")
-    scene.check()
+    scenario.send()
+    run_id, _ = scenario.stop_at(point, 1)
+    address = fault_stack.bootstrap_servers
+    _stopped(scenario)
+    scenario.breakpoint.go_on()
+    scenario.give_up(run_id, task)
+    scenario.await_words(run_id, task, address, 1)
+    fault_stack.start("kafka")
+    scenario.finish(run_id, "failed")
+    scenario.check()

@@ -1,4 +1,4 @@
-"""A month of runs, one a minute, in the database and on the disk."""
+"""Housekeeping on a month of runs, one per minute, in the database and on the disk."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from tests.support.housekeeping import keep_house
 
 
 @pytest.mark.timeout(3_600)
-def test_a_whole_month_is_trimmed_and_nothing_needed_is_gone(scene: FaultScenario) -> None:
-    took = keep_house(scene.pipeline, minutes_apart=1)
+def test_month_of_minutely_runs_is_trimmed_and_needed_data_stays(scenario: FaultScenario) -> None:
+    took = keep_house(scenario.pipeline, minutes_apart=1)
     # Once in a stack's life: every day after, it is a thirtieth of that.
     assert took["housekeeping"] < 900
     assert took["clean-history"] < 900

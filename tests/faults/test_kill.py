@@ -1,6 +1,6 @@
-"""SIGKILL from outside to the process of a task that the scheduler started, wherever it stands.
+"""SIGKILL to the process of a task that the scheduler started, at each point of its work.
 
-`publish` works through its partitions one after the other, so a point "times 2" is passed with one of them committed.
+`publish` commits its partitions one after the other, so at a point with times 2 one of them is committed.
 """
 
 from __future__ import annotations
@@ -35,44 +35,46 @@ POINTS = [
 
 
 @pytest.mark.parametrize(("task", "point", "times"), POINTS)
-def test_airflow_s_own_second_try_ends_what_was_killed(scene: FaultScenario, task: str, point: str, times: int) -> None:
-    scene.send()
-    run_id, process = scene.stop_at(point, times)
+def test_second_try_completes_a_killed_task(scenario: FaultScenario, task: str, point: str, times: int) -> None:
+    scenario.send()
+    run_id, process = scenario.stop_at(point, times)
     os.kill(process, signal.SIGKILL)
-    tasks = scene.finish(run_id)
-    assert (tasks[task]["state"], tasks[task]["try_number"]) == ("success", 2), scene.last_words(run_id, task, 2)
-    scene.check()
+    tasks = scenario.finish(run_id)
+    assert (tasks[task]["state"], tasks[task]["try_number"]) == ("success", 2), scenario.last_words(run_id, task, 2)
+    scenario.check()
 
 
 @pytest.mark.parametrize(("task", "point", "times"), POINTS)
-def test_next_run_ends_what_no_try_ended(scene: FaultScenario, task: str, point: str, times: int) -> None:
-    scene.send()
-    run_id, process = scene.stop_at(point, times)
+def test_next_run_completes_a_batch_without_retries_left(
+    scenario: FaultScenario, task: str, point: str, times: int
+) -> None:
+    scenario.send()
+    run_id, process = scenario.stop_at(point, times)
     os.kill(process, signal.SIGKILL)
-    scene.give_up(run_id, task)
-    scene.finish(run_id, "failed")
-    scene.send(frauds=1, genuine=1, rough=False)
-    scene.check()
+    scenario.give_up(run_id, task)
+    scenario.finish(run_id, "failed")
+    scenario.send(frauds=1, genuine=1, rough=False)
+    scenario.check()
 
 
 @pytest.mark.parametrize(
     ("point", "resent"), [pytest.param("mail", False, id="before the mail"), ("mail accepted", True)]
 )
-def test_next_run_mails_what_a_killed_email_did_not(scene: FaultScenario, point: str, resent: bool) -> None:
-    """Killed between a server's yes and the note of it, the mail comes again: with the same Message-ID."""
-    scene.send()
-    run_id, process = scene.stop_at(point)
+def test_next_run_mails_report_of_killed_email_task(scenario: FaultScenario, point: str, resent: bool) -> None:
+    """If the task is killed after the server accepted the mail, the mail is sent again with the same Message-ID."""
+    scenario.send()
+    run_id, process = scenario.stop_at(point)
     os.kill(process, signal.SIGKILL)
-    tasks = scene.finish(run_id, "failed")
+    tasks = scenario.finish(run_id, "failed")
     assert (tasks["email"]["state"], tasks["email"]["try_number"], tasks["publish"]["state"]) == (
         "failed",
         1,
         "success",
     )
-    assert len(scene.mailed()) == resent
-    scene.check(resent=resent)
+    assert len(scenario.mailed()) == resent
+    scenario.check(resent=resent)
     if resent:
-        first, second = scene.mailed()
+        first, second = scenario.mailed()
         assert first == second
 
 
@@ -85,29 +87,33 @@ def test_next_run_mails_what_a_killed_email_did_not(scene: FaultScenario, point:
         ("publish", "offsets sent", 2),
     ],
 )
-def test_each_try_is_killed(scene: FaultScenario, task: str, point: str, times: int) -> None:
-    scene.send()
-    run_id, process = scene.stop_at(point, times)
+def test_next_run_completes_batch_whose_tries_were_all_killed(
+    scenario: FaultScenario, task: str, point: str, times: int
+) -> None:
+    scenario.send()
+    run_id, process = scenario.stop_at(point, times)
     for _ in range(2):
         os.kill(process, signal.SIGKILL)
-        scene.breakpoint.set(point, 1)
-        process = scene.breakpoint.wait()
+        scenario.breakpoint.set(point, 1)
+        process = scenario.breakpoint.wait()
     os.kill(process, signal.SIGKILL)
-    tasks = scene.finish(run_id, "failed")
+    tasks = scenario.finish(run_id, "failed")
     assert (tasks[task]["state"], tasks[task]["try_number"]) == ("failed", 3)
-    scene.check()
+    scenario.check()
 
 
 @pytest.mark.parametrize(
     ("point", "task"), [("drained", "drain"), ("offsets sent", "publish"), ("committed", "publish")]
 )
-def test_task_and_the_worker_that_watches_over_it_are_killed(scene: FaultScenario, point: str, task: str) -> None:
-    """As when a machine goes: nobody reports it, and Airflow finds out by the heartbeats that do not come."""
-    scene.send()
-    run_id, process = scene.stop_at(point)
+def test_task_and_its_supervisor_are_killed_and_the_batch_completes(
+    scenario: FaultScenario, point: str, task: str
+) -> None:
+    """Like a lost machine: Airflow learns of it only from missing heartbeats."""
+    scenario.send()
+    run_id, process = scenario.stop_at(point)
     for one in (psutil.Process(process).parent(), psutil.Process(process)):
         assert one is not None
         one.kill()
-    tasks = scene.finish(run_id)
+    tasks = scenario.finish(run_id)
     assert (tasks[task]["state"], tasks[task]["try_number"]) == ("success", 2)
-    scene.check()
+    scenario.check()

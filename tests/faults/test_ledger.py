@@ -1,4 +1,4 @@
-"""The recorder is killed and frozen in Airflow's own tasks, and the ledger's database goes away and comes back."""
+"""The recorder is killed or frozen in its Airflow task, and the ledger's database is stopped and started."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tests.support.breakpoint import frozen
 from tests.support.fault_scenario import FaultScenario
 from tests.support.fault_stack import FaultStack
-from tests.support.ledger_scene import TASK, LedgerScene
+from tests.support.ledger_scenario import TASK, LedgerScenario
 from tests.support.waiting import wait_until
 
 POINTS = [
@@ -24,29 +24,29 @@ POINTS = [
 
 
 @pytest.fixture
-def ledger(scene: FaultScenario, stricken: FaultStack) -> LedgerScene:
-    """With all of the past recorded, and a batch that waits."""
-    made = LedgerScene(stricken, scene.breakpoint)
-    made.work_off(state=None)
-    scene.send()
-    scene.work_off()
+def ledger(scenario: FaultScenario, fault_stack: FaultStack) -> LedgerScenario:
+    """The recorder's scenario: all earlier batches are recorded, one batch waits."""
+    made = LedgerScenario(fault_stack, scenario.breakpoint)
+    made.process_backlog(state=None)
+    scenario.send()
+    scenario.process_backlog()
     return made
 
 
 @pytest.mark.parametrize(("point", "times"), POINTS)
-def test_killed_recorder_is_ended_by_its_second_try(
-    scene: FaultScenario, ledger: LedgerScene, point: str, times: int
+def test_second_try_completes_killed_recorder(
+    scenario: FaultScenario, ledger: LedgerScenario, point: str, times: int
 ) -> None:
     run_id, process = ledger.stop_at(point, times)
     os.kill(process, signal.SIGKILL)
     tasks = ledger.finish(run_id)
     assert (tasks[TASK]["state"], tasks[TASK]["try_number"]) == ("success", 2)
-    ledger.check(scene.window)
+    ledger.check(scenario.window)
 
 
 @pytest.mark.parametrize(("point", "times"), POINTS[1:])
-def test_frozen_recorder_is_shut_out_by_its_second_try(
-    scene: FaultScenario, ledger: LedgerScene, point: str, times: int
+def test_second_try_shuts_out_frozen_recorder(
+    scenario: FaultScenario, ledger: LedgerScenario, point: str, times: int
 ) -> None:
     run_id, pid = ledger.stop_at(point, times)
     with frozen(psutil.Process(pid)) as wake:
@@ -55,37 +55,37 @@ def test_frozen_recorder_is_shut_out_by_its_second_try(
         rows = ledger.rows()
         wake()
     assert ledger.rows() == rows
-    ledger.check(scene.window)
+    ledger.check(scenario.window)
 
 
 @pytest.mark.parametrize("ending", ["stop", "kill"])
 @pytest.mark.parametrize(("point", "times"), POINTS[1:3])
-def test_database_is_restarted_in_mid_run(
-    scene: FaultScenario, ledger: LedgerScene, stricken: FaultStack, point: str, times: int, ending: str
+def test_recorder_completes_after_database_restart(
+    scenario: FaultScenario, ledger: LedgerScenario, fault_stack: FaultStack, point: str, times: int, ending: str
 ) -> None:
     run_id, _ = ledger.stop_at(point, times)
-    getattr(stricken, ending)("ledger")
-    scene.breakpoint.go_on()
+    getattr(fault_stack, ending)("ledger")
+    scenario.breakpoint.go_on()
     ledger.await_failed_try(run_id)
-    stricken.start("ledger")
+    fault_stack.start("ledger")
     assert ledger.finish(run_id)[TASK]["try_number"] > 1
-    ledger.check(scene.window)
+    ledger.check(scenario.window)
 
 
-def test_scoring_goes_on_and_mail_goes_out_while_the_ledger_is_away(
-    scene: FaultScenario, ledger: LedgerScene, stricken: FaultStack
+def test_scoring_and_mail_go_on_without_ledger(
+    scenario: FaultScenario, ledger: LedgerScenario, fault_stack: FaultStack
 ) -> None:
-    stricken.stop("ledger")
+    fault_stack.stop("ledger")
     try:
         for _ in range(2):
-            scene.send()
-            scene.run()
+            scenario.send()
+            scenario.run()
         away = ledger.run("failed")
         states = {name: task["state"] for name, task in ledger.tasks(away).items()}
         assert states == {"record_predictions": "failed", "record_batches": "failed"}
         # Three batches with frauds by now, and each was mailed.
-        scene.check()
-        assert len(scene.mailed()) == 3
+        scenario.check()
+        assert len(scenario.mailed()) == 3
     finally:
-        stricken.start("ledger")
-    ledger.check(scene.window)
+        fault_stack.start("ledger")
+    ledger.check(scenario.window)

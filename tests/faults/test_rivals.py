@@ -1,4 +1,4 @@
-"""Two at once: an attempt that wakes up after its retry, and a second Airflow with the same group on the same Kafka."""
+"""Two attempts at once: one that resumes after its retry, or one of a second Airflow with the same group."""
 
 from __future__ import annotations
 
@@ -18,52 +18,52 @@ from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize(("point", "times"), [("before transaction", 2), ("published", 1), ("offsets sent", 2)])
-def test_a_publish_that_wakes_up_after_its_retry_changes_nothing(scene: FaultScenario, point: str, times: int) -> None:
-    scene.send()
-    run_id, pid = scene.stop_at(point, times)
+def test_publish_that_resumes_after_its_retry_changes_nothing(scenario: FaultScenario, point: str, times: int) -> None:
+    scenario.send()
+    run_id, pid = scenario.stop_at(point, times)
     with frozen(psutil.Process(pid)) as wake:
-        tasks = scene.finish(run_id)
+        tasks = scenario.finish(run_id)
         assert (tasks["publish"]["state"], tasks["publish"]["try_number"]) == ("success", 2)
-        arrived = scene.arrived()
+        arrived = scenario.arrived()
         wake()
-    wait_until(lambda: FENCED in scene.error(run_id, "publish", 1), "it does not say why it lost")
-    assert scene.arrived() == arrived
-    scene.check()
+    wait_until(lambda: FENCED in scenario.error(run_id, "publish", 1), "it does not say why it lost")
+    assert scenario.arrived() == arrived
+    scenario.check()
 
 
 @pytest.fixture
-def hasty(stricken: FaultStack) -> Iterator[None]:
-    """An attempt that stood still for a while is out of time when it goes on."""
-    stricken.change(FRAUD_MAX_SECONDS="5")
+def short_time_limit(fault_stack: FaultStack) -> Iterator[None]:
+    """A time limit that a frozen attempt exceeds before it resumes."""
+    fault_stack.change(FRAUD_MAX_SECONDS="5")
     yield
-    stricken.change()
+    fault_stack.change()
 
 
-@pytest.mark.usefixtures("hasty")
-def test_a_predict_that_wakes_up_after_its_batch_was_published_shortens_no_report(
-    scene: FaultScenario, stricken: FaultStack
+@pytest.mark.usefixtures("short_time_limit")
+def test_predict_that_resumes_after_publish_keeps_the_report_complete(
+    scenario: FaultScenario, fault_stack: FaultStack
 ) -> None:
-    scene.send()
-    run_id, pid = scene.stop_at("chunk scored", 2)
-    stricken.stop("mail")
+    scenario.send()
+    run_id, pid = scenario.stop_at("chunk scored", 2)
+    fault_stack.stop("mail")
     try:
         with frozen(psutil.Process(pid)) as wake:
-            tasks = scene.finish(run_id, "failed")
+            tasks = scenario.finish(run_id, "failed")
             assert {name: tasks[name]["state"] for name in ("predict", "publish", "email")} == {
                 "predict": "success", "publish": "success", "email": "failed",
             }  # fmt: skip
             assert tasks["predict"]["try_number"] == 2
             wake()
     finally:
-        stricken.start("mail")
+        fault_stack.start("mail")
     told = "offsets are left for the next run: scoring ended"
-    wait_until(lambda: told in scene.error(run_id, "predict", 1), "it was not out of time")
-    scene.check()
+    wait_until(lambda: told in scenario.error(run_id, "predict", 1), "it was not out of time")
+    scenario.check()
 
 
 @pytest.fixture(scope="session")
-def second(stricken: FaultStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowInTurn]:
-    with AirflowInTurn(second_airflow(stricken.env, tmp_path_factory.mktemp("second"))) as command:
+def second(fault_stack: FaultStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowInTurn]:
+    with AirflowInTurn(second_airflow(fault_stack.env, tmp_path_factory.mktemp("second"))) as command:
         yield command
 
 
@@ -73,44 +73,40 @@ def second_run(second: AirflowInTurn) -> Callable[[], str]:
 
 
 @pytest.mark.parametrize(("point", "times"), [("before transaction", 1), ("offsets sent", 2), ("published", 3)])
-def test_of_two_runs_that_publish_the_same_the_older_one_loses_and_says_why(
-    scene: FaultScenario, second_run: Callable[[], str], point: str, times: int
+def test_older_of_two_publishes_of_the_same_payments_is_fenced(
+    scenario: FaultScenario, second_run: Callable[[], str], point: str, times: int
 ) -> None:
-    scene.send()
-    run_id, process = scene.stop_at(point, times)
+    scenario.send()
+    run_id, process = scenario.stop_at(point, times)
     second_run()
     os.kill(process, signal.SIGCONT)
-    scene.finish(run_id)
-    assert FENCED in scene.error(run_id, "publish", 1)
-    outcomes = scene.pipeline.counts(run_id, "publish")["partitions"].values()
+    scenario.finish(run_id)
+    assert FENCED in scenario.error(run_id, "publish", 1)
+    outcomes = scenario.pipeline.counts(run_id, "publish")["partitions"].values()
     assert set(outcomes) <= {"published by another batch", "already published"}
     assert list(outcomes).count("published by another batch") == 4 - times
-    scene.check()
+    scenario.check()
 
 
-def test_a_run_whose_payments_another_one_published_leaves_them(
-    scene: FaultScenario, second_run: Callable[[], str]
-) -> None:
-    scene.send()
-    run_id, process = scene.stop_at("predict")
+def test_run_skips_payments_that_another_run_published(scenario: FaultScenario, second_run: Callable[[], str]) -> None:
+    scenario.send()
+    run_id, process = scenario.stop_at("predict")
     second_run()
     os.kill(process, signal.SIGCONT)
-    scene.finish(run_id)
-    assert set(scene.pipeline.counts(run_id, "publish")["partitions"].values()) == {"published by another batch"}
-    scene.check()
+    scenario.finish(run_id)
+    assert set(scenario.pipeline.counts(run_id, "publish")["partitions"].values()) == {"published by another batch"}
+    scenario.check()
 
 
-def test_a_run_that_another_one_has_overtaken_fails_and_says_why(
-    scene: FaultScenario, second_run: Callable[[], str]
-) -> None:
-    scene.send()
-    run_id, process = scene.stop_at("predict")
-    scene.send(rough=False)
+def test_superseded_run_fails_with_the_reason(scenario: FaultScenario, second_run: Callable[[], str]) -> None:
+    scenario.send()
+    run_id, process = scenario.stop_at("predict")
+    scenario.send(rough=False)
     second_run()
     os.kill(process, signal.SIGCONT)
-    tasks = scene.finish(run_id, "failed")
+    tasks = scenario.finish(run_id, "failed")
     assert (tasks["publish"]["state"], tasks["publish"]["try_number"]) == ("failed", 1)
-    error = scene.error(run_id, "publish")
+    error = scenario.error(run_id, "publish")
     assert "OffsetsChangedError" in error
     assert "no commit of this batch is known. The next run starts at the committed offset" in error
-    scene.check()
+    scenario.check()

@@ -1,4 +1,4 @@
-"""The number of shards changes between runs while payments go on coming, and a shard dies."""
+"""The number of shards changes while payments arrive, and a shard is killed."""
 
 from __future__ import annotations
 
@@ -15,55 +15,59 @@ from tests.support.pipeline import DAG
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _one_shard_again(stricken: FaultStack) -> Iterator[None]:
-    """Each test says how many it wants; a change takes a while."""
+def _one_shard_again(fault_stack: FaultStack) -> Iterator[None]:
+    """Set the number of shards back to one after each test."""
     yield
-    stricken.change()
+    fault_stack.change()
 
 
-def _tries(scene: FaultScenario, run_id: str, task: str) -> list[int]:
-    """Of each mapped instance that ran."""
-    found = scene.api.request("GET", f"dags/{DAG}/dagRuns/{run_id}/taskInstances")["task_instances"]
+def _tries(scenario: FaultScenario, run_id: str, task: str) -> list[int]:
+    """Return the try number of each successful mapped instance."""
+    found = scenario.api.request("GET", f"dags/{DAG}/dagRuns/{run_id}/taskInstances")["task_instances"]
     return [one["try_number"] for one in found if one["task_id"] == task and one["state"] == "success"]
 
 
-def test_number_of_shards_changes_while_payments_come(scene: FaultScenario, stricken: FaultStack) -> None:
-    producer = SteadyProducer(stricken.bootstrap_servers, rate=50, seed=1)
+def test_changed_number_of_shards_loses_no_payment(scenario: FaultScenario, fault_stack: FaultStack) -> None:
+    producer = SteadyProducer(fault_stack.bootstrap_servers, rate=50, seed=1)
     producer.start()
     try:
         for shards in (1, 2, 3, 1):
-            stricken.change(FRAUD_SHARDS=str(shards))
-            scene.send(rough=False)
-            run_id = scene.run()
+            fault_stack.change(FRAUD_SHARDS=str(shards))
+            scenario.send(rough=False)
+            run_id = scenario.run()
             for task in ("drain", "predict", "publish"):
-                assert len(_tries(scene, run_id, task)) == shards, task
+                assert len(_tries(scenario, run_id, task)) == shards, task
     finally:
         producer.end()
     assert (producer.sent > 0, producer.ended_by) == (True, "")
-    scene.check()
+    scenario.check()
 
 
 @pytest.mark.parametrize(
     ("point", "task"),
     [("drained", "drain"), ("predicted", "predict"), ("offsets sent", "publish")],
 )
-def test_one_shard_is_killed(scene: FaultScenario, stricken: FaultStack, point: str, task: str) -> None:
-    stricken.change(FRAUD_SHARDS="2")
-    scene.send()
-    run_id, process = scene.stop_at(point)
+def test_killed_shard_completes_in_its_second_try(
+    scenario: FaultScenario, fault_stack: FaultStack, point: str, task: str
+) -> None:
+    fault_stack.change(FRAUD_SHARDS="2")
+    scenario.send()
+    run_id, process = scenario.stop_at(point)
     os.kill(process, signal.SIGKILL)
-    scene.finish(run_id)
-    assert sorted(_tries(scene, run_id, task)) == [1, 2]
-    scene.check()
+    scenario.finish(run_id)
+    assert sorted(_tries(scenario, run_id, task)) == [1, 2]
+    scenario.check()
 
 
-def test_number_of_shards_changes_while_a_publish_is_open(scene: FaultScenario, stricken: FaultStack) -> None:
-    """The scheduler takes its tasks along when it is started again with the new number."""
-    stricken.change(FRAUD_SHARDS="3")
-    scene.send()
-    run_id, process = scene.stop_at("offsets sent")
+def test_changed_number_of_shards_during_publish_loses_no_payment(
+    scenario: FaultScenario, fault_stack: FaultStack
+) -> None:
+    """The scheduler is killed with its tasks and started with the new number."""
+    fault_stack.change(FRAUD_SHARDS="3")
+    scenario.send()
+    run_id, process = scenario.stop_at("offsets sent")
     os.kill(process, signal.SIGKILL)
-    stricken.kill("scheduler")
-    stricken.change(FRAUD_SHARDS="1")
-    scene.finish(run_id, None)
-    scene.check()
+    fault_stack.kill("scheduler")
+    fault_stack.change(FRAUD_SHARDS="1")
+    scenario.finish(run_id, None)
+    scenario.check()

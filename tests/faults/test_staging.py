@@ -1,4 +1,4 @@
-"""Staged files and the model's artifact are gone or damaged, and the staging disk is full."""
+"""Staged files and the cached model are missing or damaged, and the staging disk is full."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _gone(path: Path) -> None:
 
 
 def _damaged(path: Path) -> None:
-    """The same length, and one bit of its middle turned."""
+    """Change one bit in the middle of the file."""
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -29,8 +29,8 @@ def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def _staged(stricken: FaultStack, name: str) -> Path:
-    (path,) = stricken.newest_batch().rglob(name)
+def _staged(fault_stack: FaultStack, name: str) -> Path:
+    (path,) = fault_stack.newest_batch().rglob(name)
     return path
 
 
@@ -49,18 +49,18 @@ def _staged(stricken: FaultStack, name: str) -> Path:
         ("publish", "publish", "scored-0.json", _cut),
     ],
 )
-def test_staged_file_that_a_step_needs(
-    scene: FaultScenario, stricken: FaultStack, point: str, task: str, name: str, harm: Callable[[Path], None]
+def test_missing_or_damaged_staged_file_fails_the_run_and_next_run_drains_again(
+    scenario: FaultScenario, fault_stack: FaultStack, point: str, task: str, name: str, harm: Callable[[Path], None]
 ) -> None:
-    """Nothing wrong is published: the run fails and names the file, and the next one drains anew."""
-    scene.send()
-    run_id, _ = scene.stop_at(point)
-    harm(_staged(stricken, name))
-    scene.breakpoint.go_on()
-    scene.give_up(run_id, task)
-    scene.await_words(run_id, task, f"/{name}", 1)
-    scene.finish(run_id, "failed")
-    scene.check()
+    """Nothing wrong is published: the run fails and names the file, and the next run drains again."""
+    scenario.send()
+    run_id, _ = scenario.stop_at(point)
+    harm(_staged(fault_stack, name))
+    scenario.breakpoint.go_on()
+    scenario.give_up(run_id, task)
+    scenario.await_words(run_id, task, f"/{name}", 1)
+    scenario.finish(run_id, "failed")
+    scenario.check()
 
 
 @pytest.mark.parametrize(
@@ -73,40 +73,42 @@ def test_staged_file_that_a_step_needs(
         ("predictions-0-0.parquet", _damaged),
     ],
 )
-def test_staged_file_that_only_the_report_needs(
-    scene: FaultScenario, stricken: FaultStack, name: str, harm: Callable[[Path], None]
+def test_missing_or_damaged_report_file_fails_only_the_report(
+    scenario: FaultScenario, fault_stack: FaultStack, name: str, harm: Callable[[Path], None]
 ) -> None:
-    """The payments are safe on the output topic; that the report is not sent makes the run red, and operators hear."""
-    scene.send()
-    run_id, _ = scene.stop_at("committed", 3)
-    batch = stricken.newest_batch()
-    harm(_staged(stricken, name))
-    scene.breakpoint.go_on()
-    scene.finish(run_id, "failed")
-    scene.await_words(run_id, "email", f"{batch.name}/")
-    scene.await_words(run_id, "email", name)
+    """The payments are published; the run fails because the report is not sent, and operators are mailed."""
+    scenario.send()
+    run_id, _ = scenario.stop_at("committed", 3)
+    batch = fault_stack.newest_batch()
+    harm(_staged(fault_stack, name))
+    scenario.breakpoint.go_on()
+    scenario.finish(run_id, "failed")
+    scenario.await_words(run_id, "email", f"{batch.name}/")
+    scenario.await_words(run_id, "email", name)
     wait_until(
-        lambda: any("email failed: ReportError" in subject for subject in alarms(scene.inbox)),
+        lambda: any("email failed: ReportError" in subject for subject in alarms(scenario.inbox)),
         "operators were not told",
     )
-    assert not scene.mailed()
-    scene.check_topics(scene.window)
-    stricken.give_up_reports()
-    # A report that is sent ends the incident: the next case's is another one.
-    scene.send()
-    scene.work_off()
+    assert not scenario.mailed()
+    scenario.check_topics(scenario.window)
+    fault_stack.give_up_reports()
+    # A report that is sent ends the incident, so that the next case starts a new one.
+    scenario.send()
+    scenario.process_backlog()
 
 
 @pytest.mark.parametrize("harm", [_gone, _damaged, _cut])
-def test_model_artifact_in_the_cache(scene: FaultScenario, stricken: FaultStack, harm: Callable[[Path], None]) -> None:
-    shutil.rmtree(stricken.model_cache, ignore_errors=True)
-    scene.send(rough=False)
-    scene.run()
-    (artifact,) = stricken.model_cache.glob("*/model.pkl")
+def test_missing_or_damaged_model_in_the_cache_is_downloaded_again(
+    scenario: FaultScenario, fault_stack: FaultStack, harm: Callable[[Path], None]
+) -> None:
+    shutil.rmtree(fault_stack.model_cache, ignore_errors=True)
+    scenario.send(rough=False)
+    scenario.run()
+    (artifact,) = fault_stack.model_cache.glob("*/model.pkl")
     whole = artifact.read_bytes()
     harm(artifact)
-    scene.send()
-    scene.check()
+    scenario.send()
+    scenario.check()
     assert artifact.read_bytes() == whole
 
 
@@ -119,45 +121,49 @@ def test_model_artifact_in_the_cache(scene: FaultScenario, stricken: FaultStack,
         pytest.param("committed", "publish", id="publish, after its first commit"),
     ],
 )
-def test_full_staging_disk(scene: FaultScenario, stricken: FaultStack, point: str, task: str) -> None:
-    if not stricken.staging_is_small:
+def test_run_succeeds_once_a_full_staging_disk_has_room(
+    scenario: FaultScenario, fault_stack: FaultStack, point: str, task: str
+) -> None:
+    if not fault_stack.staging_is_small:
         pytest.skip("no small disk can be mounted here: that takes root")
-    scene.send()
-    run_id, _ = scene.stop_at(point)
-    with stricken.full_staging_disk():
-        scene.breakpoint.go_on()
-        scene.await_task(run_id, task, ("up_for_retry", "failed"))
-        scene.await_words(run_id, task, "(the disk is full)", 1)
-    scene.finish(run_id)
-    scene.check()
+    scenario.send()
+    run_id, _ = scenario.stop_at(point)
+    with fault_stack.full_staging_disk():
+        scenario.breakpoint.go_on()
+        scenario.await_task(run_id, task, ("up_for_retry", "failed"))
+        scenario.await_words(run_id, task, "(the disk is full)", 1)
+    scenario.finish(run_id)
+    scenario.check()
 
 
-def test_disk_that_old_batches_have_filled_is_made_room_on(scene: FaultScenario, stricken: FaultStack) -> None:
-    if not stricken.staging_is_small:
+def test_run_makes_room_on_a_disk_full_of_old_batches(scenario: FaultScenario, fault_stack: FaultStack) -> None:
+    if not fault_stack.staging_is_small:
         pytest.skip("no small disk can be mounted here: that takes root")
-    scene.send()
-    with stricken.full_staging_disk("batches/20200101T00/20200101T000000Z-abcdef/payments"):
-        scene.run()
-    scene.check()
+    scenario.send()
+    with fault_stack.full_staging_disk("batches/20200101T00/20200101T000000Z-abcdef/payments"):
+        scenario.run()
+    scenario.check()
 
 
-def test_disk_that_is_full_when_a_mail_was_accepted(scene: FaultScenario, stricken: FaultStack) -> None:
-    """It comes again, with the same Message-ID: nobody could note that it was accepted."""
-    if not stricken.staging_is_small:
+def test_mail_is_sent_again_if_its_acceptance_could_not_be_stored(
+    scenario: FaultScenario, fault_stack: FaultStack
+) -> None:
+    """It has the same Message-ID as before."""
+    if not fault_stack.staging_is_small:
         pytest.skip("no small disk can be mounted here: that takes root")
-    scene.send()
-    run_id, _ = scene.stop_at("mail accepted")
-    with stricken.full_staging_disk():
-        scene.breakpoint.go_on()
-        scene.finish(run_id, "failed")
-        assert "(the disk is full)" in scene.error(run_id, "email")
-    scene.check(resent=True)
+    scenario.send()
+    run_id, _ = scenario.stop_at("mail accepted")
+    with fault_stack.full_staging_disk():
+        scenario.breakpoint.go_on()
+        scenario.finish(run_id, "failed")
+        assert "(the disk is full)" in scenario.error(run_id, "email")
+    scenario.check(resent=True)
 
 
-def test_model_cache_that_is_gone_is_filled_again(scene: FaultScenario, stricken: FaultStack) -> None:
-    scene.send()
-    run_id, _ = scene.stop_at("predict")
-    shutil.rmtree(stricken.model_cache)
-    scene.breakpoint.go_on()
-    scene.finish(run_id)
-    scene.check()
+def test_deleted_model_cache_is_filled_again(scenario: FaultScenario, fault_stack: FaultStack) -> None:
+    scenario.send()
+    run_id, _ = scenario.stop_at("predict")
+    shutil.rmtree(fault_stack.model_cache)
+    scenario.breakpoint.go_on()
+    scenario.finish(run_id)
+    scenario.check()

@@ -1,6 +1,6 @@
-"""One of two Celery workers dies with all of its processes and its disk while a large batch is at work.
+"""One of two Celery workers is lost with its processes and its disk while a large batch is scored.
 
-A stack of its own kind, in the folder `celery` of the faults' home.
+It has a stack of its own, in the folder `celery` of the faults' home.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import pytest
 
 from benchmarks.bench_topics import grow
 from benchmarks.payments import produce
-from tests.support.celery_stack import CeleryStack, celery_stack
-from tests.support.fault_scenario import FaultScenario, doubled
+from tests.support.celery_stack import CeleryStack, open_celery_stack
+from tests.support.fault_scenario import FaultScenario, repeated_payments
 from tests.support.mailed import check_mailed
 from tests.support.pipeline import DAG, Pipeline
 from tests.support.two_models import two_models
@@ -30,7 +30,7 @@ NOTICED_WITHIN = 100
 def workers(fault_home: Path) -> Iterator[CeleryStack]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FRAUD_STACK_ENV_FILE", os.devnull)
-        with celery_stack(fault_home / "celery") as stack:
+        with open_celery_stack(fault_home / "celery") as stack:
             yield stack
 
 
@@ -45,31 +45,31 @@ def _pipeline(workers: CeleryStack) -> Iterator[Pipeline]:
 
 
 @pytest.fixture
-def scene(workers: CeleryStack, _pipeline: Pipeline) -> FaultScenario:
-    """With both workers up and nothing waiting."""
+def scenario(workers: CeleryStack, _pipeline: Pipeline) -> FaultScenario:
+    """A scenario with both workers up and no waiting payments."""
     workers.recover()
     for run in _pipeline.active():
         _pipeline.api.wait_for_run(DAG, run["dag_run_id"])
-    FaultScenario(workers, _pipeline).work_off()
+    FaultScenario(workers, _pipeline).process_backlog()
     return FaultScenario(workers, _pipeline)
 
 
-def _instances(scene: FaultScenario, run_id: str, task: str) -> list[dict[str, object]]:
-    """Of each shard."""
-    found = scene.api.request("GET", f"dags/{DAG}/dagRuns/{run_id}/taskInstances")["task_instances"]
+def _instances(scenario: FaultScenario, run_id: str, task: str) -> list[dict[str, object]]:
+    """Return the task instance of each shard."""
+    found = scenario.api.request("GET", f"dags/{DAG}/dagRuns/{run_id}/taskInstances")["task_instances"]
     return [one for one in found if one["task_id"] == task]
 
 
-def test_tasks_inherit_what_their_worker_has_imported(scene: FaultScenario, workers: CeleryStack) -> None:
-    """At the beginning of plan, which imports no pandas itself."""
+def test_tasks_inherit_modules_that_their_worker_imported(scenario: FaultScenario, workers: CeleryStack) -> None:
+    """Checked at the start of plan, which does not import pandas itself."""
     with workers.stopping_at("plan") as breakpoints:
-        run_id = scene.trigger()
+        run_id = scenario.trigger()
         name = breakpoints.wait()
         task = psutil.Process(breakpoints.process(name))
         assert workers.pid(name) in [parent.pid for parent in task.parents()]
         assert "/pandas/" in Path(f"/proc/{task.pid}/maps").read_text()
-    scene.finish(run_id)
-    scene.await_words(run_id, "plan", "s3://logs/")
+    scenario.finish(run_id)
+    scenario.await_words(run_id, "plan", "s3://logs/")
 
 
 @pytest.mark.timeout(1200)
@@ -77,34 +77,34 @@ def test_tasks_inherit_what_their_worker_has_imported(scene: FaultScenario, work
     ("point", "times", "task"),
     [("drained", 1, "drain"), ("predicted", 1, "predict"), ("offsets sent", 2, "publish")],
 )
-def test_a_worker_is_lost_and_the_other_one_completes_the_batch(
-    scene: FaultScenario, workers: CeleryStack, point: str, times: int, task: str
+def test_other_worker_completes_the_batch_of_a_lost_worker(
+    scenario: FaultScenario, workers: CeleryStack, point: str, times: int, task: str
 ) -> None:
     produce({"bootstrap.servers": workers.bootstrap_servers}, "topic_1", PAYMENTS, PARTITIONS)
     with workers.stopping_at(point, times) as breakpoints:
-        run_id = scene.trigger()
+        run_id = scenario.trigger()
         lost = breakpoints.wait()
         workers.lose(lost)
     began = time.monotonic()
     if task == "publish":
-        assert scene.group.committed_if_settled() is None, "no kafka transaction was open"
+        assert scenario.group.committed_if_settled() is None, "no kafka transaction was open"
 
     def tries() -> list[int]:
-        return sorted(int(str(one["try_number"])) for one in _instances(scene, run_id, task))
+        return sorted(int(str(one["try_number"])) for one in _instances(scenario, run_id, task))
 
     while tries() != [1, 2]:
         assert time.monotonic() - began < NOTICED_WITHIN, f"{task} is not tried again: {tries()}"
         time.sleep(0.5)
     noticed = time.monotonic() - began
-    scene.finish(run_id)
+    scenario.finish(run_id)
     print(f"{lost} lost at {point!r}: next try after {noticed:.0f} s, run done after {time.monotonic() - began:.0f} s")  # noqa: T201
     assert workers.dead_parts() == [lost]
-    scene.await_words(run_id, "plan", "s3://logs/")
+    scenario.await_words(run_id, "plan", "s3://logs/")
 
-    verdict = scene.verify(scene.window)
+    verdict = scenario.verify(scenario.window)
     assert (verdict.is_whole, verdict.count("due"), verdict.count("scored")) == (True, PAYMENTS, PAYMENTS)
-    assert doubled(scene.times()) == []
-    frauds, mailed = scene.frauds(scene.window), scene.mailed()
+    assert repeated_payments(scenario.times()) == []
+    frauds, mailed = scenario.frauds(scenario.window), scenario.mailed()
     assert len(mailed) == 1
     check_mailed(frauds, mailed)
-    assert scene.is_at_rest()
+    assert scenario.is_at_rest()

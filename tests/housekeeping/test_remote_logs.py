@@ -137,7 +137,7 @@ REJECTED: dict[str, tuple[dict[str, Any], str, str]] = {
     "no bucket": ({}, "no-such-bucket", "the bucket does not exist: create it"),
     "no server": (
         {"endpoint_url": "http://127.0.0.1:1", "config": Config(retries={"total_max_attempts": 1})},
-        BUCKET, "is the server up, and the address in the connection that",
+        BUCKET, "check that the server is up and that the address in the connection that",
     ),
 }  # fmt: skip
 

@@ -240,7 +240,7 @@ def test_setting_offsets_aborts_an_open_transaction(scoring: Make):
 
 
 def test_failed_partition_does_not_stop_the_others(scoring: Make, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("include.kafka.consumer_group._VISIBLE_SECONDS", 1.0)
+    monkeypatch.setattr("include.kafka.consumer_group._COMMIT_VISIBLE_SECONDS", 1.0)
     here = scoring(2)
     for partition in range(2):
         send(here, 2, partition)

@@ -42,7 +42,7 @@ from include.models.model_run import ModelRun
 from include.settings import Settings
 from tests.support import kafka_log
 from tests.support.live_stack import LiveStack
-from tests.support.publisher import Halted, publisher
+from tests.support.publisher import HaltedProcess, publisher
 from tests.support.scoring import DELIVERY, MODEL, Scoring
 from tests.support.waiting import wait_until
 
@@ -98,7 +98,7 @@ def set_offset(scoring: Scoring, offset: int, partition: int = 0) -> None:
     assert answer.result(30).topic_partitions[0].error is None
 
 
-def start_publisher(scoring: Scoring, manifest: Manifest, stop_at: str) -> Halted:
+def start_publisher(scoring: Scoring, manifest: Manifest, stop_at: str) -> HaltedProcess:
     settings = scoring.settings
     environment = {
         "KAFKA_BOOTSTRAP_SERVERS": servers(scoring),
@@ -790,8 +790,8 @@ def test_frozen_publisher_does_not_stop_the_next_run(scoring: Make):
 def test_unresponsive_broker_is_not_reported_as_an_open_transaction(
     scoring: Make, services: LiveStack, monkeypatch: pytest.MonkeyPatch, connected: bool
 ):
-    monkeypatch.setattr("include.kafka.consumer_group._COMMITTED_SECONDS", 2.0)
-    monkeypatch.setattr("include.kafka.consumer_group._VISIBLE_SECONDS", 1.0)
+    monkeypatch.setattr("include.kafka.consumer_group._READ_SECONDS", 2.0)
+    monkeypatch.setattr("include.kafka.consumer_group._COMMIT_VISIBLE_SECONDS", 1.0)
     here = scoring()
     words = f"committed offsets of {here.settings.input_topic} cannot be read: .*the broker did not answer in time"
     with here.group() as group:

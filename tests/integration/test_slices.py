@@ -25,7 +25,7 @@ def threads() -> int:
 def test_number_of_threads_does_not_grow_with_partitions(
     scoring: Callable[..., Scoring], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(fenced_producers, "_SLICE", SLICE)
+    monkeypatch.setattr(fenced_producers, "_SLICE_PARTITIONS", SLICE)
     here = scoring(PARTITIONS)
     for partition in range(PARTITIONS):
         send(here, *payments(1, 2), partition=partition)

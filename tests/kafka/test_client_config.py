@@ -24,7 +24,7 @@ CONFLUENT = {
 }
 
 
-def test_connection_as_json_gives_its_extra():
+def test_json_connection_yields_its_extra():
     connection = json.dumps({"conn_type": "kafka", "extra": CONFLUENT})
     assert read_client_config({"AIRFLOW_CONN_KAFKA_DEFAULT": connection}) == CONFLUENT
 
@@ -34,7 +34,7 @@ def test_extra_may_be_json_inside_json():
     assert read_client_config({"AIRFLOW_CONN_KAFKA_DEFAULT": connection}) == CONFLUENT
 
 
-def test_connection_as_uri():
+def test_uri_connection_yields_its_query():
     assert read_client_config({"AIRFLOW_CONN_KAFKA_DEFAULT": "kafka://?bootstrap.servers=broker%3A9092"}) == {
         "bootstrap.servers": "broker:9092"
     }
@@ -44,18 +44,18 @@ def test_bootstrap_servers_alone_are_enough():
     assert read_client_config({"KAFKA_BOOTSTRAP_SERVERS": "a:1,b:2"}) == {"bootstrap.servers": "a:1,b:2"}
 
 
-def test_no_broker_names_both_ways_to_give_one():
+def test_missing_broker_error_names_both_variables():
     with pytest.raises(SettingError, match=r"KAFKA_BOOTSTRAP_SERVERS.*AIRFLOW_CONN_KAFKA_DEFAULT"):
         read_client_config({})
 
 
 @pytest.mark.parametrize("connection", ["{", '{"extra": 5}', '{"extra": "x"}'])
-def test_unreadable_connection_is_named(connection: str):
+def test_error_names_variable_of_invalid_connection(connection: str):
     with pytest.raises(SettingError, match="AIRFLOW_CONN_KAFKA_DEFAULT"):
         read_client_config({"AIRFLOW_CONN_KAFKA_DEFAULT": connection})
 
 
-def test_protocol_overrides_what_a_connection_holds():
+def test_exactly_once_settings_override_the_connection():
     client = CONFLUENT | {
         "enable.auto.commit": True,
         "auto.offset.reset": "latest",
@@ -77,12 +77,12 @@ def test_protocol_overrides_what_a_connection_holds():
     assert producer["sasl.password"] == "secret"
 
 
-def test_producers_place_a_card_where_java_clients_do():
+def test_producers_use_the_partitioner_of_java_clients():
     assert producer_config(CONFLUENT)["partitioner"] == "murmur2_random"
 
 
-def test_a_broker_that_is_away_is_not_asked_all_the_time(capfd: pytest.CaptureFixture[str]):
-    """Each try is a line in the task's log."""
+def test_clients_retry_unreachable_broker_with_backoff(capfd: pytest.CaptureFixture[str]):
+    """Each try writes a line to the task's log."""
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         place = f"127.0.0.1:{nobody.getsockname()[1]}"
@@ -94,6 +94,6 @@ def test_a_broker_that_is_away_is_not_asked_all_the_time(capfd: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("code", [KafkaError._SSL, KafkaError._TRANSPORT])
-def test_a_certificate_is_named_whatever_kind_of_error_it_is(code: int) -> None:
+def test_rejected_certificate_is_recognized_by_either_error_code(code: int) -> None:
     reason = KafkaError(code, "error:0A000086:SSL routines::certificate verify failed (after 3ms)")
     assert describe_error(reason, {}).endswith("check the certificates named in the connection kafka_default")

@@ -1,4 +1,4 @@
-"""librdkafka's settings in a connection: understood, or refused by name at once."""
+"""Settings of librdkafka in a connection are converted, or rejected by name at once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ HOST = {"bootstrap.servers": "127.0.0.1:1"}
         (HOST | {"enable.auto.commit": False, "retries": 3, "socket.timeout.ms": 5.0}, None),
     ],
 )
-def test_a_list_is_what_its_commas_would_be(extra: dict[str, Any], settings: dict[str, Any] | None) -> None:
+def test_lists_are_joined_by_commas(extra: dict[str, Any], settings: dict[str, Any] | None) -> None:
     assert to_client_config(extra) == (extra if settings is None else settings)
 
 
@@ -88,7 +88,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("extra", "why"), REFUSED, ids=[why[:30] for _, why in REFUSED])
-def test_what_no_connection_can_hold_is_refused_at_once(
+def test_error_names_setting_that_a_connection_cannot_hold(
     extra: dict[str, Any], why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connection = json.dumps({"conn_type": "kafka", "extra": HOST | extra})
@@ -101,7 +101,7 @@ def test_what_no_connection_can_hold_is_refused_at_once(
     assert time.monotonic() - began < 1
 
 
-def test_a_list_of_brokers_reaches_librdkafka_as_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_airflow_and_environment_join_a_list_of_brokers_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     connection = json.dumps({"conn_type": "kafka", "extra": {"bootstrap.servers": ["a:1", "b:2"]}})
     monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", connection)
     assert kafka_config() == read_client_config(os.environ) == {"bootstrap.servers": "a:1,b:2"}
@@ -116,16 +116,14 @@ def test_a_list_of_brokers_reaches_librdkafka_as_addresses(monkeypatch: pytest.M
         {"metadata.broker.list": None, "bootstrap.servers": "a:1"},
     ],
 )
-def test_metadata_broker_list_names_the_brokers_as_bootstrap_servers_does(
-    extra: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_metadata_broker_list_becomes_bootstrap_servers(extra: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     connection = json.dumps({"conn_type": "kafka", "extra": extra})
     monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", connection)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "other:1")
     assert kafka_config() == read_client_config(os.environ) == {"bootstrap.servers": "a:1"}
 
 
-def test_a_port_of_the_plain_variable_is_checked_too() -> None:
+def test_port_in_kafka_bootstrap_servers_is_checked() -> None:
     with pytest.raises(SettingError, match="'a:70000', whose port is not 1 to 65535"):
         read_client_config({"KAFKA_BOOTSTRAP_SERVERS": "a:70000"})
 
@@ -143,7 +141,7 @@ def test_what_librdkafka_refuses_is_a_setting_and_no_broker_that_is_away(extra: 
             client(HOST | extra)
 
 
-def test_brokers_of_the_producers_command_are_checked_like_those_of_a_connection() -> None:
+def test_login_in_bootstrap_servers_option_is_refused_without_quoting_it() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "include.cli.main", "produce", "simulate", "--bootstrap-servers", "ann:hunter2@a:1"],
         env={"PATH": os.defpath}, capture_output=True, text=True, check=False, timeout=60,
@@ -153,7 +151,7 @@ def test_brokers_of_the_producers_command_are_checked_like_those_of_a_connection
     assert "hunter2" not in done.stderr + done.stdout
 
 
-def test_a_command_says_it_in_one_line() -> None:
+def test_command_reports_invalid_setting_in_one_line() -> None:
     extra = HOST | {"stats_cb": "my.module.stats"}
     environment = {"PATH": os.defpath, "AIRFLOW_CONN_KAFKA_DEFAULT": json.dumps({"extra": extra})}
     done = subprocess.run(

@@ -26,17 +26,19 @@ Topics = Callable[..., str]
         ({"retention.ms": "60000", "cleanup.policy": "compact,delete"}, Retention(timedelta(minutes=1))),
     ],
 )
-def test_what_the_topic_says(services: LiveStack, topics: Topics, configuration: dict[str, str], expected: Retention):
+def test_retention_follows_the_topic_configuration(
+    services: LiveStack, topics: Topics, configuration: dict[str, str], expected: Retention
+):
     topic = topics(**configuration)
     assert read_retention(services.cluster, topic) == expected
 
 
-def test_where_it_cannot_be_read_a_run_goes_on(services: LiveStack, caplog: pytest.LogCaptureFixture):
+def test_retention_of_missing_topic_is_none_and_logged(services: LiveStack, caplog: pytest.LogCaptureFixture):
     assert read_retention(services.cluster, "no_such_topic") is None
     assert "no_such_topic: the retention cannot be read: " in caplog.text
 
 
-def test_when_the_first_unread_of_each_partition_was_written(services: LiveStack, topics: Topics):
+def test_oldest_time_is_that_of_the_first_unread_message(services: LiveStack, topics: Topics):
     topic = topics(3)
     first = int(datetime(2026, 11, 24, 8, tzinfo=UTC).timestamp() * 1000)
     producer = Producer(services.kafka)
@@ -46,13 +48,15 @@ def test_when_the_first_unread_of_each_partition_was_written(services: LiveStack
     assert producer.flush(30) == 0
     started = time.monotonic()
     found = read_oldest_times(services.cluster, "test_oldest", topic, {0: 0, 1: 3, 2: 0})
-    assert time.monotonic() - started < 4  # the empty one's end is told, not waited for
+    assert time.monotonic() - started < 4  # an empty partition reports its end at once
     begin = datetime(2026, 11, 24, 8, tzinfo=UTC)
     assert found == {0: begin, 1: begin + timedelta(seconds=13)}
 
 
-def test_without_a_broker_the_age_stays_unknown(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("include.kafka.retention._SECONDS", 0.5)
+def test_unreachable_broker_yields_no_times_and_no_retention(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("include.kafka.retention._REQUEST_SECONDS", 0.5)
     caplog.set_level(logging.INFO)
     nowhere = Cluster({"bootstrap.servers": "127.0.0.1:1", "log_level": 0})
     assert read_oldest_times(nowhere, "test_oldest", "topic_1", {0: 0}) == {}
@@ -60,7 +64,7 @@ def test_without_a_broker_the_age_stays_unknown(caplog: pytest.LogCaptureFixture
 
 
 @pytest.mark.parametrize("milliseconds", [2**62, -(2**62)])
-def test_timestamp_that_is_no_date_becomes_the_latest_one(milliseconds: int):
+def test_timestamp_that_is_not_a_date_becomes_the_latest_one(milliseconds: int):
     assert to_datetime((1, milliseconds)) == datetime.max.replace(tzinfo=UTC)
 
 

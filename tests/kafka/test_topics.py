@@ -52,7 +52,7 @@ def partitions(services: LiveStack, topic: str) -> int:
     )
 
 
-def test_made_as_set_and_then_left(services: LiveStack, names: dict[str, str]):
+def test_topics_are_created_by_the_settings_and_then_kept(services: LiveStack, names: dict[str, str]):
     source, *outputs = names.values()
     variables = {"FRAUD_TOPIC_PARTITIONS": "2", "FRAUD_TOPIC_RETENTION_HOURS": "12", "FRAUD_TOPIC_REPLICATION": "1"}
     first = fraud_topics(services, names, **variables)
@@ -69,12 +69,12 @@ def test_made_as_set_and_then_left(services: LiveStack, names: dict[str, str]):
     assert again.output.splitlines() == [f"{name}: exists, as configured" for name in (source, *outputs)]
 
 
-def test_what_differs_is_said_and_stays(services: LiveStack, names: dict[str, str]):
+def test_differences_are_reported_and_not_changed(services: LiveStack, names: dict[str, str]):
     source, scored, dead, _ = names.values()
     make_topic(services.bootstrap_servers, 1, name=source, configuration={"retention.ms": "-1"})
     make_topic(services.bootstrap_servers, 4, name=scored, configuration={"cleanup.policy": "compact,delete"})
     done = fraud_topics(services, names, FRAUD_TOPIC_REPLICATION="3")
-    # One broker cannot keep three copies, and only what is missing would need them.
+    # One broker cannot keep three copies, but only the missing topics need them.
     assert done.exit_code == 1
     lines = done.stdout.splitlines()
     assert lines[0] == (
@@ -93,7 +93,7 @@ def test_what_differs_is_said_and_stays(services: LiveStack, names: dict[str, st
     assert setting(services, source, "retention.ms") == "-1"
 
 
-def test_outgoing_topics_follow_the_input_topics_limit(services: LiveStack, names: dict[str, str]):
+def test_output_topics_allow_twice_the_input_topics_message_size(services: LiveStack, names: dict[str, str]):
     source, scored, _, refused = names.values()
     make_topic(services.bootstrap_servers, 3, name=source)
     set_topic(services.bootstrap_servers, source, "max.message.bytes", "3000000")
@@ -101,9 +101,7 @@ def test_outgoing_topics_follow_the_input_topics_limit(services: LiveStack, name
     assert [setting(services, name, "max.message.bytes") for name in (scored, refused)] == ["6000000"] * 2
 
 
-def test_dead_letters_on_the_output_topic_are_refused_before_a_topic_is_made(
-    services: LiveStack, names: dict[str, str]
-):
+def test_shared_topic_names_are_refused_before_a_topic_is_created(services: LiveStack, names: dict[str, str]):
     source, scored, _, _ = names.values()
     done = fraud_topics(services, names | {"FRAUD_DEAD_LETTER_TOPIC": scored})
     assert done.exit_code == 1
@@ -112,8 +110,8 @@ def test_dead_letters_on_the_output_topic_are_refused_before_a_topic_is_made(
     assert source not in there
 
 
-def test_no_broker_is_one_clear_line(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("include.kafka.topics._SECONDS", 2.0)
+def test_unreachable_broker_error_names_its_address(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("include.kafka.topics._REQUEST_SECONDS", 2.0)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"

@@ -12,7 +12,7 @@ from include.ledger.recorder import record
 from tests.ledger.test_recorder import by_source, dead_letters, output, produce, scored
 from tests.support.ledger import query, sources
 from tests.support.live_stack import LiveStack
-from tests.support.publisher import Halted
+from tests.support.publisher import HaltedProcess
 from tests.support.recorder import ROWS, recorder
 from tests.support.scoring import Scoring
 from tests.verify.test_ledger_comparison import environment
@@ -36,7 +36,7 @@ def pipeline(scoring: Make) -> Scoring:
     return made
 
 
-def start_recorder(pipeline: Scoring, ledger: LedgerConnection, point: str) -> Halted:
+def start_recorder(pipeline: Scoring, ledger: LedgerConnection, point: str) -> HaltedProcess:
     return recorder(point, environment(pipeline, ledger))
 
 

@@ -95,7 +95,7 @@ def test_trace_shows_models_runs_mails_and_verdicts(scored_twice: Scoring, ledge
         f"  chosen    {'b' * 32}, held by carol",
         f"  batch     {batch}",
         "  Airflow   run a run: http://airflow/run",
-        "  notified  no one, because it is no fraud",
+        "  notified  no one, because it is not fraud",
         rf"  published output partition 0, offset \d+; recorded on {at}",
         "",
         f"  replaced on {at} by ledger because it was scored again:",

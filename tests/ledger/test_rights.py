@@ -25,7 +25,7 @@ from include.ledger.schema import migrate
 from include.reviews.confirmed_export import export
 from include.reviews.unreviewed import unreviewed
 from include.reviews.verdict_writer import VerdictWriter
-from include.verify.ledger_comparison import LedgerCheck
+from include.verify.ledger_comparison import LedgerComparison
 from include.verify.verification import verify
 from tests.ledger.test_recorded_batches import record as batch_record
 from tests.ledger.test_recorded_batches import write_record
@@ -121,7 +121,7 @@ class Work:
         with worker.open("fraud confirm") as connection:
             unreviewed(connection, 5)
         with worker.open("fraud reconcile") as connection:
-            assert verify(cluster, settings, ledger=LedgerCheck(connection, str(worker), settings.group)).is_whole
+            assert verify(cluster, settings, ledger=LedgerComparison(connection, str(worker), settings.group)).is_whole
         with LedgerOffsets.open(cluster, worker, settings.output_topic) as offsets:
             assert offsets.rewind("earliest", []) == {0: 0}
 

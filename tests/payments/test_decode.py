@@ -15,7 +15,7 @@ from include.ledger.prediction_row import PredictionReader, PredictionRow
 from include.payments.columns import COLUMNS
 from include.payments.decode import Decoder, Record, RefusedRow
 from include.payments.encode import scored_object, scored_value, unscored_object
-from include.verify.expected_message import payments, scored_payment
+from include.verify.expected_message import expected_payments, parse_scored_message
 
 PAYMENT = [
     "2024-10-31 15:56:25",
@@ -245,13 +245,13 @@ def test_wrapped_message_without_payment_is_refused_as_a_whole(value: bytes, cod
 
 def assert_agrees_with_verify(value: bytes, scored: list[int], rows: int) -> None:
     """Assert that `fraud verify` and the ledger read from the output what verify reads from the message."""
-    expected = payments(value)
+    expected = expected_payments(value)
     assert len(expected) == rows
     assert [row for row, pairs in enumerate(expected) if pairs is not None] == scored
     for record in Decoder().decode(value):
         if isinstance(record, Record):
             out = scored_value(record.head, record.tail, 1)
-            assert scored_payment(out) == expected[record.row]
+            assert parse_scored_message(out) == expected[record.row]
             headers: list[tuple[str, bytes | None]] = [("source", b"topic_1/0/0"), ("row", b"%d" % record.row)]
             headers += [(name, b"x") for name in ("model_run_id", "batch_id")]
             headers.append(("scored_at", b"2026-03-04T16:00:00+00:00"))
@@ -404,12 +404,12 @@ def test_records_are_what_verify_expects(names: list[str], data: list[Any], wrap
     text = json.dumps({"columns": names, "data": data})
     for in_string in wraps:
         text = json.dumps(text) if in_string else "\ufeff" + text
-    expected = payments(text.encode())
+    expected = expected_payments(text.encode())
     results = Decoder().decode(text.encode())
     if results[0].row is not None:
         assert len(results) == len(expected)
     for result in results:
         if isinstance(result, Record):
-            assert scored_payment(scored_value(result.head, result.tail, 0)) == expected[result.row]
+            assert parse_scored_message(scored_value(result.head, result.tail, 0)) == expected[result.row]
         elif result.row is not None and result.refusal.code != "nested_too_deep":
             assert expected[result.row] is None

@@ -17,7 +17,7 @@ from include.ledger.connection import LedgerConnection
 
 @dataclass(frozen=True)
 class Place:
-    """Where confirmed payments go, of a test's own."""
+    """A place for confirmed payments, of the test's own."""
 
     url: str
     client: Any
@@ -31,7 +31,7 @@ class Place:
         return pq.read_table(BufferReader(content))
 
     def newest(self) -> dict[str, int]:
-        """The verdict of each payment, as readers are to take it."""
+        """Return the verdict of each payment from its newest file, as readers must."""
         frames = [self.table(name).to_pandas() for name in self.names()]
         whole = pd.concat(frames).drop_duplicates("trans_num", keep="last")
         return dict(zip(whole["trans_num"], whole["is_fraud"], strict=True))
@@ -49,7 +49,7 @@ class Place:
 def ledger_connection(
     ledger: LedgerConnection, service_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> LedgerConnection:
-    """The test's own ledger, as commands and tasks find it."""
+    """The test's own ledger in the variable that commands and tasks read."""
     connection = {
         "conn_type": "postgres", "host": ledger.host, "port": ledger.port, "schema": ledger.database,
         "login": ledger.user, "password": ledger.password,
@@ -60,7 +60,7 @@ def ledger_connection(
 
 @pytest.fixture
 def place(service_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Place:
-    """The connection aws_default alone has the keys."""
+    """A bucket whose keys are only in the connection aws_default."""
     made = Place(f"s3://staging/{uuid.uuid4().hex[:12]}/confirmed", boto3.client("s3"))
     connection = {
         "conn_type": "aws", "login": os.environ["AWS_ACCESS_KEY_ID"], "password": os.environ["AWS_SECRET_ACCESS_KEY"],

@@ -1,4 +1,4 @@
-"""`fraud confirm`, with the real database."""
+"""`fraud confirm` with the real database."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CARD = 4_111_111_111_111_111_111
 
 @pytest.fixture
 def fraud(ledger_connection: LedgerConnection, monkeypatch: pytest.MonkeyPatch) -> Fraud:
-    """`fraud confirm …`."""
+    """Run `fraud confirm …`."""
     monkeypatch.setenv("LOGNAME", "ann")
 
     def invoke(*words: object) -> Result:
@@ -45,7 +45,7 @@ def known(ledger: LedgerConnection, *names: str, **more: Any) -> None:
     add_predictions(ledger, *(payment(950.75, trans_num=name, cc_num=CARD) for name in names), **more)
 
 
-def standing(ledger: LedgerConnection) -> list[tuple[Any, ...]]:
+def stored_verdicts(ledger: LedgerConnection) -> list[tuple[Any, ...]]:
     return query(ledger, "SELECT trans_num, fraud, confirmed_by FROM ledger.confirmations ORDER BY 1")
 
 
@@ -60,13 +60,13 @@ def verdicts(tmp_path: Path, *lines: str) -> Path:
     return file
 
 
-def test_one_by_one(ledger: LedgerConnection, fraud: Fraud) -> None:
+def test_verdict_can_be_given_and_changed_one_by_one(ledger: LedgerConnection, fraud: Fraud) -> None:
     known(ledger, "a", "b")
     assert fraud("a", "fraud").stdout == "a: fraud (applied)\n"
     assert fraud("a", "Genuine", "--by", "bob").stdout == "a: genuine (changed)\n"
     assert fraud("a", "genuine", "--by", "bob").stdout == "a: genuine (unchanged)\n"
     assert fraud("a", "genuine", "--by", "eve").stdout == "a: genuine (unchanged)\n"
-    assert standing(ledger) == [("a", False, "eve")]
+    assert stored_verdicts(ledger) == [("a", False, "eve")]
     said = "fraud confirm"
     assert history(ledger) == [("a", True, "ann", said), ("a", False, "bob", said), ("a", False, "eve", said)]
     assert query(ledger, "SELECT trans_num, fraud_confirmed FROM ledger.payments ORDER BY 1") == [
@@ -75,14 +75,14 @@ def test_one_by_one(ledger: LedgerConnection, fraud: Fraud) -> None:
     ]
 
 
-def test_a_payment_that_nobody_knows(ledger: LedgerConnection, fraud: Fraud) -> None:
+def test_unknown_payment_exits_1(ledger: LedgerConnection, fraud: Fraud) -> None:
     done = fraud("nowhere", "fraud")
     assert done.exit_code == 1
     assert "the ledger has no payment with the trans_num nowhere" in done.stderr
-    assert not standing(ledger)
+    assert not stored_verdicts(ledger)
 
 
-def test_payments_of_a_topic_that_was_made_again(ledger: LedgerConnection, fraud: Fraud, tmp_path: Path) -> None:
+def test_payment_of_a_recreated_topic_can_be_confirmed(ledger: LedgerConnection, fraud: Fraud, tmp_path: Path) -> None:
     known(ledger, "a", "b")
     known(ledger, "c", hour=7)
     make_topic_again(ledger)
@@ -92,13 +92,13 @@ def test_payments_of_a_topic_that_was_made_again(ledger: LedgerConnection, fraud
     assert listed(fraud) == ["c", "new"]
     sql = "SELECT trans_num, fraud_confirmed FROM ledger.payments WHERE prediction ORDER BY 1"
     assert query(ledger, sql) == [("a", True), ("b", False), ("c", None), ("new", None)]
-    # Where one comes again, it is the newest.
+    # If a payment is sent again, its newest prediction counts.
     known(ledger, "c", hour=9, prediction=False)
     assert listed(fraud) == ["new"]
     assert query(ledger, "SELECT prediction FROM ledger.payments WHERE trans_num = 'c'") == [(False,)]
 
 
-def test_what_a_hand_wrote_is_gone_where_the_row_was_restored(ledger: LedgerConnection, fraud: Fraud) -> None:
+def test_alteration_is_not_a_payment_once_the_row_was_restored(ledger: LedgerConnection, fraud: Fraud) -> None:
     known(ledger, "a", prediction=False)
     for forged, amount in ((True, 1), (False, 950.75)):
         query(ledger, "UPDATE ledger.predictions SET (prediction, amt) = ROW (%s, %s)", forged, amount)
@@ -116,23 +116,23 @@ def listed(fraud: Fraud) -> list[str]:
     [(), ("a",), ("a", "perhaps"), ("a", "fraud", "--list"), ("--csv", "x", "--list"), ("--list", "--all-or-nothing"),
      ("a", "fraud", "--output", "x")],
 )  # fmt: skip
-def test_words_that_do_not_go_together(fraud: Fraud, words: tuple[str, ...]) -> None:
+def test_conflicting_options_are_refused(fraud: Fraud, words: tuple[str, ...]) -> None:
     assert fraud(*words).exit_code == 2
 
 
-def test_nobody_is_no_name(fraud: Fraud) -> None:
+def test_empty_reviewer_is_refused(fraud: Fraud) -> None:
     done = fraud("a", "fraud", "--by", " ")
     assert done.exit_code == 2
     assert "give a name" in done.stderr
 
 
-def test_a_file(ledger: LedgerConnection, fraud: Fraud, tmp_path: Path) -> None:
+def test_file_applies_each_line_with_a_verdict(ledger: LedgerConnection, fraud: Fraud, tmp_path: Path) -> None:
     known(ledger, "a", "b", "c", "=d")
     fraud("c", "fraud")
     file = verdicts(tmp_path, "a,fraud", "b,", "c,genuine", "'=d,no", "a,yes")
     done = fraud("--csv", file)
     assert (done.exit_code, done.stdout) == (0, "applied 2, changed 1, unchanged 0, passed over 1, bad 0\n")
-    assert standing(ledger) == [("=d", False, "ann"), ("a", True, "ann"), ("c", False, "ann")]
+    assert stored_verdicts(ledger) == [("=d", False, "ann"), ("a", True, "ann"), ("c", False, "ann")]
     assert fraud("--csv", file).stdout == "applied 0, changed 0, unchanged 3, passed over 1, bad 0\n"
     origin = "fraud confirm --csv verdicts.csv"
     assert history(ledger)[1:] == [
@@ -140,7 +140,7 @@ def test_a_file(ledger: LedgerConnection, fraud: Fraud, tmp_path: Path) -> None:
     ]
 
 
-def test_bad_lines_are_told_and_the_others_applied(ledger: LedgerConnection, fraud: Fraud, tmp_path: Path) -> None:
+def test_bad_lines_are_reported_and_the_others_applied(ledger: LedgerConnection, fraud: Fraud, tmp_path: Path) -> None:
     known(ledger, "a", "b", "c")
     lines = "a,fraud", "nowhere,fraud", "b,fraud", "c,perhaps", "b,genuine", "b,fraud"
     file = verdicts(tmp_path, *lines)
@@ -154,20 +154,22 @@ def test_bad_lines_are_told_and_the_others_applied(ledger: LedgerConnection, fra
         f"{file}, line 7: contradicts line 6, which has the same payment",
     ]
     assert done.stdout == "applied 1, changed 0, unchanged 0, passed over 0, bad 5\n"
-    assert standing(ledger) == [("a", True, "ann")]
+    assert stored_verdicts(ledger) == [("a", True, "ann")]
 
 
-def test_all_or_nothing(ledger: LedgerConnection, fraud: Fraud, tmp_path: Path) -> None:
+def test_all_or_nothing_applies_nothing_if_a_line_is_bad(
+    ledger: LedgerConnection, fraud: Fraud, tmp_path: Path
+) -> None:
     known(ledger, "a", "b")
     done = fraud("--csv", verdicts(tmp_path, "a,fraud", "nowhere,fraud"), "--all-or-nothing")
     assert done.exit_code == 1
     assert "Nothing was applied" in done.stderr
-    assert not standing(ledger)
+    assert not stored_verdicts(ledger)
     assert fraud("--csv", verdicts(tmp_path, "a,fraud", "b,no"), "--all-or-nothing").exit_code == 0
-    assert len(standing(ledger)) == 2
+    assert len(stored_verdicts(ledger)) == 2
 
 
-def test_a_file_or_a_database_that_cannot_be_used(
+def test_invalid_file_or_database_exits_2(
     ledger: LedgerConnection, fraud: Fraud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = fraud("--csv", tmp_path / "nowhere.csv")
@@ -202,7 +204,7 @@ def test_thousands_of_lines_take_a_few_statements(ledger: LedgerConnection) -> N
     assert (done.applied, len(done.bad)) == (50_000, 0)
 
 
-def test_two_files_at_once_do_not_lock_each_other_out(ledger: LedgerConnection) -> None:
+def test_two_files_at_once_cause_no_deadlock(ledger: LedgerConnection) -> None:
     names = [f"p{number}" for number in range(300)]
     known(ledger, *names)
 
@@ -217,12 +219,12 @@ def test_two_files_at_once_do_not_lock_each_other_out(ledger: LedgerConnection) 
         thread.start()
     for thread in threads:
         thread.join()
-    assert len({(fraud, by) for _, fraud, by in standing(ledger)}) == 1
+    assert len({(fraud, by) for _, fraud, by in stored_verdicts(ledger)}) == 1
     assert query(ledger, "SELECT count(*) FROM ledger.confirmation_changes WHERE confirmed_by = '1'")[0][0] % 300 == 0
 
 
-def test_what_waits_for_a_review_is_listed(ledger: LedgerConnection, fraud: Fraud) -> None:
-    assert fraud("--list").stdout == "No fraud waits for a review: each that the ledger knows has its verdict.\n"
+def test_list_shows_frauds_without_verdict_newest_first(ledger: LedgerConnection, fraud: Fraud) -> None:
+    assert fraud("--list").stdout == "No fraud waits for a review: each fraud in the ledger has a verdict.\n"
     known(ledger, "old", hour=7)
     known(ledger, "new", "reviewed")
     known(ledger, "genuine", prediction=False)
@@ -244,10 +246,10 @@ def test_what_waits_for_a_review_is_listed(ledger: LedgerConnection, fraud: Frau
         "2026-03-04", "09:00:00", "411111*********1111", "topic_1/0/5", "0",
     ]  # fmt: skip
     last = fraud("--list", "--limit", 2).stdout.splitlines()[-1]
-    assert last == "More than these 2 wait, which are the newest: see --limit."
+    assert last == "These are the newest 2; more wait for a review: see --limit."
 
 
-def test_of_payments_with_one_trans_num_none_hides_a_fraud(ledger: LedgerConnection, fraud: Fraud) -> None:
+def test_list_shows_fraud_beside_a_genuine_payment_with_its_trans_num(ledger: LedgerConnection, fraud: Fraud) -> None:
     known(ledger, "N/A", hour=6)
     add_predictions(ledger, payment(1.5, trans_num="N/A"), prediction=False, hour=7)
     assert listed(fraud) == ["N/A"]
@@ -255,7 +257,7 @@ def test_of_payments_with_one_trans_num_none_hides_a_fraud(ledger: LedgerConnect
     assert listed(fraud) == ["N/A", "N/A"]
 
 
-def test_what_a_hand_wrote_is_no_payment_once_its_row_was_restored(ledger: LedgerConnection, fraud: Fraud) -> None:
+def test_list_ignores_altered_row_after_it_was_restored(ledger: LedgerConnection, fraud: Fraud) -> None:
     known(ledger, "a")
     for name in ("forged", "a"):
         query(ledger, "UPDATE ledger.predictions SET trans_num = %s", name)
@@ -264,7 +266,7 @@ def test_what_a_hand_wrote_is_no_payment_once_its_row_was_restored(ledger: Ledge
     assert query(ledger, "SELECT trans_num FROM ledger.payments") == [("a",)]
 
 
-def test_the_list_is_a_file_that_can_be_given_back(ledger: LedgerConnection, fraud: Fraud, tmp_path: Path) -> None:
+def test_list_output_can_be_filled_in_and_applied(ledger: LedgerConnection, fraud: Fraud, tmp_path: Path) -> None:
     known(ledger, "a", "=b", "c")
     file = tmp_path / "review.csv"
     done = fraud("--list", "--output", file)
@@ -291,7 +293,7 @@ def test_the_list_is_a_file_that_can_be_given_back(ledger: LedgerConnection, fra
 
 @contextmanager
 def files_end_at(size: int) -> Iterator[None]:
-    """As on a disk that is full."""
+    """Limit the size of files, like a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
@@ -300,7 +302,7 @@ def files_end_at(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_list_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+def test_failed_list_output_leaves_no_file(tmp_path: Path) -> None:
     one = UnreviewedFraud("a", None, None, None, None, "a model", datetime.now(UTC), "", "topic_1/0/0", 0)
     file = tmp_path / "review.csv"
     with files_end_at(1_000), pytest.raises(ConfirmationError, match=r"review\.csv: File too large"):
@@ -317,7 +319,7 @@ def test_a_list_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
 
 
 def replaced(ledger: LedgerConnection, count: int) -> None:
-    """As `many`, of a topic that was made again."""
+    """Insert the rows of `many` as rows of a topic that was recreated."""
     query(
         ledger,
         "INSERT INTO ledger.replaced_predictions SELECT 'topic_1', number %% 3, number, 0, 'older ' || number, '4111', "
@@ -330,7 +332,7 @@ def replaced(ledger: LedgerConnection, count: int) -> None:
 
 
 @pytest.mark.parametrize("older", [0, 60_000])
-def test_what_is_asked_again_and_again_reads_indexes_only(ledger: LedgerConnection, older: int) -> None:
+def test_frequent_queries_use_indexes_only(ledger: LedgerConnection, older: int) -> None:
     many(ledger, 60_000)
     replaced(ledger, older)
     # An empty table is read as it is.
@@ -362,7 +364,7 @@ def test_what_is_asked_again_and_again_reads_indexes_only(ledger: LedgerConnecti
         assert [one.trans_num for one in unreviewed(confirmations.connection, 2)] == ["payment 20", "payment 40"]
 
 
-def test_a_constant_for_a_trans_num_is_found_in_one_look(ledger: LedgerConnection) -> None:
+def test_trans_num_is_found_in_one_index_scan(ledger: LedgerConnection) -> None:
     many(ledger, 60_000)
     query(ledger, "UPDATE ledger.predictions SET trans_num = 'N/A' WHERE prediction")
     with VerdictWriter.opened(ledger) as confirmations:

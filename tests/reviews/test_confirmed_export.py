@@ -1,4 +1,4 @@
-"""The export of confirmed payments, with the real database and the real S3."""
+"""The export of confirmed payments with the real database and the real S3."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ export.main()
 
 @pytest.fixture(autouse=True)
 def used(ledger_connection: LedgerConnection, place: Place) -> None:
-    """Both, in each test."""
+    """Use both in each test."""
 
 
 def known(ledger: LedgerConnection, *names: str, **values: Any) -> None:
@@ -61,7 +61,7 @@ def confirm(ledger: LedgerConnection, *names: str, fraud: bool = True, by: str =
 
 
 def elsewhere() -> str:
-    """The connection aws_default, to a port where no S3 is."""
+    """Return the connection aws_default to a port without S3."""
     given = json.loads(os.environ["AIRFLOW_CONN_AWS_DEFAULT"])
     return json.dumps(given | {"extra": given["extra"] | {"endpoint_url": "http://127.0.0.1:9"}})
 
@@ -70,7 +70,7 @@ def exports(ledger: LedgerConnection) -> list[tuple[Any, ...]]:
     return query(ledger, "SELECT payments, finished_at IS NOT NULL FROM ledger.exports ORDER BY export_id")
 
 
-def test_a_file_has_the_columns_of_training_data_and_the_truth(ledger: LedgerConnection, place: Place) -> None:
+def test_file_has_the_columns_of_training_data_and_the_verdict(ledger: LedgerConnection, place: Place) -> None:
     card = 4_999_999_999_999_999_999
     add_predictions(ledger, payment(0.1, trans_num="a", cc_num=card, zip="06441", city_pop=5438), prediction=True)
     confirm(ledger, "a", fraud=False)
@@ -92,7 +92,7 @@ def test_a_file_has_the_columns_of_training_data_and_the_truth(ledger: LedgerCon
     assert {table.schema.field(text).type for text in ("cc_num", "zip", "trans_num")} == {pa.string()}
 
 
-def test_what_payments_may_hold_is_no_reason_to_fail(ledger: LedgerConnection, place: Place) -> None:
+def test_unusual_values_of_payments_are_exported(ledger: LedgerConnection, place: Place) -> None:
     values = {
         "trans_num": "odd", "merchant": "\ud800 x", "amt": "sixteen", "lat": True, "long": "1.5", "merch_lat": 1e999,
         "city_pop": None, "unix_time": 1.5, "zip": 6441.0, "job": ["a"], "cc_num": 10**30,
@@ -114,7 +114,7 @@ def test_what_payments_may_hold_is_no_reason_to_fail(ledger: LedgerConnection, p
     assert (second["trans_date_trans_time"], second["unix_time"]) == ("2026-03-04 15:56:25", 1772639785001)
 
 
-def test_the_newest_prediction_of_a_payment_gives_the_values(ledger: LedgerConnection, place: Place) -> None:
+def test_export_uses_the_newest_prediction_of_a_payment(ledger: LedgerConnection, place: Place) -> None:
     add_predictions(ledger, payment(2.0, trans_num="a", cc_num=CARD, job="older"), hour=8)
     add_predictions(ledger, payment(2.0, trans_num="a", cc_num=CARD, job="newer"), hour=9)
     confirm(ledger, "a")
@@ -126,7 +126,7 @@ def test_the_newest_prediction_of_a_payment_gives_the_values(ledger: LedgerConne
     assert place.table(place.names()[0]).column("job").to_pylist() == ["scored again"]
 
 
-def test_payments_of_a_topic_that_was_made_again_are_exported(ledger: LedgerConnection, place: Place) -> None:
+def test_payments_of_a_recreated_topic_are_exported(ledger: LedgerConnection, place: Place) -> None:
     known(ledger, "a")
     confirm(ledger, "a")
     make_topic_again(ledger)
@@ -135,7 +135,7 @@ def test_payments_of_a_topic_that_was_made_again_are_exported(ledger: LedgerConn
     assert export_confirmed()[1] == []
 
 
-def test_each_verdict_is_exported_once_and_again_where_it_changes(ledger: LedgerConnection, place: Place) -> None:
+def test_verdict_is_exported_once_and_again_after_a_change(ledger: LedgerConnection, place: Place) -> None:
     known(ledger, "a", "b", "c")
     assert export_confirmed()[1] == []
     assert place.names() == []
@@ -152,7 +152,7 @@ def test_each_verdict_is_exported_once_and_again_where_it_changes(ledger: Ledger
     assert exports(ledger) == [(2, True), (2, True)]
 
 
-def test_names_sort_by_time_though_the_clock_went_back(ledger: LedgerConnection, place: Place) -> None:
+def test_file_names_sort_by_time_if_the_clock_is_set_back(ledger: LedgerConnection, place: Place) -> None:
     known(ledger, "a")
     confirm(ledger, "a")
     export_confirmed()
@@ -164,7 +164,7 @@ def test_names_sort_by_time_though_the_clock_went_back(ledger: LedgerConnection,
 
 
 @pytest.mark.parametrize("where", ["before", "behind"])
-def test_one_that_is_killed_is_resumed(ledger: LedgerConnection, place: Place, where: str) -> None:
+def test_killed_export_is_resumed(ledger: LedgerConnection, place: Place, where: str) -> None:
     known(ledger, "a", "b", "c", "d")
     confirm(ledger, "a", "b", "c")
     path = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'plugins'}"}
@@ -184,12 +184,16 @@ def test_one_that_is_killed_is_resumed(ledger: LedgerConnection, place: Place, w
     assert export_confirmed()[1] == []
 
 
-def test_one_of_which_nothing_is_left_leaves_no_file(ledger: LedgerConnection, place: Place, monkeypatch: Any) -> None:
+def test_interrupted_export_without_verdicts_left_stores_no_file(
+    ledger: LedgerConnection, place: Place, monkeypatch: Any
+) -> None:
     known(ledger, "a")
     confirm(ledger, "a")
     with monkeypatch.context() as patch:
         patch.setenv("AIRFLOW_CONN_AWS_DEFAULT", elsewhere())
-        with pytest.raises(ExportError, match=r"cannot write confirmed-.* to s3://staging/.*: is the server up"):
+        with pytest.raises(
+            ExportError, match=r"cannot write confirmed-.* to s3://staging/.*: check that the server is up"
+        ):
             export_confirmed()
     confirm(ledger, "a", fraud=False)
     assert [file.payments for file in export_confirmed()[1]] == [0, 1]
@@ -197,7 +201,7 @@ def test_one_of_which_nothing_is_left_leaves_no_file(ledger: LedgerConnection, p
     assert place.newest() == {"a": 0}
 
 
-def test_two_at_once_export_each_verdict_once(ledger: LedgerConnection, place: Place) -> None:
+def test_two_exports_at_once_store_each_verdict_once(ledger: LedgerConnection, place: Place) -> None:
     names = [f"p{number:03}" for number in range(200)]
     known(ledger, *names)
     confirm(ledger, *names)
@@ -211,10 +215,8 @@ def test_two_at_once_export_each_verdict_once(ledger: LedgerConnection, place: P
     assert exports(ledger) == [(200, True)]
 
 
-def test_a_large_export_is_several_files(
-    ledger: LedgerConnection, place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(exporting, "MOST_TRANS_NUMS", 3)
+def test_large_export_is_several_files(ledger: LedgerConnection, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "MAX_TRANS_NUMS", 3)
     monkeypatch.setattr(exporting, "_FETCHED_ROWS", 2)
     names = list("abcdefgh")
     known(ledger, *names)
@@ -223,7 +225,7 @@ def test_a_large_export_is_several_files(
     assert sorted(place.newest()) == names
 
 
-def test_a_payment_that_the_ledger_lost_waits(ledger: LedgerConnection, place: Place) -> None:
+def test_verdict_without_payment_is_not_exported(ledger: LedgerConnection, place: Place) -> None:
     known(ledger, "a", "b")
     confirm(ledger, "a", "b")
     query(ledger, "DELETE FROM ledger.predictions WHERE trans_num = 'a'")
@@ -233,7 +235,7 @@ def test_a_payment_that_the_ledger_lost_waits(ledger: LedgerConnection, place: P
     assert [file.payments for file in export_confirmed()[1]] == [1]
 
 
-def test_wrong_keys_are_named_and_not_shown(ledger: LedgerConnection, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_names_wrong_keys_without_their_values(ledger: LedgerConnection, monkeypatch: pytest.MonkeyPatch) -> None:
     known(ledger, "a")
     confirm(ledger, "a")
     given = json.loads(os.environ["AIRFLOW_CONN_AWS_DEFAULT"])
@@ -250,25 +252,25 @@ def test_wrong_keys_are_named_and_not_shown(ledger: LedgerConnection, monkeypatc
         ("/tmp/x", "not in the form s3://bucket/prefix"),
     ],
 )
-def test_a_place_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, url: str, message: str) -> None:
+def test_invalid_confirmed_url_is_an_error(monkeypatch: pytest.MonkeyPatch, url: str, message: str) -> None:
     monkeypatch.setenv("FRAUD_CONFIRMED_URL", url)
     with pytest.raises(SettingError, match=message):
         export_confirmed()
 
 
 @pytest.mark.parametrize("login", ["key:s3cret@", "key:s3/cret@", "s3cret@", "key:s3cret"])
-def test_keys_in_the_place_are_refused_and_not_shown(login: str) -> None:
+def test_confirmed_url_with_keys_is_refused_and_not_quoted(login: str) -> None:
     with pytest.raises(SettingError, match="put keys into the connection aws_default") as told:
         Bucket.from_settings(Settings(confirmed_url=f"s3://{login}bucket/confirmed"))
     assert "cret" not in str(told.value)
 
 
-def test_prefixes_with_and_without_slashes() -> None:
+def test_slashes_around_the_prefix_do_not_matter() -> None:
     for url, prefix in (("s3://b", ""), ("s3://b/", ""), ("s3://b/x/y", "x/y/"), ("s3://b/x/", "x/")):
         assert Bucket.from_settings(Settings(confirmed_url=url)) == Bucket("b", prefix)
 
 
-def test_a_ledger_without_tables_is_told(ledger: LedgerConnection, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ledger_without_tables_is_an_error(ledger: LedgerConnection, capsys: pytest.CaptureFixture[str]) -> None:
     query(ledger, "DROP SCHEMA ledger CASCADE")
     with pytest.raises(LedgerSchemaError):
         export_confirmed()
@@ -276,7 +278,7 @@ def test_a_ledger_without_tables_is_told(ledger: LedgerConnection, capsys: pytes
     assert capsys.readouterr().err.startswith("fraud export-confirmed: the ledger has no tables yet")
 
 
-def test_the_command(ledger: LedgerConnection, place: Place) -> None:
+def test_command_exports_and_reports_the_files(ledger: LedgerConnection, place: Place) -> None:
     known(ledger, "a", "b")
     confirm(ledger, "a", "b")
 
@@ -290,7 +292,7 @@ def test_the_command(ledger: LedgerConnection, place: Place) -> None:
     assert run().stdout == "nothing to export: no verdict is new\n"
 
 
-def test_the_task_tells_what_it_did(ledger: LedgerConnection, place: Place) -> None:
+def test_task_logs_and_returns_the_files(ledger: LedgerConnection, place: Place) -> None:
     known(ledger, "a")
     confirm(ledger, "a")
     told: list[Any] = []
@@ -304,7 +306,7 @@ def test_the_task_tells_what_it_did(ledger: LedgerConnection, place: Place) -> N
     assert told == [("counts", {"files": 1, "payments": 1}), ("counts", {"files": 0, "payments": 0})]
 
 
-def test_a_setting_that_is_missing_fails_the_task_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_setting_fails_the_task_without_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FRAUD_CONFIRMED_URL", "")
     with pytest.raises(AirflowFailException, match="SettingError: FRAUD_CONFIRMED_URL is not set"):
         ExportConfirmedOperator(task_id="export_confirmed").execute({})

@@ -1,4 +1,4 @@
-"""Files of verdicts as spreadsheets and people leave them."""
+"""Files of verdicts as spreadsheets and people write them."""
 
 from __future__ import annotations
 
@@ -40,33 +40,35 @@ def semicolons(text: str) -> str:
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
-def test_however_a_spreadsheet_saves_it(tmp_path: Path, encoding: str, separator: str, ending: str) -> None:
+def test_file_is_read_in_every_encoding_and_separator_of_spreadsheets(
+    tmp_path: Path, encoding: str, separator: str, ending: str
+) -> None:
     text = ending.join(LINES).replace(",", separator).replace(f"Müller{separator} ", "Müller, ") + ending
     assert read(given(tmp_path, text.encode(encoding))) == GOOD
 
 
-def test_excel_may_name_the_separator_first(tmp_path: Path) -> None:
+def test_separator_line_of_excel_is_read(tmp_path: Path) -> None:
     file = read(given(tmp_path, "sep=;\r\n" + semicolons("\r\n".join(LINES))))
     assert [one.line for one in file.verdicts] == [3, 5]
     assert not file.bad
 
 
-def test_excel_leaves_out_empty_cells_at_the_end_and_others_add_some(tmp_path: Path) -> None:
+def test_missing_and_additional_empty_cells_are_accepted(tmp_path: Path) -> None:
     file = read(given(tmp_path, "trans_num,verdict\na1\n\na2,fraud,,\n , \n"))
     assert file == VerdictFile([Verdict(4, ("a2",), True)], [], 1)
 
 
 @pytest.mark.parametrize("word", ["fraud", "Fraud", "TRUE", " yes ", "y", "1", "1.0", "WAHR", "vrai", "'fraud"])
-def test_words_for_fraud(tmp_path: Path, word: str) -> None:
+def test_words_for_fraud_are_recognized(tmp_path: Path, word: str) -> None:
     assert read(given(tmp_path, f"trans_num,verdict\na,{word}\n")).verdicts == [Verdict(2, ("a",), True)]
 
 
 @pytest.mark.parametrize("word", ["genuine", "Legit", "False", "no", "N", "0", "0.0", "not  fraud", "FALSCH", "FAUX"])
-def test_words_for_genuine(tmp_path: Path, word: str) -> None:
+def test_words_for_genuine_are_recognized(tmp_path: Path, word: str) -> None:
     assert read(given(tmp_path, f"Trans_Num;Verdict\na;{word}\n")).verdicts == [Verdict(2, ("a",), False)]
 
 
-def test_bad_lines_are_named_and_never_quoted(tmp_path: Path) -> None:
+def test_bad_lines_are_reported_by_number_and_not_quoted(tmp_path: Path) -> None:
     content = 'trans_num,note,verdict\na,,4556123456789012\n,,fraud\nb,"x"y,fraud\nc,,fraud,4556123456789012\n'
     content += f'{"x" * 1001},,fraud\nd,"two\nlines",no\ne,,yes\nf,"never closed,fraud\ng,,fraud\n'
     file = read(given(tmp_path, content))
@@ -82,7 +84,7 @@ def test_bad_lines_are_named_and_never_quoted(tmp_path: Path) -> None:
     ]
 
 
-def test_what_a_quotation_mark_swallows_is_named_and_the_rest_is_read(tmp_path: Path) -> None:
+def test_lines_after_an_unclosed_quotation_mark_are_reported(tmp_path: Path) -> None:
     content = 'trans_num,note,verdict\na,"never closed,fraud\nb,,fraud\nc,"x",fraud\nd,,fraud\n'
     file = read(given(tmp_path, content))
     assert file.verdicts == [Verdict(5, ("d",), True)]
@@ -109,7 +111,7 @@ def test_what_a_quotation_mark_swallows_is_named_and_the_rest_is_read(tmp_path: 
         (codecs.BOM_UTF16_LE + b"\0\xd8x", "is not a CSV file: it holds bytes"),
     ],
 )
-def test_a_file_that_cannot_be_used_at_all(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_unreadable_file_is_an_error(tmp_path: Path, content: bytes | None, message: str) -> None:
     file = tmp_path / "verdicts.csv" if content is None else given(tmp_path, content)
     with pytest.raises(ConfirmationError, match=message) as told:
         read(file)
@@ -117,16 +119,16 @@ def test_a_file_that_cannot_be_used_at_all(tmp_path: Path, content: bytes | None
 
 
 @pytest.mark.parametrize("name", ["=1+1", "-5", "@x", "\u2212x", " =x", "a;=b", "'a=b", "plain", "it's=x", "\tx"])
-def test_a_trans_num_is_known_behind_the_apostrophe_that_the_report_put_there(name: str) -> None:
+def test_apostrophe_that_a_report_added_is_removed(name: str) -> None:
     assert name in possible_trans_nums(csv_attachment.cell(name))
 
 
-def test_an_apostrophe_that_the_report_did_not_put_there_stays() -> None:
+def test_apostrophe_of_the_trans_num_itself_stays() -> None:
     assert possible_trans_nums("'abc") == ("'abc",)
     assert possible_trans_nums("'=a") == ("'=a", "=a")
 
 
-def test_the_mailed_report_can_be_filled_in(tmp_path: Path) -> None:
+def test_attachment_of_a_report_can_be_filled_in(tmp_path: Path) -> None:
     frauds = [
         Fraud(
             "topic_1/0/7", row, 0.9, b'{"cc_num":4556123456789012,"merchant":"a,\\"b\\"\\nc","trans_num":"%b"}' % name
@@ -156,10 +158,10 @@ def test_the_mailed_report_can_be_filled_in(tmp_path: Path) -> None:
         ("2026/01/02,0", PaymentSource("2026", 1, 2, 0)),
     ],
 )
-def test_a_line_may_name_the_payments_source(tmp_path: Path, cells: str, source: PaymentSource | None) -> None:
+def test_line_may_name_the_payments_source(tmp_path: Path, cells: str, source: PaymentSource | None) -> None:
     file = read(given(tmp_path, f"source,row,trans_num,verdict,source\n{cells},a,fraud,the bank\n"))
     assert file.verdicts == [Verdict(2, ("a",), True, source)]
 
 
-def test_a_file_without_sources_names_none(tmp_path: Path) -> None:
+def test_file_without_source_columns_has_no_sources(tmp_path: Path) -> None:
     assert read(given(tmp_path, "trans_num,verdict\na,fraud\n")).verdicts == [Verdict(2, ("a",), True)]

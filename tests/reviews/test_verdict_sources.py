@@ -1,4 +1,4 @@
-"""A verdict names the payment that it was given for, where several have the same trans_num: from the review to S3."""
+"""If several payments have one trans_num, a verdict names its payment, from the review to S3."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ GROCERIES = payment(12.5, trans_num="T")
 
 @pytest.fixture
 def fraud(ledger_connection: LedgerConnection, monkeypatch: pytest.MonkeyPatch) -> Fraud:
-    """`fraud …`."""
+    """Run `fraud …`."""
     monkeypatch.setenv("LOGNAME", "ann")
     return lambda *words: CliRunner().invoke(app, [*map(str, words)])
 
 
 @pytest.fixture
-def shared(ledger: LedgerConnection) -> LedgerConnection:
+def shared_trans_num(ledger: LedgerConnection) -> LedgerConnection:
     """Two payments with one trans_num, at topic_1/0/0 and topic_1/0/1; the later one is genuine."""
     add_predictions(ledger, STOLEN, hour=7)
     add_predictions(ledger, GROCERIES, prediction=False, hour=8)
@@ -44,7 +44,7 @@ def shared(ledger: LedgerConnection) -> LedgerConnection:
 
 
 def exported(place: Place) -> dict[float, int]:
-    """By amount, as a training takes them."""
+    """Export, and return the verdicts by amount as training reads them."""
     export_confirmed()
     frames = [place.table(name).to_pandas() for name in place.names()]
     return {amt: fraud for frame in frames for amt, fraud in zip(frame["amt"], frame["is_fraud"], strict=True)}
@@ -56,16 +56,16 @@ def verdicts(tmp_path: Path, *lines: str) -> Path:
     return file
 
 
-def test_a_verdict_on_one_payment_does_not_export_the_other(
-    shared: LedgerConnection, fraud: Fraud, place: Place, tmp_path: Path
+def test_verdict_on_one_payment_does_not_export_the_other(
+    shared_trans_num: LedgerConnection, fraud: Fraud, place: Place, tmp_path: Path
 ) -> None:
     """The line of a mailed report names the source; the other payment is newer."""
     assert fraud("confirm", "--csv", verdicts(tmp_path, "topic_1/0/0,0,T,fraud")).exit_code == 0
     assert exported(place) == {950.75: 1}
 
 
-def test_an_ambiguous_trans_num_is_refused_with_the_places_to_choose_from(
-    shared: LedgerConnection, fraud: Fraud
+def test_ambiguous_trans_num_is_refused_with_the_sources_to_choose_from(
+    shared_trans_num: LedgerConnection, fraud: Fraud
 ) -> None:
     done = fraud("confirm", "T", "fraud")
     assert done.exit_code == 1
@@ -73,10 +73,10 @@ def test_an_ambiguous_trans_num_is_refused_with_the_places_to_choose_from(
         "fraud confirm: 2 payments have the trans_num T. Choose one by --source and --row: "
         "topic_1/0/0 row 0, topic_1/0/1 row 0. `fraud trace T` shows them\n"
     )
-    assert query(shared, "SELECT count(*) FROM ledger.confirmations") == [(0,)]
+    assert query(shared_trans_num, "SELECT count(*) FROM ledger.confirmations") == [(0,)]
 
 
-def test_each_payment_has_its_own_verdict(shared: LedgerConnection, fraud: Fraud, place: Place) -> None:
+def test_each_payment_has_its_own_verdict(shared_trans_num: LedgerConnection, fraud: Fraud, place: Place) -> None:
     done = fraud("confirm", "T", "fraud", "--source", "topic_1/0/0", "--row", 0)
     assert done.stdout == "T: fraud (applied)\n"
     assert fraud("confirm", "T", "genuine", "--source", "topic_1/0/1").stdout == "T: genuine (applied)\n"
@@ -87,7 +87,7 @@ def test_each_payment_has_its_own_verdict(shared: LedgerConnection, fraud: Fraud
         ("genuine", "topic_1/0/1 row 0"),
         ("fraud", "topic_1/0/0 row 0"),
     ]
-    assert query(shared, "SELECT amt, fraud_confirmed FROM ledger.payments") == [(12.5, False)]
+    assert query(shared_trans_num, "SELECT amt, fraud_confirmed FROM ledger.payments") == [(12.5, False)]
 
 
 @pytest.mark.parametrize(
@@ -99,16 +99,18 @@ def test_each_payment_has_its_own_verdict(shared: LedgerConnection, fraud: Fraud
         (("--row", 0), 2, "--row with --source"),
     ],
 )
-def test_a_source_that_names_no_payment(
-    shared: LedgerConnection, fraud: Fraud, words: tuple[Any, ...], code: int, message: str
+def test_source_without_payment_is_refused(
+    shared_trans_num: LedgerConnection, fraud: Fraud, words: tuple[Any, ...], code: int, message: str
 ) -> None:
     done = fraud("confirm", "T", "fraud", *words)
     assert done.exit_code == code
     assert message in re.sub(r"[\s│]+", " ", done.stderr)
 
 
-def test_lines_that_do_not_say_which_payment_are_bad(shared: LedgerConnection, fraud: Fraud, tmp_path: Path) -> None:
-    add_predictions(shared, payment(1.5, trans_num="alone"))
+def test_lines_with_ambiguous_trans_num_are_bad(
+    shared_trans_num: LedgerConnection, fraud: Fraud, tmp_path: Path
+) -> None:
+    add_predictions(shared_trans_num, payment(1.5, trans_num="alone"))
     lines = ",,T,fraud", "topic_1/0/9,0,T,fraud", "topic_1/0/1,0,T,no", "the bank,x,alone,fraud", "topic_1/0/1,0,T,yes"
     file = verdicts(tmp_path, *lines)
     done = fraud("confirm", "--csv", file)
@@ -121,7 +123,7 @@ def test_lines_that_do_not_say_which_payment_are_bad(shared: LedgerConnection, f
     assert done.stdout == "applied 1, changed 0, unchanged 0, passed over 0, bad 4\n"
 
 
-def test_a_payment_that_was_sent_again_is_one_payment(ledger: LedgerConnection, fraud: Fraud, place: Place) -> None:
+def test_payment_that_was_sent_again_is_one_payment(ledger: LedgerConnection, fraud: Fraud, place: Place) -> None:
     add_predictions(ledger, STOLEN, hour=7)
     assert fraud("confirm", "T", "fraud").exit_code == 0
     add_predictions(ledger, STOLEN, hour=9)
@@ -133,7 +135,7 @@ def test_a_payment_that_was_sent_again_is_one_payment(ledger: LedgerConnection, 
     assert exported(place) == {950.75: 0}
 
 
-def test_several_payments_of_one_message_are_told_apart_by_their_row(ledger: LedgerConnection, fraud: Fraud) -> None:
+def test_row_distinguishes_payments_of_one_message(ledger: LedgerConnection, fraud: Fraud) -> None:
     add_predictions(ledger, STOLEN, GROCERIES)
     query(ledger, "UPDATE ledger.predictions SET (source_offset, source_row) = ROW (0, source_offset)")
     query(ledger, "TRUNCATE ledger.replaced_predictions")
@@ -170,8 +172,10 @@ def test_list_names_each_payment_with_a_shared_trans_num(
     assert fraud("confirm", "--list").stdout.startswith("No fraud waits")
 
 
-def test_the_newest_file_has_all_verdicts_on_a_trans_num(shared: LedgerConnection, fraud: Fraud, place: Place) -> None:
-    """So a file from before verdicts had sources, which may hold the wrong payment, is replaced as a whole."""
+def test_newest_file_has_all_verdicts_on_a_trans_num(
+    shared_trans_num: LedgerConnection, fraud: Fraud, place: Place
+) -> None:
+    """It replaces a file that was written before verdicts had sources and may hold the wrong payment."""
     for offset, verdict in ((0, "fraud"), (1, "fraud"), (1, "genuine")):
         fraud("confirm", "T", verdict, "--source", f"topic_1/0/{offset}")
         export_confirmed()
@@ -182,10 +186,10 @@ def test_the_newest_file_has_all_verdicts_on_a_trans_num(shared: LedgerConnectio
     assert export_confirmed()[1] == []
 
 
-def test_verdicts_of_an_older_ledger_keep_what_they_were_given_for(
+def test_migration_keeps_verdicts_and_adds_their_source_if_it_is_certain(
     ledger: LedgerConnection, fraud: Fraud, place: Place
 ) -> None:
-    """Of a trans_num with one payment, that is known; of one with several it is not, and none of them is exported."""
+    """For a trans_num with several payments the source is unknown, and none of them is exported."""
     query(ledger, "DROP SCHEMA ledger CASCADE")
     upgrade(ledger, "0001")
     add_predictions(ledger, STOLEN, GROCERIES, payment(3.5, trans_num="alone"))

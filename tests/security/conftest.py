@@ -1,6 +1,6 @@
-"""A stack as a bank has it: Kafka over SASL_SSL with rights, mail with STARTTLS and a login, staging on S3.
+"""A stack with logins and encryption: Kafka with SASL_SSL and rights, mail with STARTTLS, staging on S3.
 
-FRAUD_TEST_SECURE_STACK=<home> takes one that runs already instead of its own.
+FRAUD_TEST_SECURE_STACK=<home> names a running one to use instead.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pytest
 
 from dev.stack import Options, Stack
 from tests.support.breakpoint import install_breakpoints
-from tests.support.leaks import nothing_is_left
+from tests.support.leaks import require_no_leaks
 from tests.support.live_stack import LiveStack
 from tests.support.pipeline import DAG
 from tests.support.secure_stack import SecureStack
@@ -35,7 +35,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureStack]:
             made.api.pause(DAG, False)
             yield made
         if not running:
-            nothing_is_left(live)
+            require_no_leaks(live)
     finally:
         live.close()
         if not running:

@@ -28,7 +28,7 @@ OURS = {"AIRFLOW__CORE__LOAD_EXAMPLES": "false", "PATH": f"{BIN}:/usr/bin:/bin",
 
 @pytest.fixture
 def variables(secure: SecureStack, tmp_path: Path) -> dict[str, str]:
-    """`.env`, as `fraud env --accounts --from client.properties` and a person make it."""
+    """The `.env` of `fraud env --accounts --from client.properties`, completed by hand."""
     kafka, mail, s3 = (secure.connection(f"{name}_default") for name in ("kafka", "smtp", "aws"))
     (tmp_path / "client.properties").write_text(
         f"bootstrap.servers={kafka['extra']['bootstrap.servers']}\nsecurity.protocol=SASL_SSL\nsasl.mechanisms=PLAIN\n"
@@ -59,7 +59,9 @@ def variables(secure: SecureStack, tmp_path: Path) -> dict[str, str]:
     os.geteuid() != 0 or not shutil.which("unshare") or not AUTHORITIES.exists(),
     reason="to trust an authority as a machine does needs root, unshare and Debian's file of authorities; CI has them",
 )
-def test_plain_variables_connect(secure: SecureStack, variables: dict[str, str], tmp_path: Path) -> None:
+def test_plain_variables_of_accounts_connect_to_every_server(
+    secure: SecureStack, variables: dict[str, str], tmp_path: Path
+) -> None:
     given = project(load(), variables)["airflow-worker"]["environment"]
     of_stack = {name: secure.stack.env[name] for name in ("MLFLOW_TRACKING_URI", "SSL_CERT_FILE")}
     trust = f"mount --bind {secure.stack.env['SSL_CERT_FILE']} {AUTHORITIES}"

@@ -1,4 +1,4 @@
-"""The search at the end of each stack's life (tests/support/leaks.py) finds what is planted."""
+"""The search for leaks at the end of a stack (tests/support/leaks.py) finds planted values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.support.payments import FRAUD_FOR_LATEST, GENUINE, payments
 from tests.support.secure_stack import SecureStack
 
 
-def test_a_planted_secret_or_card_is_found(secure: SecureStack) -> None:
+def test_planted_secret_or_card_is_found(secure: SecureStack) -> None:
     _, sent = secure.score(payments(GENUINE, FRAUD_FOR_LATEST))
     card = str(sent[0].payment.values["cc_num"])
     assert card in cards(secure.stack)
@@ -18,7 +18,7 @@ def test_a_planted_secret_or_card_is_found(secure: SecureStack) -> None:
 
 
 def plant(secure: SecureStack, text: str) -> None:
-    """Everywhere but in the ledger, which may hold cards."""
+    """Plant a value everywhere except in the ledger, which may hold cards."""
     log = secure.stack.home / "logs" / "planted.log"
     mail = secure.stack.maildir / "cur" / "planted"
     log.write_text(f"login with {text}")

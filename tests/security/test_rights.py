@@ -1,4 +1,4 @@
-"""What each may do on Kafka: the rights that docs/security.md gives are enough, and none of them is too many."""
+"""Rights on Kafka: those in docs/security.md are enough, and each of them is necessary."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SCORING, RECORDER = "the scoring", "the recorder"
 
 
 def documented() -> dict[str, list[tuple[str, str]]]:
-    """The page's table: by who, column and operation."""
+    """Return the page's table: rights by program, column and operation."""
     page = (ROOT / "docs" / "security.md").read_text().partition("### Kafka\n")[2].partition("\n### ")[0]
     lines = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("|")]
     (_, *columns), _, *rows = [[cell.strip().replace("`", "") for cell in line] for line in lines]
@@ -81,7 +81,7 @@ def right(settings: Settings, column: str, operation: str) -> Right:
 
 
 class LackingError(Exception):
-    """Something was not done, or not known, for want of a right."""
+    """A missing right prevented an action or a result."""
 
 
 # librdkafka's producer keeps to itself why it is of no use.
@@ -90,7 +90,7 @@ REFUSED_FOR_IT = "AUTHORIZATION_FAILED|_FATAL|its settings cannot be read|nobody
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Topics and a group of a test's own. The superuser prepares what somebody else is to work on."""
+    """Topics and a group of the test's own, which the superuser prepares."""
 
     secure: SecureStack
     settings: Settings
@@ -110,7 +110,7 @@ class Place:
             future.result(30)
 
     def send(self) -> None:
-        """A payment, and one that becomes a dead letter."""
+        """Send a payment, and a message that becomes a dead letter."""
         (payment,) = payments(GENUINE)
         send(self.secure.superuser, self.settings.input_topic, [(payment.key, payment.message), (None, b"no JSON")])
 
@@ -145,7 +145,7 @@ class Place:
 
 @pytest.fixture
 def place(secure: SecureStack, tmp_path: Path) -> Iterator[Place]:
-    """The topics are still to be made."""
+    """Names of topics that do not exist yet."""
     name = f"rights_{uuid.uuid4().hex[:8]}"
     made = secure.settings.override(
         input_topic=name, output_topic=f"{name}_scored", dead_letter_topic=f"{name}_dead",
@@ -243,18 +243,18 @@ ACTS: dict[str, Callable[[Place, dict[str, Any]], None]] = {
 }
 
 
-def test_the_page_says_it_of_all() -> None:
+def test_page_lists_the_rights_of_every_program() -> None:
     assert list(TABLE) == list(ACTS)
     assert all(TABLE.values())
 
 
 @pytest.mark.parametrize("who", ACTS)
-def test_the_documented_rights_are_enough(place: Place, who: str) -> None:
+def test_documented_rights_are_enough(place: Place, who: str) -> None:
     with place.secure.user(right(place.settings, *one) for one in TABLE[who]) as kafka:
         ACTS[who](place, kafka)
 
 
-def test_the_check_asks_for_no_more(place: Place) -> None:
+def test_check_needs_no_further_right(place: Place) -> None:
     place.make_topics()
     with place.secure.user(right(place.settings, *one) for one in DAGS) as kafka:
         found = check(kafka, place.settings)
@@ -263,7 +263,7 @@ def test_the_check_asks_for_no_more(place: Place) -> None:
 
 
 @pytest.mark.parametrize(("column", "operation"), DAGS, ids=[" - ".join(one) for one in DAGS])
-def test_the_check_names_what_lacks(place: Place, column: str, operation: str) -> None:
+def test_check_names_missing_right(place: Place, column: str, operation: str) -> None:
     place.make_topics()
     rights = [right(place.settings, *one) for one in DAGS if one != (column, operation)]
     if operation in ("Read", "Write"):
@@ -273,11 +273,11 @@ def test_the_check_names_what_lacks(place: Place, column: str, operation: str) -
 
 
 @pytest.mark.parametrize(("who", "column", "operation"), EACH, ids=[" - ".join(one) for one in EACH])
-def test_none_of_them_is_too_many(place: Place, who: str, column: str, operation: str) -> None:
+def test_each_documented_right_is_necessary(place: Place, who: str, column: str, operation: str) -> None:
     rights = [right(place.settings, *one) for one in TABLE[who] if one != (column, operation)]
     assert len(rights) == len(TABLE[who]) - 1
     if operation in ("Read", "Write"):
-        # Which it includes: that alone would be less.
+        # Read and Write include Describe, which must stay.
         rights.append(right(place.settings, column, "Describe"))
     with place.secure.user(rights) as kafka, pytest.raises((FraudError, LackingError), match=REFUSED_FOR_IT):
         ACTS[who](place, kafka)
@@ -285,7 +285,7 @@ def test_none_of_them_is_too_many(place: Place, who: str, column: str, operation
 
 def names_what_lacks(found: dict[str, CheckResult], settings: Settings, lacking: Right) -> None:
     if lacking.operation == AclOperation.DESCRIBE_CONFIGS:
-        # A run does without.
+        # A run works without this right.
         assert wrong(found) == []
         assert "without the right DescribeConfigs" in found[f"topic {settings.input_topic}"].text
         return
@@ -298,7 +298,7 @@ def names_what_lacks(found: dict[str, CheckResult], settings: Settings, lacking:
     assert "lacks" in found[names[lacking.kind]].text
 
 
-def test_a_whole_run_needs_no_more(secure: SecureStack) -> None:
+def test_whole_run_needs_no_further_right(secure: SecureStack) -> None:
     with secure.user(right(secure.settings, *one) for one in TABLE[SCORING]) as kafka:
         login = {name: value for name, value in kafka.items() if name.startswith("sasl.")}
         with secure.spoiled("kafka_default", extra=login):
@@ -332,7 +332,7 @@ REFUSED: dict[str, tuple[dict[str, Any], Sequence[str]]] = {
 
 
 @pytest.mark.parametrize("which", REFUSED)
-def test_a_connection_that_is_refused(secure: SecureStack, which: str) -> None:
+def test_check_reports_refused_connection(secure: SecureStack, which: str) -> None:
     changes, words = REFUSED[which]
     results = check(secure.kafka, secure.settings, **changes)
     assert list(results) == ["tried"]
@@ -341,7 +341,7 @@ def test_a_connection_that_is_refused(secure: SecureStack, which: str) -> None:
     assert "wr0ng" not in results["tried"].text
 
 
-def test_the_command_finds_the_connections_in_airflows_database(secure: SecureStack) -> None:
+def test_check_finds_connections_in_airflows_database(secure: SecureStack) -> None:
     environment = {name: value for name, value in secure.stack.env.items() if not name.startswith("AIRFLOW_CONN_")}
     done = subprocess.run(
         [BIN / "fraud", "check"],

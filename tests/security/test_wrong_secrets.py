@@ -1,4 +1,4 @@
-"""Connections with a wrong secret or certificate: one clear line, soon, without the secret; nothing is lost."""
+"""A wrong secret or certificate in a connection gives one clear line soon, without the secret, and loses nothing."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ WRONG_LEDGER = {
 
 
 @pytest.mark.parametrize("name", WRONG_LEDGER)
-def test_the_ledger_refuses_at_once_and_is_filled_when_mended(secure: SecureStack, recorder: str, name: str) -> None:
-    """Scoring does not ask it."""
+def test_wrong_ledger_login_fails_at_once_and_next_run_records(secure: SecureStack, recorder: str, name: str) -> None:
+    """Scoring does not use the ledger."""
     changes, words = WRONG_LEDGER[name]
     with secure.spoiled("ledger_db", **changes):
         _, sent = secure.score(payments(GENUINE, FRAUD_FOR_LATEST))
@@ -77,7 +77,7 @@ def test_the_ledger_refuses_at_once_and_is_filled_when_mended(secure: SecureStac
     for task_id in ("record_predictions", "record_batches"):
         task = secure.task(run_id, task_id, recorder)
         assert (task["state"], task["try_number"]) == ("failed", 1)
-        log = secure.told(run_id, task_id, words, dag=recorder)
+        log = secure.await_log(run_id, task_id, words, dag=recorder)
         assert "the connection ledger_db" in log
         for secret in (WRONG, *secure.passwords.values()):
             assert secret not in log
@@ -88,7 +88,7 @@ def test_the_ledger_refuses_at_once_and_is_filled_when_mended(secure: SecureStac
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_wrong_secret_fails_at_once_and_loses_nothing(secure: SecureStack, inbox: Inbox, name: str) -> None:
+def test_wrong_secret_fails_at_once_and_loses_nothing(secure: SecureStack, inbox: Inbox, name: str) -> None:
     case = CASES[name]
     sent = secure.send(payments(GENUINE, FRAUD_FOR_LATEST))
     with secure.spoiled(case.connection, **case.changes):
@@ -97,7 +97,7 @@ def test_a_wrong_secret_fails_at_once_and_loses_nothing(secure: SecureStack, inb
     assert (task["state"], task["try_number"]) == ("failed", 1)
     began, ended = (datetime.fromisoformat(task[at]) for at in ("start_date", "end_date"))
     assert (ended - began).total_seconds() < SECONDS
-    log = secure.told(run_id, case.task, case.words)
+    log = secure.await_log(run_id, case.task, case.words)
     for secret in (WRONG, *secure.passwords.values()):
         assert secret not in log
 
@@ -108,7 +108,7 @@ def test_a_wrong_secret_fails_at_once_and_loses_nothing(secure: SecureStack, inb
     assert verdict.count("due") > 0
 
 
-def test_a_database_password_that_is_wrong_is_not_told(secure: SecureStack) -> None:
+def test_wrong_database_password_is_not_shown(secure: SecureStack) -> None:
     url = secure.stack.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
     wrong = url.replace(secure.passwords["postgres"], WRONG)
     environment = {**os.environ, **secure.stack.env, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": wrong}

@@ -1,9 +1,9 @@
-"""Payments at a steady rate while a seeded schedule of faults strikes; at the end nothing is lost, and nothing double.
+"""Sends payments at a steady rate during a seeded schedule of faults; at the end no payment is lost or double.
 
     python -m tests.soak --minutes 30 --seed 7
 
 Exit code 0 only if each payment came out once and unchanged, each fraud was reported once, and enough faults counted:
-a fault counts if it struck a run that was at work and its effect was seen. Starts a stack of its own and stops it.
+a fault counts if it hit a run at work and its effect was observed. It starts and stops a stack of its own.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from confluent_kafka import KafkaException
 from dev.stack import StackError
 from include.errors import FraudError
 from tests.soak import data_faults, processes, recording  # noqa: F401 (they name the kinds)
-from tests.soak.context import Field, NoEffectError
+from tests.soak.context import FaultContext, NoEffectError
 from tests.soak.producer import SteadyProducer
 from tests.soak.proof import Proof
 from tests.soak.registry import FULL_DISK, KINDS, MAIL_AGAIN
-from tests.soak.tally import Struck, Tally
+from tests.soak.tally import FaultResult, Tally
 from tests.support.commands import AirflowInTurn, second_airflow
 from tests.support.fault_scenario import FaultScenario
-from tests.support.fault_stack import FaultStack, fault_stack
+from tests.support.fault_stack import FaultStack, open_fault_stack
 from tests.support.pipeline import DAG, Pipeline
 from tests.support.two_models import two_models
 
@@ -65,7 +65,7 @@ def main() -> int:
     with ExitStack() as held:
         if not arguments.home:
             held.callback(shutil.rmtree, home, ignore_errors=True)
-        stack = held.enter_context(fault_stack(home, by_hand=False))
+        stack = held.enter_context(open_fault_stack(home, by_hand=False))
         soak = Soak(stack, held, seed=seed, rate=arguments.rate)
         try:
             soak.strike_for(arguments.minutes * 60)
@@ -88,13 +88,13 @@ class Soak:
         self.pipeline.api.wait_for_dag(DAG)
         self.pipeline.api.pause(DAG, False)
         # A stack that was kept may have something to do still.
-        FaultScenario(stack, self.pipeline).work_off(runs=60, state=None)
-        self.scene = FaultScenario(stack, self.pipeline, seed)
+        FaultScenario(stack, self.pipeline).process_backlog(runs=60, state=None)
+        self.scenario = FaultScenario(stack, self.pipeline, seed)
         self.producer = SteadyProducer(stack.bootstrap_servers, rate, seed)
         other = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="soak-second-")))
         second = held.enter_context(AirflowInTurn(second_airflow(stack.env, other)))
-        self.proof = Proof(self.scene)
-        self.field = Field(self.scene, self.producer, self.proof, second, self.random)
+        self.proof = Proof(self.scenario)
+        self.context = FaultContext(self.scenario, self.producer, self.proof, second, self.random)
         self.kinds = [kind for kind in KINDS if kind != FULL_DISK or stack.staging_is_small]
         self.left_out = sorted(set(KINDS) - set(self.kinds))
         if self.left_out:
@@ -117,7 +117,7 @@ class Soak:
                 return
 
     def _schedule(self) -> Iterator[str]:
-        """Round after round of every kind, each time in another order; what counted less often comes first."""
+        """Yield the kinds of fault, round after round in random order; those that counted less often come first."""
         while True:
             kinds = list(self.kinds)
             self.random.shuffle(kinds)
@@ -125,30 +125,30 @@ class Soak:
 
     def _strike(self, kind: str) -> None:
         at = time.monotonic() - self.began
-        standing = self.field.standing()
+        backlog = self.context.backlog()
         try:
-            evidence, counted = KINDS[kind](self.field), True
+            evidence, counted = KINDS[kind](self.context), True
         except UNSEEN as error:
             evidence, counted = f"{type(error).__name__}: {str(error)[:300]}", False
         self.pipeline.breakpoint.clear()
         struck = time.monotonic()
         self.stack.recover()
-        self.field.await_recovery(standing)
+        self.context.await_recovery(backlog)
         recovery = time.monotonic() - struck
-        self.tally.add(Struck(kind, round(at, 1), counted, evidence, round(recovery, 1)))
+        self.tally.add(FaultResult(kind, round(at, 1), counted, evidence, round(recovery, 1)))
         mark = "" if counted else "NOT COUNTED: "
         say(f"{self.tally.counted():>3} {kind}: {mark}{evidence}; recovered in {recovery:.0f} s")
 
     def judge(self, minutes: float) -> dict[str, Any]:
-        """Works off what waits; then the topics and the mailbox."""
+        """Score what waits, then check the topics and the mailbox."""
         say(f"{self.producer.sent} payments sent, {self.producer.failed} portions refused; working off what waits")
         self.pipeline.breakpoint.clear()
         self.stack.recover()
-        self.scene.work_off(runs=60, state=None)
+        self.scenario.process_backlog(runs=60, state=None)
         self.pipeline.rest()
-        self.field.ledger.work_off(state=None)
-        self.proof.ledger(self.field.ledger)
-        self.proof.prove(self.scene.group.ends())
+        self.context.ledger.process_backlog(state=None)
+        self.proof.ledger(self.context.ledger)
+        self.proof.prove(self.scenario.group.ends())
         self.proof.outputs()
         self.proof.mails(self.tally.counted(MAIL_AGAIN))
         problems = self.problems + self.proof.problems
@@ -161,18 +161,21 @@ class Soak:
             problems.append(f"{self.tally.counted()} faults counted, {counted} wanted")
         figures = dict(self.proof.figures)
         say(f"faults survived\n{self.tally.table()}\n")
-        say(", ".join(f"{name} {value:,}" for name, value in figures.items()) + f", reports {len(self.scene.mailed())}")
+        say(
+            ", ".join(f"{name} {value:,}" for name, value in figures.items())
+            + f", reports {len(self.scenario.mailed())}"
+        )
         for problem in problems:
             say(f"PROBLEM {problem}")
         return {
             "seed": self.seed, "minutes": minutes, "counted": self.tally.counted(), "topics": figures,
-            "reports": len(self.scene.mailed()), "faults": self.tally.to_json(), "left_out": self.left_out,
+            "reports": len(self.scenario.mailed()), "faults": self.tally.to_json(), "left_out": self.left_out,
             "problems": problems,
         }  # fmt: skip
 
 
 def _least(minutes: float) -> tuple[int, int]:
-    """Of each kind, and of all."""
+    """Return the required number of faults: of each kind, and in total."""
     share = min(1.0, minutes / FULL_MINUTES)
     return int(FULL_EACH * share), int(FULL_COUNTED * share)
 

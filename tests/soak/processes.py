@@ -1,4 +1,4 @@
-"""Faults of processes: what is killed, frozen, stopped or doubled while a run is at work."""
+"""Faults of processes: killed, frozen, stopped or duplicated during a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 import psutil
 
 from dev.stack.processes import is_alive
-from tests.soak.context import Field, Held, NoEffectError
+from tests.soak.context import FaultContext, NoEffectError, PausedTask
 from tests.soak.registry import KINDS, MAIL_AGAIN, Strike, kind
 from tests.support.breakpoint import frozen
 from tests.support.fault_scenario import FENCED
@@ -18,11 +18,11 @@ REFUSED = "Connection refused"
 
 
 def _killed(task: str, *points: str) -> Strike:
-    def strike(field: Field) -> str:
-        point = field.random.choice(points)
-        held = field.hold(point)
-        field.kill(held.process)
-        return f"at {point!r} its process was killed; {field.failed_try(held, task)}"
+    def strike(context: FaultContext) -> str:
+        point = context.random.choice(points)
+        held = context.hold(point)
+        context.kill(held.process)
+        return f"at {point!r} its process was killed; {context.failed_try(held, task)}"
 
     return strike
 
@@ -43,87 +43,89 @@ KINDS |= {
 
 
 @kind("kill: worker and task")
-def _worker(field: Field) -> str:
-    held = field.hold(field.random.choice(("drained", "predict", "offsets sent", "committed")))
-    task = _task_at_work(field, held.run_id)
+def _worker(context: FaultContext) -> str:
+    held = context.hold(context.random.choice(("drained", "predict", "offsets sent", "committed")))
+    task = _task_at_work(context, held.run_id)
     worker = held.process.parent()
     assert worker is not None
     worker.kill()
-    field.kill(held.process)
-    return f"worker and process of {task} killed; {field.failed_try(held, task)}"
+    context.kill(held.process)
+    return f"worker and process of {task} killed; {context.failed_try(held, task)}"
 
 
 @kind("frozen publish")
-def _frozen(field: Field) -> str:
-    held = field.hold(field.random.choice(("before transaction", "published", "offsets sent")))
+def _frozen(context: FaultContext) -> str:
+    held = context.hold(context.random.choice(("before transaction", "published", "offsets sent")))
     with frozen(held.process) as wake:
         first = held.attempt("publish")
-        wait_until(lambda: field.scene.tasks(held.run_id)["publish"]["try_number"] > first, "no other try", 90)
-        wait_until(lambda: field.scene.tasks(held.run_id)["publish"]["state"] == "success", "it is not done", 90)
+        wait_until(lambda: context.scenario.tasks(held.run_id)["publish"]["try_number"] > first, "no other try", 90)
+        wait_until(lambda: context.scenario.tasks(held.run_id)["publish"]["state"] == "success", "it is not done", 90)
         wake()
-    wait_until(lambda: FENCED in field.scene.error(held.run_id, "publish", first), "it does not say why it lost", 90)
+    wait_until(
+        lambda: FENCED in context.scenario.error(held.run_id, "publish", first), "it does not say why it lost", 90
+    )
     return f"try {first} of publish in {held.run_id} woke up after another was done, and said {FENCED!r}"
 
 
 @kind("second Airflow")
-def _second(field: Field) -> str:
-    held = field.hold(field.random.choice(("predict", "before transaction", "offsets sent")))
-    field.second("dags", "test", DAG)
-    field.go_on()
-    task = field.scene.tasks(held.run_id)
-    wait_until(lambda: field.scene.tasks(held.run_id)["publish"]["state"] in ("success", "failed"), "no end", 120)
-    log = field.scene.error(held.run_id, "publish", held.attempt("publish"))
-    for words in (FENCED, "published by another batch", "The next run drains from where the group stands"):
+def _second(context: FaultContext) -> str:
+    held = context.hold(context.random.choice(("predict", "before transaction", "offsets sent")))
+    context.second("dags", "test", DAG)
+    context.go_on()
+    task = context.scenario.tasks(held.run_id)
+    wait_until(lambda: context.scenario.tasks(held.run_id)["publish"]["state"] in ("success", "failed"), "no end", 120)
+    log = context.scenario.error(held.run_id, "publish", held.attempt("publish"))
+    for words in (FENCED, "published by another batch", "The next run starts at the committed offset"):
         if words in log:
             return f"publish of {held.run_id} said {words!r}"
     raise NoEffectError(f"nobody lost: {task['publish']['state']}")
 
 
 @kind("broker restarted")
-def _restarted(field: Field) -> str:
-    held = field.hold(field.random.choice(("drain", "predict", "before transaction", "offsets sent")))
-    with field.producer.quiet():
-        return _away(field, "kafka", held, "stop")
+def _restarted(context: FaultContext) -> str:
+    held = context.hold(context.random.choice(("drain", "predict", "before transaction", "offsets sent")))
+    with context.producer.quiet():
+        return _away(context, "kafka", held, "stop")
 
 
 @kind("broker killed")
-def _broker_killed(field: Field) -> str:
-    held = field.hold(field.random.choice(("drain", "predict", "before transaction")))
-    with field.settled_topics():
-        return _away(field, "kafka", held, "kill")
+def _broker_killed(context: FaultContext) -> str:
+    held = context.hold(context.random.choice(("drain", "predict", "before transaction")))
+    with context.settled_topics():
+        return _away(context, "kafka", held, "kill")
 
 
-def _away(field: Field, part: str, held: Held, ending: str) -> str:
-    task, pid, began = _task_at_work(field, held.run_id), field.stack.pid(part), time.monotonic()
-    getattr(field.stack, ending)(part)
+def _away(context: FaultContext, part: str, held: PausedTask, ending: str) -> str:
+    task, pid, began = _task_at_work(context, held.run_id), context.stack.pid(part), time.monotonic()
+    getattr(context.stack, ending)(part)
     wait_until(lambda: not psutil.pid_exists(pid), f"process {pid} of {part} did not go", 10)
-    field.go_on()
-    field.stack.start(part)
+    context.go_on()
+    context.stack.start(part)
     away = time.monotonic() - began
-    refused = wait_until(lambda: _refused(field, held), "no task was refused a connection", 60)
+    refused = wait_until(lambda: _refused(context, held), "no task was refused a connection", 60)
     return (
         f"process {pid} of {part} was away for {away:.0f} s with {task} at work; {refused} of {held.run_id} was refused"
     )
 
 
-def _refused(field: Field, held: Held) -> str | None:
-    """Which task's log says that it found no broker."""
+def _refused(context: FaultContext, held: PausedTask) -> str | None:
+    """Return the task whose log says that it found no broker."""
     for task in ("plan", "drain", "publish"):
-        begun = field.scene.tasks(held.run_id)[task]["try_number"] >= held.attempt(task)
-        if begun and REFUSED in field.scene.error(held.run_id, task, held.attempt(task)):
+        begun = context.scenario.tasks(held.run_id)[task]["try_number"] >= held.attempt(task)
+        if begun and REFUSED in context.scenario.error(held.run_id, task, held.attempt(task)):
             return task
     return None
 
 
 def _model_store(part: str) -> Strike:
-    def strike(field: Field) -> str:
-        held = field.hold("resolve")
-        field.stack.stop(part)
-        field.go_on()
+    def strike(context: FaultContext) -> str:
+        held = context.hold("resolve")
+        context.stack.stop(part)
+        context.go_on()
         try:
-            return f"{field.failed_try(held, 'resolve_model')}, {part} was away"
+            return f"{context.failed_try(held, 'resolve_model')}, {part} was away"
         finally:
-            field.stack.start(part)
+            context.stack.start(part)
 
     return strike
 
@@ -132,56 +134,56 @@ KINDS |= {"MLflow stopped": _model_store("mlflow"), "S3 stopped": _model_store("
 
 
 @kind("mail server stopped")
-def _mail(field: Field) -> str:
-    held = field.hold("mail")
-    getattr(field.stack, field.random.choice(("stop", "kill")))("mail")
-    field.go_on()
+def _mail(context: FaultContext) -> str:
+    held = context.hold("mail")
+    getattr(context.stack, context.random.choice(("stop", "kill")))("mail")
+    context.go_on()
     try:
-        return f"{field.failed_try(held, 'email')}; {field.says(held, 'email', 'accepts no mail')}"
+        return f"{context.failed_try(held, 'email')}; {context.says(held, 'email', 'accepts no mail')}"
     finally:
-        field.stack.start("mail")
+        context.stack.start("mail")
 
 
 @kind("PostgreSQL stopped")
-def _database(field: Field) -> str:
-    held = field.hold(field.random.choice(("predict", "offsets sent", "committed")))
-    task = _task_at_work(field, held.run_id)
-    getattr(field.stack, field.random.choice(("stop", "kill")))("postgres")
-    field.go_on()
+def _database(context: FaultContext) -> str:
+    held = context.hold(context.random.choice(("predict", "offsets sent", "committed")))
+    task = _task_at_work(context, held.run_id)
+    getattr(context.stack, context.random.choice(("stop", "kill")))("postgres")
+    context.go_on()
     try:
-        wait_until(field.scene.is_without_answer, "Airflow answers without its database", 30)
+        wait_until(context.scenario.is_without_answer, "Airflow answers without its database", 30)
     finally:
-        field.stack.start("postgres")
-    dead = field.stack.dead_parts()
-    field.stack.recover()
+        context.stack.start("postgres")
+    dead = context.stack.dead_parts()
+    context.stack.recover()
     evidence = f"Airflow had no answer while {task} was at work in {held.run_id}"
     return evidence + (f"; it took {', '.join(dead)} along" if dead else "")
 
 
 @kind("scheduler killed")
-def _scheduler(field: Field) -> str:
-    held = field.hold(field.random.choice(("drained", "predict", "offsets sent", "committed")))
-    task, pid = _task_at_work(field, held.run_id), field.stack.pid("scheduler")
-    field.stack.kill("scheduler")
-    field.stack.start("scheduler")
-    return f"scheduler {pid} killed with {task}; {field.failed_try(held, task)}"
+def _scheduler(context: FaultContext) -> str:
+    held = context.hold(context.random.choice(("drained", "predict", "offsets sent", "committed")))
+    task, pid = _task_at_work(context, held.run_id), context.stack.pid("scheduler")
+    context.stack.kill("scheduler")
+    context.stack.start("scheduler")
+    return f"scheduler {pid} killed with {task}; {context.failed_try(held, task)}"
 
 
 @kind("everything killed")
-def _everything(field: Field) -> str:
-    held = field.hold(field.random.choice(("drained", "predict", "before transaction", "mail")))
-    task = _task_at_work(field, held.run_id)
-    with field.settled_topics():
-        field.stack.kill_everything()
+def _everything(context: FaultContext) -> str:
+    held = context.hold(context.random.choice(("drained", "predict", "before transaction", "mail")))
+    task = _task_at_work(context, held.run_id)
+    with context.settled_topics():
+        context.stack.kill_everything()
         if is_alive(held.process):
             raise NoEffectError(f"{task} lives on")
-        field.stack.recover()
-    return f"all parts and {task} of {held.run_id} were gone; {field.failed_try(held, task, 120)}"
+        context.stack.recover()
+    return f"all parts and {task} of {held.run_id} were gone; {context.failed_try(held, task, 120)}"
 
 
-def _task_at_work(field: Field, run_id: str) -> str:
+def _task_at_work(context: FaultContext, run_id: str) -> str:
     # Beside the mail the next run may be asked for.
-    tasks = field.scene.tasks(run_id)
+    tasks = context.scenario.tasks(run_id)
     at_work = [name for name, one in tasks.items() if one["state"] == "running" and name != "catch_up"]
     if not at_work:
         raise NoEffectError(f"no task of {run_id} is at work")

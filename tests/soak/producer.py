@@ -1,4 +1,4 @@
-"""Payments at a steady rate while everything else breaks: some rough, some inside kafka transactions, some aborted."""
+"""A producer with a steady rate: payments and rough messages, some in Kafka transactions, some aborted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ABORTED = b'{"columns":["amt"],"index":[0],"data":[["aborted"]]}'
 
 
 class SteadyProducer(threading.Thread):
-    """Every second a portion; in turn by a plain producer, in a kafka transaction, and after an aborted one."""
+    """Sends a portion each second: in turn without a transaction, in one, and after an aborted one."""
 
     def __init__(self, servers: str, rate: int, seed: int) -> None:
         super().__init__(name="producer", daemon=True)
@@ -38,12 +38,12 @@ class SteadyProducer(threading.Thread):
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
-        """No portion is under way: a broker may be killed."""
+        """Wait until no portion is being sent, and hold the next one back."""
         with self._sending:
             yield
 
-    def begin_anew(self) -> None:
-        """The topic was made again. Only while it is quiet."""
+    def reset(self) -> None:
+        """Forget what was sent, because the topic was recreated. Call it inside `quiet` only."""
         self._plain, self._transactional = kafka_log.producer(self._servers), None
 
     def end(self) -> None:

@@ -1,59 +1,59 @@
-"""What came out, proven part by part: before payments expire, and before a topic goes that they lay in."""
+"""Verifies the output part by part: before payments expire or their topic is deleted."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
 
-from include.verify.findings import KINDS
-from tests.support.fault_scenario import FaultScenario, doubled
-from tests.support.ledger_scene import LedgerScene
+from include.verify.findings import TOPIC_KINDS
+from tests.support.fault_scenario import FaultScenario, repeated_payments
+from tests.support.ledger_scenario import LedgerScenario
 from tests.support.mailed import Place, check_mailed
 
-FIGURES = ("messages", "due", "scored", "dead_letters", *KINDS)
+FIGURES = ("messages", "due", "scored", "dead_letters", *TOPIC_KINDS)
 
 
 class Proof:
-    """`start`: by partition the offset from which on nothing is proven yet, 0 where none is named."""
+    """`start` is by partition the first offset that is not verified yet, by default 0."""
 
-    def __init__(self, scene: FaultScenario) -> None:
-        self._scene = scene
-        self.start = dict(scene.start)
+    def __init__(self, scenario: FaultScenario) -> None:
+        self._scene = scenario
+        self.start = dict(scenario.start)
         self.figures: Counter[str] = Counter()
         self.problems: list[str] = []
         # Of each topic that is gone; its places are those of the next one.
         self._frauds: list[dict[Place, str]] = []
 
     def prove(self, ends: Mapping[int, int]) -> None:
-        """That each payment before these offsets came out once and unchanged. They must be committed."""
+        """Verify that each payment before these committed offsets came out once and unchanged."""
         verdict = self._scene.verify({number: (self.start.get(number, 0), end) for number, end in ends.items()})
         self.figures.update({name: verdict.count(name) for name in FIGURES})
-        self.problems += [f"{kind}: {one}" for kind in KINDS for one in verdict.found(kind)]
+        self.problems += [f"{kind}: {one}" for kind in TOPIC_KINDS for one in verdict.findings(kind)]
         self.start |= ends
 
-    def begin_anew(self) -> None:
-        """The topic is about to be made again, and the outputs to be emptied."""
+    def reset(self) -> None:
+        """Prepare for a recreated topic and empty outputs."""
         self._frauds.append(self._scene.frauds(self._scene.window))
         self.outputs()
-        self._scene.begin_anew()
+        self._scene.reset()
         self.start = {}
 
     def outputs(self) -> None:
-        """Of the topic as it is: nothing came again after it was proven, and each payment has its own prediction."""
-        self.problems += [f"double: {source} row {row}" for source, row in doubled(self._scene.times())]
+        """Verify that no payment came out again after it was verified, and each has its own prediction."""
+        self.problems += [f"double: {source} row {row}" for source, row in repeated_payments(self._scene.times())]
         try:
             self._scene.check_predictions()
         except AssertionError as error:
             self.problems.append(f"predictions: {error}")
 
-    def ledger(self, ledger: LedgerScene) -> None:
-        """What is published of the topic as it is, is recorded once and unchanged, and each batch has its record."""
+    def ledger(self, ledger: LedgerScenario) -> None:
+        """Verify that each published payment is recorded once and unchanged, and each batch has its record."""
         window = {number: (low, self._scene.group.ends()[number]) for number, low in self._scene.group.lows().items()}
         self.figures["rows in the ledger"] = ledger.rows()
         self.problems += [f"ledger: {problem}" for problem in ledger.problems(window)]
 
     def mails(self, most_again: int) -> None:
-        """One report for each batch with frauds. One may have come again where that was provoked."""
+        """Verify that each batch with frauds has one report. A fault may have caused a second one."""
         mailed = self._scene.mailed()
         single = {one.message_id: one for one in mailed}
         again = len(mailed) - len(single)

@@ -1,15 +1,15 @@
-"""The kinds of fault: each takes the field, strikes a run that is at work, and says what was seen of it.
+"""The kinds of fault: functions that get the context, cause a fault in a run at work, and return what was observed.
 
-NoEffectError says that nothing was. What a person must mend is mended by the strike, as the error text asks for.
+They raise NoEffectError if nothing was observed. If the error asks an operator to do something, they do it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.soak.context import Field
+from tests.soak.context import FaultContext
 
-Strike = Callable[[Field], str]
+Strike = Callable[[FaultContext], str]
 KINDS: dict[str, Strike] = {}
 MAIL_AGAIN, FULL_DISK = "kill: email, accepted", "staging disk full"
 

@@ -1,4 +1,4 @@
-"""What the soak's faults did, kind by kind."""
+"""Counts the faults of a soak by kind."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Struck:
-    """One fault. It counts if `counted`: it struck a run that was at work, and `evidence` says what was seen of it."""
+class FaultResult:
+    """One fault. `counted` is True if it hit a run at work; `evidence` is what was observed."""
 
     kind: str
     at: float
@@ -22,12 +22,12 @@ class Tally:
     def __init__(self, kinds: Iterable[str]) -> None:
         self._kinds = list(kinds)
         self.planned: dict[str, int] = dict.fromkeys(self._kinds, 0)
-        self.struck: list[Struck] = []
+        self.struck: list[FaultResult] = []
 
     def counted(self, kind: str | None = None) -> int:
         return sum(one.counted for one in self.struck if kind in (None, one.kind))
 
-    def add(self, one: Struck) -> None:
+    def add(self, one: FaultResult) -> None:
         self.struck.append(one)
 
     def table(self) -> str:

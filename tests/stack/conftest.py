@@ -1,4 +1,4 @@
-"""Small stacks of a few parts each, in homes of their own."""
+"""Stacks of a few parts, each in a home of its own."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dev.stack import Stack
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Iterator[Stack]:
-    """A stack that is not up; whatever the test started in its home is ended."""
+def small_stack(tmp_path: Path) -> Iterator[Stack]:
+    """A stack that is not started. Processes that the test started in its home are ended."""
     stack = Stack(tmp_path / "home")
     yield stack
     stack.down()

@@ -1,4 +1,4 @@
-"""What the option `celery` adds to a stack, and only there. The workers at work: tests/faults/test_workers.py."""
+"""What the option `celery` adds to a stack. tests/faults/test_workers.py runs tasks on the workers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _client(stack: Stack, password: str | None = None) -> redis.Redis:
     return redis.Redis("127.0.0.1", port, password=password, socket_timeout=5)
 
 
-def test_valkey_wants_a_password_keeps_what_it_was_given_and_leaves_no_process(valkey: Stack) -> None:
+def test_valkey_needs_a_password_keeps_data_and_leaves_no_process(valkey: Stack) -> None:
     home = StackHome(valkey.home.path)
     home.create([])
     (process,) = processes.find(home)
@@ -51,7 +51,7 @@ def test_valkey_wants_a_password_keeps_what_it_was_given_and_leaves_no_process(v
     assert processes.find(home) == []
 
 
-def test_a_stack_without_the_option_has_none_of_it(tmp_path: Path) -> None:
+def test_stack_without_celery_has_no_part_of_it(tmp_path: Path) -> None:
     assert set(parts_of(CELERY)) - set(parts_of(Options())) == {"valkey", "worker-1", "worker-2"}
     assert {"valkey", "worker-1", "worker-2"} <= set(select(["airflow"], CELERY))
     with pytest.raises(StackError, match="no such part"):
@@ -63,7 +63,7 @@ def test_a_stack_without_the_option_has_none_of_it(tmp_path: Path) -> None:
     assert not [name for name in plain if "CELERY" in name or "REMOTE" in name or name == "FRAUD_SHARDS"]
 
 
-def test_each_worker_has_its_own_folders_and_none_of_the_scheduler_s_secrets(
+def test_workers_have_own_folders_and_no_secrets_of_the_scheduler(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FRAUD_STACK_ENV_FILE", os.devnull)

@@ -8,7 +8,7 @@ from dev.stack.home import StackHome
 from tests.support.live_stack import LiveStack
 
 
-def test_the_scheduler_gets_site_settings_unless_it_has_some(tmp_path: Path) -> None:
+def test_scheduler_gets_site_settings_unless_it_has_its_own(tmp_path: Path) -> None:
     home = StackHome(tmp_path)
     home.create([])
     (airflow_home(home) / f"migrated-{importlib.metadata.version('apache-airflow')}").touch()
@@ -20,7 +20,7 @@ def test_the_scheduler_gets_site_settings_unless_it_has_some(tmp_path: Path) -> 
     assert settings.read_text() == "# somebody's own"
 
 
-def test_the_scheduler_holds_what_tasks_need_and_the_api_server_does_not(stack: LiveStack) -> None:
+def test_scheduler_preloads_modules_and_api_server_does_not(stack: LiveStack) -> None:
     def holds(part: str) -> bool:
         return "/pyarrow/" in Path(f"/proc/{stack.pid(part)}/maps").read_text()
 

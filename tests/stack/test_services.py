@@ -1,4 +1,4 @@
-"""The whole stack: it listens on loopback only, and its services work and ask for their passwords."""
+"""The whole stack listens on loopback only; its services work and require their passwords."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.mail import Inbox
 ROOT = Path(__file__).parents[2]
 
 
-def test_every_port_is_on_loopback(stack: LiveStack) -> None:
+def test_every_port_listens_on_loopback_only(stack: LiveStack) -> None:
     listening = []
     for process in processes.find(StackHome(stack.home)):
         # A task's may have ended since it was found.
@@ -41,7 +41,7 @@ def test_every_port_is_on_loopback(stack: LiveStack) -> None:
     assert {address.ip for address in listening} == {"127.0.0.1"}
 
 
-def test_no_command_line_shows_a_secret(stack: LiveStack) -> None:
+def test_command_lines_contain_no_secret(stack: LiveStack) -> None:
     kept = (stack.home / "secrets.json").read_text()
     secrets = [word for word in kept.split('"') if len(word) == 64]
     assert len(secrets) == len(SECRETS)
@@ -100,7 +100,7 @@ def test_mlflow_keeps_artifacts_on_s3(service_environment: dict[str, str]) -> No
     assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/note.txt") == "seen"
 
 
-def test_kafka_has_the_product_s_topics_and_makes_no_other(services: LiveStack) -> None:
+def test_kafka_has_the_topics_of_the_product_and_creates_no_other(services: LiveStack) -> None:
     client = admin({"bootstrap.servers": services.bootstrap_servers})
     topics = client.list_topics(timeout=10).topics
     assert {name: len(topics[name].partitions) for name in ("topic_1", "topic_2", "topic_1_dead_letters")} == {
@@ -113,7 +113,7 @@ def test_kafka_has_the_product_s_topics_and_makes_no_other(services: LiveStack) 
         client.delete_topics(["never_made"])["never_made"].result(timeout=10)
 
 
-def test_mail_arrives_byte_for_byte_and_is_shown_without_running_it(services: LiveStack, inbox: Inbox) -> None:
+def test_mail_arrives_byte_for_byte_and_is_shown_as_text(services: LiveStack, inbox: Inbox) -> None:
     message = EmailMessage()
     message["From"], message["To"], message["Subject"] = "a@example.com", "b@example.com", "<b>two & two</b>"
     message.set_content("plain")

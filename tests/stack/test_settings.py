@@ -1,4 +1,4 @@
-"""Which of the caller's settings reach the local stack."""
+"""The caller's settings that reach the local stack."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from dev.stack import stack_settings
 from dev.stack.stack_errors import StackError
 
 
-def test_a_real_staging_area_is_not_taken_from_a_shell_or_env_file(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_stack_ignores_staging_url_of_shell_and_env_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("FRAUD_STAGING_URL=s3://real/written\nFRAUD_SHARDS=2\nFRAUD_GROUP=written\n")
     monkeypatch.setattr(stack_settings, "ROOT", tmp_path)
     monkeypatch.delenv("FRAUD_STACK_ENV_FILE")
@@ -24,7 +22,7 @@ def test_a_real_staging_area_is_not_taken_from_a_shell_or_env_file(
     assert stack_settings.product_settings()["FRAUD_STAGING_URL"] == "s3://real/written"
 
 
-def test_a_file_of_windows_is_read_as_docker_compose_reads_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_env_file_of_windows_is_read_like_docker_compose(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     text = "FRAUD_SHARDS: 2\r\nFRAUD_GROUP='own' # mine\r\nFRAUD_MODEL=latest\r\n"
     for encoding in ("utf-8-sig", "utf-16"):
         (tmp_path / "mine.env").write_bytes(text.encode(encoding))
@@ -34,7 +32,7 @@ def test_a_file_of_windows_is_read_as_docker_compose_reads_it(monkeypatch: pytes
         assert found.items() >= wanted.items()
 
 
-def test_a_file_that_cannot_be_read_with_certainty_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_ambiguous_env_file_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "mine.env").write_text('FRAUD_GROUP="own\nFRAUD_SHARDS=2\n')
     monkeypatch.setenv("FRAUD_STACK_ENV_FILE", str(tmp_path / "mine.env"))
     with pytest.raises(StackError, match=r"settings: .*mine.env, line 1: FRAUD_GROUP: the quotation mark"):

@@ -45,7 +45,7 @@ def wrapped(error: Exception) -> Exception:
         (OSError("No space left on device"), None),
     ],
 )
-def test_errors_of_each_library_name_the_same_faults(error: Exception, fault: S3Fault | None):
+def test_errors_of_arrow_and_botocore_map_to_the_same_faults(error: Exception, fault: S3Fault | None):
     assert find_fault(error) is fault
 
 

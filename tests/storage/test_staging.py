@@ -14,7 +14,7 @@ from include.errors import SettingError, StagedFileDamagedError, StagingAccessEr
 from include.storage.staging import Storage
 
 
-def test_what_was_written_is_read_until_it_is_replaced(storage: Storage):
+def test_file_is_read_as_written_until_it_is_replaced(storage: Storage):
     storage.write("a/b/c.json", b"old")
     assert storage.read("a/b/c.json") == b"old"
     storage.write("a/b/c.json", memoryview(b"new"))
@@ -23,7 +23,7 @@ def test_what_was_written_is_read_until_it_is_replaced(storage: Storage):
     assert storage.read("a/empty") == b""
 
 
-def test_what_is_not_there_is_named(storage: Storage):
+def test_error_names_missing_file(storage: Storage):
     assert storage.read("a/b") is None
     with pytest.raises(StagingError, match=r"a/b is missing from .*does not share the staging area"):
         storage.need("a/b")
@@ -51,13 +51,13 @@ with ThreadPoolExecutor(8) as threads:
 """
 
 
-def test_threads_may_read_files_of_a_kind_that_none_has_read_before(folder: Storage):
-    """In a process of its own, for it crashed."""
+def test_threads_may_decode_a_new_type_at_the_same_time(folder: Storage):
+    """In a process of its own, because it used to crash."""
     folder.write("a", b'{"inner": {"number": 1}, "text": "x"}')
     subprocess.run([sys.executable, "-c", _READERS_OF_NEW_KINDS, folder.url], cwd=ROOT, check=True, timeout=60)
 
 
-def test_folders_list_their_names_in_order(storage: Storage):
+def test_list_is_sorted(storage: Storage):
     assert storage.list("a") == []
     for path in ("a/2", "a/1", "a/deep/er/3", "b/4"):
         storage.write(path, b"x")
@@ -65,7 +65,7 @@ def test_folders_list_their_names_in_order(storage: Storage):
     assert storage.list("a/deep") == ["er"]
 
 
-def test_a_folder_that_comes_and_goes_meanwhile_is_empty(folder: Storage, tmp_path: Path):
+def test_list_of_a_folder_that_appears_meanwhile_is_empty(folder: Storage, tmp_path: Path):
     stop = threading.Event()
 
     def come_and_go() -> None:
@@ -82,7 +82,7 @@ def test_a_folder_that_comes_and_goes_meanwhile_is_empty(folder: Storage, tmp_pa
         other.join()
 
 
-def test_a_file_or_a_whole_folder_is_deleted(storage: Storage):
+def test_delete_removes_a_file_or_a_whole_folder(storage: Storage):
     for path in ("a/1", "a/2", "a/deep/3", "b/4"):
         storage.write(path, b"x")
     storage.delete("a/1")
@@ -95,7 +95,7 @@ def test_a_file_or_a_whole_folder_is_deleted(storage: Storage):
     storage.delete("never/there")
 
 
-def test_what_is_not_what_was_written_is_never_read(folder: Storage, tmp_path: Path):
+def test_damaged_file_is_never_read(folder: Storage, tmp_path: Path):
     folder.write("a/file", b'{"end":12}')
     file = tmp_path / "staging/a/file"
     whole = file.read_bytes()
@@ -108,8 +108,8 @@ def test_what_is_not_what_was_written_is_never_read(folder: Storage, tmp_path: P
             folder.read("a/file")
 
 
-def test_readers_never_see_half_a_file(storage: Storage):
-    # As large as a manifest gets.
+def test_readers_never_see_a_partial_file(storage: Storage):
+    # The largest size of a manifest.
     contents = {bytes([letter]) * 100_000 for letter in b"ab"}
     storage.write("file", min(contents))
     stop = threading.Event()
@@ -129,7 +129,7 @@ def test_readers_never_see_half_a_file(storage: Storage):
     assert seen <= contents
 
 
-def test_local_folders_are_the_owners_alone(tmp_path: Path):
+def test_local_folders_are_private(tmp_path: Path):
     place = tmp_path / "staging"
     place.mkdir(mode=0o755)
     Storage.open(str(place)).write("batches/1/file", b"x")
@@ -137,7 +137,7 @@ def test_local_folders_are_the_owners_alone(tmp_path: Path):
     assert Storage.open(place.as_uri()).read("batches/1/file") == b"x"
 
 
-def test_a_full_disk_leaves_the_old_content_and_no_rest(folder: Storage, tmp_path: Path):
+def test_full_disk_keeps_the_old_content_and_leaves_no_part(folder: Storage, tmp_path: Path):
     folder.write("a/file", b"old")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
@@ -150,14 +150,14 @@ def test_a_full_disk_leaves_the_old_content_and_no_rest(folder: Storage, tmp_pat
     assert folder.read("a/file") == b"old"
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
+def test_error_names_folder_that_cannot_be_created(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(StagingError, match=r"cannot create the staging folder .*/file/staging: Not a directory"):
         Storage.open(str(tmp_path / "file/staging"))
 
 
 @pytest.mark.parametrize("url", ["ftp://host/folder", "s3://", "s3://a bucket", "nonsense://x"])
-def test_an_address_that_cannot_be_used_is_a_setting_error(url: str):
+def test_invalid_url_is_a_setting_error(url: str):
     with pytest.raises(SettingError, match="FRAUD_STAGING_URL="):
         Storage.open(url)
 
@@ -175,7 +175,7 @@ def test_an_address_that_cannot_be_used_is_a_setting_error(url: str):
         "s3://bucket/prefix?secret_key=s3cret&access_key=AKIA4711",
     ],
 )
-def test_an_address_with_keys_is_refused_and_never_quoted(url: str):
+def test_url_with_keys_is_refused_and_not_quoted(url: str):
     with pytest.raises(SettingError, match="FRAUD_STAGING_URL") as refused:
         Storage.open(url)
     shown = "".join(traceback.format_exception(refused.value))
@@ -195,7 +195,7 @@ def test_an_address_with_keys_is_refused_and_never_quoted(url: str):
         "file:/srv/s3c",
     ],
 )
-def test_a_url_without_its_two_slashes_is_no_folder(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_url_without_two_slashes_is_refused(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
         SettingError, match=r"FRAUD_STAGING_URL begins like a URL.*: give s3://bucket/prefix"
@@ -206,31 +206,31 @@ def test_a_url_without_its_two_slashes_is_no_folder(url: str, tmp_path: Path, mo
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_may_have_an_at_sign_in_its_name(tmp_path: Path):
+def test_folder_name_may_contain_an_at_sign(tmp_path: Path):
     Storage.open(str(tmp_path / "a@b")).write("file", b"x")
     assert Storage.open(f"{tmp_path.as_uri()}/a@b").read("file") == b"x"
 
 
-def test_amazon_is_not_asked_for_a_region_that_is_set(monkeypatch: pytest.MonkeyPatch):
+def test_region_of_the_environment_is_used_without_a_request(monkeypatch: pytest.MonkeyPatch):
     url = "s3://no-such-bucket-4711-0815/staging"
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "nobody")
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     Storage.open(url)
     monkeypatch.delenv("AWS_REGION")
-    # Whether the network or the bucket is missing: a matter of another try, and no wrong setting.
+    # A missing network or bucket is not an invalid setting: a retry may succeed.
     with pytest.raises(StagingError, match=f"cannot open {url}: ") as raised:
         Storage.open(url)
     assert not raised.value.permanent
 
 
-def test_a_server_that_refuses_is_named(bucket: Storage, monkeypatch: pytest.MonkeyPatch):
+def test_error_names_file_and_url_if_s3_refuses(bucket: Storage, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     stranger = Storage.open(bucket.url)
     for act, error in (
         (lambda: stranger.write("a", b"x"), StagingAccessError),
         (lambda: stranger.list("a"), StagingAccessError),
-        # S3 does not say why it refuses the question whether there is such a file.
+        # S3 does not say why it refuses to tell whether a file exists.
         (lambda: stranger.read("a"), StagingError),
         (lambda: stranger.delete("a"), StagingError),
     ):

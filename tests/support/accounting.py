@@ -1,6 +1,6 @@
-"""Checks what came out against what went in. It knows the contract, and nothing of the product's code.
+"""Compares output with input by the contract, without the product's code.
 
-A payment's numbers are compared by the text they were written in, so that no digit can be lost or added unseen.
+Numbers are compared as text, so that no digit can be lost or added unnoticed.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ ORACLE = Path(__file__).with_name("oracle.py")
 
 
 class Number(str):
-    """As it was written: 1.0 is not 1, and 1e2 is not 100."""
+    """A number as text: 1.0 is not 1, and 1e2 is not 100."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """Of one payment, or of a message that is none (`row` is None, or it has no values)."""
+    """The expected output of one payment, or of a message that is not one (`row` is None, or it has no values)."""
 
     message: Any
     row: int | None
@@ -46,7 +46,7 @@ def _read(value: bytes, **options: Any) -> Any:
 
 
 def inner_text(value: bytes) -> str:
-    """The JSON text without a byte order mark before it, and out of JSON strings that hold it."""
+    """Return the JSON text without byte order marks and without JSON strings around it."""
     # Not json.loads(bytes), which guesses UTF-16.
     text = value.decode().lstrip("\ufeff")
     while text.lstrip().startswith('"'):
@@ -97,7 +97,7 @@ def source_of(message: Message) -> str:
 
 @dataclass(frozen=True)
 class Sent:
-    """A message before it has a place on a topic."""
+    """A message that has no offset yet."""
 
     content: bytes | None
 
@@ -116,7 +116,7 @@ def ask_oracle(
     file: Path,
     environment: dict[str, str],
 ) -> Answers:
-    """Of all payments in these messages; those `alone` in a frame of one row each."""
+    """Return the oracle's predictions of all payments in these messages; those in `alone` have a frame of their own."""
     places: list[tuple[bytes, int]] = []
     with file.open("w") as lines:
         for value in values:
@@ -156,7 +156,7 @@ def _place(message: Message) -> tuple[str, int | None]:
 
 
 def check_scored(wanted: Iterable[Expected], scored: Iterable[Message], run_id: str) -> dict[tuple[str, int], int]:
-    """Each is the payment as it came, but for two columns. Returns the predictions by source and row."""
+    """Check that each output is its payment except for two columns. Return the predictions by source and row."""
     payments = {(source_of(one.message), one.row): one for one in wanted if one.values is not None}
     predictions = {}
     for message in scored:
@@ -202,7 +202,7 @@ def _as_published(one: Expected, prediction: str) -> tuple[list[str], list[Any]]
 
 
 def check_dead(wanted: Iterable[Expected], dead: Iterable[Message]) -> Counter[str]:
-    """Each holds the original's key, bytes and headers. Returns the reasons' codes, counted."""
+    """Check that each dead letter holds the original key, value and headers. Return the counts of reason codes."""
     originals = {(source_of(one.message), one.row): one.message for one in wanted}
     codes: Counter[str] = Counter()
     for message in dead:
@@ -228,7 +228,7 @@ def check_predictions(
     predictions: dict[tuple[str, int], int],
     name_of: Callable[[Expected], str],
 ) -> None:
-    """What the oracle scores is scored alike, and what it raises on is a dead letter."""
+    """Check that predictions equal the oracle's, and that payments on which it raised are dead letters."""
     wrong: dict[str, str] = {}
     for one in wanted:
         if one.values is None or one.row is None:

@@ -1,4 +1,4 @@
-"""Stops a task that the scheduler or a worker started at a point of its work, so that a test can kill it there."""
+"""Stops a task of the scheduler or a worker at a breakpoint, so that a test can kill it there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SETTINGS = Path(__file__).parent / "breakpoints" / "airflow_local_settings.py"
 
 
 def install_breakpoints(stack: Stack) -> None:
-    """Before the scheduler starts; one that runs already is started again."""
+    """Install the breakpoints; restart the scheduler if it runs already."""
     if write_breakpoints(stack.home.path / "airflow") and stack.is_up():
         for part in ("scheduler", "dag-processor"):
             stack.stop(part)
@@ -26,7 +26,7 @@ def install_breakpoints(stack: Stack) -> None:
 
 
 def write_breakpoints(airflow_home: Path) -> bool:
-    """False where they are there already."""
+    """Write the breakpoints. Return False if they exist already."""
     target = airflow_home / "config" / SETTINGS.name
     text = SETTINGS.read_text()
     if target.exists() and target.read_text() == text:
@@ -42,23 +42,23 @@ class Breakpoint:
         self._pid = airflow_home / "breakpoint.pid"
 
     def set(self, point: str, times: int = 1) -> None:
-        """The next task that passes `point` for that many times stops there."""
+        """Stop the next task when it reaches `point` for the given time."""
         self._pid.unlink(missing_ok=True)
         part = self._wanted.with_suffix(".part")
         part.write_text(f"{point} {times}")
         part.rename(self._wanted)
 
     def wait(self, seconds: float = 180) -> int:
-        """The id of the process that stands still there."""
+        """Wait for a stopped process, and return its id."""
         deadline = time.monotonic() + seconds
-        while (pid := self.standing()) is None:
+        while (pid := self.stopped_process()) is None:
             if time.monotonic() > deadline:
                 raise AssertionError(f"no task reached the breakpoint within {seconds:.0f} s")
             time.sleep(0.05)
         return pid
 
-    def standing(self) -> int | None:
-        """The same, if there is one by now."""
+    def stopped_process(self) -> int | None:
+        """Return the id of a stopped process, or None."""
         if not self._pid.exists() or self._state() != psutil.STATUS_STOPPED:
             return None
         return int(self._pid.read_text())
@@ -70,7 +70,7 @@ class Breakpoint:
         os.kill(self.wait(), signal.SIGCONT)
 
     def clear(self) -> None:
-        """Nobody stops any more, and nobody is left standing."""
+        """Remove the breakpoint, and resume a stopped process."""
         self._wanted.unlink(missing_ok=True)
         if self._pid.exists() and self._state() == psutil.STATUS_STOPPED:
             self.go_on()
@@ -85,8 +85,10 @@ class Breakpoint:
 
 @contextmanager
 def frozen(process: psutil.Process) -> Iterator[Callable[[], None]]:
-    """The task with its worker, as when a machine is: else Airflow would not start another try. Gives what wakes the
-    task alone up, and waits until it is at rest."""
+    """Freeze a task and its worker, like a frozen machine: otherwise Airflow would not start another try.
+
+    Yield a function that resumes only the task, and waits until it ended or is idle.
+    """
     worker = process.parent()
     assert worker is not None
     worker.suspend()
@@ -102,7 +104,7 @@ def frozen(process: psutil.Process) -> Iterator[Callable[[], None]]:
 
 
 def _is_at_rest(process: psutil.Process) -> bool:
-    """It has ended, or waits for its worker: for a second it used no time."""
+    """Return whether the process ended, or used no processor time for a second."""
     try:
         before = process.cpu_times()
         time.sleep(1)

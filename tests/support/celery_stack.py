@@ -1,4 +1,4 @@
-"""A stack with two Celery workers of which one may die with all that it has, its disk included."""
+"""A stack with two Celery workers, one of which a test may destroy with its disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dev.stack import Options, Stack
 from dev.stack.worker import WORKERS
 from tests.support.breakpoint import Breakpoint, install_breakpoints, write_breakpoints
 from tests.support.fault_stack import FaultStack
-from tests.support.leaks import nothing_is_left
+from tests.support.leaks import require_no_leaks
 from tests.support.waiting import wait_until
 
 NAMES = tuple(worker.name for worker in WORKERS)
@@ -35,7 +35,7 @@ class CeleryStack(FaultStack):
 
     @contextmanager
     def stopping_at(self, point: str, times: int = 1) -> Iterator[Breakpoints]:
-        """On whichever worker a task gets there first."""
+        """Set a breakpoint on both workers; the first task to reach it stops."""
         breakpoints = Breakpoints(self.home)
         breakpoints.set(point, times)
         try:
@@ -44,7 +44,7 @@ class CeleryStack(FaultStack):
             breakpoints.clear()
 
     def lose(self, worker: str) -> None:
-        """Every process of it, and its disk."""
+        """Kill every process of a worker, and delete its disk."""
         self.kill(worker)
         shutil.rmtree(self.home / worker)
 
@@ -63,12 +63,12 @@ class Breakpoints:
             one.set(point, times)
 
     def wait(self) -> str:
-        """The worker one of whose tasks stands still there; no other one stops any more."""
+        """Wait for a stopped task, return its worker, and remove the breakpoint from the other one."""
 
-        def standing() -> str | None:
-            return next((name for name, one in self._each.items() if one.standing()), None)
+        def stopped_worker() -> str | None:
+            return next((name for name, one in self._each.items() if one.stopped_process()), None)
 
-        found: str = wait_until(standing, "no task reached the breakpoint", 180)
+        found: str = wait_until(stopped_worker, "no task reached the breakpoint", 180)
         for name, one in self._each.items():
             if name != found:
                 one.clear()
@@ -83,8 +83,8 @@ class Breakpoints:
 
 
 @contextmanager
-def celery_stack(home: Path) -> Iterator[CeleryStack]:
-    """The one in `home`, started unless it runs; only one that was started here is stopped. Its DAG runs by hand."""
+def open_celery_stack(home: Path) -> Iterator[CeleryStack]:
+    """Yield the stack in `home`. Start it unless it runs; stop it if it was started here. Tests trigger its DAG."""
     own = Stack(home, Options(celery=True))
     started = not own.is_up()
     airflow = home / "airflow"
@@ -102,7 +102,7 @@ def celery_stack(home: Path) -> Iterator[CeleryStack]:
         yield live
         live.close()
         if started:
-            nothing_is_left(live)
+            require_no_leaks(live)
     finally:
         if started:
             own.down()

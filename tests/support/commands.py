@@ -1,4 +1,4 @@
-"""The commands `airflow` and `fraud`, as a shell with stack.env has it."""
+"""Runs the commands `airflow` and `fraud` with the variables of stack.env."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ for line in sys.stdin:
 
 
 def airflow(environment: Mapping[str, str], *words: str) -> str:
-    """What it printed. Raises CalledProcessError."""
+    """Run `airflow` and return its output. Raise CalledProcessError if it fails."""
     return _run("airflow", environment, words)
 
 
 def fraud(environment: Mapping[str, str], *words: str) -> str:
-    """The same."""
+    """Run `fraud` and return its output. Raise CalledProcessError if it fails."""
     return _run("fraud", environment, words)
 
 
@@ -48,7 +48,7 @@ def _run(command: str, environment: Mapping[str, str], words: tuple[str, ...]) -
 
 
 def second_airflow(environment: Mapping[str, str], home: Path) -> dict[str, str]:
-    """The environment of another Airflow with a database, staging area and models of its own; the rest is shared."""
+    """Return the environment of a second Airflow with its own database, staging area and models."""
     own = {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
@@ -61,7 +61,7 @@ def second_airflow(environment: Mapping[str, str], home: Path) -> dict[str, str]
 
 
 class AirflowInTurn:
-    """Runs several commands in one process: its start takes most of a command's time."""
+    """Runs several commands in one process, because starting it takes most of the time."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
@@ -75,7 +75,7 @@ class AirflowInTurn:
         )
 
     def __call__(self, *words: str) -> str:
-        """What it printed."""
+        """Run a command and return its output."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(json.dumps(words) + "\n")

@@ -70,22 +70,22 @@ def project(
     return services
 
 
-def variables_of(value: Any) -> Iterator[tuple[str, str | None]]:
+def interpolated_variables(value: Any) -> Iterator[tuple[str, str | None]]:
     """Every variable that is put in, and how: `?` needed, `-` with a default, None as it is."""
     if isinstance(value, dict):
         for one in value.values():
-            yield from variables_of(one)
+            yield from interpolated_variables(one)
     elif isinstance(value, list):
         for one in value:
-            yield from variables_of(one)
+            yield from interpolated_variables(one)
     elif isinstance(value, str):
         for found in _VARIABLE.finditer(value):
             if not found["dollar"]:
                 yield found["name"], found["how"]
                 if found["how"] == "-":
-                    yield from variables_of(found["rest"])
+                    yield from interpolated_variables(found["rest"])
 
 
-def ours(file: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def own_services(file: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The services that run the product's own image."""
     return {name: one for name, one in file["services"].items() if one["image"] == OUR_IMAGE}

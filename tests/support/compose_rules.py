@@ -14,7 +14,7 @@ from typing import Any
 
 from include.deployment import connection_variables, env_writer
 from include.settings import Settings
-from tests.support.compose import ROOT, ours, variables_of
+from tests.support.compose import ROOT, interpolated_variables, own_services
 
 SECRET = re.compile(r"PASSWORD|SECRET|_KEY$")
 
@@ -168,7 +168,7 @@ def _environment(file: Mapping[str, Any]) -> Iterator[str]:
 def _variables(file: Mapping[str, Any]) -> Iterator[str]:
     """What is put in from .env."""
     services = file["services"]
-    used = {(name, how) for one in services.values() for name, how in variables_of(one)}
+    used = {(name, how) for one in services.values() for name, how in interpolated_variables(one)}
     passed = {name for one in services.values() for name, value in one.get("environment", {}).items() if value is None}
     known = documented()
     if unknown := ({name for name, _ in used} | passed) - known:
@@ -221,7 +221,7 @@ def _form(file: Mapping[str, Any]) -> Iterator[str]:
     used = {volume.split(":")[0] for volume in volumes if not volume.startswith(".")}
     if used != set(file["volumes"]):
         yield f"volumes {sorted(used ^ set(file['volumes']))}: declared or used alone"
-    built = [name for name, one in ours(file).items() if "build" in one]
+    built = [name for name, one in own_services(file).items() if "build" in one]
     if len(built) != 1:
         yield f"the image is built by {built}, and one is enough"
 

@@ -20,7 +20,7 @@ from dev.airflow_api import AirflowApi
 from include.deployment import env_writer
 from include.deployment.env_file import parse
 from tests.support import compose, stand_ins, topics
-from tests.support.containers import Project, enter_machine
+from tests.support.containers import Project, enter_namespaces
 from tests.support.leaks import Leaks
 from tests.support.mail import Inbox
 from tests.support.waiting import wait_until
@@ -32,7 +32,7 @@ def main(folder: Path, env: Path, compose_file: Path) -> None:
     file = compose.load(compose_file)
     variables = parse(env.read_text())
     services = compose.project(file, variables)
-    enter_machine(folder / "machine", list(services))
+    enter_namespaces(folder / "machine", list(services))
     maildir = folder / "maildir"
     inbox = Inbox(maildir)
     stands = {

@@ -48,7 +48,7 @@ class ContainerError(Exception):
     """Says which service, and why."""
 
 
-def enter_machine(folder: Path, hosts: list[str]) -> None:
+def enter_namespaces(folder: Path, hosts: list[str]) -> None:
     """This process, in namespaces of its own already, gets a root folder that it may write to, and a network."""
     root = folder / "root"
     for path in (root, folder / "layer"):

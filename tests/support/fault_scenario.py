@@ -1,6 +1,6 @@
-"""One fault case: payments and rough input in, runs triggered by hand, and what must hold of all that came out.
+"""One fault case: sends payments and rough messages, triggers runs, and checks the output.
 
-What came out is judged from the topics alone, and the mailbox from what the output topic says.
+The output is checked from the topics alone, and the mailbox against the output topic.
 """
 
 from __future__ import annotations
@@ -15,14 +15,24 @@ from typing import Any
 import httpx
 
 from include.settings import Settings
-from include.verify.findings import KINDS, VerifyReport
+from include.verify.findings import TOPIC_KINDS, VerifyReport
 from include.verify.verification import verify
 from include.verify.window import Bounds
 from tests.support import kafka_log
 from tests.support.fault_stack import FaultStack
 from tests.support.group import Group
 from tests.support.mail import Inbox
-from tests.support.mailed import Mailed, Place, Window, check_mailed, is_fraud, is_in, mailed_of, payment_of, place_of
+from tests.support.mailed import (
+    MailedReport,
+    Place,
+    Window,
+    check_mailed,
+    is_fraud,
+    is_in,
+    mailed_reports,
+    payment_of,
+    place_of,
+)
 from tests.support.payments import FRAUD_FOR_BOTH, GENUINE, payments
 from tests.support.pipeline import DAG, Pipeline, reports
 from tests.support.rough_payments import mixed, tokens
@@ -47,19 +57,19 @@ class FaultScenario:
         self._readers = self._new_readers()
 
     def _new_readers(self) -> tuple[Reader, Reader]:
-        """Of the output, and of the dead letters."""
+        """Return readers of the output topic and of the dead letters."""
         servers = self.stack.bootstrap_servers
         return Reader(servers, OUTPUT), Reader(servers, DEAD_LETTERS)
 
-    def begin_anew(self) -> None:
-        """The input topic is about to be made again: what is on the output until now is of no account any more."""
+    def reset(self) -> None:
+        """Ignore all output so far, because the input topic is about to be recreated."""
         self.start = {}
         self._readers = self._new_readers()
 
     # What goes in.
 
     def send(self, frauds: int = 6, genuine: int = 24, rough: bool = True) -> int:
-        """Spread over all partitions in turn; how many messages."""
+        """Send messages to all partitions in turn, and return their number."""
         plain = [
             tokens(one.values, one.values.values())
             for one in payments(*[FRAUD_FOR_BOTH] * frauds, *[GENUINE] * genuine)
@@ -78,14 +88,14 @@ class FaultScenario:
     # Runs.
 
     def trigger(self, conf: Mapping[str, Any] | None = None) -> str:
-        return str(patiently(lambda: self.api.trigger(DAG, conf)))
+        return str(with_retries(lambda: self.api.trigger(DAG, conf)))
 
     def finish(
         self, run_id: str, state: str | None = "success", seconds: float = 300, *, restart: bool = False
     ) -> dict[str, Any]:
-        """The tasks by name; also while Airflow's own servers come and go. `restart`: what dies is started again."""
+        """Wait for the end of a run and return its tasks by name. With `restart`, start dead parts again."""
         deadline = time.monotonic() + seconds
-        while (run := patiently(lambda: self.api.run(DAG, run_id)))["state"] not in ("success", "failed"):
+        while (run := with_retries(lambda: self.api.run(DAG, run_id)))["state"] not in ("success", "failed"):
             assert time.monotonic() < deadline, (
                 f"{run_id} is still {run['state']} after {seconds:.0f} s: {self._told(run_id)}"
             )
@@ -101,7 +111,7 @@ class FaultScenario:
         return run_id
 
     def tasks(self, run_id: str) -> dict[str, Any]:
-        return dict(patiently(lambda: self.api.tasks(DAG, run_id)))
+        return dict(with_retries(lambda: self.api.tasks(DAG, run_id)))
 
     def await_task(self, run_id: str, task: str, states: Iterable[str], attempt: int = 1, seconds: float = 180) -> None:
         wanted = tuple(states)
@@ -113,34 +123,34 @@ class FaultScenario:
         wait_until(there, f"{task} did not become {' or '.join(wanted)}", seconds)
 
     def give_up(self, run_id: str, task: str) -> None:
-        """As if no retry were left. A try that waits for what is away takes until its time is up."""
+        """Let a task fail as if no retry were left."""
         self.await_task(run_id, task, ("up_for_retry", "failed"), seconds=300)
         path = f"dags/{DAG}/dagRuns/{run_id}/taskInstances/{task}/{self.tasks(run_id)[task]['map_index']}"
         if self.tasks(run_id)[task]["state"] != "failed":
             self.api.request("PATCH", path, json={"new_state": "failed"})
 
     def stop_at(self, point: str, times: int = 1) -> tuple[str, int]:
-        """A run whose task stands still there; the run and the process."""
+        """Trigger a run and wait until a task stops at the breakpoint. Return the run's id and the process id."""
         self.breakpoint.set(point, times)
         run_id = self.trigger()
         return run_id, self.breakpoint.wait()
 
     def error(self, run_id: str, task: str, attempt: int | None = None) -> str:
-        """What a person reads in the log of a try, the last one without a number."""
+        """Return the log of a try, by default the last one."""
         number = attempt or self.tasks(run_id)[task]["try_number"]
-        return str(patiently(lambda: self.pipeline.log(run_id, task, number)))
+        return str(with_retries(lambda: self.pipeline.log(run_id, task, number)))
 
     def await_words(self, run_id: str, task: str, words: str, attempt: int | None = None, seconds: float = 30) -> None:
-        """A log may be a moment later than the state that Airflow knows of."""
+        """Wait until the log has these words: it may be later than the task's state."""
         wait_until(lambda: words in self.error(run_id, task, attempt), f"{task} does not say {words!r}", seconds)
 
     def last_words(self, run_id: str, task: str, attempt: int | None = None) -> str:
-        """Of a long log with tracebacks: what was raised."""
+        """Return the last lines of a log: the error that was raised."""
         log = self.error(run_id, task, attempt)
         return " | ".join(re.findall(r"'exc_type': '(\w+', 'exc_value': .{0,600}?), 'exc_notes'", log)) or log[-600:]
 
     def is_without_answer(self) -> bool:
-        """Airflow's server has none to give."""
+        """Return whether Airflow's server does not answer."""
         try:
             self.api.runs(DAG, limit=1)
         except httpx.HTTPError:
@@ -148,14 +158,14 @@ class FaultScenario:
         return False
 
     def is_at_rest(self) -> bool:
-        """Nothing waits, and no report may be owed."""
+        """Return whether no payment waits and no report is pending."""
         committed, lows = self.group.committed_if_settled(), self.group.lows()
         if committed is None:
             return False
         waits = any(end > committed.get(number, lows[number]) for number, end in self.group.ends().items())
         return not waits and not self.stack.owed_reports()
 
-    def work_off(self, runs: int = 4, state: str | None = "success") -> None:
+    def process_backlog(self, runs: int = 4, state: str | None = "success") -> None:
         for _ in range(runs):
             if self.is_at_rest():
                 return
@@ -172,7 +182,7 @@ class FaultScenario:
 
     @property
     def window(self) -> Window:
-        """What was to be scored in this case."""
+        """Return the offsets that this case had to score."""
         return {number: (self.start.get(number, 0), end) for number, end in self.group.ends().items()}
 
     def check(self, window: Window | None = None, *, resent: bool = False) -> None:
@@ -180,12 +190,12 @@ class FaultScenario:
 
         `resent`: a mail may have come again, with the Message-ID it had.
         """
-        self.work_off()
+        self.process_backlog()
         window = window or self.window
         self.check_topics(window)
         self.check_predictions()
         times = self.times()
-        assert doubled(times) == []
+        assert repeated_payments(times) == []
         strays = [place for place in times if not is_in(window, place)]
         assert strays == []
         frauds = self.frauds(window)
@@ -196,7 +206,7 @@ class FaultScenario:
         check_mailed(frauds, mailed)
 
     def check_predictions(self) -> None:
-        """Each payment has its own, by the model in force; what a payment is worth stands in its amount."""
+        """Check each payment's prediction, which follows from its amount and the current model."""
         seen: Counter[str] = Counter()
         for one in self.scored():
             assert one.headers["model_run_id"] == self.pipeline.models.latest, one.place
@@ -209,41 +219,41 @@ class FaultScenario:
     def check_topics(self, window: Window) -> None:
         verdict = self.verify(window)
         assert verdict.count("due") > 0
-        assert verdict.is_whole, [str(one) for kind in KINDS for one in verdict.found(kind)]
+        assert verdict.is_whole, [str(one) for kind in TOPIC_KINDS for one in verdict.findings(kind)]
 
     def verify(self, window: Window) -> VerifyReport:
         bounds = [{number: pair[side] for number, pair in window.items()} for side in (0, 1)]
         # A partition that is not named has an empty window.
         lows = self.group.lows()
-        start, end = Bounds(single=lows | bounds[0]), Bounds(single=lows | bounds[1])
+        start, end = Bounds(by_partition=lows | bounds[0]), Bounds(by_partition=lows | bounds[1])
         return verify(self.stack.cluster, Settings(), start=start, end=end)
 
     def frauds(self, window: Window) -> dict[Place, str]:
-        """Batch by source and row."""
+        """Return the batch of each fraud, by source and row."""
         found = [one for one in self._readers[0].each() if is_fraud(one)]
         return {place_of(one): one.headers["batch_id"] for one in found if is_in(window, one.place)}
 
     def scored(self) -> list[Arrived]:
-        """What readers of committed messages see on the output topic since this case began."""
+        """Return the committed messages on the output topic since this case began."""
         return self._readers[0].arrived()
 
     def times(self) -> Counter[tuple[str, str]]:
-        """How often each came since then, dead letters among them; whatever was proven of it before."""
+        """Return how often each payment came out since this case began, dead letters included."""
         return Counter(one.place for reader in self._readers for one in reader.each())
 
     def arrived(self) -> int:
         return len(self.scored())
 
-    def mailed(self) -> list[Mailed]:
-        return [mailed_of(message) for message in reports(self.inbox)]
+    def mailed(self) -> list[MailedReport]:
+        return [mailed_reports(message) for message in reports(self.inbox)]
 
 
-def doubled(times: Mapping[tuple[str, str], int]) -> list[tuple[str, str]]:
+def repeated_payments(times: Mapping[tuple[str, str], int]) -> list[tuple[str, str]]:
     return [place for place, count in times.items() if count > 1]
 
 
-def patiently(ask: Callable[[], Any], seconds: float = 180) -> Any:
-    """Airflow's answer, once it gives one: its servers may be away for a while."""
+def with_retries(ask: Callable[[], Any], seconds: float = 180) -> Any:
+    """Repeat a request until Airflow answers: its servers may be away for a while."""
     deadline = time.monotonic() + seconds
     while True:
         try:

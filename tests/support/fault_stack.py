@@ -1,4 +1,4 @@
-"""A stack that faults may damage: its DAG runs by hand, its settings can change, its staging disk can fill up."""
+"""A stack that faults may damage: tests trigger its DAG, change its settings and fill its staging disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dev.stack import Stack, processes
 from dev.stack.part import BIN, ROOT
 from tests.support.breakpoint import install_breakpoints
 from tests.support.group import Group
-from tests.support.leaks import nothing_is_left
+from tests.support.leaks import require_no_leaks
 from tests.support.live_stack import LiveStack
 from tests.support.pipeline import DAG
 from tests.support.waiting import wait_until
@@ -30,11 +30,11 @@ class FaultStack(LiveStack):
 
     @property
     def staging_is_small(self) -> bool:
-        """A disk of its own, which a test may fill."""
+        """Return whether the staging area has a small disk of its own."""
         return self.staging.is_mount()
 
     def change(self, **settings: str) -> None:
-        """The product's settings, from now on: whatever runs tasks or reads the DAG file is started again."""
+        """Change the product's settings, and restart what runs tasks or parses the DAG file."""
         write_settings(self.home, settings)
         for part in ("scheduler", "dag-processor"):
             self.stop(part)
@@ -48,7 +48,7 @@ class FaultStack(LiveStack):
         wait_until(parsed, "the DAG file is not read again")
 
     def recover(self) -> None:
-        """What does not run is started, in the order of its needs."""
+        """Start the parts that do not run, in the order of their dependencies."""
         for part in self.dead_parts():
             self.start(part)
 
@@ -84,7 +84,7 @@ class FaultStack(LiveStack):
         wait_until(lambda: not [row for row in self._stack.status() if row.state == "up"], "some part lives on")
 
     def set_offsets(self, offsets: Mapping[int, int]) -> None:
-        """As docs tell an operator to: by the product's own command, which shuts out whoever publishes."""
+        """Set the group's offsets with `fraud offsets set`, which fences a running publish."""
         for partition, offset in offsets.items():
             words = ("offsets", "set", "--partition", str(partition), "--to", str(offset), "--yes")
             done = subprocess.run(
@@ -96,14 +96,14 @@ class FaultStack(LiveStack):
     # The staging area, as somebody with a shell there finds it.
 
     def owed_reports(self) -> list[str]:
-        """Names of batches whose report may be owed."""
+        """Return the names of batches with a pending report."""
         return [entry.name for entry in self.staging.glob("outbox/*/*/*")]
 
     def newest_batch(self) -> Path:
         return max(self.staging.glob("batches/*/*"), key=lambda folder: folder.name)
 
     def give_up_reports(self) -> None:
-        """What docs/architecture.md tells an operator to do about one that can never be mailed."""
+        """Give up pending reports as docs/architecture.md describes."""
         for entry in self.staging.glob("outbox/*/*/*"):
             entry.unlink()
 
@@ -132,8 +132,8 @@ def write_settings(home: Path, changed: dict[str, str]) -> None:
 
 
 @contextmanager
-def fault_stack(home: Path, by_hand: bool = True) -> Iterator[FaultStack]:
-    """The one in `home`, started unless it runs; only one that was started here is stopped."""
+def open_fault_stack(home: Path, by_hand: bool = True) -> Iterator[FaultStack]:
+    """Yield the stack in `home`. Start it unless it runs; stop it only if it was started here."""
     own = Stack(home)
     started = not own.is_up()
     prepare(home, by_hand=by_hand)
@@ -154,7 +154,7 @@ def fault_stack(home: Path, by_hand: bool = True) -> Iterator[FaultStack]:
         yield live
         live.close()
         if started:
-            nothing_is_left(live)
+            require_no_leaks(live)
     finally:
         if started:
             own.down()
@@ -177,7 +177,7 @@ def prepare(home: Path, *, by_hand: bool) -> None:
 
 
 def _mount_small_disk(folder: Path) -> bool:
-    """That takes root, or a sudo that asks nothing; without it the tests that fill a disk are skipped."""
+    """Mount a small disk. Without root or a sudo without password, tests that fill a disk are skipped."""
     folder.mkdir(parents=True, exist_ok=True)
     options = f"size={STAGING_MB}m,mode=700,uid={os.getuid()},gid={os.getgid()}"
     return folder.is_mount() or _as_root("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder))

@@ -1,4 +1,4 @@
-"""The consumer group's offsets and the topics' ends, as an operator's tools see and change them."""
+"""The consumer group's offsets and the topics' offsets, read and changed as operators' tools do."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Group:
         self._admin = self._fresh_admin()
 
     def committed_if_settled(self) -> dict[int, int] | None:
-        """None while a kafka transaction is open on the offsets: a killed publisher's, until the next one ends it."""
+        """Return the committed offsets, None while a Kafka transaction is open on them."""
         try:
             return self.committed(seconds=5)
         except KafkaException as error:
@@ -29,7 +29,7 @@ class Group:
             raise
 
     def committed(self, seconds: float = 60) -> dict[int, int]:
-        """By partition, those without an offset left out. Waits while a kafka transaction is open on them."""
+        """Return the committed offsets by partition. Wait while a Kafka transaction is open on them."""
         consumer = self._reader()
         try:
             places = [TopicPartition(self.topic, number) for number in self._partitions(consumer, self.topic)]
@@ -49,7 +49,7 @@ class Group:
             time.sleep(0.3)
 
     def ends(self, topic: str = "", isolation: str = "read_uncommitted") -> dict[int, int]:
-        """High watermarks; the last stable offsets with `read_committed`."""
+        """Return the high watermarks, or the last stable offsets with `read_committed`."""
         return {number: high for number, (_, high) in self._watermarks(topic or self.topic, isolation).items()}
 
     def lows(self) -> dict[int, int]:
@@ -64,7 +64,7 @@ class Group:
                 time.sleep(0.1)
 
     def set(self, offsets: Mapping[int, int]) -> None:
-        """As `kafka-consumer-groups.sh --reset-offsets` does: it fences nobody."""
+        """Set offsets as `kafka-consumer-groups.sh --reset-offsets` does, without fencing."""
         places = [TopicPartition(self.topic, partition, offset) for partition, offset in offsets.items()]
         wanted = ConsumerGroupTopicPartitions(self.name, places)
 
@@ -76,7 +76,7 @@ class Group:
         _retried(alter)
 
     def forget(self) -> None:
-        """As if the offsets had expired."""
+        """Delete the group's offsets, as if they had expired."""
 
         def delete() -> None:
             client = self._fresh_admin()
@@ -86,7 +86,7 @@ class Group:
 
     @contextmanager
     def joined_by_stranger(self, *, commits: bool = False) -> Iterator[None]:
-        """A foreign consumer is a member of the group, `a-stranger` by its client id. `commits`: all that is there."""
+        """Join the group with a foreign consumer, client id `a-stranger`. With `commits` it commits the end offsets."""
         settings = {"group.id": self.name, "client.id": "a-stranger", "enable.auto.commit": False}
         stranger = Consumer({"bootstrap.servers": self._servers} | settings)
         try:
@@ -103,11 +103,11 @@ class Group:
             stranger.close()
 
     def expire(self, before: Mapping[int, int]) -> None:
-        """As the topic's retention does."""
+        """Delete messages before these offsets, as the topic's retention does."""
         self._delete([TopicPartition(self.topic, partition, offset) for partition, offset in before.items()])
 
     def empty(self, *topics: str) -> None:
-        """All that is there expires."""
+        """Let all messages expire."""
         for topic in topics:
             self._delete([TopicPartition(topic, partition, end) for partition, end in self.ends(topic).items()])
 

@@ -1,4 +1,4 @@
-"""A long history of the DAG score_payments: the rows and files of one run that was, again and again, each older."""
+"""A long history of the DAG score_payments: copies of one run's rows and files with increasing ages."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _RUNS = "(SELECT id, run_id, run_after AS at FROM dag_run)"
 
 
 class History:
-    """`ages`: of the runs, in minutes before now."""
+    """`ages` are the ages of the runs in minutes."""
 
     def __init__(self, stack: LiveStack, ages: range) -> None:
         self.url = stack.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("postgresql+psycopg2", "postgresql")
@@ -57,14 +57,14 @@ class History:
         self._began = time.monotonic()
 
     def younger(self, **age: float) -> range:
-        """How many runs may be, for they have grown older since they were made."""
+        """Return how many runs are younger: they have aged since they were created."""
         minutes = timedelta(**age) / timedelta(minutes=1)
         grown = (time.monotonic() - self._began) / 60
         least, most = (sum(each < limit for each in self.ages) for limit in (minutes - grown, minutes))
         return range(least, most + 1)
 
     def make_rows(self, like: str) -> None:
-        """All that Airflow keeps of the run `like`, once for each age."""
+        """Copy all rows that Airflow keeps of the run `like`, once for each age."""
         with self._cursor() as cursor:
             cursor.execute("CREATE TEMP TABLE minutes AS SELECT unnest(%s) AS minute", (list(self.ages),))
             for table in TABLES:
@@ -97,7 +97,7 @@ class History:
             )
 
     def make_files(self, like: str) -> None:
-        """Its logs, and a staged batch, as often."""
+        """Copy its logs and a staged batch, once for each age."""
         now, runs = time.time(), self.logs / f"dag_id={DAG}"
         original = runs / f"run_id={like}"
         # A mapped task's logs are one folder deeper.
@@ -111,7 +111,7 @@ class History:
             _write(self.staging / "batches" / hour_of(batch) / batch / _STAGED, b"", then)
 
     def make_models(self, count: int, gigabytes: float) -> None:
-        """In the cache, none of them on the disk: files with nothing but a size."""
+        """Create sparse files in the model cache, which take no space on the disk."""
         for number in range(count):
             model = self.settings.model_cache / f"{MADE}{number}"
             model.mkdir(parents=True)
@@ -147,7 +147,7 @@ class History:
             return cursor.fetchall() if cursor.description else []
 
     def count(self, table: str) -> int:
-        """Of this history."""
+        """Return the number of rows of this history."""
         return int(self.ask(f"SELECT count(*) FROM {table} WHERE run_id LIKE '{MADE}%'")[0][0])
 
     @contextmanager

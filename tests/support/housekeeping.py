@@ -1,4 +1,4 @@
-"""One housekeeping run and one `fraud clean-history` over a long history, and what must be there afterwards."""
+"""Runs the DAG housekeeping and `fraud clean-history` on a long history, and checks what must stay."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MODELS, MODEL_GIGABYTES = 15, 1.0
 
 
 def keep_house(pipeline: Pipeline, minutes_apart: int) -> dict[str, float]:
-    """A month of runs so far apart; how long each step took, in seconds."""
+    """Clean a month of runs, and return the seconds that each step took."""
     pipeline.settle()
     like, _ = pipeline.score(payments(GENUINE, FRAUD_FOR_BOTH), {"model": "previous", "keep": True})
     history = History(pipeline.stack, range(360, 30 * 1440, minutes_apart))
@@ -74,7 +74,7 @@ def _make_what_must_stay(pipeline: Pipeline, history: History) -> None:
 
 
 def _needed(pipeline: Pipeline, history: History) -> Mapping[str, Any]:
-    """What no cleaning may touch."""
+    """Return the data that no cleaning may touch."""
     return {
         "hold": pipeline.held(),
         "incidents": sorted(path.name for path in history.staging.glob("incidents/*")),

@@ -1,4 +1,4 @@
-"""Topics as a test makes, fills and reads them, with nothing of the product."""
+"""Creates, fills and reads topics without the product's code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.waiting import wait_until
 def make_topic(
     servers: str, partitions: int = 1, prefix: str = "test", name: str = "", configuration: dict[str, str] | None = None
 ) -> str:
-    """Once the broker knows it, too: Kafka's answer says that its controller does."""
+    """Create a topic, and wait until the broker knows it as well as the controller."""
     name = name or f"{prefix}_{uuid.uuid4().hex[:10]}"
     new = NewTopic(name, partitions, 1, config=configuration or {})
     client = admin({"bootstrap.servers": servers})
@@ -66,12 +66,12 @@ def send(servers: str, topic: str, values: Iterable[bytes | None], partition: in
 
 
 def client(kafka: str | Mapping[str, Any]) -> dict[str, Any]:
-    """`kafka`: where a plain broker listens, or a client's settings."""
+    """Return a client configuration for the address of a plain broker, or for settings."""
     return {"bootstrap.servers": kafka} if isinstance(kafka, str) else dict(kafka)
 
 
 def read_all(kafka: str | Mapping[str, Any], topic: str) -> list[Message]:
-    """What a reader of committed messages sees, from the first to the last, partition by partition in order."""
+    """Return all committed messages of a topic, by partition and offset."""
     consumer = Consumer(
         {
             "group.id": f"reader-{uuid.uuid4().hex}",

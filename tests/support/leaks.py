@@ -26,8 +26,8 @@ from tests.support.live_stack import LiveStack
 _DIGITS = re.compile(r"[0-9]{12,}|(?:3[0-9]){12,}")
 
 
-def nothing_is_left(stack: LiveStack) -> None:
-    """At the end of a stack's life: no secret of it, and no card number of any payment that its topic_1 has seen."""
+def require_no_leaks(stack: LiveStack) -> None:
+    """Check at the end of a stack that nothing keeps its secrets or a card number of its topic_1."""
     leaks = Leaks(stack, mail=True)
     made = secrets(stack)
     assert leaks.find(made, cards(stack)) | leaks.find_in_ledger(made) == set()
@@ -53,8 +53,8 @@ def cards(stack: LiveStack) -> set[str]:
     return {card for card in found if len(card) >= 12 and card.isascii() and card.isdigit()}
 
 
-class Kept(Protocol):
-    """Where something keeps what it keeps."""
+class DataLocations(Protocol):
+    """The places in which a stack keeps data."""
 
     @property
     def home(self) -> Path: ...
@@ -65,7 +65,7 @@ class Kept(Protocol):
 
 
 class Leaks:
-    def __init__(self, stack: Kept, *, mail: bool = False) -> None:
+    def __init__(self, stack: DataLocations, *, mail: bool = False) -> None:
         """`mail`: there too, where names and addresses may stand, but no card number and no secret."""
         self._logs = [stack.home / "airflow" / "logs", *stack.home.glob("worker-*/logs"), stack.home / "logs"]
         self._mails = stack.maildir if mail else None
@@ -74,7 +74,7 @@ class Leaks:
         """Files, and tables with any row."""
 
     def find(self, texts: Iterable[str], cards: Iterable[str] = ()) -> set[str]:
-        """Files and tables that hold one of them; all but the ledger's."""
+        """Return the files and tables that hold a secret or card, except the ledger's."""
         pattern = _any_of(texts)
         numbers = set(cards)
         lengths = {len(card) for card in numbers}
@@ -86,7 +86,7 @@ class Leaks:
         return found
 
     def find_in_ledger(self, texts: Iterable[str]) -> set[str]:
-        """Its tables that hold one of them."""
+        """Return the ledger's tables that hold a secret."""
         pattern = _any_of(texts)
         found = set()
         for name, content in _rows(self._ledger, "ledger"):

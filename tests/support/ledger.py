@@ -1,4 +1,4 @@
-"""A ledger as tests see it: with SQL, and nothing of the product."""
+"""Reads and writes a ledger with SQL, without the product's code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.payments import Payment
 
 
 def query(address: LedgerConnection, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-    """Its own transaction; nothing where the statement gives no rows."""
+    """Run a statement in a transaction of its own, and return its rows."""
     with (
         closing(
             psycopg2.connect(
@@ -47,7 +47,7 @@ def sources(address: LedgerConnection) -> list[tuple[str, bool]]:
 
 
 def add_predictions(address: LedgerConnection, *payments: Payment, prediction: bool = True, hour: int = 8) -> None:
-    """As if they had been scored and recorded, one batch an hour."""
+    """Insert payments as if they had been scored and recorded, one batch per hour."""
     for payment in payments:
         record = payment.scored(int(prediction))
         query(

@@ -1,4 +1,4 @@
-"""The running stack, as tests see it."""
+"""A running stack, with what tests need of it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LiveStack:
 
     @property
     def kafka(self) -> ClientConfig:
-        """librdkafka's settings for one who connects."""
+        """Return a client configuration."""
         return read_client_config(self.env)
 
     @property
@@ -52,7 +52,7 @@ class LiveStack:
         return AirflowApi(self.env)
 
     def database(self, name: str, server: str = "postgres") -> closing[connection]:
-        """As PostgreSQL's superuser."""
+        """Connect to a database as PostgreSQL's superuser."""
         home = StackHome(self.home)
         home.create([])
         return closing(postgres.connect(home, name, server))
@@ -63,7 +63,7 @@ class LiveStack:
 
     @contextmanager
     def own_ledger(self, copy_of: LedgerConnection | None = None) -> Iterator[LedgerConnection]:
-        """A database of a test's own on the ledger's server, with its tables; or with all that another one holds."""
+        """Yield a ledger of the test's own with its tables, or a copy of another one."""
         name = f"test_{uuid4().hex[:8]}"
         with self.database("postgres", postgres.LEDGER) as server:
             server.autocommit = True
@@ -79,7 +79,7 @@ class LiveStack:
 
     @contextmanager
     def frozen(self, part: str) -> Iterator[None]:
-        """Its processes are alive and connected, and answer nothing."""
+        """Freeze a part: its processes stay connected but do not answer."""
         family = processes.find(StackHome(self.home), [part])
         assert family
         for process in family:

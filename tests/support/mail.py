@@ -1,4 +1,4 @@
-"""Mail that arrived in the stack's Maildir since a test began."""
+"""Mail that arrived in the stack's Maildir since the inbox was created."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Inbox:
         self._known = set(self._files())
 
     def messages(self) -> list[EmailMessage]:
-        """In the order in which they came."""
+        """Return the messages in the order in which they arrived."""
         fresh = [path for path in self._files() if path not in self._known]
         fresh.sort(key=lambda path: path.stat().st_mtime_ns)
         return [email.message_from_bytes(path.read_bytes(), policy=email.policy.default) for path in fresh]
@@ -24,7 +24,7 @@ class Inbox:
     def wait(
         self, count: int = 1, matching: Callable[[EmailMessage], bool] = lambda message: True, seconds: float = 60
     ) -> list[EmailMessage]:
-        """The matching messages, once there are at least that many."""
+        """Wait for the given number of matching messages, and return them."""
         deadline = time.monotonic() + seconds
         while len(found := [message for message in self.messages() if matching(message)]) < count:
             if time.monotonic() > deadline:

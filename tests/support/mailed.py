@@ -1,4 +1,4 @@
-"""What the mailbox holds against what the output topic says: each fraud once, in the one report of its batch."""
+"""Compares the mailbox with the output topic: each fraud must be in the only report of its batch."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Place = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class Mailed:
+class MailedReport:
     batch: str
     message_id: str
     payments: tuple[Place, ...]
 
 
-def check_mailed(frauds: Mapping[Place, str], mailed: list[Mailed]) -> None:
-    """Each fraud was reported once, in the one report of its batch."""
+def check_mailed(frauds: Mapping[Place, str], mailed: list[MailedReport]) -> None:
+    """Check that each fraud was reported once, in the only report of its batch."""
     assert len({one.message_id for one in mailed}) == len(mailed), "a report came twice"
     told = Counter(place for one in mailed for place in one.payments)
     due = Counter(frauds.keys())
@@ -60,11 +60,11 @@ def is_fraud(arrived: Arrived) -> bool:
     return bool(payment_of(arrived)["is_fraud"] == "1")
 
 
-def mailed_of(message: EmailMessage) -> Mailed:
+def mailed_reports(message: EmailMessage) -> MailedReport:
     (attachment,) = message.iter_attachments()
     content = attachment.get_content()
     text = content.decode() if isinstance(content, bytes) else content
     header, *rows = csv.reader(io.StringIO(text.lstrip("\ufeff"), newline=""))
     source, row = header.index("source"), header.index("row")
     found = tuple((line[source], int(line[row])) for line in rows)
-    return Mailed(str(message["Subject"]).rpartition(" ")[2], str(message["Message-ID"]), found)
+    return MailedReport(str(message["Subject"]).rpartition(" ")[2], str(message["Message-ID"]), found)

@@ -1,4 +1,4 @@
-"""What the documentation has people type, so that tests run just that."""
+"""Commands in the documentation, so that tests run exactly those."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ _DOCS = Path(__file__).parents[2] / "docs"
 
 
 def blocks(page: str, begins: str) -> list[str]:
-    """The indented blocks of docs/`page` that begin so."""
+    """Return the indented blocks of docs/`page` that begin with `start`."""
     text = (_DOCS / page).read_text()
     return [block for block in re.findall(r"(?:^ {4}.*\n)+", text, re.MULTILINE) if block.strip().startswith(begins)]
 
 
 def block(page: str, begins: str) -> str:
-    """The only one."""
+    """Return the only such block."""
     (found,) = blocks(page, begins)
     return found

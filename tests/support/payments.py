@@ -1,4 +1,4 @@
-"""Payments of people who exist nowhere else, so that any trace of them is found by their names."""
+"""Payments with names that occur nowhere else, so that leaks of them can be found."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Payment:
 
     @property
     def secrets(self) -> set[str]:
-        """What of it may stand in no log and no database."""
+        """Return the values that must not be in logs or databases."""
         return {str(self.values[name]) for name in ("cc_num", "first", "last", "street")}
 
     def scored(self, prediction: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The DAG score_payments on the running stack: payments in, runs, and what came out of them."""
+"""Runs the DAG score_payments on a stack: sends payments, triggers runs and reads their output."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Pipeline:
         return [Sent(payment, source) for payment, source in zip(payments, sources, strict=True)]
 
     def schedule(self, every_minute: bool) -> None:
-        """Off its schedule, the DAG runs only when a test triggers it: no run takes what the test sends for another."""
+        """Switch the DAG's schedule on or off. Without it, only runs that a test triggers score its payments."""
         if every_minute:
             self._by_hand.unlink(missing_ok=True)
         else:
@@ -61,7 +61,7 @@ class Pipeline:
 
     @contextmanager
     def on_schedule(self, dag: str) -> Iterator[None]:
-        """This DAG as its file has it, and all others by hand."""
+        """Run this DAG on its schedule; tests trigger all others."""
         self._by_hand.write_text(dag)
         self.read_again(dag, scheduled=True)
         yield
@@ -89,11 +89,11 @@ class Pipeline:
         return self.stack.home / "airflow" / "by-hand"
 
     def settle(self) -> None:
-        """Until no run is active: it would take what a test sends."""
+        """Wait until no run is active, because it would score a test's payments."""
         wait_until(lambda: not self.active(), "the DAG does not come to rest", 300)
 
     def rest(self, dag: str = DAG) -> None:
-        """Pauses the DAG while no run is active: a paused one leaves its runs where they are."""
+        """Pause the DAG while no run is active, because a paused DAG does not continue its runs."""
         wait_until(lambda: self._paused_between_runs(dag), "runs go on", 300)
 
     def _paused_between_runs(self, dag: str) -> bool:
@@ -111,7 +111,7 @@ class Pipeline:
     def score(
         self, payments: Iterable[Payment], conf: Mapping[str, Any] | None = None, state: str = "success"
     ) -> tuple[str, list[Sent]]:
-        """Sends payments and triggers a run, which drains just them; the id of the finished run."""
+        """Send payments and trigger a run that scores only them. Return the finished run's id and the payments."""
         self.settle()
         sent = self.send(payments)
         run_id = self.finish(self.api.trigger(DAG, conf), state)
@@ -132,7 +132,7 @@ class Pipeline:
         return self.api.tasks(dag, run_id)[task_id]
 
     def counts(self, run_id: str, task_id: str) -> Any:
-        """Of a mapped task, those of its first instance."""
+        """Return the result of a task; of a mapped one, that of its first instance."""
         return self.api.xcom(DAG, run_id, task_id, map_index=self._index(run_id, task_id))
 
     def _index(self, run_id: str, task_id: str, dag: str = DAG) -> int:
@@ -145,15 +145,15 @@ class Pipeline:
         lines = self.api.request("GET", path, params=params)["content"]
         return "\n".join(str(line.get("event", "")) + str(line.get("error_detail", "")) for line in lines)
 
-    def told(self, run_id: str, task_id: str, words: str, attempt: int = 1, dag: str = DAG) -> str:
-        """The log with these words in it. Its last lines may come a moment after the task's state."""
+    def await_log(self, run_id: str, task_id: str, words: str, attempt: int = 1, dag: str = DAG) -> str:
+        """Wait until a task's log has these words, and return the log."""
         wait_until(
             lambda: words in self.log(run_id, task_id, attempt, dag), f"the log of {task_id} does not say {words!r}", 30
         )
         return self.log(run_id, task_id, attempt, dag)
 
     def clear(self, run_id: str, *task_ids: str) -> None:
-        """As the UI does for one task without those after it; for the whole run without a name. Awaits its end."""
+        """Clear a task as the UI does, or the whole run without a name, and wait for the end of the run."""
         before = {name: task["id"] for name, task in self.api.tasks(DAG, run_id).items()}
         body: dict[str, Any] = {"dry_run": False, "only_failed": False, "reset_dag_runs": True, "dag_run_id": run_id}
         if task_ids:
@@ -163,7 +163,7 @@ class Pipeline:
         self.api.wait_for_run(DAG, run_id)
 
     def held(self) -> str | None:
-        """What the Variable of the held model says."""
+        """Return the Airflow Variable of the held model, or None."""
         try:
             return str(self.api.request("GET", f"variables/{HOLD}")["value"])
         except httpx.HTTPStatusError as error:
@@ -176,19 +176,19 @@ class Pipeline:
             self.api.request("DELETE", f"variables/{HOLD}")
 
     def forget_hold_change(self) -> None:
-        """As before a version that notes it."""
+        """Delete the note of the last hold change, as earlier versions wrote none."""
         self.api.request("DELETE", f"variables/{HOLD_CHANGE_VARIABLE}")
 
 
 class Outputs:
-    """What came to both output topics since it was made."""
+    """Messages on both output topics since the object was created."""
 
     def __init__(self, servers: str, output: str = "topic_2", dead_letters: str = "topic_1_dead_letters") -> None:
         self._output = Reader(servers, output)
         self._dead_letters = Reader(servers, dead_letters)
 
     def scored(self, sent: Iterable[Sent]) -> list[Arrived]:
-        """What became of each payment, in their order: all of them scored, once, and none is a dead letter."""
+        """Return the scored messages of the payments, in order. Each is scored once and none is a dead letter."""
         sources = [one.source for one in sent]
         found = [arrived for arrived in self._output.arrived() if arrived.headers["source"] in sources]
         assert Counter(arrived.headers["source"] for arrived in found) == Counter(sources)
@@ -196,21 +196,21 @@ class Outputs:
         return sorted(found, key=lambda arrived: sources.index(arrived.headers["source"]))
 
     def dead_letters(self, sources: Iterable[str]) -> list[Arrived]:
-        """The same for what could not be scored."""
+        """Return the dead letters of the payments, in order."""
         sources = list(sources)
         found = [arrived for arrived in self._dead_letters.arrived() if arrived.headers["source"] in sources]
         assert Counter(arrived.headers["source"] for arrived in found) == Counter(sources)
         assert not [arrived for arrived in self._output.arrived() if arrived.headers["source"] in sources]
         return sorted(found, key=lambda arrived: sources.index(arrived.headers["source"]))
 
-    def none(self, sent: Iterable[Sent]) -> None:
-        """Nothing became of these so far."""
+    def require_none(self, sent: Iterable[Sent]) -> None:
+        """Check that none of these payments came out."""
         sources = {one.source for one in sent}
         everything = [*self._output.arrived(), *self._dead_letters.arrived()]
         assert not [arrived for arrived in everything if arrived.headers["source"] in sources]
 
     def all(self) -> list[Arrived]:
-        """All that was scored, whoever sent it."""
+        """Return all scored messages."""
         return self._output.arrived()
 
     def sources(self) -> list[str]:
@@ -218,7 +218,7 @@ class Outputs:
         return sorted(arrived.headers["source"] for arrived in self.all())
 
     def count(self) -> int:
-        """Whatever came: where nobody else sends anything."""
+        """Return the number of all messages on both topics."""
         return len(self._output.arrived()) + len(self._dead_letters.arrived())
 
 
@@ -229,7 +229,7 @@ def reports(inbox: Inbox, recipient: str = ANALYSTS) -> list[EmailMessage]:
 
 
 def reported(messages: Iterable[EmailMessage]) -> list[str]:
-    """The `trans_num` of each payment in the reports' attachments."""
+    """Return the `trans_num` of each payment in the reports' attachments."""
     numbers = []
     for message in messages:
         (attachment,) = message.iter_attachments()
@@ -241,7 +241,7 @@ def reported(messages: Iterable[EmailMessage]) -> list[str]:
 
 
 def alarms(inbox: Inbox) -> list[str]:
-    """Subjects of what operators were told."""
+    """Return the subjects of mails to operators."""
     return [str(message["Subject"]) for message in inbox.messages() if message["To"] == OPERATORS]
 
 

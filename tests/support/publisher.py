@@ -1,6 +1,6 @@
 """A publisher in a process of its own, for tests that kill or freeze it: python -m tests.support.publisher batch point.
 
-It says each point of the protocol as it passes it, and at `point` waits for a line. The environment has its settings.
+It prints each point of the protocol that it reaches, and waits for a line at `point`. The environment has its settings.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
-class Halted:
-    """A process that says the points that it passes, and waits at one of them."""
+class HaltedProcess:
+    """A process that prints the points that it reaches, and waits at one of them."""
 
     process: subprocess.Popen[str]
 
     @classmethod
-    def at(cls, stop_at: str, module: str, *words: str, environment: dict[str, str]) -> Halted:
-        """Returns when it stands still at that point."""
+    def at(cls, stop_at: str, module: str, *words: str, environment: dict[str, str]) -> HaltedProcess:
+        """Wait until the process waits at that point."""
         process = subprocess.Popen(
             [sys.executable, "-m", module, *words, stop_at], cwd=ROOT, env=os.environ | environment, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -46,19 +46,19 @@ class Halted:
         self.process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> tuple[int, str]:
-        """Its exit code, and its last words."""
+        """Let the process go on; return its exit code and last output."""
         self.process.send_signal(signal.SIGCONT)
         said, errors = self.process.communicate("\n", timeout=90)
         lines = [line for line in (said + errors).splitlines() if not line.startswith("%")]  # librdkafka's own log
         return self.process.returncode, lines[-1]
 
 
-def publisher(batch_id: str, stop_at: str, environment: dict[str, str]) -> Halted:
-    return Halted.at(stop_at, "tests.support.publisher", batch_id, environment=environment)
+def publisher(batch_id: str, stop_at: str, environment: dict[str, str]) -> HaltedProcess:
+    return HaltedProcess.at(stop_at, "tests.support.publisher", batch_id, environment=environment)
 
 
-def halting(stop_at: str) -> Callable[[str], None]:
-    """What such a process calls at each point."""
+def halt_at(stop_at: str) -> Callable[[str], None]:
+    """Return the function that the process calls at each point."""
 
     def reached(point: str) -> None:
         sys.stdout.write(f"{point}\n")
@@ -80,7 +80,7 @@ def main() -> None:
     settings = Settings.from_environment()
     storage = Storage.open(settings.staging_url)
     manifest = Manifest.load(storage, batch_id)
-    published = publish(Cluster.from_environment(), settings, storage, manifest, halting(stop_at))
+    published = publish(Cluster.from_environment(), settings, storage, manifest, halt_at(stop_at))
     sys.stdout.write(f"{sorted(outcome.value for outcome in published.outcomes.values())}\n")
 
 

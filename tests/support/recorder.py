@@ -1,6 +1,6 @@
 """A recorder in a process of its own, for tests that kill or freeze it: python -m tests.support.recorder point.
 
-A point is one of POINTS and which time it is passed: "rows written 2". Its transactions are of few rows.
+A point is one of POINTS and how often it is reached: "rows written 2". Transactions have few rows.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from tests.support.publisher import Halted, halting
+from tests.support.publisher import HaltedProcess, halt_at
 
 ROWS = 10
 # Passed on entry: before the database's transaction, inside of it with the rows written, and after the last one.
 POINTS = ("ledger transaction", "rows written", "recorded")
 
 
-def recorder(stop_at: str, environment: dict[str, str]) -> Halted:
-    return Halted.at(stop_at, "tests.support.recorder", environment=environment)
+def recorder(stop_at: str, environment: dict[str, str]) -> HaltedProcess:
+    return HaltedProcess.at(stop_at, "tests.support.recorder", environment=environment)
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     from include.settings import Settings
 
     passed: Counter[str] = Counter()
-    reached = halting(sys.argv[1])
+    reached = halt_at(sys.argv[1])
 
     def announced(point: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def passing(*words: Any) -> Any:

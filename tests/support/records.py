@@ -1,4 +1,4 @@
-"""What the scoring has left for the ledger, as it lies in the staging area."""
+"""Batch records in the staging area that wait for the ledger."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ def paths(storage: Storage) -> list[str]:
 
 
 def records(storage: Storage) -> list[BatchRecord]:
-    """In the order in which they were left, as far as their marks say so."""
+    """Return the records, in the order of their marks."""
     found = [storage.need_json(path, BatchRecord) for path in paths(storage)]
     return sorted(found, key=lambda record: (record.batch_id, record.marks))

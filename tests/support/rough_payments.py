@@ -1,4 +1,4 @@
-"""Messages as the world sends them: ordinary payments and every kind of rough input, as exact bytes.
+"""Messages as producers send them: ordinary payments and every kind of rough input, as exact bytes.
 
 A payment is a dict of column name to JSON text, so that a test decides each digit of what is sent.
 """
@@ -43,7 +43,7 @@ def split(*payments: Payment, index: str = "[0]") -> bytes:
 def mixed(
     payments: list[Payment], seed: int, *, each: int, few: int, kinds: Iterable[str] | None = None
 ) -> list[Incoming]:
-    """All payments as ordinary messages, and among them each rough kind `each` times (the heavy ones `few` times)."""
+    """Return all payments as ordinary messages, mixed with each rough kind `each` times (heavy ones `few` times)."""
     rng = random.Random(seed)
     messages = [Incoming("", split(payment), json.loads(payment["cc_num"]), []) for payment in payments]
     messages = [Incoming("", m.value, str(m.key).encode(), []) for m in messages]

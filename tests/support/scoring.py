@@ -1,4 +1,4 @@
-"""The steps of a run as plain Python, for tests that bring their own topics, group and staging area."""
+"""The steps of a run without Airflow, for tests with their own topics, group and staging area."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Scoring:
 
     @property
     def cluster(self) -> Cluster:
-        """A new one each time, because a broker may have restarted since."""
+        """Return a new cluster each time, because a broker may have restarted."""
         return Cluster(self.kafka)
 
     @contextmanager
@@ -79,7 +79,7 @@ class Scoring:
     def predict_without_model(
         self, manifest: Manifest, frauds: Callable[[int], bool] = lambda offset: True, shard: int = 0
     ) -> None:
-        """Stages predictions as predict does: fraud where `frauds` says so of the offset."""
+        """Stage predictions as predict does. `frauds` decides by offset which payments are fraud."""
         if not manifest.partitions:
             return
         counts, reasons, folder = [], Counter[str](), manifest.new_attempt_folder()
@@ -115,7 +115,7 @@ class Scoring:
         return publish(self.cluster, self.settings, self.storage, manifest, on_step, shard)
 
     def forget_group(self) -> None:
-        """As Kafka does after its offsets' retention."""
+        """Delete the group, as Kafka does after the retention of its offsets."""
         # To be held until it has answered.
         client = Admin(self.kafka)
         client.delete_consumer_groups([self.settings.group])[self.settings.group].result(30)

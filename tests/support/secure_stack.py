@@ -1,4 +1,4 @@
-"""The stack with encryption and logins, as its tests use it: with connections that they can spoil."""
+"""A stack with encryption and logins, whose connections a test can change."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class SecureStack(Pipeline):
 
     @cached_property
     def superuser(self) -> dict[str, Any]:
-        """librdkafka's settings of one who may do everything."""
+        """Return the client configuration of the superuser."""
         home = StackHome(self.stack.home)
         home.create([])
         return {**Kafka.client(home, ADMIN)}
@@ -76,7 +76,7 @@ class SecureStack(Pipeline):
 
     @contextmanager
     def user(self, rights: Iterable[Right]) -> Iterator[dict[str, Any]]:
-        """librdkafka's settings of a user of Kafka who is made for this, with these rights and no others."""
+        """Create a Kafka user with these rights only, and yield its client configuration."""
         name, password = f"user_{uuid.uuid4().hex[:8]}", secrets.token_hex(16)
         # The broker learns of these in their order: who is told that this topic does not exist has all the others.
         last = Right(AclOperation.DESCRIBE, ResourceType.TOPIC, name)
@@ -118,7 +118,7 @@ class SecureStack(Pipeline):
 
     @contextmanager
     def spoiled(self, name: str, extra: Mapping[str, Any] | None = None, **changes: Any) -> Iterator[None]:
-        """Airflow's connection with other values; None in `extra` takes one away."""
+        """Change values of an Airflow connection; None in `extra` removes one."""
         right = self.connection(name)
         values = {
             key: value for key, value in (right.get("extra", {}) | dict(extra or {})).items() if value is not None

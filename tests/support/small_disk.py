@@ -29,7 +29,7 @@ class SmallDisk:
 
     @contextmanager
     def full(self, free_pages: int = 0) -> Iterator[None]:
-        """All but so many pages are taken."""
+        """Fill the disk except for the given number of pages."""
         filler = self.folder / _FILLER
         free = os.statvfs(self.folder).f_bavail * PAGE
         filler.write_bytes(b"x" * (free - free_pages * PAGE))

@@ -1,4 +1,4 @@
-"""What a test sends to a topic, and what it reads there, with nothing of the product in between."""
+"""Sends to topics and reads them without the product's code."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def send(
     messages: Iterable[tuple[bytes | None, bytes | None]],
     spread: int | None = None,
 ) -> list[str]:
-    """Keys and values; their sources (`topic/partition/offset`). `spread`: over so many partitions in turn."""
+    """Send keys and values; return their sources (`topic/partition/offset`). `spread` is the number of partitions."""
     sources: dict[int, str] = {}
     producer = Producer({**client(kafka), "acks": "all", "partitioner": "murmur2_random"})
     for number, (key, value) in enumerate(messages):
@@ -57,7 +57,7 @@ def send(
 
 
 class Reader:
-    """What was committed to a topic since the reader was made."""
+    """Committed messages of a topic since the reader was created."""
 
     def __init__(self, servers: str, topic: str) -> None:
         self._topic = topic

@@ -21,7 +21,7 @@ from tests.support.live_stack import LiveStack
 
 @dataclass(frozen=True)
 class TwoModels:
-    """Run ids; `latest` is registered under `name`, as version 1, and `previous` is not."""
+    """MLflow run ids of two models. Only `latest` is registered, as version 1 of `name`."""
 
     latest: str
     previous: str
@@ -30,7 +30,7 @@ class TwoModels:
 
 @contextmanager
 def two_models(stack: LiveStack) -> Iterator[TwoModels]:
-    """`latest` calls payments above 500 fraud, `previous` those above 900."""
+    """Log two models: `latest` predicts fraud above an amount of 500, `previous` above 900."""
     name = f"system {uuid.uuid4().hex[:8]}"
     client = MlflowClient(stack.mlflow_uri)
     with _mlflow_of(stack):

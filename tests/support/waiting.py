@@ -1,4 +1,4 @@
-"""Awaiting a condition, where a sleep would only hope for it."""
+"""Waits for a condition instead of sleeping for a fixed time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def wait_until(condition: Callable[[], Any], problem: str, seconds: float = 120) -> Any:
-    """What the condition says, once it says something true."""
+    """Wait until the condition returns something true, and return that."""
     deadline = time.monotonic() + seconds
     while not (seen := condition()):
         if time.monotonic() > deadline:

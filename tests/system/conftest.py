@@ -1,4 +1,4 @@
-"""The whole DAG on the session's stack, on the product's own topics and group: each test looks at what is new."""
+"""The whole DAG on the session's stack, with the product's own topics and group. Each test looks at new output only."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _pipeline(stack: LiveStack, models: TwoModels) -> Iterator[Pipeline]:
 
 @pytest.fixture
 def pipeline(_pipeline: Pipeline) -> Iterator[Pipeline]:
-    """With the DAG ready to be triggered, and no model held."""
+    """The pipeline, with the DAG ready to be triggered and no model held."""
     _pipeline.end_hold()
     _pipeline.api.pause(DAG, False)
     yield _pipeline

@@ -1,4 +1,4 @@
-"""What the ledger gets to know of a batch, from the DAG as it runs."""
+"""The batch record that the DAG stores in the ledger."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ _SQL = (
 )
 
 
-def test_a_batch_is_recorded_with_who_chose_its_model_who_was_told_and_what_each_step_took(
-    pipeline: Pipeline, inbox: Inbox
-) -> None:
+def test_batch_record_has_model_choice_recipients_and_durations(pipeline: Pipeline, inbox: Inbox) -> None:
     conf = {"model": "previous", "keep": True, "reason": "false alarms since noon"}
     chosen, _ = pipeline.score(payments(GENUINE, FRAUD_FOR_BOTH), conf)
     (mail,) = reports(inbox)
@@ -45,7 +43,7 @@ def test_a_batch_is_recorded_with_who_chose_its_model_who_was_told_and_what_each
 
 
 def recorded(pipeline: Pipeline, run_id: str) -> list[Any]:
-    """Also where the DAG record_predictions is taking it over just now."""
+    """Wait for the batch record, which the DAG record_predictions may be storing."""
     address = LedgerConnection.from_environment(pipeline.stack.env)
     storage = Storage.open(Settings.from_environment(pipeline.stack.env).staging_url)
     record_batches(storage, address)

@@ -1,4 +1,4 @@
-"""What happens when somebody clears tasks of a run that has ended well."""
+"""Clearing tasks of a successful run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.pipeline import Outputs, Pipeline, reported, reports, trans_n
 STEPS = ("drain", "resolve_model", "predict", "publish", "reports", "email")
 
 
-def test_nothing_is_published_or_mailed_twice(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:
+def test_cleared_tasks_publish_and_mail_nothing_twice(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:
     run_id, sent = pipeline.score(payments(GENUINE, FRAUD_FOR_BOTH, GENUINE), {"model": "previous"})
     assert reported(reports(inbox)) == trans_nums(sent[1:2])
     staged = outputs.scored(sent)

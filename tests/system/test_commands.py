@@ -1,4 +1,4 @@
-"""The airflow command against the live stack, without its scheduler: on topics, a group and a mailbox of its own."""
+"""The airflow command on the live stack, without its scheduler, with topics, a group and a mailbox of its own."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def shell(pipeline: Pipeline, topics: Callable[..., str], tmp_path: Path) -> She
     return Shell(pipeline, pipeline.stack.env | own, recipient, outputs)
 
 
-def test_dags_test_and_then_each_task_of_its_run(shell: Shell, inbox: Inbox) -> None:
+def test_dags_test_and_tasks_test_run_the_whole_dag(shell: Shell, inbox: Inbox) -> None:
     models, outputs = shell.pipeline.models, shell.outputs
     sent = shell.send(GENUINE, FRAUD_FOR_LATEST, FRAUD_FOR_BOTH)
     shell.airflow("dags", "test", DAG)
@@ -96,7 +96,7 @@ def test_dags_test_and_then_each_task_of_its_run(shell: Shell, inbox: Inbox) -> 
     shell.check(inbox, sent, [0, 0, 1], models.previous)
 
 
-def test_dags_test_refuses_what_is_not_allowed(shell: Shell) -> None:
+def test_dags_test_refuses_invalid_configuration(shell: Shell) -> None:
     shell.send(GENUINE)
     with pytest.raises(subprocess.CalledProcessError) as failed:
         shell.airflow("dags", "test", DAG, "-c", '{"model": "newest"}')

@@ -1,4 +1,4 @@
-"""Runs that fail: operators hear of it once, and the next good run takes up what was left."""
+"""Failed runs: operators get one mail, and the next successful run scores the remaining payments."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.support.pipeline import DAG, Outputs, Pipeline, alarms
 from tests.support.waiting import wait_until
 
 
-def test_operators_are_told_once_of_what_stays_broken(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:
+def test_operators_get_one_mail_for_a_lasting_failure(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:
     gone = {"model": "0" * 32}
     _, sent = pipeline.score(payments(GENUINE), gone, state="failed")
     wait_until(lambda: alarms(inbox), "operators were not told")
     run_id = pipeline.finish(pipeline.api.trigger(DAG, gone), "failed")
-    pipeline.told(run_id, "resolve_model", f"has no run {'0' * 32}")
+    pipeline.await_log(run_id, "resolve_model", f"has no run {'0' * 32}")
     assert pipeline.states(run_id)["catch_up"] == "upstream_failed"
-    outputs.none(sent)
+    outputs.require_none(sent)
 
     pipeline.finish(pipeline.api.trigger(DAG))
     outputs.scored(sent)
@@ -29,8 +29,8 @@ def test_operators_are_told_once_of_what_stays_broken(pipeline: Pipeline, output
     assert told.startswith(f"{DAG}: resolve_model failed: ModelNotFoundError, MLflow at ")
 
 
-def test_payments_that_waited_too_long_are_told_once(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:
-    """As after an outage: in the log, in the XCom, and in one mail; the run is green."""
+def test_alarm_for_old_payments_is_mailed_once(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:
+    """The alarm is in the log, in the XCom and in one mail; the run succeeds."""
     pipeline.settle()
     client = kafka_log.producer(pipeline.stack.bootstrap_servers)
     for _ in range(2):
@@ -41,7 +41,7 @@ def test_payments_that_waited_too_long_are_told_once(pipeline: Pipeline, outputs
         (alarm,) = _raised(pipeline, run_id, "plan")
         assert alarm["kind"] == "behind: age"
         assert "had waited 20 min" in alarm["sentence"]
-        pipeline.told(run_id, "plan", alarm["sentence"])
+        pipeline.await_log(run_id, "plan", alarm["sentence"])
         wait_until(lambda: alarms(inbox), "operators were not told")
     run_id = pipeline.finish(pipeline.api.trigger(DAG))
     assert _raised(pipeline, run_id, "plan") == []
@@ -49,8 +49,8 @@ def test_payments_that_waited_too_long_are_told_once(pipeline: Pipeline, outputs
     assert "Payments waited too long" in told
 
 
-def test_a_batch_of_dead_letters_alone_is_told_by_reason_and_its_end_too(pipeline: Pipeline, inbox: Inbox) -> None:
-    """The run is green: everything was published as it should be."""
+def test_alarm_for_dead_letters_names_reasons_and_its_end_is_mailed(pipeline: Pipeline, inbox: Inbox) -> None:
+    """The run succeeds, because every message was published."""
     pipeline.settle()
     client = kafka_log.producer(pipeline.stack.bootstrap_servers)
     for number in range(30):
@@ -59,7 +59,7 @@ def test_a_batch_of_dead_letters_alone_is_told_by_reason_and_its_end_too(pipelin
     run_id = pipeline.finish(pipeline.api.trigger(DAG))
     (alarm,) = _raised(pipeline, run_id, "reports")
     assert "30 of 30 messages of batch" in alarm["sentence"]
-    pipeline.told(run_id, "reports", alarm["sentence"])
+    pipeline.await_log(run_id, "reports", alarm["sentence"])
     (told,) = wait_until(lambda: alarms(inbox), "operators were not told")
     assert told.startswith(f"{DAG}: Many messages became dead letters: 30 of 30 messages of batch")
     assert "empty_value 20, not_json 10" in told
@@ -69,8 +69,8 @@ def test_a_batch_of_dead_letters_alone_is_told_by_reason_and_its_end_too(pipelin
     assert alarms(inbox)[1].startswith(f"{DAG}: The share of dead letters is normal again: 0 of 2 messages")
 
 
-def test_run_is_red_where_publish_fails(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:
-    """An operator sets the group's offset while a run is in flight: the first of two payments is left out."""
+def test_run_fails_if_publish_fails(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:
+    """An operator sets the group's offset during a run, which skips the first of two payments."""
     pipeline.settle()
     first = payment(GENUINE)
     sent = pipeline.send([first, payment(GENUINE, cc_num=first.values["cc_num"])])
@@ -85,18 +85,20 @@ def test_run_is_red_where_publish_fails(pipeline: Pipeline, outputs: Outputs, in
     states = pipeline.states(run_id)
     assert (states["publish"], states["catch_up"], states["reports"]) == ("failed", "upstream_failed", "success")
     assert pipeline.task(run_id, "publish")["try_number"] == 1
-    pipeline.told(run_id, "publish", f"the committed offset of group fraud_scoring on {topic}/{partition} is {offset}")
+    pipeline.await_log(
+        run_id, "publish", f"the committed offset of group fraud_scoring on {topic}/{partition} is {offset}"
+    )
     (told,) = wait_until(lambda: alarms(inbox), "operators were not told")
     assert told.startswith(f"{DAG}: publish failed: OffsetsChangedError")
-    outputs.none(sent)
+    outputs.require_none(sent)
 
     pipeline.finish(pipeline.api.trigger(DAG))
     outputs.scored(sent[1:])
-    outputs.none(sent[:1])
+    outputs.require_none(sent[:1])
 
 
 def _raised(pipeline: Pipeline, run_id: str, task_id: str) -> list[dict[str, str]]:
-    """Return the alarms that a task has found, without the kinds that the batch does not have."""
+    """Return the alarms that a task raised."""
     return [alarm for alarm in pipeline.api.xcom(DAG, run_id, task_id, "alarms") if alarm["cause"]]
 
 

@@ -17,12 +17,12 @@ from tests.support.pipeline import Pipeline
 from tests.support.waiting import wait_until
 
 
-def test_a_month_is_trimmed_and_nothing_needed_is_gone(pipeline: Pipeline) -> None:
+def test_month_of_runs_is_trimmed_and_needed_data_stays(pipeline: Pipeline) -> None:
     keep_house(pipeline, minutes_apart=60)
 
 
-def test_ended_in_the_middle_it_leaves_no_table_behind(pipeline: Pipeline) -> None:
-    """`airflow db clean` copies what it deletes, and drops the copy."""
+def test_interrupted_clean_history_leaves_no_table(pipeline: Pipeline) -> None:
+    """`airflow db clean` copies rows before it deletes them, and then drops the copy."""
     history = History(pipeline.stack, range(0))
     copies = "SELECT relname FROM pg_class WHERE relname LIKE '\\_airflow\\_deleted%'"
     pipeline.rest()
@@ -34,7 +34,7 @@ def test_ended_in_the_middle_it_leaves_no_table_behind(pipeline: Pipeline) -> No
     holder = psycopg2.connect(history.url)
     try:
         with holder.cursor() as cursor:
-            # It may be read, and nothing may be deleted.
+            # Others may read the table but not delete from it.
             cursor.execute("LOCK TABLE callback IN SHARE MODE")
         with subprocess.Popen(
             [str(BIN / "fraud"), "clean-history"], env={"PATH": "/usr/bin:/bin", **pipeline.stack.env}, cwd=ROOT
@@ -48,7 +48,7 @@ def test_ended_in_the_middle_it_leaves_no_table_behind(pipeline: Pipeline) -> No
     assert history.ask(copies) == []
 
 
-def test_the_stack_trims_its_history_and_sleeps_meanwhile(stack: LiveStack) -> None:
+def test_stack_runs_clean_history_at_intervals(stack: LiveStack) -> None:
     process = psutil.Process(stack.pid("history"))
     assert process.cmdline()[-3:] == ["clean-history", "--every", "24"]
     assert not process.children()

@@ -19,8 +19,8 @@ print("imported:", [name for name in {HEAVY} if name in sys.modules], "include.b
 """
 
 
-def test_a_run_that_finds_nothing_imports_nothing_heavy(stack: LiveStack, topics: Callable[..., str], tmp_path: Path):
-    """By Airflow itself, in a process that has preloaded nothing."""
+def test_idle_run_imports_no_heavy_module(stack: LiveStack, topics: Callable[..., str], tmp_path: Path):
+    """Airflow runs the task in a process that has preloaded nothing."""
     topic = topics(3)
     environment = {
         **os.environ,

@@ -1,4 +1,4 @@
-"""From the payment to the model that learnt from it, by the DAGs and by what people type; and what wakes the ledger."""
+"""The ledger: from a payment to a model trained on it, by DAGs and documented commands; triggers of recording."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tests.support import kafka_log
 from tests.support.commands import fraud
 from tests.support.group import Group
 from tests.support.ledger import query
-from tests.support.ledger_scene import DAG as RECORDER
-from tests.support.ledger_scene import LedgerScene
+from tests.support.ledger_scenario import DAG as RECORDER
+from tests.support.ledger_scenario import LedgerScenario
 from tests.support.live_stack import LiveStack
 from tests.support.mail import Inbox
 from tests.support.payments import FRAUD_FOR_BOTH, GENUINE, payments
@@ -33,24 +33,24 @@ EXPORTER = "export_confirmed"
 
 
 @pytest.fixture
-def recorder(pipeline: Pipeline) -> Iterator[LedgerScene]:
-    """The DAG record_predictions, ready to be triggered."""
+def recorder(pipeline: Pipeline) -> Iterator[LedgerScenario]:
+    """The DAG record_predictions, ready to be triggered by the test."""
     pipeline.api.wait_for_dag(RECORDER)
     pipeline.read_again(RECORDER, scheduled=False)
-    yield LedgerScene(pipeline.stack, pipeline.breakpoint)
+    yield LedgerScenario(pipeline.stack, pipeline.breakpoint)
     pipeline.rest(RECORDER)
 
 
 @pytest.fixture
-def awake(pipeline: Pipeline, recorder: LedgerScene) -> Iterator[LedgerScene]:
-    """The same as `make up` has it: it starts by itself."""
+def scheduled_recorder(pipeline: Pipeline, recorder: LedgerScenario) -> Iterator[LedgerScenario]:
+    """The same DAG as `make up` has it, triggered by published batches."""
     with pipeline.on_schedule(RECORDER):
         yield recorder
 
 
 @pytest.fixture
 def model_name(pipeline: Pipeline) -> Iterator[str]:
-    """Of a registered model and its experiment, which are gone afterwards: other tests have their own `latest`."""
+    """The name of a registered model and its experiment. Both are deleted, so that `latest` is another test's again."""
     name = f"confirmed {uuid.uuid4().hex[:8]}"
     yield name
     client = MlflowClient(pipeline.stack.mlflow_uri)
@@ -59,8 +59,8 @@ def model_name(pipeline: Pipeline) -> Iterator[str]:
         client.delete_registered_model(name)
 
 
-def test_the_whole_way_from_a_payment_to_a_model_that_learnt_from_it(
-    pipeline: Pipeline, recorder: LedgerScene, outputs: Outputs, inbox: Inbox, model_name: str, tmp_path: Path
+def test_payment_is_scored_recorded_confirmed_exported_and_trained_on(
+    pipeline: Pipeline, recorder: LedgerScenario, outputs: Outputs, inbox: Inbox, model_name: str, tmp_path: Path
 ) -> None:
     stack, ledger = pipeline.stack, pipeline.stack.ledger
     pipeline.settle()
@@ -99,33 +99,33 @@ def test_the_whole_way_from_a_payment_to_a_model_that_learnt_from_it(
     assert "complete: 170 due, each came out once, 170 rows" in fraud(stack.env, "reconcile", *window)
 
 
-def test_a_published_batch_wakes_the_recorder(pipeline: Pipeline, awake: LedgerScene) -> None:
+def test_published_batch_triggers_record_predictions(pipeline: Pipeline, scheduled_recorder: LedgerScenario) -> None:
     run_id, sent = pipeline.score(payments(GENUINE, FRAUD_FOR_BOTH))
-    awake.finish(_woken_by(awake, run_id))
+    scheduled_recorder.finish(_woken_by(scheduled_recorder, run_id))
     assert _recorded(pipeline.stack, sent) == 2
 
 
-def test_while_the_ledger_is_away_payments_are_scored_and_mailed_and_it_catches_up_by_itself(
-    pipeline: Pipeline, awake: LedgerScene, outputs: Outputs, inbox: Inbox
+def test_scoring_goes_on_without_ledger_which_then_catches_up(
+    pipeline: Pipeline, scheduled_recorder: LedgerScenario, outputs: Outputs, inbox: Inbox
 ) -> None:
     pipeline.stack.stop("ledger")
     try:
         run_id, sent = pipeline.score(payments(GENUINE, FRAUD_FOR_BOTH))
         outputs.scored(sent)
         assert reported(reports(inbox)) == trans_nums(sent[1:])
-        woken = _woken_by(awake, run_id)
-        awake.await_failed_try(woken)
+        woken = _woken_by(scheduled_recorder, run_id)
+        scheduled_recorder.await_failed_try(woken)
     finally:
         pipeline.stack.start("ledger")
-    awake.finish(woken)
+    scheduled_recorder.finish(woken)
     assert _recorded(pipeline.stack, sent) == 2
 
 
-def test_many_messages_that_are_no_predictions_are_told_by_reason_and_their_end_too(
-    pipeline: Pipeline, recorder: LedgerScene, inbox: Inbox
+def test_alarm_for_foreign_messages_names_reasons_and_its_end_is_mailed(
+    pipeline: Pipeline, recorder: LedgerScenario, inbox: Inbox
 ) -> None:
-    """The run is green: what is a prediction was recorded."""
-    recorder.work_off()
+    """The run succeeds, because every prediction was recorded."""
+    recorder.process_backlog()
     already = len(alarms(inbox))
     kafka_log.send(pipeline.stack.bootstrap_servers, "topic_2", [b"no prediction"] * 12)
     run_id = recorder.run()
@@ -144,7 +144,7 @@ def test_many_messages_that_are_no_predictions_are_told_by_reason_and_their_end_
 
 
 def _score_simulated(pipeline: Pipeline, outputs: Outputs, count: int) -> tuple[str, list[Arrived]]:
-    """The batch that scored just them, and what came out."""
+    """Score simulated payments; return their batch and their output."""
     known = set(outputs.sources())
     fraud(pipeline.stack.env, "produce", "simulate", "--rate", "0", "--count", str(count), "--fraud-share", "0.3")
     run_id = pipeline.finish(pipeline.api.trigger("score_payments"))
@@ -156,7 +156,7 @@ def _score_simulated(pipeline: Pipeline, outputs: Outputs, count: int) -> tuple[
 
 
 def _check_traced(told: str, pipeline: Pipeline, batch: str, mail: EmailMessage) -> None:
-    """Model, batch, run, and who was told."""
+    """Check model, batch, run and recipients in `fraud trace`."""
     (run_id,) = query(pipeline.stack.ledger, "SELECT dag_run_id FROM ledger.batches WHERE batch_id = %s", batch)[0]
     address = f"{pipeline.stack.env['AIRFLOW_URL']}/dags/score_payments/runs/{run_id}"
     lines = {line.split()[0]: line for line in told.splitlines() if line.strip()}
@@ -171,7 +171,7 @@ def _check_traced(told: str, pipeline: Pipeline, batch: str, mail: EmailMessage)
 
 
 def _fill_in(mail: EmailMessage, file: Path, verdicts: dict[str, bool]) -> None:
-    """The attachment as a person gives it back: with one column more, which is empty where nothing is said."""
+    """Fill in the attachment as a reviewer does: the column verdict, empty for payments without a verdict."""
     (attachment,) = mail.iter_attachments()
     content = attachment.get_content()
     text = content.decode() if isinstance(content, bytes) else content
@@ -207,7 +207,7 @@ def _check_exported(pipeline: Pipeline, verdicts: dict[str, bool]) -> None:
 
 
 def _train(pipeline: Pipeline, name: str, verdicts: dict[str, bool]) -> str:
-    """The run, which has learnt from all that was ever confirmed on this stack."""
+    """Train on all payments that were ever confirmed on this stack, and return the MLflow run."""
     env = pipeline.stack.env
     size = "--rows", "4000", "--trees", "10"
     fraud(env, "train", "--confirmed", env["FRAUD_CONFIRMED_URL"], *size, "--experiment", name, "--name", name)
@@ -220,8 +220,8 @@ def _train(pipeline: Pipeline, name: str, verdicts: dict[str, bool]) -> str:
     return str(version.run_id)
 
 
-def _woken_by(recorder: LedgerScene, run_id: str) -> str:
-    """The run of the recorder that Airflow started because this one had published."""
+def _woken_by(recorder: LedgerScenario, run_id: str) -> str:
+    """Return the run of record_predictions that Airflow started after this run published."""
 
     def woken() -> str | None:
         for run in recorder.api.runs(RECORDER):

@@ -5,7 +5,7 @@ from tests.support.payments import FRAUD_FOR_BOTH, GENUINE, payments
 from tests.support.pipeline import DAG, Outputs, Pipeline, reported, reports, trans_nums
 
 
-def test_reports_of_three_runs_arrive_when_the_mail_server_is_back(
+def test_pending_reports_are_mailed_when_the_mail_server_is_back(
     pipeline: Pipeline, outputs: Outputs, inbox: Inbox
 ) -> None:
     sent, batches = [], []

@@ -1,4 +1,4 @@
-"""Another model by a trigger: for one batch, or until the hold is ended."""
+"""A trigger chooses another model: for one batch, or until the hold is ended."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.payments import FRAUD_FOR_LATEST, payments
 from tests.support.pipeline import DAG, Outputs, Pipeline, Sent
 
 
-def test_trigger_rolls_back_one_batch(pipeline: Pipeline, outputs: Outputs) -> None:
+def test_trigger_with_model_rolls_back_one_batch(pipeline: Pipeline, outputs: Outputs) -> None:
     pipeline.settle()
     sent = pipeline.send(payments(FRAUD_FOR_LATEST, FRAUD_FOR_LATEST))
     run_id = f"rollback_{uuid.uuid4().hex}"
@@ -26,8 +26,8 @@ def test_trigger_rolls_back_one_batch(pipeline: Pipeline, outputs: Outputs) -> N
     assert pipeline.held() is None
 
 
-def test_kept_model_scores_until_the_hold_is_ended(pipeline: Pipeline, outputs: Outputs) -> None:
-    """Also when nothing waited at the moment of the rollback."""
+def test_held_model_scores_until_the_hold_is_ended(pipeline: Pipeline, outputs: Outputs) -> None:
+    """The hold is set even if no payment waits when it is triggered."""
     before = datetime.now(UTC) - timedelta(seconds=1)
     pipeline.settle()
     conf = {"model": "previous", "keep": True, "reason": "false alarms since noon"}
@@ -54,7 +54,7 @@ def test_kept_model_scores_until_the_hold_is_ended(pipeline: Pipeline, outputs: 
 
 
 def test_clearing_an_old_run_changes_no_hold(pipeline: Pipeline) -> None:
-    """Neither where its hold has been ended since, nor where another run holds a model, nor where it was the last."""
+    """The run's hold was ended, another run holds a model, or the run was the last to set a hold."""
     pipeline.settle()
     first = _hold(pipeline, "previous")
     assert _held_run(pipeline) == pipeline.models.previous
@@ -62,8 +62,8 @@ def test_clearing_an_old_run_changes_no_hold(pipeline: Pipeline) -> None:
     assert _held_run(pipeline) is None
     pipeline.clear(first)
     assert _held_run(pipeline) is None
-    pipeline.told(first, "resolve_model", f"the hold is unchanged: {end}, triggered at ", attempt=2)
-    # It still goes by its own configuration.
+    pipeline.await_log(first, "resolve_model", f"the hold is unchanged: {end}, triggered at ", attempt=2)
+    # The cleared run still uses its own configuration.
     assert pipeline.counts(first, "resolve_model")["model_run_id"] == pipeline.models.previous
 
     second = _hold(pipeline, pipeline.models.latest)
@@ -76,21 +76,21 @@ def test_clearing_an_old_run_changes_no_hold(pipeline: Pipeline) -> None:
     assert _held_run(pipeline) is None
 
 
-def test_a_hold_of_before_changes_were_noted_is_not_set_again(pipeline: Pipeline) -> None:
-    """An upgrade leaves neither hold nor note where the hold was ended by hand before."""
+def test_hold_of_an_earlier_version_is_not_set_again(pipeline: Pipeline) -> None:
+    """After an upgrade there is neither hold nor note if an operator ended the hold before."""
     pipeline.settle()
     old = _hold(pipeline, "previous")
     pipeline.end_hold()
     pipeline.forget_hold_change()
     pipeline.clear(old, "resolve_model")
     assert _held_run(pipeline) is None
-    pipeline.told(old, "resolve_model", f"the hold is unchanged: {old}, triggered at ", attempt=2)
-    pipeline.told(old, "resolve_model", "Trigger a new run to change it", attempt=2)
+    pipeline.await_log(old, "resolve_model", f"the hold is unchanged: {old}, triggered at ", attempt=2)
+    pipeline.await_log(old, "resolve_model", "Trigger a new run to change it", attempt=2)
     pipeline.clear(old, "resolve_model")
     assert _held_run(pipeline) is None
 
 
-def test_a_run_that_failed_before_it_held_its_model_holds_it_when_it_is_cleared(pipeline: Pipeline) -> None:
+def test_cleared_run_sets_the_hold_that_it_failed_to_set(pipeline: Pipeline) -> None:
     pipeline.settle()
     model = f"models:/{pipeline.models.name}@for_a_while"
     run_id = _hold(pipeline, model, "failed")
@@ -105,8 +105,8 @@ def test_a_run_that_failed_before_it_held_its_model_holds_it_when_it_is_cleared(
     assert _held_run(pipeline) == pipeline.models.latest
 
 
-def test_a_hold_is_complete_although_the_try_that_set_it_was_killed(pipeline: Pipeline) -> None:
-    """Between the hold and the note of the run that changed it."""
+def test_hold_is_complete_after_the_try_that_set_it_was_killed(pipeline: Pipeline) -> None:
+    """It is killed after it set the hold and before it noted its run."""
     pipeline.settle()
     pipeline.breakpoint.set("hold set")
     run_id = pipeline.api.trigger(DAG, {"model": "previous", "keep": True})
@@ -138,16 +138,16 @@ def test_wrong_model_is_refused_at_the_trigger(pipeline: Pipeline) -> None:
     assert "newest" in failed.value.stderr + failed.value.stdout
 
 
-def test_unknown_key_fails_in_the_first_task_and_says_what_is_allowed(pipeline: Pipeline) -> None:
+def test_unknown_key_fails_plan_and_names_allowed_keys(pipeline: Pipeline) -> None:
     pipeline.settle()
     run_id = pipeline.finish(pipeline.api.trigger(DAG, {"modell": "previous"}), "failed")
     plan = pipeline.task(run_id, "plan")
     assert (plan["state"], plan["try_number"]) == ("failed", 1)
-    pipeline.told(run_id, "plan", "unknown in the run configuration: ['modell']; allowed: model, keep, reason")
+    pipeline.await_log(run_id, "plan", "unknown in the run configuration: ['modell']; allowed: model, keep, reason")
 
 
 def _check_scored_by(pipeline: Pipeline, outputs: Outputs, sent: list[Sent], run_id: str) -> None:
-    """Only the latest model calls these payments fraud."""
+    """Check that a model scored the payments, which only the latest one predicts to be fraud."""
     arrived = outputs.scored(sent)
     assert {message.headers["model_run_id"] for message in arrived} == {run_id}
     assert {message.payment["is_fraud"] for message in arrived} == {int(run_id == pipeline.models.latest)}

@@ -1,4 +1,4 @@
-"""What the scheduler starts by itself, and what a person sees of it."""
+"""Scheduled runs, and what Airflow shows of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.topics import send
 from tests.support.waiting import wait_until
 
 
-def test_scheduled_run_scores_what_waits(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:
+def test_scheduled_run_scores_waiting_payments(pipeline: Pipeline, outputs: Outputs, inbox: Inbox) -> None:
     pipeline.schedule(every_minute=True)
     try:
         known = wait_until(lambda: _runs_so_far(pipeline), "the DAG does not come to rest")
@@ -98,8 +98,8 @@ def _check_what_airflow_shows(pipeline: Pipeline, run_id: str, batch: str) -> No
     assert {node["id"] for node in grid} == {node["id"] for node in graph if node["type"] == "task"} == tasks
 
 
-def test_what_a_run_leaves_the_next_one_takes_at_once(pipeline: Pipeline, outputs: Outputs) -> None:
-    """One partition gets more than a run takes: FRAUD_MAX_PAYMENTS in tests/support/stack.env."""
+def test_next_run_starts_at_once_if_payments_remain(pipeline: Pipeline, outputs: Outputs) -> None:
+    """One partition gets more payments than FRAUD_MAX_PAYMENTS in tests/support/stack.env."""
     pipeline.settle()
     messages = [(one.key, one.message) for one in payments(*[GENUINE] * 1_005)]
     sources = send(pipeline.stack.bootstrap_servers, "topic_1", messages, spread=1)
@@ -115,7 +115,7 @@ def test_what_a_run_leaves_the_next_one_takes_at_once(pipeline: Pipeline, output
     assert outputs.sources() == sorted(sources)
 
 
-def test_run_that_finds_nothing_ends_with_plan(pipeline: Pipeline, stack: LiveStack, inbox: Inbox) -> None:
+def test_idle_run_ends_with_plan(pipeline: Pipeline, stack: LiveStack, inbox: Inbox) -> None:
     pipeline.settle()
     outputs = Outputs(stack.bootstrap_servers)
     run_id = pipeline.finish(pipeline.api.trigger(DAG))
@@ -128,7 +128,7 @@ def test_run_that_finds_nothing_ends_with_plan(pipeline: Pipeline, stack: LiveSt
 
 
 def _runs_so_far(pipeline: Pipeline) -> set[str] | None:
-    """None until this minute's run is over, and from shortly before the next one's."""
+    """Return the runs, None while this minute's run is not over or the next one is about to start."""
     now = datetime.now(UTC)
     runs = pipeline.api.runs(DAG)
     over = any(
@@ -148,8 +148,8 @@ def _next_scheduled_run(pipeline: Pipeline, known: set[str]) -> str:
 
 
 @pytest.mark.parametrize("dag_id", ["score_payments", "record_predictions", "export_confirmed", "housekeeping"])
-def test_a_backfill_is_refused(pipeline: Pipeline, dag_id: str) -> None:
-    """By Airflow's server and its command. It would start ten runs at once, which fence each other."""
+def test_backfill_is_refused(pipeline: Pipeline, dag_id: str) -> None:
+    """Airflow's server and its command refuse it: ten runs at once would fence each other."""
     days = {"from_date": "2026-01-01T00:00:00Z", "to_date": "2026-01-02T00:00:00Z"}
     with pytest.raises(httpx.HTTPStatusError) as refused:
         pipeline.api.request("POST", "backfills", json={"dag_id": dag_id, **days})
@@ -163,8 +163,8 @@ def test_a_backfill_is_refused(pipeline: Pipeline, dag_id: str) -> None:
         assert "does not allow backfill runs" in failed.value.stderr + failed.value.stdout
 
 
-def test_a_run_that_a_pause_has_stopped_may_be_marked_as_failed(pipeline: Pipeline, outputs: Outputs) -> None:
-    """As docs/operations.md has it of an upgrade: its next tasks are not started, and nothing is lost."""
+def test_run_of_a_paused_dag_can_be_marked_failed_without_loss(pipeline: Pipeline, outputs: Outputs) -> None:
+    """docs/operations.md asks for it before an upgrade: the run's next tasks are not started."""
     pipeline.settle()
     sent = pipeline.send(payments(GENUINE, FRAUD_FOR_BOTH))
     pipeline.breakpoint.set("resolve")

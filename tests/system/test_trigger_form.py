@@ -41,7 +41,7 @@ def test_previous_chosen_in_the_form_scores_with_the_previous_model(
     assert pipeline.held() is None
 
 
-def test_wrong_model_is_refused_in_the_form(pipeline: Pipeline, page: Page) -> None:
+def test_form_refuses_wrong_model(pipeline: Pipeline, page: Page) -> None:
     sign_in(page, pipeline.stack.env)
     form = open_trigger_form(page, pipeline.stack.env, DAG)
     form.locator("input[name=element_model]").fill("newest")

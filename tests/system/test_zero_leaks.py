@@ -1,4 +1,4 @@
-"""The last one of these modules: nothing of all the payments that went through is left in Airflow."""
+"""The last of these modules: Airflow keeps no data of all the payments that were scored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.pipeline import DAG, Outputs, Pipeline, reported, reports, tr
 from tests.support.topics import send
 
 
-def test_nothing_personal_is_in_logs_or_in_the_metadata_database(
+def test_logs_and_metadata_database_hold_no_personal_data(
     pipeline: Pipeline, outputs: Outputs, inbox: Inbox, stack: LiveStack
 ) -> None:
     pipeline.settle()
@@ -40,7 +40,7 @@ def test_nothing_personal_is_in_logs_or_in_the_metadata_database(
 
 
 @pytest.mark.parametrize("column", ["cc_num", "street"])
-def test_the_search_finds_what_is_planted(pipeline: Pipeline, stack: LiveStack, column: str) -> None:
+def test_search_finds_planted_values(pipeline: Pipeline, stack: LiveStack, column: str) -> None:
     text = str(payment(1.0).values[column])
     leaks = Leaks(stack)
     assert leaks.find([text]) == set()

@@ -1,4 +1,4 @@
-"""What the ledger is held against: each damage is made on purpose, on the real broker and the real database."""
+"""`fraud reconcile` finds each kind of damage, on the real broker and the real database."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def reconcile(here: Scoring, ledger: LedgerConnection, *words: str) -> Result:
 
 
 def score(here: Scoring, *counts: int) -> None:
-    """So many payments to each partition, as one batch."""
+    """Send the given number of payments to each partition and score them as one batch."""
     servers = str(here.kafka["bootstrap.servers"])
     for partition, count in enumerate(counts):
         messages = [payment(number + 0.25).message for number in range(count)]
@@ -66,11 +66,11 @@ def recorded(here: Scoring, ledger: LedgerConnection) -> None:
     record_batches(here.storage, ledger)
 
 
-Scene = tuple[Scoring, LedgerConnection]
+ScoringAndLedger = tuple[Scoring, LedgerConnection]
 
 
 def two_batches(made: Scoring, ledger: LedgerConnection) -> Scoring:
-    """On two partitions, with a dead letter, all of it recorded."""
+    """Score and record two batches on two partitions, with one dead letter."""
     score(made, 5, 3)
     kafka_log.send(str(made.kafka["bootstrap.servers"]), made.settings.input_topic, [b"no JSON"], partition=1)
     score(made, 2, 0)
@@ -79,8 +79,8 @@ def two_batches(made: Scoring, ledger: LedgerConnection) -> Scoring:
 
 
 @pytest.fixture(scope="module")
-def once(services: LiveStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """For all tests that leave the topics as they are."""
+def shared_ledger(services: LiveStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScoringAndLedger]:
+    """Two recorded batches, for all tests that only read the topics."""
     servers = services.bootstrap_servers
     names = [kafka_log.make_topic(servers, count, prefix) for count, prefix in ((2, "in"), (2, "out"), (1, "dead"))]
     names.append(kafka_log.make_topic(servers, 1, "refused"))
@@ -97,20 +97,20 @@ def once(services: LiveStack, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture
-def scene(once: Scene, services: LiveStack) -> Iterator[Scene]:
-    """With a copy of that ledger."""
-    with services.own_ledger(copy_of=once[1]) as ledger:
-        yield once[0], ledger
+def ledger_copy(shared_ledger: ScoringAndLedger, services: LiveStack) -> Iterator[ScoringAndLedger]:
+    """The same batches with a copy of their ledger, which a test may damage."""
+    with services.own_ledger(copy_of=shared_ledger[1]) as ledger:
+        yield shared_ledger[0], ledger
 
 
 @pytest.fixture
 def here(scoring: Make, ledger: LedgerConnection) -> Scoring:
-    """For a test that writes to the topics."""
+    """Two recorded batches on topics of the test's own, to which it may write."""
     return two_batches(scoring(2, outputs=2), ledger)
 
 
-def test_complete(scene: Scene):
-    here, ledger = scene
+def test_recorded_batches_are_complete(ledger_copy: ScoringAndLedger):
+    here, ledger = ledger_copy
     done = reconcile(here, ledger)
     assert done.exit_code == 0, done.stdout + done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
@@ -123,13 +123,13 @@ def test_complete(scene: Scene):
     ]
 
 
-def test_a_row_that_was_deleted_is_named_and_comes_back(scene: Scene):
-    here, ledger = scene
+def test_deleted_row_is_listed_and_rewind_restores_it(ledger_copy: ScoringAndLedger):
+    here, ledger = ledger_copy
     query(ledger, "DELETE FROM ledger.predictions WHERE (source_partition, source_offset) = (0, 2)")
     done = reconcile(here, ledger)
     topic = here.settings.input_topic
     assert done.exit_code == 1
-    assert "UNRECORDED: 1 published, and not in the ledger" in done.stdout
+    assert "UNRECORDED: 1 published, but not in the ledger" in done.stdout
     assert f"{topic}/0: NOT complete: 1 unrecorded" in done.stdout
     assert f"{topic}/1: complete" in done.stdout
     line = next(line for line in done.stdout.splitlines() if line.startswith(f"  {topic}/0/2 row 0: at "))
@@ -155,12 +155,12 @@ def test_a_row_that_was_deleted_is_named_and_comes_back(scene: Scene):
         "paid_at = NULL",
     ],
 )
-def test_a_value_that_was_altered_is_named_and_restored(scene: Scene, change: str):
-    here, ledger = scene
+def test_altered_value_is_listed_and_rewind_restores_it(ledger_copy: ScoringAndLedger, change: str):
+    here, ledger = ledger_copy
     query(ledger, f"UPDATE ledger.predictions SET {change} WHERE (source_partition, source_offset) = (1, 2)")
     done = reconcile(here, ledger)
     assert done.exit_code == 1
-    assert "DIFFERING: 1 in the ledger otherwise than published" in done.stdout
+    assert "DIFFERING: 1 in the ledger with other values than published" in done.stdout
     assert f"{here.settings.input_topic}/1: NOT complete: 1 differing" in done.stdout
     assert f"  {here.settings.input_topic}/1/2 row 0: at {here.settings.output_topic}/" in done.stdout
     assert fraud(here, ledger, "ledger", "rewind", "--to", "earliest").exit_code == 0
@@ -168,8 +168,8 @@ def test_a_value_that_was_altered_is_named_and_restored(scene: Scene, change: st
     assert reconcile(here, ledger).exit_code == 0
 
 
-def test_a_row_that_nobody_published_is_named(scene: Scene):
-    here, ledger = scene
+def test_row_that_was_never_published_is_listed(ledger_copy: ScoringAndLedger):
+    here, ledger = ledger_copy
     query(
         ledger,
         "INSERT INTO ledger.predictions SELECT (jsonb_populate_record(known, '{\"source_row\": 7}')).* "
@@ -177,7 +177,7 @@ def test_a_row_that_nobody_published_is_named(scene: Scene):
     )
     done = reconcile(here, ledger)
     assert done.exit_code == 1
-    assert "UNFOUNDED: 1 in the ledger, and never published" in done.stdout
+    assert "UNFOUNDED: 1 in the ledger, but never published" in done.stdout
     assert f"  {here.settings.input_topic}/0/1 row 7: at " in done.stdout
 
 
@@ -191,13 +191,13 @@ def produce(here: Scoring, value: bytes, headers: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("is_recorded", [True, False])
-def test_a_message_produced_by_hand_is_named(here: Scoring, ledger: LedgerConnection, is_recorded: bool):
+def test_message_without_headers_is_listed_as_foreign(here: Scoring, ledger: LedgerConnection, is_recorded: bool):
     produce(here, b'[{"is_fraud":1}]', {})
     if is_recorded:
         record(here.cluster, here.settings, ledger)
     done = reconcile(here, ledger)
     assert done.exit_code == 1
-    assert "FOREIGN: 1 on the output topic, and no prediction" in done.stdout
+    assert "FOREIGN: 1 on the output topic, but not a prediction" in done.stdout
     place = next(line for line in done.stdout.splitlines() if "no_headers: " in line)
     assert place.startswith(f"  {here.settings.output_topic}/1/")
 
@@ -206,7 +206,7 @@ def test_a_message_produced_by_hand_is_named(here: Scoring, ledger: LedgerConnec
     ("source", "kind"),
     [("0/2", "DOUBLE: 1 came out"), ("0/700", "NOWHERE: 1 came out"), ("1/3", "NOWHERE: 1 came out")],
 )
-def test_a_forged_prediction_is_named(here: Scoring, ledger: LedgerConnection, source: str, kind: str):
+def test_forged_prediction_is_double_or_from_nowhere(here: Scoring, ledger: LedgerConnection, source: str, kind: str):
     copied = first_output(here)
     produce(here, copied.value or b"", {**copied.headers, "source": f"{here.settings.input_topic}/{source}"})
     for _ in range(2):
@@ -217,7 +217,7 @@ def test_a_forged_prediction_is_named(here: Scoring, ledger: LedgerConnection, s
 
 
 @pytest.mark.parametrize("source", ["another_topic/0/2", "{topic}/9/2"])
-def test_a_prediction_of_what_no_batch_scored_is_named(here: Scoring, ledger: LedgerConnection, source: str):
+def test_prediction_from_a_partition_without_batches_is_foreign(here: Scoring, ledger: LedgerConnection, source: str):
     copied = first_output(here)
     named = source.format(topic=here.settings.input_topic)
     produce(here, copied.value or b"", {**copied.headers, "source": named})
@@ -226,22 +226,22 @@ def test_a_prediction_of_what_no_batch_scored_is_named(here: Scoring, ledger: Le
     assert f"its source is on {named.rpartition('/')[0]}, of which no batch was scored" in done.stdout
 
 
-def test_a_header_that_cannot_be_read_is_foreign(here: Scoring, ledger: LedgerConnection):
+def test_message_with_undecodable_header_is_foreign(here: Scoring, ledger: LedgerConnection):
     servers = str(here.kafka["bootstrap.servers"])
     kafka_log.send_with_header(servers, here.settings.output_topic, b'[{"is_fraud":1}]', b"\xff")
     record(here.cluster, here.settings, ledger)
     assert "FOREIGN: 1 on the output topic" in reconcile(here, ledger).stdout
 
 
-def test_what_expired_on_the_output_topic_is_proven_by_its_row(here: Scoring, ledger: LedgerConnection):
+def test_row_proves_payment_whose_output_message_expired(here: Scoring, ledger: LedgerConnection):
     output = Group(str(here.kafka["bootstrap.servers"]), here.settings.group, here.settings.output_topic)
     output.expire(output.ends())
     done = reconcile(here, ledger)
     assert done.exit_code == 0, done.stdout
-    assert "note: 10 rows are passed over: their messages expired on the output topic" in done.stdout
+    assert "note: 10 rows are not compared: their messages expired on the output topic" in done.stdout
 
 
-def test_rows_of_an_earlier_output_topic_are_not_called_unfounded(here: Scoring, ledger: LedgerConnection):
+def test_rows_of_deleted_output_topic_are_not_unfounded(here: Scoring, ledger: LedgerConnection):
     servers, topic = str(here.kafka["bootstrap.servers"]), here.settings.output_topic
     kafka_log.delete_topics(servers, [topic])
     kafka_log.make_topic(servers, 2, name=topic)
@@ -254,16 +254,16 @@ def test_rows_of_an_earlier_output_topic_are_not_called_unfounded(here: Scoring,
     assert "on of partition 1 of the deleted topic, expired unrecorded (found 20" in shown
     done = reconcile(here, ledger)
     assert done.exit_code == 0, done.stdout
-    assert "note: 10 rows are passed over" in done.stdout
-    assert "2 ranges of offsets were gone before they could be recorded" in done.stdout
+    assert "note: 10 rows are not compared" in done.stdout
+    assert "2 ranges of offsets expired before they were recorded" in done.stdout
 
 
-def test_rows_of_an_earlier_output_topic_that_had_more_partitions(here: Scoring, ledger: LedgerConnection):
-    """Also before the recorder has come to the new one."""
+def test_rows_of_deleted_output_topic_with_more_partitions_are_not_unfounded(here: Scoring, ledger: LedgerConnection):
+    """The same holds before the recorder has read the new topic."""
     servers, topic = str(here.kafka["bootstrap.servers"]), here.settings.output_topic
     kafka_log.delete_topics(servers, [topic])
     kafka_log.make_topic(servers, 1, name=topic)
-    note = "note: 10 rows are passed over: their messages expired on the output topic"
+    note = "note: 10 rows are not compared: their messages expired on the output topic"
     assert note in reconcile(here, ledger).stdout
     for _ in range(2):
         with pytest.raises(LedgerGapError, match=r"on of partition 1 of the deleted topic"):
@@ -276,7 +276,7 @@ def test_rows_of_an_earlier_output_topic_that_had_more_partitions(here: Scoring,
     assert note in done.stdout
 
 
-def test_a_payment_that_was_scored_again_waits_for_the_recorder(here: Scoring, ledger: LedgerConnection):
+def test_payment_scored_again_waits_for_the_recorder(here: Scoring, ledger: LedgerConnection):
     copied = first_output(here)
     produce(here, copied.value or b"", {**copied.headers, "scored_at": "2026-02-01T00:00:00+00:00"})
     found = reconcile(here, ledger).stdout
@@ -297,8 +297,8 @@ def test_a_payment_that_was_scored_again_waits_for_the_recorder(here: Scoring, l
         "UPDATE ledger.batch_partitions SET dead_letters = 1 WHERE start_offset = 0 AND partition = 0",
     ],
 )
-def test_a_batch_that_counts_otherwise_is_named(scene: Scene, damage: str):
-    here, ledger = scene
+def test_batch_record_with_other_counts_is_miscounted(ledger_copy: ScoringAndLedger, damage: str):
+    here, ledger = ledger_copy
     query(ledger, damage)
     query(
         ledger,
@@ -318,8 +318,8 @@ def test_a_batch_that_counts_otherwise_is_named(scene: Scene, damage: str):
         ("model_run_id", "scored by another model"),
     ],
 )
-def test_a_batch_that_does_not_agree_with_its_parts_is_named(scene: Scene, column: str, told: str):
-    here, ledger = scene
+def test_batch_that_differs_from_its_partitions_is_miscounted(ledger_copy: ScoringAndLedger, column: str, told: str):
+    here, ledger = ledger_copy
     altered = "'another'" if column == "model_run_id" else f"{column} + 1"
     batch = "(SELECT batch_id FROM ledger.batch_partitions WHERE start_offset = 0 AND partition = 0)"
     query(ledger, f"UPDATE ledger.batches SET {column} = {altered} WHERE batch_id = {batch}")
@@ -335,8 +335,8 @@ def first_output(here: Scoring) -> Arrived:
     return reader.arrived()[0]
 
 
-def test_a_gap_in_the_offsets_is_named(here: Scoring, ledger: LedgerConnection):
-    """Payments that the group passed over: an operator moved it."""
+def test_offsets_without_batch_are_unbatched(here: Scoring, ledger: LedgerConnection):
+    """An operator moved the group forward, past two payments."""
     servers, topic = str(here.kafka["bootstrap.servers"]), here.settings.input_topic
     kafka_log.send(servers, topic, [payment(1.5).message] * 4, partition=0)
     Group(servers, here.settings.group, topic).set({0: 9})
@@ -350,15 +350,15 @@ def test_a_gap_in_the_offsets_is_named(here: Scoring, ledger: LedgerConnection):
     assert f"{topic}/1: complete" in done.stdout
 
 
-def test_a_batch_without_its_record_is_named(scene: Scene):
-    here, ledger = scene
+def test_offsets_of_a_lost_batch_record_are_unbatched(ledger_copy: ScoringAndLedger):
+    here, ledger = ledger_copy
     query(ledger, "DELETE FROM ledger.batches WHERE batch_id = (SELECT min(batch_id) FROM ledger.batches)")
     done = reconcile(here, ledger)
     assert done.exit_code == 1
     assert f"  {here.settings.input_topic}/0: offsets [0, 5)" in done.stdout
 
 
-def test_what_waits_for_the_recorder_is_no_damage(here: Scoring, ledger: LedgerConnection):
+def test_unrecorded_batch_is_complete_and_counted_as_waiting(here: Scoring, ledger: LedgerConnection):
     score(here, 3, 0)
     done = reconcile(here, ledger)
     assert done.exit_code == 0, done.stdout
@@ -368,8 +368,8 @@ def test_what_waits_for_the_recorder_is_no_damage(here: Scoring, ledger: LedgerC
     assert "to be recorded" not in reconcile(here, ledger).stdout
 
 
-def test_a_window_by_offsets_and_by_time(scene: Scene):
-    here, ledger = scene
+def test_window_may_start_at_an_offset_or_a_time(ledger_copy: ScoringAndLedger):
+    here, ledger = ledger_copy
     query(ledger, "DELETE FROM ledger.predictions WHERE (source_partition, source_offset) = (0, 2)")
     assert reconcile(here, ledger, "--from", "0:3").exit_code == 0
     assert reconcile(here, ledger, "--from", "0:2").exit_code == 1
@@ -384,16 +384,16 @@ def test_a_window_by_offsets_and_by_time(scene: Scene):
     assert "--from noon: give OFFSET or PARTITION:OFFSET, or a time as 2026-01-31T08:00" in wrong.stderr
 
 
-def test_as_json(scene: Scene):
-    here, ledger = scene
+def test_json_lists_unrecorded_payments(ledger_copy: ScoringAndLedger):
+    here, ledger = ledger_copy
     query(ledger, "DELETE FROM ledger.predictions WHERE (source_partition, source_offset) = (0, 2)")
     told = json.loads(reconcile(here, ledger, "--json").stdout)
     assert told["whole"] is False
     assert told["ledger"]["unrecorded"][0]["source"] == f"{here.settings.input_topic}/0/2"
 
 
-def test_a_ledger_that_cannot_be_asked(scene: Scene):
-    here, ledger = scene
+def test_unreachable_ledger_exits_2_without_its_password(ledger_copy: ScoringAndLedger):
+    here, ledger = ledger_copy
     away = LedgerConnection(ledger.host, ledger.database, 1, ledger.user, "secret")
     done = reconcile(here, away)
     assert done.exit_code == 2
@@ -401,7 +401,7 @@ def test_a_ledger_that_cannot_be_asked(scene: Scene):
     assert "secret" not in done.stderr
 
 
-def test_how_far_it_is_recorded_and_what_cannot_be_passed_over(here: Scoring, ledger: LedgerConnection):
+def test_ledger_show_counts_waiting_and_rewind_refuses_to_skip_them(here: Scoring, ledger: LedgerConnection):
     score(here, 2, 0)
     shown = fraud(here, ledger, "ledger", "show")
     assert shown.exit_code == 0
@@ -416,8 +416,8 @@ def offsets(ledger: LedgerConnection) -> dict[int, int]:
 
 
 @pytest.fixture
-def filled(here: Scoring, ledger: LedgerConnection) -> Scoring:
-    """With something recorded of each partition of the output topic, wherever the cards went."""
+def recorded_output(here: Scoring, ledger: LedgerConnection) -> Scoring:
+    """The batches, with messages recorded from each partition of the output topic."""
     for partition in (0, 1):
         send(here, partition)
     record(here.cluster, here.settings, ledger)
@@ -433,41 +433,41 @@ def expire(here: Scoring, before: dict[int, int]) -> None:
     Group(str(here.kafka["bootstrap.servers"]), topic=here.settings.output_topic).expire(before)
 
 
-def test_one_partition_that_is_behind_does_not_keep_others_from_being_recorded_again(
-    filled: Scoring, ledger: LedgerConnection
-):
+def test_rewind_sets_each_partition_to_its_own_earliest_offset(recorded_output: Scoring, ledger: LedgerConnection):
     query(ledger, "UPDATE ledger.recorded_offsets SET next_offset = 1 WHERE partition = 1")
-    expire(filled, {0: 1, 1: 2})
-    done = fraud(filled, ledger, "ledger", "rewind", "--to", "earliest")
-    topic = filled.settings.output_topic
+    expire(recorded_output, {0: 1, 1: 2})
+    done = fraud(recorded_output, ledger, "ledger", "rewind", "--to", "earliest")
+    topic = recorded_output.settings.output_topic
     assert done.stdout == f"{topic}/0: recorded again from 1 on\n{topic}/1: recorded again from 1 on\n"
     assert offsets(ledger) == {0: 1, 1: 1}
 
 
-def test_one_partition_that_is_not_recorded_yet_is_left_alone(filled: Scoring, ledger: LedgerConnection):
+def test_rewind_skips_partition_without_recorded_offset(recorded_output: Scoring, ledger: LedgerConnection):
     query(ledger, "DELETE FROM ledger.recorded_offsets WHERE partition = 1")
-    expire(filled, {1: 1})
-    done = fraud(filled, ledger, "ledger", "rewind", "--to", "earliest")
-    topic = filled.settings.output_topic
-    assert done.stdout == f"{topic}/0: recorded again from 0 on\n{topic}/1: nothing is recorded yet, left alone\n"
+    expire(recorded_output, {1: 1})
+    done = fraud(recorded_output, ledger, "ledger", "rewind", "--to", "earliest")
+    topic = recorded_output.settings.output_topic
+    assert done.stdout == f"{topic}/0: recorded again from 0 on\n{topic}/1: nothing is recorded yet, not changed\n"
     assert offsets(ledger) == {0: 0}
 
 
-def test_an_offset_that_lies_ahead_is_refused_with_what_can_be_given(filled: Scoring, ledger: LedgerConnection):
+def test_rewind_refuses_offset_past_the_recorded_one(recorded_output: Scoring, ledger: LedgerConnection):
     query(ledger, "UPDATE ledger.recorded_offsets SET next_offset = 1 WHERE partition = 1")
     before = offsets(ledger)
-    done = fraud(filled, ledger, "ledger", "rewind", "--to", "2")
+    done = fraud(recorded_output, ledger, "ledger", "rewind", "--to", "2")
     assert done.stderr == (
-        f"fraud ledger rewind: --to 2: {filled.settings.output_topic}/1 is recorded to 1 only, and messages before "
-        "2 would be skipped: give a lower offset, or --to earliest, or name with --partition the partitions that are "
-        "recorded that far\n"
+        f"fraud ledger rewind: --to 2: {recorded_output.settings.output_topic}/1 is recorded to 1 only, and messages "
+        "before 2 would be skipped: give a lower offset, or --to earliest, or name with --partition the partitions "
+        "that are recorded that far\n"
     )
     assert offsets(ledger) == before
 
 
-def test_a_time_that_nothing_came_since_leaves_what_waits_to_be_recorded(filled: Scoring, ledger: LedgerConnection):
+def test_rewind_to_a_time_after_all_messages_changes_nothing(recorded_output: Scoring, ledger: LedgerConnection):
     before = offsets(ledger)
-    send(filled, 1)
-    done = fraud(filled, ledger, "ledger", "rewind", "--to", (datetime.now(UTC) + timedelta(hours=1)).isoformat())
+    send(recorded_output, 1)
+    done = fraud(
+        recorded_output, ledger, "ledger", "rewind", "--to", (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    )
     assert done.exit_code == 0, done.exception
     assert offsets(ledger) == before

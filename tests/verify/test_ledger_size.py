@@ -1,4 +1,4 @@
-"""What PostgreSQL compares for `fraud reconcile` takes time in proportion to the payments, also beyond work_mem."""
+"""The queries of `fraud reconcile` take time in proportion to the payments, also beyond work_mem."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 from include.kafka.cluster import Topic
 from include.ledger.connection import LedgerConnection
 from include.verify import ledger_queries as queries
-from include.verify.findings import LedgerVerdict
-from include.verify.ledger_comparison import LedgerCheck
+from include.verify.findings import LedgerReport
+from include.verify.ledger_comparison import LedgerComparison
 from tests.support.ledger import query
 
 PARTITIONS, BATCH = 3, 30_000
@@ -34,30 +34,30 @@ INSERT INTO ledger.batch_partitions
 SELECT 'batch ' || number, part, number * 10000, (number + 1) * 10000, 10000, 500, 0, 0
 FROM generate_series(0, %s - 1) AS number, generate_series(0, 2) AS part
 """
-# As LedgerCheck does it for each message of the output topic, but of what is recorded.
-EXPECT = queries.EXPECT.replace("FROM incoming", "FROM ledger.predictions AS incoming")
+# What LedgerComparison does for each message of the output topic, here with the recorded rows.
+EXPECT = queries.ADD_EXPECTED.replace("FROM incoming", "FROM ledger.predictions AS incoming")
 
 
-def judged(ledger: LedgerConnection, batches: int, seconds: int, *changes: str) -> LedgerVerdict:
-    """So many batches, recorded and expected, but for the changes made to what is expected."""
+def judged(ledger: LedgerConnection, batches: int, seconds: int, *changes: str) -> LedgerReport:
+    """Compare that many batches, which are recorded as expected except for the `changes` of the table `expected`."""
     count = batches * BATCH
     query(ledger, PAYMENTS, count)
     query(ledger, OFFSETS, count)
     for statement in (BATCHES, PARTS):
         query(ledger, statement, batches)
     with ledger.open("a test") as connection:
-        check = LedgerCheck(connection, "ledger", "group")
+        check = LedgerComparison(connection, "ledger", "group")
         with connection, connection.cursor() as cursor:
             for statement in (EXPECT, *changes):
                 cursor.execute(statement)
             cursor.execute("SET statement_timeout = %s", (f"{seconds}s",))
         source, output = (Topic(name, key, (0, 1, 2)) for name, key in (("topic_1", "in"), ("topic_2", "out")))
         window = dict.fromkeys(source.partitions, (0, count // PARTITIONS))
-        return check.judge(source, window, output, dict.fromkeys(output.partitions, 0), 20, all_letters=True)
+        return check.compare(source, window, output, dict.fromkeys(output.partitions, 0), 20, has_all_letters=True)
 
 
 def test_120_000_payments_are_compared_in_seconds(ledger: LedgerConnection):
-    """Of which some came out twice, once more with the next second, and once with other content."""
+    """Some came out twice, one again a second later, and two with other content."""
     found = judged(
         ledger,
         4,

@@ -1,4 +1,4 @@
-"""Real topics, put through the real steps and then spoilt by hand: what was spoilt is what is found."""
+"""Payments are scored on real topics, then their output is damaged: `verify` finds exactly the damage."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def check(here: Scoring, **options: Any) -> VerifyReport:
 
 
 def found(verdict: VerifyReport) -> dict[str, list[str]]:
-    """What was found by kind, without the topics' names."""
+    """Return the findings by kind, without the topics' names."""
     named = {
-        kind: [str(one).replace(verdict.input_topic + "/", "") for one in verdict.found(kind)]
+        kind: [str(one).replace(verdict.input_topic + "/", "") for one in verdict.findings(kind)]
         for kind in ("missing", "double", "altered", "nowhere")
     }
     return {kind: findings for kind, findings in named.items() if findings}
@@ -77,9 +77,9 @@ def found(verdict: VerifyReport) -> dict[str, list[str]]:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What the steps made of four messages, for a test to publish again on topics of its own, spoilt."""
+    """The output of four messages, which a test damages and publishes again on topics of its own."""
 
-    came: list[Out]
+    published: list[Out]
     elsewhere: Scoring
 
     def publish(self, outs: list[Out]) -> dict[str, list[str]]:
@@ -92,17 +92,17 @@ class Outcome:
 
     def with_change(self, number: int, **change: Any) -> dict[str, list[str]]:
         return self.publish(
-            [dataclasses.replace(one, **change) if at == number else one for at, one in enumerate(self.came)]
+            [dataclasses.replace(one, **change) if at == number else one for at, one in enumerate(self.published)]
         )
 
     def with_value(self, number: int, before: bytes, after: bytes) -> dict[str, list[str]]:
-        value = self.came[number].value or b""
+        value = self.published[number].value or b""
         assert value.count(before) == 1
         return self.with_change(number, value=value.replace(before, after))
 
 
 @pytest.fixture(scope="module")
-def came(services: LiveStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Scoring, list[Out]]]:
+def published(services: LiveStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Scoring, list[Out]]]:
     broker = services.bootstrap_servers
     names = [kafka_log.make_topic(broker, prefix=prefix) for prefix in ("payments", "scored", "dead")]
     topics = dict(zip(("input_topic", "output_topic", "dead_letter_topic"), names, strict=True))
@@ -120,15 +120,15 @@ def came(services: LiveStack, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture
-def outcome(came: tuple[Scoring, list[Out]], topics: Callable[..., str]) -> Outcome:
-    here, outs = came
+def outcome(published: tuple[Scoring, list[Out]], topics: Callable[..., str]) -> Outcome:
+    here, outs = published
     return Outcome(outs, here.change(output_topic=topics(), dead_letter_topic=topics()))
 
 
-# What is whole.
+# Complete windows.
 
 
-def test_every_rough_message_put_through_the_steps_is_whole(scoring: Make):
+def test_all_kinds_of_rough_messages_come_out_exactly_once(scoring: Make):
     here = scoring(3, outputs=2)
     simulated = Simulator(seed=11, fraud_share=0.05, cards=500).payments(2_000)
     messages = mixed([tokens(COLUMNS, row) for row in simulated], seed=5, each=2, few=1)
@@ -157,7 +157,7 @@ def test_every_rough_message_put_through_the_steps_is_whole(scoring: Make):
     assert verdict.notes == ()
 
 
-def test_only_what_the_group_has_committed_is_due(scoring: Make):
+def test_only_offsets_before_the_committed_one_are_due(scoring: Make):
     here = scoring(2, outputs=2)
     send(here, split(PAYMENT))
     here.run()
@@ -167,19 +167,19 @@ def test_only_what_the_group_has_committed_is_due(scoring: Make):
     assert [(part.partition, part.start, part.end, part.due) for part in verdict.partitions] == [(0, 0, 1, 1)]
     assert verdict.is_whole
     (note,) = verdict.notes
-    assert note.startswith(f"{here.settings.input_topic}/1: not checked, for group {here.settings.group} has committed")
+    assert note.startswith(f"{here.settings.input_topic}/1: not checked: group {here.settings.group} has committed")
     verdict = check(here, end=Bounds.parse("--to", ["0:2", "1:1"]))
     assert found(verdict) == {"missing": ["0/1 row 0", "1/0 row 0"]}
 
 
-def test_what_came_of_other_windows_and_topics_is_passed_over(scoring: Make):
+def test_outputs_of_other_windows_and_topics_are_ignored(scoring: Make):
     here = scoring(outputs=2)
     send(here, *[split(PAYMENT)] * 4)
     here.run()
     other = here.change(input_topic=scoring(outputs=2).settings.input_topic)
     send(other, split(PAYMENT))
     other.run()
-    # As after an operator set the offsets back: all once more.
+    # All payments again, as after an operator moved the offsets back.
     again = here.change(group="another group", staging_url=here.settings.staging_url + "-2")
     again = again.change(max_payments=2)
     again.run()
@@ -188,18 +188,18 @@ def test_what_came_of_other_windows_and_topics_is_passed_over(scoring: Make):
     assert len(found(check(here))["double"]) == 2
 
 
-def test_aborted_output_counts_for_nothing(scoring: Make):
+def test_aborted_outputs_are_not_counted(scoring: Make):
     here = scoring(outputs=2)
     send(here, split(PAYMENT), split(PAYMENT))
     here.run()
-    came = [Out.of(message) for message in kafka_log.read_all(servers(here), here.settings.output_topic)]
-    produce(here, here.settings.output_topic, came, transactional=f"b {here.settings.group}").abort_transaction()
+    published = [Out.of(message) for message in kafka_log.read_all(servers(here), here.settings.output_topic)]
+    produce(here, here.settings.output_topic, published, transactional=f"b {here.settings.group}").abort_transaction()
     assert check(here).is_whole
-    produce(here, here.settings.output_topic, came, transactional=f"b {here.settings.group}").commit_transaction()
+    produce(here, here.settings.output_topic, published, transactional=f"b {here.settings.group}").commit_transaction()
     assert check(here).count("double") == 2
 
 
-def test_a_clock_that_is_far_ahead_hides_nothing(scoring: Make, topics: Callable[..., str]):
+def test_output_is_found_if_producer_clock_is_far_ahead(scoring: Make, topics: Callable[..., str]):
     here = scoring(outputs=2, input_topic=topics(**{"message.timestamp.after.max.ms": str(10**13)}))
     client = kafka_log.producer(servers(here))
     client.produce(here.settings.input_topic, split(PAYMENT), b"k", timestamp=4_000_000_000_000)
@@ -208,25 +208,25 @@ def test_a_clock_that_is_far_ahead_hides_nothing(scoring: Make, topics: Callable
     assert check(here).is_whole
 
 
-# What is not.
+# Damaged windows.
 
 
-def test_one_removed(outcome: Outcome):
-    assert outcome.publish(outcome.came[1:]) == {"missing": ["0/0 row 0"]}
+def test_removed_payment_is_missing(outcome: Outcome):
+    assert outcome.publish(outcome.published[1:]) == {"missing": ["0/0 row 0"]}
 
 
-def test_one_row_removed(outcome: Outcome):
-    assert outcome.publish([outcome.came[0], *outcome.came[2:]]) == {"missing": ["0/1 row 0"]}
+def test_removed_row_is_missing(outcome: Outcome):
+    assert outcome.publish([outcome.published[0], *outcome.published[2:]]) == {"missing": ["0/1 row 0"]}
 
 
-def test_a_dead_letter_removed(outcome: Outcome):
-    assert outcome.publish(outcome.came[:3]) == {"missing": ["0/2"]}
+def test_removed_dead_letter_is_missing(outcome: Outcome):
+    assert outcome.publish(outcome.published[:3]) == {"missing": ["0/2"]}
 
 
-def test_one_doubled(outcome: Outcome):
-    result = outcome.publish([*outcome.came, outcome.came[0], outcome.came[0], outcome.came[3]])
+def test_copies_are_double_with_their_positions(outcome: Outcome):
+    result = outcome.publish([*outcome.published, outcome.published[0], outcome.published[0], outcome.published[3]])
     settings = outcome.elsewhere.settings
-    batch = (dict(outcome.came[0].headers)["batch_id"] or b"").decode()
+    batch = (dict(outcome.published[0].headers)["batch_id"] or b"").decode()
     places = ", ".join(f"{settings.output_topic}/0/{at} (batch {batch})" for at in (3, 4))
     assert result == {
         "double": [
@@ -242,16 +242,16 @@ def dead_letter_of(one: Out, value: bytes, *, whole: bool) -> Out:
     return Out(one.key, value, [header for header in headers if not (whole and header[0] == "row")], dead=True)
 
 
-def test_a_payment_that_is_scored_and_a_dead_letter_is_double(outcome: Outcome):
-    extra = dead_letter_of(outcome.came[0], split(PAYMENT), whole=False)
-    assert list(outcome.publish([*outcome.came, extra])) == ["double"]
+def test_payment_that_is_scored_and_a_dead_letter_is_double(outcome: Outcome):
+    extra = dead_letter_of(outcome.published[0], split(PAYMENT), whole=False)
+    assert list(outcome.publish([*outcome.published, extra])) == ["double"]
 
 
-def test_a_whole_message_may_be_refused_with_a_reason_but_not_besides_its_rows(outcome: Outcome):
-    whole = dead_letter_of(outcome.came[1], split(PAYMENT, PAYMENT), whole=True)
-    first, row, _, last = outcome.came
+def test_dead_letter_of_a_whole_message_replaces_its_rows_and_is_double_beside_them(outcome: Outcome):
+    whole = dead_letter_of(outcome.published[1], split(PAYMENT, PAYMENT), whole=True)
+    first, row, _, last = outcome.published
     assert outcome.publish([first, last, whole]) == {}
-    # The same topics again.
+    # Publish to the same topics.
     (line,) = outcome.publish([row])["double"]
     assert line.startswith("0/1 row 0: 2 times, again at")
 
@@ -271,71 +271,75 @@ def test_a_whole_message_may_be_refused_with_a_reason_but_not_besides_its_rows(o
         (b"[{", b"{", "it is not JSON"),
     ],
 )
-def test_one_altered(outcome: Outcome, before: bytes, after: bytes, said: str):
+def test_altered_value_is_named_by_column(outcome: Outcome, before: bytes, after: bytes, said: str):
     place = f"{outcome.elsewhere.settings.output_topic}/0/0"
     assert outcome.with_value(0, before, after) == {"altered": [f"0/0 row 0: {said}; at {place}"]}
 
 
-def test_columns_in_another_order_are_altered(outcome: Outcome):
-    ((*fields, last),) = json.loads(outcome.came[0].value or b"", object_pairs_hook=list)
+def test_reordered_columns_are_altered(outcome: Outcome):
+    ((*fields, last),) = json.loads(outcome.published[0].value or b"", object_pairs_hook=list)
     turned = json.dumps([dict([*reversed(fields), last])]).encode()
     (line,) = outcome.with_change(0, value=turned)["altered"]
     assert "its columns or their order" in line
 
 
-def test_another_key_is_altered(outcome: Outcome):
+def test_changed_key_is_altered(outcome: Outcome):
     assert "the key" in outcome.with_change(0, key=b"K")["altered"][0]
 
 
 @pytest.mark.parametrize("key", [None, b"", b"kk"])
-def test_a_dead_letters_other_key_is_altered(outcome: Outcome, key: bytes | None):
+def test_changed_key_of_dead_letter_is_altered(outcome: Outcome, key: bytes | None):
     assert [line.partition(";")[0] for line in outcome.with_change(3, key=key)["altered"]] == ["0/2: the key"]
 
 
-def test_a_dead_letters_other_byte_is_altered(outcome: Outcome):
+def test_changed_byte_of_dead_letter_is_altered(outcome: Outcome):
     (line,) = outcome.with_value(3, b"no JSON", b"no JSOM")["altered"]
     assert line.startswith("0/2: the value;")
 
 
-def test_a_dead_letters_lost_header_is_altered(outcome: Outcome):
-    (line,) = outcome.with_change(3, headers=outcome.came[3].headers[1:])["altered"]
+def test_dead_letter_without_original_header_is_altered(outcome: Outcome):
+    (line,) = outcome.with_change(3, headers=outcome.published[3].headers[1:])["altered"]
     assert line.startswith("0/2: the headers;")
 
 
-def test_a_dead_letter_without_reason_is_altered(outcome: Outcome):
-    headers = [(name, b"why" if content and b": " in content else content) for name, content in outcome.came[3].headers]
+def test_dead_letter_without_valid_reason_is_altered(outcome: Outcome):
+    headers = [
+        (name, b"why" if content and b": " in content else content) for name, content in outcome.published[3].headers
+    ]
     (line,) = outcome.with_change(3, headers=headers)["altered"]
     assert line.startswith("0/2: it has no reason;")
 
 
 @pytest.mark.parametrize("place", [b"0/0 row 1", b"0/2 row 0", b"0/1"])
-def test_a_row_that_nobody_sent_is_from_nowhere(outcome: Outcome, place: bytes):
+def test_output_without_input_row_is_from_nowhere(outcome: Outcome, place: bytes):
     source, _, row = place.partition(b" row ")
     topic = outcome.elsewhere.settings.input_topic.encode()
     headers = [("source", topic + b"/" + source), *([("row", row)] if row else [])]
-    result = outcome.publish([*outcome.came, dataclasses.replace(outcome.came[0], headers=headers)])
+    result = outcome.publish([*outcome.published, dataclasses.replace(outcome.published[0], headers=headers)])
     assert result == {"nowhere": [f"{place.decode()}: at {outcome.elsewhere.settings.output_topic}/0/3, batch ?"]}
 
 
-def test_what_was_aborted_or_is_a_control_record_is_from_nowhere_when_it_comes_out(scoring: Make):
+def test_output_of_aborted_message_or_control_record_is_from_nowhere(scoring: Make):
     here = scoring(outputs=2)
     aborted = [Out(b"k", split(PAYMENT), [])]
     produce(here, here.settings.input_topic, aborted, transactional=f"c {here.settings.group}").abort_transaction()
     send(here, split(PAYMENT))
     here.run()
     assert check(here).is_whole
-    (came,) = (Out.of(message) for message in kafka_log.read_all(servers(here), here.settings.output_topic))
-    assert came.source == "0/2"
+    (published,) = (Out.of(message) for message in kafka_log.read_all(servers(here), here.settings.output_topic))
+    assert published.source == "0/2"
     for offset in (b"0", b"1"):
-        source = came.source.encode()
-        headers = [(n, (v or b"").replace(source, b"0/" + offset) if n == "source" else v) for n, v in came.headers]
-        produce(here, here.settings.output_topic, [dataclasses.replace(came, headers=headers)])
+        source = published.source.encode()
+        headers = [
+            (n, (v or b"").replace(source, b"0/" + offset) if n == "source" else v) for n, v in published.headers
+        ]
+        produce(here, here.settings.output_topic, [dataclasses.replace(published, headers=headers)])
     verdict = check(here)
     assert [line.partition(":")[0] for line in found(verdict)["nowhere"]] == ["0/0 row 0", "0/1 row 0"]
     assert [(part.nowhere, part.missing, part.is_whole) for part in verdict.partitions] == [(2, 0, False)]
 
 
-def test_all_is_counted_and_the_first_are_shown(scoring: Make):
+def test_all_findings_are_counted_but_only_the_first_listed(scoring: Make):
     here = scoring(outputs=2)
     send(here, *[split(PAYMENT)] * 50)
     verdict = check(here, end=Bounds(50), show=3)
@@ -343,19 +347,19 @@ def test_all_is_counted_and_the_first_are_shown(scoring: Make):
     assert found(verdict) == {"missing": ["0/0 row 0", "0/1 row 0", "0/2 row 0"]}
 
 
-# What cannot be checked.
+# Windows that cannot be checked.
 
 
 @pytest.mark.parametrize(
     ("start", "end", "said"),
     [
-        ("5", "4", "the window would begin at 5 and end at 4"),
-        ("2", "7", "offset 7 is past the end of what is committed, 6"),
-        ("1", "6", "offset 1 is not retained any more; the first that is: 2"),
+        ("5", "4", "the window starts at 5 and ends at 4"),
+        ("2", "7", "offset 7 is past the last stable offset 6"),
+        ("1", "6", "offset 1 has expired: start at 2"),
         ("3:1", "6", "has no partition 3"),
     ],
 )
-def test_a_window_that_is_not_there(scoring: Make, start: str, end: str, said: str):
+def test_window_outside_the_topic_is_a_setting_error(scoring: Make, start: str, end: str, said: str):
     here = scoring(outputs=2)
     send(here, *[split(PAYMENT)] * 6)
     gone = TopicPartition(here.settings.input_topic, 0, 2)
@@ -367,6 +371,6 @@ def test_a_window_that_is_not_there(scoring: Make, start: str, end: str, said: s
 
 
 @pytest.mark.parametrize("text", ["", "x", "1:", ":1", "1:2:3", "-1", "0:x", "1.5"])
-def test_bounds_that_say_nothing(text: str):
+def test_invalid_bounds_are_a_setting_error(text: str):
     with pytest.raises(SettingError, match="give OFFSET or PARTITION:OFFSET"):
         Bounds.parse("--to", [text])

@@ -1,4 +1,4 @@
-"""Reads what a reader of committed messages sees between two offsets. Not the scoring's own reader, which it checks."""
+"""Reads committed messages between two offsets, without the reader that scoring uses, because it verifies that one."""
 
 from __future__ import annotations
 
@@ -14,29 +14,33 @@ Windows = Mapping[int, tuple[int, int]]
 OnProgress = Callable[[str, float], None]
 """Called with a text and the share of the window's offsets that are read (0 to 1), after each chunk."""
 
-_AT_ONCE = 10_000
-# Longer than any batch of the scoring takes between its first message and its commit.
+_MAX_MESSAGES = 10_000
+# Longer than any batch takes between its first message and its commit.
 _QUIET_SECONDS = 60.0
+# librdkafka's _PARTITION_EOF, and the client's _AUTO_OFFSET_RESET and the broker's OFFSET_OUT_OF_RANGE.
 _PARTITION_EOF = -191
-_OFFSET_GONE = (-140, 1)  # of the client (no reset is allowed), and of the broker
+_OFFSET_EXPIRED = (-140, 1)
 
 
-def read(
+def read_window(
     cluster: Cluster, consumer: Consumer, topic: str, windows: Windows, on_progress: OnProgress
 ) -> Iterator[Message]:
-    """Raises ClusterError, which says why, where an end is not reached: a broker that is silent, or a kafka transaction
-    that stays open."""
+    """Yield the messages of `[start, end)` of each partition, as a reader of committed messages sees them.
+
+    Raise ClusterError with the reason if an end is not reached: the broker does not answer, a Kafka transaction stays
+    open, or offsets expire.
+    """
     ends = {partition: end for partition, (start, end) in windows.items() if start < end}
     done = 0
-    whole = sum(end - windows[partition][0] for partition, end in ends.items())
+    total = sum(end - windows[partition][0] for partition, end in ends.items())
     with cluster.translate_errors(f"{topic} cannot be read"):
-        # Else the client finds the partitions' leaders a second later.
+        # Without this, librdkafka learns the partitions' leaders only a second later.
         consumer.list_topics(topic, timeout=REQUEST_SECONDS)
     consumer.assign([TopicPartition(topic, partition, windows[partition][0]) for partition in ends])
-    heard = time.monotonic()
+    last_message = time.monotonic()
     while ends:
         with cluster.translate_errors(f"{topic} cannot be read"):
-            polled = consumer.consume(_AT_ONCE, timeout=0.2)
+            polled = consumer.consume(_MAX_MESSAGES, timeout=0.2)
         for message in polled:
             partition, offset = message.partition() or 0, message.offset()
             if partition not in ends or offset is None:
@@ -54,24 +58,24 @@ def read(
                 consumer.incremental_unassign([TopicPartition(topic, partition)])
         now = time.monotonic()
         if any(message.error() is None for message in polled):
-            heard = now
-        elif now - heard > _QUIET_SECONDS:
+            last_message = now
+        elif now - last_message > _QUIET_SECONDS:
             raise ClusterError(
-                f"reading {topic}: nothing more came for {_QUIET_SECONDS:g} s, but {_why_quiet(cluster, topic, ends)}"
+                f"reading {topic}: no message for {_QUIET_SECONDS:g} s: {_explain_silence(cluster, topic, ends)}"
             )
-        on_progress(f"{topic}: {done:,} messages of {whole:,} offsets read", done / whole)
+        on_progress(f"{topic}: {done:,} messages of {total:,} offsets read", done / total)
 
 
-def _why_quiet(cluster: Cluster, topic: str, ends: Mapping[int, int]) -> str:
-    """Raises ClusterError where the broker does not answer."""
+def _explain_silence(cluster: Cluster, topic: str, ends: Mapping[int, int]) -> str:
+    """Return why no message arrives. Raise ClusterError if the broker does not answer."""
     stable = cluster.last_stable_offsets(topic, ends)
     high = cluster.high_watermarks(topic, ends)
     held = [f"{at} (to {end}, stable to {stable[at]})" for at, end in sorted(ends.items()) if stable[at] < high[at]]
     if held:
-        return f"a kafka transaction is open on these partitions: {', '.join(held)}; try again when it has ended"
-    whole = ", ".join(f"{partition} (to {end})" for partition, end in sorted(ends.items()))
+        return f"a Kafka transaction is open on these partitions: {', '.join(held)}; try again when it has ended"
+    unread = ", ".join(f"{partition} (to {end})" for partition, end in sorted(ends.items()))
     return (
-        f"partitions not read to their end offsets: {whole}. No kafka transaction is open and the broker answers; "
+        f"partitions not read to their end offsets: {unread}. No Kafka transaction is open and the broker answers; "
         "try again"
     )
 
@@ -80,9 +84,9 @@ def _require_end_of_partition(message: Message, cluster: Cluster, topic: str) ->
     error = message.error()
     if error is None or error.code() == _PARTITION_EOF:
         return
-    if error.code() in _OFFSET_GONE:
+    if error.code() in _OFFSET_EXPIRED:
         raise ClusterError(
-            f"reading {topic}/{message.partition()}: offsets of the window expired while it was read; begin later"
+            f"reading {topic}/{message.partition()}: offsets expired while they were read: start at a later one"
         )
     with cluster.translate_errors(f"{topic}/{message.partition()} cannot be read"):
         raise KafkaException(error)
