@@ -6,12 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from fraud_scoring.held_model import mention_hold
 from include.batch import chunks
 from include.batch import predict as step
 from include.batch.manifest import Manifest, PartitionBatch
 from include.errors import ModelInputError
-from include.models.selection import HOLD_VARIABLE, Hold
 from include.settings import Settings
 from include.storage.staging import Storage
 from tests.models.test_description import mlmodel
@@ -58,25 +56,13 @@ def test_chunks_with_only_dead_letters_count_as_buffered(tmp_path: Path, monkeyp
     assert (storage.held, storage.most_held) == (0, 3)
 
 
-def test_held_model_that_requires_a_missing_column_is_refused_with_the_way_to_end_the_hold(
+def test_model_that_requires_a_missing_column_is_refused_before_any_payment_is_scored(
     folder: Storage, staged: Callable[..., Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Only predict knows the columns of the payments, so a run with Keep may hold a model that predict refuses."""
-    run = run_of()
-    hold = Hold(run.run_id, "previous", None, "alice", "2026-01-01T00:00:00+00:00")
-    monkeypatch.setenv(f"AIRFLOW_VAR_{HOLD_VARIABLE.upper()}", hold.to_json())
     (tmp_path / "MLmodel").write_text(mlmodel("device"))
     monkeypatch.setattr(step, "_load", lambda settings, run: SimpleNamespace(folder=tmp_path))
     manifest = staged("20260101T000000Z-aaaaaa", {0: 1}, columns=("amt",))
     before = folder.list(manifest.folder)
-    words = rf"payments do not have: device; .*It is held \({HOLD_VARIABLE}\); to end the hold, trigger a run with"
-    with pytest.raises(ModelInputError, match=words), mention_hold(run):
-        step.predict(Settings(), folder, manifest, run)
+    with pytest.raises(ModelInputError, match="payments do not have: device"):
+        step.predict(Settings(), folder, manifest, run_of())
     assert folder.list(manifest.folder) == before
-
-
-def test_error_of_a_model_that_is_not_held_does_not_mention_the_hold(monkeypatch: pytest.MonkeyPatch):
-    hold = Hold("1" * 32, "previous", None, "alice", "2026-01-01T00:00:00+00:00")
-    monkeypatch.setenv(f"AIRFLOW_VAR_{HOLD_VARIABLE.upper()}", hold.to_json())
-    with pytest.raises(ModelInputError, match=r"^refused$"), mention_hold(run_of()):
-        raise ModelInputError("refused")
