@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Kinds are stored with incidents and stand in subjects of mails.
+# Kinds are stored with incidents, and are in the subjects of mails.
 EXPIRED = "expired unread"
 OFFSETS_MOVED = "moved by another program"
 BLOCKED = "held up by a kafka transaction"
@@ -23,8 +23,9 @@ OUTPUT_DEAD_LETTERS = "many dead letters of the output topic"
 class Advice:
     """What a mail says about a kind of alarm: its title, what it means, and what to do next.
 
-    `is_event` is true for what happens in one batch, so that each occurrence is mailed; a batch finds the other kinds
-    as long as they last. `end` is the mail when the alarm ends, None if its end is not mailed.
+    `is_event` is true for what happens once, such as payments that expired: only one batch finds it, and each
+    occurrence is mailed. The other kinds last: each batch finds them until their cause is gone. `end` is the text of
+    the mail about the end of the alarm, None if the end is not mailed.
     """
 
     title: str

@@ -22,7 +22,8 @@ from include.batch.manifest import Manifest
 from include.kafka.retention import Retention
 from include.settings import Settings
 
-# The share of the retention from which on an unread payment is close to it: as much time is left as has passed.
+# Unread payments are close to the retention if this share of its time has passed, or if they fill this share of its
+# size.
 _CLOSE_SHARE = 0.5
 _MAX_LISTED = 8
 # A timestamp in seconds, read as milliseconds, is in January 1970.
@@ -32,15 +33,16 @@ _MAX_CLOCK_AHEAD = timedelta(days=1)
 
 @dataclass(frozen=True)
 class PartitionLag:
-    """What waits on a partition.
+    """The lag of a partition: what waits there.
 
     Attributes:
         committed: The group's committed offset, None if it has none.
         low: The first offset that the partition retains.
         stable: The last stable offset: messages before it can be read.
         oldest_at: When the first message to be read was written, None if unknown.
-        moved_from: The offset that this DAG's runs had reached, if another program has committed `committed` instead.
-        blocked: How many offsets from `stable` on wait for the end of a kafka transaction, if nothing before them does.
+        moved_from: Where this DAG's runs would have continued, if another program has committed `committed` instead.
+        blocked: How many offsets from `stable` on wait for the end of a kafka transaction. It is 0 while messages
+            before `stable` can be read.
     """
 
     partition: int
@@ -73,16 +75,21 @@ class PartitionLag:
 
 
 @dataclass(frozen=True)
-class Alarm:
-    """A kind of alarm, and whether the batch has it.
+class AlarmState:
+    """Whether a batch raises a kind of alarm, or ends it. Field names are keys of the XCom `alarms`.
 
-    `sentence` says what was found. An empty `cause` means that the batch does not have this alarm, which ends it. While
-    an alarm lasts, operators get a mail for each further cause.
+    `sentence` says what was found. `cause` is empty if the batch ends the alarm. While an alarm lasts, operators get a
+    mail for each further cause.
     """
 
     kind: str
     sentence: str = ""
     cause: str = ""
+
+    @property
+    def is_raised(self) -> bool:
+        """Return whether the batch raises the alarm."""
+        return bool(self.cause)
 
     def to_dict(self) -> dict[str, str]:
         """Return the alarm for the XCom `alarms`."""
@@ -91,8 +98,8 @@ class Alarm:
 
 def find_alarms(
     topic: str, lags: Sequence[PartitionLag], retention: Retention | None, settings: Settings, now: datetime
-) -> list[Alarm]:
-    """Return an alarm of each kind that a planned batch may have, for all of its partitions together.
+) -> list[AlarmState]:
+    """Return the state of each kind of alarm that the lags of a planned batch can raise, all partitions together.
 
     If `retention` is None, it is unknown, and nothing is close to it.
     """
@@ -105,24 +112,24 @@ def find_alarms(
         BEHIND_AGE: _waited_too_long(topic, lags, settings, now),
         IMPLAUSIBLE_TIMESTAMP: _implausible(topic, lags, now),
     }
-    return [Alarm(kind, sentence, kind if sentence else "") for kind, sentence in sentences.items()]
+    return [AlarmState(kind, sentence, kind if sentence else "") for kind, sentence in sentences.items()]
 
 
-def find_lag_alarm(planned: Manifest, ends: Mapping[int, int], settings: Settings) -> Alarm:
-    """Return the alarm of the offsets that a run leaves for later runs.
+def find_backlog_alarm(planned: Manifest, ends: Mapping[int, int], settings: Settings) -> AlarmState:
+    """Return the state of the alarm on the offsets that a run leaves for later runs.
 
     `ends` has the offset that each partition was read to; a partition that is missing was not read.
     """
     left = {part.partition: part.stable - ends.get(part.partition, part.start) for part in planned.partitions}
     if sum(left.values()) <= settings.alarm_lag:
-        return Alarm(BEHIND_PAYMENTS)
+        return AlarmState(BEHIND_PAYMENTS)
     most = sorted(left.items(), key=lambda item: -item[1])
     partitions = _list(f"{partition} ({offsets:,})" for partition, offsets in most if offsets)
     sentence = (
         f"{sum(left.values()):,} offsets of {planned.topic} are left for later runs, more than "
         f"FRAUD_ALARM_LAG={settings.alarm_lag}. Partitions: {partitions}."
     )
-    return Alarm(BEHIND_PAYMENTS, sentence, BEHIND_PAYMENTS)
+    return AlarmState(BEHIND_PAYMENTS, sentence, BEHIND_PAYMENTS)
 
 
 def _expired(topic: str, lags: Sequence[PartitionLag]) -> str:
@@ -171,7 +178,7 @@ def _close_by_size(lags: Sequence[PartitionLag], retention: Retention | None) ->
         f"{lag.partition} ({lag.unread / (lag.end - lag.low):.0%}: unread from offset {lag.start}, kept from {lag.low})"
         for lag in close
     )
-    return f"Unread is half or more of what retention.bytes={retention.bytes} keeps of these partitions: {partitions}."
+    return f"Half or more of what retention.bytes={retention.bytes} keeps is unread in partitions {partitions}."
 
 
 def _waited_too_long(topic: str, lags: Sequence[PartitionLag], settings: Settings, now: datetime) -> str:
@@ -190,12 +197,12 @@ def _blocked(topic: str, lags: Sequence[PartitionLag], settings: Settings, now: 
     sentences = []
     if old := _too_old(blocked, settings, now):
         partitions = _list(
-            f"{topic}/{lag.partition} at offset {lag.stable} ({lag.blocked:,} offsets, since {_span(age)})"
+            f"{topic}/{lag.partition} at offset {lag.stable} ({lag.blocked:,} offsets, for {_span(age)})"
             for lag, age in old.items()
         )
         sentences.append(
-            f"A kafka transaction that is open for longer than FRAUD_ALARM_AGE_MINUTES={settings.alarm_age_minutes:g} "
-            f"holds up payments: {partitions}."
+            "A kafka transaction has held up payments for longer than "
+            f"FRAUD_ALARM_AGE_MINUTES={settings.alarm_age_minutes:g}: {partitions}."
         )
     # Without an age it may have opened just now or hang for ever. A superfluous mail is better than none.
     ages = _ages(blocked, now)

@@ -1,8 +1,9 @@
 """Write what the ledger records about a batch: `records/<day>/<batch>-<8 hex digits>.json` in the staging area.
 
-Scoring never asks the ledger, whose database may be down. A further file is written each time that more is known of the
-batch: a commit, a delivered report. Each file says all that is known by then, so the ledger needs neither the earlier
-files nor the batch's folder. A batch that has committed nothing has no record. Field names are keys of the files.
+Scoring never asks the ledger, whose database may be down. The outbox writes a file when the batch can commit nothing
+more, and a further one after each delivery of a report. Each file says all that is known by then, so the ledger needs
+neither the earlier files nor the batch's folder. A batch that has committed nothing has no record. Field names are keys
+of the files.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from uuid import uuid4
 import msgspec
 
 from include.batch.manifest import Manifest
-from include.batch.scored_batch import PartitionScores, ScoredBatch
+from include.batch.scored_batch import ScoredBatch, ScoredPartition
 from include.errors import StagedFileDamagedError
 from include.models.model_run import ModelRun
 from include.report.report import ReportDelivery
@@ -52,8 +53,10 @@ class PartitionRecord(msgspec.Struct, frozen=True):
 class BatchRecord(msgspec.Struct, frozen=True):
     """A batch and its committed partitions.
 
-    `reasons` counts dead letters by reason code. `seconds` has the duration of each step, where it is known. `marks`
-    counts committed and reported partitions: of two records of a batch, the one with more marks was written later.
+    `drained_at` is when the batch was planned (`Manifest`). `reasons` counts dead letters by reason code. `seconds` has
+    the durations of the tasks drain, resolve_model, predict, publish and email, where they are known: of several shards
+    or reports the longest, and drain's with that of plan. `marks` counts committed and reported partitions: of two
+    records of a batch, the one with more marks was written later.
     """
 
     batch_id: str
@@ -78,7 +81,7 @@ class BatchRecord(msgspec.Struct, frozen=True):
 
 
 class StepDuration(msgspec.Struct, frozen=True):
-    """How long a step took. This is all of a file `committed-<partition>`, and one field of `drained-<shard>.json`."""
+    """How long a task took. This is all of a file `committed-<partition>`, and one field of `drained-<shard>.json`."""
 
     seconds: float | None = None
 
@@ -107,7 +110,7 @@ def _build(
     committed: Collection[int],
     deliveries: Mapping[int, ReportDelivery | None],
 ) -> BatchRecord:
-    partitions = [scores for scores in scored.to_publish if scores.part.partition in committed]
+    partitions = [one for one in scored.to_publish if one.part.partition in committed]
     model = ModelRun.from_dict(scored.model)
     drained = _longest(_read_durations(storage, manifest, "drained-{}.json", range(len(manifest.shards))))
     seconds = {
@@ -127,23 +130,23 @@ def _build(
         drained_at=datetime.fromisoformat(manifest.drained_at),
         scored_at=datetime.fromisoformat(scored.scored_at),
         model=model,
-        partitions=tuple(_build_partition(scores, deliveries.get(scores.part.partition)) for scores in partitions),
-        reasons=dict(sum((Counter(scores.reasons) for scores in partitions), Counter[str]())),
+        partitions=tuple(_build_partition(one, deliveries.get(one.part.partition)) for one in partitions),
+        reasons=dict(sum((Counter(one.reasons) for one in partitions), Counter[str]())),
         seconds={step: duration for step, duration in seconds.items() if duration is not None},
         marks=len(committed) + len(deliveries),
     )
 
 
-def _build_partition(scores: PartitionScores, delivery: ReportDelivery | None) -> PartitionRecord:
-    part = scores.part
+def _build_partition(scored_part: ScoredPartition, delivery: ReportDelivery | None) -> PartitionRecord:
+    part = scored_part.part
     return PartitionRecord(
         partition=part.partition,
         start=part.start,
         end=part.end,
         drained=part.payments + part.dead_letters,
-        scored=scores.scored,
-        frauds=scores.frauds,
-        dead_letters=scores.dead_letters,
+        scored=scored_part.scored,
+        frauds=scored_part.frauds,
+        dead_letters=scored_part.dead_letters,
         lost=part.lost,
         delivery=delivery,
     )
@@ -172,5 +175,5 @@ def read_optional(storage: Storage, path: str, kind: type[_Kind]) -> _Kind | Non
         data = storage.read(path)
         return decode(data, kind) if data else None
     except (StagedFileDamagedError, msgspec.DecodeError) as error:
-        log.warning("%s cannot be read, so the batch's record leaves out what it says: %s", path, error)
+        log.warning("%s cannot be read, so the batch record leaves out what it says: %s", path, error)
         return None

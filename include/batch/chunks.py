@@ -1,9 +1,10 @@
-"""Read and write chunks: Parquet files with some of a partition's payments, and files with their predictions.
+"""Read and write chunks: Parquet files with some of a partition's rows, and files with their predictions.
 
 `payments-<partition>-<number>.parquet` has the columns offset, row, key, value, headers (msgpack), head, tail, reason.
-A row with a reason is a dead letter; its own `row` is null if the whole message is refused. Any other row is a payment,
-whose JSON text is head, prediction and tail (include/payments/decode.py). Of a message with several rows, only the
-first has value and headers.
+Each row of the file is one row of a message, and the column `row` is its number in the message, from 0. A row with a
+reason is a dead letter; if the whole message is refused, it is one row, with null in the column `row`. Any other row is
+a payment, whose JSON text is head, prediction and tail (include/payments/decode.py). Of a message with several rows,
+only the first has value and headers.
 
 `predictions-<partition>-<number>.parquet` has the columns prediction (0 or 1), probability and reason, with a row for
 each row of the payments, or for the first of them if scoring reached its time limit.

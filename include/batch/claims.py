@@ -1,14 +1,15 @@
-"""Decide which batches may still be published: each run ends the claims of older runs and removes their staged files.
+"""Decide which batches may still be published: `plan` ends the claims of older batches and removes their staged files.
 
-While nothing is committed, each run stages the same payments again. Two files make a claim:
+While nothing is committed, each run stages the same payments again. `plan` ends the claims of all saved batches except
+the newest, so that a task of the last run can be cleared. Then it saves a new batch: two batches have a claim.
 
-- `claims/<group>/<topic>/<DAG key>/<batch>` lists the batch, from before its first staged file until its files are
-  removed. The DAG key is a digest of FRAUD_INSTALLATION and the DAG's address in the UI: older runs of that DAG have
-  ended; runs of another Airflow may still be at work.
-- `claim` in the batch's folder allows its publication.
+The claim is the file `claim` in the batch's folder. A second file lists the batch:
+`claims/<group>/<topic>/<DAG key>/<batch>`, from before its first staged file until its files are removed. The DAG key
+is a digest of FRAUD_INSTALLATION and the DAG's address in the UI: older runs of that DAG have ended; runs of another
+Airflow may still be at work.
 
-A newer run ends a claim in this order: it deletes `claim`, fences the producers of a batch with an outbox entry, reads
-the committed offsets, and then removes files. `publish` opens its outbox entry, fences the producers, and then reads
+`plan` ends a claim in this order: it deletes `claim`, fences the producers of a batch with an outbox entry, reads the
+committed offsets, and then removes files. `publish` opens its outbox entry, fences the producers, and then reads
 `claim`. So either `publish` sees that its claim has ended, or it is fenced and its commits are seen: then the files of
 its pending report stay.
 """
@@ -31,15 +32,19 @@ from include.storage.staging import Storage
 log = logging.getLogger(__name__)
 
 CLAIMS_FOLDER = "claims"
-# The newest older batch keeps its claim, so that a task of its run can be cleared.
+# How many of the listed batches keep their claim. The batch that is being planned is not listed yet.
 _KEPT_CLAIMS = 1
 _ATTEMPT_FOLDER = re.compile(r"[0-9a-f]{8}")
 
 
 def is_claimed(storage: Storage, manifest: Manifest) -> bool:
-    """Return whether the batch may be published. Call it after fencing, and after the outbox entry is open.
+    """Return whether the batch may be published.
 
-    A batch of an earlier version has no claim and may be published: no run ends what it does not list.
+    `publish` must call it after it has opened the outbox entry and fenced the producers: if the claim ends later,
+    `plan` finds the entry and fences the batch. `drain` calls it only to avoid reading in vain.
+
+    A batch of an earlier version has no claim and may be published: it is not listed, so no run removes its files
+    before it is old.
     """
     return not manifest.has_claim or storage.read(f"{manifest.folder}/claim") is not None
 
@@ -55,16 +60,16 @@ class Claims:
         self._folder = f"{CLAIMS_FOLDER}/{quote(group, safe='')}/{topic}/{dag_key}"
 
     def save(self, manifest: Manifest) -> None:
-        """Save the manifest and its claim. List the batch first: files that no list names stay until they expire."""
+        """Save the manifest and its claim. List the batch first: unlisted files would stay for FRAUD_STAGING_HOURS."""
         self._storage.write(f"{self._folder}/{manifest.batch_id}", b"")
         manifest.save(self._storage)
         self._storage.write(f"{manifest.folder}/claim", b"")
 
     def end_older(self, outbox: Outbox, fence: Callable[[set[int]], set[int]]) -> list[str]:
-        """End the claims of all batches but the newest, and return the ids of those that no task can commit any more.
+        """End the claims of all listed batches but the newest. Return those that no task can commit any more.
 
-        `fence` fences the producers of partitions, and returns the partitions where it failed: their batches are not
-        returned, and the next run ends them again.
+        Call it before the new batch is saved, and so listed. `fence` fences the producers of partitions, and returns
+        the partitions where it failed: their batches are not returned, and the next run ends them again.
         """
         ended = self._storage.list(self._folder)[:-_KEPT_CLAIMS]
         for batch_id in ended:
@@ -88,7 +93,8 @@ class Claims:
     def remove(self, ended: Collection[str], outbox: Outbox, committed: Mapping[int, CommittedOffset]) -> None:
         """Remove the staged files of partitions that these batches have not committed, and never will.
 
-        `ended` are the ids that `end_older` returned; `committed` has the offsets of all partitions, read after it.
+        `ended` are the ids that `end_older` returned; `committed` has the group's committed offsets of all partitions,
+        read after `end_older`.
         """
         entries = outbox.entries() if ended else []
         for batch_id in ended:
@@ -118,7 +124,7 @@ class Claims:
                 continue
             if batch_id in committing:
                 # Its report cannot be built. The entry stays until a person decides, also after other batches' commits.
-                outbox.mark_committed(batch_id)
+                outbox.mark_final(batch_id)
             else:
                 log.info("batch %s has committed nothing and its files are removed: no report is pending", batch_id)
                 outbox.close_entry(batch_id)
@@ -135,7 +141,7 @@ class Claims:
                     self._storage.delete(f"{manifest.folder}/{attempt}/{name}")
 
     def _load_manifest(self, batch_id: str) -> Manifest | None:
-        """Return None if the manifest cannot be read: the batch's files then stay until they expire."""
+        """Return None if the manifest cannot be read. The batch then keeps its files as long as its outbox entry."""
         try:
             return Manifest.load_plan(self._storage, batch_id)
         except StagingError as error:

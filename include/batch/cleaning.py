@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from include.batch.batch_record import RECORDS_FOLDER
 from include.batch.claims import CLAIMS_FOLDER
 from include.batch.manifest import hour_of
-from include.batch.outbox import COMMITTED_SUFFIX
+from include.batch.outbox import FINAL_SUFFIX
 from include.storage.staging import Storage
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def remove_old_batches(storage: Storage, hours: float) -> int:
     old = [hour for hour in storage.list("batches") if hour < oldest_kept]
     if not old:
         return 0
-    in_outbox = {entry.rpartition("/")[2].removesuffix(COMMITTED_SUFFIX) for entry in _list_below(storage, "outbox", 3)}
+    in_outbox = {entry.rpartition("/")[2].removesuffix(FINAL_SUFFIX) for entry in _list_below(storage, "outbox", 3)}
     _remove_claims(storage, oldest_kept)
     removed = 0
     for hour in old:
@@ -54,7 +54,7 @@ def remove_old_batches(storage: Storage, hours: float) -> int:
 
 
 def _remove_claims(storage: Storage, oldest_kept: str) -> None:
-    """Remove old claims: those of DAGs that no longer run, and so do not end them."""
+    """Remove old batches from the lists of batches with a claim: those of DAGs that no longer run, and end no claim."""
     for claim in _list_below(storage, CLAIMS_FOLDER, 4):
         if hour_of(claim.rpartition("/")[2]) < oldest_kept:
             storage.delete(claim)

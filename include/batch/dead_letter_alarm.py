@@ -6,20 +6,23 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from include.batch.alarm_texts import DEAD_LETTERS, OUTPUT_DEAD_LETTERS
-from include.batch.batch_alarms import Alarm
+from include.batch.batch_alarms import AlarmState
 from include.batch.dead_letter_counts import CountedBatches, DeadLetterCounts
 from include.batch.scored_batch import ScoredBatch
 from include.settings import Settings
 
 _MAX_LISTED = 8
-# Count a batch whose share of dead letters is too high: add it to those before it, and return all of them, or None if
-# nothing can be stored. If the argument is None, forget them.
-CountBatch = Callable[[DeadLetterCounts | None], CountedBatches | None]
+# With counts, add those of a batch whose share of dead letters is too high to the stored ones, and return all of them,
+# or None if nothing can be stored. With None, delete the stored ones: a batch has a lower share.
+UpdateCounts = Callable[[DeadLetterCounts | None], CountedBatches | None]
 
 
 @dataclass(frozen=True)
 class _Wording:
-    """How a sentence names the messages: those of one batch or run, and those of several ("{}" is their number)."""
+    """The kind of alarm, and the words of its sentence for the messages of one batch or run, and of several.
+
+    In `several`, "{:,}" stands for the number of batches or runs.
+    """
 
     kind: str
     one: str
@@ -32,44 +35,46 @@ def find_dead_letter_alarm(
     batch_id: str,
     scored: ScoredBatch,
     committed: Collection[int],
-    count: CountBatch,
-) -> Alarm | None:
-    """Return the alarm of the batch's committed partitions, by the rules of `_judge`."""
-    counts = DeadLetterCounts.of_partitions(
-        scores for scores in scored.to_publish if scores.part.partition in committed
-    )
-    one, several = f"of batch {batch_id}", f"of the last {{:,}} batches, to {batch_id},"
-    return _judge(settings, counts, _Wording(DEAD_LETTERS, one, several, settings.dead_letter_topic), count)
+    update_counts: UpdateCounts,
+) -> AlarmState | None:
+    """Return the state of the alarm for the batch's committed partitions: see `_judge`."""
+    partitions = [scored_part for scored_part in scored.to_publish if scored_part.part.partition in committed]
+    counts = DeadLetterCounts.of_partitions(partitions)
+    one, several = f"of batch {batch_id}", f"of the last {{:,}} batches with dead letters, up to {batch_id},"
+    return _judge(settings, counts, _Wording(DEAD_LETTERS, one, several, settings.dead_letter_topic), update_counts)
 
 
-def find_output_dead_letter_alarm(settings: Settings, recorded: DeadLetterCounts, count: CountBatch) -> Alarm | None:
-    """Return the alarm of the output topic's messages that a run has read, by the rules of `_judge`."""
+def find_output_dead_letter_alarm(
+    settings: Settings, recorded: DeadLetterCounts, update_counts: UpdateCounts
+) -> AlarmState | None:
+    """Return the state of the alarm for the output topic's messages that a run has read: see `_judge`."""
     one = f"of {settings.output_topic}"
-    several = f"{one}, in the last {{:,}} runs with such messages,"
+    several = f"{one}, in the last {{:,}} runs with dead letters,"
     wording = _Wording(OUTPUT_DEAD_LETTERS, one, several, settings.output_dead_letter_topic)
-    return _judge(settings, recorded, wording, count)
+    return _judge(settings, recorded, wording, update_counts)
 
 
-def _judge(settings: Settings, counts: DeadLetterCounts, wording: _Wording, count: CountBatch) -> Alarm | None:
-    """Return an alarm; its cause is the code of the most frequent reason.
+def _judge(
+    settings: Settings, counts: DeadLetterCounts, wording: _Wording, update_counts: UpdateCounts
+) -> AlarmState | None:
+    """Return the alarm's new state, or None if it stays as it was.
 
-    An empty cause ends the alarm: the share of dead letters is below FRAUD_DEAD_LETTER_SHARE.
-
-    None neither raises nor ends it: there are no messages, or the share is reached by fewer dead letters than
-    FRAUD_DEAD_LETTER_LEAST, although those of the batches before it that reached the share are added.
+    The alarm ends if the share of dead letters is below FRAUD_DEAD_LETTER_SHARE. It is raised if the share is as high
+    or higher and there are at least FRAUD_DEAD_LETTER_LEAST dead letters, in this batch or together with the stored
+    batches before it. Its cause is the code of the most frequent reason. In all other cases it stays as it was.
 
     The sentence holds counts and reason codes only.
     """
     if not counts.messages:
         return None
     if counts.share < settings.dead_letter_share:
-        count(None)
-        return Alarm(
+        update_counts(None)
+        return AlarmState(
             wording.kind,
             f"{_totals(counts)} {wording.one} became dead letters ({counts.share:.0%}), less than "
             f"FRAUD_DEAD_LETTER_SHARE={settings.dead_letter_share:g}.",
         )
-    batches = count(counts)
+    batches = update_counts(counts)
     judged, which = counts, wording.one
     if counts.dead < settings.dead_letter_least and batches is not None:
         judged, which = batches.total, wording.several.format(batches.number)
@@ -79,7 +84,7 @@ def _judge(settings: Settings, counts: DeadLetterCounts, wording: _Wording, coun
     reasons = sorted(judged.reasons.items(), key=lambda reason: -reason[1])
     listed = ", ".join(f"{code} {number:,}" for code, number in reasons[:_MAX_LISTED])
     more = f" and {len(reasons) - _MAX_LISTED} more reasons" if len(reasons) > _MAX_LISTED else ""
-    return Alarm(
+    return AlarmState(
         wording.kind,
         f"{_totals(judged)} {which} became dead letters ({judged.share:.0%}), "
         f"FRAUD_DEAD_LETTER_SHARE={settings.dead_letter_share:g} or more: {listed}{more}. They are on "

@@ -1,7 +1,8 @@
 """Count dead letters over several batches, in a small file beside the incidents.
 
-The count covers the batches since the last one with a low share of dead letters. Without it, a topic with few messages
-a minute would never reach FRAUD_DEAD_LETTER_LEAST.
+The count covers the batches since the last one with a share of dead letters below FRAUD_DEAD_LETTER_SHARE. Without it,
+a topic with few messages a minute would never reach FRAUD_DEAD_LETTER_LEAST. For the output topic, each try of
+`record_predictions` counts as a batch.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from include.errors import StagedFileDamagedError
 from include.storage.staging import Storage
 
 if TYPE_CHECKING:
-    from include.batch.scored_batch import PartitionScores
+    from include.batch.scored_batch import ScoredPartition
 
 # Counts of so many batches are kept apart, so that a batch counts once if its task is repeated. Older ones are summed.
 _SEPARATE_BATCHES = 20
@@ -25,19 +26,23 @@ _SEPARATE_BATCHES = 20
 
 @dataclass(frozen=True)
 class DeadLetterCounts:
-    """How many messages there were, how many of them became dead letters, and these by reason code."""
+    """How many messages there were, how many of them are dead letters, and these by reason code.
+
+    The messages of a batch are those that it publishes: one for each scored payment and each dead letter. Those of a
+    run of `record_predictions` are the messages of the output topic that it read.
+    """
 
     messages: int = 0
     dead: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of_partitions(cls, partitions: Iterable[PartitionScores]) -> Self:
+    def of_partitions(cls, partitions: Iterable[ScoredPartition]) -> Self:
         """Return the counts of some partitions together."""
         every = list(partitions)
-        dead = sum(scores.dead_letters for scores in every)
-        reasons = sum((Counter(scores.reasons) for scores in every), Counter[str]())
-        return cls(dead + sum(scores.scored for scores in every), dead, dict(reasons))
+        dead = sum(one.dead_letters for one in every)
+        reasons = sum((Counter(one.reasons) for one in every), Counter[str]())
+        return cls(dead + sum(one.scored for one in every), dead, dict(reasons))
 
     @property
     def share(self) -> float:

@@ -10,7 +10,8 @@ from typing import Any
 from include.batch import chunks
 from include.kafka.headers import Headers
 
-# If the copies of a message in its refused rows' dead letters were larger than this in all, only the first has it.
+# The dead letter of each refused row holds a copy of its whole message. If the copies of one message were larger than
+# this together, only the first of its dead letters holds one.
 _MAX_COPIED_BYTES = 1_000_000
 
 

@@ -102,7 +102,7 @@ class GroupOffsets:
         return offsets
 
     def _committed_offsets(self) -> Mapping[int, CommittedOffset | None]:
-        """Return None for partitions whose committed offset a kafka transaction is open on."""
+        """Return the committed offset of each partition, None if a kafka transaction is open on it."""
         try:
             return self.group.committed_offsets()
         except HangingTransactionError:

@@ -38,8 +38,8 @@ class PartitionBatch:
         low: The first offset that the partition retained when the batch was planned.
         stable: Its last stable offset at that time.
         oldest: The Kafka timestamp of the first message read, in milliseconds.
-        newest: The Kafka timestamp of the last message read, in milliseconds.
-        moved_from: The offset that this DAG's runs had reached, if another program has committed `committed_before`
+        newest: The Kafka timestamp of the last message read, in milliseconds; None after `predict` has cut it off.
+        moved_from: Where this DAG's runs would have continued, if another program has committed `committed_before`
             instead.
         batch_before: The batch that committed `committed_before`, by its commit note.
         staged: The folder of the chunks. Each attempt at `drain` has a folder of its own and overwrites no other's.
@@ -120,7 +120,8 @@ class Manifest:
         partitions: The partitions to read, or as they were read.
         shards: The partition numbers of each shard.
         columns: The columns that the payments have; empty unless every shard knows all of its columns.
-        lag: How many offsets are left for later runs, without those of blocked partitions.
+        lag: How many readable offsets the limits of `plan` and `drain` leave for later runs. (The group's lag also
+            has what this batch reads.)
         held_up: The blocked partitions: see BlockedPartition.
         seconds: How long `plan` took.
         has_claim: Whether the batch needs a claim to be published. Earlier versions did not write claims.

@@ -10,7 +10,7 @@ from typing import Any
 from include.batch import chunks
 from include.batch.dead_letters import DeadLetters
 from include.batch.manifest import Manifest
-from include.batch.scored_batch import PartitionScores, ScoredBatch
+from include.batch.scored_batch import ScoredBatch, ScoredPartition
 from include.errors import StagingError
 from include.kafka.headers import Headers
 from include.kafka.transaction import OutgoingMessage
@@ -29,14 +29,14 @@ class OutgoingMessages:
     settings: Settings
     storage: Storage
     manifest: Manifest
-    scored: ScoredBatch
-    scores: PartitionScores
+    scored_batch: ScoredBatch
+    scored_part: ScoredPartition
 
     def __iter__(self) -> Iterator[OutgoingMessage]:
         """Yield the messages. Raise StagingError if a chunk cannot be read, or has other rows than were counted."""
         batch: Headers = [("batch_id", self.manifest.batch_id.encode())]
         common = self._common_headers(batch)
-        partition = f"{self.manifest.topic}/{self.scores.part.partition}/"
+        partition = f"{self.manifest.topic}/{self.scored_part.part.partition}/"
         output_topic, dead_letter_topic = self.settings.output_topic, self.settings.dead_letter_topic
         first_row = ("row", b"0")
         for number, payments, predictions in self._chunks():
@@ -57,22 +57,22 @@ class OutgoingMessages:
                 yield output_topic, key, scored_value(head, tail, prediction), headers
 
     def _common_headers(self, batch: Headers) -> Headers:
-        model = self.scored.model
+        model = self.scored_batch.model
         headers: Headers = [("model_run_id", model["run_id"].encode())]
         if model.get("name"):
             headers += [("model_name", model["name"].encode()), ("model_version", str(model["version"]).encode())]
-        return [*headers, *batch, ("scored_at", self.scored.scored_at.encode())]
+        return [*headers, *batch, ("scored_at", self.scored_batch.scored_at.encode())]
 
     def _chunks(self) -> Iterator[tuple[int, dict[str, list[Any]], dict[str, list[Any]]]]:
         """Yield the number of each chunk, its payments and their predictions."""
-        left = self.scores.scored + self.scores.dead_letters
-        for number in range(self.scores.part.chunks):
+        left = self.scored_part.scored + self.scored_part.dead_letters
+        for number in range(self.scored_part.part.chunks):
             payments, predictions = self._chunk(number)
             left -= len(predictions["reason"])
             yield number, payments, predictions
         if left:
             raise StagingError(
-                f"{self.scores.staged}, partition {self.scores.part.partition}: {abs(left)} "
+                f"{self.scored_part.staged}, partition {self.scored_part.part.partition}: {abs(left)} "
                 f"{'fewer' if left > 0 else 'more'} rows are staged than were counted; clear the run's plan task: the "
                 "run drains these payments again"
             )
@@ -80,9 +80,9 @@ class OutgoingMessages:
     def _chunk(self, number: int) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
         """Return a chunk's payments and predictions. The latter are fewer if scoring reached its time limit there."""
         payments = self._read(number, ("offset", "row", "key", "head", "tail"))
-        partition = self.scores.part.partition
-        return payments, chunks.read_predictions(self.storage, self.scores.staged, partition, number)
+        partition = self.scored_part.part.partition
+        return payments, chunks.read_predictions(self.storage, self.scored_part.staged, partition, number)
 
     def _read(self, number: int, names: Sequence[str]) -> dict[str, list[Any]]:
-        part = self.scores.part
+        part = self.scored_part.part
         return chunks.read_payments(self.storage, part.staged, part.partition, number, names)

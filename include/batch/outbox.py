@@ -1,14 +1,14 @@
 """Keep track of pending reports: from a batch's first commit until a mail server has accepted its report.
 
-A batch has an entry in the outbox, the file `outbox/<group>/<topic>/<batch>`, from before its first commit until it can
-commit nothing more and has no pending report. If it can commit nothing more but has a pending report, the entry is
-renamed to `<batch>.committed`: a mail server that is down for a day leaves many of these, and scoring skips them
-without reading their batches.
+A batch has an entry in the outbox, the file `outbox/<group>/<topic>/<batch>`, from before its first commit until it is
+final and has no pending report. A batch is final when it can commit nothing more. If it is final but has a pending
+report, the entry is renamed to `<batch>.committed`: a mail server that is down for a day leaves many of these, and
+scoring skips them without reading their batches.
 
-In the batch's folder, `committed-<partition>` says that a partition is committed, and `report-<partition>.json` what
-became of a report (`report_marks.py`). If a publisher dies before it writes the former, the commit note beside the
-group's offset tells the same. When a commit or a delivery becomes known, a batch record is written for the ledger
-(`batch_record.py`).
+In the batch's folder, the commit mark `committed-<partition>` says that a partition is committed, and
+`report-<partition>.json` what became of a report (`report_marks.py`). If a publisher dies before it writes the commit
+mark, the commit note beside the group's offset tells the same. A batch record for the ledger (`batch_record.py`) is
+written when the batch becomes final, and after each delivery of a report.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import msgspec
 
 from include.batch.batch_record import StepDuration, write_record
 from include.batch.manifest import Manifest, folder_of
-from include.batch.outbox_batch import COMMIT_MARK, OutboxBatch, committed_partitions
+from include.batch.outbox_batch import COMMIT_MARK_PREFIX, OutboxBatch, committed_partitions
 from include.batch.report_marks import partitions_of, write_mark
 from include.batch.staged_frauds import StagedFrauds
 from include.errors import ClusterError, StagingError
@@ -36,7 +36,8 @@ from include.storage.staging import Storage
 
 log = logging.getLogger(__name__)
 
-COMMITTED_SUFFIX = ".committed"
+# Ends the name of a final batch's entry while a report is pending.
+FINAL_SUFFIX = ".committed"
 _READ_THREADS = 16
 
 
@@ -60,41 +61,43 @@ class Outbox:
 
     def open_entries(self) -> list[str]:
         """Return the ids of the batches that may still commit something, oldest first."""
-        return [batch_id for batch_id, is_marked in self._list_entries().items() if not is_marked]
+        return [batch_id for batch_id, is_final in self._list_entries().items() if not is_final]
 
     def close_entry(self, batch_id: str) -> None:
-        """Delete the entry of a batch that can commit nothing more and has no pending report."""
+        """Delete the entry of a final batch without a pending report."""
         self._storage.delete(f"{self._folder}/{batch_id}")
-        self._storage.delete(f"{self._folder}/{batch_id}{COMMITTED_SUFFIX}")
+        self._storage.delete(f"{self._folder}/{batch_id}{FINAL_SUFFIX}")
 
-    def mark_committed(self, batch_id: str) -> None:
-        """Rename the entry of a batch that can commit nothing more and has a pending report."""
-        self._storage.write(f"{self._folder}/{batch_id}{COMMITTED_SUFFIX}", b"")
+    def mark_final(self, batch_id: str) -> None:
+        """Rename the entry of a final batch with a pending report."""
+        self._storage.write(f"{self._folder}/{batch_id}{FINAL_SUFFIX}", b"")
         self._storage.delete(f"{self._folder}/{batch_id}")
 
     def _list_entries(self) -> dict[str, bool]:
-        """Return by batch id whether the entry is marked as committed."""
+        """Return by batch id whether the entry's name says that the batch is final."""
         names = self._storage.list(self._folder)
-        batch_ids = dict.fromkeys(name.removesuffix(COMMITTED_SUFFIX) for name in names)
-        return {batch_id: batch_id + COMMITTED_SUFFIX in names for batch_id in batch_ids}
+        batch_ids = dict.fromkeys(name.removesuffix(FINAL_SUFFIX) for name in names)
+        return {batch_id: batch_id + FINAL_SUFFIX in names for batch_id in batch_ids}
 
     def record_commit(self, manifest: Manifest, partition: int, seconds: float | None = None) -> None:
-        """Record that the batch has committed a partition. `seconds`: how long publishing it took, if known."""
+        """Write the commit mark of a partition. `seconds`: from the start of `publish` to the commit, if known."""
         data = msgspec.json.encode(StepDuration(seconds))
-        self._storage.write(f"{manifest.folder}/{COMMIT_MARK}{partition}", data)
+        self._storage.write(f"{manifest.folder}/{COMMIT_MARK_PREFIX}{partition}", data)
 
     def committed_partitions(self, manifest: Manifest) -> set[int]:
-        """Return the partitions that the batch is recorded to have committed."""
+        """Return the partitions with a commit mark of the batch."""
         return committed_partitions(self._storage.list(manifest.folder))
 
     def record_commits(
         self, read_offsets: Callable[[], Mapping[int, CommittedOffset]], ended: Collection[str] = ()
     ) -> Mapping[int, CommittedOffset]:
-        """Record the commits that the group's offsets show, close entries that are done, and return the offsets.
+        """Write the commit marks that the group's offsets show, and return the offsets.
+
+        If a batch is final, write its batch record, and close its entry, or rename it if a report is pending.
 
         `read_offsets` returns the committed offsets of all partitions, or of some. It is called after the entries are
         listed: a batch that begins to publish in between would look as if others had committed its payments. `ended`
-        are batches whose claim has ended, so that they can commit nothing more.
+        are the batches that `Claims.end_older` returned: they are final.
         """
         entries = self.open_entries()
         committed = read_offsets()
@@ -107,11 +110,11 @@ class Outbox:
                     log.info("batch %s: its commit of partition %s is found by the note", batch_id, part.partition)
                     self.record_commit(batch.manifest, part.partition)
                     batch.committed.add(part.partition)
-            # Without its record the entry stays, and the next run tries again.
-            if not (batch_id in ended or batch.is_settled(committed)) or not self._write_record(batch):
+            # Without its batch record the entry stays as it is, and the next run tries again.
+            if not (batch_id in ended or batch.is_final(committed)) or not self._write_record(batch):
                 continue
             if batch.pending_reports():
-                self.mark_committed(batch_id)
+                self.mark_final(batch_id)
             else:
                 self.close_entry(batch_id)
         return committed
@@ -119,16 +122,16 @@ class Outbox:
     def pending_batches(self) -> list[str]:
         """Return the ids of the batches with a pending report, and of those that cannot be read, oldest first."""
         entries = self._list_entries()
-        batches = self._load_batches([batch_id for batch_id, is_marked in entries.items() if not is_marked])
+        batches = self._load_batches([batch_id for batch_id, is_final in entries.items() if not is_final])
         pending = {
             batch_id for batch_id, batch in batches if isinstance(batch, StagingError) or batch.pending_reports()
         }
-        return [batch_id for batch_id, is_marked in entries.items() if is_marked or batch_id in pending]
+        return [batch_id for batch_id, is_final in entries.items() if is_final or batch_id in pending]
 
     def pending_reports(self) -> Iterator[PendingReport]:
         """Yield pending reports, oldest batch first: the frauds of committed partitions that are not reported yet.
 
-        A batch has two if an attempt to mail began before another partition was committed.
+        A batch has several if an attempt to mail began before further partitions were committed.
         """
         for batch_id in self.pending_batches():
             # Read again, because another task may have mailed it in the meantime.
@@ -139,7 +142,7 @@ class Outbox:
                 frauds = StagedFrauds(self._storage, batch.manifest.topic, partitions)
                 yield PendingReport(batch_id, batch.facts(partitions, self._output_topic), frauds)
             if not pending:
-                # The task that recorded the delivery died before this.
+                # The task that recorded the delivery died before it finished the report.
                 self._finish_report(batch)
 
     def unreadable(self) -> dict[str, str]:
@@ -155,9 +158,10 @@ class Outbox:
         }
 
     def begin_report(self, report: PendingReport) -> bool:
-        """Record that the report is about to be mailed; return False if another sender has mailed it.
+        """Record that the report is about to be mailed, and return True. If it must not be mailed, return False.
 
-        Raise StagingError if this cannot be recorded: then the report must not be mailed.
+        It must not if one of its partitions was reported meanwhile, or if an attempt at a different set with one of
+        them has begun. Raise StagingError if nothing can be recorded: then, too, it must not be mailed.
         """
         batch, partitions = self._require_batch(report.key), partitions_of(report)
         if not batch.reports.may_send(partitions):
@@ -178,11 +182,11 @@ class Outbox:
         batch_id = batch.manifest.batch_id
         if not self._write_record(batch) or batch.pending_reports():
             return
-        if self._list_entries().get(batch_id) or batch.is_committed:
+        if self._list_entries().get(batch_id) or batch.all_committed:
             self.close_entry(batch_id)
 
     def _write_record(self, batch: OutboxBatch) -> bool:
-        """Write the record of a batch that has committed anything.
+        """Write the batch record if the batch has committed anything.
 
         Return False if it cannot be written: that must not stop scoring.
         """
@@ -191,7 +195,7 @@ class Outbox:
                 deliveries = batch.reports.deliveries
                 write_record(self._storage, batch.manifest, batch.scored, batch.committed, deliveries)
         except (StagingError, msgspec.MsgspecError, TypeError) as error:
-            log.error("batch %s: its record for the ledger cannot be written: %s", batch.manifest.batch_id, error)
+            log.error("batch %s: its batch record for the ledger cannot be written: %s", batch.manifest.batch_id, error)
             return False
         return True
 
@@ -216,7 +220,7 @@ class Outbox:
 
 
 def record_committed_batches(cluster: Cluster, settings: Settings, outbox: Outbox) -> None:
-    """Record the commits that the broker knows of. If it does not answer, continue with the recorded ones."""
+    """Write the commit marks that the group's offsets show. If the broker does not answer, only log that."""
     try:
         topic = cluster.describe_topic(settings.input_topic)
         with ConsumerGroup.open(cluster, settings.group, topic) as group:

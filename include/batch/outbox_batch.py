@@ -8,19 +8,19 @@ from datetime import datetime
 
 from include.batch.manifest import Manifest, PartitionBatch
 from include.batch.report_marks import ReportMarks
-from include.batch.scored_batch import PartitionScores, ScoredBatch
+from include.batch.scored_batch import ScoredBatch, ScoredPartition
 from include.errors import StagedFileGoneError
 from include.kafka.committed_offsets import CommittedOffset
 from include.report.report import ReportFacts
 from include.storage.staging import Storage
 
-# A file in the batch's folder, followed by a partition's number: the batch has committed that partition.
-COMMIT_MARK = "committed-"
+# The commit mark: a file in the batch's folder, named by this and a partition's number. The batch has committed it.
+COMMIT_MARK_PREFIX = "committed-"
 
 
 def committed_partitions(names: Iterable[str]) -> set[int]:
     """Return the partitions with a commit mark among `names`, the files in a batch's folder."""
-    return {int(name.removeprefix(COMMIT_MARK)) for name in names if name.startswith(COMMIT_MARK)}
+    return {int(name.removeprefix(COMMIT_MARK_PREFIX)) for name in names if name.startswith(COMMIT_MARK_PREFIX)}
 
 
 @dataclass(frozen=True)
@@ -47,30 +47,33 @@ class OutboxBatch:
 
     @property
     def partitions(self) -> list[PartitionBatch]:
-        """Return the partitions that the batch commits, or has committed."""
-        return [scores.part for scores in self.scored.to_publish]
+        """Return the partitions that the batch commits, or has committed, of all shards that are scored.
+
+        The DAG publishes no shard before all are scored.
+        """
+        return [one.part for one in self.scored.to_publish]
 
     @property
-    def is_committed(self) -> bool:
-        """Return whether all partitions are known to be committed."""
+    def all_committed(self) -> bool:
+        """Return whether all of `partitions` are known to be committed."""
         return {part.partition for part in self.partitions} <= self.committed
 
-    def pending_reports(self) -> list[list[PartitionScores]]:
+    def pending_reports(self) -> list[list[ScoredPartition]]:
         """Return the partitions of each pending report.
 
         First come the reports that an attempt began to mail, with the same partitions as then. All other committed
         partitions share a report, if there is a fraud among them.
         """
         begun = [
-            [scores for scores in self.scored.to_publish if scores.part.partition in partitions]
+            [one for one in self.scored.to_publish if one.part.partition in partitions]
             for partitions in self.reports.begun
         ]
         unreported = self.committed.difference(self.reports.deliveries, *self.reports.begun)
-        rest = [scores for scores in self.scored.to_publish if scores.part.partition in unreported]
-        return [*filter(None, begun), *([rest] if any(scores.frauds for scores in rest) else [])]
+        rest = [one for one in self.scored.to_publish if one.part.partition in unreported]
+        return [*filter(None, begun), *([rest] if any(one.frauds for one in rest) else [])]
 
-    def is_settled(self, committed: Mapping[int, CommittedOffset]) -> bool:
-        """Return whether the batch can commit nothing more: each partition is committed, by it or by others.
+    def is_final(self, committed: Mapping[int, CommittedOffset]) -> bool:
+        """Return whether the batch can commit nothing more: each of `partitions` is committed, by it or by others.
 
         `committed` has the group's offsets; nothing is concluded about partitions that are not in it.
         """
@@ -80,7 +83,7 @@ class OutboxBatch:
             for part in self.partitions
         )
 
-    def facts(self, partitions: list[PartitionScores], output_topic: str) -> ReportFacts:
+    def facts(self, partitions: list[ScoredPartition], output_topic: str) -> ReportFacts:
         """Return what a report of these partitions says about the batch."""
         manifest, model = self.manifest, self.scored.model
         name, version = model.get("name"), model.get("version")
@@ -91,12 +94,10 @@ class OutboxBatch:
             model_label=f"{name} version {version}" if name else f"run {model['run_id'][:8]}",
             model_run_id=model["run_id"],
             model_url=model.get("url") or "",
-            ranges=tuple(
-                (manifest.topic, scores.part.partition, scores.part.start, scores.part.end) for scores in partitions
-            ),
-            scored=sum(scores.scored for scores in partitions),
-            frauds=sum(scores.frauds for scores in partitions),
-            dead_letters=sum(scores.dead_letters for scores in partitions),
+            ranges=tuple((manifest.topic, one.part.partition, one.part.start, one.part.end) for one in partitions),
+            scored=sum(one.scored for one in partitions),
+            frauds=sum(one.frauds for one in partitions),
+            dead_letters=sum(one.dead_letters for one in partitions),
             scored_at=datetime.fromisoformat(self.scored.scored_at),
             output_topic=output_topic,
             group=manifest.group,

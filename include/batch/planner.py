@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from shlex import quote
 
-from include.batch.batch_alarms import Alarm, PartitionLag, find_alarms, find_lag_alarm
+from include.batch.batch_alarms import AlarmState, PartitionLag, find_alarms, find_backlog_alarm
 from include.batch.checkpoint import Checkpoint, PartitionCheckpoint
 from include.batch.claims import Claims
 from include.batch.manifest import BlockedPartition, Manifest, PartitionBatch, is_batch_id, new_batch_id
@@ -32,7 +32,7 @@ def plan(cluster: Cluster, settings: Settings, storage: Storage, *, run_id: str,
     """Return a new batch with the offset ranges that wait now, distributed over at most FRAUD_SHARDS shards.
 
     If nothing waits, it has no partitions and is not saved. Otherwise its manifest and its claim are saved. In either
-    case, first end the claims of older batches, record their commits, and remove their staged files.
+    case, first end the claims of older batches except the newest, record commits, and remove staged files (`claims`).
 
     Raise GroupInUseError if the group has members, TopicChangedError if the committed offsets do not fit the topic,
     ClusterError, or StagingError.
@@ -45,11 +45,11 @@ def plan(cluster: Cluster, settings: Settings, storage: Storage, *, run_id: str,
         claims = Claims(storage, settings.group, topic.name, run_url, settings.installation)
         # Free space before anything is staged: otherwise a full disk stays full.
         ended = claims.end_older(outbox, lambda partitions: fence_producers(group, partitions))
-        # Before this batch commits: until then the note beside an offset may be the only trace of an earlier commit.
+        # Before this batch commits: its note may replace one that is the only trace of an earlier batch's commit.
         committed = outbox.record_commits(lambda: recover_offsets(group), ended)
         claims.remove(ended, outbox, committed)
         checkpoint = Checkpoint(storage, settings.group)
-        parts, lag, blocked = _plan_partitions(cluster, settings, topic, committed, checkpoint)
+        parts, left, blocked = _plan_partitions(cluster, settings, topic, committed, checkpoint)
         idle = set(topic.partitions) - {part.partition for part in parts}
         unchanged = {partition: committed[partition] for partition in idle}
         for partition, offset in refresh_offsets(group, unchanged, _REFRESH_AGE, now).items():
@@ -65,7 +65,7 @@ def plan(cluster: Cluster, settings: Settings, storage: Storage, *, run_id: str,
         partitions=tuple(parts),
         has_claim=True,
         shards=_distribute(parts, settings.shards),
-        lag=lag,
+        lag=left,
         held_up=tuple(blocked),
         seconds=round(time.monotonic() - began, 3),
     )
@@ -74,11 +74,11 @@ def plan(cluster: Cluster, settings: Settings, storage: Storage, *, run_id: str,
     return manifest
 
 
-def plan_alarms(cluster: Cluster, settings: Settings, manifest: Manifest) -> list[Alarm]:
-    """Return an alarm of each kind for a planned batch; its cause is empty if the batch does not have that alarm.
+def plan_alarms(cluster: Cluster, settings: Settings, manifest: Manifest) -> list[AlarmState]:
+    """Return the state of each kind of alarm that `plan` finds, by a planned batch.
 
-    The lag is known only if there is nothing to read: otherwise the task `reports` looks at what the run left. The
-    broker is asked only if something waits.
+    What the run leaves for later runs is known only if it has nothing to read: otherwise the task `reports` finds that
+    alarm. The broker is asked only if something waits.
     """
     starts = {part.partition: part.start for part in manifest.partitions}
     oldest = read_oldest_times(cluster, manifest.group, manifest.topic, starts)
@@ -104,7 +104,7 @@ def plan_alarms(cluster: Cluster, settings: Settings, manifest: Manifest) -> lis
     ]
     retention = read_retention(cluster, manifest.topic) if lags else None
     alarms = find_alarms(manifest.topic, lags, retention, settings, datetime.now(UTC))
-    return alarms if manifest.partitions else [*alarms, find_lag_alarm(manifest, {}, settings)]
+    return alarms if manifest.partitions else [*alarms, find_backlog_alarm(manifest, {}, settings)]
 
 
 def _distribute(parts: Sequence[PartitionBatch], shards: int) -> tuple[tuple[int, ...], ...]:
@@ -126,7 +126,7 @@ def _plan_partitions(
     checkpoint: Checkpoint,
 ) -> tuple[list[PartitionBatch], int, list[BlockedPartition]]:
     """Return partitions with an offset to commit, the number of offsets left for later runs, and blocked partitions."""
-    parts, lag, blocked = [], 0, []
+    parts, left, blocked = [], 0, []
     lows = cluster.first_offsets(topic.name, topic.partitions)
     # High watermarks come first: messages that arrive between the two requests must not look blocked.
     highs = cluster.high_watermarks(topic.name, topic.partitions)
@@ -144,7 +144,7 @@ def _plan_partitions(
                 *(topic.name, partition, lost, current.offset, start),
             )
         end = min(stable, start + settings.max_payments)
-        lag += stable - end
+        left += stable - end
         part = PartitionBatch(
             partition,
             start,
@@ -160,13 +160,16 @@ def _plan_partitions(
             parts.append(part)
         elif highs[partition] > stable:
             blocked.append(BlockedPartition(partition, current.offset, low, stable, highs[partition]))
-    return parts, lag, blocked
+    return parts, left, blocked
 
 
 def _moved_from(
     topic: Topic, partition: int, committed: Mapping[int, CommittedOffset], low: int, checkpoint: Checkpoint
 ) -> int | None:
-    """Return the offset that this DAG's runs had reached, if another program has committed another one since."""
+    """Return where this DAG's runs would have continued, if another program has committed another offset since.
+
+    Otherwise return None.
+    """
     current = committed[partition]
     if current.offset is None or current.note is not None:
         return None
@@ -174,11 +177,12 @@ def _moved_from(
     if earlier is not None and earlier.topic_id == topic.topic_id:
         reached = earlier.offset
     elif any(_is_from_batch(offset, topic) for offset in committed.values()):
-        # The group is ours already, so on this partition it would have started at the first offset.
+        # This DAG has used the group on other partitions. It has committed nothing on this one, where it would have
+        # started at the first offset.
         reached = low
     else:
-        # The group was another program's until now, and continues at its offset. The checkpoint makes it ours, even if
-        # the first batch fails.
+        # Only another program has used the group so far: this DAG continues at its offset. From now on the checkpoint
+        # says where this DAG was, even if its first batch fails.
         checkpoint.write(topic, partition, current.offset)
         return None
     return reached if reached != current.offset else None

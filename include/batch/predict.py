@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from include.batch import chunks
 from include.batch.chunk_groups import PaymentChunk, read_chunk_groups, read_offsets
 from include.batch.manifest import Manifest, PartitionBatch
-from include.batch.scored_batch import PartitionScores, ScoredBatch
+from include.batch.scored_batch import ScoredBatch, ScoredPartition
 from include.errors import StagedFileGoneError
 from include.models.description import Description
 from include.models.model_run import ModelRun
@@ -63,11 +63,11 @@ def predict(settings: Settings, storage: Storage, manifest: Manifest, run: Model
     with chunks.paused_collector():
         scoring = _ShardScoring(storage, manifest, parts, model, time.monotonic() + settings.max_seconds)
         partitions = scoring.run()
-    left = sum(part.end for part in parts) - sum(scores.part.end for scores in partitions)
+    left = sum(part.end for part in parts) - sum(one.part.end for one in partitions)
     if left:
         log.info("%d offsets are left for the next run: scoring ended after %g seconds", left, settings.max_seconds)
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    reasons = sum((Counter(scores.reasons) for scores in partitions), Counter[str]())
+    reasons = sum((Counter(one.reasons) for one in partitions), Counter[str]())
     seconds = round(time.monotonic() - began, 3)
     scored = ScoredBatch(run.to_dict(), now, partitions, dict(reasons), seconds)
     scored.save(storage, manifest.folder, shard)
@@ -135,7 +135,7 @@ class _ShardScoring:
         # Partitions that are cut off, with the offset of the first message that is not scored.
         self._cut_at: dict[int, int] = {}
 
-    def run(self) -> tuple[PartitionScores, ...]:
+    def run(self) -> tuple[ScoredPartition, ...]:
         """Score and stage group by group until the deadline, and return the counts of each partition."""
         for group in read_chunk_groups(self._storage, self._parts):
             predictions, begin = self._score(group), 0
@@ -145,9 +145,9 @@ class _ShardScoring:
                 begin += count
             if time.monotonic() > self._deadline:
                 break
-        return tuple(self._partition_scores(part) for part in self._parts)
+        return tuple(self._scored_partition(part) for part in self._parts)
 
-    def _partition_scores(self, part: PartitionBatch) -> PartitionScores:
+    def _scored_partition(self, part: PartitionBatch) -> ScoredPartition:
         counts = self._counts[part.partition]
         end = self._cut_at.get(part.partition)
         if end is None and counts["chunks"] < part.chunks:
@@ -156,10 +156,10 @@ class _ShardScoring:
             # The time of the last message before the cut is not known.
             part = replace(part, end=end, chunks=counts["chunks"], newest=None)
         scored, frauds, dead_letters = (counts[name] for name in ("scored", "frauds", "dead_letters"))
-        return PartitionScores(part, self._folder, scored, frauds, dead_letters, dict(self._reasons[part.partition]))
+        return ScoredPartition(part, self._folder, scored, frauds, dead_letters, dict(self._reasons[part.partition]))
 
     def _first_offset(self, part: PartitionBatch, number: int) -> int:
-        """Return the first offset of a chunk; of the first one, that of the partition's whole range."""
+        """Return the offset of a chunk's first message; for the first chunk, the start of the partition's range."""
         return part.start if number == 0 else read_offsets(self._storage, part, number)[0]
 
     def _score(self, group: Sequence[PaymentChunk]) -> _Predictions:

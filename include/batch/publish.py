@@ -45,9 +45,9 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class Published:
-    """What an attempt to publish did: the outcome of each partition, and how many messages it sent.
+    """What an attempt to publish a shard did: the outcome of each partition, and how many messages it sent.
 
-    `newest` is the Kafka timestamp of the batch's newest payment, in milliseconds.
+    `newest` is the highest `PartitionBatch.newest` of the shard, in milliseconds; None if none is known.
     """
 
     outcomes: dict[int, Outcome]
@@ -84,7 +84,7 @@ def publish(
     outbox = Outbox(storage, manifest.group, manifest.topic)
     outbox.open_entry(manifest)
     on_step("before fence")
-    to_publish = {scores.part.partition: scores for scores in scored.to_publish}
+    to_publish = {one.part.partition: one for one in scored.to_publish}
     checkpoint = Checkpoint(storage, manifest.group)
     outcomes: dict[int, Outcome] = {}
     errors: list[FraudError] = []
@@ -108,16 +108,17 @@ def publish(
                 log.info("%s/%s [%s, %s): %s", manifest.topic, partition, part.start, part.end, outcome.value)
     is_superseded = bool(errors) and all(isinstance(error, BatchSupersededError) for error in errors)
     if is_superseded and not outcomes and len(manifest.shards) < 2 and not outbox.committed_partitions(manifest):
-        # This entry was opened after the newer run listed the outbox, so no other run closes it. Another shard, whose
-        # producers are not fenced here, may have committed without a record yet: then the next run's plan closes it.
+        # The newer run may have removed the batch's files: an open entry would look like an unreadable report until
+        # the next run's plan closes it. If there are several shards, only plan may close it: another shard, whose
+        # producers are not fenced here, may have committed without a commit mark yet.
         outbox.close_entry(manifest.batch_id)
     _raise_together(errors)
-    sent = [scores for scores in scored.to_publish if outcomes.get(scores.part.partition) is Outcome.PUBLISHED]
+    sent = [one for one in scored.to_publish if outcomes.get(one.part.partition) is Outcome.PUBLISHED]
     return Published(
         outcomes,
-        sum(scores.scored for scores in sent),
-        sum(scores.dead_letters for scores in sent),
-        max((scores.part.newest for scores in scored.to_publish if scores.part.newest is not None), default=None),
+        sum(one.scored for one in sent),
+        sum(one.dead_letters for one in sent),
+        max((one.part.newest for one in scored.to_publish if one.part.newest is not None), default=None),
     )
 
 
@@ -135,7 +136,7 @@ def _raise_together(errors: list[FraudError]) -> None:
 class _PartitionPublisher:
     """Publish partitions of a batch whose older producers are fenced.
 
-    `done` are the partitions that are recorded as committed; `may_publish` is false if a newer run has ended the claim.
+    `done` are the partitions with a commit mark; `may_publish` is false if a newer run has ended the claim.
     `began` is the start of the step, by time.monotonic().
     """
 
@@ -206,16 +207,24 @@ class _PartitionPublisher:
         # An operator or another program that commits the same offset has published nothing.
         if committed.offset == part.end and is_batch_id(committed.batch or ""):
             return Outcome.PUBLISHED_BY_ANOTHER
-        by = "" if committed.offset is None else f", and {_committer(committed)} committed the offset"
+        if committed.offset is None:
+            now, by, remedy = "gone", "", "The next run's plan says how to choose where it starts"
+        else:
+            now, by = str(committed.offset), f", and {_committer(committed)} committed the offset"
+            remedy = "The next run starts at the committed offset"
+        before = "there was none" if part.committed_before is None else f"it was {part.committed_before}"
         raise OffsetsChangedError(
-            f"the committed offset of group {self.manifest.group} on {self.manifest.topic}/{part.partition} is "
-            f"{committed.offset}, but batch {batch_id} of offsets [{part.start}, {part.end}) was planned at "
-            f"{part.committed_before}{by}: no commit of this batch is known. The next run starts at the committed "
-            "offset"
+            f"the committed offset of group {self.manifest.group} on {self.manifest.topic}/{part.partition} is {now}, "
+            f"but batch {batch_id} of offsets [{part.start}, {part.end}) was planned when {before}{by}: no commit of "
+            f"this batch is known. {remedy}"
         )
 
     def _require_unchanged(self, part: PartitionBatch) -> None:
-        """Raise as `_find_outcome` if the committed offset has changed: fencing does not stop a consumer's commit."""
+        """Raise OffsetsChangedError if another program has committed an offset: fencing does not stop a consumer.
+
+        Raise nothing if this batch or another one has committed the partition: its producer has fenced this one, so the
+        broker rejects the transaction.
+        """
         try:
             committed = self._committed_offset(part)
         except ClusterError:
@@ -225,7 +234,10 @@ class _PartitionPublisher:
 
 
 def _committer(committed: CommittedOffset) -> str:
-    """Return who committed an offset, by its note. An offset that was only refreshed has a note without a batch."""
+    """Return who committed an offset, by its note: a batch, an operator, or another program.
+
+    Another program leaves no note. If `plan` has refreshed its offset, there is a note, whose `batch` is empty.
+    """
     if not committed.batch:
         return "another program"
     return f"batch {committed.batch}" if is_batch_id(committed.batch) else repr(committed.batch)

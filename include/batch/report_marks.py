@@ -2,8 +2,8 @@
 
 Each attempt writes the file before it mails: if it cannot be written, no mail is sent, or every run would send the
 report again. The first attempt fixes the partitions, and with them the Message-ID; a partition that is committed later
-gets its own report. After acceptance the delivery is written to the same file, which needs no further right and next
-to no further space.
+gets its own report. After acceptance the delivery is written to the same file, which needs no further permission and
+hardly more space.
 
 An earlier version wrote `reported-<partition>` after the mail, one file a partition. Those files still count.
 """
@@ -27,7 +27,8 @@ _EARLIER_PREFIX = "reported-"
 class ReportMark(msgspec.Struct, frozen=True):
     """The content of the file.
 
-    `begun_at` is when the last attempt began. `delivery` is None until a mail server has accepted the report.
+    `delivery` is None until a mail server has accepted the report. `begun_at` is when the last attempt began; with a
+    delivery it is when the server accepted the report.
     """
 
     partitions: tuple[int, ...]
@@ -71,7 +72,7 @@ class ReportMarks:
     def may_send(self, partitions: frozenset[int]) -> bool:
         """Return whether a report of exactly these partitions may be sent.
 
-        It may not if one of them was reported, or if a report of some of them together with others was begun.
+        It may not if one of them was reported, or if an attempt at a different set with one of them has begun.
         """
         if not partitions.isdisjoint(self.deliveries):
             return False

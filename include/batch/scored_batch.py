@@ -21,9 +21,10 @@ _SCORED, _PUBLISHED = "scored-", "published-"
 
 
 @dataclass(frozen=True)
-class PartitionScores:
-    """The counts of one partition: scored payments, frauds among them, and dead letters, in all and by reason code.
+class ScoredPartition:
+    """One partition as it was scored.
 
+    The counts are of scored payments, of frauds among them, and of dead letters, in all and by reason code.
     `part` is the partition as it was drained; it ends earlier if `predict` reached its time limit. `staged` is the
     folder of the predictions, as `part.staged` is the folder of the payments.
     """
@@ -43,14 +44,14 @@ class ScoredBatch:
     Attributes:
         model: The model run, as ModelRun.to_dict() returns it.
         scored_at: When scoring ended, in ISO 8601.
-        partitions: The counts of each partition.
+        partitions: The partitions as they were scored.
         reasons: The number of dead letters by reason code, those of `drain` and of the model together.
         seconds: How long `predict` took; of several shards, the longest time.
     """
 
     model: dict[str, Any]
     scored_at: str
-    partitions: tuple[PartitionScores, ...]
+    partitions: tuple[ScoredPartition, ...]
     reasons: dict[str, int]
     seconds: float | None = None
 
@@ -70,14 +71,14 @@ class ScoredBatch:
         return sum(part.dead_letters for part in self.partitions)
 
     @property
-    def to_publish(self) -> tuple[PartitionScores, ...]:
+    def to_publish(self) -> tuple[ScoredPartition, ...]:
         """Return the partitions with an offset to commit, including those without a message to publish."""
-        return tuple(scores for scores in self.partitions if scores.part.needs_commit)
+        return tuple(one for one in self.partitions if one.part.needs_commit)
 
     def offsets_left(self, manifest: Manifest) -> int:
         """Return how many offsets the batch leaves for later runs: limits of `plan`, `drain` and `predict` together."""
         drained = sum(part.end - part.start for part in manifest.partitions)
-        return manifest.lag + drained - sum(scores.part.end - scores.part.start for scores in self.partitions)
+        return manifest.lag + drained - sum(one.part.end - one.part.start for one in self.partitions)
 
     def save(self, storage: Storage, folder: str, shard: int = 0) -> None:
         """Write `scored-<shard>.json` in the batch's `folder`. Raise StagingError if it cannot be written."""
@@ -87,7 +88,7 @@ class ScoredBatch:
     def begin_publishing(cls, storage: Storage, folder: str, shard: int = 0) -> ScoredBatch:
         """Return the shard that every attempt to publish it must use; the first one copies it to `published-…`.
 
-        A late attempt at `predict` may save other scores at any time. They would differ from the messages that are
+        A late attempt at `predict` may save other results at any time. They would differ from the messages that are
         published already, and from the report. (Two publishers that copy at the same moment are not guarded.)
         """
         published = cls._load_published(storage, folder, shard)
@@ -105,7 +106,7 @@ class ScoredBatch:
 
     @staticmethod
     def publishing_has_begun(storage: Storage, folder: str) -> bool:
-        """Return whether messages of some shard may be published: then staged files must stay as they are."""
+        """Return whether a publisher has begun, and may have sent messages: then staged files must stay as they are."""
         return any(name.startswith(_PUBLISHED) for name in storage.list(folder))
 
     @classmethod

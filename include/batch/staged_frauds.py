@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from include.batch import chunks
-from include.batch.scored_batch import PartitionScores
+from include.batch.scored_batch import ScoredPartition
 from include.payments.encode import scored_object
 from include.report.fraud import Fraud
 from include.storage.staging import Storage
@@ -18,11 +18,11 @@ class StagedFrauds:
 
     storage: Storage
     topic: str
-    partitions: list[PartitionScores]
+    partitions: list[ScoredPartition]
 
     def __iter__(self) -> Iterator[Fraud]:
         """Yield the frauds in the order of partitions and offsets. Raise StagingError if a chunk cannot be read."""
-        for part, folder in ((scores.part, scores.staged) for scores in self.partitions):
+        for part, folder in ((one.part, one.staged) for one in self.partitions):
             for number in range(part.chunks):
                 predictions = chunks.read_predictions(self.storage, folder, part.partition, number)
                 frauds = [index for index, prediction in enumerate(predictions["prediction"]) if prediction == 1]

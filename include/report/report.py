@@ -87,7 +87,7 @@ class ReportQueue(Protocol):
         """Return the batches whose reports cannot be read, with the reason."""
 
     def begin_report(self, report: PendingReport) -> bool:
-        """Record that the report is about to be mailed; return False if it was mailed already."""
+        """Record that the report is about to be mailed. Return False if it must not be, because of another attempt."""
 
     def record_delivery(self, report: PendingReport, delivery: ReportDelivery) -> None:
         """Record that a mail server has accepted the report."""

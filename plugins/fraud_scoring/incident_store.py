@@ -56,7 +56,7 @@ class IncidentStore:
         closed = [self._in_first([storage], lambda files: files.close(what, map_index)) for storage in self._storages]
         return any(closed)
 
-    def count_dead_letters(self, batch_id: str, counts: DeadLetterCounts | None) -> CountedBatches | None:
+    def update_dead_letter_counts(self, batch_id: str, counts: DeadLetterCounts | None) -> CountedBatches | None:
         """Add a batch's dead letters to the stored counts and return all of them, or None if nothing can be stored.
 
         If `counts` is None, delete the stored counts and return None.

@@ -127,7 +127,9 @@ class FraudReportOperator(EmailOperator):
                 # The server would not accept other reports either. A retry, or the next run, sends them.
                 raise mail_server_error(connection, error) from error
             if mail is None:
-                self.log.info("report %s was sent by another task meanwhile", report.key)
+                self.log.info(
+                    "report %s was not sent: another task has sent it, or begun to send a part of it", report.key
+                )
                 continue
             refused |= self._refused
             self._record_delivery(report, mail, outbox, settings.recipients, started)
@@ -176,8 +178,8 @@ class FraudReportOperator(EmailOperator):
     def _mail(self, report: PendingReport, outbox: ReportQueue, *, mask: bool) -> ReportMail | None:
         """Build the mail and send it, with a smaller attachment if the server rejects its size or drops it.
 
-        Return None if another task has sent it meanwhile. Raise ReportError if the server refuses or drops the mail,
-        and StagingError if the attempt cannot be recorded.
+        Return None if another task has sent it or begun to send a part of it. Raise ReportError if the server refuses
+        or drops the mail, and StagingError if the attempt cannot be recorded.
         """
         for max_bytes in ATTACHMENT_BYTES:
             mail = self._build(report, mask=mask, max_bytes=max_bytes)
@@ -210,7 +212,7 @@ class FraudReportOperator(EmailOperator):
             raise ReportError(f"the mail cannot be built: {type(error).__name__}, see this task's log") from None
 
     def _send(self, mail: ReportMail, report: PendingReport, outbox: ReportQueue) -> bool:
-        """Send the mail, and return False if another task has sent it already.
+        """Send the mail, and return False if another task has sent it or begun to send a part of it.
 
         Connect before recording the attempt, which fixes the offsets of the report: later commits of its batch would
         need a second report.

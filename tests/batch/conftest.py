@@ -7,7 +7,7 @@ import pytest
 
 from include.batch import chunks
 from include.batch.manifest import Manifest, PartitionBatch, hour_of
-from include.batch.scored_batch import PartitionScores, ScoredBatch
+from include.batch.scored_batch import ScoredBatch, ScoredPartition
 from include.storage.staging import Storage
 from tests.support.scoring import MODEL
 
@@ -36,7 +36,7 @@ def staged(folder: Storage) -> Callable[..., Manifest]:
                 reason=columns.reason,
             )  # fmt: skip
         manifest.save(folder)
-        scores = tuple(PartitionScores(part, attempt, 2, frauds[part.partition], 1) for part in parts)
+        scores = tuple(ScoredPartition(part, attempt, 2, frauds[part.partition], 1) for part in parts)
         ScoredBatch(MODEL, "2026-01-01T00:00:00+00:00", scores, {}).save(folder, manifest.folder)
         return manifest
 

@@ -15,7 +15,7 @@ from include.batch.alarm_texts import (
     IMPLAUSIBLE_TIMESTAMP,
     OFFSETS_MOVED,
 )
-from include.batch.batch_alarms import Alarm, PartitionLag, find_alarms, find_lag_alarm
+from include.batch.batch_alarms import AlarmState, PartitionLag, find_alarms, find_backlog_alarm
 from include.batch.manifest import Manifest, PartitionBatch
 from include.kafka.retention import Retention, to_datetime
 from include.settings import Settings
@@ -42,14 +42,14 @@ def alarms(*items: PartitionLag, retention: Retention | None = DAY) -> dict[str,
         IMPLAUSIBLE_TIMESTAMP,
     ]
     assert all(alarm.cause == (alarm.sentence and alarm.kind) for alarm in found)
-    return {alarm.kind: alarm.sentence for alarm in found if alarm.cause}
+    return {alarm.kind: alarm.sentence for alarm in found if alarm.is_raised}
 
 
-def lag_alarm(*left: int) -> Alarm:
+def backlog_alarm(*left: int) -> AlarmState:
     """Return the lag alarm of partitions with so many offsets left, after a run has read 50 of each."""
     parts = [PartitionBatch(number, 100, 600, 100, stable=150 + one) for number, one in enumerate(left)]
     planned = Manifest("a batch", "", "", "", "topic_1", "", "", tuple(parts))
-    return find_lag_alarm(planned, {part.partition: 150 for part in parts}, SETTINGS)
+    return find_backlog_alarm(planned, {part.partition: 150 for part in parts}, SETTINGS)
 
 
 def test_usual_minute_raises_no_alarm():
@@ -126,9 +126,9 @@ def test_limits_of_time_and_size_share_one_alarm():
     assert "retention.bytes=1000" in found[CLOSE_TO_RETENTION]
 
 
-def test_lag_alarm_counts_all_partitions():
-    assert lag_alarm(600, 400) == Alarm(BEHIND_PAYMENTS)
-    assert lag_alarm(600, 0, 900) == Alarm(
+def test_backlog_alarm_counts_all_partitions():
+    assert backlog_alarm(600, 400) == AlarmState(BEHIND_PAYMENTS)
+    assert backlog_alarm(600, 0, 900) == AlarmState(
         BEHIND_PAYMENTS,
         "1,500 offsets of topic_1 are left for later runs, more than FRAUD_ALARM_LAG=1000. "
         "Partitions: 2 (900), 0 (600).",
@@ -188,8 +188,8 @@ def test_blocked_partition_raises_its_own_alarm_and_no_age_alarm():
     held = replace(waiting(stable=100, minutes=16), blocked=40)
     assert alarms(replace(held, oldest_at=NOW - timedelta(minutes=15))) == {}
     assert alarms(held, waiting(1, minutes=2)) == {
-        BLOCKED: "A kafka transaction that is open for longer than FRAUD_ALARM_AGE_MINUTES=15 holds up payments: "
-        "topic_1/0 at offset 100 (40 offsets, since 16 min)."
+        BLOCKED: "A kafka transaction has held up payments for longer than FRAUD_ALARM_AGE_MINUTES=15: "
+        "topic_1/0 at offset 100 (40 offsets, for 16 min)."
     }
     found = alarms(held, retention=Retention(timedelta(minutes=30), None))
     assert "The oldest unread payment is 16 min old" in found[CLOSE_TO_RETENTION]
@@ -207,14 +207,14 @@ def test_blocked_partition_of_unknown_age_raises_the_alarm(at: datetime | None):
     assert alarms(ageless)[BLOCKED] == sentence
     old = replace(waiting(1, stable=100, minutes=16), blocked=2)
     assert alarms(old, ageless)[BLOCKED] == (
-        "A kafka transaction that is open for longer than FRAUD_ALARM_AGE_MINUTES=15 holds up payments: "
-        f"topic_1/1 at offset 100 (2 offsets, since 16 min). {sentence}"
+        "A kafka transaction has held up payments for longer than FRAUD_ALARM_AGE_MINUTES=15: "
+        f"topic_1/1 at offset 100 (2 offsets, for 16 min). {sentence}"
     )
     assert CLOSE_TO_RETENTION not in alarms(ageless)
 
 
 def test_alarm_lists_only_some_of_many_partitions():
-    assert lag_alarm(*[100] * 300).sentence.endswith("7 (100) and 292 more.")
+    assert backlog_alarm(*[100] * 300).sentence.endswith("7 (100) and 292 more.")
 
 
 def test_alarm_becomes_plain_values_for_an_xcom():

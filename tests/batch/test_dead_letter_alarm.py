@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from include.batch.alarm_texts import DEAD_LETTERS
-from include.batch.batch_alarms import Alarm
+from include.batch.batch_alarms import AlarmState
 from include.batch.dead_letter_alarm import find_dead_letter_alarm
 from include.batch.dead_letter_counts import CountedBatches, DeadLetterCounts, DeadLetterFile
 from include.batch.manifest import PartitionBatch
-from include.batch.scored_batch import PartitionScores, ScoredBatch
+from include.batch.scored_batch import ScoredBatch, ScoredPartition
 from include.settings import Settings
 from include.storage.staging import Storage
 from tests.support.scoring import MODEL
@@ -20,7 +20,7 @@ SETTINGS = Settings(dead_letter_share=0.2, dead_letter_least=10)
 def batch(*partitions: tuple[int, dict[str, int]]) -> ScoredBatch:
     """Return a batch. Each partition: the number of scored payments, and dead letters by reason."""
     scores = tuple(
-        PartitionScores(PartitionBatch(number, 0, 1, 0), "folder", scored, 0, sum(reasons.values()), reasons)
+        ScoredPartition(PartitionBatch(number, 0, 1, 0), "folder", scored, 0, sum(reasons.values()), reasons)
         for number, (scored, reasons) in enumerate(partitions)
     )
     return ScoredBatch(MODEL, "2026-01-01T00:00:00+00:00", scores, {})
@@ -39,7 +39,7 @@ def test_batches_counted_with_a_lower_share_raise_no_alarm_after_it_is_raised():
 
 
 def test_alarm_lists_the_reasons():
-    assert found(batch((0, {"not_json": 200}), (0, {"not_json": 40, "empty_value": 60}))) == Alarm(
+    assert found(batch((0, {"not_json": 200}), (0, {"not_json": 40, "empty_value": 60}))) == AlarmState(
         DEAD_LETTERS,
         "300 of 300 messages of batch a-batch became dead letters (100%), FRAUD_DEAD_LETTER_SHARE=0.2 or more: "
         "not_json 240, empty_value 60. They are on topic_1_dead_letters.",
@@ -48,7 +48,7 @@ def test_alarm_lists_the_reasons():
 
 
 def test_share_below_the_setting_ends_the_alarm():
-    assert found(batch((81, {"not_json": 19}))) == Alarm(
+    assert found(batch((81, {"not_json": 19}))) == AlarmState(
         DEAD_LETTERS,
         "19 of 100 messages of batch a-batch became dead letters (19%), less than FRAUD_DEAD_LETTER_SHARE=0.2.",
     )
@@ -100,10 +100,10 @@ def test_dead_letters_of_several_batches_add_up_to_an_alarm(tmp_path: Path):
     topic = Topic(tmp_path)
     assert topic.batch(0, {"not_json": 9}) is None
     assert topic.batch(0, {}) is None
-    assert topic.batch(1, {"not_json": 1, "empty_value": 7}) == Alarm(
+    assert topic.batch(1, {"not_json": 1, "empty_value": 7}) == AlarmState(
         DEAD_LETTERS,
-        "17 of 18 messages of the last 2 batches, to batch-3, became dead letters (94%), FRAUD_DEAD_LETTER_SHARE=0.2 "
-        "or more: not_json 10, empty_value 7. They are on topic_1_dead_letters.",
+        "17 of 18 messages of the last 2 batches with dead letters, up to batch-3, became dead letters (94%), "
+        "FRAUD_DEAD_LETTER_SHARE=0.2 or more: not_json 10, empty_value 7. They are on topic_1_dead_letters.",
         "not_json",
     )
     # A further batch with a dead letter keeps the alarm.
@@ -127,7 +127,8 @@ def test_file_stays_small_for_many_batches(tmp_path: Path):
     topic = Topic(tmp_path)
     for _ in range(199):
         assert topic.batch(0, {"not_json": 1}, least=200) is None
-    assert "200 of 200 messages of the last 200 batches" in topic.batch(0, {"not_json": 1}, least=200).sentence
+    sentence = topic.batch(0, {"not_json": 1}, least=200).sentence
+    assert "200 of 200 messages of the last 200 batches with dead letters" in sentence
     assert (tmp_path / "dead_letter_counts.json").stat().st_size < 2_000
 
 

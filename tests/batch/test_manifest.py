@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from include.batch.manifest import Manifest, PartitionBatch, hour_of, new_batch_id
-from include.batch.scored_batch import PartitionScores, ScoredBatch
+from include.batch.scored_batch import ScoredBatch, ScoredPartition
 from include.errors import StagingError
 from include.storage.staging import Storage
 from tests.support.scoring import MODEL
@@ -47,7 +47,7 @@ def test_unreadable_manifest_and_scores_are_named(folder: Storage, damage: bytes
 
 def test_scored_batch_is_read_as_it_was_saved(folder: Storage):
     one, two = MANIFEST.partitions
-    scores = (PartitionScores(one, "one", 5, 2, 1), PartitionScores(two, "two", 3))
+    scores = (ScoredPartition(one, "one", 5, 2, 1), ScoredPartition(two, "two", 3))
     scored = ScoredBatch(MODEL, "2026-01-01T00:00:00.000+00:00", scores, {"x": 1})
     scored.save(folder, MANIFEST.folder)
     assert ScoredBatch.load(folder, MANIFEST) == scored

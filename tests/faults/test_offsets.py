@@ -117,7 +117,7 @@ def test_offsets_that_expire_during_a_run_fail_it(scenario: FaultScenario) -> No
     scenario.group.forget()
     scenario.breakpoint.go_on()
     scenario.finish(run_id, "failed")
-    assert "the committed offset of group fraud_scoring on topic_1/0 is None" in scenario.error(run_id, "publish")
+    assert "the committed offset of group fraud_scoring on topic_1/0 is gone" in scenario.error(run_id, "publish")
     assert scenario.arrived() == 0
     scenario.group.set(stood)
     scenario.check()

@@ -79,7 +79,7 @@ def test_blocked_partition_raises_alarms_although_nothing_can_be_read(here: Scor
     alarms = found(here, Manifest.from_dict(manifest.to_dict()))
     topic = here.settings.input_topic
     assert list(alarms) == [BLOCKED, CLOSE_TO_RETENTION]
-    assert f"holds up payments: {topic}/0 at offset 1 (3 offsets, since 20 min" in alarms[BLOCKED]
+    assert f": {topic}/0 at offset 1 (3 offsets, for 20 min" in alarms[BLOCKED]
     assert "0 (20 min" in alarms[CLOSE_TO_RETENTION]
 
     # The other partition is scored.

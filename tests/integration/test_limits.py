@@ -12,7 +12,7 @@ import pytest
 
 from include.batch import chunks
 from include.batch import predict as step
-from include.batch.batch_alarms import find_lag_alarm
+from include.batch.batch_alarms import find_backlog_alarm
 from include.batch.manifest import Manifest
 from include.batch.scored_batch import ScoredBatch
 from include.models import scoring as scores
@@ -58,7 +58,7 @@ def test_reading_stops_at_the_time_limit_and_the_next_run_continues(scoring: Mak
     # A partition of which nothing was read counts as well.
     settings = here.change(alarm_lag=1_000).settings
     ends = {part.partition: part.end for part in manifest.partitions}
-    alarm = find_lag_alarm(Manifest.load_plan(here.storage, manifest.batch_id), ends, settings)
+    alarm = find_backlog_alarm(Manifest.load_plan(here.storage, manifest.batch_id), ends, settings)
     assert alarm.sentence.startswith(f"{manifest.lag:,} offsets of {here.settings.input_topic} are left")
     runs = 0
     while manifest.partitions:

@@ -395,7 +395,8 @@ def test_moved_offset_stops_a_batch_in_flight(scoring: Make, offset: int):
     manifest = here.drain_and_predict()
     set_offset(here, offset)
     message = (
-        rf"committed offset of .*/0 is {offset}, but batch {manifest.batch_id} of offsets \[2, 5\) was planned at 2"
+        rf"committed offset of .*/0 is {offset}, but batch {manifest.batch_id} of offsets \[2, 5\) was planned when "
+        "it was 2"
     )
     with pytest.raises(OffsetsChangedError, match=message):
         here.publish(manifest)

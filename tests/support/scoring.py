@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from include.batch import chunks
-from include.batch.batch_alarms import Alarm
+from include.batch.batch_alarms import AlarmState
 from include.batch.drain import drain
 from include.batch.manifest import Drained, Manifest
 from include.batch.outbox import Outbox
 from include.batch.planner import plan, plan_alarms
 from include.batch.publish import Published, publish
-from include.batch.scored_batch import PartitionScores, ScoredBatch
+from include.batch.scored_batch import ScoredBatch, ScoredPartition
 from include.kafka.admin import Admin
 from include.kafka.cluster import Cluster
 from include.kafka.consumer_group import ConsumerGroup
@@ -72,9 +72,9 @@ class Scoring:
         manifest = self.plan(1, run_id, run_url)
         return manifest.with_drained([self.drain_shard(manifest, shard) for shard in range(len(manifest.shards))])
 
-    def alarms(self, manifest: Manifest) -> list[Alarm]:
+    def alarms(self, manifest: Manifest) -> list[AlarmState]:
         """Return those that a planned batch raises."""
-        return [alarm for alarm in plan_alarms(self.cluster, self.settings, manifest) if alarm.cause]
+        return [alarm for alarm in plan_alarms(self.cluster, self.settings, manifest) if alarm.is_raised]
 
     def predict_without_model(
         self, manifest: Manifest, frauds: Callable[[int], bool] = lambda offset: True, shard: int = 0
@@ -98,7 +98,7 @@ class Scoring:
                 found += prediction.count(1)
             codes = {"empty_value": part.dead_letters} if part.dead_letters else {}
             reasons.update(codes)
-            counts.append(PartitionScores(part, folder, part.payments, found, part.dead_letters, codes))
+            counts.append(ScoredPartition(part, folder, part.payments, found, part.dead_letters, codes))
         scored = ScoredBatch(MODEL, "2026-01-01T00:00:00+00:00", tuple(counts), dict(reasons), 0.5)
         scored.save(self.storage, manifest.folder, shard)
 

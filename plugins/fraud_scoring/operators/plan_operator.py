@@ -50,7 +50,7 @@ class PlanOperator(BaseOperator, BranchMixIn):
         context["ti"].xcom_push(key="manifest", value=manifest.to_dict())
         found_alarms = plan_alarms(cluster, settings, manifest)
         for alarm in found_alarms:
-            if alarm.cause:
+            if alarm.is_raised:
                 self.log.error("%s: %s", alarm.kind, alarm.sentence)
         context["ti"].xcom_push(key=ALARMS, value=[alarm.to_dict() for alarm in found_alarms])
         pending = len(Outbox(storage, settings.group, settings.input_topic).entries())

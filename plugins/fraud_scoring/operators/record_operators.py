@@ -45,12 +45,13 @@ class RecordPredictionsOperator(BaseOperator):
 
         ti = context["ti"]
         # Each try counts as a batch of its own, because no two tries count the same messages.
-        count = partial(IncidentStore(settings, ti.dag_id).count_dead_letters, f"{ti.run_id} {ti.try_number}")
+        store, counted_as = IncidentStore(settings, ti.dag_id), f"{ti.run_id} {ti.try_number}"
+        update_counts = partial(store.update_dead_letter_counts, counted_as)
         recorded = reduce(DeadLetterCounts.plus, dead_letters, DeadLetterCounts())
-        alarm = find_output_dead_letter_alarm(settings, recorded, count)
+        alarm = find_output_dead_letter_alarm(settings, recorded, update_counts)
         if alarm is None:
             return []
-        if alarm.cause:
+        if alarm.is_raised:
             self.log.error("%s: %s", alarm.cause, alarm.sentence)
         return [alarm.to_dict()]
 

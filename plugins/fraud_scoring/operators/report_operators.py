@@ -21,7 +21,7 @@ from include.errors import StagingError
 from include.settings import Settings
 
 if TYPE_CHECKING:
-    from include.batch.batch_alarms import Alarm
+    from include.batch.batch_alarms import AlarmState
     from include.batch.outbox import Outbox
     from include.batch.scored_batch import ScoredBatch
     from include.storage.staging import Storage
@@ -54,7 +54,7 @@ class PendingReportsOperator(BaseBranchOperator):
             left = scored.offsets_left(manifest) if scored and manifest else 0
             alarms = list(self._find_alarms(context, settings, outbox, manifest, scored))
             for alarm in alarms:
-                if alarm.cause:
+                if alarm.is_raised:
                     self.log.error("%s: %s", alarm.cause, alarm.sentence)
             context["ti"].xcom_push(key=ALARMS, value=[alarm.to_dict() for alarm in alarms])
         counts = {"reports_owed": len(pending), "lag": left}
@@ -73,22 +73,23 @@ class PendingReportsOperator(BaseBranchOperator):
         outbox: Outbox,
         manifest: Manifest | None,
         scored: ScoredBatch | None,
-    ) -> Iterator[Alarm]:
+    ) -> Iterator[AlarmState]:
         """Yield the alarms: none if the run has no batch, and none about dead letters if none of it was published."""
-        from include.batch.batch_alarms import find_lag_alarm
+        from include.batch.batch_alarms import find_backlog_alarm
         from include.batch.dead_letter_alarm import find_dead_letter_alarm
 
         if manifest is None:
             return
         ends = {part.partition: part.end for part in manifest.partitions}
         if scored is not None:
-            ends |= {scores.part.partition: scores.part.end for scores in scored.partitions}
-        yield find_lag_alarm(planned_batch(context), ends, settings)
+            ends |= {one.part.partition: one.part.end for one in scored.partitions}
+        yield find_backlog_alarm(planned_batch(context), ends, settings)
         if scored is None:
             return
         batch_id = manifest.batch_id
-        count = partial(IncidentStore(settings, context["ti"].dag_id).count_dead_letters, batch_id)
-        alarm = find_dead_letter_alarm(settings, batch_id, scored, outbox.committed_partitions(manifest), count)
+        update_counts = partial(IncidentStore(settings, context["ti"].dag_id).update_dead_letter_counts, batch_id)
+        committed = outbox.committed_partitions(manifest)
+        alarm = find_dead_letter_alarm(settings, batch_id, scored, committed, update_counts)
         if alarm is not None:
             yield alarm
 
