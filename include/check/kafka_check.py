@@ -10,7 +10,7 @@ from confluent_kafka.admin._acl import AclOperation
 from include.check.check_result import CheckResult
 from include.errors import ClusterError
 from include.kafka.cluster import REQUEST_SECONDS, Cluster
-from include.kafka.fenced_producers import fence
+from include.kafka.transactional_producers import fence
 from include.settings import Settings
 
 # No topic has this partition, so its transactional id has the product's prefix and fences no run.

@@ -131,8 +131,9 @@ def _sink(topic: str | None, servers: str | None, printed: bool) -> MessageSink:
     from include.kafka.connection_extra import to_client_config
     from include.settings import Settings
 
+    option = to_client_config({"bootstrap.servers": servers}, "--bootstrap-servers") if servers else {}
     environment = dict(os.environ) | ({"KAFKA_BOOTSTRAP_SERVERS": servers} if servers else {})
-    config = read_client_config(environment) | (to_client_config({"bootstrap.servers": servers}) if servers else {})
+    config = read_client_config(environment) | option
     return KafkaSink(Cluster(config), topic or Settings.from_environment().input_topic)
 
 

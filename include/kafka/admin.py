@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from include.errors import SettingError
-from include.kafka.client_config import ClientConfig, shared_config
+from include.kafka.client_config import CONFIG_SOURCES, ClientConfig, shared_config
 from include.kafka.client_errors import ClientErrors
 
 _Result = TypeVar("_Result")
@@ -31,7 +31,9 @@ class Admin(AdminClient):
         try:
             super().__init__(client_config)
         except KafkaException as error:
-            raise SettingError(f"the connection kafka_default cannot be used: {error.args[0].str()}") from error
+            raise SettingError(
+                f"the Kafka client cannot be created: {error.args[0].str()}: check {CONFIG_SOURCES}"
+            ) from error
 
     def raise_cause(self) -> AbstractContextManager[None]:
         """Return a context in which a failed blocking call, such as `list_topics`, raises its cause.

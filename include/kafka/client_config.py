@@ -15,6 +15,9 @@ ClientConfig = dict[str, str | int | float | bool]
 # The broker aborts a transaction that is open for longer.
 TRANSACTION_TIMEOUT_MS = 300_000
 
+# Where operators correct the configuration, for error messages.
+CONFIG_SOURCES = "the connection kafka_default, or KAFKA_BOOTSTRAP_SERVERS and SASL_… if it is not set"
+
 # Settings for consumers only and for producers only. The connection kafka_default may have them for other programs, but
 # our clients must not use them. Some would lose payments: enable.auto.commit commits when a consumer is closed, and
 # auto.offset.reset skips offsets. librdkafka warns about the others in a client of the wrong kind.
@@ -57,11 +60,13 @@ _PRODUCER_SETTINGS = (
     "queue.buffering.max.kbytes",
 )
 _RETRY_CONFIG: ClientConfig = {
-    # The wait after the first failed try; it doubles with each further one. librdkafka also waits this long before its
-    # first connection to a broker, and before it retries to read committed offsets on which a transaction is ending.
-    # Its defaults are 100 ms.
+    # The waits after a first failed connection and a first failed request; they double with each further failure.
+    # librdkafka's defaults are 100 ms, which would delay two things that are no failures: it waits
+    # reconnect.backoff.ms also before its first connection to a broker, and retry.backoff.ms before it requests
+    # committed offsets again that a transaction is just changing.
     "reconnect.backoff.ms": 20,
     "retry.backoff.ms": 20,
+    # The longest wait between two connections.
     "reconnect.backoff.max.ms": 1_000,
     # By default librdkafka 2.16 returns to the bootstrap servers while no broker answers, which resets the backoff: it
     # makes fifty tries and log lines a second. Our clients live for one task, so they need no new addresses.
@@ -70,15 +75,19 @@ _RETRY_CONFIG: ClientConfig = {
 
 
 def read_client_config(environment: Mapping[str, str]) -> ClientConfig:
-    """Return the configuration from `AIRFLOW_CONN_KAFKA_DEFAULT`, or from `KAFKA_BOOTSTRAP_SERVERS` if that is not set.
+    """Return the configuration from `AIRFLOW_CONN_KAFKA_DEFAULT`; if that is not set, see `config_from_variables`.
 
-    Raise SettingError if neither names a broker, or a setting is invalid.
+    `KAFKA_BOOTSTRAP_SERVERS` also names the brokers if the connection is set but has no `bootstrap.servers`. Raise
+    SettingError if neither names a broker, or a setting is invalid (see `to_client_config`).
     """
     connection = environment.get("AIRFLOW_CONN_KAFKA_DEFAULT", "").strip()
     servers = environment.get("KAFKA_BOOTSTRAP_SERVERS", "").strip()
-    config = to_client_config(_parse_extra(connection) if connection else config_from_variables(environment))
+    if connection:
+        config = to_client_config(_parse_extra(connection))
+    else:
+        config = to_client_config(config_from_variables(environment), "KAFKA_BOOTSTRAP_SERVERS")
     if servers and "bootstrap.servers" not in config:
-        config |= to_client_config({"bootstrap.servers": servers})
+        config |= to_client_config({"bootstrap.servers": servers}, "KAFKA_BOOTSTRAP_SERVERS")
     if not config.get("bootstrap.servers"):
         raise SettingError(
             "no Kafka broker is configured: set KAFKA_BOOTSTRAP_SERVERS=host:port, or AIRFLOW_CONN_KAFKA_DEFAULT with "
@@ -172,6 +181,6 @@ def transactional_config(config: ClientConfig, transactional_id: str) -> ClientC
         "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
         # Let the broker limit the size of a message: librdkafka's own limit is lower.
         "message.max.bytes": 100_000_000,
-        # For messages that are not acknowledged yet: more than one of the largest size.
+        # 128 MiB for messages that are not acknowledged yet. One message of message.max.bytes must fit.
         "queue.buffering.max.kbytes": 131_072,
     }

@@ -15,6 +15,8 @@ from include.kafka.client_config import ClientConfig
 # These say only that a call got no response, not why.
 _UNSPECIFIC = (KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._TRANSPORT)
 _UNREACHABLE = "check that the broker is running and that the address is correct"
+_MISSING_TOPIC = "{topic} does not exist: create it"
+# What an operator can do. `describe_error` fills in {topic}.
 _HINTS = {
     KafkaError._TRANSPORT: _UNREACHABLE,
     KafkaError._ALL_BROKERS_DOWN: _UNREACHABLE,
@@ -22,20 +24,26 @@ _HINTS = {
     KafkaError._TIMED_OUT: (
         "the broker did not answer in time: check that it is running and that address and security.protocol are correct"
     ),
-    KafkaError._AUTHENTICATION: "check the user name and password in the connection kafka_default",
-    KafkaError._SSL: "check the certificates named in the connection kafka_default",
-    KafkaError.TOPIC_AUTHORIZATION_FAILED: "the user lacks a right on this topic: grant it",
-    KafkaError.GROUP_AUTHORIZATION_FAILED: "the user lacks the right Read on this group: grant it",
+    KafkaError._AUTHENTICATION: (
+        "check the user name and password in the connection kafka_default, or SASL_USERNAME and SASL_PASSWORD if it is "
+        "not set"
+    ),
+    KafkaError._SSL: (
+        "check the certificates named in the connection kafka_default, or the machine's authorities if it names none"
+    ),
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "the user lacks a right on {topic}: grant it (`fraud check` names it)",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "the user lacks the right Read on the consumer group: grant it",
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: (
-        "the user lacks the right Write on this transactional id: grant it"
+        "the user lacks the right Write on the transactional id: grant it"
     ),
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "the user lacks a right on the cluster: grant it",
-    KafkaError.UNKNOWN_TOPIC_OR_PART: "the topic does not exist; create it",
-    KafkaError._UNKNOWN_TOPIC: "the topic does not exist; create it",
+    KafkaError.UNKNOWN_TOPIC_OR_PART: _MISSING_TOPIC,
+    KafkaError._UNKNOWN_TOPIC: _MISSING_TOPIC,
     KafkaError.MSG_SIZE_TOO_LARGE: (
-        "raise that topic's max.message.bytes above the input topic's, because headers are added"
+        "set max.message.bytes of the output topic and the dead-letter topics to twice the input topic's, because "
+        "headers are added"
     ),
-    KafkaError._UNKNOWN_PARTITION: "the topic does not exist or has lost a partition",
+    KafkaError._UNKNOWN_PARTITION: "{topic} does not exist or has lost a partition",
 }
 
 
@@ -68,12 +76,14 @@ class ClientErrors:
             if error.code() == KafkaError._AUTHENTICATION or _is_untrusted(error):
                 user = self._config.get("sasl.username")
                 as_user = f" as {user}" if user and error.code() == KafkaError._AUTHENTICATION else ""
-                raise ClusterAccessError(
-                    f"kafka_default cannot connect{as_user}: {describe_error(error, self._config)}"
-                )
+                raise ClusterAccessError(f"cannot connect to Kafka{as_user}: {describe_error(error, self._config)}")
 
     def cause_of(self, error: KafkaError) -> KafkaError:
-        """Return the recorded error that says why a call failed with `error`; `error` itself if none says more."""
+        """Return why a call failed with `error`: if its code is in _UNSPECIFIC, a recorded error, else `error` itself.
+
+        The recorded error is the oldest one whose code is not in _UNSPECIFIC; without one, the oldest that is not
+        _ALL_BROKERS_DOWN; without that, `error`.
+        """
         if error.code() not in _UNSPECIFIC:
             return error
         causes = [cause for cause in self._errors if cause.code() != KafkaError._ALL_BROKERS_DOWN]
@@ -91,10 +101,14 @@ class ClientErrors:
             raise KafkaException(self.cause_of(error.args[0])) from error
 
 
-def describe_error(error: KafkaError, config: ClientConfig) -> str:
-    """Return one line: the error's text and name, the bootstrap servers, and what the operator can do."""
+def describe_error(error: KafkaError, config: ClientConfig, topic: str = "the topic") -> str:
+    """Return one line: the error's text and name, the bootstrap servers, and what the operator can do.
+
+    The last may be about a topic, and then contains `topic`: a text that says which one.
+    """
     hint = _HINTS.get(KafkaError._SSL if _is_untrusted(error) else error.code())
-    return f"{error.str()} [{error.name()}] at {config.get('bootstrap.servers')}" + (f": {hint}" if hint else "")
+    line = f"{error.str()} [{error.name()}] at {config.get('bootstrap.servers')}"
+    return f"{line}: {hint.format(topic=topic)}" if hint else line
 
 
 def _is_untrusted(error: KafkaError) -> bool:

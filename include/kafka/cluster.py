@@ -100,9 +100,9 @@ class Cluster:
         except KafkaException as error:
             raise ClusterError(f"{failure}: {self.describe_error(error.args[0])}") from error
 
-    def describe_error(self, error: KafkaError) -> str:
-        """Return one line: the error's text and name, the bootstrap servers, and what the operator can do."""
-        return describe_error(error, self.config)
+    def describe_error(self, error: KafkaError, topic: str = "the topic") -> str:
+        """Return one line about an error: see `describe_error` in client_errors."""
+        return describe_error(error, self.config, topic)
 
     def describe_topic(self, name: str) -> Topic:
         """Return the topic's id and partitions."""
@@ -114,8 +114,9 @@ class Cluster:
     def describe_group(self, group: str) -> ConsumerGroupDescription | None:
         """Return the group's state and members, None if there is no such group.
 
-        Call it before reading committed offsets. If the user lacks the right Read on the group, that read only times
-        out, as it does while a transaction is open; this raises ClusterError with the cause.
+        Call it before reading committed offsets. Both need the right Describe on the group, which Read includes.
+        Without it, reading committed offsets only times out, as it does while a transaction is open; this raises
+        ClusterError with the cause.
         """
         try:
             return self._describe_group(group)
@@ -127,7 +128,7 @@ class Cluster:
 
     @retry_on(*COORDINATOR_ERRORS, *_NO_RESPONSE)
     def _describe_group(self, group: str) -> ConsumerGroupDescription:
-        # A third of the time for all tries.
+        # `retry_on` limits all tries together to REQUEST_SECONDS. A try without an answer must leave time for others.
         futures = self.admin.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS / 3)
         described: ConsumerGroupDescription = self.admin.wait_for(futures[group])
         return described

@@ -36,7 +36,11 @@ class CommitNote(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class CommittedOffset:
-    """The committed offset of one partition. `offset` is None without one, `note` if another program committed it."""
+    """The committed offset of one partition, with its commit note.
+
+    `offset` is None if the partition has no committed offset. `note` is None then, and also if another program
+    committed the offset.
+    """
 
     offset: int | None
     note: CommitNote | None = None

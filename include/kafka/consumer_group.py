@@ -1,4 +1,4 @@
-"""A consumer group's committed offsets on one topic: the only record of how far its payments are processed."""
+"""A consumer group's committed offsets on one topic: reads them, and fences the producers that commit them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from include.errors import BrokerUnresponsiveError, ClusterError, HangingTransactionError
 from include.kafka.cluster import COORDINATOR_ERRORS, Cluster, Topic, retry_on
 from include.kafka.committed_offsets import CommitNote, CommittedOffset
-from include.kafka.fenced_producers import FencedProducers, fence_in_slices
+from include.kafka.transactional_producers import TransactionalProducers, fence_in_slices
 
 # Long enough for a busy broker, short enough to notice an open transaction soon.
 _READ_SECONDS = 5.0
@@ -68,10 +68,12 @@ class ConsumerGroup:
         }
 
     def await_commit(self, partition: int, offset: int, note: CommitNote, before: CommittedOffset) -> CommittedOffset:
-        """Wait until the committed offset differs from `before`, and return it: our commit, or a later one.
+        """Wait until our acknowledged commit of `offset` with `note` is visible, and return the committed offset.
 
-        The broker acknowledges a transaction's commit a moment before the committed offset changes. Raise ClusterError
-        if the offset is still `before` after 30 seconds, BrokerUnresponsiveError if the coordinator does not answer.
+        The broker acknowledges a transaction's commit a moment before the committed offset changes. `before` is the
+        committed offset before our commit. The result has `note`, or it differs from `before` in offset or note: then
+        another program has committed too. Raise after 30 seconds without a change: BrokerUnresponsiveError if the
+        coordinator did not answer the last request, else ClusterError.
         """
         deadline = time.monotonic() + _COMMIT_VISIBLE_SECONDS
         current: CommittedOffset | None = None
@@ -80,11 +82,12 @@ class ConsumerGroup:
             try:
                 current = self.committed_offsets([partition])[partition]
             except HangingTransactionError:
-                unresponsive = None
+                current = unresponsive = None
                 continue
             except BrokerUnresponsiveError as error:
-                unresponsive = error
+                current, unresponsive = None, error
                 continue
+            unresponsive = None
             if current.note == note or current != before:
                 return current
             time.sleep(0.05)
@@ -96,15 +99,16 @@ class ConsumerGroup:
             "transaction may be hanging. Run `kafka-transactions.sh find-hanging`"
         )
 
-    def fence(self, partitions: Iterable[int]) -> Iterator[FencedProducers]:
-        """Fence every producer of these partitions, and yield new ones: see `fence_in_slices`."""
+    def fence(self, partitions: Iterable[int]) -> Iterator[TransactionalProducers]:
+        """Fence the producers with the partitions' transactional ids, and yield new ones: see `fence_in_slices`."""
         return fence_in_slices(self.cluster, self.name, self.topic.name, partitions)
 
     def _require_coordinator(self) -> None:
-        """Raise BrokerUnresponsiveError if the group's coordinator does not answer.
+        """Raise BrokerUnresponsiveError if a request to the group's coordinator fails.
 
-        A request for committed offsets times out in two cases: a transaction is open on them, or the coordinator does
-        not answer. For a partition that does not exist, on which no transaction can be open, only the second remains.
+        A request for committed offsets times out if a transaction is open on them, and also if the coordinator does not
+        answer. This request is for a partition that does not exist. No transaction can be open on it, so a timeout
+        means that the coordinator does not answer.
         """
         try:
             self._request([TopicPartition(self.topic.name, _NO_PARTITION)])

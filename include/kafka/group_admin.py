@@ -38,13 +38,15 @@ def recover_offsets(group: ConsumerGroup) -> dict[int, CommittedOffset]:
         return group.committed_offsets()
     except HangingTransactionError:
         # An attempt of ours probably died between adding its offset and committing it. Fencing aborts its transaction.
-        log.warning("group %s: a transaction is open on its offsets, so its producers are fenced", group.name)
+        log.warning(
+            "group %s: a transaction is open on its offsets, so the producers that commit them are fenced", group.name
+        )
         fence_producers(group, group.topic.partitions)
         return group.committed_offsets()
 
 
 def fence_producers(group: ConsumerGroup, partitions: Iterable[int]) -> set[int]:
-    """Fence every producer of these partitions, and return the partitions whose producers could not be fenced."""
+    """Fence the producers that have the partitions' transactional ids. Return the partitions for which that failed."""
     unfenced = set()
     for producers in group.fence(sorted(partitions)):
         for partition in producers:
@@ -80,7 +82,7 @@ def set_offsets(
                 current = group.committed_offsets([partition])[partition]
                 before = current.offset
                 check(partition, current)
-                _commit(producer, group, partition, target, note, current)
+                _commit(producer, group, partition, target, note, current, "then run the command again")
                 changes.append(OffsetChange(partition, before, target))
             except FraudError as error:
                 changes.append(OffsetChange(partition, before, target, error))
@@ -90,11 +92,14 @@ def set_offsets(
 def refresh_offsets(
     group: ConsumerGroup, committed: Mapping[int, CommittedOffset], older_than: timedelta, now: datetime
 ) -> dict[int, int]:
-    """Commit again the offsets whose last commit is older than `older_than`, and return them by partition.
+    """Commit again the offsets that are due, and return those that were committed, by partition.
 
-    The broker expires a partition's offset some days after its last commit (offsets.retention.minutes), even if the
-    group commits other partitions. Offsets are skipped that changed since they were read, belong to a deleted topic of
-    that name, or cannot be committed; the last is logged.
+    An offset is due if its commit note is older than `older_than`, or if it has no note with a valid time. `committed`
+    are the offsets that were read before. The broker expires a partition's offset some days after its last commit
+    (offsets.retention.minutes), even if the group commits other partitions.
+
+    An offset of a deleted topic of that name is not due. An offset that changed since it was read, and one that cannot
+    be committed, are logged and skipped.
     """
     due = [partition for partition, offset in committed.items() if _is_due(offset, group.topic, older_than, now)]
     refreshed = {}
@@ -109,7 +114,7 @@ def refresh_offsets(
                     )
                     continue
                 note = CommitNote(current.batch or "", group.topic.topic_id, _to_text(now))
-                _commit(producer, group, partition, current.offset, note, current)
+                _commit(producer, group, partition, current.offset, note, current, "the next run refreshes the offset")
             except FraudError as error:
                 log.warning("%s/%s: the committed offset was not refreshed: %s", group.topic.name, partition, error)
                 continue
@@ -140,14 +145,21 @@ def _without_time(committed: CommittedOffset) -> CommittedOffset:
 
 
 def _commit(
-    producer: Producer, group: ConsumerGroup, partition: int, offset: int, note: CommitNote, before: CommittedOffset
+    producer: Producer,
+    group: ConsumerGroup,
+    partition: int,
+    offset: int,
+    note: CommitNote,
+    before: CommittedOffset,
+    next_step: str,
 ) -> None:
+    """Commit an offset. Raise OffsetsChangedError if another program commits too; `next_step` ends its text."""
     Transaction(producer, group, partition).run((), offset, note)
     current = group.await_commit(partition, offset, note, before)
     if current.note != note:
         raise OffsetsChangedError(
             f"{group.topic.name}/{partition}: offset {offset} was committed, and another program committed "
-            f"{current.offset} after it. Stop that program, then run the command again"
+            f"{current.offset} after it. Stop that program; {next_step}"
         )
 
 

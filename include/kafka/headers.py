@@ -1,4 +1,4 @@
-"""Reads the headers of a message, also if confluent-kafka cannot decode a header's name."""
+"""Reads the headers of a message, or ignores them all if confluent-kafka cannot decode a header's name."""
 
 from __future__ import annotations
 

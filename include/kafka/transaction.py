@@ -23,15 +23,18 @@ _COMMIT_SECONDS = 120.0
 _GRACE_SECONDS = 5.0
 _ABORT_SECONDS = 30.0
 
+# For errors about a topic. They often do not name it, and `_name` contains only the input topic.
+_TOPICS = "one of the transaction's topics (input, output or dead letters)"
+
 # topic, key, value, headers
 OutgoingMessage = tuple[str, bytes | None, bytes | None, Headers]
 
 
 class Transaction:
-    """A transaction of a fenced producer, for one partition of the group's topic.
+    """A transaction for one partition of the group's topic, by a new producer from `ConsumerGroup.fence`.
 
-    An error before step 4 of `run` aborts it. If that abort fails, the next producer of the partition fences this one,
-    which aborts the transaction.
+    An error before step 4 of `run` aborts it. If that abort fails, the broker aborts the transaction when the next
+    producer with the same transactional id fences this one.
     """
 
     def __init__(self, producer: Producer, group: ConsumerGroup, partition: int) -> None:
@@ -52,8 +55,9 @@ class Transaction:
         """Produce the messages, commit the offset `end` with `note`, and return once the broker acknowledged both.
 
         `check` runs before the offset is added; if it raises, the transaction is aborted. `on_step` is called with the
-        name of each step that is done: published, offsets sent, committed. After a ClusterError, read the committed
-        offset to learn whether the transaction was committed.
+        name of each step that is done: "produced" (all messages are in librdkafka's queue, the broker may not have them
+        yet), "offsets sent" and "committed". After a ClusterError, read the committed offset to learn whether the
+        transaction was committed.
         """
         # Step 1. The transaction timeout starts with the first message, so the messages should be in memory by now.
         with self._cluster.translate_errors(f"{self._name} cannot begin"):
@@ -69,7 +73,7 @@ class Transaction:
                         self._wait_and_produce(topic, key, value, headers)
             except KafkaException as error:
                 raise ClusterError(f"{self._name} failed: {self._explain(self._find_cause(error))}") from error
-            on_step("published")
+            on_step("produced")
             check()
             # Step 3. The offset is part of the transaction, with the note of the batch that commits it.
             offset = TopicPartition(self._group.topic.name, self._partition, end, metadata=note.encode())
@@ -106,7 +110,11 @@ class Transaction:
                 return
 
     def _retry(self, action: str, call: Callable[[float], None]) -> None:
-        """Repeat `call`, which gets the seconds left, until it succeeds. Raise ClusterError after 120 seconds."""
+        """Call `call` with the seconds left, at least one, and repeat it while it fails with a retriable error.
+
+        Raise ClusterError if that lasts 120 seconds, and at once after TimeoutError or another error; only a first
+        _STATE is repeated too.
+        """
         deadline = time.monotonic() + _COMMIT_SECONDS
         has_wrong_state = False
         while True:
@@ -137,10 +145,14 @@ class Transaction:
             return (
                 f"timed out or fenced by a newer attempt [{reason.name()}]; only the committed offset tells the outcome"
             )
-        return self._cluster.describe_error(reason)
+        return self._cluster.describe_error(reason, _TOPICS)
 
     def _find_cause(self, error: KafkaException) -> KafkaException:
-        """Return why the producer failed: `produce` raises only _FATAL, but `abort_transaction` raises the cause."""
+        """Return why `produce` failed: the cause of a fatal error, or `error` itself.
+
+        After a fatal error, such as fencing, `produce` raises _FATAL, which does not say why. `abort_transaction` is
+        called only because it raises the cause: it aborts nothing then.
+        """
         if error.args[0].code() == KafkaError._FATAL:
             try:
                 self._producer.abort_transaction(_ABORT_SECONDS)

@@ -12,7 +12,7 @@ from typing import Protocol
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from include.errors import ProducerError, SettingError
-from include.kafka.client_config import producer_config
+from include.kafka.client_config import CONFIG_SOURCES, producer_config
 from include.kafka.client_errors import ClientErrors
 from include.kafka.cluster import Cluster
 from include.producer.message import PaymentMessage
@@ -103,7 +103,9 @@ class KafkaSink:
         try:
             self._producer = Producer(settings, logger=_silent_logger)
         except KafkaException as error:
-            raise SettingError(f"the connection kafka_default cannot be used: {error.args[0].str()}") from error
+            raise SettingError(
+                f"the Kafka client cannot be created: {error.args[0].str()}: check {CONFIG_SOURCES}"
+            ) from error
         self._check_topic()
 
     @property

@@ -45,7 +45,7 @@ def test_offsets_moved_back_between_runs_score_payments_again(scenario: FaultSce
 
 
 @pytest.mark.parametrize("moved", [pytest.param(-MOVED, id="back"), pytest.param(MOVED, id="forward")])
-@pytest.mark.parametrize("point", ["predict", "before fence", "published"])
+@pytest.mark.parametrize("point", ["predict", "before fence", "produced"])
 def test_offsets_moved_during_a_run_stop_that_partition_only(scenario: FaultScenario, point: str, moved: int) -> None:
     """The other partitions are published; the next run begins at the offsets that the operator set."""
     scenario.send(frauds=1)

@@ -17,7 +17,7 @@ from tests.support.pipeline import DAG
 from tests.support.waiting import wait_until
 
 
-@pytest.mark.parametrize(("point", "times"), [("before transaction", 2), ("published", 1), ("offsets sent", 2)])
+@pytest.mark.parametrize(("point", "times"), [("before transaction", 2), ("produced", 1), ("offsets sent", 2)])
 def test_publish_that_resumes_after_its_retry_changes_nothing(scenario: FaultScenario, point: str, times: int) -> None:
     scenario.send()
     run_id, pid = scenario.stop_at(point, times)
@@ -72,7 +72,7 @@ def second_run(second: AirflowInTurn) -> Callable[[], str]:
     return lambda: second("dags", "test", DAG)
 
 
-@pytest.mark.parametrize(("point", "times"), [("before transaction", 1), ("offsets sent", 2), ("published", 3)])
+@pytest.mark.parametrize(("point", "times"), [("before transaction", 1), ("offsets sent", 2), ("produced", 3)])
 def test_older_of_two_publishes_of_the_same_payments_is_fenced(
     scenario: FaultScenario, second_run: Callable[[], str], point: str, times: int
 ) -> None:

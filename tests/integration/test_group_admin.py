@@ -19,9 +19,9 @@ from include.errors import (
 from include.kafka.admin import Admin
 from include.kafka.cluster import Cluster, Topic
 from include.kafka.committed_offsets import CommitNote, CommittedOffset
-from include.kafka.fenced_producers import fence
 from include.kafka.group_admin import OffsetChange, refresh_offsets, set_offsets
 from include.kafka.transaction import Transaction
+from include.kafka.transactional_producers import fence
 from tests.support import kafka_log
 from tests.support.scoring import Scoring
 
@@ -202,7 +202,7 @@ def test_batch_in_flight_publishes_nothing_after_offsets_are_set(scoring: Make, 
 
 
 @pytest.mark.parametrize(
-    ("at", "message"), [("published", "'set by operator x' committed the offset"), ("offsets sent", "fenced")]
+    ("at", "message"), [("produced", "'set by operator x' committed the offset"), ("offsets sent", "fenced")]
 )
 def test_offsets_set_during_a_transaction_stop_its_batch(scoring: Make, at: str, message: str):
     here = scoring()

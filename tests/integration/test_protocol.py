@@ -34,7 +34,7 @@ from include.errors import (
     StagingError,
     TopicChangedError,
 )
-from include.kafka import cluster, fenced_producers, transaction
+from include.kafka import cluster, transaction, transactional_producers
 from include.kafka.admin import Admin
 from include.kafka.committed_offsets import CommitNote, CommittedOffset
 from include.kafka.group_admin import set_offsets
@@ -47,7 +47,7 @@ from tests.support.scoring import DELIVERY, MODEL, Scoring
 from tests.support.waiting import wait_until
 
 Make = Callable[..., Scoring]
-BEFORE_COMMIT = ("before fence", "before transaction", "published", "offsets sent")
+BEFORE_COMMIT = ("before fence", "before transaction", "produced", "offsets sent")
 
 
 def payments(*numbers: int) -> list[bytes]:
@@ -470,7 +470,7 @@ def predictions(scoring: Scoring, manifest: Manifest, partition: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize("point", ["before transaction", "published"])
+@pytest.mark.parametrize("point", ["before transaction", "produced"])
 def test_offset_moved_during_the_transaction_stops_the_batch(scoring: Make, point: str):
     """Fencing does not stop such a commit, and the batch's own commit would overwrite it."""
     here = scoring()
@@ -834,7 +834,7 @@ def test_unresponsive_broker_ends_publish_in_time(
             patched.setattr(transaction, "_GRACE_SECONDS", 1.0)
             words = r"could not add the offset within 3 s: a coordinator does not answer at 127\."
             with pytest.raises(ClusterError, match=words):
-                here.publish(drained, on_step=lambda point: broker.suspend() if point == "published" else None)
+                here.publish(drained, on_step=lambda point: broker.suspend() if point == "produced" else None)
         assert time.monotonic() - began < 20
     finally:
         rescue.cancel()
@@ -860,8 +860,8 @@ def test_client_without_brokers_is_recreated(scoring: Make, monkeypatch: pytest.
             clients.append(settings)
             return Producer(settings | (unreachable if len(clients) < 3 else {}))
 
-        monkeypatch.setattr(fenced_producers, "Producer", producer)
-        monkeypatch.setattr(fenced_producers, "_CLIENT_SECONDS", 1.0)
+        monkeypatch.setattr(transactional_producers, "Producer", producer)
+        monkeypatch.setattr(transactional_producers, "_CLIENT_SECONDS", 1.0)
         here.publish(drained)
     # There are more than three if a busy broker is slow to answer the third.
     assert len(clients) >= 3

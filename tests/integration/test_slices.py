@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from include.batch.publish import Outcome
-from include.kafka import fenced_producers
+from include.kafka import transactional_producers
 from tests.integration.test_protocol import committed_offsets, payments, scored, send
 from tests.support.scoring import Scoring
 
@@ -25,7 +25,7 @@ def threads() -> int:
 def test_number_of_threads_does_not_grow_with_partitions(
     scoring: Callable[..., Scoring], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(fenced_producers, "_SLICE_PARTITIONS", SLICE)
+    monkeypatch.setattr(transactional_producers, "_SLICE_PARTITIONS", SLICE)
     here = scoring(PARTITIONS)
     for partition in range(PARTITIONS):
         send(here, *payments(1, 2), partition=partition)

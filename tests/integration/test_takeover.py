@@ -11,7 +11,7 @@ from include.batch.claims import is_claimed
 from include.batch.manifest import Manifest
 from include.batch.scored_batch import ScoredBatch
 from include.errors import BatchSupersededError, ClusterError, FraudError, StagedFileGoneError, StagingError
-from include.kafka import fenced_producers
+from include.kafka import transactional_producers
 from tests.integration.test_protocol import payments, scored, send
 from tests.integration.test_shards import drained_and_scored, fill
 from tests.support.scoring import Scoring
@@ -99,7 +99,7 @@ def test_batch_of_another_airflow_is_left_alone(scoring: Make):
     assert here.publish(other).predictions == 2
 
 
-@pytest.mark.parametrize("point", ["before fence", "before transaction", "published", "offsets sent"])
+@pytest.mark.parametrize("point", ["before fence", "before transaction", "produced", "offsets sent"])
 def test_frozen_publisher_of_a_superseded_batch_publishes_nothing(scoring: Make, point: str):
     here = scoring()
     send(here, *payments(*range(COUNT)))
@@ -180,8 +180,8 @@ def test_partition_that_cannot_be_fenced_stops_no_other(scoring: Make, monkeypat
     here, runs = scoring(2), 4
     send(here, *payments(*range(COUNT)), partition=1)
     with monkeypatch.context() as patch:
-        named = fenced_producers.transactional_id
-        patch.setattr(fenced_producers, "transactional_id", lambda *at: "" if at[-1] == 1 else named(*at))
+        named = transactional_producers.transactional_id
+        patch.setattr(transactional_producers, "transactional_id", lambda *at: "" if at[-1] == 1 else named(*at))
         for number in range(runs):
             send(here, *payments(number), partition=0)
             with pytest.raises(ClusterError, match="/1: earlier producers cannot be fenced"):

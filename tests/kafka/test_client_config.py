@@ -93,7 +93,13 @@ def test_clients_retry_unreachable_broker_with_backoff(capfd: pytest.CaptureFixt
     assert 0 < capfd.readouterr().err.count("Connection refused") < 10
 
 
+def test_missing_topic_hint_says_which_topic() -> None:
+    reason = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
+    assert describe_error(reason, {}).endswith(": the topic does not exist: create it")
+    assert describe_error(reason, {}, "topic b").endswith(": topic b does not exist: create it")
+
+
 @pytest.mark.parametrize("code", [KafkaError._SSL, KafkaError._TRANSPORT])
 def test_rejected_certificate_is_recognized_by_either_error_code(code: int) -> None:
     reason = KafkaError(code, "error:0A000086:SSL routines::certificate verify failed (after 3ms)")
-    assert describe_error(reason, {}).endswith("check the certificates named in the connection kafka_default")
+    assert ": check the certificates named in the connection kafka_default, or " in describe_error(reason, {})

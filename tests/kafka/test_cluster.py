@@ -14,5 +14,5 @@ def test_admin_client_is_created_once_on_first_use():
 
 def test_invalid_configuration_is_a_setting_error():
     cluster = Cluster({"bootstrap.servers": "127.0.0.1:1", "no.such.setting": "x"})
-    with pytest.raises(SettingError, match=r'kafka_default cannot be used: .*"no\.such\.setting"'):
+    with pytest.raises(SettingError, match=r'the Kafka client cannot be created: .*"no\.such\.setting"'):
         _ = cluster.admin

@@ -318,11 +318,11 @@ def wrong(found: dict[str, CheckResult]) -> list[str]:
 
 REFUSED: dict[str, tuple[dict[str, Any], Sequence[str]]] = {
     "a wrong password": (
-        {"sasl.password": "wr0ng"}, ("kafka_default cannot connect as fraud", "check the user name and password"),
+        {"sasl.password": "wr0ng"}, ("cannot connect to Kafka as fraud", "check the user name and password"),
     ),
     "a certificate that is not trusted": (
         {"ssl.ca.location": None},
-        ("kafka_default cannot connect", "certificate verify failed", "check the certificates"),
+        ("cannot connect to Kafka", "certificate verify failed", "check the certificates"),
     ),
     "no encryption": (
         {"security.protocol": "PLAINTEXT"}, ("address and security.protocol are correct",),

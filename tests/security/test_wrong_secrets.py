@@ -34,7 +34,7 @@ class Case:
 
 CASES = {
     "Kafka, password": Case(
-        "kafka_default", "plan", "kafka_default cannot connect as fraud:", {"extra": {"sasl.password": WRONG}}
+        "kafka_default", "plan", "cannot connect to Kafka as fraud:", {"extra": {"sasl.password": WRONG}}
     ),
     "Kafka, certificate": Case(
         "kafka_default", "plan", "check the certificates named in the connection kafka_default",

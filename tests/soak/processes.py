@@ -33,7 +33,7 @@ KINDS |= {
     "kill: resolve_model": _killed("resolve_model", "resolve"),
     "kill: predict": _killed("predict", "predict", "chunk scored", "predicted"),
     "kill: publish, before": _killed("publish", "before fence", "before transaction"),
-    "kill: publish, no offsets": _killed("publish", "chunk published", "published"),
+    "kill: publish, no offsets": _killed("publish", "chunk published", "produced"),
     "kill: publish, offsets sent": _killed("publish", "offsets sent"),
     "kill: publish, committed": _killed("publish", "committed"),
     "kill: email": _killed("email", "mail"),
@@ -55,7 +55,7 @@ def _worker(context: FaultContext) -> str:
 
 @kind("frozen publish")
 def _frozen(context: FaultContext) -> str:
-    held = context.hold(context.random.choice(("before transaction", "published", "offsets sent")))
+    held = context.hold(context.random.choice(("before transaction", "produced", "offsets sent")))
     with frozen(held.process) as wake:
         first = held.attempt("publish")
         wait_until(lambda: context.scenario.tasks(held.run_id)["publish"]["try_number"] > first, "no other try", 90)

@@ -1,7 +1,8 @@
-"""Transactional producers. A new one fences every earlier producer of its partition: the broker rejects those.
+"""Transactional producers, one for each partition of a group's topic. A new one fences the earlier ones.
 
-A transactional id consists of group, topic and partition only. So a newer attempt fences every older one, also of
-another worker, another run or another number of shards.
+The transactional id of a partition's producers consists of group, topic and partition only. So a newer attempt fences
+every older one, also of another worker, another run or another number of shards: the broker rejects what those send.
+A producer may write to any topic; its partition is the one whose offset it commits.
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ _SLICE_PARTITIONS = 24
 
 
 def transactional_id(group: str, topic: str, partition: int) -> str:
-    """Return the transactional id of every producer that commits the group's offset of this partition."""
+    """Return the transactional id that all producers have which commit the group's offset of this partition."""
     return f"{group}/{topic}/{partition}"
 
 
-class FencedProducers:
-    """Producers by partition, ready for a transaction. `producers[partition]` raises the error of one that failed."""
+class TransactionalProducers:
+    """New producers by partition, ready for a transaction. They have fenced the earlier ones with the same ids.
+
+    `producers[partition]` raises ClusterError if that partition's producer could not be created.
+    """
 
     def __init__(self, producers: dict[int, Producer | ClusterError]) -> None:
         self._producers = producers
@@ -52,10 +56,10 @@ class FencedProducers:
         self._producers.clear()
 
 
-def fence(cluster: Cluster, group: str, topic: str, partitions: Iterable[int]) -> FencedProducers:
+def fence(cluster: Cluster, group: str, topic: str, partitions: Iterable[int]) -> TransactionalProducers:
     """Create a transactional producer for each partition, in parallel.
 
-    The broker then rejects every earlier producer of these partitions and has aborted its open transaction.
+    The broker then rejects every earlier producer with the same transactional id, and has aborted its open transaction.
     """
 
     def create(partition: int) -> tuple[int, Producer | ClusterError]:
@@ -67,15 +71,17 @@ def fence(cluster: Cluster, group: str, topic: str, partitions: Iterable[int]) -
                     client_deadline = min(time.monotonic() + _CLIENT_SECONDS, deadline)
                     return partition, _create_producer(cluster, config, topic, client_deadline)
             except ClusterError as error:
-                if not _lost_all_brokers(error) or time.monotonic() >= deadline:
+                if not _got_no_response(error) or time.monotonic() >= deadline:
                     return partition, error
                 log.info("%s; trying again with a new client", error)
 
     with ThreadPoolExecutor(_SLICE_PARTITIONS) as threads:
-        return FencedProducers(dict(threads.map(create, partitions)))
+        return TransactionalProducers(dict(threads.map(create, partitions)))
 
 
-def fence_in_slices(cluster: Cluster, group: str, topic: str, partitions: Iterable[int]) -> Iterator[FencedProducers]:
+def fence_in_slices(
+    cluster: Cluster, group: str, topic: str, partitions: Iterable[int]
+) -> Iterator[TransactionalProducers]:
     """Yield new producers for slices of at most 24 partitions. A partition is fenced when its slice is yielded.
 
     The producers of a slice are closed when the next slice is requested, so that threads and memory do not grow with
@@ -105,11 +111,12 @@ def _create_producer(cluster: Cluster, config: ClientConfig, topic: str, deadlin
     return producer
 
 
-def _lost_all_brokers(error: ClusterError) -> bool:
-    """Return whether a new client may succeed.
+def _got_no_response(error: ClusterError) -> bool:
+    """Return whether a request lost its connection or timed out, for no other known cause. A new client may succeed.
 
-    A broker that has just started may answer with metadata that lists no brokers. After that librdkafka 2.16 never
-    reconnects, whatever metadata.recovery.strategy is.
+    The brokers may be down, but the client may also have lost them: a broker that has just started may answer with
+    metadata that lists no brokers, and after that librdkafka 2.16 never reconnects, whatever metadata.recovery.strategy
+    is. The error codes are the same.
     """
     cause = error.__cause__
     return isinstance(cause, KafkaException) and cause.args[0].code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT)
