@@ -40,8 +40,8 @@ class ConsumerGroup:
     def committed_offsets(self, partitions: Iterable[int] | None = None) -> dict[int, CommittedOffset]:
         """Return the committed offset of each partition, by default of all partitions of the topic.
 
-        Raise HangingTransactionError while a transaction is open on one of them, BrokerUnresponsiveError if the
-        group's coordinator does not answer, and ClusterError for other failures.
+        Raise HangingTransactionError if a transaction stays open on one of them for 5 seconds: it hangs, or is only slow.
+        Raise BrokerUnresponsiveError if the group's coordinator does not answer, and ClusterError for other failures.
         """
         topic = self.topic.name
         numbers = self.topic.partitions if partitions is None else partitions
@@ -93,10 +93,14 @@ class ConsumerGroup:
             time.sleep(0.05)
         if unresponsive is not None:
             raise unresponsive
+        outcome = (
+            f"the committed offset is still {current.offset}: check the brokers"
+            if current
+            else "a transaction is open on it. Run `kafka-transactions.sh find-hanging`"
+        )
         raise ClusterError(
             f"{self.topic.name}/{partition}: the broker acknowledged the commit of offset {offset}, but after "
-            f"{_COMMIT_VISIBLE_SECONDS:g} s the committed offset is {current.offset if current else 'not stable'}: a "
-            "transaction may be hanging. Run `kafka-transactions.sh find-hanging`"
+            f"{_COMMIT_VISIBLE_SECONDS:g} s {outcome}"
         )
 
     def fence(self, partitions: Iterable[int]) -> Iterator[TransactionalProducers]:

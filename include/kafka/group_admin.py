@@ -1,7 +1,7 @@
-"""Changes of a group's offsets without a batch: after a crash, for an operator, and before Kafka expires them.
+"""A group's offsets without a batch: read after a crash, set by an operator, refreshed before Kafka expires them.
 
-Each change commits one partition's offset in a transaction with the transactional id that batches use. So a batch that
-is being published either commits first, and the change reads its offset, or it is fenced and fails.
+Setting and refreshing commit one partition's offset in a transaction with the transactional id that batches use. So a
+batch that is being published either commits first, and the change reads its offset, or it is fenced and fails.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class OffsetChange:
 
 
 def recover_offsets(group: ConsumerGroup) -> dict[int, CommittedOffset]:
-    """Return the group's committed offsets. If transactions are open on them, abort those first."""
+    """Return the group's committed offsets. If a crash left transactions open on them, abort those first."""
     try:
         return group.committed_offsets()
     except HangingTransactionError:

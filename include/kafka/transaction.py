@@ -34,7 +34,7 @@ class Transaction:
     """A transaction for one partition of the group's topic, by a new producer from `ConsumerGroup.fence`.
 
     An error before step 4 of `run` aborts it. If that abort fails, the broker aborts the transaction when the next
-    producer with the same transactional id fences this one.
+    producer with the same transactional id fences this one, or after the transaction timeout.
     """
 
     def __init__(self, producer: Producer, group: ConsumerGroup, partition: int) -> None:
@@ -92,7 +92,7 @@ class Transaction:
             self._abort()
             raise
         # Step 4. After an error the transaction may be committed or not, so it is not aborted, unless librdkafka
-        # requires that because the broker rejected a message: left open, it would block readers until the next fencing.
+        # requires that because the broker rejected a message: left open, it would block readers until the broker aborts it.
         try:
             self._retry("commit", self._producer.commit_transaction)
         except ClusterError as error:
@@ -143,7 +143,8 @@ class Transaction:
         reason: KafkaError = error.args[0]
         if reason.code() in (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED):
             return (
-                f"timed out or fenced by a newer attempt [{reason.name()}]; only the committed offset tells the outcome"
+                f"timed out or fenced by a newer attempt [{reason.name()}]; the committed offset tells whether it was "
+                "committed"
             )
         return self._cluster.describe_error(reason, _TOPICS)
 
@@ -171,8 +172,8 @@ class Transaction:
 def _call_with_timeout(seconds: float, call: Callable[..., None], *arguments: object) -> None:
     """Run `call` in a thread, and raise TimeoutError if it takes longer than `seconds`; the thread then goes on.
 
-    librdkafka 2.16 ignores a call's timeout while it waits for a coordinator that does not answer (its issue 5456).
-    Neither Python nor Airflow can interrupt such a call.
+    The call send_offsets_to_transaction of librdkafka 2.16 ignores its timeout while the coordinator does not answer
+    (issue 5456), and neither Python nor Airflow can interrupt it.
     """
     outcome: Future[None] = Future()
 
