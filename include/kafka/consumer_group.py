@@ -40,7 +40,7 @@ class ConsumerGroup:
     def committed_offsets(self, partitions: Iterable[int] | None = None) -> dict[int, CommittedOffset]:
         """Return the committed offset of each partition, by default of all partitions of the topic.
 
-        Raise HangingTransactionError if a transaction stays open on one of them for 5 seconds: it hangs, or is only slow.
+        Raise HangingTransactionError if a transaction stays open on one of them for 5 seconds, hanging or only slow.
         Raise BrokerUnresponsiveError if the group's coordinator does not answer, and ClusterError for other failures.
         """
         topic = self.topic.name

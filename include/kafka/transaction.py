@@ -92,7 +92,7 @@ class Transaction:
             self._abort()
             raise
         # Step 4. After an error the transaction may be committed or not, so it is not aborted, unless librdkafka
-        # requires that because the broker rejected a message: left open, it would block readers until the broker aborts it.
+        # requires that because the broker rejected a message: open, it would block readers until the broker aborts it.
         try:
             self._retry("commit", self._producer.commit_transaction)
         except ClusterError as error:
