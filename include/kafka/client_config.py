@@ -153,7 +153,7 @@ def consumer_config(config: ClientConfig, group: str) -> ClientConfig:
         "auto.offset.reset": "error",
         "isolation.level": "read_committed",
         "enable.partition.eof": True,
-        # A consumer reads one batch and is closed: fetch without waiting, and keep the default buffer whatever is set.
+        # A consumer reads one batch and is closed: it fetches with a short wait, and its buffer is the default one.
         "fetch.wait.max.ms": 50,
         "queued.max.messages.kbytes": 65_536,
     }

@@ -44,7 +44,7 @@ _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
 def retry_on(*codes: int) -> Callable[[_Call], _Call]:
-    """Retry a call for up to 15 seconds while it raises KafkaException with one of these error codes."""
+    """Retry a call while it raises KafkaException with one of these error codes. No try begins after 15 seconds."""
     decorator = retry(
         retry=retry_if_exception(lambda error: isinstance(error, KafkaException) and error.args[0].code() in codes),
         wait=wait_fixed(0.3),
@@ -128,7 +128,7 @@ class Cluster:
 
     @retry_on(*COORDINATOR_ERRORS, *_NO_RESPONSE)
     def _describe_group(self, group: str) -> ConsumerGroupDescription:
-        # `retry_on` limits all tries together to REQUEST_SECONDS. A try without an answer must leave time for others.
+        # `retry_on` begins no try after REQUEST_SECONDS. A try without an answer must leave time for others.
         futures = self.admin.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS / 3)
         described: ConsumerGroupDescription = self.admin.wait_for(futures[group])
         return described

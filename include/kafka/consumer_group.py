@@ -112,7 +112,7 @@ class ConsumerGroup:
 
         A request for committed offsets times out if a transaction is open on them, and also if the coordinator does not
         answer. This request is for a partition that does not exist. No transaction can be open on it, so a timeout
-        means that the coordinator does not answer.
+        means that the coordinator does not answer (or that the right Describe is missing: see `describe_group`).
         """
         try:
             self._request([TopicPartition(self.topic.name, _NO_PARTITION)])

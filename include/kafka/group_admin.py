@@ -24,7 +24,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class OffsetChange:
-    """The outcome for a partition: the committed offset before, the requested `target`, and why it was not set."""
+    """The outcome for a partition: the committed offset before, the requested `target`, and the error, if any.
+
+    Most errors mean that `target` was not committed. Some are about what followed its commit; they say so.
+    """
 
     partition: int
     before: int | None

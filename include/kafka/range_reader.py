@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from include.errors import ClusterError
 from include.kafka.cluster import Cluster
 
-# For one call of `consume`. Few, so that a thread that writes messages while others are read can start soon.
+# For one call of `consume`. Few, so that the caller can begin to store the first messages while others are read.
 _MAX_MESSAGES = 1_000
 _STALL_SECONDS = 60.0
 _get_partition, _get_error = methodcaller("partition"), methodcaller("error")

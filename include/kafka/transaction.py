@@ -91,8 +91,8 @@ class Transaction:
         except BaseException:
             self._abort()
             raise
-        # Step 4. After an error the transaction may be committed or not, so it is not aborted, unless librdkafka
-        # requires that because the broker rejected a message: open, it would block readers until the broker aborts it.
+        # Step 4. After an error the transaction may be committed or not, so it is not aborted. The exception: if the
+        # broker rejected a message, librdkafka requires an abort, and the open transaction would block readers.
         try:
             self._retry("commit", self._producer.commit_transaction)
         except ClusterError as error:
@@ -166,7 +166,11 @@ class Transaction:
             self._producer.abort_transaction(_ABORT_SECONDS)
         except KafkaException as error:
             # Only logged, because the caller raises the error that led here.
-            log.warning("%s could not be aborted: %s. The next run aborts it", self._name, error.args[0].name())
+            log.warning(
+                "%s could not be aborted: %s. If it is still open, the next run aborts it",
+                self._name,
+                error.args[0].name(),
+            )
 
 
 def _call_with_timeout(seconds: float, call: Callable[..., None], *arguments: object) -> None:
