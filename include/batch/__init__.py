@@ -14,7 +14,8 @@ These modules do the work of tasks of the DAG:
 - `outbox` keeps track of pending reports: mails about frauds of committed partitions that no mail server has accepted
   yet. The task `reports` finds them, and the task `email` mails them (`include/report`).
 
-All tasks may be repeated, also by several workers at the same time. Only the group's committed offsets define what is
-done. Until a batch is committed, newer batches include its payments. Its claim, which allows it to be published, lasts
-until a newer batch is saved and `plan` runs once more (`claims`).
+All tasks may be repeated, also by several workers at the same time. The group's committed offsets alone define what is
+left to score. After its commit, `publish` writes a commit mark in the batch's folder: a repeated task then knows of the
+commit even if later batches have replaced the note. Until a batch is committed, newer batches include its payments. Its
+claim, which allows it to be published, lasts until a newer batch is saved and `plan` runs once more (`claims`).
 """

@@ -23,9 +23,10 @@ OUTPUT_DEAD_LETTERS = "many dead letters of the output topic"
 class Advice:
     """What a mail says about a kind of alarm: its title, what it means, and what to do next.
 
-    `is_event` is true for what happens once, such as payments that expired: only one batch finds it, and each
-    occurrence is mailed. The other kinds last: each batch finds them until their cause is gone. `end` is the text of
-    the mail about the end of the alarm, None if the end is not mailed.
+    `is_event` is true for what happens once, such as payments that expired. Each planned batch finds it until one
+    commits the partition. Each event is named in a mail, at the latest when the alarm ends. The other kinds last: each
+    batch finds them until their cause is gone. `end` is the text of the mail about the end of the alarm, None if the
+    end is not mailed.
     """
 
     title: str
@@ -97,7 +98,8 @@ ADVICE = {
     DEAD_LETTERS: Advice(
         "Many messages became dead letters",
         "They were not scored. Each is on the dead-letter topic, with its original bytes and the reason in a header. "
-        "The other payments were scored as usual.",
+        "Of a large message with several refused payments, only the first dead letter has these bytes; the others name "
+        "its row in the header original_row. All other payments were scored as usual.",
         "Find out what changed in the producer or the model: docs/messages.md explains the reasons. Then produce them "
         "again from the dead-letter topic.",
         end=Advice(

@@ -53,10 +53,10 @@ class PartitionRecord(msgspec.Struct, frozen=True):
 class BatchRecord(msgspec.Struct, frozen=True):
     """A batch and its committed partitions.
 
-    `drained_at` is when the batch was planned (`Manifest`). `reasons` counts dead letters by reason code. `seconds` has
-    the durations of the tasks drain, resolve_model, predict, publish and email, where they are known: of several shards
-    or reports the longest, and drain's with that of plan. `marks` counts committed and reported partitions: of two
-    records of a batch, the one with more marks was written later.
+    `drained_at` is when the batch was planned: the key is older than the step `plan`. `reasons` counts dead letters by
+    reason code. `seconds` has the durations of the tasks drain, resolve_model, predict, publish and email, where they
+    are known: of several shards or reports the longest, and drain's with that of plan. `marks` counts committed and
+    reported partitions: of two records of a batch, the one with more marks was written later.
     """
 
     batch_id: str
@@ -95,8 +95,9 @@ def write_record(
 ) -> None:
     """Write what is known of a batch: its committed partitions, and the deliveries by reported partition.
 
-    `<day>` is today, not the batch's day: a report may be mailed long after its batch, and the ledger has as long to
-    read the record. Raise StagingError if it cannot be written.
+    `<day>` in the path is the day of writing, because records are removed by that day (`cleaning`). A record that is
+    written after a late mail stays as long as any other, so the ledger has the same time to read it. Raise StagingError
+    if it cannot be written.
     """
     record = _build(storage, manifest, scored, committed, deliveries)
     path = f"{RECORDS_FOLDER}/{datetime.now(UTC):%Y%m%d}/{record.batch_id}-{uuid4().hex[:8]}.json"
@@ -127,7 +128,7 @@ def _build(
         group=manifest.group,
         topic=manifest.topic,
         topic_id=manifest.topic_id,
-        drained_at=datetime.fromisoformat(manifest.drained_at),
+        drained_at=datetime.fromisoformat(manifest.planned_at),
         scored_at=datetime.fromisoformat(scored.scored_at),
         model=model,
         partitions=tuple(_build_partition(one, deliveries.get(one.part.partition)) for one in partitions),

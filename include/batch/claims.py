@@ -4,9 +4,10 @@ While nothing is committed, each run stages the same payments again. `plan` ends
 the newest, so that a task of the last run can be cleared. Then it saves a new batch: two batches have a claim.
 
 The claim is the file `claim` in the batch's folder. A second file lists the batch:
-`claims/<group>/<topic>/<DAG key>/<batch>`, from before its first staged file until its files are removed. The DAG key
-is a digest of FRAUD_INSTALLATION and the DAG's address in the UI: older runs of that DAG have ended; runs of another
-Airflow may still be at work.
+`claims/<group>/<topic>/<DAG key>/<batch>`. It exists from before the batch's first staged file until its claim has
+ended and `plan` has removed its files, except those that a pending report may need. The DAG key is a digest of
+FRAUD_INSTALLATION and the DAG's address in the UI: older runs of that DAG have ended; runs of another Airflow may still
+be at work.
 
 `plan` ends a claim in this order: it deletes `claim`, fences the producers of a batch with an outbox entry, reads the
 committed offsets, and then removes files. `publish` opens its outbox entry, fences the producers, and then reads
@@ -46,7 +47,7 @@ def is_claimed(storage: Storage, manifest: Manifest) -> bool:
     A batch of an earlier version has no claim and may be published: it is not listed, so no run removes its files
     before it is old.
     """
-    return not manifest.has_claim or storage.read(f"{manifest.folder}/claim") is not None
+    return not manifest.needs_claim or storage.read(f"{manifest.folder}/claim") is not None
 
 
 class Claims:
@@ -66,10 +67,13 @@ class Claims:
         self._storage.write(f"{manifest.folder}/claim", b"")
 
     def end_older(self, outbox: Outbox, fence: Callable[[set[int]], set[int]]) -> list[str]:
-        """End the claims of all listed batches but the newest. Return those that no task can commit any more.
+        """End the claims of all listed batches but the newest. Return the ids of the batches to pass to `remove`.
 
         Call it before the new batch is saved, and so listed. `fence` fences the producers of partitions, and returns
         the partitions where it failed: their batches are not returned, and the next run ends them again.
+
+        No task can commit a returned batch any more, with one exception: if a batch has an outbox entry and its
+        manifest cannot be read, its partitions are unknown, so it is not fenced. `remove` keeps its files.
         """
         ended = self._storage.list(self._folder)[:-_KEPT_CLAIMS]
         for batch_id in ended:
@@ -94,7 +98,7 @@ class Claims:
         """Remove the staged files of partitions that these batches have not committed, and never will.
 
         `ended` are the ids that `end_older` returned; `committed` has the group's committed offsets of all partitions,
-        read after `end_older`.
+        read after `end_older`. A batch that has an outbox entry but no commit mark keeps its files.
         """
         entries = outbox.entries() if ended else []
         for batch_id in ended:

@@ -54,7 +54,10 @@ def remove_old_batches(storage: Storage, hours: float) -> int:
 
 
 def _remove_claims(storage: Storage, oldest_kept: str) -> None:
-    """Remove old batches from the lists of batches with a claim: those of DAGs that no longer run, and end no claim."""
+    """Delete the files in `claims/` that list old batches (`claims`).
+
+    `plan` deletes those of its own DAG. Those of a DAG that no longer runs would stay for good.
+    """
     for claim in _list_below(storage, CLAIMS_FOLDER, 4):
         if hour_of(claim.rpartition("/")[2]) < oldest_kept:
             storage.delete(claim)

@@ -1,4 +1,4 @@
-"""Build the dead letters of a staged chunk. Each holds its whole message, if that is not too large to copy."""
+"""Build the dead letters of a staged chunk. Each holds its whole message; of a large one, only the first does."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from include.batch.checkpoint import Checkpoint
 from include.batch.outbox import Outbox
 from include.errors import HangingTransactionError, OffsetsChangedError, StagingError
 from include.kafka.cluster import Cluster, Topic
-from include.kafka.committed_offsets import CommittedOffset
+from include.kafka.committed_offsets import SET_BY_OPERATOR, CommittedOffset
 from include.kafka.consumer_group import ConsumerGroup
 from include.kafka.group_admin import OffsetChange, set_offsets
 from include.kafka.offset_targets import resolve_targets
@@ -142,7 +142,7 @@ class GroupOffsets:
             # The new note replaces one that may be the only trace of a batch with a pending report.
             outbox.record_commits(lambda: self.group.committed_offsets([partition]))
 
-        changes = set_offsets(self.group, targets, f"set by operator {user_name()}", datetime.now(UTC), check)
+        changes = set_offsets(self.group, targets, f"{SET_BY_OPERATOR}{user_name()}", datetime.now(UTC), check)
         for change in changes:
             if change.error is None:
                 try:

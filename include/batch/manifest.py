@@ -2,14 +2,15 @@
 
 A batch's folder in the staging area has `manifest.json`, which `plan` writes: the offset range of each partition, and
 its shard. `drain` adds `drained-<shard>.json` for each shard: how many payments and dead letters it has staged.
-`Manifest.load` reads both. Field names are keys of these files and of the XCom `manifest`.
+`Manifest.load` reads both. Field names are keys of these files and of the XCom `manifest`, except for a few fields of
+Manifest, whose keys are those of earlier versions (`_STORED_KEYS`).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -108,23 +109,30 @@ class Drained:
     seconds: float | None = None
 
 
-@dataclass(frozen=True)
-class Manifest:
+# Keys by field name: stored manifests and XComs of earlier versions must stay readable, and so must those of this one.
+_STORED_KEYS = {
+    "planned_at": "drained_at",
+    "left_for_later_runs": "lag",
+    "blocked": "held_up",
+    "needs_claim": "has_claim",
+}
+
+
+class Manifest(msgspec.Struct, frozen=True, rename=_STORED_KEYS):
     """A batch.
 
     Attributes:
         run_id: The id of the Airflow run that planned it.
         run_url: Its page in Airflow's UI.
         topic_id: The id of the input topic: a recreated topic of the same name has another id.
-        drained_at: When the batch was planned, in ISO 8601. (The key is older than the step `plan`.)
+        planned_at: When the batch was planned, in ISO 8601.
         partitions: The partitions to read, or as they were read.
         shards: The partition numbers of each shard.
         columns: The columns that the payments have; empty unless every shard knows all of its columns.
-        lag: How many readable offsets the limits of `plan` and `drain` leave for later runs. (The group's lag also
-            has what this batch reads.)
-        held_up: The blocked partitions: see BlockedPartition.
+        left_for_later_runs: How many readable offsets the limits of `plan` and `drain` leave.
+        blocked: The partitions that a kafka transaction blocks.
         seconds: How long `plan` took.
-        has_claim: Whether the batch needs a claim to be published. Earlier versions did not write claims.
+        needs_claim: Whether the batch needs a claim to be published. Earlier versions did not write claims.
     """
 
     batch_id: str
@@ -133,14 +141,14 @@ class Manifest:
     group: str
     topic: str
     topic_id: str
-    drained_at: str
+    planned_at: str
     partitions: tuple[PartitionBatch, ...]
     shards: tuple[tuple[int, ...], ...] = ()
-    columns: tuple[str, ...] = field(default=())
-    lag: int = 0
-    held_up: tuple[BlockedPartition, ...] = ()
+    columns: tuple[str, ...] = ()
+    left_for_later_runs: int = 0
+    blocked: tuple[BlockedPartition, ...] = ()
     seconds: float | None = None
-    has_claim: bool = False
+    needs_claim: bool = False
 
     @property
     def folder(self) -> str:
@@ -183,7 +191,7 @@ class Manifest:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest for an XCom, without `columns`: producers name them, perhaps with personal data."""
-        plain: dict[str, Any] = msgspec.to_builtins(replace(self, columns=()))
+        plain: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(self, columns=()))
         return plain
 
     @classmethod
@@ -220,13 +228,13 @@ class Manifest:
         """Return the batch with the partitions of these shards as they were read."""
         # With an incomplete list a column that payments have would look missing.
         known = all(shard.all_columns_known for shard in drained)
-        return replace(
+        return msgspec.structs.replace(
             self,
             partitions=tuple(
                 sorted((part for shard in drained for part in shard.partitions), key=attrgetter("partition"))
             ),
             columns=tuple(sorted({name for shard in drained for name in shard.columns})) if known else (),
-            lag=self.lag + sum(shard.left for shard in drained),
+            left_for_later_runs=self.left_for_later_runs + sum(shard.left for shard in drained),
         )
 
 

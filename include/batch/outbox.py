@@ -96,8 +96,9 @@ class Outbox:
         If a batch is final, write its batch record, and close its entry, or rename it if a report is pending.
 
         `read_offsets` returns the committed offsets of all partitions, or of some. It is called after the entries are
-        listed: a batch that begins to publish in between would look as if others had committed its payments. `ended`
-        are the batches that `Claims.end_older` returned: they are final.
+        listed. In the other order, a batch that is planned and opens its entry in between would be compared with
+        offsets that are older than its plan, and look as if another batch had committed its payments. `ended` are the
+        batches that `Claims.end_older` returned: they are final.
         """
         entries = self.open_entries()
         committed = read_offsets()

@@ -49,7 +49,7 @@ class OutboxBatch:
     def partitions(self) -> list[PartitionBatch]:
         """Return the partitions that the batch commits, or has committed, of all shards that are scored.
 
-        The DAG publishes no shard before all are scored.
+        The DAG publishes no shard before all are scored, unless a person sets a `predict` task to success by hand.
         """
         return [one.part for one in self.scored.to_publish]
 

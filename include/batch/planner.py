@@ -61,12 +61,12 @@ def plan(cluster: Cluster, settings: Settings, storage: Storage, *, run_id: str,
         group=settings.group,
         topic=topic.name,
         topic_id=topic.topic_id,
-        drained_at=now.isoformat(timespec="seconds"),
+        planned_at=now.isoformat(timespec="seconds"),
         partitions=tuple(parts),
-        has_claim=True,
+        needs_claim=True,
         shards=_distribute(parts, settings.shards),
-        lag=left,
-        held_up=tuple(blocked),
+        left_for_later_runs=left,
+        blocked=tuple(blocked),
         seconds=round(time.monotonic() - began, 3),
     )
     if parts:
@@ -83,7 +83,7 @@ def plan_alarms(cluster: Cluster, settings: Settings, manifest: Manifest) -> lis
     starts = {part.partition: part.start for part in manifest.partitions}
     oldest = read_oldest_times(cluster, manifest.group, manifest.topic, starts)
     # Messages after the last stable offset can only be read uncommitted.
-    stable = {blocked.partition: blocked.stable for blocked in manifest.held_up}
+    stable = {blocked.partition: blocked.stable for blocked in manifest.blocked}
     oldest |= read_oldest_times(cluster, manifest.group, manifest.topic, stable, "read_uncommitted")
     lags = [
         PartitionLag(
@@ -100,7 +100,7 @@ def plan_alarms(cluster: Cluster, settings: Settings, manifest: Manifest) -> lis
             oldest.get(blocked.partition),
             blocked=blocked.high - blocked.stable,
         )
-        for blocked in manifest.held_up
+        for blocked in manifest.blocked
     ]
     retention = read_retention(cluster, manifest.topic) if lags else None
     alarms = find_alarms(manifest.topic, lags, retention, settings, datetime.now(UTC))
@@ -143,6 +143,7 @@ def _plan_partitions(
                 "this DAG's outage",
                 *(topic.name, partition, lost, current.offset, start),
             )
+        # FRAUD_MAX_PAYMENTS limits the offsets of each partition; the batch may have that many from each.
         end = min(stable, start + settings.max_payments)
         left += stable - end
         part = PartitionBatch(

@@ -53,7 +53,8 @@ def predict(settings: Settings, storage: Storage, manifest: Manifest, run: Model
         try:
             return ScoredBatch.load_shard(storage, manifest.folder, shard)
         except StagedFileGoneError:
-            # Only other shards are scored and published. A batch has one model, so this shard gets theirs.
+            # Other shards are published, but this one is not scored: a person set its failed task to success and has
+            # cleared it now, or its scores are lost. A batch has one model, so this shard gets that of the others.
             run = ModelRun.from_dict(ScoredBatch.load(storage, manifest).model)
     parts = manifest.shard_partitions(shard) if manifest.shards else manifest.partitions
     model = _load(settings, run) if any(part.payments for part in parts) else None

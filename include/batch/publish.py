@@ -26,7 +26,7 @@ from include.errors import (
     TopicChangedError,
 )
 from include.kafka.cluster import Cluster
-from include.kafka.committed_offsets import CommitNote, CommittedOffset
+from include.kafka.committed_offsets import SET_BY_OPERATOR, CommitNote, CommittedOffset
 from include.kafka.consumer_group import ConsumerGroup
 from include.kafka.transaction import OutgoingMessage, Transaction
 from include.settings import Settings
@@ -201,29 +201,19 @@ class _PartitionPublisher:
                 return None
             raise BatchSupersededError(
                 f"batch {batch_id} of {self.manifest.topic}/{part.partition}, offsets [{part.start}, {part.end}), is "
-                "not published: newer runs have taken over its payments and removed its staged files. Nothing needs to "
-                "be done: the next run drains them"
+                "not published: newer runs have taken over its payments, and may have removed its staged files. "
+                "Nothing needs to be done: the next run drains the payments"
             )
         # An operator or another program that commits the same offset has published nothing.
         if committed.offset == part.end and is_batch_id(committed.batch or ""):
             return Outcome.PUBLISHED_BY_ANOTHER
-        if committed.offset is None:
-            now, by, remedy = "gone", "", "The next run's plan says how to choose where it starts"
-        else:
-            now, by = str(committed.offset), f", and {_committer(committed)} committed the offset"
-            remedy = "The next run starts at the committed offset"
-        before = "there was none" if part.committed_before is None else f"it was {part.committed_before}"
-        raise OffsetsChangedError(
-            f"the committed offset of group {self.manifest.group} on {self.manifest.topic}/{part.partition} is {now}, "
-            f"but batch {batch_id} of offsets [{part.start}, {part.end}) was planned when {before}{by}: no commit of "
-            f"this batch is known. {remedy}"
-        )
+        raise OffsetsChangedError(describe_change(self.manifest, part, committed))
 
     def _require_unchanged(self, part: PartitionBatch) -> None:
-        """Raise OffsetsChangedError if another program has committed an offset: fencing does not stop a consumer.
+        """Raise OffsetsChangedError if the committed offset or its note has changed: fencing does not stop a consumer.
 
-        Raise nothing if this batch or another one has committed the partition: its producer has fenced this one, so the
-        broker rejects the transaction.
+        Raise nothing if this batch has committed the partition, or another batch has committed `part.end`: the producer
+        of that commit has fenced this one, so the broker rejects the transaction.
         """
         try:
             committed = self._committed_offset(part)
@@ -233,11 +223,33 @@ class _PartitionPublisher:
         self._find_outcome(part, committed)
 
 
+def describe_change(manifest: Manifest, part: PartitionBatch, committed: CommittedOffset) -> str:
+    """Return why the batch does not publish a partition: its committed offset, or only the note, has changed since."""
+    planned = f"batch {manifest.batch_id} of offsets [{part.start}, {part.end}) was planned"
+    before = "there was none" if part.committed_before is None else f"it was {part.committed_before}"
+    remedy = "The next run starts at the committed offset"
+    if committed.offset is None:
+        change = f"gone, but {planned} when {before}"
+        remedy = "The next run's plan says how to choose where it starts"
+    elif committed.offset == part.committed_before:
+        change = f"{committed.offset}, as when {planned}, but {_committer(committed)} has committed it again since"
+    else:
+        change = f"{committed.offset}, but {planned} when {before}, and {_committer(committed)} committed the offset"
+    return (
+        f"the committed offset of group {manifest.group} on {manifest.topic}/{part.partition} is {change}: no commit "
+        f"of this batch is known. {remedy}"
+    )
+
+
 def _committer(committed: CommittedOffset) -> str:
     """Return who committed an offset, by its note: a batch, an operator, or another program.
 
     Another program leaves no note. If `plan` has refreshed its offset, there is a note, whose `batch` is empty.
     """
-    if not committed.batch:
+    name = committed.batch
+    if not name:
         return "another program"
-    return f"batch {committed.batch}" if is_batch_id(committed.batch) else repr(committed.batch)
+    if is_batch_id(name):
+        return f"batch {name}"
+    # The quotes of repr() also escape control characters: the name is free text.
+    return f"operator {name.removeprefix(SET_BY_OPERATOR)!r}" if name.startswith(SET_BY_OPERATOR) else repr(name)

@@ -2,8 +2,8 @@
 
 Each attempt writes the file before it mails: if it cannot be written, no mail is sent, or every run would send the
 report again. The first attempt fixes the partitions, and with them the Message-ID; a partition that is committed later
-gets its own report. After acceptance the delivery is written to the same file, which needs no further permission and
-hardly more space.
+gets its own report. After acceptance the delivery is written to the same file: that needs no other permission and
+hardly more space than the first write, so it rarely fails.
 
 An earlier version wrote `reported-<partition>` after the mail, one file a partition. Those files still count.
 """

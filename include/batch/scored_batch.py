@@ -78,7 +78,7 @@ class ScoredBatch:
     def offsets_left(self, manifest: Manifest) -> int:
         """Return how many offsets the batch leaves for later runs: limits of `plan`, `drain` and `predict` together."""
         drained = sum(part.end - part.start for part in manifest.partitions)
-        return manifest.lag + drained - sum(one.part.end - one.part.start for one in self.partitions)
+        return manifest.left_for_later_runs + drained - sum(one.part.end - one.part.start for one in self.partitions)
 
     def save(self, storage: Storage, folder: str, shard: int = 0) -> None:
         """Write `scored-<shard>.json` in the batch's `folder`. Raise StagingError if it cannot be written."""

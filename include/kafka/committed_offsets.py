@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import msgspec
 
+# Begins the text in a commit note of an offset that an operator has set; the name of the operator follows.
+SET_BY_OPERATOR = "set by operator "
+
 
 class CommitNote(msgspec.Struct, frozen=True):
     """The metadata of a committed offset, as JSON.

@@ -21,7 +21,7 @@ def staged(folder: Storage) -> Callable[..., Manifest]:
         parts = tuple(PartitionBatch(number, 10, 13, 10, 1, 2, 1, staged=attempt) for number in frauds)
         values = {"run_id": "r", "run_url": "u", "group": "a/group", "topic": "topic", "topic_id": "id"}
         manifest = Manifest(
-            batch_id=batch_id, drained_at="2026-01-01T00:00:00+00:00", partitions=parts, **values | changes
+            batch_id=batch_id, planned_at="2026-01-01T00:00:00+00:00", partitions=parts, **values | changes
         )
         for number, count in frauds.items():
             columns = chunks.Columns(

@@ -162,7 +162,7 @@ def test_failed_record_stops_no_other_batch_and_is_written_later(
 
 
 def test_seconds_are_of_the_slowest_shard(outbox: Outbox, staged: Stage, folder: Storage):
-    manifest = replace(staged(FIRST, {0: 0, 1: 0}), shards=((0,), (1,)), seconds=0.5)
+    manifest = msgspec.structs.replace(staged(FIRST, {0: 0, 1: 0}), shards=((0,), (1,)), seconds=0.5)
     manifest.save(folder)
     scored = ScoredBatch.load_shard(folder, manifest.folder, 0)
     for shard, (scores, read, predicted) in enumerate(zip(scored.partitions, (2.0, 1.0), (3.0, 4.0), strict=True)):
@@ -194,7 +194,7 @@ def test_batch_of_earlier_version_is_recorded_without_unknown_fields(outbox: Out
 def test_record_leaves_out_the_duration_of_a_damaged_file(
     outbox: Outbox, staged: Stage, folder: Storage, tmp_path: Path, mark: str
 ):
-    manifest = replace(staged(FIRST, {0: 1}), shards=((0,),))
+    manifest = msgspec.structs.replace(staged(FIRST, {0: 1}), shards=((0,),))
     manifest.save(folder)
     manifest.save_drained(folder, 0, Drained(manifest.partitions, seconds=1.0))
     publish(outbox, manifest, 0)

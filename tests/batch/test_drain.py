@@ -20,7 +20,7 @@ NO_CLUSTER: Any = None
 
 
 def test_batch_whose_publishing_has_begun_is_not_drained_again(folder: Storage, staged: Callable[..., Manifest]):
-    manifest = staged(BATCH, {0: 1}, shards=((0,),), has_claim=True)
+    manifest = staged(BATCH, {0: 1}, shards=((0,),), needs_claim=True)
     drained = Drained(manifest.partitions, columns=("n",), seconds=1.0)
     manifest.save_drained(folder, 0, drained)
     ScoredBatch.begin_publishing(folder, manifest.folder)
@@ -30,7 +30,7 @@ def test_batch_whose_publishing_has_begun_is_not_drained_again(folder: Storage, 
 
 
 def test_batch_without_its_claim_is_not_drained(folder: Storage, staged: Callable[..., Manifest]):
-    manifest = staged(BATCH, {0: 1}, shards=((0,),), has_claim=True)
+    manifest = staged(BATCH, {0: 1}, shards=((0,),), needs_claim=True)
     with pytest.raises(BatchSupersededError, match=rf"^batch {BATCH} of topic is not drained: newer runs have taken"):
         drain(NO_CLUSTER, Settings(), folder, manifest)
     assert "drained-0.json" not in folder.list(manifest.folder)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from include.batch.manifest import Manifest
@@ -195,7 +196,7 @@ def test_entry_of_an_unreadable_batch_stays(
 
 
 def test_missing_shard_makes_the_batch_unreadable(outbox: Outbox, staged: Stage, folder: Storage):
-    manifest = replace(staged(FIRST, {0: 1, 1: 1}), shards=((0,), (1,)))
+    manifest = msgspec.structs.replace(staged(FIRST, {0: 1, 1: 1}), shards=((0,), (1,)))
     manifest.save(folder)
     scored = ScoredBatch.load_shard(folder, manifest.folder, 0)
     for shard, scores in enumerate(scored.partitions):
@@ -217,5 +218,5 @@ def test_groups_and_topics_have_separate_outboxes(folder: Storage, outbox: Outbo
 def test_outbox_works_on_s3(bucket: Storage):
     outbox = Outbox(bucket, "a/group", "topic")
     values: dict[str, Any] = {"run_id": "r", "run_url": "u", "group": "a/group", "topic": "topic", "topic_id": "id"}
-    outbox.open_entry(Manifest(batch_id=FIRST, drained_at="now", partitions=(), **values))
+    outbox.open_entry(Manifest(batch_id=FIRST, planned_at="now", partitions=(), **values))
     assert outbox.entries() == [FIRST]

@@ -40,7 +40,7 @@ def test_chunks_with_only_dead_letters_count_as_buffered(tmp_path: Path, monkeyp
     assert isinstance(storage, WatchedStorage)
     folder = "batches/20260101T00/20260101T000000Z-aaaaaa/an-attempt"
     part = PartitionBatch(0, 0, ROWS * CHUNKS, 0, CHUNKS, dead_letters=ROWS * CHUNKS, staged=folder)
-    values = {"run_id": "r", "run_url": "u", "group": "g", "topic": "topic", "topic_id": "id", "drained_at": "now"}
+    values = {"run_id": "r", "run_url": "u", "group": "g", "topic": "topic", "topic_id": "id", "planned_at": "now"}
     manifest = Manifest(batch_id="20260101T000000Z-aaaaaa", partitions=(part,), **values)
     manifest.save(storage)
     for number in range(CHUNKS):

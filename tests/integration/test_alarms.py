@@ -74,7 +74,7 @@ def test_blocked_partition_raises_alarms_although_nothing_can_be_read(here: Scor
     produce_old(open_transaction, here, 20)
     send(here, *payments(2, 3))
     manifest = here.drain()
-    assert (manifest.partitions, manifest.lag) == ((), 0)
+    assert (manifest.partitions, manifest.left_for_later_runs) == ((), 0)
     # As it comes from the XCom.
     alarms = found(here, Manifest.from_dict(manifest.to_dict()))
     topic = here.settings.input_topic
@@ -97,7 +97,7 @@ def test_blocked_partition_raises_alarms_although_nothing_can_be_read(here: Scor
 def test_new_open_transaction_raises_no_alarm(here: Scoring, open_transaction: Producer):
     produce_old(open_transaction, here, 0)
     manifest = here.drain()
-    assert [one.partition for one in manifest.held_up] == [0]
+    assert [one.partition for one in manifest.blocked] == [0]
     assert found(here, manifest) == {}
     open_transaction.commit_transaction()
     here.run()

@@ -54,12 +54,13 @@ def test_reading_stops_at_the_time_limit_and_the_next_run_continues(scoring: Mak
         send(here, *payments(*range(12_000)), partition=partition)
     manifest = here.drain()
     assert 0 < manifest.payments < 24_000
-    assert manifest.lag == 24_000 - manifest.payments
+    assert manifest.left_for_later_runs == 24_000 - manifest.payments
     # A partition of which nothing was read counts as well.
     settings = here.change(alarm_lag=1_000).settings
     ends = {part.partition: part.end for part in manifest.partitions}
     alarm = find_backlog_alarm(Manifest.load_plan(here.storage, manifest.batch_id), ends, settings)
-    assert alarm.sentence.startswith(f"{manifest.lag:,} offsets of {here.settings.input_topic} are left")
+    left = f"{manifest.left_for_later_runs:,} offsets of {here.settings.input_topic} are left"
+    assert alarm.sentence.startswith(left)
     runs = 0
     while manifest.partitions:
         here.predict_without_model(manifest, lambda offset: False)
@@ -196,7 +197,7 @@ def test_batch_counts_the_offsets_that_are_left(scoring: Make, predict: Callable
     here = scoring(1, max_payments=3)
     send(here, *[message(1)] * 5)
     manifest = here.drain()
-    assert (manifest.lag, manifest.payments) == (2, 3)
+    assert (manifest.left_for_later_runs, manifest.payments) == (2, 3)
     assert manifest.oldest is not None
     assert manifest.newest is not None
     assert manifest.oldest <= manifest.newest

@@ -150,7 +150,7 @@ def test_run_reads_up_to_max_payments_and_counts_the_lag(scoring: Make):
     here = scoring().change(max_payments=4)
     send(here, *payments(*range(10)))
     manifest = here.drain_and_predict()
-    assert (manifest.payments, manifest.lag) == (4, 6)
+    assert (manifest.payments, manifest.left_for_later_runs) == (4, 6)
     here.publish(manifest)
     assert (here.run().predictions, here.run().predictions) == (4, 2)
     assert scored(here) == [f"0/{offset}" for offset in range(10)]

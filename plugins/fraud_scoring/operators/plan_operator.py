@@ -64,7 +64,7 @@ class PlanOperator(BaseOperator, BranchMixIn):
                 "offsets": sum(part.end - part.start for part in manifest.partitions),
                 "shards": len(manifest.shards),
                 "lost_to_retention": manifest.lost,
-                "lag": manifest.lag,
+                "lag": manifest.left_for_later_runs,
                 "reports_owed": pending,
             },
         )
