@@ -67,8 +67,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
     own = Stack(running or tmp_path_factory.mktemp("stack"))
     install_breakpoints(own)
     if not running:
-        own.up(leave=False)
-        own.stop("airflow")
+        own.up(leave=False, without_airflow=True)
     try:
         live = LiveStack(own)
         yield live
@@ -85,6 +84,7 @@ def stack(services: LiveStack) -> LiveStack:
     """The same, with Airflow."""
     if "FRAUD_TEST_STACK" not in os.environ:
         services.start("airflow")
+        services.start("history")
     return services
 
 

@@ -8,8 +8,9 @@ import sys
 from dataclasses import asdict
 
 from dev.stack.control import Stack
+from dev.stack.history import History
 from dev.stack.home import Options
-from dev.stack.parts import PARTS, select
+from dev.stack.parts import AIRFLOW, PARTS, select
 from dev.stack.stack_errors import StackError
 from dev.stack.supervisor import Supervisor
 
@@ -39,7 +40,9 @@ def _run(arguments: argparse.Namespace) -> int:
     match arguments.action:
         case "run":
             parent = arguments.parent or os.getppid()
-            supervisor = Supervisor(stack.home, select(only, stack.home.options), _say)
+            names = select(only, stack.home.options)
+            stopped = (*AIRFLOW, History.name) if arguments.without_airflow else ()
+            supervisor = Supervisor(stack.home, names, _say, stopped)
             return supervisor.run(parent=parent, background=arguments.background)
         case "up":
             if not stack.up(only, say=_say):
@@ -99,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "run":
             action.add_argument("--parent", type=int, help=argparse.SUPPRESS)
             action.add_argument("--background", action="store_true", help=argparse.SUPPRESS)
+            action.add_argument("--without-airflow", action="store_true", help=argparse.SUPPRESS)
     return parser
 
 

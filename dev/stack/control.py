@@ -52,12 +52,18 @@ class Stack:
         return self.home.supervisor() is not None and bool(self.home.read_state().get("ready"))
 
     def up(
-        self, only: Iterable[str] | None = None, *, say: Callable[[str], None] = lambda text: None, leave: bool = True
+        self,
+        only: Iterable[str] | None = None,
+        *,
+        say: Callable[[str], None] = lambda text: None,
+        leave: bool = True,
+        without_airflow: bool = False,
     ) -> bool:
         """Start the stack and wait until it is healthy. Return False if it was up before.
 
         With `leave` the stack outlives the caller; without it, the stack ends when the caller does, even if that is
-        killed. Raises StackError if a part does not start.
+        killed. `without_airflow` leaves Airflow to a later `start("airflow")`. Raises StackError if a part does not
+        start.
         """
         options = self._options or self.home.options
         names = select(only, options)
@@ -72,7 +78,10 @@ class Stack:
             begin = output.tell()
             words = ["run", "--home", str(self.home.path), "--only", ",".join(names), "--parent", str(os.getpid())]
             self._child = child = subprocess.Popen(
-                [sys.executable, "-m", "dev.stack", *words, *(["--background"] if leave else [])],
+                [
+                    sys.executable, "-m", "dev.stack", *words, *(["--background"] if leave else []),
+                    *(["--without-airflow"] if without_airflow else []),
+                ],
                 cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=error_output, start_new_session=True,
             )  # fmt: skip
         try:

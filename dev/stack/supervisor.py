@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Any
@@ -31,11 +31,16 @@ class StopRequested(BaseException):
 class Supervisor:
     """Run the parts of one stack. There is one supervisor for each folder."""
 
-    def __init__(self, home: StackHome, names: Iterable[str], say: Callable[[str], None]) -> None:
-        """Take the folder, the names of the parts, and a function that prints progress."""
+    def __init__(
+        self, home: StackHome, names: Iterable[str], say: Callable[[str], None], stopped: Container[str] = ()
+    ) -> None:
+        """Take the folder, the names of the parts, and a function that prints progress.
+
+        Parts of `stopped` belong to the stack, but run only once `start` is called for them.
+        """
         self._home = home
         self._say = say
-        self._services = {name: RunningPart(PARTS[name]) for name in names}
+        self._services = {name: RunningPart(PARTS[name], "stopped" if name in stopped else "waiting") for name in names}
         self._ending = threading.Event()
         self._spawning = threading.Lock()
         self._changed = threading.Condition()
@@ -93,7 +98,8 @@ class Supervisor:
             raise StackError(part, f"{problem}: end it, or change {port_name} in {kept}", self._home.log(part))
 
     def _start_all(self, parent: int | None) -> None:
-        threads = [threading.Thread(target=self._bring_up, args=(one,), daemon=True) for one in self._services.values()]
+        waiting = [service for service in self._services.values() if service.state == "waiting"]
+        threads = [threading.Thread(target=self._bring_up, args=(service,), daemon=True) for service in waiting]
         for thread in threads:
             thread.start()
         while any(thread.is_alive() for thread in threads):

@@ -45,7 +45,7 @@ def read_ranges(
     left = sum(ends.values()) - sum(ranges[partition][0] for partition in ends)
     while ends:
         with cluster.translate_errors(f"{topic} cannot be read"):
-            polled = consumer.consume(max(1, min(left, _MAX_MESSAGES)), timeout=0.2)
+            polled = consumer.consume(max(1, min(left, _MAX_MESSAGES)), timeout=0.05)
         received, done = _split_at_ends(polled, ends, cluster, topic)
         for partition, messages in received:
             # Count only messages before their range's end. With later ones, `left` would fall to 1 too early, and

@@ -40,7 +40,7 @@ def read_window(
     last_message = time.monotonic()
     while ends:
         with cluster.translate_errors(f"{topic} cannot be read"):
-            polled = consumer.consume(_MAX_MESSAGES, timeout=0.2)
+            polled = consumer.consume(_MAX_MESSAGES, timeout=0.05)
         for message in polled:
             partition, offset = message.partition() or 0, message.offset()
             if partition not in ends or offset is None:

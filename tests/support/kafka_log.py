@@ -47,7 +47,8 @@ def producer(servers: str, transactional_id: str | None = None) -> Producer:
     settings = {
         "bootstrap.servers": servers,
         "linger.ms": 5,
-        "enable.idempotence": True,
+        # In order. An idempotent producer waits half a second before its first message (librdkafka 2.16).
+        "max.in.flight.requests.per.connection": 1,
         "message.max.bytes": 2_000_000,
         "log_level": 0,
     }
