@@ -8,6 +8,8 @@ INSTALLED := $(VENV)/.installed
 RUNTIME_PACKAGES = `sed -n 's/^\([A-Za-z0-9][A-Za-z0-9._-]*\).*==.*/\1/p' requirements.txt`
 FREE_GB := 4
 ROUNDS := 5
+# Tests mostly wait for services, so there are more processes than cores.
+WORKERS := 3
 MINUTES := 30
 
 .PHONY: help install up down status demo demo-once test test-fast test-all soak bench check secrets licences audit format settings lock
@@ -25,13 +27,14 @@ demo-once: install ## the same, ends after the first scored batch with a summary
 	@$(BIN)/python -m dev.demo --once
 
 test: install check ## everything CI runs, with stacks of their own
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
-	@$(BIN)/python -m tests.soak --minutes 2 --seed 1 --output .local/soak-short.json
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m tests.soak --minutes 1 --seed 1 --output .local/soak-short.json
 
 test-fast: install ## what needs no services: two minutes, for each save
-	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not stack and not fault"
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not stack and not fault and not long"
 
-test-all: test ## the same, and every fault, five times (hours); ROUNDS=1 for once
+test-all: test ## the same, the long variants, and every fault, five times (hours); ROUNDS=1 for once
+	@$(BIN)/python -m pytest -m "long and not fault" --numprocesses 2 --dist loadgroup
 	@round=1; while [ $$round -le $(ROUNDS) ]; do \
 	  echo "faults, round $$round of $(ROUNDS)"; \
 	  $(BIN)/python -m pytest -m fault -x tests/faults tests/verify tests/models || { echo "make: a fault case failed in round $$round" >&2; exit 1; }; \

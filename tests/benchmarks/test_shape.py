@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from benchmarks.tables import tables
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +60,7 @@ def test_a_void_comparison_says_so():
     assert "Void" in table.note
 
 
+@pytest.mark.long
 def test_the_empty_dag_has_the_shape_of_the_real_one(tmp_path: Path):
     home = {"AIRFLOW_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     run("-m", "benchmarks.shape", str(tmp_path / "benchmark_shape.json"), **home)

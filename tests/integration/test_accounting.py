@@ -158,7 +158,7 @@ def seed_model() -> str:
 @pytest.mark.parametrize(
     ("make_model", "in_s3"),
     [
-        pytest.param(payment_model, False, id="payment form, staged in a folder"),
+        pytest.param(payment_model, False, id="payment form, staged in a folder", marks=pytest.mark.long),
         pytest.param(seed_model, True, id="seed project's form, staged in S3"),
     ],
 )

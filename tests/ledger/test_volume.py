@@ -37,6 +37,7 @@ def pipeline(scoring: Callable[..., Scoring]) -> Scoring:
     return made
 
 
+@pytest.mark.long
 def test_300_000_payments_are_recorded_once_each(pipeline: Scoring, ledger: LedgerConnection):
     recorded = record(pipeline.cluster, pipeline.settings, ledger)
     assert (recorded.messages, recorded.rows) == (COUNT, COUNT)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from dev.stack.part import ROOT
 from tests.support.ledger import sources
@@ -60,6 +61,14 @@ def recorder(secure: SecureStack) -> Iterator[str]:
     secure.api.pause(RECORDER, True)
 
 
+def with_long(cases: Iterable[str], *short: str) -> list[ParameterSet]:
+    """Return the cases as parameters, those that are not `short` with the mark `long`.
+
+    The errors of the long ones are tested without a run in tests/kafka, tests/plugins and tests/check.
+    """
+    return [pytest.param(case, marks=[] if case in short else [pytest.mark.long]) for case in cases]
+
+
 WRONG_LEDGER = {
     "password": ({"password": WRONG}, 'password authentication failed for user "ledger": check login, password'),
     "user": ({"login": "nobody"}, 'password authentication failed for user "nobody": check login, password'),
@@ -67,7 +76,7 @@ WRONG_LEDGER = {
 }
 
 
-@pytest.mark.parametrize("name", WRONG_LEDGER)
+@pytest.mark.parametrize("name", with_long(WRONG_LEDGER, "password"))
 def test_wrong_ledger_login_fails_at_once_and_next_run_records(secure: SecureStack, recorder: str, name: str) -> None:
     """Scoring does not use the ledger."""
     changes, words = WRONG_LEDGER[name]
@@ -87,7 +96,7 @@ def test_wrong_ledger_login_fails_at_once_and_next_run_records(secure: SecureSta
     assert secure.verify().is_whole
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", with_long(CASES, "Kafka, password", "S3", "mail, password"))
 def test_wrong_secret_fails_at_once_and_loses_nothing(secure: SecureStack, inbox: Inbox, name: str) -> None:
     case = CASES[name]
     sent = secure.send(payments(GENUINE, FRAUD_FOR_LATEST))
