@@ -31,7 +31,7 @@ test: install check ## everything CI runs, with stacks of their own
 	@$(BIN)/python -m tests.soak --minutes 1 --seed 1 --output .local/soak-short.json
 
 test-fast: install ## what needs no services: two minutes, for each save
-	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not stack and not fault and not long"
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m "not stack and not fault and not long"
 
 test-all: test ## the same, the long variants, and every fault, five times (hours); ROUNDS=1 for once
 	@$(BIN)/python -m pytest -m "long and not fault" --numprocesses 2 --dist loadgroup

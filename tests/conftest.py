@@ -37,12 +37,12 @@ from tests.support.mail import Inbox  # noqa: E402
 from tests.support.scoring import Scoring  # noqa: E402
 
 # Fixtures that start real services.
-STACKS = {"services", "secure", "small", "valkey", "seen", "mlflow_2_server"}
+STACKS = {"services", "secure", "small_stack", "valkey", "observed", "mlflow_2_server"}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need services, and group the tests that share a stack for `make test`'s two processes.
+    """Mark the tests that need services, and group those that share a stack, for several processes.
 
     The tests of a folder share a stack. All that need Airflow form one group, all that need the secure stack another.
     Both run last, for Airflow takes half a core from then on.
@@ -61,8 +61,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
-    """The stack, once a session, for tests that need Kafka, MLflow, S3, a database or mail. Airflow rests meanwhile: it
-    takes half a core to itself. FRAUD_TEST_STACK=<home> takes a stack that runs already instead."""
+    """Start the stack without Airflow, once a session, for tests that need Kafka, MLflow, S3, a database or mail.
+
+    FRAUD_TEST_STACK=<home> takes a stack that runs already instead.
+    """
     running = os.environ.get("FRAUD_TEST_STACK")
     own = Stack(running or tmp_path_factory.mktemp("stack"))
     install_breakpoints(own)
@@ -81,7 +83,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
 
 @pytest.fixture(scope="session")
 def stack(services: LiveStack) -> LiveStack:
-    """The same, with Airflow."""
+    """Start Airflow on the same stack. It takes half a core from then on."""
     if "FRAUD_TEST_STACK" not in os.environ:
         services.start("airflow")
         services.start("history")
