@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 class OffsetChange:
     """The outcome for a partition: the committed offset before, the requested `target`, and the error, if any.
 
-    Most errors mean that `target` was not committed. Some are about what followed its commit; they say so.
+    After an error, read the committed offset to learn whether `target` was committed: it may be, for example if the
+    broker stopped answering after the commit.
     """
 
     partition: int
@@ -95,14 +96,14 @@ def set_offsets(
 def refresh_offsets(
     group: ConsumerGroup, committed: Mapping[int, CommittedOffset], older_than: timedelta, now: datetime
 ) -> dict[int, int]:
-    """Commit again the offsets that are due, and return those that were committed, by partition.
+    """Commit again the offsets that are due, and return those that were committed without an error, by partition.
 
     An offset is due if its commit note is older than `older_than`, or if it has no note with a valid time. `committed`
     are the offsets that were read before. The broker expires a partition's offset some days after its last commit
     (offsets.retention.minutes), even if the group commits other partitions.
 
-    An offset of a deleted topic of that name is not due. An offset that changed since it was read, and one that cannot
-    be committed, are logged and skipped.
+    An offset of a deleted topic of that name is not due. An offset that changed since it was read is skipped. An error
+    is logged, and the next partition follows.
     """
     due = [partition for partition, offset in committed.items() if _is_due(offset, group.topic, older_than, now)]
     refreshed = {}
@@ -119,7 +120,7 @@ def refresh_offsets(
                 note = CommitNote(current.batch or "", group.topic.topic_id, _to_text(now))
                 _commit(producer, group, partition, current.offset, note, current, "the next run refreshes the offset")
             except FraudError as error:
-                log.warning("%s/%s: the committed offset was not refreshed: %s", group.topic.name, partition, error)
+                log.warning("%s/%s: refreshing the committed offset failed: %s", group.topic.name, partition, error)
                 continue
             refreshed[partition] = current.offset
     if due:
