@@ -46,7 +46,7 @@ class Checkpoint:
             ) from error
 
     def advance(self, topic: Topic, partition: int, offset: int) -> None:
-        """Write a partition's checkpoint, unless it is further already: an old batch may be published again."""
+        """Write a partition's checkpoint, unless it is further already, as when an old task is repeated."""
         try:
             earlier = self.read(topic, partition)
         except StagedFileDamagedError:

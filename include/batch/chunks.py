@@ -38,7 +38,8 @@ _PAYMENTS = pa.schema(
     }
 )
 _PREDICTIONS = pa.schema({"prediction": pa.int8(), "probability": pa.float64(), "reason": pa.string()})
-# How many bytes of payments a step holds in memory at most. What it computes from them takes further memory.
+# Payments are stored or scored once a step holds this many bytes of them. It may hold the next ones meanwhile, so about
+# twice as many at most. What it computes from them takes further memory.
 MAX_BUFFERED_BYTES = 48_000_000
 
 

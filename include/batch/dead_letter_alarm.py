@@ -1,4 +1,4 @@
-"""Find the alarm on the share of dead letters, of a published batch or of what a run has recorded in the ledger."""
+"""Find the alarm on the share of dead letters: of a published batch, or of what a ledger run has read."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def find_dead_letter_alarm(
 
 
 def find_output_dead_letter_alarm(
-    settings: Settings, recorded: DeadLetterCounts, update_counts: UpdateCounts
+    settings: Settings, counts: DeadLetterCounts, update_counts: UpdateCounts
 ) -> AlarmState | None:
     """Return the state of the alarm for the output topic's messages that a run has read: see `_judge`."""
     one = f"of {settings.output_topic}"
     several = f"{one}, in the last {{:,}} runs with dead letters,"
     wording = _Wording(OUTPUT_DEAD_LETTERS, one, several, settings.output_dead_letter_topic)
-    return _judge(settings, recorded, wording, update_counts)
+    return _judge(settings, counts, wording, update_counts)
 
 
 def _judge(

@@ -35,7 +35,7 @@ class PartitionBatch:
         chunks: The number of staged chunks, files that hold the payments and dead letters.
         payments: The number of payments in them.
         dead_letters: The number of dead letters in them.
-        lost: How many offsets the retention deleted after `committed_before`, before any run read them.
+        lost: How many offsets the retention deleted from `committed_before` on, before a run committed them.
         low: The first offset that the partition retained when the batch was planned.
         stable: Its last stable offset at that time.
         oldest: The Kafka timestamp of the first message read, in milliseconds.
@@ -109,7 +109,7 @@ class Drained:
     seconds: float | None = None
 
 
-# Keys by field name: stored manifests and XComs of earlier versions must stay readable, and so must those of this one.
+# Keys by field name. They are older than the names, and stay, so that any version reads the manifests of any other.
 _STORED_KEYS = {
     "planned_at": "drained_at",
     "left_for_later_runs": "lag",
@@ -171,7 +171,7 @@ class Manifest(msgspec.Struct, frozen=True, rename=_STORED_KEYS):
 
     @property
     def lost(self) -> int:
-        """Return how many offsets expired before any run read them."""
+        """Return how many offsets expired before a run committed them."""
         return sum(part.lost for part in self.partitions)
 
     @property

@@ -78,7 +78,7 @@ def publish(
     if topic.topic_id != manifest.topic_id:
         raise TopicChangedError(
             f"{manifest.topic} was deleted and recreated (id {manifest.topic_id}, now {topic.topic_id}) after this "
-            "batch was drained: nothing is published. The next run's plan says how to choose where it starts"
+            "batch was planned: nothing is published. The next run's plan says how to choose where it starts"
         )
     scored = ScoredBatch.begin_publishing(storage, manifest.folder, shard)
     outbox = Outbox(storage, manifest.group, manifest.topic)
