@@ -24,9 +24,9 @@ class Advice:
     """What a mail says about a kind of alarm: its title, what it means, and what to do next.
 
     `is_event` is true for what happens once, such as payments that expired. Each planned batch finds it until one
-    commits the partition. Each event is named in a mail, at the latest when the alarm ends. The other kinds last: each
-    batch finds them until their cause is gone. `end` is the text of the mail about the end of the alarm, None if the
-    end is not mailed.
+    commits the partition. Each event is named in a mail. If that mail must wait, because operators got others within
+    the hour, it is sent at the latest when the alarm ends. The other kinds last: each batch finds them until their
+    cause is gone. `end` is the text of the mail about the end itself, None if the end is not mailed.
     """
 
     title: str

@@ -170,7 +170,7 @@ def _close_by_age(topic: str, lags: Sequence[PartitionLag], retention: Retention
 def _close_by_size(lags: Sequence[PartitionLag], retention: Retention | None) -> str:
     if retention is None or retention.bytes is None:
         return ""
-    # If a partition's first offset is not 0, Kafka deletes already: it is as large as it may get.
+    # If the first offset is not 0, Kafka has deleted messages, and is taken to do so for the size of the partition.
     close = [lag for lag in lags if lag.low and lag.unread and lag.unread >= (lag.end - lag.low) * _CLOSE_SHARE]
     if not close:
         return ""
@@ -178,7 +178,8 @@ def _close_by_size(lags: Sequence[PartitionLag], retention: Retention | None) ->
         f"{lag.partition} ({lag.unread / (lag.end - lag.low):.0%}: unread from offset {lag.start}, kept from {lag.low})"
         for lag in close
     )
-    return f"Half or more of what retention.bytes={retention.bytes} keeps is unread in partitions {partitions}."
+    kept = f"the messages kept under retention.bytes={retention.bytes}"
+    return f"Half or more of {kept} are unread in partitions {partitions}."
 
 
 def _waited_too_long(topic: str, lags: Sequence[PartitionLag], settings: Settings, now: datetime) -> str:

@@ -47,7 +47,7 @@ def drain(cluster: Cluster, settings: Settings, storage: Storage, manifest: Mani
     if not is_claimed(storage, manifest):
         raise BatchSupersededError(
             f"batch {manifest.batch_id} of {manifest.topic} is not drained: newer runs have taken over its payments. "
-            "Nothing needs to be done: the next run drains them"
+            "Nothing needs to be done"
         )
     began, parts = time.monotonic(), manifest.shard_partitions(shard)
     with cluster.consumer(settings.group) as consumer:

@@ -63,7 +63,7 @@ class PartitionBatch:
     staged: str = ""
 
     def is_unchanged(self, committed: CommittedOffset) -> bool:
-        """Return whether the committed offset and its note are still those that the batch was planned with."""
+        """Return whether the committed offset is still the planned one, by the same batch or operator."""
         return committed.offset == self.committed_before and committed.batch == self.batch_before
 
     @property

@@ -210,7 +210,7 @@ class _PartitionPublisher:
         raise OffsetsChangedError(describe_change(self.manifest, part, committed))
 
     def _require_unchanged(self, part: PartitionBatch) -> None:
-        """Raise OffsetsChangedError if the committed offset or its note has changed: fencing does not stop a consumer.
+        """Raise OffsetsChangedError if the offset, or who committed it, has changed: fencing does not stop a consumer.
 
         Raise nothing if this batch has committed the partition, or another batch has committed `part.end`: the producer
         of that commit has fenced this one, so the broker rejects the transaction.
