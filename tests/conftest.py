@@ -44,19 +44,18 @@ STACKS = {"services", "secure", "small_stack", "valkey", "observed", "mlflow_2_s
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that need services, and group those that share a stack, for several processes.
 
-    The tests of a folder share a stack. All that need Airflow form one group, all that need the secure stack another.
-    Both run last, for Airflow takes half a core from then on.
+    The tests of a folder share a stack. Those with Airflow come first, as the longest group. The tests with the secure
+    stack, whose Airflow runs on until its process ends, come last.
     """
-    with_airflow: dict[str, list[pytest.Item]] = {"stack": [], "secure": []}
-    others = []
+    first, middle, last = [], [], []
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if fixtures & STACKS:
             item.add_marker(pytest.mark.stack)
-        stack = next((name for name in with_airflow if name in fixtures), None)
-        item.add_marker(pytest.mark.xdist_group(f"Airflow: {stack}" if stack else item.path.parent.name))
-        (with_airflow[stack] if stack else others).append(item)
-    items[:] = [*others, *with_airflow["stack"], *with_airflow["secure"]]
+        group = "secure" if "secure" in fixtures else item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group(group))
+        (first if group == "system" else last if group == "secure" else middle).append(item)
+    items[:] = [*first, *middle, *last]
 
 
 @pytest.fixture(scope="session")
@@ -79,15 +78,6 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
     finally:
         if not running:
             own.down()
-
-
-@pytest.fixture(scope="session")
-def stack(services: LiveStack) -> LiveStack:
-    """Start Airflow on the same stack. It takes half a core from then on."""
-    if "FRAUD_TEST_STACK" not in os.environ:
-        services.start("airflow")
-        services.start("history")
-    return services
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from dev.stack.airflow import Scheduler, airflow_home
 from dev.stack.home import StackHome
-from tests.support.live_stack import LiveStack
 
 
 def test_scheduler_gets_site_settings_unless_it_has_its_own(tmp_path: Path) -> None:
@@ -18,11 +17,3 @@ def test_scheduler_gets_site_settings_unless_it_has_its_own(tmp_path: Path) -> N
     settings.write_text("# somebody's own")
     Scheduler().prepare(home, print)
     assert settings.read_text() == "# somebody's own"
-
-
-def test_scheduler_preloads_modules_and_api_server_does_not(stack: LiveStack) -> None:
-    def holds(part: str) -> bool:
-        return "/pyarrow/" in Path(f"/proc/{stack.pid(part)}/maps").read_text()
-
-    assert holds("scheduler")
-    assert not holds("api-server")

@@ -1,0 +1,1 @@
+"""Tests with Airflow. They are a package, so that its fixtures end with its last test."""

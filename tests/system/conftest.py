@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,13 +12,26 @@ from tests.support.pipeline import DAG, Outputs, Pipeline
 from tests.support.two_models import TwoModels, two_models
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
+def stack(services: LiveStack) -> Iterator[LiveStack]:
+    """Start Airflow on the session's stack, and stop it after this folder's tests: it takes half a core."""
+    if "FRAUD_TEST_STACK" in os.environ:
+        yield services
+        return
+    for part in ("airflow", "history"):
+        services.start(part)
+    yield services
+    for part in ("history", "airflow"):
+        services.stop(part)
+
+
+@pytest.fixture(scope="package")
 def models(stack: LiveStack) -> Iterator[TwoModels]:
     with two_models(stack) as made:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _pipeline(stack: LiveStack, models: TwoModels) -> Iterator[Pipeline]:
     made = Pipeline(stack, models)
     made.api.wait_for_dag(DAG)

@@ -155,3 +155,11 @@ def test_stack_env_is_enough_for_a_shell(stack: LiveStack) -> None:
     )
     assert shell.returncode == 0, shell.stderr
     assert stack.bootstrap_servers in shell.stdout
+
+
+def test_scheduler_preloads_modules_and_api_server_does_not(stack: LiveStack) -> None:
+    def holds(part: str) -> bool:
+        return "/pyarrow/" in Path(f"/proc/{stack.pid(part)}/maps").read_text()
+
+    assert holds("scheduler")
+    assert not holds("api-server")
