@@ -280,7 +280,7 @@ def member_of(scoring: Scoring) -> Iterator[None]:
 
 def test_missing_topic_is_named(scoring: Make):
     here = scoring().change(input_topic="missing_topic")
-    with pytest.raises(ClusterError, match=r"^topic missing_topic cannot be described: .*does not exist; create it$"):
+    with pytest.raises(ClusterError, match=r"^topic missing_topic cannot be described: .*does not exist: create it$"):
         here.drain()
 
 

@@ -114,9 +114,10 @@ def _check_folders(history: History) -> None:
     oldest = time.time() - settings.log_days * 86_400 - 3_600
     files = history.log_files()
     assert min(path.stat().st_mtime for path in files) > oldest
-    runs = {path.parent.parent.name for path in files if MADE in str(path)}
+    folder = history.logs / f"dag_id={DAG}"
+    runs = {path.relative_to(folder).parts[0] for path in files if MADE in str(path)}
     assert len(runs) in history.younger(days=settings.log_days)
-    assert {path.name for path in (history.logs / f"dag_id={DAG}").glob(f"run_id={MADE}*")} == runs
+    assert {path.name for path in folder.glob(f"run_id={MADE}*")} == runs
     # By the hour, and the one whose report is owed.
     batches = [path for path in history.batches() if (path / "payments-0-0.parquet").exists()]
     least, most = (history.younger(hours=settings.staging_hours + hours) for hours in (0, 1))

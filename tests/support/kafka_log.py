@@ -40,7 +40,8 @@ def delete_topics(servers: str, names: list[str]) -> None:
     if names:
         client = admin({"bootstrap.servers": servers})
         for future in client.delete_topics(names).values():
-            future.result(timeout=30)
+            # Long enough for a broker that a test has frozen, which must register again.
+            future.result(timeout=90)
 
 
 def producer(servers: str, transactional_id: str | None = None) -> Producer:
