@@ -78,8 +78,8 @@ class PartitionLag:
 class AlarmState:
     """Whether a batch raises a kind of alarm, or ends it. Field names are keys of the XCom `alarms`.
 
-    `sentence` says what was found. `cause` is empty if the batch ends the alarm. While an alarm lasts, operators get a
-    mail for each further cause.
+    `sentence` says what was found. `cause` is empty if the batch ends the alarm, otherwise the kind. Dead letters
+    have a cause for each reason: while their alarm lasts, operators get a mail for each further one.
     """
 
     kind: str

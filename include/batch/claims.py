@@ -6,8 +6,8 @@ the newest, so that a task of the last run can be cleared. Then it saves a new b
 The claim is the file `claim` in the batch's folder. A second file lists the batch:
 `claims/<group>/<topic>/<DAG key>/<batch>`. It exists from before the batch's first staged file until its claim has
 ended and `plan` has removed its files, except those that a pending report may need. The DAG key is a digest of
-FRAUD_INSTALLATION and the DAG's address in the UI: older runs of that DAG have ended; runs of another Airflow may still
-be at work.
+FRAUD_INSTALLATION and the DAG's address in the UI. So `plan` ends claims of its own DAG only: the DAG runs one batch at
+a time, and of its older runs only a killed or cleared task may still be at work. Another Airflow's runs may be, too.
 
 `plan` ends a claim in this order: it deletes `claim`, fences the producers of a batch with an outbox entry, reads the
 committed offsets, and then removes files. `publish` opens its outbox entry, fences the producers, and then reads

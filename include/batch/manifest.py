@@ -35,7 +35,7 @@ class PartitionBatch:
         chunks: The number of staged chunks, files that hold the payments and dead letters.
         payments: The number of payments in them.
         dead_letters: The number of dead letters in them.
-        lost: How many offsets the retention deleted from `committed_before` on, before a run committed them.
+        lost: How many offsets the retention deleted from `committed_before` on: no run committed them.
         low: The first offset that the partition retained when the batch was planned.
         stable: Its last stable offset at that time.
         oldest: The Kafka timestamp of the first message read, in milliseconds.
@@ -171,7 +171,7 @@ class Manifest(msgspec.Struct, frozen=True, rename=_STORED_KEYS):
 
     @property
     def lost(self) -> int:
-        """Return how many offsets expired before a run committed them."""
+        """Return how many offsets expired that no run had committed."""
         return sum(part.lost for part in self.partitions)
 
     @property

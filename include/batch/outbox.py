@@ -149,11 +149,12 @@ class Outbox:
     def unreadable(self) -> dict[str, str]:
         """Return the batches that cannot be read, with the reason and what to do.
 
-        Their entries stay until a person decides, because a fraud may be among the committed payments.
+        An entry stays until a person decides, because a fraud may be among the committed payments. Only if nothing of
+        the batch was committed, the next `plan` closes its entry.
         """
         return {
-            batch_id: f"{error}. Its committed payments are safe, with batch_id={batch_id} in their headers. Restore "
-            f"the file, or give up the report: delete {self._folder}/{batch_id}* in {self._storage.url}"
+            batch_id: f"{error}. Payments that it committed are safe, with batch_id={batch_id} in their headers. "
+            f"Restore the file, or give up the report: delete {self._folder}/{batch_id}* in {self._storage.url}"
             for batch_id, error in self._load_batches(self.entries())
             if isinstance(error, StagingError)
         }

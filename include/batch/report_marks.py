@@ -51,7 +51,8 @@ class ReportMarks:
     def read(cls, storage: Storage, folder: str, names: Iterable[str]) -> ReportMarks:
         """Read the marks among `names`, the files in the batch's `folder`.
 
-        Raise StagingError if one cannot be read, because then it is unknown what was mailed.
+        Raise StagingError if one cannot be read, because then it is unknown what was mailed. Marks of earlier versions
+        that cannot be read still say by their names that their partition was reported.
         """
         earlier = [name for name in names if name.startswith(_EARLIER_PREFIX)]
         deliveries = {

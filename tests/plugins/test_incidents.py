@@ -616,7 +616,7 @@ def test_alarm_mail_has_meaning_and_remedy(mail_server: StartServer) -> None:
     assert inbox.recipients == [["ops@bank.test", "night@bank.test"]]
     assert message["Subject"] == f"score_payments: Payments expired unread: {LOST}"
     assert LOST in body(message)
-    assert "Kafka deleted these payments before a run read them" in body(message)
+    assert "Kafka deleted these payments before a run published them" in body(message)
     assert "raise the topic&#39;s retention.ms" in body(message)
     assert 'href="https://airflow.test/' in body(message)
 
