@@ -44,18 +44,17 @@ STACKS = {"services", "secure", "small_stack", "valkey", "observed", "mlflow_2_s
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that need services, and group those that share a stack, for several processes.
 
-    The tests of a folder share a stack. Those with Airflow come first, as the longest group. The tests with the secure
-    stack, whose Airflow runs on until its process ends, come last.
+    The tests of a folder share a stack. The two groups with Airflow take longest, so they come first.
     """
-    first, middle, last = [], [], []
+    system, secure, others = [], [], []
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if fixtures & STACKS:
             item.add_marker(pytest.mark.stack)
         group = "secure" if "secure" in fixtures else item.path.parent.name
         item.add_marker(pytest.mark.xdist_group(group))
-        (first if group == "system" else last if group == "secure" else middle).append(item)
-    items[:] = [*first, *middle, *last]
+        (system if group == "system" else secure if group == "secure" else others).append(item)
+    items[:] = [*system, *secure, *others]
 
 
 @pytest.fixture(scope="session")

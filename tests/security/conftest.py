@@ -19,7 +19,7 @@ from tests.support.secure_stack import SecureStack
 from tests.support.two_models import two_models
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureStack]:
     running = os.environ.get("FRAUD_TEST_SECURE_STACK")
     own = Stack(running or tmp_path_factory.mktemp("secure"), Options(secure=True))
