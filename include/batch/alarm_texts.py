@@ -42,7 +42,7 @@ ADVICE = {
         "Payments expired unread",
         "Kafka deleted these payments before a run published them, so they are not scored. The run started at the "
         "first payment that was left.",
-        "Find them at their source (their offsets are named above, and all of them in plan's log) and produce them "
+        "Find them in the system that sent them (offsets are named above, all of them in plan's log) and produce them "
         "again. Then look at the DAG's earlier runs for the cause, and raise the topic's retention.ms well above the "
         "longest outage to survive.",
         is_event=True,

@@ -40,7 +40,7 @@ def remove_old_batches(storage: Storage, hours: float) -> int:
     if not old:
         return 0
     in_outbox = {entry.rpartition("/")[2].removesuffix(FINAL_SUFFIX) for entry in _list_below(storage, "outbox", 3)}
-    _remove_claims(storage, oldest_kept)
+    _remove_listings(storage, oldest_kept)
     removed = 0
     for hour in old:
         for batch_id in storage.list(f"batches/{hour}"):
@@ -53,14 +53,14 @@ def remove_old_batches(storage: Storage, hours: float) -> int:
     return removed
 
 
-def _remove_claims(storage: Storage, oldest_kept: str) -> None:
+def _remove_listings(storage: Storage, oldest_kept: str) -> None:
     """Delete the files in `claims/` that list old batches (`claims`).
 
     `plan` deletes those of its own DAG. Those of a DAG that no longer runs would stay for good.
     """
-    for claim in _list_below(storage, CLAIMS_FOLDER, 4):
-        if hour_of(claim.rpartition("/")[2]) < oldest_kept:
-            storage.delete(claim)
+    for listing in _list_below(storage, CLAIMS_FOLDER, 4):
+        if hour_of(listing.rpartition("/")[2]) < oldest_kept:
+            storage.delete(listing)
 
 
 def _list_below(storage: Storage, folder: str, levels: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Step `drain`: read exactly the planned offset ranges, and stage payments and dead letters. It commits nothing."""
+"""Step `drain`: read the planned offset ranges, and stage payments and dead letters. It commits nothing."""
 
 from __future__ import annotations
 

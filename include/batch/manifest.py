@@ -127,7 +127,7 @@ class Manifest(msgspec.Struct, frozen=True, rename=_STORED_KEYS):
         topic_id: The id of the input topic: a recreated topic of the same name has another id.
         planned_at: When the batch was planned, in ISO 8601.
         partitions: The partitions to read, or as they were read.
-        shards: The partition numbers of each shard.
+        shards: The partition numbers of each shard; empty if an earlier version planned the batch.
         columns: The columns that the payments have; empty unless every shard knows all of its columns.
         left_for_later_runs: How many readable offsets the limits of `plan` and `drain` leave.
         blocked: The partitions that a kafka transaction blocks.

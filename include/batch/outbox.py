@@ -149,8 +149,8 @@ class Outbox:
     def unreadable(self) -> dict[str, str]:
         """Return the batches that cannot be read, with the reason and what to do.
 
-        An entry stays until a person decides, because a fraud may be among the committed payments. Only if nothing of
-        the batch was committed, the next `plan` closes its entry.
+        An entry stays until a person decides, because a fraud may be among the committed payments. `plan` closes it
+        only if no trace of a commit, and neither manifest nor claim, is left.
         """
         return {
             batch_id: f"{error}. Payments that it committed are safe, with batch_id={batch_id} in their headers. "
