@@ -46,15 +46,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     The tests of a folder share a stack. The two groups with Airflow take longest, so they come first.
     """
-    system, secure, others = [], [], []
+    groups: dict[pytest.Item, str] = {}
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if fixtures & STACKS:
             item.add_marker(pytest.mark.stack)
-        group = "secure" if "secure" in fixtures else item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(group))
-        (system if group == "system" else secure if group == "secure" else others).append(item)
-    items[:] = [*system, *secure, *others]
+        groups[item] = "secure" if "secure" in fixtures else item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
+    ranks = {"system": 0, "secure": 1}
+    items.sort(key=lambda item: ranks.get(groups[item], len(ranks)))
 
 
 @pytest.fixture(scope="session")

@@ -232,7 +232,7 @@ class _Scorer:
         except Exception as error:
             log.debug("not scored: %s", type(error).__name__)
             if make_frame == self._ordinary_frame:
-                # This payment is made up, so the model's error text quotes nobody's data.
+                # This payment is made up, so the model's error text contains no personal data.
                 self.error_for_ordinary = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_ERROR_CHARACTERS]
             return False
 

@@ -84,7 +84,7 @@ class History:
                     f"WHERE one.dag_id = '{DAG}' AND one.run_id = %s AND made.run_id LIKE '{MADE}%%'",
                     (like,),
                 )
-                # Else whoever checks foreign keys goes by a table that was all but empty.
+                # Otherwise the check of foreign keys is planned for an almost empty table, and is slow.
                 cursor.execute(f"ANALYZE {table}")
             # A deadline that was missed, now and then.
             cursor.execute(
