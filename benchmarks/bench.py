@@ -46,6 +46,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.home = self.home.expanduser().absolute()
+        self.home.mkdir(parents=True, exist_ok=True)
         self.stack = Stack(self.home / ("celery" if self.celery else "stack"), Options(celery=self.celery))
         self._settings = self.home / "settings.env"
 
@@ -56,7 +57,6 @@ class Bench:
 
     def need_disk(self, gigabytes: float) -> None:
         """Raise BenchmarkError unless so many GB are free."""
-        self.home.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.home).free / 1e9
         if free < gigabytes:
             raise BenchmarkError(f"{free:.1f} GB free at {self.home}, {gigabytes:g} GB are needed: give another --home")

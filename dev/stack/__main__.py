@@ -8,9 +8,8 @@ import sys
 from dataclasses import asdict
 
 from dev.stack.control import Stack
-from dev.stack.history import History
 from dev.stack.home import Options
-from dev.stack.parts import AIRFLOW, PARTS, select
+from dev.stack.parts import AIRFLOW_AND_HISTORY, PARTS, select
 from dev.stack.stack_errors import StackError
 from dev.stack.supervisor import Supervisor
 
@@ -41,7 +40,7 @@ def _run(arguments: argparse.Namespace) -> int:
         case "run":
             parent = arguments.parent or os.getppid()
             names = select(only, stack.home.options)
-            stopped = (*AIRFLOW, History.name) if arguments.without_airflow else ()
+            stopped = AIRFLOW_AND_HISTORY if arguments.without_airflow else ()
             supervisor = Supervisor(stack.home, names, _say, stopped)
             return supervisor.run(parent=parent, background=arguments.background)
         case "up":

@@ -25,6 +25,7 @@ PARTS: dict[str, Part] = {
     )
 }  # fmt: skip
 AIRFLOW = ("api-server", "scheduler", "dag-processor", "triggerer", *(worker.name for worker in WORKERS))
+AIRFLOW_AND_HISTORY = (*AIRFLOW, History.name)
 
 
 def select(words: Iterable[str] | None, options: Options) -> list[str]:

@@ -59,8 +59,8 @@ ADVICE = {
     BLOCKED: Advice(
         "Payments are held up by a producer",
         "A producer has opened a kafka transaction on the topic and neither committed nor aborted it. This DAG reads "
-        "committed messages only: until the transaction ends, it gets no later message of that partition, whoever sent "
-        "it. Nothing is lost until the topic's retention deletes it.",
+        "committed messages only: until the transaction ends, it gets no later message of that partition, not even "
+        "from other producers. Nothing is lost until the topic's retention deletes it.",
         "Find out what happened to that producer. Kafka ends its transaction after the producer's own "
         "transaction.timeout.ms. A transaction that stays open longer is hanging: find it with `kafka-transactions.sh "
         "find-hanging` and end it with `kafka-transactions.sh abort`. Usual causes are a broker that was killed and an "

@@ -19,11 +19,12 @@ from include.batch.alarm_texts import (
     OFFSETS_MOVED,
 )
 from include.batch.manifest import Manifest
+from include.batch.partition_lag import PartitionLag
 from include.kafka.retention import Retention
 from include.settings import Settings
 
-# Unread payments are close to the retention if this share of its time has passed, or if they fill this share of its
-# size.
+# Unread payments are close to the retention if this share of its time has passed, or if they are this share of the
+# offsets that the partition retains.
 _CLOSE_SHARE = 0.5
 _MAX_LISTED = 8
 # A timestamp in seconds, read as milliseconds, is in January 1970.
@@ -32,54 +33,11 @@ _MAX_CLOCK_AHEAD = timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class PartitionLag:
-    """The lag of a partition: what waits there.
-
-    Attributes:
-        committed: The group's committed offset, None if it has none.
-        low: The first offset that the partition retains.
-        stable: The last stable offset: messages before it can be read.
-        oldest_at: When the first message to be read was written, None if unknown.
-        moved_from: Where this DAG's runs would have continued, if another program has committed `committed` instead.
-        blocked: How many offsets from `stable` on wait for the end of a kafka transaction. It is 0 while messages
-            before `stable` can be read.
-    """
-
-    partition: int
-    committed: int | None
-    low: int
-    stable: int
-    oldest_at: datetime | None = None
-    moved_from: int | None = None
-    blocked: int = 0
-
-    @property
-    def start(self) -> int:
-        """Return the first offset that is left to read."""
-        return self.low if self.committed is None else max(self.committed, self.low)
-
-    @property
-    def end(self) -> int:
-        """Return one past the last offset, blocked ones included."""
-        return self.stable + self.blocked
-
-    @property
-    def unread(self) -> int:
-        """Return how many offsets are left to read, blocked ones included."""
-        return max(0, self.end - self.start)
-
-    @property
-    def lost(self) -> int:
-        """Return how many offsets expired unread."""
-        return self.start - self.committed if self.committed is not None else 0
-
-
-@dataclass(frozen=True)
 class AlarmState:
     """Whether a batch raises a kind of alarm, or ends it. Field names are keys of the XCom `alarms`.
 
-    `sentence` says what was found. `cause` is empty if the batch ends the alarm, otherwise the kind. Dead letters
-    have a cause for each reason: while their alarm lasts, operators get a mail for each further one.
+    `sentence` says what was found. `cause` is empty if the batch ends the alarm, otherwise the kind; for dead letters
+    it is the code of their most frequent reason. While an alarm lasts, operators get a mail for each new cause.
     """
 
     kind: str
@@ -170,7 +128,8 @@ def _close_by_age(topic: str, lags: Sequence[PartitionLag], retention: Retention
 def _close_by_size(lags: Sequence[PartitionLag], retention: Retention | None) -> str:
     if retention is None or retention.bytes is None:
         return ""
-    # If the first offset is not 0, Kafka has deleted messages, and is taken to do so for the size of the partition.
+    # If the first offset is not 0, Kafka has deleted messages. This assumes that it did so because of retention.bytes:
+    # then it keeps about as many messages as fit.
     close = [lag for lag in lags if lag.low and lag.unread and lag.unread >= (lag.end - lag.low) * _CLOSE_SHARE]
     if not close:
         return ""

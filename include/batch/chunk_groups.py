@@ -1,4 +1,4 @@
-"""Read staged chunks in groups that the model scores together, as many as memory holds."""
+"""Read staged chunks in groups, as many as memory holds: the model scores payments of several chunks in one call."""
 
 from __future__ import annotations
 

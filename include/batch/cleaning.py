@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime, timedelta
 
+from include.batch.batch_id import hour_of
 from include.batch.batch_record import RECORDS_FOLDER
 from include.batch.claims import CLAIMS_FOLDER
-from include.batch.manifest import hour_of
 from include.batch.outbox import FINAL_SUFFIX
 from include.storage.staging import Storage
 

@@ -1,4 +1,4 @@
-"""Find the alarm on the share of dead letters: of a published batch, or of what a ledger run has read."""
+"""Find the alarm on the share of dead letters: of a batch, or of what a try of `record_predictions` has read."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from include.batch.scored_batch import ScoredBatch
 from include.settings import Settings
 
 _MAX_LISTED = 8
-# With counts, add those of a batch whose share of dead letters is too high to the stored ones, and return all of them,
-# or None if nothing can be stored. With None, delete the stored ones: a batch has a lower share.
+# Called with the counts of a batch whose share of dead letters is too high, it adds them to the stored counts, and
+# returns all stored counts, or None if nothing can be stored. Called with None, after a batch with a lower share, it
+# deletes the stored counts.
 UpdateCounts = Callable[[DeadLetterCounts | None], CountedBatches | None]
 
 
 @dataclass(frozen=True)
 class _Wording:
-    """The kind of alarm, and the words of its sentence for the messages of one batch or run, and of several.
+    """The kind of alarm, and the words of its sentence for the messages of one batch or try, and of several.
 
-    In `several`, "{:,}" stands for the number of batches or runs.
+    In `several`, "{:,}" stands for the number of batches, or of tries of `record_predictions`.
     """
 
     kind: str
@@ -47,9 +48,9 @@ def find_dead_letter_alarm(
 def find_output_dead_letter_alarm(
     settings: Settings, counts: DeadLetterCounts, update_counts: UpdateCounts
 ) -> AlarmState | None:
-    """Return the state of the alarm for the output topic's messages that a run has read: see `_judge`."""
+    """Return the state of the alarm for the output topic's messages that a try of the task has read: see `_judge`."""
     one = f"of {settings.output_topic}"
-    several = f"{one}, in the last {{:,}} runs with dead letters,"
+    several = f"{one}, read in the last {{:,}} tries of record_predictions with dead letters,"
     wording = _Wording(OUTPUT_DEAD_LETTERS, one, several, settings.output_dead_letter_topic)
     return _judge(settings, counts, wording, update_counts)
 
@@ -86,8 +87,8 @@ def _judge(
     more = f" and {len(reasons) - _MAX_LISTED} more reasons" if len(reasons) > _MAX_LISTED else ""
     return AlarmState(
         wording.kind,
-        f"{_totals(judged)} {which} became dead letters ({judged.share:.0%}), "
-        f"FRAUD_DEAD_LETTER_SHARE={settings.dead_letter_share:g} or more: {listed}{more}. They are on "
+        f"{_totals(judged)} {which} became dead letters ({judged.share:.0%}), at least "
+        f"FRAUD_DEAD_LETTER_SHARE={settings.dead_letter_share:g}: {listed}{more}. They are on "
         f"{wording.dead_letter_topic}.",
         reasons[0][0] if reasons else "unknown",
     )

@@ -29,7 +29,7 @@ class DeadLetterCounts:
     """How many messages there were, how many of them are dead letters, and these by reason code.
 
     The messages of a batch are those that it publishes: one for each scored payment and each dead letter. Those of a
-    run of `record_predictions` are the messages of the output topic that it read.
+    try of `record_predictions` are the messages of the output topic that it read.
     """
 
     messages: int = 0

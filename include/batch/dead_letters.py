@@ -1,4 +1,4 @@
-"""Build the dead letters of a staged chunk. Each holds its whole message; of a large one, only the first does."""
+"""Build the dead letters of a staged chunk. Each holds a copy of its message, unless the copies are large."""
 
 from __future__ import annotations
 

@@ -8,16 +8,15 @@ Manifest, whose keys are those of earlier versions (`_STORED_KEYS`).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import msgspec
 
+from include.batch.batch_id import folder_of
 from include.storage.staging import Storage
 
 if TYPE_CHECKING:
@@ -236,23 +235,3 @@ class Manifest(msgspec.Struct, frozen=True, rename=_STORED_KEYS):
             columns=tuple(sorted({name for shard in drained for name in shard.columns})) if known else (),
             left_for_later_runs=self.left_for_later_runs + sum(shard.left for shard in drained),
         )
-
-
-def new_batch_id(now: datetime) -> str:
-    """Return a new id: the UTC time to the second, which makes ids sort by time, and six random digits."""
-    return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{uuid4().hex[:6]}"
-
-
-def is_batch_id(text: str) -> bool:
-    """Return whether the text is a batch id. A commit note's `batch` may be another text, such as a command's."""
-    return re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{6}", text) is not None
-
-
-def folder_of(batch_id: str) -> str:
-    """Return a batch's folder, which lies in a folder of its hour: old batches are found without listing all."""
-    return f"batches/{hour_of(batch_id)}/{batch_id}"
-
-
-def hour_of(batch_id: str) -> str:
-    """Return the hour of a batch id, such as 20261124T11."""
-    return batch_id[:11]

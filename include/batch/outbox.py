@@ -21,8 +21,9 @@ from urllib.parse import quote
 
 import msgspec
 
+from include.batch.batch_id import folder_of
 from include.batch.batch_record import StepDuration, write_record
-from include.batch.manifest import Manifest, folder_of
+from include.batch.manifest import Manifest
 from include.batch.outbox_batch import COMMIT_MARK_PREFIX, OutboxBatch, committed_partitions
 from include.batch.report_marks import partitions_of, write_mark
 from include.batch.staged_frauds import StagedFrauds
@@ -143,7 +144,7 @@ class Outbox:
                 frauds = StagedFrauds(self._storage, batch.manifest.topic, partitions)
                 yield PendingReport(batch_id, batch.facts(partitions, self._output_topic), frauds)
             if not pending:
-                # The task that recorded the delivery died before it finished the report.
+                # The task that recorded the delivery may have died before it finished the report.
                 self._finish_report(batch)
 
     def unreadable(self) -> dict[str, str]:
@@ -162,8 +163,9 @@ class Outbox:
     def begin_report(self, report: PendingReport) -> bool:
         """Record that the report is about to be mailed, and return True. If it must not be mailed, return False.
 
-        It must not if one of its partitions was reported meanwhile, or if an attempt at a different set with one of
-        them has begun. Raise StagingError if nothing can be recorded: then, too, it must not be mailed.
+        It must not if one of its partitions was reported meanwhile, or if an attempt has begun to mail a different set
+        of partitions that overlaps its own. Raise StagingError if nothing can be recorded: then, too, it must not be
+        mailed.
         """
         batch, partitions = self._require_batch(report.key), partitions_of(report)
         if not batch.reports.may_send(partitions):

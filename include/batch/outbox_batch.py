@@ -14,7 +14,8 @@ from include.kafka.committed_offsets import CommittedOffset
 from include.report.report import ReportFacts
 from include.storage.staging import Storage
 
-# The commit mark: a file in the batch's folder, named by this and a partition's number. The batch has committed it.
+# A commit mark is a file in the batch's folder, named by this and a partition's number. It says that the batch has
+# committed the partition.
 COMMIT_MARK_PREFIX = "committed-"
 
 

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from shlex import quote
 
-from include.batch.batch_alarms import AlarmState, PartitionLag, find_alarms, find_backlog_alarm
+from include.batch.batch_alarms import AlarmState, find_alarms, find_backlog_alarm
+from include.batch.batch_id import is_batch_id, new_batch_id
 from include.batch.checkpoint import Checkpoint, PartitionCheckpoint
 from include.batch.claims import Claims
-from include.batch.manifest import BlockedPartition, Manifest, PartitionBatch, is_batch_id, new_batch_id
+from include.batch.manifest import BlockedPartition, Manifest, PartitionBatch
 from include.batch.outbox import Outbox
+from include.batch.partition_lag import PartitionLag
 from include.errors import TopicChangedError
 from include.kafka.cluster import Cluster, Topic
 from include.kafka.committed_offsets import CommittedOffset
@@ -43,10 +45,10 @@ def plan(cluster: Cluster, settings: Settings, storage: Storage, *, run_id: str,
     with ConsumerGroup.open(cluster, settings.group, topic) as group:
         outbox = Outbox(storage, settings.group, topic.name)
         claims = Claims(storage, settings.group, topic.name, run_url, settings.installation)
-        # Free space before anything is staged: otherwise a full disk stays full.
         ended = claims.end_older(outbox, lambda partitions: fence_producers(group, partitions))
         # Before this batch commits: its note may replace one that is the only trace of an earlier batch's commit.
         committed = outbox.record_commits(lambda: recover_offsets(group), ended)
+        # Free space before anything is staged: otherwise a full disk stays full.
         claims.remove(ended, outbox, committed)
         checkpoint = Checkpoint(storage, settings.group)
         parts, left, blocked = _plan_partitions(cluster, settings, topic, committed, checkpoint)
@@ -75,10 +77,10 @@ def plan(cluster: Cluster, settings: Settings, storage: Storage, *, run_id: str,
 
 
 def plan_alarms(cluster: Cluster, settings: Settings, manifest: Manifest) -> list[AlarmState]:
-    """Return the state of each kind of alarm that `plan` finds, by a planned batch.
+    """Return, for a planned batch, the state of each kind of alarm that `plan` finds.
 
-    What the run leaves for later runs is known only if it has nothing to read: otherwise the task `reports` finds that
-    alarm. The broker is asked only if something waits.
+    The alarm on offsets that are left for later runs is included only if the run has nothing to read: otherwise how
+    many are left is known later, and the task `reports` finds that alarm. The broker is asked only if something waits.
     """
     starts = {part.partition: part.start for part in manifest.partitions}
     oldest = read_oldest_times(cluster, manifest.group, manifest.topic, starts)
@@ -221,6 +223,6 @@ def _require_same_topic(
             )
     elif current.offset > stable and current.offset > 0:
         raise TopicChangedError(
-            f"{name}: committed offset {current.offset} is past the end offset {stable}: the topic was truncated or "
-            f"recreated, or the offset was set by hand. {remedy}"
+            f"{name}: committed offset {current.offset} is past the last stable offset {stable}: the topic was "
+            f"truncated or recreated, or the offset was set by hand. {remedy}"
         )

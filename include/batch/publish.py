@@ -12,10 +12,12 @@ from enum import Enum
 from confluent_kafka import Producer
 
 from include.batch import chunks
+from include.batch.batch_id import is_batch_id
 from include.batch.checkpoint import Checkpoint
 from include.batch.claims import is_claimed
-from include.batch.manifest import Manifest, PartitionBatch, is_batch_id
+from include.batch.manifest import Manifest, PartitionBatch
 from include.batch.messages import OutgoingMessages
+from include.batch.offset_change import describe_change, describe_committer
 from include.batch.outbox import Outbox
 from include.batch.scored_batch import ScoredBatch
 from include.errors import (
@@ -26,7 +28,7 @@ from include.errors import (
     TopicChangedError,
 )
 from include.kafka.cluster import Cluster
-from include.kafka.committed_offsets import SET_BY_OPERATOR, CommitNote, CommittedOffset
+from include.kafka.committed_offsets import CommitNote, CommittedOffset
 from include.kafka.consumer_group import ConsumerGroup
 from include.kafka.transaction import OutgoingMessage, Transaction
 from include.settings import Settings
@@ -185,7 +187,7 @@ class _PartitionPublisher:
         if after.note != note:
             log.warning(
                 "%s/%s: %s has committed offset %s after this batch committed %s",
-                *(self.manifest.topic, part.partition, _committer(after), after.offset, part.end),
+                *(self.manifest.topic, part.partition, describe_committer(after), after.offset, part.end),
             )
 
     def _find_outcome(self, part: PartitionBatch, committed: CommittedOffset) -> Outcome | None:
@@ -218,38 +220,6 @@ class _PartitionPublisher:
         try:
             committed = self._committed_offset(part)
         except ClusterError:
-            # No reason to give up: if the broker is unavailable, adding the offset waits for it.
+            # No reason to give up: the transaction's next step, which adds the offset, waits for the broker.
             return
         self._find_outcome(part, committed)
-
-
-def describe_change(manifest: Manifest, part: PartitionBatch, committed: CommittedOffset) -> str:
-    """Return why the batch does not publish a partition: its committed offset, or only the note, has changed since."""
-    planned = f"batch {manifest.batch_id} of offsets [{part.start}, {part.end}) was planned"
-    before = "there was none" if part.committed_before is None else f"it was {part.committed_before}"
-    remedy = "The next run starts at the committed offset"
-    if committed.offset is None:
-        change = f"gone, but {planned} when {before}"
-        remedy = "The next run's plan says how to choose where it starts"
-    elif committed.offset == part.committed_before:
-        change = f"{committed.offset}, as when {planned}, but {_committer(committed)} has committed it again since"
-    else:
-        change = f"{committed.offset}, but {planned} when {before}, and {_committer(committed)} committed the offset"
-    return (
-        f"the committed offset of group {manifest.group} on {manifest.topic}/{part.partition} is {change}: no commit "
-        f"of this batch is known. {remedy}"
-    )
-
-
-def _committer(committed: CommittedOffset) -> str:
-    """Return who committed an offset, by its note: a batch, an operator, or another program.
-
-    Another program leaves no note. If `plan` has refreshed its offset, there is a note, whose `batch` is empty.
-    """
-    name = committed.batch
-    if not name:
-        return "another program"
-    if is_batch_id(name):
-        return f"batch {name}"
-    # The quotes of repr() also escape control characters: the name is free text.
-    return f"operator {name.removeprefix(SET_BY_OPERATOR)!r}" if name.startswith(SET_BY_OPERATOR) else repr(name)

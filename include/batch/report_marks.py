@@ -73,7 +73,7 @@ class ReportMarks:
     def may_send(self, partitions: frozenset[int]) -> bool:
         """Return whether a report of exactly these partitions may be sent.
 
-        It may not if one of them was reported, or if an attempt at a different set with one of them has begun.
+        It may not if one of them was reported, or if an attempt has begun to mail a different set that overlaps them.
         """
         if not partitions.isdisjoint(self.deliveries):
             return False

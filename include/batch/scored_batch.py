@@ -89,8 +89,9 @@ class ScoredBatch:
         """Return the shard that every attempt to publish it must use; the first one copies it to `published-…`.
 
         A late attempt at `predict` may save other results at any time. They would differ from the messages that are
-        published already, and from the report. Two attempts that copy at the same moment are not kept apart: fencing
-        lets only one of them publish, but the copy, and so the report, may then be the other one's.
+        published already, and from the report. If two attempts at `publish` copy at the same moment, and `predict` has
+        saved other results in between, their copies differ: fencing lets only one of them publish, but the copy that
+        stays, and so the report, may be the other one's.
         """
         published = cls._load_published(storage, folder, shard)
         if published is None:

@@ -69,7 +69,7 @@ def confirm(
     """Record whether payments were fraud, by their trans_num; `fraud train --confirmed` learns from it.
 
     One payment: fraud confirm TRANS_NUM fraud. Many: fraud confirm --csv FILE, where FILE is the CSV of a mailed report
-    or of --list --output with its column verdict filled in: fraud or genuine (or true, yes, 1 and false, no, 0); empty
+    or of --list --output, with a column verdict: fraud or genuine (or true, yes, 1 and false, no, 0); empty
     where the payment is not reviewed. What to review: fraud confirm --list. If several payments have one trans_num,
     --source, or the CSV's columns source and row, choose one.
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from include.batch import chunks
-from include.batch.manifest import Manifest, PartitionBatch, hour_of
+from include.batch.batch_id import hour_of
+from include.batch.manifest import Manifest, PartitionBatch
 from include.batch.scored_batch import ScoredBatch, ScoredPartition
 from include.storage.staging import Storage
 from tests.support.scoring import MODEL

@@ -15,8 +15,9 @@ from include.batch.alarm_texts import (
     IMPLAUSIBLE_TIMESTAMP,
     OFFSETS_MOVED,
 )
-from include.batch.batch_alarms import AlarmState, PartitionLag, find_alarms, find_backlog_alarm
+from include.batch.batch_alarms import AlarmState, find_alarms, find_backlog_alarm
 from include.batch.manifest import Manifest, PartitionBatch
+from include.batch.partition_lag import PartitionLag
 from include.kafka.retention import Retention, to_datetime
 from include.settings import Settings
 

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from include.batch.batch_id import hour_of, new_batch_id
 from include.batch.claims import Claims
 from include.batch.cleaning import remove_old_batches
-from include.batch.manifest import Manifest, hour_of, new_batch_id
+from include.batch.manifest import Manifest
 from include.batch.outbox import Outbox
 from include.storage.staging import Storage
 

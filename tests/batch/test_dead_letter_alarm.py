@@ -41,7 +41,7 @@ def test_batches_counted_with_a_lower_share_raise_no_alarm_after_it_is_raised():
 def test_alarm_lists_the_reasons():
     assert found(batch((0, {"not_json": 200}), (0, {"not_json": 40, "empty_value": 60}))) == AlarmState(
         DEAD_LETTERS,
-        "300 of 300 messages of batch a-batch became dead letters (100%), FRAUD_DEAD_LETTER_SHARE=0.2 or more: "
+        "300 of 300 messages of batch a-batch became dead letters (100%), at least FRAUD_DEAD_LETTER_SHARE=0.2: "
         "not_json 240, empty_value 60. They are on topic_1_dead_letters.",
         "not_json",
     )

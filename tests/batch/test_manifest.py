@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta, timezone
 import msgspec
 import pytest
 
-from include.batch.manifest import Manifest, PartitionBatch, hour_of, new_batch_id
+from include.batch.batch_id import hour_of, new_batch_id
+from include.batch.manifest import Manifest, PartitionBatch
 from include.batch.scored_batch import ScoredBatch, ScoredPartition
 from include.errors import StagingError
 from include.storage.staging import Storage

@@ -267,7 +267,7 @@ def test_set_resolves_an_offset_past_the_end(scoring: Make):
     wanted = ConsumerGroupTopicPartitions(here.settings.group, [TopicPartition(topic, 0, 9)])
     (answer,) = client.alter_consumer_group_offsets([wanted]).values()
     assert answer.result(30).topic_partitions[0].error is None
-    with pytest.raises(TopicChangedError, match="past the end offset 3:"):
+    with pytest.raises(TopicChangedError, match="past the last stable offset 3:"):
         here.drain()
     assert "past the end now" in fraud(here, "set", "--to", "latest", "--yes").stdout
     assert here.drain().partitions == ()

@@ -351,7 +351,7 @@ def test_offset_past_the_end_is_refused(scoring: Make):
     here = scoring()
     send(here, *payments(1))
     set_offset(here, 7)
-    with pytest.raises(TopicChangedError, match="committed offset 7 is past the end offset 1:"):
+    with pytest.raises(TopicChangedError, match="committed offset 7 is past the last stable offset 1:"):
         here.drain()
 
 

@@ -118,7 +118,10 @@ def test_few_dead_letters_per_run_add_up_to_an_alarm(pipeline: Scoring):
     produce(pipeline, *FOREIGN[:1])
     (found,) = run()["alarms"]
     assert found["sentence"].startswith("10 of 12 messages of ")
-    assert ", in the last 4 runs with dead letters, became dead letters (83%)" in found["sentence"]
+    assert (
+        ", read in the last 4 tries of record_predictions with dead letters, became dead letters (83%)"
+        in found["sentence"]
+    )
 
 
 def test_dead_letters_of_a_failed_try_raise_an_alarm(pipeline: Scoring):

@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg2
 
-from include.batch.manifest import hour_of, new_batch_id
+from include.batch.batch_id import hour_of, new_batch_id
 from include.settings import Settings
 from tests.support.live_stack import LiveStack
 from tests.support.pipeline import DAG

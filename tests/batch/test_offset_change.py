@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from include.batch.manifest import Manifest, PartitionBatch
-from include.batch.publish import describe_change
+from include.batch.offset_change import describe_change
 from include.kafka.committed_offsets import CommitNote, CommittedOffset
 
 BATCH, OTHER = "20260102T030405Z-abcdef", "20260102T030400Z-abcdef"
