@@ -26,12 +26,12 @@ def imports(path: Path) -> set[str]:
 # From the bottom up: what each package of include/ may import besides `errors`. Each may name only those above it.
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
-    "preload": set(),
     "user": set(),
     "mail_addresses": set(),
     "environment_settings": set(),
     "topic_settings": {"environment_settings"},
     "settings": {"environment_settings", "mail_addresses", "topic_settings"},
+    "preload": {"settings"},
     "storage": set(),
     "payments": set(),
     "kafka": {"settings"},

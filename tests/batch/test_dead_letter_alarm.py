@@ -103,7 +103,7 @@ def test_dead_letters_of_several_batches_add_up_to_an_alarm(tmp_path: Path):
     assert topic.batch(1, {"not_json": 1, "empty_value": 7}) == AlarmState(
         DEAD_LETTERS,
         "17 of 18 messages of the last 2 batches with dead letters, up to batch-3, became dead letters (94%), "
-        "FRAUD_DEAD_LETTER_SHARE=0.2 or more: not_json 10, empty_value 7. They are on topic_1_dead_letters.",
+        "at least FRAUD_DEAD_LETTER_SHARE=0.2: not_json 10, empty_value 7. They are on topic_1_dead_letters.",
         "not_json",
     )
     # A further batch with a dead letter keeps the alarm.
