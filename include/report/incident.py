@@ -47,7 +47,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Cause:
-    """An earlier cause of a task that now fails for another one. `told`: when a mail named it, or None."""
+    """An earlier cause of a task that now fails for another one. `told` is when a mail named it, None if none did."""
 
     since: datetime
     failures: int
